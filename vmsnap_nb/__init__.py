@@ -1,0 +1,48 @@
+"""See, do and understand virtual machine snapshots in a notebook.
+
+    import vmsnap_nb as vs
+
+The names below are the whole public interface of this level; each is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vmsnap_nb.lab.lab import Lab
+    from vmsnap_nb.live.folders import chain, create_overlay, scan
+    from vmsnap_nb.live.host import Host, connect
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Host": "live.host",
+    "Lab": "lab.lab",
+    "chain": "live.folders",
+    "connect": "live.host",
+    "create_overlay": "live.folders",
+    "scan": "live.folders",
+}
+
+__all__ = ["Host", "Lab", "__version__", "chain", "connect", "create_overlay", "scan"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"vmsnap_nb.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Add the ``%%guest`` cell magic: ``%load_ext vmsnap_nb``."""
+    from vmsnap_nb.lab.magic import register
+
+    register(shell)

@@ -1,0 +1,1 @@
+"""What a user holds: folders of images, hosts, guests, and plans that can be run."""

@@ -1,0 +1,312 @@
+"""All images of some folders, pools and guests, with every edge between them; and one chain of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+
+from vmsnap_nb.model.guest import Use
+from vmsnap_nb.model.image import Identity, Image, Status
+from vmsnap_nb.model.shown import Shown
+
+__all__ = ["Chain", "Forest"]
+
+
+@dataclass(frozen=True)
+class Forest(Shown):
+    """Images with their edges. What is broken is in it as data: missing files and loops are images with a status.
+
+    `to_frame` gives: index ``path``, columns ``image format backing backing_path backing_format virtual_size
+    allocated depth children snapshots used_by status``.
+
+    Attributes
+    ----------
+    images : mapping of str to Image
+        By `Image.path`, in the order of reading. Every image that another refers to is in it.
+    uses : tuple of Use
+        Which guest's disk has which image as its source.
+    folders : tuple of str
+        The folders that were read.
+    read_at : datetime.datetime or None
+        When, UTC.
+    """
+
+    images: Mapping[str, Image] = field(default_factory=dict)
+    uses: tuple[Use, ...] = ()
+    folders: tuple[str, ...] = ()
+    read_at: datetime | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Image]:
+        return iter(self.images.values())
+
+    def __contains__(self, path: object) -> bool:
+        return path in self.images
+
+    def __getitem__(self, path: str) -> Image:
+        return self.images[path]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self.images)} images, {len(self.roots)} bases, {len(self.leaves)} leaves>"
+
+    # -- one file under several names -------------------------------------------------------------------
+
+    @cached_property
+    def _names(self) -> dict[Identity, list[str]]:
+        names: dict[Identity, list[str]] = {}
+        for path, image in self.images.items():
+            if image.identity is not None:
+                names.setdefault(image.identity, []).append(path)
+        return names
+
+    def same_file(self, path: str) -> tuple[str, ...]:
+        """Give all paths of the forest that lead to the same file, this one included."""
+        image = self.images.get(path)
+        if image is None or image.identity is None:
+            return (path,)
+        return tuple(self._names[image.identity])
+
+    @property
+    def duplicates(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of paths that are one file: by symbolic link or by hard link."""
+        return tuple(tuple(names) for names in self._names.values() if len(names) > 1)
+
+    # -- edges ------------------------------------------------------------------------------------------
+
+    def parent(self, path: str) -> str | None:
+        """Give the backing file's path (or address), or None for a base."""
+        backing = self.images[path].backing
+        return None if backing is None else backing.key
+
+    @cached_property
+    def _children(self) -> dict[str, list[str]]:
+        children: dict[str, list[str]] = {}
+        for path, image in self.images.items():
+            if image.backing is not None:
+                children.setdefault(self._first(image.backing.key), []).append(path)
+        return children
+
+    def _first(self, path: str) -> str:
+        return self.same_file(path)[0]
+
+    def children(self, path: str) -> tuple[str, ...]:
+        """Give the overlays that stand directly on an image, by whatever name they refer to it."""
+        return tuple(self._children.get(self._first(path), ()))
+
+    def descendants(self, path: str) -> tuple[str, ...]:
+        """Give every image that stands on this one, directly or not, nearest first."""
+        found: dict[str, None] = {}
+        queue = list(self.children(path))
+        seen = {self._first(path)}
+        for child in queue:
+            if self._first(child) not in seen:
+                seen.add(self._first(child))
+                found[child] = None
+                queue.extend(self.children(child))
+        return tuple(found)
+
+    @cached_property
+    def roots(self) -> tuple[str, ...]:
+        """Images without a backing file."""
+        return tuple(path for path, image in self.images.items() if image.backing is None)
+
+    @cached_property
+    def leaves(self) -> tuple[str, ...]:
+        """Images on which nothing stands."""
+        return tuple(path for path in self.images if not self.children(path))
+
+    @cached_property
+    def missing(self) -> tuple[str, ...]:
+        """Images that something refers to, and that are not there."""
+        return tuple(path for path, image in self.images.items() if image.status == "missing")
+
+    @cached_property
+    def loops(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of images that stand on themselves, each group in the order of its references."""
+        loops: list[tuple[str, ...]] = []
+        done: set[str] = set()
+        for start in self.images:
+            trail: dict[str, int] = {}
+            step: str | None = start
+            while step is not None and step in self.images and step not in done and step not in trail:
+                trail[step] = len(trail)
+                step = self.parent(step)
+            if step in trail:
+                loops.append(tuple(list(trail)[trail[step] :]))
+            done.update(trail)
+        return tuple(loops)
+
+    @cached_property
+    def _looped(self) -> frozenset[str]:
+        return frozenset(path for loop in self.loops for path in loop)
+
+    def lineage(self, path: str) -> tuple[str, ...]:
+        """Give the paths from an image down to its base, the image first; a loop is walked once."""
+        found: dict[str, None] = {}
+        step: str | None = path
+        while step is not None and step in self.images and step not in found:
+            found[step] = None
+            step = self.parent(step)
+        return tuple(found)
+
+    @cached_property
+    def _depths(self) -> dict[str, int]:
+        depths: dict[str, int] = {}
+        for start in self.images:
+            trail: list[str] = []
+            seen: set[str] = set()
+            step: str | None = start
+            while step is not None and step in self.images and step not in depths and step not in seen:
+                trail.append(step)
+                seen.add(step)
+                step = self.parent(step)
+            below = depths.get(step, 0) if step is not None else 0
+            for path in reversed(trail):
+                below += 1
+                depths[path] = below
+        return depths
+
+    def depth(self, path: str) -> int:
+        """Give the number of images in the chain from the base to this one; a base has depth 1."""
+        return self._depths[path]
+
+    # -- people -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _users(self) -> dict[str, list[Use]]:
+        users: dict[str, list[Use]] = {}
+        for use in self.uses:
+            for path in self.lineage(use.path) or (use.path,):
+                users.setdefault(self._first(path), []).append(use)
+        return users
+
+    def users(self, path: str) -> tuple[Use, ...]:
+        """Give the disks of guests that read this image: as their source, or below it."""
+        return tuple(self._users.get(self._first(path), ()))
+
+    def writers(self, path: str) -> tuple[Use, ...]:
+        """Give the disks of guests that have this very image as their source and may write to it."""
+        first = self._first(path)
+        return tuple(use for use in self.users(path) if self._first(use.path) == first and not use.readonly)
+
+    def active(self, path: str) -> bool:
+        """Tell whether writes go to this image: a guest's source, or a writable layer on which nothing stands."""
+        image = self.images[path]
+        if self.writers(path):
+            return True
+        return image.status in {"ok", "in-use"} and image.writable and not self.children(path)
+
+    def status(self, path: str) -> Status:
+        """Give what the image was found to be, loops and unexplained locks included."""
+        if path in self._looped:
+            return "loop"
+        image = self.images[path]
+        if image.status == "ok" and image.held == "write" and not any(use.running for use in self.writers(path)):
+            return "in-use"
+        return image.status
+
+    # -- parts and changes ------------------------------------------------------------------------------
+
+    def chain(self, path: str) -> Chain:
+        """Give the chain that ends at this image.
+
+        Raises
+        ------
+        KeyError
+            No such image in the forest.
+        """
+        if path not in self.images:
+            raise KeyError(path)
+        return Chain(self, path)
+
+    @property
+    def chains(self) -> tuple[Chain, ...]:
+        """One chain for each leaf."""
+        return tuple(Chain(self, leaf) for leaf in self.leaves)
+
+    def tree(self, *paths: str) -> Forest:
+        """Give the part that is connected with these images: all below them, and all that stands on that."""
+        keep: set[str] = set()
+        for path in paths:
+            for below in self.lineage(path):
+                for name in self.same_file(below):
+                    keep.add(name)
+                    keep.update(self.descendants(name))
+        return self.only(keep)
+
+    def only(self, paths: Iterable[str]) -> Forest:
+        """Give the forest of these images alone, in the order of this one, with the uses that touch them."""
+        keep = set(paths)
+        return Forest(
+            {path: image for path, image in self.images.items() if path in keep},
+            tuple(use for use in self.uses if use.path in keep),
+            self.folders,
+            self.read_at,
+        )
+
+    def edited(
+        self, *, put: Iterable[Image] = (), drop: Iterable[str] = (), uses: Iterable[Use] | None = None
+    ) -> Forest:
+        """Give a forest in which some images are put in or replaced and others dropped: how plans predict."""
+        images = dict(self.images)
+        for image in put:
+            images[image.path] = image
+        for path in drop:
+            images.pop(path, None)
+        return Forest(images, self.uses if uses is None else tuple(uses), self.folders, self.read_at)
+
+
+@dataclass(frozen=True)
+class Chain(Shown):
+    """The images from a base to one overlay.
+
+    `to_frame` gives: index ``layer`` (0 = base), columns ``image path format backing backing_format virtual_size
+    allocated active used_by snapshots status``.
+
+    Attributes
+    ----------
+    forest : Forest
+        All that was read: it also knows who else stands on the layers.
+    top : str
+        Path of the last overlay.
+    """
+
+    forest: Forest
+    top: str
+
+    @cached_property
+    def layers(self) -> tuple[Image, ...]:
+        """The images, base first."""
+        return tuple(self.forest[path] for path in reversed(self.forest.lineage(self.top)))
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Image]:
+        return iter(self.layers)
+
+    def __getitem__(self, layer: int) -> Image:
+        return self.layers[layer]
+
+    def __repr__(self) -> str:
+        names = " <- ".join(image.name for image in self.layers[:3])
+        if len(self) > 4:
+            names += " <- …"
+        if len(self) > 3:
+            names += f" <- {self.layers[-1].name}"
+        return f"<Chain {names}>"
+
+    def active(self, image: Image) -> bool:
+        """Tell whether writes go to this layer: it is the top, or a guest's source."""
+        if image.status not in {"ok", "in-use"}:
+            return False
+        return image.path == self.top or bool(self.forest.writers(image.path))
+
+
+def with_status(image: Image, status: Status, problem: str) -> Image:
+    """Give the image with another status, and why."""
+    return replace(image, status=status, problem=problem)

@@ -1,0 +1,67 @@
+"""Do two forests say the same? Used for stale plans and for checking what a run has done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.image import Image
+
+__all__ = ["differences"]
+
+
+def differences(expected: Forest, found: Forest) -> tuple[str, ...]:
+    """Compare what does not change while a guest merely runs: formats, edges, sizes, snapshots, uses.
+
+    Allocated sizes and times are left out: they change whenever a guest writes.
+
+    Parameters
+    ----------
+    expected, found : Forest
+        Only images of `expected`, and those that stand on them in `found`, are compared.
+
+    Returns
+    -------
+    tuple of str
+        A sentence for each difference; empty if there is none.
+    """
+    return tuple(_differences(expected, found))
+
+
+def _differences(expected: Forest, found: Forest) -> Iterator[str]:
+    for path, image in expected.images.items():
+        other = found.images.get(path)
+        if other is None or (other.status == "missing" and image.status != "missing"):
+            if image.status != "missing":
+                yield f"{path} is not there any more"
+            continue
+        if image.status == "missing":
+            yield f"{path} was missing and is there now"
+            continue
+        for what, was, now in _fields(image, other):
+            if was != now:
+                yield f"{path}: {what} is {now}, not {was}"
+        for child in found.children(path):
+            if child not in expected:
+                yield f"{child} stands on {path} now"
+    for use in expected.uses:
+        if use.path in expected and not any(
+            (u.guest, u.target, u.path) == (use.guest, use.target, use.path) for u in found.uses
+        ):
+            yield f"guest {use.guest} does not have {use.path} as its disk {use.target} any more"
+    for use in found.uses:
+        if use.path in expected and not any(
+            (u.guest, u.target, u.path) == (use.guest, use.target, use.path) for u in expected.uses
+        ):
+            yield f"guest {use.guest} has {use.path} as its disk {use.target} now"
+
+
+def _fields(image: Image, other: Image) -> Iterator[tuple[str, object, object]]:
+    yield "format", image.format, other.format
+    yield "backing file", image.backing and image.backing.key, other.backing and other.backing.key
+    yield "backing format", image.backing and image.backing.format, other.backing and other.backing.format
+    yield "virtual size", image.virtual_size, other.virtual_size
+    yield "status", image.status, other.status
+    yield "snapshots", [s.name for s in image.snapshots], [s.name for s in other.snapshots]
+    if image.identity is not None:
+        yield "file", image.identity, other.identity

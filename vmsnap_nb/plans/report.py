@@ -1,0 +1,78 @@
+"""What was done: the plan, the forest read afterwards, and whether the two agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.plans.compare import differences
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.steps import Step
+
+__all__ = ["Report", "StepDone"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """One step of a plan, and how it went.
+
+    Attributes
+    ----------
+    step : Step
+        The step.
+    state : str
+        ``done``, ``failed``, ``undone`` (taken back after a later one failed) or ``not run``.
+    seconds : float or None
+        How long it took.
+    size : int
+        Bytes that were copied.
+    """
+
+    step: Step
+    state: Literal["done", "failed", "undone", "not run"]
+    seconds: float | None = None
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Report(Shown):
+    """What a run did.
+
+    `to_frame` gives one row a step: index ``step``, columns ``action image state bytes seconds command``.
+
+    Attributes
+    ----------
+    plan : Plan
+        What was to be done.
+    steps : tuple of StepDone
+        What was done.
+    after : Forest
+        What was read afterwards.
+    error : Exception or None
+        Why it ended early.
+    cancelled : bool
+        Whether the user ended it.
+    """
+
+    plan: Plan
+    steps: tuple[StepDone, ...]
+    after: Forest
+    error: Exception | None = None
+    cancelled: bool = False
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """Sentences on what is not as the plan predicted."""
+        return differences(self.plan.after, self.after)
+
+    @property
+    def as_predicted(self) -> bool:
+        """Whether all steps were done and the files are what the plan said they would be."""
+        return self.error is None and not self.cancelled and not self.differences
+
+    def __repr__(self) -> str:
+        done = sum(step.state == "done" for step in self.steps)
+        end = "as predicted" if self.as_predicted else "cancelled" if self.cancelled else "not as predicted"
+        return f"<Report: {self.plan.title}, {done} of {len(self.steps)} steps done, {end}>"

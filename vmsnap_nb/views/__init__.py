@@ -1,0 +1,1 @@
+"""From the model to what people read: frames, graphviz, text figures, HTML. Pure."""
