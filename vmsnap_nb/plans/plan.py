@@ -21,6 +21,7 @@ ConcernName = Literal[
     "shared-base",
     "in-use",
     "backing-format-missing",
+    "backing-format-wrong",
     "no-space",
     "grows-base",
     "mixed-kinds",

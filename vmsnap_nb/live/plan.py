@@ -1,0 +1,183 @@
+"""A plan that is bound to where it would run: re-read, check, perform, re-read, compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from vmsnap_nb.errors import ReadOnlyError, StalePlanError, VmsnapError
+from vmsnap_nb.live.job import Job, Progress
+from vmsnap_nb.live.progress import wait_with_bar
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.plans.compare import differences
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.report import Report, StepDone
+from vmsnap_nb.plans.steps import Step
+
+__all__ = ["Action", "LivePlan", "World"]
+
+Undo = Callable[[], None]
+Action = Callable[[Any], Undo]
+"""Performs one kind of step and gives the function that takes it back."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Where plans run.
+
+    Attributes
+    ----------
+    read : callable
+        Reads the forest as it is now.
+    actions : mapping of type to Action
+        How each kind of step is performed here.
+    readonly : str
+        Why nothing may be changed here, or empty.
+    """
+
+    read: Callable[[], Forest]
+    actions: Mapping[type[Step], Action]
+    readonly: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class LivePlan(Plan):
+    """A plan that can be run.
+
+    Attributes
+    ----------
+    make : callable
+        The pure function that made it, from a forest.
+    world : World
+        Where it runs.
+    """
+
+    make: Callable[[Forest], Plan] = field(kw_only=True, compare=False)
+    world: World = field(kw_only=True, compare=False)
+
+    @classmethod
+    def bind(cls, make: Callable[[Forest], Plan], world: World, before: Forest | None = None) -> LivePlan:
+        """Make a plan from what is there now (or from what was read before), and bind it.
+
+        Parameters
+        ----------
+        make : callable
+            From a Forest to a Plan; it is called again before the plan runs.
+        world : World
+            Where it will run.
+        before : Forest, optional
+            What was read already.
+
+        Returns
+        -------
+        LivePlan
+        """
+        plan = make(world.read() if before is None else before)
+        return cls(**{f.name: getattr(plan, f.name) for f in fields(plan)}, make=make, world=world)
+
+    def start(self, *, waive: Iterable[str] = ()) -> Job:
+        """Check the plan against what is there now, and begin.
+
+        Parameters
+        ----------
+        waive : iterable of str
+            Names of concerns that the user takes upon themselves.
+
+        Returns
+        -------
+        Job
+
+        Raises
+        ------
+        ReadOnlyError
+            The connection is for reading only.
+        StalePlanError
+            Something has changed since the plan was made.
+        PlanRefusedError
+            A concern of level "refuse" stands and was not waived.
+        """
+        waive = (waive,) if isinstance(waive, str) else tuple(waive)
+        if self.world.readonly:
+            raise ReadOnlyError(self.title, said=self.world.readonly, next_step="connect without readonly=True")
+        self.check(waive)
+        self._check_fresh(waive)
+        return Job(self.title, self._work)
+
+    def run(self, *, waive: Iterable[str] = (), progress: bool = True) -> Report:
+        """Do it, and wait for the end; an interrupt cancels it.
+
+        Parameters
+        ----------
+        waive : iterable of str
+            As in `start`.
+        progress : bool
+            Whether to show a progress bar when it takes longer than half a second.
+
+        Returns
+        -------
+        Report
+            `Report.as_predicted` says whether all is as the plan predicted.
+
+        Raises
+        ------
+        ReadOnlyError, StalePlanError, PlanRefusedError
+            As in `start`: nothing was done.
+        VmsnapError
+            Why a step failed; what had been done before it was taken back.
+        """
+        job = self.start(waive=waive)
+        return wait_with_bar(job) if progress else job.wait()
+
+    def _check_fresh(self, waive: Iterable[str]) -> None:
+        now = self.world.read()
+        changed = list(differences(self.before.tree(*self.subjects), now))
+        again = self.make(now)
+        if not changed and again.steps != self.steps:
+            changed.append("the steps would be others now")
+        if changed:
+            raise StalePlanError(
+                self.title,
+                said="changed since the plan was made: " + "; ".join(changed),
+                next_step="make the plan again, look at it, and run that",
+            )
+        again.check(waive)
+
+    def _work(self, job: Job) -> Report:
+        done: list[StepDone] = []
+        undo: list[Undo] = []
+        error: Exception | None = None
+        for number, step in enumerate(self.steps):
+            if job.cancelled:
+                break
+            job.tell(Progress(number, len(self.steps), "steps", f"{step.action} {step.image}"))
+            began = time.perf_counter()
+            try:
+                undo.append(self.world.actions[type(step)](step))
+            except Exception as failure:  # whatever it is, what was done is taken back and it is raised
+                error = failure
+                done.append(StepDone(step, "failed", time.perf_counter() - began))
+                break
+            done.append(StepDone(step, "done", time.perf_counter() - began, step.size or 0))
+        undone = len(done) < len(self.steps) or error is not None
+        if undone:
+            done = self._take_back(done, undo, error)
+        job.tell(Progress(len(done), len(self.steps), "steps", "read again"))
+        missing = tuple(StepDone(step, "not run") for step in self.steps[len(done) :])
+        return Report(self, (*done, *missing), self.world.read(), error, cancelled=undone and error is None)
+
+    @staticmethod
+    def _take_back(done: list[StepDone], undo: list[Undo], error: Exception | None) -> list[StepDone]:
+        result = list(done)
+        for number in reversed(range(len(undo))):
+            try:
+                undo[number]()
+            except (VmsnapError, OSError) as failure:
+                if error is not None:
+                    error.add_note(f"could not take back: {done[number].step.what}: {failure}")
+                continue
+            result[number] = StepDone(done[number].step, "undone", done[number].seconds)
+        if error is not None and undo:
+            error.add_note("what had been done before was taken back")
+        return result
