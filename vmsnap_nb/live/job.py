@@ -58,7 +58,7 @@ class Job:
     def _go(self, work: Callable[[Job], Report]) -> None:
         try:
             self._report = work(self)
-        except BaseException as error:  # handed to whoever waits
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
             self._error = error
         finally:
             self._ended.set()

@@ -155,7 +155,7 @@ class LivePlan(Plan):
             began = time.perf_counter()
             try:
                 undo.append(self.world.actions[type(step)](step))
-            except Exception as failure:  # whatever it is, what was done is taken back and it is raised
+            except Exception as failure:  # noqa: BLE001 - taken back, then raised by Job.wait
                 error = failure
                 done.append(StepDone(step, "failed", time.perf_counter() - began))
                 break

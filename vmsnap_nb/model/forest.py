@@ -51,7 +51,9 @@ class Forest(Shown):
         return self.images[path]
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {len(self.images)} images, {len(self.roots)} bases, {len(self.leaves)} leaves>"
+        return (
+            f"<{type(self).__name__} of {len(self.images)} images, {len(self.roots)} bases, {len(self.leaves)} leaves>"
+        )
 
     # -- one file under several names -------------------------------------------------------------------
 

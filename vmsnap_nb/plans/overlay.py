@@ -102,11 +102,11 @@ def plan_overlays(
     _check_request(paths, size, cluster_size)
     ground = ground or Ground()
     base = forest.images.get(backing) or Image(backing, status="missing", problem="there is no such file")
-    format = backing_format or base.format
+    base_format = backing_format or base.format
     steps: list[Step] = []
     new: list[Image] = []
     for path in paths:
-        reference = backing_reference(path, backing, format, relative=relative)
+        reference = backing_reference(path, backing, base_format, relative=relative)
         steps.append(CreateOverlay(path, reference, size, cluster_size))
         new.append(
             Image(

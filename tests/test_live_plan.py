@@ -1,0 +1,138 @@
+"""Running a plan: refusals, what is taken back, cancelling; on a world that is only a list."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+from forests import MIB, forest, image
+
+from vmsnap_nb.errors import NoSpaceError, PlanRefusedError, ReadOnlyError, StalePlanError
+from vmsnap_nb.live.plan import LivePlan, World
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.plans.overlay import plan_overlays
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.steps import CreateOverlay
+
+
+class ListWorld:
+    """Keeps its forest in memory; the file called `bad` cannot be made."""
+
+    def __init__(self, hook: Callable[[str], None] = lambda path: None) -> None:
+        self.forest = forest(image("base"))
+        self.hook = hook
+        self.readonly = ""
+
+    def create(self, step: CreateOverlay) -> Callable[[], None]:
+        self.hook(step.path)
+        before = self.forest
+        self.forest = before.edited(put=[image(step.path, step.backing.key)])
+
+        def undo() -> None:
+            self.forest = self.forest.edited(drop=[step.path])
+
+        return undo
+
+    def plan(self, *paths: str, size: int | None = None) -> LivePlan:
+        def make(now: Forest) -> Plan:
+            return plan_overlays(now, list(paths), "/i/base", size=size)
+
+        return LivePlan.bind(make, World(lambda: self.forest, {CreateOverlay: self.create}, self.readonly))
+
+
+def full(path: str) -> None:
+    if path.endswith("bad"):
+        raise NoSpaceError(f"create {path}", said="No space left on device")
+
+
+def test_run_does_what_the_plan_says() -> None:
+    world = ListWorld()
+    report = world.plan("/i/a", "/i/b").run()
+    assert [done.state for done in report.steps] == ["done", "done"]
+    assert report.as_predicted
+    assert set(world.forest.images) == {"/i/base", "/i/a", "/i/b"}
+
+
+def test_a_failed_step_takes_back_what_was_done_and_raises() -> None:
+    world = ListWorld(full)
+    plan = world.plan("/i/a", "/i/bad", "/i/c")
+    with pytest.raises(NoSpaceError, match="No space left") as caught:
+        plan.run()
+    assert "taken back" in caught.value.__notes__[0]
+    assert set(world.forest.images) == {"/i/base"}
+    job = plan.start()
+    with pytest.raises(NoSpaceError):
+        job.wait()
+    assert job.report is not None
+    assert [done.state for done in job.report.steps] == ["undone", "failed", "not run"]
+    assert not job.report.as_predicted
+
+
+def test_cancel_takes_back_and_is_no_error() -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    def slow(path: str) -> None:
+        if path.endswith("b"):
+            reached.set()
+            assert go_on.wait(10)
+
+    world = ListWorld(slow)
+    job = world.plan("/i/a", "/i/b", "/i/c").start()
+    assert reached.wait(10)
+    assert job.running
+    assert (job.progress.done, job.progress.total) == (1, 3)
+    with pytest.raises(TimeoutError):
+        job.wait(0.01)
+    job.cancel()
+    go_on.set()
+    report = job.wait(10)
+    assert report.cancelled
+    assert [done.state for done in report.steps] == ["undone", "undone", "not run"]
+    assert set(world.forest.images) == {"/i/base"}
+
+
+def test_a_job_can_be_awaited() -> None:
+    async def main() -> bool:
+        return (await ListWorld().plan("/i/a").start()).as_predicted
+
+    assert asyncio.run(main())
+
+
+def test_a_stale_plan_is_refused() -> None:
+    world = ListWorld()
+    plan = world.plan("/i/a")
+    world.forest = world.forest.edited(put=[image("base", virtual_size=2 * MIB)])
+    with pytest.raises(StalePlanError, match="virtual size"):
+        plan.run()
+    world.forest = forest(image("base"), image("other", "base"))
+    with pytest.raises(StalePlanError, match="/i/other stands on /i/base now"):
+        plan.run()
+    world.forest = forest(image("base"), image("/elsewhere/unrelated"))
+    assert plan.run().as_predicted
+
+
+def test_what_came_to_stand_in_the_way_since_is_refused() -> None:
+    world = ListWorld()
+    plan = world.plan("/i/a")
+    world.forest = world.forest.edited(put=[image("a")])
+    with pytest.raises(PlanRefusedError, match="file-exists"):
+        plan.run()
+
+
+def test_a_refused_plan_runs_only_when_waived() -> None:
+    world = ListWorld()
+    plan = world.plan("/i/a", size=MIB)
+    with pytest.raises(PlanRefusedError, match="smaller-size"):
+        plan.run()
+    plan.run(waive="smaller-size")
+    assert "/i/a" in world.forest
+
+
+def test_a_read_only_world_runs_nothing() -> None:
+    world = ListWorld()
+    world.readonly = "the connection was opened for reading only"
+    with pytest.raises(ReadOnlyError, match="reading only"):
+        world.plan("/i/a").run()
+    assert "/i/a" not in world.forest
