@@ -243,9 +243,8 @@ def create_overlay(
         A path or a size that cannot be meant.
     """
     new, base = absolute(path), absolute(backing)
-    survey = Survey(
-        tuple(dict.fromkeys((os.path.dirname(base), os.path.dirname(new)))), images={base: backing_format}, follow=True
-    )
+    folders = (os.path.dirname(base), os.path.dirname(new))
+    survey = Survey(tuple(dict.fromkeys(filter(os.path.isdir, folders))), images={base: backing_format}, follow=True)
     return _overlay_plan(
         [new],
         base,

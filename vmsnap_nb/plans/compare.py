@@ -44,16 +44,17 @@ def _differences(expected: Forest, found: Forest) -> Iterator[str]:
         for child in found.children(path):
             if child not in expected:
                 yield f"{child} stands on {path} now"
-    for use in expected.uses:
-        if use.path in expected and not any(
-            (u.guest, u.target, u.path) == (use.guest, use.target, use.path) for u in found.uses
-        ):
-            yield f"guest {use.guest} does not have {use.path} as its disk {use.target} any more"
-    for use in found.uses:
-        if use.path in expected and not any(
-            (u.guest, u.target, u.path) == (use.guest, use.target, use.path) for u in expected.uses
-        ):
-            yield f"guest {use.guest} has {use.path} as its disk {use.target} now"
+    had, has = _disks(expected, expected), _disks(found, expected)
+    for guest, target, path in had:
+        if (guest, target, path) not in has:
+            yield f"guest {guest} does not have {path} as its disk {target} any more"
+    for guest, target, path in has:
+        if (guest, target, path) not in had:
+            yield f"guest {guest} has {path} as its disk {target} now"
+
+
+def _disks(forest: Forest, among: Forest) -> dict[tuple[str, str, str], None]:
+    return dict.fromkeys((use.guest, use.target, use.path) for use in forest.uses if use.path in among)
 
 
 def _fields(image: Image, other: Image) -> Iterator[tuple[str, object, object]]:
