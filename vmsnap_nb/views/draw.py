@@ -1,0 +1,206 @@
+"""What the figure of each kind of object shows: forests, chains, disks, plans, reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import singledispatch
+
+from vmsnap_nb.model.forest import Chain, Forest
+from vmsnap_nb.model.guest import Disk, Disks
+from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.report import Report
+from vmsnap_nb.views.figure import Arrow, Block, Box, Figure, Line, Move, Options, Section
+from vmsnap_nb.views.trees import (
+    Graph,
+    Mark,
+    chain_graph,
+    chain_paths,
+    forest_graph,
+    name_images,
+    tree_blocks,
+)
+from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, plural, shown
+
+__all__ = ["figure_of"]
+
+
+@singledispatch
+def figure_of(thing: Shown, options: Options) -> Figure:
+    """Give the figure of an object.
+
+    Parameters
+    ----------
+    thing : Shown
+        A Forest, Chain, Disks, Plan or Report. A new kind registers itself: ``@figure_of.register``.
+    options : Options
+        How much of it to show.
+
+    Returns
+    -------
+    Figure
+    """
+    raise NotImplementedError(f"no figure is known for a {type(thing).__name__}")
+
+
+@figure_of.register
+def _(forest: Forest, options: Options) -> Figure:
+    blocks, notes = tree_blocks(forest_graph(forest), options)
+    counts = [
+        plural(len(forest), "image"),
+        plural(len(forest.roots), "base"),
+        f"{len(forest.leaves)} with nothing on top",
+    ]
+    if not forest.images:
+        return Figure("A forest without images", (), notes=("no images",))
+    return Figure("A forest of " + ", ".join(counts), tuple(blocks), notes=tuple(notes))
+
+
+@figure_of.register
+def _(chain: Chain, options: Options) -> Figure:
+    graph = chain_graph(chain)
+    blocks, notes = tree_blocks(graph, options)
+    names = name_images(graph)
+    ends = f"from {names[chain[0].path]} to {names[chain.top]}"
+    return Figure(f"A chain of {plural(len(chain), 'image')} {ends}", tuple(blocks), notes=tuple(notes))
+
+
+@figure_of.register
+def _(disks: Disks, options: Options) -> Figure:
+    sources = {disk.source for disk in disks if disk.source}
+    names = distinct_names((source, source.rpartition("/")[2]) for source in sorted(sources))
+    depths = disks.depths or (None,) * len(disks)
+    blocks = [_disk(disks.guest, disk, depth, names, options) for disk, depth in zip(disks, depths, strict=True)]
+    guest = isolate(clip(shown(disks.guest)))
+    notes = () if blocks else (f"guest {guest} has no disks",)
+    return Figure(f"Guest {guest} with {plural(len(disks), 'disk')}", tuple(blocks), notes=notes, aligned=True)
+
+
+def _disk(guest: str, disk: Disk, depth: int | None, names: dict[str, str], options: Options) -> Block:
+    own = [Line(f"{isolate(clip(shown(guest)))}: {shown(disk.target)}", "name")]
+    bus = " ".join(shown(word) for word in (disk.bus, disk.device) if word)
+    own.append(Line(bus + (", read-only" if disk.readonly else "")))
+    if not disk.source:
+        return Block((Box(disk.target, (*own, Line("(empty)", "status")), disk.target, "guest", column=1),), ())
+    lines = [Line(names[disk.source], "name")]
+    if options.shows("format") and disk.format:
+        lines.append(Line(f"({shown(disk.format)})", "format"))
+    if options.shows("sizes"):
+        sizes = [] if disk.capacity is None else [human_size(disk.capacity)]
+        sizes += [] if disk.allocated is None else [f"{human_size(disk.allocated)} on disk"]
+        lines += [Line(", ".join(sizes))] if sizes else []
+        lines += [] if depth is None or depth < 2 else [Line(f"top of {depth} layers")]
+    image = Box(disk.source, tuple(lines), isolate(shown(disk.source)), path=disk.source, active=not disk.readonly)
+    user = Box(disk.target, tuple(own), f"disk {shown(disk.target)} of guest {shown(guest)}", "guest", column=1)
+    return Block((image, user), (Arrow(1, 0),))
+
+
+@figure_of.register
+def _(plan: Plan, options: Options) -> Figure:
+    blocks, moves, notes = _before_and_after(plan, plan.after, options)
+    summary = f"Plan: {shown(plan.title)}" + (", refused" if plan.refused else "")
+    return Figure(summary, blocks, summary, moves, notes, tuple(_plan_sections(plan)), aligned=True)
+
+
+@figure_of.register
+def _(report: Report, options: Options) -> Figure:
+    blocks, moves, notes = _before_and_after(report.plan, report.after, options)
+    end = "done as predicted" if report.as_predicted else "cancelled" if report.cancelled else "NOT as predicted"
+    summary = f"Report: {shown(report.plan.title)}, {end}"
+    return Figure(summary, blocks, summary, moves, notes, tuple(_report_sections(report)), aligned=True)
+
+
+def _before_and_after(
+    plan: Plan, after: Forest, options: Options
+) -> tuple[tuple[Block, ...], tuple[Move, ...], tuple[str, ...]]:
+    below = forest_graph(_around(plan, after))
+    above = forest_graph(_around(plan, plan.before))
+    names = name_images(above, below)
+    gone, kept = _marks(plan, above, below)
+    before_blocks, before_notes = tree_blocks(above, options, names=names, marks=gone)
+    columns = chain_paths(before_blocks)
+    after_blocks, after_notes = tree_blocks(below, options, names=names, marks=kept, columns=columns)
+    blocks = (*_captioned(before_blocks, "before"), *_captioned(after_blocks, "after"))
+    notes = tuple(dict.fromkeys((*before_notes, *after_notes)))
+    return blocks, _moves(plan, blocks, len(before_blocks) or 1), notes
+
+
+def _around(plan: Plan, forest: Forest) -> Forest:
+    """Give the trees that the plan is about."""
+    touched = [path for step in plan.steps for path in (*step.creates, *step.writes, *step.unlinks, *step.invalidates)]
+    paths = list(plan.subjects) or [*touched, *(move.source for move in plan.moves)]
+    backing = [forest.parent(path) for path in paths if path in forest]
+    present = [path for path in (*paths, *backing) if path is not None and path in forest]
+    return forest.tree(*present) if paths else forest
+
+
+def _marks(plan: Plan, above: Graph, below: Graph) -> tuple[dict[str, Mark], dict[str, Mark]]:
+    gone = {path: Mark("(will be removed)", "gone") for path in above.paths if path not in below.forest}
+    kept: dict[str, Mark] = {}
+    for path in below.paths:
+        known = path in above.forest and above.forest[path].status != "missing"
+        if not known:
+            kept[path] = Mark("(new)", "new")
+        elif path in plan.invalid:
+            kept[path] = Mark("(INVALID from now on)", "gone")
+        elif above.forest.parent(path) != below.forest.parent(path):
+            kept[path] = Mark("(other backing file)", changed_arrow=True)
+        elif path in plan.writes:
+            kept[path] = Mark("(content changed)")
+        elif above.forest[path].writable != below.forest[path].writable:
+            kept[path] = Mark("(now write-protected)" if above.forest[path].writable else "(now writable)")
+        elif _uses(above, path) != _uses(below, path):
+            kept[path] = Mark("(other users)")
+    return gone, kept
+
+
+def _uses(graph: Graph, path: str) -> set[tuple[str, str]]:
+    return {(use.guest, use.target) for use in graph.forest.uses if use.path == path}
+
+
+def _captioned(blocks: list[Block], caption: str) -> list[Block]:
+    if not blocks:
+        return [Block((), (), f"{caption}: no images")]
+    return [replace(block, caption=caption if number == 0 else "") for number, block in enumerate(blocks)]
+
+
+def _moves(plan: Plan, blocks: tuple[Block, ...], first_after: int) -> tuple[Move, ...]:
+    places: dict[tuple[bool, str], tuple[int, int]] = {}
+    for number, block in enumerate(blocks):
+        for place, box in enumerate(block.boxes):
+            if box.path is not None:
+                places[number >= first_after, box.path] = (number, place)
+    moves: list[Move] = []
+    for move in plan.moves:
+        source, target = places.get((False, move.source)), places.get((True, move.target))
+        if source is not None and target is not None:
+            size = "" if move.size is None else f", {human_size(move.size)}"
+            moves.append(Move(source, target, move.label + size))
+    return tuple(moves)
+
+
+def _plan_sections(plan: Plan) -> Iterable[Section]:
+    if plan.concerns:
+        levels = {"refuse": "REFUSED", "warn": "Warning", "note": "Note"}
+        items = []
+        for concern in plan.concerns:
+            waive = f' (waive="{concern.name}" takes it upon yourself)' if concern.waivable else ""
+            remedy = (f"remedy: {shown(concern.remedy)}{waive}",) if concern.remedy or waive else ()
+            items.append((f"{levels[concern.level]}, {concern.name}: {shown(concern.what)}", *remedy))
+        yield Section("Concerns", tuple(items))
+    facts = [(shown(plan.way),)] if plan.way else []
+    if plan.moves:
+        size = plan.bytes_to_copy
+        facts.append((f"copies {'an unknown number of bytes' if size is None else human_size(size)}",))
+    if plan.space_needed:
+        facts.append((f"may need {human_size(plan.space_needed)} of disk",))
+    if facts:
+        yield Section("How", tuple(facts))
+
+
+def _report_sections(report: Report) -> Iterable[Section]:
+    if report.error is not None:
+        yield Section("Ended early", (tuple(shown(line) for line in str(report.error).splitlines()),))
+    if report.differences:
+        yield Section("Not as predicted", tuple((shown(difference),) for difference in report.differences))

@@ -1,0 +1,190 @@
+"""Which images of a tree are drawn one by one, and which are folded into a box that counts them.
+
+Nothing here recurses: a chain may be longer than Python's stack is deep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["MOST_BOXES", "Fold", "Node", "grow"]
+
+MOST_BOXES = 100
+"""More boxes than this are too many to read: then deep layers are folded as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Images that are not drawn one by one.
+
+    Attributes
+    ----------
+    kind : str
+        ``layers`` for a stretch in the middle of a chain; ``overlays`` (or ``bases``) for some that stand side by
+        side, each with all that stands on it.
+    count : int
+        How many of that kind.
+    members : tuple of str
+        All images in it, in order.
+    """
+
+    kind: Literal["layers", "overlays", "bases"]
+    count: int
+    members: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Node:
+    """What gets a box: the path of an image, or a fold."""
+
+    what: str | Fold
+    children: list[Node] = field(default_factory=list)
+
+
+def grow(
+    roots: Sequence[str],
+    children: Mapping[str, Sequence[str]],
+    *,
+    fold: int | None,
+    keep: int,
+    important: AbstractSet[str] = frozenset(),
+) -> list[Node]:
+    """Decide what is drawn.
+
+    Parameters
+    ----------
+    roots : sequence of str
+        Images to begin with.
+    children : mapping of str to sequence of str
+        For each image those that stand on it; without loops.
+    fold, keep : int
+        As in `vmsnap_nb.views.figure.Options`.
+    important : set of str
+        Images that are drawn in any case.
+
+    Returns
+    -------
+    list of Node
+        One for each tree.
+    """
+    grower = _Grower(roots, children, fold, keep, important)
+    trees, boxes, deepest = grower.grow(None)
+    if fold is None or boxes <= MOST_BOXES:
+        return trees
+    low, high = 1, deepest  # the deepest cut that is small enough
+    while low < high:
+        middle = (low + high + 1) // 2
+        if grower.grow(middle)[1] <= MOST_BOXES:
+            low = middle
+        else:
+            high = middle - 1
+    return grower.grow(low)[0]
+
+
+@dataclass(slots=True)
+class _Grower:
+    roots: Sequence[str]
+    children: Mapping[str, Sequence[str]]
+    fold: int | None
+    keep: int
+    important: AbstractSet[str]
+    above_important: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        parents = {child: path for path, overlays in self.children.items() for child in overlays}
+        for path in self.important:
+            step: str | None = path
+            while step is not None and step not in self.above_important:
+                self.above_important.add(step)
+                step = parents.get(step)
+
+    def grow(self, most_columns: int | None) -> tuple[list[Node], int, int]:
+        """Give the trees, the number of their boxes and of their columns, cut at so many columns."""
+        top = Node("")
+        boxes = deepest = 0
+        stack: list[tuple[Node, str | Fold, int]] = []
+
+        def push(parent: Node, items: Sequence[str | Fold], column: int) -> None:
+            stack.extend((parent, item, column) for item in reversed(items))
+
+        def put(parent: Node, what: str | Fold, column: int) -> Node:
+            nonlocal boxes, deepest
+            node = Node(what)
+            parent.children.append(node)
+            boxes += 1
+            deepest = max(deepest, column)
+            return node
+
+        push(top, self._row(self.roots, "bases"), 1)
+        while stack:
+            node, item, column = stack.pop()
+            if isinstance(item, Fold):
+                put(node, item, column)
+                continue
+            run = self._run(item)
+            for piece in self._row(run, "layers"):
+                first = piece if isinstance(piece, str) else piece.members[0]
+                if self._cut(first, column, most_columns):
+                    members = tuple(self._members([first]))
+                    put(node, Fold("overlays", len(members), members), column)
+                    break
+                node = put(node, piece, column)
+                column += 1
+            else:
+                overlays = self.children.get(run[-1], ())
+                if most_columns is not None and column > most_columns:
+                    items: list[str | Fold] = [path for path in overlays if path in self.above_important]
+                    rest = [path for path in overlays if path not in self.above_important]
+                    if rest:
+                        items.append(Fold("overlays", len(rest), tuple(self._members(rest))))
+                    push(node, items, column)
+                else:
+                    push(node, self._row(overlays, "overlays"), column)
+        return top.children, boxes, deepest
+
+    def _cut(self, path: str, column: int, most_columns: int | None) -> bool:
+        return most_columns is not None and column > most_columns and path not in self.above_important
+
+    def _run(self, start: str) -> list[str]:
+        run = [start]
+        while len(overlays := self.children.get(run[-1], ())) == 1:
+            run.append(overlays[0])
+        return run
+
+    def _row(self, row: Sequence[str], kind: Literal["layers", "overlays", "bases"]) -> list[str | Fold]:
+        """Fold the middle of a row, around what is important in it."""
+        if self.fold is None or len(row) <= max(self.fold, self.keep):
+            return list(row)
+        head, tail = (self.keep + 1) // 2, self.keep // 2
+        must = self.important if kind == "layers" else self.above_important
+        items: list[str | Fold] = []
+        stretch: list[str] = []
+
+        def close() -> None:
+            if len(stretch) == 1:
+                items.append(stretch[0])
+            elif stretch:
+                members = stretch if kind == "layers" else self._members(stretch)
+                items.append(Fold(kind, len(stretch), tuple(members)))
+            stretch.clear()
+
+        for place, path in enumerate(row):
+            if place < head or place >= len(row) - tail or path in must:
+                close()
+                items.append(path)
+            else:
+                stretch.append(path)
+        close()
+        return items
+
+    def _members(self, paths: Sequence[str]) -> list[str]:
+        found: list[str] = []
+        stack = list(reversed(paths))
+        while stack:
+            path = stack.pop()
+            found.append(path)
+            stack.extend(reversed(self.children.get(path, ())))
+        return found

@@ -1,0 +1,212 @@
+"""What the table of each kind of object holds, as plain data: frames and HTML tables are both made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Literal
+
+from vmsnap_nb.model.forest import Chain, Forest
+from vmsnap_nb.model.guest import Disks
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.report import Report
+
+__all__ = ["Cell", "Column", "Table", "table_of"]
+
+Cell = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column's name and what it holds; ``bytes`` are numbers that people want to read in KiB and GiB."""
+
+    name: str
+    kind: Literal["text", "bytes", "count", "seconds", "yes or no", "path", "command"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under columns; the first column is the index.
+
+    Attributes
+    ----------
+    columns : tuple of Column
+        The index first.
+    rows : tuple of tuple
+        One cell a column; None where nothing is known or nothing applies.
+    """
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+_FOREST = (
+    Column("path", "path"),
+    Column("image"),
+    Column("format"),
+    Column("backing"),
+    Column("backing_path", "path"),
+    Column("backing_format"),
+    Column("virtual_size", "bytes"),
+    Column("allocated", "bytes"),
+    Column("depth", "count"),
+    Column("children", "count"),
+    Column("snapshots", "count"),
+    Column("used_by"),
+    Column("status"),
+)
+_CHAIN = (
+    Column("layer", "count"),
+    Column("image"),
+    Column("path", "path"),
+    Column("format"),
+    Column("backing"),
+    Column("backing_format"),
+    Column("virtual_size", "bytes"),
+    Column("allocated", "bytes"),
+    Column("active", "yes or no"),
+    Column("used_by"),
+    Column("snapshots", "count"),
+    Column("status"),
+)
+_DISKS = (
+    Column("target"),
+    Column("source", "path"),
+    Column("format"),
+    Column("bus"),
+    Column("device"),
+    Column("depth", "count"),
+    Column("capacity", "bytes"),
+    Column("allocated", "bytes"),
+)
+_PLAN = (
+    Column("step", "count"),
+    Column("action"),
+    Column("image", "path"),
+    Column("what"),
+    Column("bytes", "bytes"),
+    Column("command", "command"),
+)
+_REPORT = (
+    Column("step", "count"),
+    Column("action"),
+    Column("image", "path"),
+    Column("state"),
+    Column("bytes", "bytes"),
+    Column("seconds", "seconds"),
+    Column("command", "command"),
+)
+
+
+@singledispatch
+def table_of(thing: Shown) -> Table:
+    """Give the table of an object.
+
+    Parameters
+    ----------
+    thing : Shown
+        A Forest, Chain, Disks, Plan or Report. A new kind registers itself: ``@table_of.register``.
+
+    Returns
+    -------
+    Table
+        Sizes in bytes. ``snapshots`` counts internal snapshots, ``used_by`` names the guests that read an image, as
+        their source or below it. Steps are counted from 1, layers from 0.
+    """
+    raise NotImplementedError(f"no table is known for a {type(thing).__name__}")
+
+
+@table_of.register
+def _(forest: Forest) -> Table:
+    return Table(_FOREST, tuple(_forest_rows(forest)))
+
+
+def _forest_rows(forest: Forest) -> Iterator[tuple[Cell, ...]]:
+    for path, image in forest.images.items():
+        backing = image.backing
+        yield (
+            path,
+            image.name,
+            image.format,
+            backing and backing.written,
+            backing and backing.path,
+            backing and backing.format,
+            image.virtual_size,
+            image.allocated,
+            forest.depth(path),
+            len(forest.children(path)),
+            _snapshots(image),
+            _guests(forest, path),
+            forest.status(path),
+        )
+
+
+@table_of.register
+def _(chain: Chain) -> Table:
+    rows = tuple(
+        (
+            layer,
+            image.name,
+            image.path,
+            image.format,
+            image.backing and image.backing.written,
+            image.backing and image.backing.format,
+            image.virtual_size,
+            image.allocated,
+            chain.active(image),
+            _guests(chain.forest, image.path),
+            _snapshots(image),
+            chain.forest.status(image.path),
+        )
+        for layer, image in enumerate(chain.layers)
+    )
+    return Table(_CHAIN, rows)
+
+
+@table_of.register
+def _(disks: Disks) -> Table:
+    depths = disks.depths or (None,) * len(disks)
+    rows = tuple(
+        (d.target, d.source, d.format, d.bus, d.device, depth, d.capacity, d.allocated)
+        for d, depth in zip(disks, depths, strict=True)
+    )
+    return Table(_DISKS, rows)
+
+
+@table_of.register
+def _(plan: Plan) -> Table:
+    rows = tuple(
+        (number, step.action, step.image, step.what, step.size, "\n".join(step.commands) or None)
+        for number, step in enumerate(plan.steps, 1)
+    )
+    return Table(_PLAN, rows)
+
+
+@table_of.register
+def _(report: Report) -> Table:
+    rows = tuple(
+        (
+            number,
+            done.step.action,
+            done.step.image,
+            done.state,
+            done.size,
+            done.seconds,
+            "\n".join(done.step.commands) or None,
+        )
+        for number, done in enumerate(report.steps, 1)
+    )
+    return Table(_REPORT, rows)
+
+
+def _guests(forest: Forest, path: str) -> str | None:
+    return ", ".join(sorted({use.guest for use in forest.users(path)})) or None
+
+
+def _snapshots(image: Image) -> int | None:
+    """Count internal snapshots; None where the header was not read, so that nobody knows."""
+    read = image.status in {"ok", "in-use", "loop"} or bool(image.snapshots)
+    return len(image.snapshots) if read else None

@@ -1,0 +1,206 @@
+"""Figures as ASCII art, in the manner of the handout: base at the left, each overlay's arrow on its backing file."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.report import Report
+from vmsnap_nb.views.draw import figure_of
+from vmsnap_nb.views.figure import Block, Box, Figure, Options, Shape
+from vmsnap_nb.views.words import human_size, shown, width
+
+__all__ = ["figure_text", "to_text"]
+
+# Corners above and below, horizontal, vertical: the shape says at a glance what a line of the box says in words.
+_BORDERS: Mapping[Shape, tuple[str, str, str, str]] = {
+    "image": (".", "'", "-", "|"),
+    "new": ("+", "+", "=", "|"),
+    "gone": ("x", "x", "x", "x"),
+    "fold": (".", ":", ".", ":"),
+    "broken": ("!", "!", "!", "!"),
+    "unopened": ("?", "?", "?", "?"),
+    "loop": ("@", "@", "@", "@"),
+    "in-use": ("#", "#", "#", "#"),
+    "guest": ("(", "(", "-", "|"),
+}
+_GAP = 4  # columns between two boxes, filled by "<---"
+_ROW_GAP = 2  # lines between two rows, where arrows from below arrive
+_NAME = 2  # the line of a box, from its top, on which its name and its arrow stand
+_LEAST = 3  # lines inside a box
+
+
+def to_text(thing: Shown, **options: Any) -> str:
+    """Give an object's figure, and what is to be read below it, as text.
+
+    Parameters
+    ----------
+    thing : Shown
+        A Forest, Chain, Disks, Plan or Report.
+    **options
+        Those of `vmsnap_nb.views.figure.Options`.
+
+    Returns
+    -------
+    str
+        Lines without trailing white space.
+    """
+    figure = figure_of(thing, Options.of(**options))
+    return figure_text(figure, _steps(thing))
+
+
+def figure_text(figure: Figure, steps: Sequence[str] = ()) -> str:
+    """Draw a figure.
+
+    Parameters
+    ----------
+    figure : Figure
+        What to draw.
+    steps : sequence of str
+        Lines on the steps of a plan.
+
+    Returns
+    -------
+    str
+        Lines without trailing white space.
+    """
+    parts: list[list[str]] = [[figure.heading]] if figure.heading else []
+    shared = _column_widths(figure.blocks) if figure.aligned else None
+    for block in figure.blocks:
+        lines = _block(block, shared or _column_widths([block]))
+        parts.append([block.caption, *lines] if block.caption else lines)
+    names = {(b, n): box.lines[0].text for b, block in enumerate(figure.blocks) for n, box in enumerate(block.boxes)}
+    if figure.moves:
+        parts.append([f"{move.label}: {names[move.source]} ---> {names[move.target]}" for move in figure.moves])
+    if figure.notes:
+        parts.append([line for note in figure.notes for line in _wrap(note, "* ", "  ")])
+    for section in figure.sections:
+        lines = [section.heading]
+        for first, *rest in section.items:
+            lines += _wrap(first, "  * ", "    ")
+            lines += [line for text in rest for line in _wrap(text, "    ", "    ")]
+        parts.append(lines)
+    if steps:
+        parts.append(["Steps", *steps])
+    return "\n\n".join("\n".join(line.rstrip() for line in part) for part in parts)
+
+
+def _wrap(text: str, first: str, other: str) -> list[str]:
+    return textwrap.wrap(
+        text, 100, initial_indent=first, subsequent_indent=other, break_long_words=False, break_on_hyphens=False
+    ) or [first]
+
+
+# -- boxes and arrows ------------------------------------------------------------------------------------
+
+
+class _Canvas:
+    """Lines of text that are written piece by piece at a column; the pieces of a line must not overlap."""
+
+    def __init__(self) -> None:
+        self._lines: dict[int, list[tuple[int, str]]] = {}
+
+    def put(self, x: int, y: int, text: str) -> None:
+        self._lines.setdefault(y, []).append((x, text))
+
+    def lines(self) -> list[str]:
+        return [self._line(y) for y in range(max(self._lines, default=-1) + 1)]
+
+    def _line(self, y: int) -> str:
+        parts: list[str] = []
+        end = 0
+        for x, text in sorted(self._lines.get(y, ())):
+            parts += [" " * (x - end), text]
+            end = x + width(text)
+        return "".join(parts)
+
+
+def _column_widths(blocks: Sequence[Block]) -> dict[int, int]:
+    widths: dict[int, int] = {}
+    for block in blocks:
+        for box in block.boxes:
+            inner = max(width(line.text) for line in box.lines)
+            least = 6 + 2 * max(box.trunks - 1, 0)  # so that all trunks fit under it
+            widths[box.column] = max(widths.get(box.column, 0), inner + 4, least)
+    return widths
+
+
+def _block(block: Block, widths: Mapping[int, int]) -> list[str]:
+    if not block.boxes:
+        return []
+    left: dict[int, int] = {}
+    x = 0
+    for column in range(max(box.column for box in block.boxes) + 1):
+        left[column] = x
+        x += widths.get(column, 0) + _GAP
+    heights: dict[int, int] = {}
+    for box in block.boxes:
+        heights[box.row] = max(heights.get(box.row, _LEAST), 1 + len(box.lines))
+    top: dict[int, int] = {}
+    y = 0
+    for row in sorted(heights):
+        top[row] = y
+        y += heights[row] + 2 + _ROW_GAP
+    canvas = _Canvas()
+    for box in block.boxes:
+        _draw_box(canvas, box, left[box.column], top[box.row], widths[box.column], heights[box.row])
+    reach: dict[tuple[int, int], int] = {}  # (x, first line) of a trunk -> the last line that it reaches
+    for arrow in block.arrows:
+        tail, head = block.boxes[arrow.tail], block.boxes[arrow.head]
+        dash = "=" if arrow.changed else "-"
+        end = left[tail.column]
+        line = top[tail.row] + _NAME
+        if arrow.trunk is None:
+            start = left[head.column] + widths[head.column]
+            canvas.put(start, line, "<" + dash * (end - start - 1))
+            continue
+        room = widths[head.column] - 6
+        step = min(5, room // max(head.trunks - 1, 1))
+        x = left[head.column] + 3 + step * arrow.trunk
+        first = top[head.row] + heights[head.row] + 2
+        canvas.put(x + 1, line, dash * (end - x - 1))
+        reach[x, first] = max(reach.get((x, first), 0), line)
+    for (x, first), last in reach.items():
+        canvas.put(x, first, "^")
+        for y in range(first + 1, last):
+            canvas.put(x, y, "|")
+        canvas.put(x, last, "'")
+    return canvas.lines()
+
+
+def _draw_box(canvas: _Canvas, box: Box, x: int, y: int, wide: int, high: int) -> None:
+    above, below, across, side = _BORDERS[box.shape]
+    canvas.put(x, y, above + across * (wide - 2) + above)
+    texts = ["", *(line.text for line in box.lines)]
+    for number in range(high):
+        text = texts[number] if number < len(texts) else ""
+        canvas.put(x, y + 1 + number, f"{side} {text}{' ' * (wide - 3 - width(text))}{side}")
+    canvas.put(x, y + high + 1, below + across * (wide - 2) + below)
+
+
+# -- steps -----------------------------------------------------------------------------------------------
+
+
+def _steps(thing: Shown) -> list[str]:
+    lines: list[str] = []
+    if isinstance(thing, Plan):
+        for number, step in enumerate(thing.steps, 1):
+            lines.append(f"  {number}. {step.action}: {shown(step.image)}, {shown(step.what)}")
+            lines += _commands(step.commands)
+    elif isinstance(thing, Report):
+        for number, done in enumerate(thing.steps, 1):
+            took = "" if done.seconds is None else f", {done.seconds:.1f} s"
+            took += f", {human_size(done.size)} copied" if done.size else ""
+            lines.append(f"  {number}. {done.state}: {done.step.action} {shown(done.step.image)}{took}")
+    return lines
+
+
+def _commands(commands: Sequence[str]) -> list[str]:
+    lines: list[str] = []
+    for command in commands:
+        first, *rest = command.split("\n")
+        lines += [f"     $ {shown(first)}", *(f"       {shown(line)}" for line in rest)]
+    return lines

@@ -1,0 +1,317 @@
+"""From a forest or a chain to the blocks of a figure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vmsnap_nb.model.forest import Chain, Forest
+from vmsnap_nb.model.image import Image, Status
+from vmsnap_nb.views.figure import Arrow, Block, Box, Line, Options, Shape
+from vmsnap_nb.views.folding import Fold, Node, grow
+from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, plural, shown
+
+__all__ = ["STATUS_WORDS", "Graph", "Mark", "chain_graph", "forest_graph", "tree_blocks"]
+
+STATUS_WORDS: Mapping[Status, tuple[str, Shape]] = {
+    "missing": ("MISSING", "broken"),
+    "unreadable": ("UNREADABLE", "broken"),
+    "not-a-file": ("NOT A FILE", "broken"),
+    "corrupt": ("CORRUPT", "broken"),
+    "unknown": ("UNKNOWN FORMAT", "unopened"),
+    "outside": ("OUTSIDE, not opened", "unopened"),
+    "remote": ("REMOTE, not opened", "unopened"),
+    "loop": ("LOOP, stands on itself", "loop"),
+    "in-use": ("IN USE by a process", "in-use"),
+}
+"""For each status but "ok": what the box says, and its shape."""
+
+_MOST_NOTES = 8
+_MOST_BROKEN = 10  # more broken images than this are folded with the others, and counted in the fold
+_MOST_USERS = 3
+_OWN_TRUNKS = 3  # more overlays below than this share one trunk
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a plan does to an image: a line for its box, and a shape."""
+
+    text: str
+    shape: Shape | None = None
+    changed_arrow: bool = False
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Images as a figure sees them: each file once, and no loop.
+
+    Attributes
+    ----------
+    forest : Forest
+        Where they come from.
+    paths : tuple of str
+        One path for each file.
+    parents : mapping of str to str
+        The backing file, where there is one in the figure; loops are cut at one place.
+    active : callable
+        Whether writes go to an image.
+    cuts : mapping of str to str
+        Where a loop was cut: the image and its backing file.
+    others : mapping of str to int
+        Overlays that are not in the figure, by the image that they stand on.
+    """
+
+    forest: Forest
+    paths: tuple[str, ...]
+    parents: Mapping[str, str]
+    active: Callable[[str], bool]
+    cuts: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, int] = field(default_factory=dict)
+
+    def status(self, path: str) -> Status:
+        """Give the status of a file; a loop under any of its names counts."""
+        statuses = [self.forest.status(name) for name in self.forest.same_file(path)]
+        if "loop" in statuses or path in self.cuts:
+            return "loop"
+        return self.forest.status(path)
+
+
+def forest_graph(forest: Forest) -> Graph:
+    """See a whole forest."""
+    paths = tuple(dict.fromkeys(forest.same_file(path)[0] for path in forest.images))
+    parents: dict[str, str] = {}
+    for path in paths:
+        parent = forest.parent(path)
+        if parent is not None and parent in forest:
+            parents[path] = forest.same_file(parent)[0]
+    cuts: dict[str, str] = {}
+    sound: set[str] = set()
+    for start in paths:
+        trail: dict[str, None] = {}
+        step: str | None = start
+        while step is not None and step not in sound and step not in trail:
+            trail[step] = None
+            step = parents.get(step)
+        if step in trail:  # came back: cut at the first image of the loop that was met
+            cuts[step] = parents.pop(step)
+        sound.update(trail)
+    return Graph(forest, paths, parents, forest.active, cuts)
+
+
+def chain_graph(chain: Chain) -> Graph:
+    """See one chain."""
+    layers = [image.path for image in chain.layers]
+    parents = {above: below for below, above in zip(layers, layers[1:], strict=False)}
+    cuts: dict[str, str] = {}
+    backing = chain.forest.parent(layers[0])
+    if backing in layers:
+        cuts[layers[0]] = backing
+    inside = {name for path in layers for name in chain.forest.same_file(path)}
+    others = {path: sum(child not in inside for child in chain.forest.children(path)) for path in layers}
+
+    def active(path: str) -> bool:
+        return chain.active(chain.forest[path])
+
+    return Graph(chain.forest, tuple(layers), parents, active, cuts, others)
+
+
+def tree_blocks(
+    graph: Graph,
+    options: Options,
+    *,
+    names: Mapping[str, str] | None = None,
+    marks: Mapping[str, Mark] | None = None,
+    columns: Mapping[str, int] | None = None,
+) -> tuple[list[Block], list[str]]:
+    """Lay out the trees of a graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        What is to be drawn.
+    options : Options
+        How much of it.
+    names : mapping of str to str, optional
+        Names to show by path, where they are not to be found out from these images alone.
+    marks : mapping of str to Mark, optional
+        What a plan does.
+    columns : mapping of str to int, optional
+        Columns that images have in another figure and keep in this one if they can.
+
+    Returns
+    -------
+    list of Block
+        One for each tree, the base of each at row 0 and column 0.
+    list of str
+        Notes on images that are not as they should be.
+    """
+    return _Trees(graph, options, names or name_images(graph), marks or {}, columns or {}).draw()
+
+
+def name_images(*graphs: Graph) -> dict[str, str]:
+    """Give all images of some graphs names that tell them apart."""
+    images = {path: graph.forest[path].name for graph in graphs for path in graph.paths}
+    for graph in graphs:
+        for path in graph.cuts.values():
+            images.setdefault(path, graph.forest[path].name)
+    return distinct_names(images.items())
+
+
+@dataclass(slots=True)
+class _Trees:
+    graph: Graph
+    options: Options
+    names: Mapping[str, str]
+    marks: Mapping[str, Mark]
+    columns: Mapping[str, int]
+    notes: list[str] = field(default_factory=list)
+
+    def draw(self) -> tuple[list[Block], list[str]]:
+        graph = self.graph
+        children: dict[str, list[str]] = {}
+        for path in graph.paths:
+            if path in graph.parents:
+                children.setdefault(graph.parents[path], []).append(path)
+        roots = [path for path in graph.paths if path not in graph.parents]
+        broken = [path for path in graph.paths if graph.status(path) != "ok"]
+        important = {path for path in graph.paths if path in self.marks}
+        if len(important) > _MOST_BROKEN:
+            important = set(list(self.marks)[:2]) & set(graph.paths)
+        if len(broken) <= _MOST_BROKEN:
+            important.update(broken)
+        trees = grow(roots, children, fold=self.options.fold, keep=self.options.keep, important=important)
+        blocks = [self._block(tree) for tree in trees]
+        if len(self.notes) > _MOST_NOTES:
+            more = len(self.notes) - _MOST_NOTES + 1
+            self.notes[_MOST_NOTES - 1 :] = [f"… and {more} more images with a problem"]
+        return blocks, self.notes
+
+    def _block(self, tree: Node) -> Block:
+        boxes: list[Box] = []
+        arrows: list[Arrow] = []
+        rows = 0
+        stack: list[tuple[Node, int | None, int | None]] = [(tree, None, None)]  # node, parent's place, trunk
+        while stack:
+            node, parent, trunk = stack.pop()
+            column = 0 if parent is None else boxes[parent].column + 1
+            if isinstance(node.what, str):
+                column = max(column, self.columns.get(node.what, 0))
+            if parent is not None and trunk is None:
+                row = boxes[parent].row
+            else:
+                row, rows = rows, rows + 1
+            below = max(len(node.children) - 1, 0)
+            trunks = below if below <= _OWN_TRUNKS else 1
+            place = len(boxes)
+            boxes.append(self._box(node.what, row, column, trunks))
+            if parent is not None:
+                changed = isinstance(node.what, str) and node.what in self.marks
+                changed = changed and self.marks[str(node.what)].changed_arrow
+                arrows.append(Arrow(place, parent, trunk, changed))
+            for number in range(below, -1, -1) if node.children else ():
+                at = None if number == 0 else below - number if below <= _OWN_TRUNKS else 0
+                stack.append((node.children[number], place, at))
+        return Block(tuple(boxes), tuple(arrows))
+
+    def _box(self, what: str | Fold, row: int, column: int, trunks: int) -> Box:
+        if isinstance(what, Fold):
+            title = "folded: " + ", ".join(self.names[path] for path in what.members[:20])
+            title += ", …" if len(what.members) > 20 else ""
+            key = f"{what.kind} from {shown(what.members[0])}"
+            return Box(key, tuple(self._fold_lines(what)), title, "fold", row, column, trunks=trunks)
+        image = self.graph.forest[what]
+        status = self.graph.status(what)
+        title = isolate(shown(what))
+        if image.problem:
+            title += "\n" + shown(image.problem)
+            self.notes.append(f"{self.names[what]}: {shown(image.problem)}")
+        mark = self.marks.get(what)
+        shape: Shape = "image"
+        if status != "ok":
+            shape = STATUS_WORDS[status][1]
+        elif mark is not None and mark.shape is not None:
+            shape = mark.shape
+        active = self.graph.active(what)
+        lines = tuple(self._lines(what, image, status, active))
+        return Box(what, lines, title, shape, row, column, active, what, trunks)
+
+    def _lines(self, path: str, image: Image, status: Status, active: bool) -> list[Line]:
+        shows, forest = self.options.shows, self.graph.forest
+        lines = [Line(self.names[path], "name")]
+        if status != "ok":
+            lines.append(Line(STATUS_WORDS[status][0], "status"))
+        if path in self.graph.cuts:
+            lines.append(Line(f"its backing file is {self.names[self.graph.cuts[path]]}", "status"))
+        elif image.backing is not None and path not in self.graph.parents and image.backing.key not in forest:
+            lines.append(Line(f"on {isolate(clip(shown(image.backing.key)))}, not read", "status"))
+        if path in self.marks:
+            lines.append(Line(self.marks[path].text, "mark"))
+        label = self.options.labels.get(path, self.options.labels.get(image.name))
+        if label is not None:
+            lines.append(Line(shown(label), "format"))
+        elif shows("format") and image.format:
+            lines.append(Line(f"({shown(image.format)})", "format"))
+        if shows("active") and active:
+            lines.append(Line("(Active)", "active"))
+        if shows("sizes"):
+            sizes = [] if image.virtual_size is None else [human_size(image.virtual_size)]
+            sizes += [] if image.allocated is None else [f"{human_size(image.allocated)} on disk"]
+            if sizes:
+                lines.append(Line(", ".join(sizes)))
+        if shows("users"):
+            lines += self._users(path)
+        if shows("snapshots") and image.snapshots:
+            lines.append(Line(plural(len(image.snapshots), "internal snapshot")))
+        links = [name for name in forest.same_file(path) if name != path]
+        if shows("links") and links:
+            also = isolate(clip(shown(links[0].rpartition("/")[2])))
+            lines.append(Line(f"also named {also}" + (f" and {len(links) - 1} more" if len(links) > 1 else "")))
+        if shows("others") and self.graph.others.get(path):
+            lines.append(Line("+ " + plural(self.graph.others[path], "other overlay")))
+        if shows("protected") and not image.writable and image.status == "ok":
+            lines.append(Line("write-protected"))
+        return lines
+
+    def _users(self, path: str) -> list[Line]:
+        names = set(self.graph.forest.same_file(path))
+        uses = [use for use in self.graph.forest.users(path) if use.path in names]
+        said = [
+            f"{isolate(clip(shown(use.guest)))}: {shown(use.target)}" + (f" ({use.state})" if use.running else "")
+            for use in uses
+        ]
+        if len(said) > _MOST_USERS:
+            said[_MOST_USERS - 1 :] = [f"and {len(said) - _MOST_USERS + 1} more disks"]
+        return [Line(text) for text in said]
+
+    def _fold_lines(self, fold: Fold) -> list[Line]:
+        graph, shows = self.graph, self.options.shows
+        images = [graph.forest[path] for path in fold.members]
+        noun = {"layers": "layer", "overlays": "overlay", "bases": "base"}[fold.kind]
+        lines = [Line(f"… {plural(fold.count, 'more ' + noun)} …", "name")]
+        if len(images) != fold.count:
+            lines.append(Line(f"({plural(len(images), 'image')})"))
+        for status, count in sorted(Counter(graph.status(path) for path in fold.members).items()):
+            if status != "ok":
+                lines.append(Line(f"{count} {STATUS_WORDS[status][0]}", "status"))
+        for text, count in sorted(Counter(self.marks[p].text for p in fold.members if p in self.marks).items()):
+            lines.append(Line(f"{count} {text}", "mark"))
+        active = sum(graph.active(path) for path in fold.members)
+        if shows("active") and active:
+            lines.append(Line(f"({active} Active)", "active"))
+        sizes = [image.allocated for image in images if image.allocated is not None]
+        if shows("sizes") and sizes:
+            lines.append(Line(f"{human_size(sum(sizes))} on disk"))
+        if shows("users"):
+            guests = {use.guest for path in fold.members for use in graph.forest.users(path)}
+            if guests:
+                lines.append(Line("used by " + plural(len(guests), "guest")))
+        snapshots = sum(len(image.snapshots) for image in images)
+        if shows("snapshots") and snapshots:
+            lines.append(Line(plural(snapshots, "internal snapshot")))
+        return lines
+
+
+def chain_paths(blocks: Sequence[Block]) -> dict[str, int]:
+    """Give the column of each image that is drawn."""
+    return {box.path: box.column for block in blocks for box in block.boxes if box.path is not None}
