@@ -1,0 +1,69 @@
+# Takes commands from the host on a virtio serial port and answers with what they wrote.
+#
+#   host:   <id> <seconds> <command in base64>
+#   guest:  @<id> out, lines of base64, @<id> err, lines of base64, @<id> end <exit status> <1 if the time was over>
+#
+# The host may come and go: an answer waits until somebody listens, and whoever listens skips answers of other ids.
+B="/run/vmsnap/ld.so /run/vmsnap/busybox"
+cd /run/vmsnap || exit 1
+
+port=
+until [ "$port" ]; do
+	for name in /sys/class/virtio-ports/*/name; do
+		[ -r "$name" ] && read -r text <"$name" && [ "$text" = org.vmsnap_nb.0 ] || continue
+		port=${name%/name}
+		port=/dev/${port##*/}
+	done
+	[ "$port" ] || $B sleep 0.1
+done
+
+answer() {
+	id=$1 seconds=$2
+	work=/run/vmsnap/command.$id
+	$B mkdir -p "$work"
+	echo "$3" | $B base64 -d >"$work/text" || return
+	(
+		cd "${HOME:-/}" 2>/dev/null || cd /
+		exec $B setsid /bin/sh -c "$($B cat "$work/text")" </dev/null >"$work/out" 2>"$work/err" 3>&-
+	) &
+	command=$!
+	(
+		$B sleep "$seconds" 3>&- &
+		sleep=$!
+		trap 'kill $sleep; exit' TERM
+		wait $sleep
+		echo 1 >"$work/late"
+		kill -KILL -$command
+	) &
+	guard=$!
+	wait $command
+	status=$?
+	kill $guard 2>/dev/null
+	wait $guard
+	late=0
+	[ -e "$work/late" ] && late=1
+	# What the command wrote is on the host's disk before the host hears of its end.
+	$B sync
+	{
+		echo "@$id out"
+		$B base64 "$work/out"
+		echo "@$id err"
+		$B base64 "$work/err"
+		echo "@$id end $status $late"
+	} >&3
+	$B rm -rf "$work"
+}
+
+echo "vmsnap: ready for commands" >/dev/console
+exec 3<>"$port"
+while :; do
+	if read -r id seconds text <&3; then
+		case $id$seconds in
+		'' | *[!0-9a-f]*) ;;
+		*) answer "$id" "$seconds" "$text" ;;
+		esac
+	else
+		# The end of the file: nobody is connected at the host's side.
+		$B sleep 0.2
+	fi
+done

@@ -1,0 +1,94 @@
+"""The initial file system of lab guests: a few files of the distribution's own one, and three scripts.
+
+It is small so that a guest is ready soon where everything is emulated: only a busybox with its loader, and the
+modules that the root disk needs, already decompressed. The scripts are in the folder ``boot`` beside this file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from importlib import resources
+from pathlib import Path
+
+from vmsnap_nb.errors import ImageError
+from vmsnap_nb.lab.cpio import Entry, pack, unpack
+
+__all__ = ["PORT", "build_initrd"]
+
+PORT = "org.vmsnap_nb.0"
+"""Name of the virtio serial port on which the guest takes commands; ``listen.sh`` looks for it."""
+
+_MODULES = ("virtio_blk", "ext4")
+
+
+def build_initrd(distribution: bytes) -> bytes:
+    """Make the initial file system of lab guests.
+
+    Parameters
+    ----------
+    distribution : bytes
+        The distribution's own initial file system: a cpio archive, compressed by gzip, with busybox, musl's loader
+        and the modules of its kernel.
+
+    Returns
+    -------
+    bytes
+        A cpio archive, not compressed.
+
+    Raises
+    ------
+    ImageError
+        Something that is needed is not in it.
+    """
+    try:
+        entries = {entry.name: entry for entry in unpack(gzip.decompress(distribution))}
+    except (OSError, EOFError, zlib.error) as error:
+        raise ImageError("read the distribution's initial file system", said=str(error)) from error
+    files = [
+        *(Entry.folder(name) for name in ("bin", "lib", "modules", "boot", "dev", "proc", "sys", "run", "sysroot")),
+        Entry.file("bin/busybox", _only(entries, "busybox"), executable=True),
+        Entry.file("lib/ld-musl-x86_64.so.1", _only(entries, "ld-musl-x86_64.so.1"), executable=True),
+        Entry.file("init", _script("init.sh"), executable=True),
+        *(Entry.file(f"boot/{name}", _script(name)) for name in ("second.sh", "listen.sh")),
+    ]
+    for number, module in enumerate(_load_order(entries)):
+        name = Path(module).name.removesuffix(".gz")
+        data = entries[module].data
+        # The script loads them in the order of their names.
+        files.append(
+            Entry.file(f"modules/{number:02}-{name}", gzip.decompress(data) if module.endswith(".gz") else data)
+        )
+    return pack(files)
+
+
+def _script(name: str) -> bytes:
+    return resources.files(__package__).joinpath("boot", name).read_bytes()
+
+
+def _only(entries: dict[str, Entry], name: str) -> bytes:
+    for path, entry in entries.items():
+        if path.rpartition("/")[2] == name and entry.data:
+            return entry.data
+    raise ImageError("make the initial file system of lab guests", said=f"the distribution's own has no {name}")
+
+
+def _load_order(entries: dict[str, Entry]) -> list[str]:
+    """Give the modules so that each comes after those that it needs."""
+    table = next((path for path in entries if path.endswith("/modules.dep")), None)
+    if table is None:
+        raise ImageError("make the initial file system of lab guests", said="the distribution's own has no modules.dep")
+    folder = table.rpartition("/")[0]
+    needs = {}
+    for line in entries[table].data.decode(errors="replace").splitlines():
+        module, _, others = line.partition(":")
+        needs[module] = others.split()
+    order: dict[str, None] = {}
+    for wanted in _MODULES:
+        module = next((path for path in needs if Path(path).name.partition(".")[0] == wanted), None)
+        # A module that is built into the kernel has no line, and need not be loaded.
+        if module is not None:
+            # depmod writes what a module needs with the nearest first.
+            for path in (*reversed(needs[module]), module):
+                order.setdefault(f"{folder}/{path}")
+    return list(order)

@@ -1,0 +1,94 @@
+"""Runs commands in a guest by the QEMU guest agent (https://www.qemu.org/docs/master/interop/qemu-ga-ref.html)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+from vmsnap_nb.errors import GuestError, GuestNotReadyError, VmsnapError
+from vmsnap_nb.model.completed import Completed
+from vmsnap_nb.system.libvirt_errors import libvirt_errors
+from vmsnap_nb.system.libvirt_library import library
+
+__all__ = ["AGENT_PORT", "agent_answers", "run_by_agent"]
+
+AGENT_PORT = "org.qemu.guest_agent.0"
+"""The name by which libvirt and the agent know its virtio serial port."""
+
+
+def agent_answers(domain: Any, *, seconds: int = 2) -> bool:
+    """Tell whether an agent answers now."""
+    try:
+        _ask(domain, "guest-ping", seconds=seconds)
+    except VmsnapError:
+        return False
+    return True
+
+
+def _ask(domain: Any, command: str, *, seconds: int = 5, **arguments: object) -> Any:
+    library()
+    import libvirt_qemu
+
+    request = json.dumps({"execute": command, "arguments": arguments} if arguments else {"execute": command})
+    with libvirt_errors(f"ask the guest agent of {domain.name()} for {command}"):
+        return json.loads(libvirt_qemu.qemuAgentCommand(domain, request, seconds, 0))["return"]
+
+
+def run_by_agent(domain: Any, command: str, *, timeout: float) -> Completed:
+    """Run a command by the guest's ``/bin/sh`` and wait for its end.
+
+    Parameters
+    ----------
+    domain : libvirt.virDomain
+        The guest.
+    command : str
+        For ``/bin/sh -c``.
+    timeout : float
+        Seconds after which it is killed.
+
+    Returns
+    -------
+    Completed
+
+    Raises
+    ------
+    GuestError
+        It took too long.
+    GuestNotReadyError
+        The agent answers no more, or is not allowed to run commands.
+    """
+    deadline = time.monotonic() + timeout
+    # The agent gives output only when all that hold the pipe have ended: files let a background program go on. The
+    # file system is synchronized so that the data outlive the guest.
+    script = (
+        "d=$(mktemp -d) && ( [ -z \"$HOME\" ] && export HOME=/root; cd \"$HOME\" 2>/dev/null || cd /; "
+        'exec /bin/sh -c "$0" ) </dev/null >"$d/out" 2>"$d/err"; s=$?; sync; '
+        'cat "$d/out"; cat "$d/err" >&2; rm -rf "$d"; exit $s'
+    )
+    try:
+        pid = _ask(
+            domain, "guest-exec", path="/bin/sh", arg=["-c", script, command], **{"capture-output": True}
+        )["pid"]
+        wait = 0.02
+        while not (status := _ask(domain, "guest-exec-status", pid=pid))["exited"]:
+            if time.monotonic() >= deadline:
+                _ask(domain, "guest-exec", path="/bin/sh", arg=["-c", f"pkill -KILL -P {pid}; kill -KILL {pid}"])
+                raise GuestError(
+                    f"run in the guest: {command.strip()[:200]}",
+                    said=f"it took longer than {timeout:g} s and was ended",
+                    next_step="give it more time: execute(…, timeout=…), or put it into the background with &",
+                )
+            time.sleep(wait)
+            wait = min(wait * 1.5, 0.5)
+    except GuestError:
+        raise
+    except VmsnapError as error:
+        raise GuestNotReadyError(
+            f"run a command in {domain.name()} by its guest agent", said=error.said, next_step=error.next_step
+        ) from error
+    exit_status = 128 + status["signal"] if "signal" in status else status["exitcode"]
+    return Completed.of(
+        exit_status, base64.b64decode(status.get("out-data", "")), base64.b64decode(status.get("err-data", ""))
+    )

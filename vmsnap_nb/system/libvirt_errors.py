@@ -1,0 +1,127 @@
+"""The one border at which libvirt's errors become ours.
+
+Codes: https://libvirt.org/html/libvirt-virterror.html#virErrorNumber.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vmsnap_nb.errors import (
+    InUseError,
+    InvalidRequestError,
+    LabBusyError,
+    LabError,
+    LibvirtError,
+    NoSpaceError,
+    NotFoundError,
+    PermissionDeniedError,
+    ReadOnlyError,
+    VmsnapError,
+)
+from vmsnap_nb.system.libvirt_library import library
+from vmsnap_nb.system.packages import missing_part
+
+__all__ = ["from_libvirt", "libvirt_errors"]
+
+# How QEMU says that another process has an image open (block.c and block/file-posix.c).
+_LOCKED = re.compile(r'Failed to get (shared )?"[a-z ]+" lock|Failed to lock byte')
+
+
+@contextmanager
+def libvirt_errors(tried: str) -> Iterator[None]:
+    """Turn libvirt's errors within a block into ours.
+
+    Parameters
+    ----------
+    tried : str
+        What is being tried, as a sentence without a full stop.
+
+    Raises
+    ------
+    VmsnapError
+        In place of any ``libvirtError``; it is kept as the cause.
+    """
+    libvirt = library()
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        raise from_libvirt(
+            tried, error.get_error_message() or str(error), error.get_error_code() or 0, error.get_error_domain() or 0
+        ) from error
+
+
+def from_libvirt(tried: str, said: str, code: int = 0, domain: int = 0) -> VmsnapError:
+    """Give the error of this package that says the same as libvirt.
+
+    Parameters
+    ----------
+    tried : str
+        What was tried.
+    said : str
+        libvirt's message.
+    code, domain : int
+        Its numbers.
+
+    Returns
+    -------
+    VmsnapError
+        A `LibvirtError` where nothing more particular is known.
+    """
+    libvirt = library()
+    by_text = _from_text(tried, said)
+    if by_text is not None:
+        return by_text
+    if code in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL):
+        return NotFoundError(tried, said=said)
+    if code == libvirt.VIR_ERR_OPERATION_DENIED and "read only" in said:
+        return ReadOnlyError(tried, said=said, next_step="connect without readonly=True")
+    if code in (libvirt.VIR_ERR_OPERATION_DENIED, libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_ERR_ACCESS_DENIED):
+        return PermissionDeniedError(tried, said=said, next_step="ask for the right to do this, or use another account")
+    if code in (libvirt.VIR_ERR_XML_ERROR, libvirt.VIR_ERR_XML_DETAIL, libvirt.VIR_ERR_INVALID_ARG):
+        return InvalidRequestError(tried, said=said)
+    next_step = None
+    if code in (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_UNKNOWN_HOST):
+        next_step = "check the address, and that libvirt runs there"
+    return LibvirtError(tried, said=said, next_step=next_step, code=code, domain=domain)
+
+
+def _from_text(tried: str, said: str) -> VmsnapError | None:
+    """Tell apart what libvirt gives one and the same code, as "internal error" or "system error"."""
+    low = said.lower()
+    if _LOCKED.search(said):
+        return InUseError(
+            tried,
+            said=said,
+            next_step="shut down the guest that has the image open; or take an external snapshot of that guest first: "
+            "then it writes to a new overlay, and the image becomes read-only",
+        )
+    if "failed to acquire pid file" in low:
+        return LabBusyError(tried, said=said, next_step="end the other process, or use another folder")
+    if "already open with path" in low:
+        return LabError(
+            tried,
+            said=said,
+            next_step="libvirt drives one embedded folder in a process, for as long as that runs: use the folder that "
+            "is open, restart the kernel, or use driver='session'",
+        )
+    if "no space left on device" in low or "disk quota exceeded" in low:
+        return NoSpaceError(tried, said=said, next_step="make room on that file system and try again")
+    if "failed to parse user" in low or "failed to parse group" in low:
+        return missing_part("libvirt-qemu-driver", tried, said, then="its set-up makes the user that libvirt looks for")
+    if "no connection driver available" in low or "failed to load module" in low or "driver not found" in low:
+        return missing_part("libvirt-qemu-driver", tried, said)
+    if (
+        "find suitable emulator" in low
+        or "could not find capabilities" in low
+        or "cannot check qemu binary" in low
+        or ("qemu-system" in low and "no such file" in low)
+    ):
+        return missing_part("qemu-system", tried, said)
+    if "permission denied" in low:
+        return PermissionDeniedError(tried, said=said, next_step="check the owner and mode of the file and its folders")
+    if "unix socket path" in low and "too long" in low:
+        return LabError(tried, said=said, next_step="use a shorter folder or a shorter name")
+    return None

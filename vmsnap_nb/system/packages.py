@@ -1,0 +1,64 @@
+"""What to install where a part is missing, in the words of each family of distributions."""
+
+from __future__ import annotations
+
+from vmsnap_nb.errors import MissingPartError
+
+__all__ = ["how_to_install", "missing_part"]
+
+_PACKAGES = {
+    "qemu-system": {
+        "apt": "qemu-system-x86",
+        "dnf": "qemu-kvm",
+        "pacman": "qemu-system-x86",
+        "zypper": "qemu-x86",
+    },
+    "qemu-img": {"apt": "qemu-utils", "dnf": "qemu-img", "pacman": "qemu-img", "zypper": "qemu-img"},
+    "libvirt-qemu-driver": {
+        "apt": "libvirt-daemon libvirt-daemon-system",
+        "dnf": "libvirt-daemon-kvm",
+        "pacman": "libvirt",
+        "zypper": "libvirt-daemon-qemu",
+    },
+    "libvirt-python": {
+        "apt": "libvirt-dev pkg-config gcc python3-dev",
+        "dnf": "libvirt-devel pkgconf gcc python3-devel",
+        "pacman": "libvirt pkgconf gcc",
+        "zypper": "libvirt-devel pkg-config gcc python3-devel",
+    },
+}
+_VERBS = {"apt": "apt install", "dnf": "dnf install", "pacman": "pacman -S", "zypper": "zypper install"}
+
+
+def how_to_install(part: str) -> str:
+    """Give the command lines that install a part, one for each package manager.
+
+    Examples
+    --------
+    >>> print(how_to_install("qemu-img"))
+    apt install qemu-utils
+    dnf install qemu-img
+    pacman -S qemu-img
+    zypper install qemu-img
+    """
+    return "\n".join(f"{_VERBS[manager]} {names}" for manager, names in _PACKAGES[part].items())
+
+
+def missing_part(part: str, tried: str, said: str | None = None, *, then: str = "") -> MissingPartError:
+    """Give the error for a part that is missing.
+
+    Parameters
+    ----------
+    part : str
+        ``qemu-system``, ``qemu-img``, ``libvirt-qemu-driver`` or ``libvirt-python``.
+    tried, said : str
+        As in `vmsnap_nb.errors.VmsnapError`.
+    then : str
+        What to do after the installation.
+
+    Returns
+    -------
+    MissingPartError
+    """
+    step = "install it, whichever of these your system has:\n" + how_to_install(part)
+    return MissingPartError(tried, said=said, next_step=f"{step}\n{then}" if then else step)
