@@ -59,6 +59,8 @@ def _(forest: Forest, options: Options) -> Figure:
 
 @figure_of.register
 def _(chain: Chain, options: Options) -> Figure:
+    if not len(chain):
+        return Figure("A chain without images", (), notes=(f"{shown(chain.top)} was not read",))
     graph = chain_graph(chain)
     blocks, notes = tree_blocks(graph, options)
     names = name_images(graph)

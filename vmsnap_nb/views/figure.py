@@ -115,7 +115,7 @@ class Box:
     row, column : int
         Its place; the base of a chain has column 0.
     active : bool
-        Whether writes go to it.
+        Whether it is marked as one that writes go to.
     path : str or None
         The image's path; None for a fold or a guest.
     trunks : int

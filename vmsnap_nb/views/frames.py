@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.model.shown import Shown
-from vmsnap_nb.views.tables import Column, Table, table_of
+from vmsnap_nb.views.tables import Cell, Column, Table, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pandas.api.extensions import ExtensionArray
 
 __all__ = ["frame_of_table", "to_frame"]
 
@@ -37,13 +39,12 @@ def frame_of_table(table: Table) -> pd.DataFrame:
     import pandas as pd
 
     # Text is kept in Python objects: PyArrow's strings cannot hold file names that are no UTF-8.
-    def dtype(column: Column) -> str | pd.StringDtype:
-        return _DTYPES.get(column.kind) or pd.StringDtype("python")
+    def array(column: Column, values: Sequence[Cell]) -> ExtensionArray:
+        dtype: Any = _DTYPES.get(column.kind) or pd.StringDtype("python")
+        made: ExtensionArray = pd.array(list(values), dtype=dtype)
+        return made
 
     cells = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
     index, *columns = table.columns
-    data = {
-        column.name: pd.array(list(values), dtype=dtype(column))
-        for column, values in zip(columns, cells[1:], strict=True)
-    }
-    return pd.DataFrame(data, index=pd.Index(pd.array(list(cells[0]), dtype=dtype(index)), name=index.name))
+    data = {column.name: array(column, values) for column, values in zip(columns, cells[1:], strict=True)}
+    return pd.DataFrame(data, index=pd.Index(array(index, cells[0]), name=index.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -102,10 +103,10 @@ def forest_graph(forest: Forest) -> Graph:
 def chain_graph(chain: Chain) -> Graph:
     """See one chain."""
     layers = [image.path for image in chain.layers]
-    parents = {above: below for below, above in zip(layers, layers[1:], strict=False)}
+    parents = {above: below for below, above in itertools.pairwise(layers)}
     cuts: dict[str, str] = {}
-    backing = chain.forest.parent(layers[0])
-    if backing in layers:
+    backing = chain.forest.parent(layers[0]) if layers else None
+    if backing is not None and backing in layers:
         cuts[layers[0]] = backing
     inside = {name for path in layers for name in chain.forest.same_file(path)}
     others = {path: sum(child not in inside for child in chain.forest.children(path)) for path in layers}
@@ -234,7 +235,7 @@ class _Trees:
             shape = mark.shape
         active = self.graph.active(what)
         lines = tuple(self._lines(what, image, status, active))
-        return Box(what, lines, title, shape, row, column, active, what, trunks)
+        return Box(what, lines, title, shape, row, column, active and self.options.shows("active"), what, trunks)
 
     def _lines(self, path: str, image: Image, status: Status, active: bool) -> list[Line]:
         shows, forest = self.options.shows, self.graph.forest

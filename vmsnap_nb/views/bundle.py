@@ -1,0 +1,63 @@
+"""What an object gives a notebook to show: SVG, HTML and text in one bundle.
+
+Of several MIME types JupyterLab (``defaultRank`` 50 against 80), nbconvert (``display_data_priority``) and VS Code all
+take ``text/html`` before ``image/svg+xml``, so the HTML holds the whole: picture, concerns and table. GitHub, and
+JupyterLab with a notebook that is not trusted, clean the HTML of ``<style>`` and ``<svg>``; the text figure in it,
+which only that style hides, then appears in the picture's place. ``image/svg+xml`` is the picture alone, for those
+that take no HTML (nbconvert to LaTeX), and ``text/plain`` the text figure, for terminals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.views.draw import figure_of
+from vmsnap_nb.views.figure import Options
+from vmsnap_nb.views.html import page
+from vmsnap_nb.views.svg import figure_svg
+from vmsnap_nb.views.tables import table_of
+from vmsnap_nb.views.text import to_text
+
+__all__ = ["mimebundle"]
+
+
+def mimebundle(
+    thing: Shown, include: Container[str] | None = None, exclude: Container[str] | None = None
+) -> dict[str, str]:
+    """Give what a notebook may show of an object.
+
+    Parameters
+    ----------
+    thing : Shown
+        A Forest, Chain, Disks, Plan or Report.
+    include, exclude : container of str, optional
+        The MIME types that are wanted, and those that are not.
+
+    Returns
+    -------
+    dict of str to str
+        By MIME type. Where Graphviz is missing, there is no ``image/svg+xml``, and the HTML shows the text figure
+        and says what to install.
+    """
+
+    def wanted(kind: str) -> bool:
+        return (not include or kind in include) and (not exclude or kind not in exclude)
+
+    bundle: dict[str, str] = {}
+    text = to_text(thing) if wanted("text/plain") or wanted("text/html") else ""
+    svg, why = None, ""
+    if wanted("image/svg+xml") or wanted("text/html"):
+        figure = figure_of(thing, Options())
+        try:
+            svg = figure_svg(figure)
+        except VmsnapError as error:
+            why = f"No picture: {error.said}. {error.next_step}."
+        if svg is not None and wanted("image/svg+xml"):
+            bundle["image/svg+xml"] = svg
+        if wanted("text/html"):
+            bundle["text/html"] = page(thing, figure, text, table_of(thing), svg=svg, why_no_svg=why)
+    if wanted("text/plain"):
+        bundle["text/plain"] = text
+    return bundle

@@ -1,0 +1,134 @@
+"""Figure and table as HTML, for notebooks and for what they are converted to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from html import escape
+
+from vmsnap_nb.model.forest import Chain, Forest
+from vmsnap_nb.model.guest import Disks
+from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.report import Report
+from vmsnap_nb.views.figure import Figure
+from vmsnap_nb.views.tables import Cell, Column, Table
+from vmsnap_nb.views.words import human_size, isolate, shown
+
+__all__ = ["page", "table_html"]
+
+_MOST_ROWS = 60
+_LEFT_OUT = {"path", "backing_path"}  # the row's tooltip has the path; `to_frame` has all
+
+# The text figure is hidden only by a style sheet, and the picture shown only by one: a viewer that strips styles
+# (GitHub, a notebook that JupyterLab does not trust) strips SVG as well, and shows the text figure instead.
+_STYLE = """
+.{0} .vmsnap-text {{ display: none; }}
+.{0} .vmsnap-picture {{ display: block !important; overflow-x: auto; }}
+.{0} .vmsnap-picture svg {{ max-width: none; }}
+"""
+
+
+def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str | None, why_no_svg: str = "") -> str:
+    """Give what a notebook shows of an object.
+
+    Parameters
+    ----------
+    thing : Shown
+        The object.
+    figure, text, table
+        Its figure, the same as text, and its table.
+    svg : str or None
+        The picture; None where it could not be drawn.
+    why_no_svg : str
+        Why not, and what to do.
+
+    Returns
+    -------
+    str
+        One ``<div>``.
+    """
+    scope = "vmsnap-" + hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:10]
+    parts = [f'<div class="vmsnap {scope}">']
+    if svg is not None:
+        parts.append(f"<style>{_STYLE.format(scope)}</style>")
+        parts.append(f'<div class="vmsnap-picture" hidden style="display:none">{svg}</div>')
+    parts.append(f'<pre class="vmsnap-text" aria-label="{escape(figure.summary)}">{escape(text)}</pre>')
+    if why_no_svg:
+        parts.append(f'<p class="vmsnap-note">{escape(why_no_svg)}</p>')
+    for section in figure.sections:
+        parts.append(f"<p><strong>{escape(section.heading)}</strong></p><ul>")
+        parts += [f"<li>{'<br>'.join(escape(line) for line in item)}</li>" for item in section.items]
+        parts.append("</ul>")
+    if table.rows:
+        parts.append(_table_below(thing, table))
+    parts.append("</div>")
+    return "\n".join(parts)
+
+
+def _table_below(thing: Shown, table: Table) -> str:
+    nouns = {Forest: "Images", Chain: "Layers, base first", Disks: "Disks", Plan: "Steps", Report: "Steps"}
+    caption = next((noun for kind, noun in nouns.items() if isinstance(thing, kind)), "Table")
+    html = table_html(table, caption)
+    if isinstance(thing, Plan | Report | Disks):
+        return html
+    return f"<details><summary>{escape(caption)} ({len(table.rows)})</summary>\n{html}\n</details>"
+
+
+def table_html(table: Table, caption: str) -> str:
+    """Give a table for reading: sizes in binary units, the path as the row's tooltip, at most 60 rows.
+
+    Parameters
+    ----------
+    table : Table
+        Its index becomes the head of each row.
+    caption : str
+        What it lists.
+
+    Returns
+    -------
+    str
+        A ``<table>`` with a caption, heads of columns and of rows.
+    """
+    places = [number for number, column in enumerate(table.columns) if column.name not in _LEFT_OUT]
+    path = next((number for number, column in enumerate(table.columns) if column.kind == "path"), None)
+    heads = "".join(f'<th scope="col">{escape(table.columns[n].name.replace("_", " "))}</th>' for n in places)
+    rows = [_row(table, row, places, path) for row in table.rows[:_MOST_ROWS]]
+    if (more := len(table.rows) - _MOST_ROWS) > 0:
+        rows.append(f'<tr><td colspan="{len(places)}">… {more} more rows: see .to_frame()</td></tr>')
+    return "\n".join(
+        [
+            "<table>",
+            f"<caption>{escape(caption)}</caption>",
+            f"<thead><tr>{heads}</tr></thead>",
+            f"<tbody>\n{_join(rows)}\n</tbody>",
+            "</table>",
+        ]
+    )
+
+
+def _join(rows: Iterable[str]) -> str:
+    return "\n".join(rows)
+
+
+def _row(table: Table, row: tuple[Cell, ...], places: list[int], path: int | None) -> str:
+    tip = "" if path is None or row[path] is None else f' title="{escape(shown(str(row[path])))}"'
+    cells = []
+    for number, place in enumerate(places):
+        text = _cell(table.columns[place], row[place])
+        cells.append(f'<th scope="row"{tip}>{text}</th>' if number == 0 else f"<td>{text}</td>")
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _cell(column: Column, value: Cell) -> str:
+    if value is None:
+        return ""
+    if column.kind == "bytes" and isinstance(value, int):
+        return escape(human_size(value))
+    if column.kind == "yes or no":
+        return "yes" if value else ""
+    if column.kind == "seconds" and isinstance(value, float):
+        return f"{value:.1f}"
+    if column.kind == "command":
+        return "<br>".join(f"<code>{escape(shown(line))}</code>" for line in str(value).split("\n"))
+    return escape(isolate(shown(str(value))))

@@ -1,0 +1,112 @@
+"""A figure as SVG that fits into a page: the colours of its theme, the names of its boxes, nothing that clashes."""
+
+from __future__ import annotations
+
+import hashlib
+import xml.etree.ElementTree as ET
+
+from vmsnap_nb.errors import CommandError, MissingPartError
+from vmsnap_nb.views.dot import figure_graph
+from vmsnap_nb.views.figure import Figure
+
+__all__ = ["figure_svg"]
+
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "http://www.w3.org/1999/xlink"
+
+# JupyterLab's colours, then VS Code's, then black on white. Graphviz 2.43 accepts neither variables nor currentColor
+# as a colour, so a style sheet says it. Its rules begin with a class that is this figure's own.
+_STYLE = """
+{0} text {{ fill: {text}; }}
+{0} .caption text {{ fill: {faint}; }}
+{0} .box > polygon, {0} .box > path, {0} .box a > polygon, {0} .box a > path {{ fill: {paper}; }}
+{0} .box.image:not(.active) polygon {{ stroke: {line}; }}
+{0} .box polyline {{ fill: none; }}
+"""
+_COLOURS = {
+    "text": "var(--jp-ui-font-color1, var(--vscode-editor-foreground, #111111))",
+    "faint": "var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #767676))",
+    "line": "var(--jp-ui-font-color2, var(--vscode-editor-foreground, #4d4d4d))",
+    "paper": "var(--jp-layout-color1, var(--vscode-editor-background, #ffffff))",
+}
+
+
+def figure_svg(figure: Figure) -> str:
+    """Draw a figure by Graphviz.
+
+    Parameters
+    ----------
+    figure : Figure
+        What to draw.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element. Each box is a ``<g class="box …" data-path="…">`` whose ``<title>`` is the full path and
+        what is wrong with it. It has no ``id``, so that it may stand twice on a page.
+
+    Raises
+    ------
+    MissingPartError
+        Graphviz is not installed.
+    CommandError
+        Graphviz refused its input.
+    """
+    digraph = figure_graph(figure)
+    import graphviz
+
+    try:
+        drawn = digraph.pipe(format="svg", encoding="utf-8", quiet=True)
+    except graphviz.ExecutableNotFound as error:
+        raise MissingPartError(
+            "draw a picture with Graphviz",
+            said="the program dot is not installed, or not on PATH",
+            next_step="apt install graphviz (dnf, pacman and zypper call it graphviz too), then show this again",
+        ) from error
+    except graphviz.CalledProcessError as error:
+        said = error.stderr if isinstance(error.stderr, str) else (error.stderr or b"").decode(errors="replace")
+        raise CommandError(
+            "draw a picture with Graphviz",
+            said=said or str(error),
+            next_step="use .to_text(), and report the output of .to_graphviz().source",
+            argv=[str(part) for part in error.cmd],
+            exit_status=error.returncode,
+            stderr=said,
+        ) from error
+    return _fit(drawn, figure, "vmsnap-" + hashlib.sha256(digraph.source.encode()).hexdigest()[:10])
+
+
+def _fit(drawn: str, figure: Figure, scope: str) -> str:
+    root = ET.fromstring(drawn)  # noqa: S314 - Graphviz wrote it, from a source in which all names are escaped
+    boxes = {f"box-{b}-{n}": box for b, block in enumerate(figure.blocks) for n, box in enumerate(block.boxes)}
+    root.set("class", scope)
+    root.set("role", "img")
+    root.set("aria-label", figure.summary)
+    for group in root.iter(f"{{{_SVG}}}g"):
+        title = group.find(f"{{{_SVG}}}title")
+        box = boxes.get(group.get("id", ""))
+        if box is not None:
+            if title is not None:
+                title.text = box.title
+            if box.path is not None and box.path.isprintable():
+                group.set("data-path", box.path)
+            _unwrap(group)
+        elif title is not None and "box" not in group.get("class", ""):
+            group.remove(title)  # of arrows and captions: the graph's own names, of no use to a reader
+    for element in root.iter():
+        element.attrib.pop("id", None)
+    style = ET.Element(f"{{{_SVG}}}style")
+    style.text = _STYLE.format("." + scope, **_COLOURS)
+    root.insert(0, style)
+    ET.register_namespace("", _SVG)
+    ET.register_namespace("xlink", _XLINK)
+    return ET.tostring(root, encoding="unicode")
+
+
+def _unwrap(group: ET.Element) -> None:
+    """Take away the link that Graphviz puts around a box with a tooltip: it leads nowhere, and the title is there."""
+    for wrapper in group.findall(f"{{{_SVG}}}g"):
+        link = wrapper.find(f"{{{_SVG}}}a")
+        if link is not None:
+            group.remove(wrapper)
+            group.extend(list(link))
