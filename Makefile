@@ -1,0 +1,59 @@
+# The two commands: `make lab` opens the notebooks, `make test` runs every test.
+# Each installs first what is missing (scripts/setup); a second run finds all in place.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab demo test check quick format bench test-fresh constraints clean
+
+PYTHON_RUN := .venv/bin/python
+NOTEBOOK := notebooks/00-quickstart.ipynb
+
+# Jupyter and IPython keep their settings and sockets in the checkout, not in the home folder.
+state := $(CURDIR)/build/jupyter
+export JUPYTER_CONFIG_DIR ?= $(state)/config
+export JUPYTER_DATA_DIR ?= $(state)/data
+export JUPYTER_RUNTIME_DIR ?= $(state)/runtime
+export IPYTHONDIR ?= $(state)/ipython
+
+help:  ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup:  ## install what is missing: system packages, and Python packages into .venv
+	@scripts/setup
+
+lab: setup  ## open JupyterLab on the quickstart notebook
+	@scripts/lab $(NOTEBOOK)
+
+demo: setup  ## run the quickstart without a browser: figures as text, and build/quickstart.html
+	@$(PYTHON_RUN) scripts/demo.py $(NOTEBOOK) build/quickstart.html
+
+test: setup  ## run every test (those of other Debian releases: make test-fresh)
+	$(PYTHON_RUN) -m pytest -m "not tree"
+
+check: setup  ## ruff, mypy, the direction of imports and the quick tests
+	$(PYTHON_RUN) -m ruff check .
+	$(PYTHON_RUN) -m ruff format --check .
+	$(PYTHON_RUN) -m mypy
+	$(PYTHON_RUN) -m pytest -q -m quick
+
+quick: setup  ## only the quick tests
+	$(PYTHON_RUN) -m pytest -q -m quick
+
+format: setup  ## let ruff put the code in order
+	$(PYTHON_RUN) -m ruff check --fix .
+	$(PYTHON_RUN) -m ruff format .
+
+bench: setup  ## run the benchmarks
+	@set -e; for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(PYTHON_RUN) $$bench; done
+
+test-fresh:  ## install and test on fresh Debian 12 and 13 systems (root, debootstrap)
+	@scripts/fresh-machine 12 13
+
+constraints: setup  ## write the installed versions to constraints.txt
+	@mkdir -p build
+	@{ sed -n '/^#/p' constraints.txt; $(PYTHON_RUN) -m pip list --disable-pip-version-check --format freeze \
+	   --exclude-editable --exclude pip --exclude setuptools; } > build/constraints.txt
+	@mv build/constraints.txt constraints.txt
+
+clean:  ## remove what was built; .venv stays
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,14 @@
+"""What all tests share: a test that carries no other marker of pyproject.toml is quick."""
+
+from __future__ import annotations
+
+import pytest
+
+SLOW = frozenset({"system", "guest", "notebook", "tree"})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SLOW.isdisjoint(mark.name for mark in item.iter_markers()):
+            item.add_marker(pytest.mark.quick)
