@@ -1,0 +1,57 @@
+"""The layout of a qcow2 image, and the limits that QEMU sets to its fields. All numbers are big-endian.
+
+Source: QEMU, docs/interop/qcow2.rst (https://www.qemu.org/docs/master/interop/qcow2.html); the limits that it does not
+name are those with which QEMU's block/qcow2.h and block/qcow2.c refuse an image.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+MAGIC = b"QFI\xfb"
+
+HEADER = Struct(">4sIQIIQIIQQIIQQQQIIB")
+"""magic, version, backing_file_offset, backing_file_size, cluster_bits, size, crypt_method, l1_size, l1_table_offset,
+refcount_table_offset, refcount_table_clusters, nb_snapshots, snapshots_offset; from version 3 on also
+incompatible_features, compatible_features, autoclear_features, refcount_order, header_length, compression_type."""
+
+VERSION_2_LENGTH = 72
+VERSION_3_LENGTH = 104
+
+CLUSTER_BITS = range(9, 22)
+MOST_BACKING_NAME = 1023
+MOST_BACKING_FORMAT = 15
+MOST_L1_BYTES = 32 << 20
+MOST_REFCOUNT_TABLE_BYTES = 8 << 20
+MOST_REFCOUNT_ORDER = 6
+MOST_EXTENSIONS = 1024
+"""Our own limit: QEMU writes five at most, and a cluster has room for 262,144 empty ones."""
+
+# incompatible features
+DIRTY = 1 << 0
+CORRUPT = 1 << 1
+DATA_FILE = 1 << 2
+COMPRESSION = 1 << 3
+EXTENDED_L2 = 1 << 4
+KNOWN_INCOMPATIBLE = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2
+# compatible features
+LAZY_REFCOUNTS = 1 << 0
+# autoclear features
+DATA_FILE_RAW = 1 << 1
+
+ENCRYPTION = (None, "aes", "luks")
+COMPRESSION_TYPES = ("zlib", "zstd")
+
+# header extensions
+EXTENSION = Struct(">II")
+END = 0
+BACKING_FORMAT = 0xE2792ACA
+DATA_FILE_NAME = 0x44415441
+
+SNAPSHOT = Struct(">QIHHIIQII")
+"""l1_table_offset, l1_size, id_str_size, name_size, date_sec, date_nsec, vm_clock_nsec, vm_state_size,
+extra_data_size; then the extra data, the ID and the name, and padding to a multiple of 8 bytes."""
+SNAPSHOT_EXTRA = Struct(">QQ")
+"""vm_state_size in 64 bits, virtual disk size."""
+MOST_SNAPSHOTS = 65536
+MOST_SNAPSHOT_BYTES = 64 << 20

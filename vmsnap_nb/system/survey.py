@@ -1,0 +1,426 @@
+"""All images of some folders, and all that they stand on, read into one forest."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from operator import attrgetter
+
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Use
+from vmsnap_nb.model.image import Image, Status
+from vmsnap_nb.model.reference import Reference
+from vmsnap_nb.system import foreign, locks
+from vmsnap_nb.system.image_file import Stamp, not_a_file, raw_size, read_image, stamp
+from vmsnap_nb.system.places import Places
+
+__all__ = ["Survey"]
+
+DEEPEST = 16
+"""Folders below a given one that are entered."""
+MOST_ENTRIES = 200_000
+"""Names in folders that are looked at in one reading."""
+
+_FRESH = 20_000_000
+"""Nanoseconds. The clock of file systems goes in steps of up to 10 ms: a file changed twice within a step looks the
+same, so what changed just before it was read is read again the next time."""
+_NOT_ENTERED = ("/proc", "/sys", "/dev")
+_OWN_READER = frozenset({"qcow2", "raw", None})
+_NO_MAGIC = frozenset({"vpc"})
+"""Formats that have kinds without a mark at the beginning."""
+
+
+class Survey:
+    """Reads images, and what they stand on; reads only what has changed when asked again.
+
+    Folders are read with the folders in them, up to `DEEPEST` levels and `MOST_ENTRIES` names; symbolic links to
+    folders are not entered. A file is an image if it begins like one, or if another image or a guest refers to it.
+    What is reached only by reference is opened if it lies in one of the folders, and otherwise is in the forest with
+    the status ``outside``. Network addresses have the status ``remote``. Nothing is ever written or locked.
+
+    Parameters
+    ----------
+    folders : iterable of str
+        Absolute paths.
+    images : mapping of str to (str or None)
+        Paths that somebody vouches for, a guest or the user, with the format that they give, or None. They are opened
+        wherever they are; given ``raw``, a file is raw whatever it contains.
+    follow : bool
+        Whether to open local files outside of the folders that images refer to.
+
+    Attributes
+    ----------
+    folders : tuple of str
+        As given.
+    images : dict
+        As given; may be changed between two readings.
+    follow : bool
+        As given.
+    """
+
+    def __init__(
+        self, folders: Iterable[str] = (), *, images: Mapping[str, str | None] | None = None, follow: bool = False
+    ) -> None:
+        self.folders = tuple(folders)
+        self.images = dict(images or {})
+        self.follow = follow
+        self._cache: dict[str, tuple[Stamp, Image]] = {}
+
+    def read(self, uses: Iterable[Use] = ()) -> Forest:
+        """Read, or read again.
+
+        Parameters
+        ----------
+        uses : iterable of Use
+            The disks of guests; their images are opened like those of `images`.
+
+        Returns
+        -------
+        Forest
+            What cannot be read is in it, with a status and a problem that say why.
+        """
+        uses = tuple(uses)
+        named = {use.path: None for use in uses} | self.images
+        reading = _Reading(self.folders, named, self.follow, self._cache)
+        images = reading.images()
+        self._cache = reading.cache
+        return Forest(images, uses, self.folders, datetime.now(UTC))
+
+
+class _Reading:
+    """One reading. Files are opened in the order: folders, named images, what those refer to."""
+
+    def __init__(
+        self,
+        folders: tuple[str, ...],
+        named: Mapping[str, str | None],
+        follow: bool,
+        before: dict[str, tuple[Stamp, Image]],
+    ) -> None:
+        self.folders = folders
+        self.named = dict(named)
+        self.before = before
+        self.places = Places(folders, anywhere=follow)
+        self.trusted = Places((), anywhere=True)
+        self.oldest = time.time_ns() - _FRESH
+        self.cache: dict[str, tuple[Stamp, Image]] = {}
+        self.found: dict[str, Image] = {}
+        self.others: dict[str, Image] = {}
+        self.parts: set[str] = set()
+        self.entries = 0
+
+    def images(self) -> dict[str, Image]:
+        for folder in self.folders:
+            self._folder(folder)
+        for path in self.named:
+            self._named(path)
+        self._complete(list(self.found.values()))
+        starts = list(self.found)
+        disputed = self._follow()
+        if disputed:
+            self._settle(disputed)
+        self._data_files()
+        if disputed or self.parts:
+            self._prune(starts)
+        self._look_for_holders()
+        return self.found
+
+    # -- files --------------------------------------------------------------------------------------------
+
+    def _folder(self, top: str) -> None:
+        top = top.rstrip("/") or "/"
+        waiting = [(top, 0)]
+        seen = {top}
+        for folder, depth in waiting:
+            if folder in _NOT_ENTERED:
+                continue
+            try:
+                with os.scandir(folder) as listing:
+                    entries = sorted(listing, key=attrgetter("name"))
+            except NotADirectoryError:
+                self.named.setdefault(folder, None)
+                continue
+            except OSError as error:
+                self.found[folder] = _unread(folder, error)
+                continue
+            self.entries += len(entries)
+            if self.entries > MOST_ENTRIES or depth > DEEPEST:
+                much = f"more than {MOST_ENTRIES} names" if depth <= DEEPEST else f"more than {DEEPEST} folders deep"
+                problem = f"this folder was not read: {much}; read it by itself"
+                self.found[folder] = Image(folder, status="not-a-file", problem=problem)
+                continue
+            for name in self._files(entries, folder):
+                if name not in seen:
+                    seen.add(name)
+                    waiting.append((name, depth + 1))
+
+    def _files(self, entries: list[os.DirEntry[str]], folder: str) -> Iterator[str]:
+        """Read the files of a folder, and give the folders in it."""
+        before, cache, found, others, oldest = self.before, self.cache, self.found, self.others, self.oldest
+        for entry in entries:
+            path = entry.path
+            if entry.is_file(follow_symlinks=False):
+                if path in found or path in others:
+                    continue
+                known = before.get(path)
+                if known is not None and known[0] == _stamp_of(entry):
+                    image = known[1]
+                    cache[path] = known
+                else:
+                    image, mark = read_image(path, folder)
+                    if mark is not None and mark[4] < oldest:
+                        cache[path] = (mark, image)
+                if image.format is None and image.status == "unknown":
+                    others[path] = image
+                else:
+                    found[path] = image
+            elif entry.is_dir(follow_symlinks=False):
+                yield path
+            elif entry.is_symlink():
+                self._link(path, folder)
+
+    def _link(self, path: str, folder: str) -> None:
+        if os.path.isdir(path) and self.places.target(path) is not None:
+            return  # its files are found where they are
+        image = self._open(path, folder, self.places)
+        if image.status in {"missing", "not-a-file"} or (image.format is None and image.status == "unknown"):
+            self.others[path] = image
+        else:
+            self.found[path] = image
+
+    def _named(self, path: str) -> None:
+        if path in self.found:
+            image = self.found[path]
+            if image.status == "outside":
+                image = self._open(path, os.path.dirname(path), self.trusted)
+        elif path in self.others:
+            image = self.others[path]
+        elif path.startswith("/"):
+            image = self._open(path, os.path.dirname(path), self.trusted)
+        else:
+            image = _remote(path)
+        if self.named[path] == "raw" and image.identity is not None and image.status != "not-a-file":
+            image = _as_raw(image)
+        self.found[path] = image
+
+    def _open(self, path: str, folder: str, places: Places) -> Image:
+        """Read a file that may be a link, or anything else, if that is permitted."""
+        if not places.near(path):
+            return self._outside(path)
+        try:
+            target = places.target(path)
+            if target is None:
+                return self._outside(path)
+            status = os.stat(target)
+        except (OSError, ValueError) as error:
+            return _unreachable(path, error)
+        if not stat.S_ISREG(status.st_mode):
+            return not_a_file(path, status)
+        known = self.before.get(path)
+        if known is not None and known[0] == stamp(status):
+            self.cache[path] = known
+            return known[1]
+        image, mark = read_image(path, folder, target)
+        if mark is not None and mark[4] < self.oldest:
+            self.cache[path] = (mark, image)
+        return image
+
+    def _outside(self, path: str) -> Image:
+        return Image(
+            path,
+            status="outside",
+            problem="it is outside of the folders that were read, so it was not opened; "
+            "name its folder too, or read with follow=True",
+        )
+
+    def _complete(self, images: list[Image]) -> None:
+        """Let qemu-img read what only it can."""
+        pending = [i for i in images if i.format not in _OWN_READER and i.virtual_size is None and i.status == "ok"]
+        if not pending:
+            return
+        for result in foreign.read_foreign(pending):
+            path = result.image.path
+            self.found[path] = result.image
+            self.parts.update(result.parts)
+            if not result.lasting:
+                self.cache.pop(path, None)
+            elif path in self.cache:
+                self.cache[path] = (self.cache[path][0], result.image)
+
+    # -- references ---------------------------------------------------------------------------------------
+
+    def _follow(self) -> dict[str, dict[str | None, str]]:
+        """Add what images stand on. Give the files for which a reference has another format than their content."""
+        found = self.found
+        disputed: dict[str, dict[str | None, str]] = {}
+        queue = list(found.values())
+        for image in queue:
+            reference = image.backing
+            if reference is None:
+                continue
+            if ".." in reference.written:
+                reference = self._straight(image, reference)
+            path = reference.key
+            base = found.get(path)
+            if base is None:
+                base = self._reach(path, reference)
+                queue.append(base)
+            if base.format != reference.format:
+                disputed.setdefault(path, {}).setdefault(reference.format, image.path)
+        return disputed
+
+    def _reach(self, path: str, reference: Reference) -> Image:
+        if reference.path is None:
+            base = _remote(path) if reference.kind == "remote" else _nowhere(path)
+        elif path in self.others:
+            base = self.others[path]
+        else:
+            base = self._open(path, os.path.dirname(path), self.places)
+        self.found[path] = base
+        self._complete([base])
+        return self.found[path]
+
+    def _straight(self, image: Image, reference: Reference) -> Reference:
+        """Where a symbolic link comes before ``..``, the system goes elsewhere than the letters say."""
+        if reference.path is None or reference.kind == "json:" or not self.places.near(reference.path):
+            return reference
+        name = reference.written.removeprefix("file:")
+        folder, _, last = name.rpartition("/")
+        if not name.startswith("/"):
+            folder = f"{os.path.dirname(image.path)}/{folder}"
+        real = os.path.realpath(folder)
+        if last in {"", ".", ".."} or real == os.path.realpath(os.path.dirname(reference.path)):
+            return reference
+        reference = replace(reference, path=f"{real.rstrip('/')}/{last}")
+        self.found[image.path] = replace(image, backing=reference)
+        return reference
+
+    def _settle(self, disputed: dict[str, dict[str | None, str]]) -> None:
+        """Decide what a file is that others take for something else than it begins like."""
+        agreed = {(i.backing.path, i.backing.format) for i in self.found.values() if i.backing is not None}
+        for path, claims in disputed.items():
+            image = self.found[path]
+            if image.identity is None or image.status == "not-a-file" or self.named.get(path) == "raw":
+                continue
+            if image.format is None:
+                self._settle_unmarked(path, image, claims)
+            elif "raw" in claims and (path, image.format) not in agreed:
+                self.found[path] = replace(
+                    _as_raw(image),
+                    problem=f"{claims['raw']} takes it for raw, though it begins like {image.format}: if that is a "
+                    f"mistake, its overlays see the file instead of the disk in it",
+                )
+            else:
+                for claim, who in claims.items():
+                    if claim is not None:
+                        self._note(path, f"{who} takes it for {claim}, and it begins like {image.format}")
+
+    def _settle_unmarked(self, path: str, image: Image, claims: dict[str | None, str]) -> None:
+        if "raw" in claims or None in claims:  # without a format QEMU guesses, and takes it for raw too
+            self.found[path] = _as_raw(image)
+            return
+        claim, who = next(iter(claims.items()))
+        if claim in _NO_MAGIC:
+            self.found[path] = replace(image, format=claim, status="ok", problem="")
+            self._complete([self.found[path]])
+        else:
+            problem = f"{who} takes it for {claim}, and it does not begin like that"
+            self.found[path] = replace(image, status="corrupt", problem=problem)
+
+    def _note(self, path: str, problem: str) -> None:
+        image = self.found[path]
+        self.found[path] = replace(image, problem=f"{image.problem}; {problem}" if image.problem else problem)
+
+    def _data_files(self) -> None:
+        """A data file belongs to the image that names it; it is no image of its own."""
+        for path, image in list(self.found.items()):
+            data = image.data_file
+            if data is None:
+                continue
+            if data.path is None:
+                beside = f"{os.path.dirname(path)}/{data.written}"
+                if data.kind == "relative" and (beside in self.found or beside in self.others):
+                    self.parts.add(beside)
+                self._note(
+                    path,
+                    "its data is at a network address"
+                    if data.kind == "remote"
+                    else f"its data is in {data.written!r}, which QEMU looks for in the folder that it is started in",
+                )
+                continue
+            self.parts.add(data.path)
+            target = self.places.target(data.path)
+            if target is not None and not os.path.exists(target):
+                self.found[path] = replace(image, status="unreadable")
+                self._note(path, f"its data is in {data.path}, and there is no such file")
+
+    def _prune(self, starts: list[str]) -> None:
+        """Keep what was found in folders or named, and what that stands on, now that all is settled."""
+        keep: dict[str, None] = dict.fromkeys(path for path in starts if path not in self.parts or path in self.named)
+        queue = list(keep)
+        for path in queue:
+            backing = self.found[path].backing
+            if backing is not None and backing.key not in keep:
+                keep[backing.key] = None
+                queue.append(backing.key)
+        self.found = {path: self.found[path] for path in keep}
+
+    def _look_for_holders(self) -> None:
+        held = locks.held()
+        for path, image in self.found.items():
+            holds = held.get(image.identity) if held and image.identity is not None else None
+            if holds is not None:
+                self.found[path] = image = replace(image, held=holds)
+            if image.dirty and holds != "write":
+                self._note(path, "it was not closed properly; QEMU repairs it when it is next opened for writing")
+
+
+def _stamp_of(entry: os.DirEntry[str]) -> Stamp | None:
+    try:
+        return stamp(entry.stat(follow_symlinks=False))
+    except OSError:
+        return None
+
+
+def _as_raw(image: Image) -> Image:
+    return Image(
+        image.path,
+        "raw",
+        virtual_size=None if image.file_size is None else raw_size(image.file_size),
+        allocated=image.allocated,
+        identity=image.identity,
+        file_size=image.file_size,
+        mtime_ns=image.mtime_ns,
+        writable=image.writable,
+    )
+
+
+def _remote(path: str) -> Image:
+    return Image(path, status="remote", problem="it is no local file, and is never opened")
+
+
+def _nowhere(path: str) -> Image:
+    return Image(
+        path,
+        status="unknown",
+        problem="QEMU would look for it in the folder that it is started in, or cannot understand the reference: "
+        "write the absolute path into the overlay (qemu-img rebase -u)",
+    )
+
+
+def _unreachable(path: str, error: OSError | ValueError) -> Image:
+    status: Status = "missing" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable"
+    said = error.strerror if isinstance(error, OSError) else str(error)
+    problem = "there is no such file" if status == "missing" else f"it cannot be looked at: {said}"
+    return Image(path, status=status, problem=problem)
+
+
+def _unread(folder: str, error: OSError) -> Image:
+    if isinstance(error, FileNotFoundError):
+        return Image(folder, status="missing", problem="there is no such folder")
+    problem = f"this folder cannot be listed, so its images are not known: {error.strerror}"
+    return Image(folder, status="unreadable", problem=problem)
