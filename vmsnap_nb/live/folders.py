@@ -244,7 +244,7 @@ def create_overlay(
     """
     new, base = absolute(path), absolute(backing)
     folders = (os.path.dirname(base), os.path.dirname(new))
-    survey = Survey(tuple(dict.fromkeys(filter(os.path.isdir, folders))), images={base: backing_format}, follow=True)
+    survey = Survey(tuple(dict.fromkeys(filter(os.path.isdir, folders))), images={base: None}, follow=True)
     return _overlay_plan(
         [new],
         base,

@@ -102,6 +102,10 @@ def plan_overlays(
     _check_request(paths, size, cluster_size)
     ground = ground or Ground()
     base = forest.images.get(backing) or Image(backing, status="missing", problem="there is no such file")
+    known = forest
+    if base.status == "unknown" and backing_format:
+        base = _taken_as(base, backing_format)
+        known = forest.edited(put=[base])
     base_format = backing_format or base.format
     steps: list[Step] = []
     new: list[Image] = []
@@ -124,16 +128,16 @@ def plan_overlays(
         put.append(replace(base, writable=False))
     space = NEW_OVERLAY_BYTES * len(paths)
     concerns = [
-        *_concerns_of_base(forest, base, backing_format, size),
-        *_concerns_of_paths(forest, paths, backing, space, ground),
+        *_concerns_of_base(known, base, backing_format, size),
+        *_concerns_of_paths(known, paths, backing, space, ground),
     ]
     if protect:
-        concerns += _concerns_of_protecting(forest, base)
+        concerns += _concerns_of_protecting(known, base)
     return Plan(
         title=_title(paths, base),
         before=forest,
         steps=tuple(steps),
-        after=forest.edited(put=put),
+        after=known.edited(put=put),
         concerns=tuple(sorted(concerns, key=lambda concern: _LEVELS.index(concern.level))),
         way="qemu-img create: a new overlay holds no data yet, so nothing is copied",
         space_needed=space,
@@ -198,6 +202,11 @@ def plan_guests(
     )
 
 
+def _taken_as(base: Image, format: str) -> Image:
+    """Give a file that was not recognised, once somebody says what it is."""
+    return replace(base, format=format, status="ok", problem="", virtual_size=_rounded(base.file_size))
+
+
 def _title(paths: Sequence[str], base: Image) -> str:
     what = Image(paths[0]).name if len(paths) == 1 else f"{len(paths)} overlays"
     return f"create {what} on {base.name}"
@@ -234,7 +243,7 @@ def _concerns_of_base(forest: Forest, base: Image, backing_format: str | None, s
             "mend the loop first: qemu-img rebase -u",
             images=(base.path,),
         )
-    elif status in _UNUSABLE and not (status == "unknown" and backing_format):
+    elif status in _UNUSABLE:
         yield from _unusable(base)
     elif backing_format and base.format and backing_format != base.format:
         yield Concern(

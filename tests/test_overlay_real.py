@@ -1,0 +1,251 @@
+"""New overlays as real files: what qemu-img says of them, and what happens when something is in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vmsnap_nb as vs
+from vmsnap_nb.errors import (
+    InvalidRequestError,
+    NoSpaceError,
+    NotFoundError,
+    PlanRefusedError,
+    StalePlanError,
+    VmsnapError,
+)
+from vmsnap_nb.plans.overlay import NEW_OVERLAY_BYTES
+
+pytestmark = pytest.mark.system
+MIB = 1 << 20
+
+
+def qemu_img(*argv: str) -> str:
+    return subprocess.run(["qemu-img", *argv], check=True, capture_output=True, text=True).stdout
+
+
+def info(path: Path) -> dict[str, object]:
+    return dict(json.loads(qemu_img("info", "--output=json", str(path))))
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    path = tmp_path / "RootBase.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", str(path), "64M")
+    return path
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a file system of 512 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_an_overlay_is_what_was_planned(base: Path) -> None:
+    new = base.with_name("Overlay-1.qcow2")
+    plan = vs.create_overlay(new, base)
+    assert not new.exists()
+    report = plan.run()
+    assert report.as_predicted, report.differences
+    found = info(new)
+    assert found["backing-filename"] == str(base)
+    assert found["backing-filename-format"] == "qcow2"
+    assert found["virtual-size"] == 64 * MIB
+    assert found["actual-size"] == NEW_OVERLAY_BYTES
+    assert files(base.parent) == {"RootBase.qcow2", "Overlay-1.qcow2"}
+    assert [layer.name for layer in vs.chain(new)] == ["RootBase", "Overlay-1"]
+
+
+def test_the_command_by_hand_gives_the_same(base: Path) -> None:
+    ours, theirs = base.with_name("ours"), base.with_name("theirs")
+    options = {"size": 80 * MIB, "cluster_size": 4096, "relative": True}
+    vs.create_overlay(ours, base, **options).run()  # type: ignore[arg-type]
+    (command,) = vs.create_overlay(theirs, base, **options).commands  # type: ignore[arg-type]
+    subprocess.run(["sh", "-ec", command], check=True, cwd=base.parent)
+    one, two = info(ours), info(theirs)
+    assert one.pop("filename") != two.pop("filename")
+    one.pop("children", None), two.pop("children", None)
+    assert one == two
+    assert one["backing-filename"] == "RootBase.qcow2"
+
+
+@pytest.mark.parametrize(
+    "name", ["with space", "quote'\"", "虚拟机 快照.qcow2", "-rf", "a:b", "x" * 255, "new\nline", "😀"]
+)
+@pytest.mark.parametrize("relative", [True, False])
+def test_names_of_all_kinds(tmp_path: Path, name: str, relative: bool) -> None:
+    base, new = tmp_path / name, tmp_path / f"{name[:200]} over"
+    qemu_img("create", "-q", "-f", "qcow2", str(base), "1M")
+    report = vs.create_overlay(new, base, relative=relative).run()
+    assert report.as_predicted, report.differences
+    chain = json.loads(qemu_img("info", "--output=json", "--backing-chain", str(new)))
+    assert len(chain) == 2
+    assert len(vs.chain(new)) == 2
+    assert shlex.split(report.plan.commands[0])[-1] == str(new)
+
+
+def test_relative_images_can_be_moved_together(base: Path, tmp_path: Path) -> None:
+    vs.create_overlay(base.with_name("top"), base, relative=True).run()
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("RootBase.qcow2", "top"):
+        (tmp_path / name).rename(moved / name)
+    assert [layer.status for layer in vs.chain(moved / "top")] == ["ok", "ok"]
+
+
+def test_a_raw_base_needs_its_format_once(tmp_path: Path) -> None:
+    base, new = tmp_path / "disk.raw", tmp_path / "top.qcow2"
+    base.write_bytes(b"\1" * MIB)
+    with pytest.raises(PlanRefusedError, match="backing-format-missing"):
+        vs.create_overlay(new, base).run()
+    assert vs.create_overlay(new, base, backing_format="raw").run().as_predicted
+    assert vs.create_overlay(tmp_path / "second", base).run().as_predicted  # the first overlay says it
+    with pytest.raises(PlanRefusedError, match="backing-format-wrong"):
+        vs.create_overlay(tmp_path / "third", new, backing_format="raw").run()
+
+
+def test_nothing_is_ever_overwritten(base: Path) -> None:
+    for name in ("file", "link", "folder"):
+        path = base.with_name(name)
+        if name == "file":
+            path.write_text("precious")
+        elif name == "link":
+            path.symlink_to("nowhere")
+        else:
+            path.mkdir()
+        with pytest.raises(PlanRefusedError, match="file-exists"):
+            vs.create_overlay(path, base).run()
+    assert base.with_name("file").read_text() == "precious"
+
+
+def test_a_file_that_appears_at_the_last_moment_is_kept(base: Path) -> None:
+    new = base.with_name("new")
+    plan = vs.create_overlay(new, base)
+    action = plan.world.actions[type(plan.steps[0])]
+    new.write_text("precious")
+    with pytest.raises(VmsnapError, match="File exists"):
+        action(plan.steps[0])
+    assert new.read_text() == "precious"
+    assert files(base.parent) == {"RootBase.qcow2", "new"}
+
+
+def test_refusals_leave_everything_as_it_was(base: Path, tmp_path: Path) -> None:
+    before = files(tmp_path)
+    for name, path, on, options in (
+        ("smaller-size", "new", base, {"size": MIB}),
+        ("missing-base", "new", tmp_path / "nowhere", {}),
+        ("missing-base", "new", tmp_path, {}),
+        ("loop", "RootBase.qcow2", base, {}),
+        ("no-permission", "no/such/folder/new", base, {}),
+    ):
+        with pytest.raises(PlanRefusedError, match=name) as caught:
+            vs.create_overlay(tmp_path / path, on, **options).run()  # type: ignore[arg-type]
+        assert caught.value.next_step
+    for bad in ("", "a\0b", "x" * 256):
+        with pytest.raises(InvalidRequestError):
+            vs.create_overlay(bad or tmp_path / "new", base if bad else bad)
+    assert files(tmp_path) == before
+
+
+def test_a_base_in_a_loop_is_refused(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    qemu_img("create", "-q", "-f", "qcow2", str(one), "1M")
+    qemu_img("create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(one), str(two))
+    qemu_img("rebase", "-q", "-u", "-F", "qcow2", "-b", str(two), str(one))
+    with pytest.raises(PlanRefusedError, match="loop"):
+        vs.create_overlay(tmp_path / "three", two).run()
+
+
+def test_a_base_that_changed_since_makes_the_plan_stale(base: Path) -> None:
+    plan = vs.create_overlay(base.with_name("new"), base)
+    qemu_img("resize", "-q", str(base), "128M")
+    with pytest.raises(StalePlanError, match="virtual size is 134217728, not 67108864"):
+        plan.run()
+    plan = vs.create_overlay(base.with_name("new"), base)
+    base.unlink()
+    with pytest.raises(StalePlanError, match="not there any more"):
+        plan.run()
+
+
+def test_protect_takes_the_write_permission(base: Path) -> None:
+    report = vs.create_overlay(base.with_name("new"), base, protect=True).run()
+    assert report.as_predicted
+    assert base.stat().st_mode & 0o222 == 0
+    again = vs.create_overlay(base.with_name("second"), base, protect=True)
+    assert [step.action for step in again.steps] == ["create overlay"]
+
+
+def test_a_full_disk_is_foreseen_and_survived(base: Path, small_disk: Path) -> None:
+    (small_disk / "filler").write_bytes(b"x" * (400 << 10))
+    with pytest.raises(PlanRefusedError, match="no-space"):
+        vs.create_overlay(small_disk / "new", base).run()
+    (small_disk / "filler").unlink()
+    plan = vs.create_overlay(small_disk / "new", base)
+    (small_disk / "filler").write_bytes(b"x" * (400 << 10))
+    with pytest.raises(NoSpaceError):
+        plan.world.actions[type(plan.steps[0])](plan.steps[0])
+    assert files(small_disk) == {"filler"}
+
+
+def test_a_hundred_overlays_take_little_and_come_in_one_call(base: Path) -> None:
+    forest = vs.scan(base.parent)
+    plan = forest.overlay([f"thin-{n}" for n in range(100)], "RootBase")
+    assert len(plan.steps) == 100
+    report = plan.run()
+    assert report.as_predicted, report.differences
+    frame = forest.refresh().to_frame()
+    thin = frame[frame["depth"] == 2]
+    assert len(thin) == 100
+    du = sum(os.stat(path).st_blocks * 512 for path in thin.index)
+    assert thin["allocated"].sum() == du
+    assert du < 25 * MIB
+
+
+def test_a_failed_series_takes_back_its_first_images(base: Path, small_disk: Path) -> None:
+    plan = vs.scan(base.parent).overlay([small_disk / "a", small_disk / "b"], base)
+    (small_disk / "filler").write_bytes(b"x" * (250 << 10))
+    job = plan.world.actions
+    made = job[type(plan.steps[0])](plan.steps[0])
+    made()
+    assert files(small_disk) == {"filler"}
+
+
+def test_find_by_name(base: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    qemu_img("create", "-q", "-f", "qcow2", str(other / "RootBase.qcow2"), "1M")
+    qemu_img("create", "-q", "-f", "qcow2", str(other / "single.img"), "1M")
+    forest = vs.scan(tmp_path)
+    assert forest.find("single") == str(other / "single.img")
+    with pytest.raises(NotFoundError, match="several"):
+        forest.overlay("new", "RootBase")
+    with pytest.raises(NotFoundError, match="single"):
+        forest.find("nobody")
+    with pytest.raises(NotFoundError, match="no such folder"):
+        vs.scan(tmp_path / "nowhere")
+    with pytest.raises(NotFoundError, match="no such file"):
+        vs.chain(tmp_path / "nowhere")
+
+
+def test_reading_stays_in_the_folder_unless_asked(base: Path, tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    vs.create_overlay(inside / "top", base).run()
+    assert [layer.status for layer in vs.chain(inside / "top")] == ["outside", "ok"]
+    assert [layer.status for layer in vs.chain(inside / "top", follow=True)] == ["ok", "ok"]
+    assert [layer.status for layer in vs.chain(inside / "top", folders=[tmp_path])] == ["ok", "ok"]
+    assert vs.scan(inside)[str(base)].status == "outside"
