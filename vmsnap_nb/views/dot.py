@@ -32,17 +32,16 @@ FONTS = "Helvetica,Arial,DejaVu Sans,Noto Sans CJK SC,Microsoft YaHei,PingFang S
 # stands alone: the line style or the shape differs as well, and a line in the box says it in words.
 _LOOKS: Mapping[Shape, str] = {
     "image": 'style="filled" color="#4d4d4d"',
-    "new": 'style="filled" color="#009e73" penwidth=2 peripheries=2',
-    "gone": 'style="filled,diagonals,dotted" color="#d55e00" penwidth=1.5',
+    "new": 'style="filled" color="#009e73" penwidth=1.5 peripheries=2',
+    "gone": 'style="filled,dotted" color="#d55e00" penwidth=2.5',
     "fold": 'style="filled,rounded,dashed" color="#767676"',
-    "broken": 'style="filled,dashed" shape=octagon color="#d55e00" penwidth=2',
-    "unopened": 'style="filled,dotted" color="#767676" penwidth=1.5',
-    "loop": 'style="filled" shape=hexagon color="#cc79a7" penwidth=2.5',
+    "broken": 'style="filled,dashed,diagonals" color="#d55e00" penwidth=2',
+    "unopened": 'style="filled,dashed" shape=note color="#767676" penwidth=1.5',
+    "loop": 'style="filled" shape=tab color="#cc79a7" penwidth=2.5',
     "in-use": 'style="filled" shape=component color="#e69f00" penwidth=2',
     "guest": 'style="filled,rounded" color="#0072b2"',
 }
 _ACTIVE = 'style="filled" color="#0072b2" penwidth=2'
-_SLANTED = {"broken", "loop"}  # their corners take room from the text
 
 _NAME_SIZE, _LINE_SIZE, _NAME_LEAD, _LEAD = 12.0, 10.0, 15.0, 13.0  # points
 _GAP, _ROW_GAP, _BLOCK_GAP = 44.0, 26.0, 34.0
@@ -172,7 +171,7 @@ def _column_widths(blocks: Sequence[Block]) -> dict[int, float]:
     widths: dict[int, float] = {}
     for block in blocks:
         for box in block.boxes:
-            wide = max(_points(line) for line in box.lines) + 2 * _PAD + (16.0 if box.shape in _SLANTED else 0.0)
+            wide = max(_points(line) for line in box.lines) + 2 * _PAD
             widths[box.column] = max(widths.get(box.column, 60.0), wide)
     return widths
 
@@ -253,10 +252,11 @@ def _edge(tail: str, head: str, corners: Sequence[tuple[float, float]], kind: st
 def _caption(name: str, lines: Sequence[str], top: float) -> str:
     wide = max(_points(Line(line)) for line in lines)
     high = _LEAD * len(lines)
-    text = "".join(f'{_html(line)}<BR ALIGN="LEFT"/>' for line in lines)
+    rows = "".join(f'<TR><TD ALIGN="LEFT">{_html(line)}</TD></TR>' for line in lines)
+    table = f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" WIDTH="{wide:.0f}">{rows}</TABLE>'
     return (
         f'{_identifier(name)} [class="caption" shape=plain style="" fontcolor="#767676" '
-        f'pos="{wide / 2:.1f},{top - high / 2:.1f}" width={wide / 72:.3f} height={high / 72:.3f} label=<{text}>]'
+        f'pos="{wide / 2:.1f},{top - high / 2:.1f}" width={wide / 72:.3f} height={high / 72:.3f} label=<{table}>]'
     )
 
 
@@ -271,8 +271,8 @@ def _identifier(name: str) -> str:
 
 
 def _html(text: str) -> str:
-    r"""Escape for a label of Graphviz; a backslash too, for it replaces ``\N`` and ``\G`` in labels of any kind."""
-    for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("\\", "&#92;")):
+    r"""Escape for a label of Graphviz; a backslash too, for ``\N`` and ``\G`` stand for names in labels of any kind."""
+    for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("\\", "\\\\")):
         text = text.replace(char, entity)
     return text
 
@@ -290,7 +290,7 @@ def _wrap(text: str, columns: int) -> list[str]:
 def _points(line: Line) -> float:
     """Estimate the width of a line in points, for the widest of the fonts that may be there."""
     size = _NAME_SIZE if line.role == "name" else _LINE_SIZE
-    bold = 1.12 if line.role in {"name", "status", "mark", "active"} else 1.0
+    bold = 1.17 if line.role in {"name", "status", "mark", "active"} else 1.0
     return size * bold * sum(_em(char) for char in line.text)
 
 

@@ -138,7 +138,7 @@ def _around(plan: Plan, forest: Forest) -> Forest:
 
 
 def _marks(plan: Plan, above: Graph, below: Graph) -> tuple[dict[str, Mark], dict[str, Mark]]:
-    gone = {path: Mark("(will be removed)", "gone") for path in above.paths if path not in below.forest}
+    gone = {path: Mark("(removed)", "gone") for path in above.paths if path not in below.forest}
     kept: dict[str, Mark] = {}
     for path in below.paths:
         known = path in above.forest and above.forest[path].status != "missing"

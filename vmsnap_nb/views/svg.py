@@ -42,8 +42,9 @@ def figure_svg(figure: Figure) -> str:
     Returns
     -------
     str
-        An ``<svg>`` element. Each box is a ``<g class="box …" data-path="…">`` whose ``<title>`` is the full path and
-        what is wrong with it. It has no ``id``, so that it may stand twice on a page.
+        An ``<svg>`` element. Each box is a ``<g>`` of the class ``box``. Its ``data-box="0-3"`` numbers its block and
+        itself, its ``<title>`` is the full path and what is wrong with it. Nothing has an ``id``, so that a figure may
+        stand twice on a page.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def figure_svg(figure: Figure) -> str:
 
 
 def _fit(drawn: str, figure: Figure, scope: str) -> str:
-    root = ET.fromstring(drawn)  # noqa: S314 - Graphviz wrote it, from a source in which all names are escaped
+    root = ET.fromstring(drawn)
     boxes = {f"box-{b}-{n}": box for b, block in enumerate(figure.blocks) for n, box in enumerate(block.boxes)}
     root.set("class", scope)
     root.set("role", "img")
@@ -88,8 +89,7 @@ def _fit(drawn: str, figure: Figure, scope: str) -> str:
         if box is not None:
             if title is not None:
                 title.text = box.title
-            if box.path is not None and box.path.isprintable():
-                group.set("data-path", box.path)
+            group.set("data-box", group.get("id", "").removeprefix("box-"))
             _unwrap(group)
         elif title is not None and "box" not in group.get("class", ""):
             group.remove(title)  # of arrows and captions: the graph's own names, of no use to a reader

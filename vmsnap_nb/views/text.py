@@ -25,7 +25,7 @@ _BORDERS: Mapping[Shape, tuple[str, str, str, str]] = {
     "unopened": ("?", "?", "?", "?"),
     "loop": ("@", "@", "@", "@"),
     "in-use": ("#", "#", "#", "#"),
-    "guest": ("(", "(", "-", "|"),
+    "guest": ("o", "o", "-", "|"),
 }
 _GAP = 4  # columns between two boxes, filled by "<---"
 _ROW_GAP = 2  # lines between two rows, where arrows from below arrive
