@@ -14,10 +14,7 @@ from pathlib import Path
 from vmsnap_nb.errors import ImageError
 from vmsnap_nb.lab.cpio import Entry, pack, unpack
 
-__all__ = ["PORT", "build_initrd"]
-
-PORT = "org.vmsnap_nb.0"
-"""Name of the virtio serial port on which the guest takes commands; ``listen.sh`` looks for it."""
+__all__ = ["build_initrd"]
 
 _MODULES = ("virtio_blk", "ext4")
 
@@ -85,10 +82,8 @@ def _load_order(entries: dict[str, Entry]) -> list[str]:
         needs[module] = others.split()
     order: dict[str, None] = {}
     for wanted in _MODULES:
-        module = next((path for path in needs if Path(path).name.partition(".")[0] == wanted), None)
         # A module that is built into the kernel has no line, and need not be loaded.
-        if module is not None:
+        for module in (path for path in needs if Path(path).name.partition(".")[0] == wanted):
             # depmod writes what a module needs with the nearest first.
-            for path in (*reversed(needs[module]), module):
-                order.setdefault(f"{folder}/{path}")
+            order.update(dict.fromkeys(f"{folder}/{path}" for path in (*reversed(needs[module]), module)))
     return list(order)

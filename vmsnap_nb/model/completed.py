@@ -11,21 +11,21 @@ __all__ = ["Completed"]
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """What a command left behind.
+    r"""What a command left behind.
 
     Attributes
     ----------
     exit_status : int
         0 for success; 128 + n where signal n ended it, as shells count.
     stdout, stderr : str
-        What it wrote, decoded as UTF-8; other bytes appear as ``\\xNN``.
+        What it wrote, decoded as UTF-8; other bytes appear as ``\xNN``.
     stdout_bytes, stderr_bytes : bytes
         The same as it came.
 
     Examples
     --------
-    >>> Completed(0, "hello\\n", "").check().stdout
-    'hello\\n'
+    >>> Completed(0, "hello\n", "").check().stdout
+    'hello\n'
     """
 
     exit_status: int

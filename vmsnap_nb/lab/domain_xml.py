@@ -1,0 +1,155 @@
+"""The domain XML of lab guests (https://libvirt.org/formatdomain.html), and the mark by which a lab knows its own."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+
+from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.system.guest_agent import AGENT_PORT
+from vmsnap_nb.system.guest_port import COMMAND_PORT
+
+__all__ = ["MAX_NAME", "GuestSpec", "check_name", "domain_xml", "lab_of"]
+
+_NAMESPACE = "urn:vmsnap-nb:lab:1"
+_MARK = f"{{{_NAMESPACE}}}lab"
+
+MAX_NAME = 200
+"""Bytes that a guest's name may have, since files are named after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSpec:
+    """What a lab guest is made of.
+
+    Attributes
+    ----------
+    name, uuid : str
+        Of the domain.
+    disk : str
+        Absolute path of its image, a qcow2.
+    root : str
+        Absolute path of the lab's folder.
+    memory : int
+        MiB.
+    cpus : int
+        Number of virtual processors.
+    kernel, initrd : str or None
+        What it boots; None where it boots from its disk.
+    kvm : bool
+        Whether it is accelerated.
+    console_log, port, agent : str
+        Paths of the console's log and of the sockets.
+    """
+
+    name: str
+    uuid: str
+    disk: str
+    root: str
+    memory: int
+    cpus: int
+    kernel: str | None
+    initrd: str | None
+    kvm: bool
+    console_log: str
+    port: str
+    agent: str
+
+
+def check_name(name: str) -> str:
+    """Give the name back if a guest can have it.
+
+    Raises
+    ------
+    InvalidRequestError
+        libvirt would refuse it, or no file could be named after it.
+
+    Examples
+    --------
+    >>> check_name("虚拟机 <1>")
+    '虚拟机 <1>'
+    """
+    said = ""
+    if not name.strip():
+        said = "a name must have a character that can be seen"
+    elif "/" in name or name.startswith("."):
+        said = "files are named after it, so it may have no slash and may not begin with a dot"
+    elif not name.isprintable():
+        said = "it has a control character, or one that cannot be written in XML"
+    elif len(name.encode()) > MAX_NAME:
+        said = f"it has {len(name.encode())} bytes; {MAX_NAME} are possible"
+    if said:
+        raise InvalidRequestError(f"name a guest {name[:60]!r}", said=said, next_step="give it another name")
+    return name
+
+
+def domain_xml(spec: GuestSpec) -> str:
+    """Write the XML of a guest.
+
+    Parameters
+    ----------
+    spec : GuestSpec
+        What the guest is made of.
+
+    Returns
+    -------
+    str
+    """
+    ET.register_namespace("vmsnap", _NAMESPACE)
+    domain = ET.Element("domain", type="kvm" if spec.kvm else "qemu")
+    _text(domain, "name", spec.name)
+    _text(domain, "uuid", spec.uuid)
+    ET.SubElement(ET.SubElement(domain, "metadata"), _MARK, root=spec.root)
+    _text(domain, "memory", str(spec.memory), unit="MiB")
+    _text(domain, "vcpu", str(spec.cpus))
+    if spec.kvm:
+        ET.SubElement(domain, "cpu", mode="host-passthrough")
+    system = ET.SubElement(domain, "os")
+    _text(system, "type", "hvm", arch="x86_64", machine="pc")
+    if spec.kernel and spec.initrd:
+        _text(system, "kernel", spec.kernel)
+        _text(system, "initrd", spec.initrd)
+        _text(system, "cmdline", f"console=ttyS0 quiet hostname={_host_name(spec.name)}")
+    ET.SubElement(system, "boot", dev="hd")
+    ET.SubElement(ET.SubElement(domain, "features"), "acpi")
+    ET.SubElement(domain, "clock", offset="utc")
+    _devices(ET.SubElement(domain, "devices"), spec)
+    ET.indent(domain)
+    return ET.tostring(domain, encoding="unicode") + "\n"
+
+
+def _devices(devices: ET.Element, spec: GuestSpec) -> None:
+    disk = ET.SubElement(devices, "disk", type="file", device="disk")
+    ET.SubElement(disk, "driver", name="qemu", type="qcow2")
+    ET.SubElement(disk, "source", file=spec.disk)
+    ET.SubElement(disk, "target", dev="vda", bus="virtio")
+    ET.SubElement(devices, "controller", type="usb", model="none")
+    serial = ET.SubElement(devices, "serial", type="pty")
+    ET.SubElement(serial, "log", file=spec.console_log, append="off")
+    ET.SubElement(serial, "target", port="0")
+    _channel(devices, AGENT_PORT, spec.agent)
+    if spec.kernel:
+        _channel(devices, COMMAND_PORT, spec.port)
+    ET.SubElement(devices, "memballoon", model="none")
+
+
+def _channel(devices: ET.Element, name: str, path: str) -> None:
+    channel = ET.SubElement(devices, "channel", type="unix")
+    # The path is given here because libvirt's own choice is longer, and socket paths end at 107 bytes.
+    ET.SubElement(channel, "source", mode="bind", path=path)
+    ET.SubElement(channel, "target", type="virtio", name=name)
+
+
+def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> None:
+    ET.SubElement(parent, tag, attributes).text = text
+
+
+def _host_name(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63] or "guest"
+
+
+def lab_of(xml: str) -> str | None:
+    """Give the folder of the lab that a domain belongs to, or None if it is no lab's."""
+    mark = ET.fromstring(xml).find(f"metadata/{_MARK}")
+    return None if mark is None else mark.get("root")

@@ -1,0 +1,485 @@
+"""One guest of a host: start and stop it, look at its disks and chains, run commands in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from vmsnap_nb.errors import GuestError, GuestNotReadyError, InUseError, NotFoundError, ReadOnlyError, VmsnapError
+from vmsnap_nb.model.completed import Completed
+from vmsnap_nb.model.forest import Chain, Forest
+from vmsnap_nb.model.guest import Disk, Disks, Domain, State, Use
+from vmsnap_nb.plans.plan import Concern
+from vmsnap_nb.system import guest_agent, guest_port, locks
+from vmsnap_nb.system.console import console_log, read_console
+from vmsnap_nb.system.guest_port import COMMAND_PORT
+from vmsnap_nb.system.libvirt_domains import channels, read_domain, state_of
+from vmsnap_nb.system.libvirt_errors import libvirt_errors
+
+if TYPE_CHECKING:
+    from vmsnap_nb.live.host import Host
+
+__all__ = ["Guest"]
+
+_HELD_IMAGE = re.compile(r"Is another process using the image \[(.*?)\]\?", re.DOTALL)
+_BUSY_PORTS: dict[str, threading.Lock] = {}
+
+
+class Guest:
+    """A guest that libvirt knows. Get one from `Host.guest`, `Host.guests` or `Lab.guest`.
+
+    Parameters
+    ----------
+    host : Host
+        Where it is.
+    domain : libvirt.virDomain
+        libvirt's handle.
+    """
+
+    def __init__(self, host: Host, domain: Any) -> None:
+        self.host = host
+        self._domain = domain
+        self._name: str = domain.name()
+        self._uuid: str = domain.UUIDString()
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._name
+
+    @property
+    def uuid(self) -> str:
+        """Its UUID, as libvirt writes it."""
+        return self._uuid
+
+    @property
+    def state(self) -> State:
+        """What it does now, in virsh's words, as ``running``, ``paused`` or ``shut off``.
+
+        Raises
+        ------
+        NotFoundError
+            It is not there any more.
+        """
+        return state_of(self._domain)
+
+    @property
+    def running(self) -> bool:
+        """Whether QEMU has its images open now."""
+        return self._is_running(self.state)
+
+    @staticmethod
+    def _is_running(state: State) -> bool:
+        return state not in {"shut off", "crashed", "no state"}
+
+    def __repr__(self) -> str:
+        try:
+            state: str = self.state
+        except VmsnapError:
+            state = "gone"
+        return f"<Guest {self._name}: {state}>"
+
+    # -- what it is -------------------------------------------------------------------------------------
+
+    def xml(self) -> str:
+        """Give its domain XML: the live one while it runs.
+
+        Returns
+        -------
+        str
+        """
+        with libvirt_errors(f"read the XML of {self._name}"):
+            return str(self._domain.XMLDesc())
+
+    def domain(self) -> Domain:
+        """Read what libvirt records of it."""
+        return read_domain(self._domain)
+
+    def disks(self) -> Disks:
+        """List its disks, with the depth and the sizes of their images, as `virsh domblklist` does.
+
+        Returns
+        -------
+        Disks
+        """
+        disks = self.domain().disks
+        forest = self._forest(disks)
+        filled = []
+        depths: list[int | None] = []
+        for disk in disks:
+            image = forest.images.get(disk.source) if disk.source else None
+            if image is None:
+                filled.append(disk)
+                depths.append(None)
+            else:
+                filled.append(replace(disk, capacity=image.virtual_size, allocated=image.allocated))
+                depths.append(forest.depth(image.path))
+        return Disks(self._name, tuple(filled), tuple(depths))
+
+    def chain(self, target: str | None = None) -> Chain:
+        """Read the chain of a disk: from its base to the image that it writes to.
+
+        Parameters
+        ----------
+        target : str, optional
+            The disk, as ``vda``; the first one that has an image if left out.
+
+        Returns
+        -------
+        Chain
+
+        Raises
+        ------
+        NotFoundError
+            There is no such disk, or nothing is in it.
+        """
+        disks = self.domain().disks
+        disk = self._pick(disks, target)
+        return self._forest(disks).chain(disk.source or "")
+
+    def _pick(self, disks: tuple[Disk, ...], target: str | None) -> Disk:
+        with_image = [disk for disk in disks if disk.source]
+        for disk in with_image:
+            if target in (None, disk.target):
+                return disk
+        raise NotFoundError(
+            f"find the disk {target} of {self._name}" if target else f"find a disk of {self._name}",
+            said="there is no such disk, or nothing is in it" if target else "it has no disk with an image",
+            next_step="there are: " + ", ".join(disk.target for disk in with_image) if with_image else None,
+        )
+
+    def _forest(self, disks: tuple[Disk, ...]) -> Forest:
+        folders = {os.path.dirname(disk.source) for disk in disks if disk.source and disk.source.startswith("/")}
+        return self.host.survey(*sorted(folders))
+
+    # -- start and stop ---------------------------------------------------------------------------------
+
+    def concerns(self) -> tuple[Concern, ...]:
+        """Tell what speaks against starting it now: images of its chains that another guest or process holds.
+
+        Returns
+        -------
+        tuple of Concern
+        """
+        if self.running:
+            return ()
+        domain = self.domain()
+        return tuple(self._concerns(domain, self._forest(domain.disks)))
+
+    def _concerns(self, domain: Domain, forest: Forest) -> Iterator[Concern]:
+        for use in domain.uses:
+            if use.path not in forest:
+                continue
+            for layer in forest.lineage(use.path):
+                top = layer == use.path and not use.readonly
+                # QEMU shares an image among readers. Whoever writes must be alone.
+                others = forest.users(layer) if top else forest.writers(layer)
+                holders = tuple(dict.fromkeys(o.guest for o in others if o.running and o.guest != self._name))
+                held = forest[layer].held
+                if holders or held == "write" or (held and top):
+                    yield self._in_use(use, layer, forest, holders)
+
+    def _in_use(self, use: Use, layer: str, forest: Forest, holders: tuple[str, ...]) -> Concern:
+        name = forest[layer].name
+        below = "" if layer == use.path else f", on which its disk {use.target} stands"
+        if holders:
+            who = f"guest {', '.join(holders)}"
+            remedy = (
+                f"shut {holders[0]} down; or take an external snapshot of {holders[0]} first: then it writes to a new "
+                f"overlay, and {name} becomes read-only"
+            )
+            if layer == use.path:
+                remedy = f"shut {holders[0]} down; or give {self._name} an overlay of its own on {name}"
+        else:
+            identity = forest[layer].identity
+            processes = [f"{command} ({pid})" for pid, command in locks.holders(identity)] if identity else []
+            holders = tuple(processes)
+            who = f"process {', '.join(processes)}" if processes else "a process that cannot be seen from here"
+            remedy = f"end what holds {name}, then start again"
+        return Concern(
+            "in-use",
+            "refuse",
+            f"{self._name} cannot start: {who} holds {name}{below}",
+            remedy,
+            images=(layer,),
+            holders=holders,
+            waivable=True,
+        )
+
+    def start(self, *, wait: bool = True, force: bool = False, timeout: float = 120.0) -> Guest:
+        """Start it.
+
+        Parameters
+        ----------
+        wait : bool
+            Whether to wait until it is ready for commands, where it is a lab's guest that takes them.
+        force : bool
+            Whether to leave it to QEMU to find that an image is held.
+        timeout : float
+            Seconds to wait.
+
+        Returns
+        -------
+        Guest
+            This one.
+
+        Raises
+        ------
+        ReadOnlyError
+            The connection is for reading only.
+        InUseError
+            Another guest or process holds an image of one of its chains; `holders` names it.
+        GuestNotReadyError
+            It does not get ready in time.
+        LibvirtError, NoSpaceError, PermissionDeniedError
+            It does not start.
+        """
+        self._check_writable(f"start {self._name}")
+        if not self.running:
+            if not force:
+                self._raise_concerns()
+            self._create()
+            self.host._has_started(self)
+        if wait and COMMAND_PORT in channels(self.xml()):
+            self.wait_ready(timeout=timeout)
+        return self
+
+    def _raise_concerns(self) -> None:
+        concerns = self.concerns()
+        if concerns:
+            raise InUseError(
+                f"start {self._name}",
+                said="\n".join(dict.fromkeys(concern.what for concern in concerns)),
+                next_step="\n".join(dict.fromkeys(concern.remedy for concern in concerns)),
+                holders=tuple(dict.fromkeys(holder for concern in concerns for holder in concern.holders)),
+            )
+
+    def _create(self) -> None:
+        try:
+            with libvirt_errors(f"start {self._name}"):
+                self._domain.create()
+        except InUseError as error:
+            raise self._named(error) from error
+
+    def _named(self, error: InUseError) -> InUseError:
+        """Give QEMU's complaint with the names of the guests that hold the image."""
+        match = _HELD_IMAGE.search(error.said or "")
+        domain = self.domain()
+        concerns = list(self._concerns(domain, self._forest(domain.disks)))
+        concerns = [c for c in concerns if match is None or match[1] in c.images] or concerns
+        return InUseError(
+            error.tried,
+            said=error.said,
+            next_step="\n".join(dict.fromkeys(c.remedy for c in concerns)) or error.next_step,
+            holders=tuple(dict.fromkeys(holder for c in concerns for holder in c.holders)),
+        )
+
+    def shutdown(self, *, timeout: float = 60.0) -> None:
+        """Shut it down in good order and wait for its end; nothing happens if it is off.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds.
+
+        Raises
+        ------
+        GuestError
+            It is still running after that time.
+        """
+        self._check_writable(f"shut {self._name} down")
+        deadline = time.monotonic() + timeout
+        if not self.running:
+            return
+        if self.state == "paused":
+            raise GuestError(
+                f"shut {self._name} down", said="it is paused, so it cannot do anything", next_step="resume it first"
+            )
+        self._ask_to_go()
+        while self._still_running():
+            if time.monotonic() >= deadline:
+                raise GuestError(
+                    f"shut {self._name} down",
+                    said=f"it is still running after {timeout:g} s",
+                    next_step="give it more time, or use destroy(): that is pulling the plug",
+                )
+            time.sleep(0.05)
+
+    def _ask_to_go(self) -> None:
+        if channels(self.xml()).get(COMMAND_PORT):
+            try:
+                self._run_on_port("(sleep 0.1; kill -USR2 1) & exit", timeout=5, patience=10)
+                return
+            except GuestNotReadyError:
+                if not self._still_running():
+                    return
+        with libvirt_errors(f"shut {self._name} down"):
+            self._domain.shutdown()
+
+    def _still_running(self) -> bool:
+        try:
+            return self.running
+        except NotFoundError:
+            return False  # one without a persistent record is gone with its end
+
+    def destroy(self) -> None:
+        """Pull its plug: it ends at once, and its record and its images stay. Nothing happens if it is off."""
+        self._check_writable(f"end {self._name}")
+        if not self._still_running():
+            return
+        try:
+            with libvirt_errors(f"end {self._name}"):
+                self._domain.destroy()
+        except VmsnapError:
+            if self._still_running():
+                raise
+
+    def undefine(self) -> None:
+        """Make libvirt forget it; its images stay.
+
+        Raises
+        ------
+        GuestError
+            It is running.
+        """
+        self._check_writable(f"undefine {self._name}")
+        if self.running:
+            raise GuestError(f"undefine {self._name}", said="it is running", next_step="shut it down first")
+        with libvirt_errors(f"undefine {self._name}"):
+            self._domain.undefine()
+
+    def _check_writable(self, tried: str) -> None:
+        if self.host.readonly:
+            raise ReadOnlyError(
+                tried, said="the connection is for reading only", next_step="connect without readonly=True"
+            )
+
+    # -- inside -----------------------------------------------------------------------------------------
+
+    def wait_ready(self, *, timeout: float = 120.0) -> Guest:
+        """Wait until it takes commands.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds.
+
+        Returns
+        -------
+        Guest
+            This one.
+
+        Raises
+        ------
+        GuestNotReadyError
+            It is off, or has nothing that listens, or does not get ready in time; the end of its console is said.
+        """
+        tried = f"wait until {self._name} takes commands"
+        deadline = time.monotonic() + timeout
+        said = "it did not get ready in time"
+        while time.monotonic() < deadline:
+            if not self._still_running():
+                said = "it is not running"
+                break
+            ports = channels(self.xml())
+            if not {COMMAND_PORT, guest_agent.AGENT_PORT} & set(ports):
+                said = "it has neither the port of a lab's guest nor one for the QEMU guest agent"
+                break
+            if ports.get(guest_agent.AGENT_PORT) and guest_agent.agent_answers(self._domain):
+                return self
+            if COMMAND_PORT in ports and self._answers(min(deadline - time.monotonic(), 5.0)):
+                return self
+            time.sleep(0.1)
+        tail = self._console_tail()
+        raise GuestNotReadyError(
+            tried,
+            said=said + (f"; the end of its console:\n{tail}" if tail else ""),
+            next_step="start it" if said == "it is not running" else "look at console()",
+        )
+
+    def _answers(self, seconds: float) -> bool:
+        try:
+            self._run_on_port("true", timeout=1, patience=max(seconds - 1, 0.1))
+        except (GuestNotReadyError, GuestError):
+            return False
+        return True
+
+    def _console_tail(self) -> str:
+        try:
+            return "\n".join(self.console().splitlines()[-8:])
+        except VmsnapError:
+            return ""
+
+    def execute(self, command: str, *, timeout: float = 60.0) -> Completed:
+        """Run a command in the guest by its ``/bin/sh``, as root, and wait for its end.
+
+        The QEMU guest agent does it where one answers, otherwise a lab guest's own listener. Before this returns the
+        guest has written everything to its disk (`sync`), so that it outlives even `destroy`.
+
+        Parameters
+        ----------
+        command : str
+            One or more lines for the shell. Its standard input is empty. What it puts into the background goes on.
+        timeout : float
+            Seconds after which it is ended, with all that it started.
+
+        Returns
+        -------
+        Completed
+            An exit status other than 0 is no error here: see `Completed.check`.
+
+        Raises
+        ------
+        GuestNotReadyError
+            The guest takes no commands now.
+        GuestError
+            The command took too long.
+        """
+        self._check_writable(f"run a command in {self._name}")
+        if not self._still_running():
+            raise GuestNotReadyError(
+                f"run a command in {self._name}", said="it is not running", next_step="start it first"
+            )
+        ports = channels(self.xml())
+        if ports.get(guest_agent.AGENT_PORT) and guest_agent.agent_answers(self._domain):
+            return guest_agent.run_by_agent(self._domain, command, timeout=timeout)
+        if COMMAND_PORT in ports:
+            return self._run_on_port(command, timeout=timeout)
+        raise GuestNotReadyError(
+            f"run a command in {self._name}",
+            said="no QEMU guest agent answers in it",
+            next_step="install and start qemu-guest-agent in the guest, or wait until it has started",
+        )
+
+    def _run_on_port(self, command: str, *, timeout: float, patience: float = 30.0) -> Completed:
+        lock = _BUSY_PORTS.setdefault(self._uuid, threading.Lock())
+        with lock, guest_port.Port(self.host.connection, self._domain, COMMAND_PORT) as port:
+            return guest_port.run_on_port(port, command, timeout=timeout, patience=patience)
+
+    def console(self) -> str:
+        """Give what it has written to its serial console since it was started.
+
+        Returns
+        -------
+        str
+            Without terminal control sequences; at most the last 4 MiB.
+
+        Raises
+        ------
+        GuestError
+            Its console is not written to a file, or that file is on another machine.
+        """
+        path = console_log(ET.fromstring(self.xml()))
+        if path is None or not self.host.files_are_here:
+            raise GuestError(
+                f"read the console of {self._name}",
+                said="it is not written to a file" if path is None else f"{path} is on another machine",
+                next_step=f"use: virsh -c {self.host.uri} console {self._name}",
+            )
+        return read_console(path)
