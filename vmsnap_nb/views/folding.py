@@ -112,6 +112,8 @@ class _Grower:
 
         def put(parent: Node, what: str | Fold, column: int) -> Node:
             nonlocal boxes, deepest
+            if isinstance(what, Fold) and len(what.members) == 1:  # a box for one is no shorter than its image
+                what = what.members[0]
             node = Node(what)
             parent.children.append(node)
             boxes += 1

@@ -18,6 +18,7 @@ from vmsnap_nb.views.words import human_size, isolate, shown
 __all__ = ["page", "table_html"]
 
 _MOST_ROWS = 60
+_LEFT, _RIGHT = ' style="text-align: left"', ' style="text-align: right"'  # JupyterLab sets all cells to the right
 _LEFT_OUT = {"path", "backing_path"}  # the row's tooltip has the path; `to_frame` has all
 
 # The text figure is hidden only by a style sheet, and the picture shown only by one: a viewer that strips styles
@@ -92,14 +93,17 @@ def table_html(table: Table, caption: str) -> str:
     """
     places = [number for number, column in enumerate(table.columns) if column.name not in _LEFT_OUT]
     path = next((number for number, column in enumerate(table.columns) if column.kind == "path"), None)
-    heads = "".join(f'<th scope="col">{escape(table.columns[n].name.replace("_", " "))}</th>' for n in places)
+    heads = "".join(
+        f'<th scope="col"{_align(table.columns[n])}>{escape(table.columns[n].name.replace("_", " "))}</th>'
+        for n in places
+    )
     rows = [_row(table, row, places, path) for row in table.rows[:_MOST_ROWS]]
     if (more := len(table.rows) - _MOST_ROWS) > 0:
         rows.append(f'<tr><td colspan="{len(places)}">… {more} more rows: see .to_frame()</td></tr>')
     return "\n".join(
         [
             "<table>",
-            f"<caption>{escape(caption)}</caption>",
+            f"<caption{_LEFT}>{escape(caption)}</caption>",
             f"<thead><tr>{heads}</tr></thead>",
             f"<tbody>\n{_join(rows)}\n</tbody>",
             "</table>",
@@ -115,9 +119,13 @@ def _row(table: Table, row: tuple[Cell, ...], places: list[int], path: int | Non
     tip = "" if path is None or row[path] is None else f' title="{escape(shown(str(row[path])))}"'
     cells = []
     for number, place in enumerate(places):
-        text = _cell(table.columns[place], row[place])
-        cells.append(f'<th scope="row"{tip}>{text}</th>' if number == 0 else f"<td>{text}</td>")
+        text, align = _cell(table.columns[place], row[place]), _align(table.columns[place])
+        cells.append(f'<th scope="row"{align}{tip}>{text}</th>' if number == 0 else f"<td{align}>{text}</td>")
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _align(column: Column) -> str:
+    return _RIGHT if column.kind in {"bytes", "count", "seconds"} else _LEFT
 
 
 def _cell(column: Column, value: Cell) -> str:

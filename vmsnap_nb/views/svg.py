@@ -6,7 +6,7 @@ import hashlib
 import xml.etree.ElementTree as ET
 
 from vmsnap_nb.errors import CommandError, MissingPartError
-from vmsnap_nb.views.dot import figure_graph
+from vmsnap_nb.views.dot import FONTS, figure_graph
 from vmsnap_nb.views.figure import Figure
 
 __all__ = ["figure_svg"]
@@ -93,8 +93,11 @@ def _fit(drawn: str, figure: Figure, scope: str) -> str:
             _unwrap(group)
         elif title is not None and "box" not in group.get("class", ""):
             group.remove(title)  # of arrows and captions: the graph's own names, of no use to a reader
+    root.set("font-family", FONTS)
     for element in root.iter():
         element.attrib.pop("id", None)
+        if element is not root:
+            element.attrib.pop("font-family", None)
     style = ET.Element(f"{{{_SVG}}}style")
     style.text = _STYLE.format("." + scope, **_COLOURS)
     root.insert(0, style)
