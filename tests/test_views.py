@@ -248,6 +248,13 @@ def test_names_are_distinct_and_harmless(files: list[str]) -> None:
         assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029\ud800-\udfff\ufffe\uffff]", name)
 
 
+def test_names_that_differ_only_where_they_are_cut_are_numbered() -> None:
+    paths = [f"/i/{'a' * 40}{middle}{'z' * 40}" for middle in "12"]
+    first, second = words.distinct_names((path, path[3:]) for path in paths).values()
+    assert first.partition(" ")[0] == second.partition(" ")[0]
+    assert (first[-2:], second[-2:]) == ("#1", "#2")
+
+
 # -- random forests --------------------------------------------------------------------------------------
 
 STATUSES = ["ok"] * 6 + ["missing", "unreadable", "not-a-file", "corrupt", "unknown", "outside", "remote", "in-use"]

@@ -147,7 +147,7 @@ def distinct_names(paths: Iterable[tuple[str, str]], most: int = MOST) -> dict[s
     for group in _clashes(names):
         names.update(_tell_apart(group))
     short = {path: isolate(clip(shown(name), most)) for path, name in names.items()}
-    for group in _clashes(short):  # their middles differed
+    for group in _clashes(short):  # their middles differed; a number makes them wider than any name that is not cut
         for number, path in enumerate(group, 1):
             short[path] = f"{short[path]} #{number}"
     return short
