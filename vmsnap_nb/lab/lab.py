@@ -308,7 +308,7 @@ class Lab(Host):
         cpus: int = 1,
         boot: Literal["kernel", "disk"] | None = None,
         overlay: str | None = None,
-        protect: bool = True,
+        protect: bool | None = None,
     ) -> Guest:
         """Give a guest: one that is there, or, with `backing`, a new one on a new overlay.
 
@@ -329,8 +329,8 @@ class Lab(Host):
             other image.
         overlay : str, optional
             What to call the overlay; like the guest if left out.
-        protect : bool
-            Whether to take the write permission of the image below.
+        protect : bool, optional
+            Whether to take the write permission of the image below; if left out, where no guest writes to it.
 
         Returns
         -------
@@ -364,7 +364,7 @@ class Lab(Host):
         memory: int = 256,
         cpus: int = 1,
         boot: Literal["kernel", "disk"] | None = None,
-        protect: bool = True,
+        protect: bool | None = None,
         progress: bool = True,
     ) -> Guests:
         """List the lab's guests; or, with `names` and `backing`, make many thin ones at once.
@@ -407,7 +407,7 @@ class Lab(Host):
         cpus: int = 1,
         boot: Literal["kernel", "disk"] | None = None,
         overlay: str | None = None,
-        protect: bool = True,
+        protect: bool | None = None,
     ) -> LivePlan:
         """Plan a guest on a new overlay; nothing happens until its `run`.
 
@@ -430,7 +430,7 @@ class Lab(Host):
         memory: int = 256,
         cpus: int = 1,
         boot: Literal["kernel", "disk"] | None = None,
-        protect: bool = True,
+        protect: bool | None = None,
     ) -> LivePlan:
         """Plan many guests, each on an overlay of its own; nothing happens until its `run`.
 
@@ -452,7 +452,7 @@ class Lab(Host):
         memory: int,
         cpus: int,
         boot: Literal["kernel", "disk"] | None,
-        protect: bool,
+        protect: bool | None,
     ) -> LivePlan:
         if boot not in (None, "kernel", "disk"):
             raise InvalidRequestError(f"boot a guest by {boot!r}", next_step="give 'kernel' or 'disk', or leave it out")
@@ -466,6 +466,7 @@ class Lab(Host):
                 next_step="give another name",
             )
         forest, base = self._find_backing(backing)
+        shielded = not forest.writers(base) if protect is None else protect
         made = self._folder.made()
         by_kernel = boot == "kernel" or (boot is None and made.get(forest.lineage(base)[-1]) == _ALPINE)
         kernel, initrd = map(str, self._boot_files()) if by_kernel else (None, None)
@@ -495,7 +496,7 @@ class Lab(Host):
 
         def make(before: Forest) -> Plan:
             ground = ground_of(disks.values())
-            return plan_guests(before, disks, base, xml, uri=self.uri, protect=protect, ground=ground)
+            return plan_guests(before, disks, base, xml, uri=self.uri, protect=shielded, ground=ground)
 
         return LivePlan.bind(make, forest.world, forest)
 

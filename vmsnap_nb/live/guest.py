@@ -316,11 +316,16 @@ class Guest:
             try:
                 self._run_on_port("(sleep 0.1; kill -USR2 1) & exit", timeout=5, patience=10)
                 return
-            except GuestNotReadyError:
+            except GuestError:
+                # It may be going down without having answered; otherwise the power button is left.
                 if not self._still_running():
                     return
-        with libvirt_errors(f"shut {self._name} down"):
-            self._domain.shutdown()
+        try:
+            with libvirt_errors(f"shut {self._name} down"):
+                self._domain.shutdown()
+        except VmsnapError:
+            if self._still_running():
+                raise
 
     def _still_running(self) -> bool:
         try:

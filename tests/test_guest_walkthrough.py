@@ -1,0 +1,117 @@
+"""The handout's walk-through on real guests, and the step in it that fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from vmsnap_nb.errors import GuestError, InUseError, InvalidRequestError
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.model.image import Image
+
+pytestmark = pytest.mark.guest
+
+
+def test_the_disk_and_its_chain(lab: Lab, base: Image, first: Guest) -> None:
+    overlay = str(lab.root / "images" / "Overlay-1.qcow2")
+    [disk] = first.disks()
+    assert (disk.target, disk.source, disk.format, disk.bus, disk.device) == ("vda", overlay, "qcow2", "virtio", "disk")
+    assert disk.capacity == base.virtual_size
+    assert disk.allocated is not None
+    assert 0 < disk.allocated < (base.allocated or 0)
+    assert first.disks().depths == (2,)
+    assert list(first.disks().to_frame().columns) == [
+        "source",
+        "format",
+        "bus",
+        "device",
+        "depth",
+        "capacity",
+        "allocated",
+    ]
+    chain = first.chain("vda")
+    assert [layer.name for layer in chain] == ["RootBase", "Overlay-1"]
+    assert [chain.active(layer) for layer in chain] == [False, True]
+    assert [use.guest for use in chain.forest.users(base.path)] == ["first"]
+    assert not base.writable
+    assert "Overlay-1" in chain.to_text()
+
+
+def test_a_second_guest_on_the_overlay_cannot_start_while_the_first_runs(lab: Lab, first: Guest) -> None:
+    plan = lab.plan_guest("second", backing=first, overlay="Overlay-1A")
+    assert {(c.name, c.level, c.holders) for c in plan.concerns} == {("in-use", "warn", ("first",))}
+    assert plan.run(progress=False).as_predicted
+    second = lab.guest("second")
+    assert [layer.name for layer in second.chain()] == ["RootBase", "Overlay-1", "Overlay-1A"]
+
+    # Known before, with the name of the holder and both remedies.
+    [concern] = second.concerns()
+    assert (concern.name, concern.holders) == ("in-use", ("first",))
+    assert concern.images == (first.chain().top,)
+    with pytest.raises(InUseError) as known:
+        second.start()
+    assert known.value.holders == ("first",)
+    assert "shut first down" in str(known.value)
+    assert "external snapshot of first" in str(known.value)
+
+    # By force: QEMU's own words, as the same error.
+    with pytest.raises(InUseError, match='Failed to get shared "write" lock') as forced:
+        second.start(force=True)
+    assert forced.value.holders == ("first",)
+    assert forced.value.next_step == known.value.next_step
+    assert second.state == "shut off"
+
+    # One remedy: after an external snapshot the first guest writes to a new overlay, and goes on running.
+    first._domain.snapshotCreateXML(
+        "<domainsnapshot><disks><disk name='vda' snapshot='external'>"
+        f"<source file='{lab.root}/images/Overlay-1X.qcow2'/></disk></disks></domainsnapshot>",
+        16 | 4 | 128,  # disk only, no metadata, all or none
+    )
+    assert [layer.name for layer in first.chain()] == ["RootBase", "Overlay-1", "Overlay-1X"]
+    assert second.concerns() == ()
+    second.start()
+    assert second.execute("cat /overlay-1").stdout == "Add this file in overlay-1\n"
+    assert first.state == "running"
+
+
+def test_or_the_guest_below_is_shut_down(lab: Lab, first: Guest) -> None:
+    below = lab.guest("second")
+    below.execute("echo two > /overlay-1a").check()
+    above = lab.guest("third", backing=below, overlay="Overlay-1B")
+    with pytest.raises(InUseError):
+        above.start()
+    with pytest.raises(GuestError, match="it is running"):
+        below.undefine()
+
+    below.shutdown()
+    assert below.state == "shut off"
+    assert "going down" in below.console()
+    above.start()
+    assert above.execute("cat /overlay-1 /overlay-1a").stdout == "Add this file in overlay-1\ntwo\n"
+    assert [layer.name for layer in above.chain()] == ["RootBase", "Overlay-1", "Overlay-1A", "Overlay-1B"]
+    # And now the one below may not start: it would change what the one above reads.
+    with pytest.raises(InUseError) as refused:
+        below.start()
+    assert refused.value.holders == ("third",)
+    above.destroy()
+    assert above.state == "shut off"
+    assert lab.guest("first").execute("ls /overlay-1a").exit_status != 0
+
+
+def test_a_sibling_on_the_base_sees_nothing_of_it(lab: Lab, base: Image, first: Guest) -> None:
+    sibling = lab.guest("sibling", backing=base, memory=128).start()
+    assert sibling.execute("ls /overlay-1").exit_status == 1
+    sibling.execute("echo kept > /kept").check()
+    sibling.destroy()  # pulling the plug loses nothing that execute has written
+    sibling.start()
+    assert sibling.execute("cat /kept; cat /proc/sys/kernel/hostname").stdout == "kept\nsibling\n"
+    sibling._domain.shutdown()  # what virsh shutdown does: the power button
+    sibling.shutdown(timeout=30)
+    assert sibling.state == "shut off"
+
+
+def test_asking_again_gives_the_guest_that_is_there(lab: Lab, base: Image, first: Guest) -> None:
+    assert lab.guest("first", backing=base).uuid == first.uuid
+    other = lab.base("Other", image=base.path)
+    with pytest.raises(InvalidRequestError, match="stands on RootBase <- Overlay-1"):
+        lab.guest("first", backing=other)
