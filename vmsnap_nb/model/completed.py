@@ -60,5 +60,9 @@ class Completed:
             )
         return self
 
+    def __str__(self) -> str:
+        """Give what a terminal would show."""
+        return (self.stdout + self.stderr).removesuffix("\n")
+
     def __repr__(self) -> str:
         return f"Completed(exit_status={self.exit_status}, stdout={self.stdout!r}, stderr={self.stderr!r})"
