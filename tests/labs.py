@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import pytest
 
@@ -60,19 +64,17 @@ def run_python(
     env: Mapping[str, str] | None = None,
     before: Sequence[str] = (),
     timeout: float = 100,
-    user: int | None = None,
+    python: str = sys.executable,
+    path: Sequence[str] = (str(REPOSITORY),),
 ) -> subprocess.CompletedProcess[str]:
     """Run Python code in another process, with `vs` imported; what it prints comes back."""
     return subprocess.run(
-        [*before, sys.executable, "-c", PREFIX + textwrap.dedent(code), *map(str, arguments)],
+        [*before, python, "-c", PREFIX + textwrap.dedent(code), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=timeout,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **(env or {})},
         cwd="/",
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
         check=False,
     )
 
@@ -86,6 +88,41 @@ from vmsnap_nb import errors
 
 
 def mounted(*commands: str) -> list[str]:
-    """Give what stands before a command so that it runs where these mounts have been made, and nobody else sees them."""
+    """Give what stands before a command so that it runs with these mounts, which nobody else sees."""
     own = [] if os.geteuid() == 0 else ["-r"]
     return ["unshare", *own, "-m", "sh", "-ec", "\n".join([*commands, 'exec "$@"']), "sh"]
+
+
+class Nobody(TypedDict):
+    """What `run_python` needs to run as a user without any rights."""
+
+    before: Sequence[str]
+    python: str
+    path: Sequence[str]
+
+
+def as_nobody(folder: Path) -> Nobody:
+    """Make ready to run Python as a user without rights, whose own the folder becomes.
+
+    Python, its packages and the checkout can lie where that user may not go, so they are shown at another place.
+    """
+    site = sysconfig.get_path("platlib")
+    if os.geteuid() != 0:
+        return Nobody(before=(), python=sys.executable, path=(str(REPOSITORY),))
+    uid = next(number for number in range(61234, 62000) if not _is_taken(number))
+    os.chown(folder, uid, uid)
+    mounts = ["mount -t tmpfs tmpfs /mnt"]
+    for name, source in (("python", sys.base_prefix), ("site", site), ("checkout", REPOSITORY)):
+        mounts += [f"mkdir /mnt/{name}", shlex.join(["mount", "--bind", str(source), f"/mnt/{name}"])]
+    drop = f'set -- setpriv --reuid={uid} --regid={uid} --clear-groups -- "$@"'
+    before = mounted(*mounts, drop)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return Nobody(before=before, python=f"/mnt/python/bin/python{version}", path=("/mnt/checkout", "/mnt/site"))
+
+
+def _is_taken(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True

@@ -1,0 +1,236 @@
+"""A lab across processes: who has it, what outlives whom, and whose files they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from labs import as_nobody, run_python
+
+from vmsnap_nb.errors import LabBusyError, LabError
+from vmsnap_nb.lab.folder import MAX_ROOT
+from vmsnap_nb.lab.lab import Lab
+
+
+def qemu_of(root: Path) -> list[int]:
+    """The QEMU processes that have something of a folder in their command lines."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if words.startswith(b"/usr/bin/qemu-system") and os.fsencode(root) in words:
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.guest
+def test_guests_are_found_again_after_the_process_was_killed(short: Path) -> None:
+    root = short / "l"
+    killed = run_python(
+        """
+        lab = vs.Lab(sys.argv[1])
+        vm = lab.guest("demo", backing=lab.base()).start()
+        vm.execute("echo survives > /kept; sleep 600 &").check()
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        root,
+    )
+    assert killed.returncode == -9, killed.stderr
+    assert len(qemu_of(root)) == 1
+
+    found = run_python(
+        """
+        lab = vs.Lab(sys.argv[1])
+        vm = lab.guest("demo")
+        print(vm.state, vm.execute("cat /kept; ps | grep -c '[s]leep 600'").stdout.split())
+        print([guest.name for guest in lab.guests()], "ready" in vm.console())
+        # It was not started by this process, so it is left alone at the end of it.
+        """,
+        root,
+    )
+    assert found.stdout.splitlines() == ["running ['survives', '1']", "['demo'] True"], found.stderr
+    assert len(qemu_of(root)) == 1
+
+    ended = run_python("print(vs.Lab(sys.argv[1]).destroy())", root)
+    assert ended.stdout == "()\n", ended.stderr
+    assert qemu_of(root) == []
+    assert not root.exists()
+
+
+@pytest.mark.guest
+def test_the_end_of_the_process_stops_what_it_started_unless_told_to_keep_it(short: Path) -> None:
+    start = """
+        lab = vs.Lab(sys.argv[1], keep=sys.argv[2] == "keep")
+        lab.guest(sys.argv[2], backing=lab.base(), boot="disk").start(wait=False)
+        print([guest.state for guest in lab.guests()])
+    """
+    ends = run_python(start, short / "l", "ends")
+    assert ends.stdout == "['running']\n", ends.stderr
+    assert qemu_of(short) == []
+    kept = run_python(start, short / "l", "keep")
+    assert kept.stdout == "['shut off', 'running']\n", kept.stderr
+    assert len(qemu_of(short)) == 1
+    left = run_python(
+        """
+        with vs.Lab(sys.argv[1]) as lab:
+            (lab.root / "images" / "mine.img").write_text("mine")
+            lab.guest("keep").start(wait=False)
+            again = vs.Lab(sys.argv[1])
+            print(again is lab)
+            print(lab.destroy() == (str(lab.root / "images" / "mine.img"),))
+        """,
+        short / "l",
+    )
+    assert left.stdout.splitlines() == ["True", "True"], left.stderr
+    assert qemu_of(short) == []
+    assert [str(path.relative_to(short)) for path in sorted(short.rglob("*")) if path.is_file()] == [
+        "l/images/mine.img"
+    ]
+
+
+@pytest.mark.system
+def test_two_processes_on_one_lab(lab: Lab, short: Path) -> None:
+    other = run_python(
+        """
+        try:
+            vs.Lab(sys.argv[1])
+        except errors.LabBusyError as error:
+            print(error.said)
+            print(error.next_step)
+        """,
+        lab.root,
+    )
+    said, step = other.stdout.splitlines()
+    assert said == f"process {os.getpid()} has it open", other.stderr
+    assert "kernel" in step
+
+    # Without the lock of ours (an older program, say) libvirt's own is met.
+    own = run_python(
+        """
+        from vmsnap_nb.system.libvirt_connection import open_connection
+        try:
+            open_connection("qemu:///embed?root=" + sys.argv[1])
+        except errors.LabBusyError as error:
+            print(error.said)
+        """,
+        lab.root,
+    )
+    assert "Failed to acquire pid file" in own.stdout, own.stderr
+
+
+@pytest.mark.system
+def test_one_process_and_two_labs(lab: Lab, short: Path) -> None:
+    with pytest.raises(LabError, match="already open with path") as refused:
+        Lab(short / "second")
+    assert "driver='session'" in str(refused.value)
+    assert not isinstance(refused.value, LabBusyError)
+    with pytest.raises(LabError, match="with the driver embed"):
+        Lab(lab.root, driver="session")
+
+
+@pytest.mark.system
+def test_closed_and_opened_again_and_destroyed_and_made_again(short: Path) -> None:
+    done = run_python(
+        """
+        lab = vs.Lab(sys.argv[1])
+        lab.guest("one", backing=lab.base(), boot="disk")
+        lab.close()
+        try:
+            lab.guests()
+        except errors.VmsnapError as error:
+            print(error.said)
+        lab = vs.Lab(sys.argv[1])
+        print([guest.name for guest in lab.guests()], len(lab.scenario("figure-1")))
+        print(lab.destroy(), lab.root.exists())
+        lab = vs.Lab(sys.argv[1])
+        vm = lab.guest("two", backing=lab.base(), boot="disk").start(wait=False)
+        print(vm, lab.guests().to_frame().index.to_list())
+        print(lab.destroy(), lab.root.exists())
+        """,
+        short / "l",
+    )
+    assert done.stdout.splitlines() == [
+        "it was closed",
+        "['one'] 4",
+        "() False",
+        "<Guest two: running> ['two']",
+        "() False",
+    ], done.stderr
+
+
+@pytest.mark.system
+def test_the_longest_path_that_is_allowed_works_and_one_more_does_not(short: Path) -> None:
+    longest = short / ("x" * (MAX_ROOT - len(str(short)) - 1))
+    name = "a-name-of-more-than-20-characters"
+    done = run_python(
+        """
+        lab = vs.Lab(sys.argv[1])
+        print(lab.guest(sys.argv[2], backing=lab.base()).start(wait=False))
+        lab.destroy()
+        try:
+            vs.Lab(sys.argv[1] + "x")
+        except errors.LabError as error:
+            print(error.said)
+        """,
+        longest,
+        name,
+    )
+    first, second = done.stdout.splitlines()
+    assert first == f"<Guest {name}: running>", done.stderr
+    assert f"{MAX_ROOT + 1} bytes" in second
+    assert f"at most {MAX_ROOT}" in second
+
+
+@pytest.mark.guest
+def test_an_unprivileged_user_boots_a_guest(short: Path) -> None:
+    nobody = as_nobody(short)
+    done = run_python(
+        """
+        assert os.geteuid() != 0
+        lab = vs.Lab()
+        print(lab.root == Path.home() / ".vmsnap", lab.acceleration.kind)
+        vm = lab.guest("demo", backing=lab.base()).start()
+        print(vm.execute("id -u; echo hello > /overlay-1; cat /overlay-1").stdout.split())
+        print([layer.name for layer in vm.chain()], vm.chain()[0].writable)
+        second = lab.guest("second", backing=vm)
+        try:
+            second.start()
+        except errors.InUseError as error:
+            print(error.holders)
+        vm.shutdown()
+        print(vm.state, second.concerns(), "demo" in repr(lab.guests()))
+        print(lab.destroy())
+        """,
+        env={"HOME": str(short), "XDG_RUNTIME_DIR": "", "XDG_CACHE_HOME": "", "USER": "nobody"},
+        **nobody,
+    )
+    assert done.stdout.splitlines() == [
+        "True tcg",
+        "['0', 'hello']",
+        "['RootBase', 'demo'] False",
+        "('demo',)",
+        "shut off () True",
+        "()",
+    ], done.stderr
+    assert not (short / ".vmsnap").exists()
+
+
+@pytest.mark.system
+def test_a_copy_of_the_process_stops_nothing(short: Path) -> None:
+    done = run_python(
+        """
+        lab = vs.Lab(sys.argv[1])
+        vm = lab.guest("one", backing=lab.base(), boot="disk").start(wait=False)
+        if os.fork() == 0:
+            sys.exit()  # runs what is registered for the exit
+        os.wait()
+        print(vm.state)
+        lab.destroy()
+        """,
+        short / "l",
+    )
+    assert done.stdout == "running\n", done.stderr
