@@ -24,6 +24,7 @@ from vmsnap_nb.model.guest import Disk, Disks, Use
 from vmsnap_nb.model.image import Image, InternalSnapshot
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.plans.overlay import plan_guests
 from vmsnap_nb.plans.report import Report, StepDone
 from vmsnap_nb.views import words
 from vmsnap_nb.views.draw import figure_of
@@ -598,3 +599,14 @@ def test_ipython_shows_it() -> None:
     data, _ = DisplayFormatter().format(figure_2())
     assert data["text/plain"] == figure_2().to_text()
     assert data["text/html"].startswith('<div class="vmsnap ')
+
+
+def test_a_long_command_is_folded_but_never_left_out() -> None:
+    xml = "\n".join(["<domain>", *(f"<a{n}/>" for n in range(40)), "</domain>"])
+    plan = plan_guests(forest(image("base")), {"g": "/i/g"}, "/i/base", {"g": xml})
+    text, html = plan.to_text(), plan._repr_mimebundle_()["text/html"]
+    assert "<a7/>" not in text
+    assert "… 43 more lines, all in commands[1]" in text
+    assert plan.commands[1].count("\n") == 43
+    assert "&lt;a7/&gt;" in html
+    assert "and 43 more lines" in html

@@ -13,7 +13,7 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.figure import Figure
 from vmsnap_nb.views.tables import Cell, Column, Table
-from vmsnap_nb.views.words import human_size, isolate, shown
+from vmsnap_nb.views.words import LONG_COMMAND, human_size, isolate, shown
 
 __all__ = ["page", "table_html"]
 
@@ -138,5 +138,9 @@ def _cell(column: Column, value: Cell) -> str:
     if column.kind == "seconds" and isinstance(value, float):
         return f"{value:.1f}"
     if column.kind == "command":
-        return "<br>".join(f"<code>{escape(shown(line))}</code>" for line in str(value).split("\n"))
+        first, *rest = [f"<code>{escape(shown(line))}</code>" for line in str(value).split("\n")]
+        whole = "<br>".join((first, *rest))
+        if len(rest) < LONG_COMMAND:
+            return whole
+        return f"<details><summary>{first} <small>and {len(rest)} more lines</small></summary>{whole}</details>"
     return escape(isolate(shown(str(value))))

@@ -11,7 +11,7 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Block, Box, Figure, Options, Shape
-from vmsnap_nb.views.words import human_size, shown, width
+from vmsnap_nb.views.words import LONG_COMMAND, human_size, shown, width
 
 __all__ = ["figure_text", "to_text"]
 
@@ -187,9 +187,12 @@ def _draw_box(canvas: _Canvas, box: Box, x: int, y: int, wide: int, high: int) -
 def _steps(thing: Shown) -> list[str]:
     lines: list[str] = []
     if isinstance(thing, Plan):
+        place = 0
         for number, step in enumerate(thing.steps, 1):
             lines.append(f"  {number}. {step.action}: {shown(step.image)}, {shown(step.what)}")
-            lines += _commands(step.commands)
+            for command in step.commands:
+                lines += _command(command, place)
+                place += 1
     elif isinstance(thing, Report):
         for number, done in enumerate(thing.steps, 1):
             took = "" if done.seconds is None else f", {done.seconds:.1f} s"
@@ -198,9 +201,8 @@ def _steps(thing: Shown) -> list[str]:
     return lines
 
 
-def _commands(commands: Sequence[str]) -> list[str]:
-    lines: list[str] = []
-    for command in commands:
-        first, *rest = command.split("\n")
-        lines += [f"     $ {shown(first)}", *(f"       {shown(line)}" for line in rest)]
-    return lines
+def _command(command: str, place: int) -> list[str]:
+    first, *rest = command.split("\n")
+    if len(rest) >= LONG_COMMAND:
+        rest = [f"… {len(rest)} more lines, all in commands[{place}]"]
+    return [f"     $ {shown(first)}", *(f"       {shown(line)}" for line in rest)]

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Sequence
 
 from wcwidth import wcswidth
 
-__all__ = ["MOST", "clip", "distinct_names", "human_size", "isolate", "plural", "shown", "width"]
+__all__ = ["LONG_COMMAND", "MOST", "clip", "distinct_names", "human_size", "isolate", "plural", "shown", "width"]
 
 MOST = 32
 """Columns that a name may take in a figure."""
+
+LONG_COMMAND = 4
+"""From how many further lines on a command is folded: a domain's XML would bury the figure."""
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _JOINERS = {"\u200c", "\u200d"}  # they shape emoji and Indic or Arabic letters
