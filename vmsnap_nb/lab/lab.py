@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from vmsnap_nb.errors import InvalidRequestError, LabError, MissingPartError, NotFoundError, VmsnapError
 from vmsnap_nb.lab.acceleration import Acceleration, choose_acceleration, qemu_program
-from vmsnap_nb.lab.alpine import copy_checked, copy_file, find_alpine
+from vmsnap_nb.lab.alpine import copy_checked, find_alpine
 from vmsnap_nb.lab.domain_xml import GuestSpec, check_name, domain_xml, lab_of
 from vmsnap_nb.lab.folder import LabFolder, check_guest_fits, default_root
 from vmsnap_nb.lab.initrd import build_initrd
@@ -30,6 +30,7 @@ from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.overlay import plan_guests
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.steps import CreateOverlay, Step
+from vmsnap_nb.system.copying import copy_file
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
 from vmsnap_nb.system.libvirt_library import library
 from vmsnap_nb.system.os_errors import from_os_error
@@ -282,6 +283,9 @@ class Lab(Host):
         LiveForest
         """
         return super().survey(self._folder.images, *folders)
+
+    def _known_formats(self) -> dict[str, str | None]:
+        return {path: "raw" for path in self._folder.made() if path.endswith(".img") and os.path.exists(path)}
 
     # -- guests -----------------------------------------------------------------------------------------
 

@@ -205,13 +205,17 @@ class Host:
         domains = self.domains()
         pools = (path for path in pool_folders(self.connection) if os.access(path, os.R_OK | os.X_OK))
         survey.folders = tuple(dict.fromkeys((*folders, *pools)))
-        survey.images = {
+        survey.images = self._known_formats() | {
             disk.source: disk.format
             for domain in domains
             for disk in domain.disks
             if disk.source and disk.source.startswith("/")
         }
         return survey.read([use for domain in domains for use in domain.uses])
+
+    def _known_formats(self) -> dict[str, str | None]:
+        """Give images whose format is known although neither they nor a guest tell it."""
+        return {}
 
     def _read_there(self, folders: tuple[str, ...]) -> Forest:
         with libvirt_errors("list the guests"):
