@@ -26,6 +26,7 @@ _LEFT_OUT = {"path", "backing_path"}  # the row's tooltip has the path; `to_fram
 _STYLE = """
 .{0} .vmsnap-text {{ display: none; }}
 .{0} .vmsnap-picture {{ display: block !important; overflow-x: auto; }}
+.{0} td, .{0} th {{ overflow-wrap: anywhere; }}
 .{0} .vmsnap-picture svg {{ max-width: none; }}
 """
 
