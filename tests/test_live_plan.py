@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import termios
 import threading
 from collections.abc import Callable
 
@@ -136,3 +141,29 @@ def test_a_read_only_world_runs_nothing() -> None:
     with pytest.raises(ReadOnlyError, match="reading only"):
         world.plan("/i/a").run()
     assert "/i/a" not in world.forest
+
+
+SLOW_RUN = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from test_live_plan import ListWorld
+print(ListWorld(lambda path: time.sleep(0.4)).plan("/i/a", "/i/b", "/i/c").run())
+"""
+
+
+def slow_run(stderr: int) -> str:
+    command = [sys.executable, "-c", SLOW_RUN, os.path.dirname(__file__)]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True, check=True, timeout=60).stdout
+
+
+def test_a_terminal_gets_a_bar_and_a_log_gets_none() -> None:
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    assert "3 of 3 steps done" in slow_run(theirs)
+    assert b"create 3 overlays on base: 100%" in os.read(ours, 1 << 16)
+    os.close(theirs)
+    os.close(ours)
+    with tempfile.TemporaryFile() as log:
+        assert "3 of 3 steps done" in slow_run(log.fileno())
+        log.seek(0)
+        assert log.read() == b""

@@ -25,7 +25,10 @@ def wait_with_bar(job: Job) -> Report:
         Why it failed.
     """
     from tqdm.auto import tqdm
+    from tqdm.notebook import tqdm_notebook
 
+    # Outside notebooks tqdm itself keeps quiet where nobody looks: in a pipe, in a log.
+    quiet = False if issubclass(tqdm, tqdm_notebook) else None
     job.watch(_DELAY)
     bar = None
     try:
@@ -40,7 +43,7 @@ def wait_with_bar(job: Job) -> Report:
                         unit_scale=bytes_,
                         unit_divisor=1024,
                         desc=job.title,
-                        delay=_DELAY,
+                        disable=quiet,
                     )
                 if bar is not None:
                     bar.total = progress.total
