@@ -58,38 +58,48 @@ class Forest(Shown):
     # -- one file under several names -------------------------------------------------------------------
 
     @cached_property
-    def _names(self) -> dict[Identity, list[str]]:
-        names: dict[Identity, list[str]] = {}
+    def _aliases(self) -> dict[str, tuple[str, ...]]:
+        """All names of those files that have several, by each of them."""
+        first: dict[Identity, str] = {}
+        several: dict[str, list[str]] = {}
         for path, image in self.images.items():
             if image.identity is not None:
-                names.setdefault(image.identity, []).append(path)
-        return names
+                name = first.setdefault(image.identity, path)
+                if name is not path:
+                    several.setdefault(name, [name]).append(path)
+        return {path: tuple(names) for names in several.values() for path in names}
 
     def same_file(self, path: str) -> tuple[str, ...]:
         """Give all paths of the forest that lead to the same file, this one included."""
-        image = self.images.get(path)
-        if image is None or image.identity is None:
-            return (path,)
-        return tuple(self._names[image.identity])
+        return self._aliases.get(path) or (path,)
 
     @property
     def duplicates(self) -> tuple[tuple[str, ...], ...]:
         """Groups of paths that are one file: by symbolic link or by hard link."""
-        return tuple(tuple(names) for names in self._names.values() if len(names) > 1)
+        return tuple(dict.fromkeys(self._aliases.values()))
 
     # -- edges ------------------------------------------------------------------------------------------
 
+    @cached_property
+    def _parents(self) -> dict[str, str | None]:
+        return {path: None if image.backing is None else image.backing.key for path, image in self.images.items()}
+
     def parent(self, path: str) -> str | None:
         """Give the backing file's path (or address), or None for a base."""
-        backing = self.images[path].backing
-        return None if backing is None else backing.key
+        return self._parents[path]
 
     @cached_property
     def _children(self) -> dict[str, list[str]]:
         children: dict[str, list[str]] = {}
-        for path, image in self.images.items():
-            if image.backing is not None:
-                children.setdefault(self._first(image.backing.key), []).append(path)
+        aliases = self._aliases
+        for path, base in self._parents.items():
+            if base is not None:
+                if base in aliases:
+                    base = aliases[base][0]
+                if base in children:
+                    children[base].append(path)
+                else:
+                    children[base] = [path]
         return children
 
     def _first(self, path: str) -> str:
@@ -114,12 +124,15 @@ class Forest(Shown):
     @cached_property
     def roots(self) -> tuple[str, ...]:
         """Images without a backing file."""
-        return tuple(path for path, image in self.images.items() if image.backing is None)
+        return tuple(path for path, base in self._parents.items() if base is None)
 
     @cached_property
     def leaves(self) -> tuple[str, ...]:
         """Images on which nothing stands."""
-        return tuple(path for path in self.images if not self.children(path))
+        children = self._children
+        if not self._aliases:
+            return tuple(path for path in self.images if path not in children)
+        return tuple(path for path in self.images if self._first(path) not in children)
 
     @cached_property
     def missing(self) -> tuple[str, ...]:
@@ -129,18 +142,25 @@ class Forest(Shown):
     @cached_property
     def loops(self) -> tuple[tuple[str, ...], ...]:
         """Groups of images that stand on themselves, each group in the order of its references."""
+        parents = self._parents
         loops: list[tuple[str, ...]] = []
-        done: set[str] = set()
-        for start in self.images:
-            trail: dict[str, int] = {}
+        walked: dict[str, int] = {}
+        for number, start in enumerate(parents):
             step: str | None = start
-            while step is not None and step in self.images and step not in done and step not in trail:
-                trail[step] = len(trail)
-                step = self.parent(step)
-            if step in trail:
-                loops.append(tuple(list(trail)[trail[step] :]))
-            done.update(trail)
+            while step is not None and step not in walked and step in parents:
+                walked[step] = number
+                step = parents[step]
+            if step is not None and walked.get(step) == number:
+                loops.append(self._loop_from(step))
         return tuple(loops)
+
+    def _loop_from(self, path: str) -> tuple[str, ...]:
+        loop = [path]
+        step = self._parents[path]
+        while step is not None and step != path:
+            loop.append(step)
+            step = self._parents[step]
+        return tuple(loop)
 
     @cached_property
     def _looped(self) -> frozenset[str]:
@@ -157,15 +177,15 @@ class Forest(Shown):
 
     @cached_property
     def _depths(self) -> dict[str, int]:
+        parents = self._parents
         depths: dict[str, int] = {}
-        for start in self.images:
+        for start in parents:
             trail: list[str] = []
-            seen: set[str] = set()
             step: str | None = start
-            while step is not None and step in self.images and step not in depths and step not in seen:
+            while step is not None and step not in depths and step in parents:
+                depths[step] = 0  # so that a loop ends here, and is counted once around
                 trail.append(step)
-                seen.add(step)
-                step = self.parent(step)
+                step = parents[step]
             below = depths.get(step, 0) if step is not None else 0
             for path in reversed(trail):
                 below += 1
@@ -303,10 +323,10 @@ class Chain(Shown):
         return f"<Chain {names}>"
 
     def active(self, image: Image) -> bool:
-        """Tell whether writes go to this layer: it is the top, or a guest's source."""
-        if image.status not in {"ok", "in-use"}:
-            return False
-        return image.path == self.top or bool(self.forest.writers(image.path))
+        """Tell whether writes go to this layer: it is the top and writable, or a guest's source."""
+        if image.path == self.top and image.status in {"ok", "in-use"} and image.writable:
+            return True
+        return bool(self.forest.writers(image.path))
 
 
 def with_status(image: Image, status: Status, problem: str) -> Image:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import posixpath
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from vmsnap_nb.model.built import Built
+
 __all__ = ["Reference", "parse_reference"]
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+@dataclass(frozen=True)
+class Reference(Built):
     """What an image's header says of another file, and where that leads.
 
     Attributes
@@ -71,9 +74,19 @@ def parse_reference(written: str, *, folder: str, format: str | None = None) -> 
     'remote'
     """
     if written.startswith("/"):
-        return Reference(written, "absolute", _tidy(written), format)
-    if ":" not in written.partition("/")[0]:
-        return Reference(written, "relative", _tidy(f"{folder}/{written}"), format)
+        path = written
+        kind = "absolute"
+    elif ":" not in written.partition("/")[0]:
+        path = f"{folder}/{written}"
+        kind = "relative"
+    else:
+        return _with_protocol(written, format)
+    if "/." in path or "//" in path or path.endswith("/"):
+        path = _tidy(path)
+    return Reference.build({"written": written, "kind": kind, "path": path, "format": format})
+
+
+def _with_protocol(written: str, format: str | None) -> Reference:
     if written.startswith("file:"):
         return Reference(written, "file:", _absolute(written[5:]), format)
     if written.startswith("json:"):
@@ -82,13 +95,17 @@ def parse_reference(written: str, *, folder: str, format: str | None = None) -> 
 
 
 def _tidy(path: str) -> str:
-    if "/." in path or "//" in path or path.endswith("/"):
-        return "/" + posixpath.normpath(path).lstrip("/")
-    return path
+    return "/" + posixpath.normpath(path).lstrip("/")
 
 
 def _absolute(name: object) -> str | None:
-    return _tidy(name) if isinstance(name, str) and name.startswith("/") and "\0" not in name else None
+    if not isinstance(name, str) or not name.startswith("/") or "\0" in name:
+        return None
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # JSON can write characters that no file name has
+        return None
+    return _tidy(name)
 
 
 # -- json: ------------------------------------------------------------------------------------------------
@@ -120,7 +137,7 @@ def _from_json(written: str, format: str | None) -> Reference:
 def _options(text: str) -> dict[str, Any] | None:
     """Read QEMU's JSON, which also has strings in single quotes, and flatten it to dotted keys."""
     try:
-        options = json.loads(_QUOTED.sub(_double_quoted, text))
+        options = json.loads(_QUOTED.sub(_double_quoted, text) if "'" in text else text)
     except (ValueError, RecursionError):
         return None
     if not isinstance(options, dict):

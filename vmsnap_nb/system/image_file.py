@@ -9,6 +9,7 @@ from typing import Any
 from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.system.magic import guess_format
 from vmsnap_nb.system.qcow2 import read_qcow2
+from vmsnap_nb.system.qcow2_format import MAGIC
 
 __all__ = ["Stamp", "raw_size", "read_image", "stamp"]
 
@@ -16,7 +17,12 @@ Stamp = tuple[int, int, int, int, int, int]
 """What changes when a file does: device, inode, length, time of change of content and of status, blocks."""
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW
-_HEAD = 4096
+_HEAD = 1024
+"""Bytes. The headers of nearly all images end within them; more is read of those that do not."""
+_QCOW2 = (MAGIC + b"\0\0\0\2", MAGIC + b"\0\0\0\3")
+"""What nearly all images begin with."""
+_KIND = 0o170000
+_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -72,16 +78,20 @@ def read_image(path: str, folder: str, target: str | None = None) -> tuple[Image
         status = os.fstat(fd)
         size = status.st_size
         fields: dict[str, Any]
-        if not stat.S_ISREG(status.st_mode):
+        mode = status.st_mode
+        if mode & _KIND != stat.S_IFREG:
             return not_a_file(path, status), None
         head = os.pread(fd, _HEAD, 0)
-        format = guess_format(head)
-        if format == "qcow2":
+        if head.startswith(_QCOW2):
             fields = read_qcow2(fd, head, size, folder)
-        elif format is None:
-            fields = {"status": "unknown", "problem": NO_FORMAT}
         else:
-            fields = {"format": format}
+            format = guess_format(head)
+            if format == "qcow2":
+                fields = read_qcow2(fd, head, size, folder)
+            elif format is None:
+                fields = {"status": "unknown", "problem": NO_FORMAT}
+            else:
+                fields = {"format": format}
     except OSError as error:
         return _failed(path, error), None
     finally:
@@ -92,7 +102,7 @@ def read_image(path: str, folder: str, target: str | None = None) -> tuple[Image
     fields["identity"] = mark[:2]
     fields["file_size"] = size
     fields["mtime_ns"] = mark[3]
-    if not status.st_mode & 0o222:
+    if not mode & _WRITE:
         fields["writable"] = False
     return Image.build(fields), mark
 

@@ -18,7 +18,6 @@ __all__ = ["held", "holders"]
 _READ_BYTE = 100
 _WRITE_BYTE = 101
 _TABLE = "/proc/locks"
-_MOST = 16 << 20
 
 
 def held(table: str = _TABLE) -> dict[Identity, Literal["read", "write"]]:
@@ -36,7 +35,7 @@ def held(table: str = _TABLE) -> dict[Identity, Literal["read", "write"]]:
     """
     try:
         with open(table, "rb") as file:
-            lines = file.read(_MOST).splitlines()
+            lines = file.read().splitlines()
     except OSError:
         return {}
     found: dict[Identity, Literal["read", "write"]] = {}
@@ -101,6 +100,6 @@ def _entries(folder: str) -> list[str]:
 def _read(path: str) -> str:
     try:
         with open(path, "rb") as file:
-            return file.read(_MOST).decode(errors="replace")
+            return file.read().decode(errors="replace")
     except OSError:
         return ""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from vmsnap_nb.model.image import InternalSnapshot
 from vmsnap_nb.model.reference import Reference, parse_reference
@@ -17,9 +18,8 @@ from vmsnap_nb.system import qcow2_format as f
 __all__ = ["read_qcow2"]
 
 _ENCODING = sys.getfilesystemencoding()
-_NO_FIELDS = (0, 0, 0, 4, f.VERSION_2_LENGTH, 0)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_PIECE = 16 << 10
+_PIECE = 4 << 10
 
 
 def read_qcow2(fd: int, head: bytes, file_size: int, folder: str) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def read_qcow2(fd: int, head: bytes, file_size: int, folder: str) -> dict[str, A
     fd : int
         The file, open for reading; read from by offset only.
     head : bytes
-        The first bytes of the file, 4096 if it has as many.
+        The first bytes of the file: all of them, or more than the fixed part of the header.
     file_size : int
         Length of the file in bytes.
     folder : str
@@ -51,106 +51,49 @@ def read_qcow2(fd: int, head: bytes, file_size: int, folder: str) -> dict[str, A
         if len(head) < f.VERSION_2_LENGTH:
             return _broken(f"its header is cut off after {len(head)} bytes")
         head += bytes(f.HEADER.size - len(head))
-    (
-        _,
-        version,
-        backing_offset,
-        backing_size,
-        cluster_bits,
-        size,
-        crypt,
-        l1_size,
-        l1_offset,
-        refcount_offset,
-        refcount_clusters,
-        snapshot_count,
-        snapshots_offset,
-        *newer,
-    ) = f.HEADER.unpack_from(head)
-    if version == 2:
-        newer = list(_NO_FIELDS)
-    elif version != 3:
-        return {
-            "format": "qcow2",
-            "status": "unknown",
-            "problem": f"version {version} of qcow2 is not known; versions 2 and 3 are",
-        }
-    incompatible, compatible, autoclear, refcount_order, length, compression = newer
-    if cluster_bits not in f.CLUSTER_BITS:
-        return _broken(f"its clusters would have 2^{cluster_bits} bytes, and they can have 2^9 to 2^21")
-    cluster = 1 << cluster_bits
-    if not f.VERSION_3_LENGTH <= length <= cluster and version == 3:
-        return _broken(f"its header length of {length} bytes cannot be")
-    if length <= f.VERSION_3_LENGTH:
-        compression = 0
+    common = _common(f.COMMON.unpack_from(head))
+    if common.cluster == 0:
+        return dict(common.fields)
+    backing_offset, backing_size, size, l1_size, snapshot_count, snapshots_offset = f.OWN.unpack_from(head)
+    fields = {**common.fields, "virtual_size": size & ~511}
+    cluster = common.cluster
 
-    fields: dict[str, Any] = {
-        "format": "qcow2",
-        "virtual_size": size & ~511,
-        "compat": "0.10" if version == 2 else "1.1",
-        "cluster_size": cluster,
-        "refcount_bits": 1 << refcount_order if refcount_order <= f.MOST_REFCOUNT_ORDER else None,
-        "compression": f.COMPRESSION_TYPES[compression] if compression < len(f.COMPRESSION_TYPES) else None,
-    }
-    if incompatible:
-        _incompatible(fields, incompatible)
-    if compatible & f.LAZY_REFCOUNTS:
-        fields["lazy_refcounts"] = True
-    if crypt:
-        fields["encryption"] = f.ENCRYPTION[crypt] if crypt < len(f.ENCRYPTION) else None
-
-    mask = cluster - 1
-    l2_bits = cluster_bits - (4 if incompatible & f.EXTENDED_L2 else 3)
-    if (
-        refcount_order > f.MOST_REFCOUNT_ORDER
-        or crypt >= len(f.ENCRYPTION)
-        or (compression and not incompatible & f.COMPRESSION)
-        or refcount_offset & mask
-        or refcount_offset >= file_size
-        or not 0 < refcount_clusters << cluster_bits <= f.MOST_REFCOUNT_TABLE_BYTES
-        or l1_size * 8 > f.MOST_L1_BYTES
-        or l1_size << (l2_bits + cluster_bits) < size
-        or (l1_size and (l1_offset & mask or l1_offset >= file_size))
-    ):
-        _complain(
-            fields,
-            _what_is_wrong(
-                file_size,
-                mask,
-                refcount_order,
-                crypt,
-                refcount_offset,
-                refcount_clusters << cluster_bits,
-                l1_offset,
-                l1_size * 8,
-                l1_size << (l2_bits + cluster_bits) < size,
-            ),
-        )
+    # The tables must lie in the file, or the image was cut off; QEMU itself would read zeros there.
+    if common.refcount_offset >= file_size:
+        _complain(fields, _misplaced("refcount", common.refcount_offset, file_size))
+    if l1_size << common.reach < size or l1_size > f.MOST_L1_ENTRIES:
+        _complain(fields, f"its L1 table with {l1_size} entries does not fit its virtual size of {size} bytes")
+    elif l1_size and (common.l1_offset % cluster or common.l1_offset >= file_size):
+        _complain(fields, _misplaced("L1", common.l1_offset, file_size))
 
     end = backing_offset or cluster
     if end > cluster:
         return _complain(fields, "its backing file's name lies outside of the first cluster")
-    if backing_offset and backing_size > min(f.MOST_BACKING_NAME, cluster - backing_offset):
-        return _complain(fields, f"its backing file's name would be {backing_size} bytes long")
-    extensions = _extensions(head, length, end)
-    if len(head) < cluster and (extensions is None or (backing_offset and len(head) < backing_offset + backing_size)):
-        # Nearly all headers end well within the first 4 KiB; this one refers to more of its first cluster.
+    names = end
+    if backing_offset:
+        names += backing_size
+        if backing_size > f.MOST_BACKING_NAME or names > cluster:
+            return _complain(fields, f"its backing file's name would be {backing_size} bytes long")
+    start = common.length
+    extensions = _extensions(head[start:end], end - start)
+    if len(head) < cluster and (extensions is None or (backing_offset and len(head) < names)):
+        # Nearly all headers end within what was read first; this one refers to more of its first cluster.
         head = os.pread(fd, cluster, 0)
         head += bytes(cluster - len(head))
-        extensions = _extensions(head, length, end)
+        extensions = _extensions(head[start:end], end - start)
     if extensions is None:
         _complain(fields, "its header extensions do not end within the header")
         extensions = (None, None)
     backing_format, data_file = extensions
 
-    if backing_offset and backing_size:
-        written = head[backing_offset : backing_offset + backing_size].partition(b"\0")[0]
+    if backing_offset:
+        written = head[backing_offset:names]
+        if b"\0" in written:
+            written = written.partition(b"\0")[0]
         if written:
-            fields["backing"] = parse_reference(
-                written.decode(_ENCODING, "surrogateescape"), folder=folder, format=backing_format
-            )
-    if incompatible & f.DATA_FILE:
-        fields["data_file_raw"] = bool(autoclear & f.DATA_FILE_RAW)
+            name = written.decode(_ENCODING, "surrogateescape")
+            fields["backing"] = parse_reference(name, folder=folder, format=backing_format)
+    if "data_file_raw" in fields:
         if data_file is None:
             _note(fields, "its data is in another file that it does not name")
         else:
@@ -158,10 +101,83 @@ def read_qcow2(fd: int, head: bytes, file_size: int, folder: str) -> dict[str, A
     if snapshot_count:
         if snapshot_count > f.MOST_SNAPSHOTS:
             return _complain(fields, f"it would have {snapshot_count} snapshots; {f.MOST_SNAPSHOTS} are possible")
-        if snapshots_offset & mask or snapshots_offset >= file_size:
-            return _complain(fields, _table("snapshot", snapshots_offset, 0, file_size))
+        if snapshots_offset % cluster or snapshots_offset >= file_size:
+            return _complain(fields, _misplaced("snapshot", snapshots_offset, file_size))
         fields["snapshots"] = _snapshots(fd, snapshots_offset, snapshot_count, file_size, fields)
     return fields
+
+
+class _Common(NamedTuple):
+    """What a header says that images made in the same way have in common."""
+
+    fields: dict[str, Any]
+    cluster: int = 0  # bytes; 0 for a header of which nothing more can be read
+    reach: int = 0  # one entry of the L1 table stands for 2 ** reach bytes of the disk
+    length: int = 0
+    l1_offset: int = 0
+    refcount_offset: int = 0
+
+
+@lru_cache(maxsize=256)
+def _common(header: tuple[Any, ...]) -> _Common:
+    (
+        version,
+        cluster_bits,
+        crypt,
+        l1_offset,
+        refcount_offset,
+        refcount_clusters,
+        incompatible,
+        compatible,
+        autoclear,
+        refcount_order,
+        length,
+        compression,
+    ) = header
+    if version == 2:
+        incompatible = compatible = autoclear = compression = 0
+        refcount_order, length = f.VERSION_2_REFCOUNT_ORDER, f.VERSION_2_LENGTH
+    elif version != 3:
+        problem = f"version {version} of qcow2 is not known; versions 2 and 3 are"
+        return _Common({"format": "qcow2", "status": "unknown", "problem": problem})
+    if cluster_bits not in f.CLUSTER_BITS:
+        return _Common(_broken(f"its clusters would have 2^{cluster_bits} bytes, and they can have 2^9 to 2^21"))
+    cluster = 1 << cluster_bits
+    if version == 3 and not f.VERSION_3_LENGTH <= length <= cluster:
+        return _Common(_broken(f"its header length of {length} bytes cannot be"))
+    if refcount_order > f.MOST_REFCOUNT_ORDER:
+        return _Common(
+            _broken(f"its reference counts would have 2^{refcount_order} bits, and they can have 64 at most")
+        )
+    if length <= f.VERSION_3_LENGTH:
+        compression = 0
+
+    fields: dict[str, Any] = {
+        "format": "qcow2",
+        "compat": "0.10" if version == 2 else "1.1",
+        "cluster_size": cluster,
+        "refcount_bits": 1 << refcount_order,
+        "compression": f.COMPRESSION_TYPES.get(compression),
+    }
+    _incompatible(fields, incompatible)
+    if incompatible & f.DATA_FILE:
+        fields["data_file_raw"] = bool(autoclear & f.DATA_FILE_RAW)
+    if compatible & f.LAZY_REFCOUNTS:
+        fields["lazy_refcounts"] = True
+    if crypt:
+        fields["encryption"] = f.ENCRYPTION.get(crypt)
+        if crypt not in f.ENCRYPTION:
+            _complain(fields, f"its encryption method {crypt} is not known")
+    if bool(compression) != bool(incompatible & f.COMPRESSION):
+        _complain(fields, "it names a compression and does not mark it as used, or the reverse")
+    elif compression not in f.COMPRESSION_TYPES:
+        _complain(fields, f"its compression method {compression} is not known")
+    if refcount_offset % cluster:
+        _complain(fields, _misplaced("refcount", refcount_offset, refcount_offset + 1))
+    elif not 0 < refcount_clusters << cluster_bits <= f.MOST_REFCOUNT_TABLE_BYTES:
+        _complain(fields, f"its refcount table would have {refcount_clusters << cluster_bits} bytes")
+    reach = cluster_bits * 2 - (4 if incompatible & f.EXTENDED_L2 else 3)
+    return _Common(fields, cluster, reach, length, l1_offset, refcount_offset)
 
 
 def _incompatible(fields: dict[str, Any], bits: int) -> None:
@@ -192,66 +208,54 @@ def _broken(problem: str) -> dict[str, Any]:
     return {"format": "qcow2", "status": "corrupt", "problem": problem}
 
 
-def _table(name: str, offset: int, most: int, file_size: int) -> str:
-    if offset >= file_size:
-        return (
-            f"its {name} table would begin at byte {offset}, and the file ends at {file_size}: "
-            "it was cut off, or was never written to its end"
-        )
-    return f"its {name} table at byte {offset} cannot be there" + (f", or has more than {most} bytes" if most else "")
+def _misplaced(name: str, offset: int, file_size: int) -> str:
+    if offset < file_size:
+        return f"its {name} table cannot be at byte {offset}, which is not where a cluster begins"
+    return (
+        f"its {name} table would begin at byte {offset}, and the file ends at {file_size}: "
+        "it was cut off, or was never written to its end"
+    )
 
 
-def _what_is_wrong(
-    file_size: int,
-    mask: int,
-    refcount_order: int,
-    crypt: int,
-    refcount_offset: int,
-    refcount_bytes: int,
-    l1_offset: int,
-    l1_bytes: int,
-    l1_too_small: bool,
-) -> str:
-    if refcount_order > f.MOST_REFCOUNT_ORDER:
-        return f"its reference counts would have 2^{refcount_order} bits, and they can have 64 at most"
-    if crypt >= len(f.ENCRYPTION):
-        return f"its encryption method {crypt} is not known"
-    if refcount_offset & mask or refcount_offset >= file_size or refcount_bytes > f.MOST_REFCOUNT_TABLE_BYTES:
-        return _table("refcount", refcount_offset, f.MOST_REFCOUNT_TABLE_BYTES, file_size)
-    if not refcount_bytes:
-        return "it has no refcount table"
-    if l1_bytes > f.MOST_L1_BYTES or (l1_bytes and (l1_offset & mask or l1_offset >= file_size)):
-        return _table("L1", l1_offset, f.MOST_L1_BYTES, file_size)
-    if l1_too_small:
-        return "its L1 table is too small for its virtual size"
-    return "it names a compression and does not mark it as used"
+@lru_cache(maxsize=256)
+def _extensions(area: bytes, room: int) -> tuple[str | None, bytes | None] | None:
+    """Read header extensions. They are the same in most images, so what is known of them is kept.
 
+    Parameters
+    ----------
+    area : bytes
+        The bytes of the extension area, as far as they were read.
+    room : int
+        Length of the whole area.
 
-def _extensions(head: bytes, offset: int, end: int) -> tuple[str | None, bytes | None] | None:
-    """Give the backing format and the data file's name; None where they do not end within `head` or before `end`."""
+    Returns
+    -------
+    tuple of (str or None, bytes or None), or None
+        The backing format and the data file's name; None where they do not end within the area.
+    """
     backing_format: str | None = None
     data_file: bytes | None = None
-    unpack = f.EXTENSION.unpack_from
+    at = 0
     for _ in range(f.MOST_EXTENSIONS):
-        if offset + 8 > end:
+        if at + 8 > room:
             return backing_format, data_file
-        if offset + 8 > len(head):
+        if at + 8 > len(area):
             return None
-        kind, length = unpack(head, offset)
-        offset += 8
+        kind, length = f.EXTENSION.unpack_from(area, at)
+        at += 8
         if kind == f.END:
             return backing_format, data_file
-        if length > end - offset:
+        if length > room - at:
             return None
         if kind == f.BACKING_FORMAT:
-            if length > f.MOST_BACKING_FORMAT or offset + length > len(head):
+            if length > f.MOST_BACKING_FORMAT or at + length > len(area):
                 return None
-            backing_format = _text(head[offset : offset + length]) or None
+            backing_format = _text(area[at : at + length]) or None
         elif kind == f.DATA_FILE_NAME:
-            if offset + length > len(head):
+            if at + length > len(area):
                 return None
-            data_file = head[offset : offset + length].partition(b"\0")[0]
-        offset += (length + 7) & ~7
+            data_file = area[at : at + length].partition(b"\0")[0]
+        at += (length + 7) & ~7
     return None
 
 
@@ -266,70 +270,56 @@ def _data_file(name: bytes, folder: str) -> Reference:
 # -- snapshots ----------------------------------------------------------------------------------------------
 
 
-class _Table:
-    """The snapshot table, read piece by piece, so that a false count costs no more than what the file has."""
-
-    def __init__(self, fd: int, start: int, end: int) -> None:
-        self.fd = fd
-        self.position = start
-        self.end = end
-        self.piece = b""
-        self.at = start
-
-    def take(self, length: int) -> bytes | None:
-        """Give the next bytes, or None where the table or the file ends before."""
-        if self.position + length > self.end:
-            return None
-        first = self.position - self.at
-        if first + length > len(self.piece):
-            self.piece = os.pread(self.fd, max(_PIECE, length), self.position)
-            self.at, first = self.position, 0
-        taken = self.piece[first : first + length]
-        self.position += length
-        return taken if len(taken) == length else None
-
-    def skip(self, length: int) -> None:
-        self.position += length
-
-
 def _snapshots(
     fd: int, offset: int, count: int, file_size: int, fields: dict[str, Any]
 ) -> tuple[InternalSnapshot, ...]:
-    table = _Table(fd, offset, min(file_size, offset + f.MOST_SNAPSHOT_BYTES))
+    most = min(file_size - offset, f.MOST_SNAPSHOT_BYTES)
+    table = os.pread(fd, min(most, _PIECE), offset)
     found: list[InternalSnapshot] = []
+    at = 0
+    fixed = f.SNAPSHOT.size
     for _ in range(count):
-        snapshot = _snapshot(table)
-        if snapshot is None:
+        need = at + fixed
+        if need > len(table):
+            table = _longer(fd, table, offset, need, most)
+        if need <= len(table):
+            _, _, id_size, name_size, seconds, nanoseconds, clock, state_size, extra_size = f.SNAPSHOT.unpack_from(
+                table, at
+            )
+            extra = need
+            need += extra_size + id_size + name_size
+            if need > len(table):
+                table = _longer(fd, table, offset, need, most)
+        if need > len(table):
             _complain(fields, f"its snapshot table has {count} entries and ends after {len(found)}")
             break
-        found.append(snapshot)
-        table.skip(-(table.position - offset) % 8)
+        disk_size = None
+        if extra_size >= 16:
+            state_size, disk_size = f.SNAPSHOT_EXTRA.unpack_from(table, extra)
+        elif extra_size >= 8:
+            state_size = int.from_bytes(table[extra : extra + 8])
+        names = extra + extra_size
+        found.append(
+            InternalSnapshot.build(
+                {
+                    "id": _text(table[names : names + id_size]),
+                    "name": _text(table[names + id_size : need]),
+                    "created": _EPOCH + timedelta(0, seconds, nanoseconds // 1000),
+                    "vm_state_size": state_size,
+                    "vm_clock": clock,
+                    "virtual_size": disk_size,
+                }
+            )
+        )
+        at = (need + 7) & ~7
     return tuple(found)
 
 
-def _snapshot(table: _Table) -> InternalSnapshot | None:
-    entry = table.take(f.SNAPSHOT.size)
-    if entry is None:
-        return None
-    _, _, id_size, name_size, seconds, nanoseconds, clock, state_size, extra_size = f.SNAPSHOT.unpack(entry)
-    extra = table.take(min(extra_size, f.SNAPSHOT_EXTRA.size))
-    table.skip(max(0, extra_size - f.SNAPSHOT_EXTRA.size))
-    names = table.take(id_size + name_size)
-    if extra is None or names is None:
-        return None
-    disk_size = None
-    if extra_size >= 8:
-        state_size = int.from_bytes(extra[:8])
-    if extra_size >= 16:
-        disk_size = int.from_bytes(extra[8:])
-    return InternalSnapshot(
-        id=_text(names[:id_size]),
-        name=_text(names[id_size:]),
-        created=_EPOCH + timedelta(seconds=seconds, microseconds=nanoseconds // 1000),
-        vm_state_size=state_size,
-        vm_clock=clock,
-        virtual_size=disk_size,
-    )
+def _longer(fd: int, table: bytes, offset: int, need: int, most: int) -> bytes:
+    """Read more of a table than is there, and at least twice as much, so that a long one is read a few times only."""
+    if need > most:
+        return table
+    return os.pread(fd, min(most, max(need, 2 * len(table))), offset)
 
 
 def _text(name: bytes) -> str:

@@ -14,14 +14,20 @@ HEADER = Struct(">4sIQIIQIIQQIIQQQQIIB")
 """magic, version, backing_file_offset, backing_file_size, cluster_bits, size, crypt_method, l1_size, l1_table_offset,
 refcount_table_offset, refcount_table_clusters, nb_snapshots, snapshots_offset; from version 3 on also
 incompatible_features, compatible_features, autoclear_features, refcount_order, header_length, compression_type."""
+OWN = Struct(">8xQI4xQ4xI20xIQ")
+"""Of these, what differs between images that were made in the same way: backing_file_offset, backing_file_size, size,
+l1_size, nb_snapshots, snapshots_offset."""
+COMMON = Struct(">4xI12xI8xI4xQQI12xQQQIIB")
+"""And the others, from version on."""
 
 VERSION_2_LENGTH = 72
+VERSION_2_REFCOUNT_ORDER = 4
 VERSION_3_LENGTH = 104
 
 CLUSTER_BITS = range(9, 22)
 MOST_BACKING_NAME = 1023
 MOST_BACKING_FORMAT = 15
-MOST_L1_BYTES = 32 << 20
+MOST_L1_ENTRIES = 4 << 20
 MOST_REFCOUNT_TABLE_BYTES = 8 << 20
 MOST_REFCOUNT_ORDER = 6
 MOST_EXTENSIONS = 1024
@@ -39,8 +45,8 @@ LAZY_REFCOUNTS = 1 << 0
 # autoclear features
 DATA_FILE_RAW = 1 << 1
 
-ENCRYPTION = (None, "aes", "luks")
-COMPRESSION_TYPES = ("zlib", "zstd")
+ENCRYPTION = {1: "aes", 2: "luks"}
+COMPRESSION_TYPES = {0: "zlib", 1: "zstd"}
 
 # header extensions
 EXTENSION = Struct(">II")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from operator import attrgetter
+from typing import Literal
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
-from vmsnap_nb.model.image import Image, Status
+from vmsnap_nb.model.image import Identity, Image, Status
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.system import foreign, locks
 from vmsnap_nb.system.image_file import Stamp, not_a_file, raw_size, read_image, stamp
@@ -104,37 +107,60 @@ class _Reading:
         self.folders = folders
         self.named = dict(named)
         self.before = before
+        self.follow = follow
         self.places = Places(folders, anywhere=follow)
-        self.trusted = Places((), anywhere=True)
         self.oldest = time.time_ns() - _FRESH
         self.cache: dict[str, tuple[Stamp, Image]] = {}
         self.found: dict[str, Image] = {}
         self.others: dict[str, Image] = {}
         self.parts: set[str] = set()
+        self.listed: set[str] = set()
+        self.disputed: dict[str, dict[str | None, str]] = {}
+        self.pending: list[Image] = []
+        self.with_data_file: list[str] = []
+        self.dirty: list[str] = []
+        self.straight: dict[tuple[str, str], str | None] = {}
         self.entries = 0
 
     def images(self) -> dict[str, Image]:
+        # The kernel takes milliseconds to list its locks, and does not need us meanwhile.
+        held: list[dict[Identity, Literal["read", "write"]]] = []
+        listing = threading.Thread(target=lambda: held.append(locks.held()), daemon=True)
+        listing.start()
+        # All that is made here is kept: the collector would only look at it again and again.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            self._read()
+        finally:
+            if collecting:
+                gc.enable()
+        listing.join()
+        self._mark_held(held[0] if held else {})
+        return self.found
+
+    def _read(self) -> None:
         for folder in self.folders:
             self._folder(folder)
         for path in self.named:
             self._named(path)
-        self._complete(list(self.found.values()))
+        self._complete(self.pending)
         starts = list(self.found)
-        disputed = self._follow()
-        if disputed:
-            self._settle(disputed)
+        self._follow()
+        if self.disputed:
+            self._settle()
         self._data_files()
-        if disputed or self.parts:
+        if self.disputed or self.parts:
             self._prune(starts)
-        self._look_for_holders()
-        return self.found
 
     # -- files --------------------------------------------------------------------------------------------
 
     def _folder(self, top: str) -> None:
         top = top.rstrip("/") or "/"
+        if top in self.listed:
+            return
         waiting = [(top, 0)]
-        seen = {top}
+        self.listed.add(top)
         for folder, depth in waiting:
             if folder in _NOT_ENTERED:
                 continue
@@ -154,8 +180,8 @@ class _Reading:
                 self.found[folder] = Image(folder, status="not-a-file", problem=problem)
                 continue
             for name in self._files(entries, folder):
-                if name not in seen:
-                    seen.add(name)
+                if name not in self.listed:
+                    self.listed.add(name)
                     waiting.append((name, depth + 1))
 
     def _files(self, entries: list[os.DirEntry[str]], folder: str) -> Iterator[str]:
@@ -164,8 +190,6 @@ class _Reading:
         for entry in entries:
             path = entry.path
             if entry.is_file(follow_symlinks=False):
-                if path in found or path in others:
-                    continue
                 known = before.get(path)
                 if known is not None and known[0] == _stamp_of(entry):
                     image = known[1]
@@ -174,45 +198,55 @@ class _Reading:
                     image, mark = read_image(path, folder)
                     if mark is not None and mark[4] < oldest:
                         cache[path] = (mark, image)
-                if image.format is None and image.status == "unknown":
+                format = image.format
+                if format == "qcow2":
+                    found[path] = image
+                elif format is None and image.status == "unknown":
                     others[path] = image
                 else:
                     found[path] = image
+                    self.pending.append(image)
             elif entry.is_dir(follow_symlinks=False):
                 yield path
             elif entry.is_symlink():
                 self._link(path, folder)
 
     def _link(self, path: str, folder: str) -> None:
-        if os.path.isdir(path) and self.places.target(path) is not None:
-            return  # its files are found where they are
-        image = self._open(path, folder, self.places)
+        target = self.places.target(path)
+        if target is not None and os.path.isdir(target):
+            return  # what is in it is found where it is
+        image = self._open(path, folder)
         if image.status in {"missing", "not-a-file"} or (image.format is None and image.status == "unknown"):
             self.others[path] = image
         else:
             self.found[path] = image
+            self.pending.append(image)
 
     def _named(self, path: str) -> None:
         if path in self.found:
             image = self.found[path]
             if image.status == "outside":
-                image = self._open(path, os.path.dirname(path), self.trusted)
+                image = self._open(path, os.path.dirname(path), trusted=True)
         elif path in self.others:
             image = self.others[path]
         elif path.startswith("/"):
-            image = self._open(path, os.path.dirname(path), self.trusted)
+            image = self._open(path, os.path.dirname(path), trusted=True)
         else:
             image = _remote(path)
-        if self.named[path] == "raw" and image.identity is not None and image.status != "not-a-file":
+        told = self.named[path]
+        if told is not None and image.status == "unreadable" and image.format is None:
+            image = replace(image, format=told)
+        elif told == "raw" and _is_read(image):
             image = _as_raw(image)
+        elif told is not None and told != image.format:
+            self.disputed[path] = {told: "who uses it"}
         self.found[path] = image
+        self.pending.append(image)
 
-    def _open(self, path: str, folder: str, places: Places) -> Image:
+    def _open(self, path: str, folder: str, *, trusted: bool = False) -> Image:
         """Read a file that may be a link, or anything else, if that is permitted."""
-        if not places.near(path):
-            return self._outside(path)
         try:
-            target = places.target(path)
+            target = os.path.realpath(path) if trusted else self.places.target(path)
             if target is None:
                 return self._outside(path)
             status = os.stat(target)
@@ -230,6 +264,8 @@ class _Reading:
         return image
 
     def _outside(self, path: str) -> Image:
+        if self.follow:
+            return Image(path, status="not-a-file", problem="it is a device or a file of the kernel; it was not opened")
         return Image(
             path,
             status="outside",
@@ -239,7 +275,14 @@ class _Reading:
 
     def _complete(self, images: list[Image]) -> None:
         """Let qemu-img read what only it can."""
-        pending = [i for i in images if i.format not in _OWN_READER and i.virtual_size is None and i.status == "ok"]
+        pending = [
+            image
+            for image in images
+            if image.format not in _OWN_READER
+            and image.status == "ok"
+            and image.virtual_size is None
+            and self.found.get(image.path) is image
+        ]
         if not pending:
             return
         for result in foreign.read_foreign(pending):
@@ -253,25 +296,27 @@ class _Reading:
 
     # -- references ---------------------------------------------------------------------------------------
 
-    def _follow(self) -> dict[str, dict[str | None, str]]:
-        """Add what images stand on. Give the files for which a reference has another format than their content."""
+    def _follow(self) -> None:
+        """Add what images stand on, and see for which files a reference has another format than their content."""
         found = self.found
-        disputed: dict[str, dict[str | None, str]] = {}
         queue = list(found.values())
         for image in queue:
             reference = image.backing
+            if image.data_file is not None:
+                self.with_data_file.append(image.path)
+            if image.dirty:
+                self.dirty.append(image.path)
             if reference is None:
                 continue
             if ".." in reference.written:
                 reference = self._straight(image, reference)
-            path = reference.key
+            path = reference.path or reference.written
             base = found.get(path)
             if base is None:
                 base = self._reach(path, reference)
                 queue.append(base)
             if base.format != reference.format:
-                disputed.setdefault(path, {}).setdefault(reference.format, image.path)
-        return disputed
+                self.disputed.setdefault(path, {}).setdefault(reference.format, image.path)
 
     def _reach(self, path: str, reference: Reference) -> Image:
         if reference.path is None:
@@ -279,7 +324,7 @@ class _Reading:
         elif path in self.others:
             base = self.others[path]
         else:
-            base = self._open(path, os.path.dirname(path), self.places)
+            base = self._open(path, os.path.dirname(path))
         self.found[path] = base
         self._complete([base])
         return self.found[path]
@@ -288,23 +333,25 @@ class _Reading:
         """Where a symbolic link comes before ``..``, the system goes elsewhere than the letters say."""
         if reference.path is None or reference.kind == "json:" or not self.places.near(reference.path):
             return reference
-        name = reference.written.removeprefix("file:")
-        folder, _, last = name.rpartition("/")
-        if not name.startswith("/"):
-            folder = f"{os.path.dirname(image.path)}/{folder}"
-        real = os.path.realpath(folder)
-        if last in {"", ".", ".."} or real == os.path.realpath(os.path.dirname(reference.path)):
+        folder, _, last = reference.written.removeprefix("file:").rpartition("/")
+        where = (image.path.rpartition("/")[0], folder)
+        if where not in self.straight:
+            real = os.path.realpath(folder if folder.startswith("/") else "/".join(where))
+            same = real == os.path.realpath(os.path.dirname(reference.path))
+            self.straight[where] = None if same else real.rstrip("/")
+        real_folder = self.straight[where]
+        if real_folder is None or last in {"", ".", ".."}:
             return reference
-        reference = replace(reference, path=f"{real.rstrip('/')}/{last}")
+        reference = replace(reference, path=f"{real_folder}/{last}")
         self.found[image.path] = replace(image, backing=reference)
         return reference
 
-    def _settle(self, disputed: dict[str, dict[str | None, str]]) -> None:
+    def _settle(self) -> None:
         """Decide what a file is that others take for something else than it begins like."""
         agreed = {(i.backing.path, i.backing.format) for i in self.found.values() if i.backing is not None}
-        for path, claims in disputed.items():
+        for path, claims in self.disputed.items():
             image = self.found[path]
-            if image.identity is None or image.status == "not-a-file" or self.named.get(path) == "raw":
+            if not _is_read(image) or self.named.get(path) == "raw":
                 continue
             if image.format is None:
                 self._settle_unmarked(path, image, claims)
@@ -337,9 +384,10 @@ class _Reading:
 
     def _data_files(self) -> None:
         """A data file belongs to the image that names it; it is no image of its own."""
-        for path, image in list(self.found.items()):
+        for path in self.with_data_file:
+            image = self.found[path]
             data = image.data_file
-            if data is None:
+            if data is None:  # it turned out to be raw
                 continue
             if data.path is None:
                 beside = f"{os.path.dirname(path)}/{data.written}"
@@ -369,13 +417,14 @@ class _Reading:
                 queue.append(backing.key)
         self.found = {path: self.found[path] for path in keep}
 
-    def _look_for_holders(self) -> None:
-        held = locks.held()
-        for path, image in self.found.items():
-            holds = held.get(image.identity) if held and image.identity is not None else None
-            if holds is not None:
-                self.found[path] = image = replace(image, held=holds)
-            if image.dirty and holds != "write":
+    def _mark_held(self, held: dict[Identity, Literal["read", "write"]]) -> None:
+        if held:
+            for path, image in self.found.items():
+                holds = held.get(image.identity) if image.identity is not None else None
+                if holds is not None:
+                    self.found[path] = replace(image, held=holds)
+        for path in self.dirty:
+            if path in self.found and self.found[path].dirty and self.found[path].held != "write":
                 self._note(path, "it was not closed properly; QEMU repairs it when it is next opened for writing")
 
 
@@ -384,6 +433,10 @@ def _stamp_of(entry: os.DirEntry[str]) -> Stamp | None:
         return stamp(entry.stat(follow_symlinks=False))
     except OSError:
         return None
+
+
+def _is_read(image: Image) -> bool:
+    return image.identity is not None and image.status != "not-a-file"
 
 
 def _as_raw(image: Image) -> Image:
