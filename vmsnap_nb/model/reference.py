@@ -110,7 +110,7 @@ def _absolute(name: object) -> str | None:
 
 # -- json: ------------------------------------------------------------------------------------------------
 
-_LOCAL = {"file", "host_device", "host_cdrom"}
+_LOCAL = ("file", "host_device", "host_cdrom")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'((?:[^\'\\]|\\.)*)\'', re.DOTALL)
 _DEEPEST = 16
 

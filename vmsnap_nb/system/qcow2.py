@@ -48,7 +48,7 @@ def read_qcow2(fd: int, head: bytes, file_size: int, folder: str) -> dict[str, A
         An input/output error.
     """
     if len(head) < f.HEADER.size:
-        if len(head) < f.VERSION_2_LENGTH:
+        if len(head) < (f.VERSION_2_LENGTH if head[4:8] == b"\0\0\0\2" else f.VERSION_3_LENGTH):
             return _broken(f"its header is cut off after {len(head)} bytes")
         head += bytes(f.HEADER.size - len(head))
     common = _common(f.COMMON.unpack_from(head))
