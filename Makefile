@@ -19,6 +19,7 @@ help:  ## what can be made
 
 setup:  ## install what is missing: system packages, and Python packages into .venv
 	@scripts/setup
+	@mkdir -p $(state)
 
 lab: setup  ## open JupyterLab on the quickstart notebook
 	@scripts/lab $(NOTEBOOK)

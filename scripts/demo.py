@@ -2,7 +2,8 @@
 
 Usage: ``python scripts/demo.py notebooks/00-quickstart.ipynb build/quickstart.html``
 
-The notebook itself is not changed. The exit status is 1 if a cell fails.
+The notebook itself is not changed; it gets a folder and a lab of its own, which are gone afterwards.
+The exit status is 1 if a cell fails.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -102,8 +104,8 @@ def cell_text(cell: NotebookNode, *, width: int) -> str:
 # --- the notebook -----------------------------------------------------------------------------------------------
 
 
-def execute(path: Path, *, width: int) -> tuple[NotebookNode, bool]:
-    """Execute the notebook at `path` in its own folder, printing each cell when it is done; False if one fails."""
+def execute(path: Path, folder: str, *, width: int) -> tuple[NotebookNode, bool]:
+    """Execute the notebook at `path` in a folder, printing each cell when it is done; False if one fails."""
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -121,7 +123,7 @@ def execute(path: Path, *, width: int) -> tuple[NotebookNode, bool]:
     client = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
-        resources={"metadata": {"path": str(path.parent)}},
+        resources={"metadata": {"path": folder}},
         store_widget_state=False,
         extra_arguments=["--log-level=ERROR"],  # the kernel speaks of its transport at the level of warnings
         on_cell_start=lambda **event: show(event["cell_index"]),
@@ -172,7 +174,10 @@ def main() -> int:
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a warning of the debugger about itself
     width = min(shutil.get_terminal_size().columns, 100)
     start = time.monotonic()
-    notebook, succeeded = execute(options.notebook, width=width)
+    # Below /tmp, because the path of a lab must be short.
+    with tempfile.TemporaryDirectory(prefix="vmsnap-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        os.environ["VMSNAP_LAB"] = f"{folder}/lab"
+        notebook, succeeded = execute(options.notebook, folder, width=width)
     write_html(notebook, options.html)
     print(f"{options.html} written after {time.monotonic() - start:.0f} s")
     if not succeeded:
