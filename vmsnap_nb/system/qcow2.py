@@ -288,6 +288,9 @@ def _snapshots(
             )
             extra = need
             need += extra_size + id_size + name_size
+            if extra_size > f.MOST_SNAPSHOT_EXTRA:
+                _complain(fields, f"entry {len(found) + 1} of its snapshot table would have {extra_size} extra bytes")
+                break
             if need > len(table):
                 table = _longer(fd, table, offset, need, most)
         if need > len(table):

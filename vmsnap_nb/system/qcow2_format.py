@@ -61,3 +61,4 @@ SNAPSHOT_EXTRA = Struct(">QQ")
 """vm_state_size in 64 bits, virtual disk size."""
 MOST_SNAPSHOTS = 65536
 MOST_SNAPSHOT_BYTES = 64 << 20
+MOST_SNAPSHOT_EXTRA = 1024
