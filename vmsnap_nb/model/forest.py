@@ -10,6 +10,7 @@ from functools import cached_property
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import Identity, Image, Status
 from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.model.snapshot import SnapshotRecord
 
 __all__ = ["Chain", "Forest"]
 
@@ -31,12 +32,15 @@ class Forest(Shown):
         The folders that were read.
     read_at : datetime.datetime or None
         When, UTC.
+    records : tuple of SnapshotRecord
+        libvirt's snapshots of those guests whose records were read.
     """
 
     images: Mapping[str, Image] = field(default_factory=dict)
     uses: tuple[Use, ...] = ()
     folders: tuple[str, ...] = ()
     read_at: datetime | None = None
+    records: tuple[SnapshotRecord, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -268,10 +272,16 @@ class Forest(Shown):
             tuple(use for use in self.uses if use.path in keep),
             self.folders,
             self.read_at,
+            self.records,
         )
 
     def edited(
-        self, *, put: Iterable[Image] = (), drop: Iterable[str] = (), uses: Iterable[Use] | None = None
+        self,
+        *,
+        put: Iterable[Image] = (),
+        drop: Iterable[str] = (),
+        uses: Iterable[Use] | None = None,
+        records: Iterable[SnapshotRecord] | None = None,
     ) -> Forest:
         """Give a forest in which some images are put in or replaced and others dropped: how plans predict."""
         images = dict(self.images)
@@ -279,7 +289,13 @@ class Forest(Shown):
             images[image.path] = image
         for path in drop:
             images.pop(path, None)
-        return Forest(images, self.uses if uses is None else tuple(uses), self.folders, self.read_at)
+        return Forest(
+            images,
+            self.uses if uses is None else tuple(uses),
+            self.folders,
+            self.read_at,
+            self.records if records is None else tuple(records),
+        )
 
 
 @dataclass(frozen=True)

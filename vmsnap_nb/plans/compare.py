@@ -13,7 +13,7 @@ __all__ = ["differences"]
 def differences(expected: Forest, found: Forest) -> tuple[str, ...]:
     """Compare what does not change while a guest merely runs: formats, edges, sizes, snapshots, uses.
 
-    Allocated sizes and times are left out: they change whenever a guest writes.
+    Allocated sizes and times are left out: they change whenever a guest writes. libvirt's snapshot records count too.
 
     Parameters
     ----------
@@ -51,6 +51,23 @@ def _differences(expected: Forest, found: Forest) -> Iterator[str]:
     for guest, target, path in has:
         if (guest, target, path) not in had:
             yield f"guest {guest} has {path} as its disk {target} now"
+    yield from _records(expected, found)
+
+
+def _records(expected: Forest, found: Forest) -> Iterator[str]:
+    had, has = ({(record.guest, record.name): record for record in one.records} for one in (expected, found))
+    for (guest, name), record in had.items():
+        other = has.get((guest, name))
+        if other is None:
+            yield f"guest {guest} has no record of a snapshot {name} any more"
+            continue
+        for what in ("state", "parent", "current", "memory", "memory_file", "disks", "description"):
+            was, now = getattr(record, what), getattr(other, what)
+            if was != now:
+                yield f"snapshot {name} of {guest}: {what} is {now}, not {was}"
+    for guest, name in has:
+        if (guest, name) not in had:
+            yield f"guest {guest} has a snapshot {name} now"
 
 
 def _disks(forest: Forest, among: Forest) -> dict[tuple[str, str, str], None]:
