@@ -6,9 +6,7 @@ import json
 import os
 import socket
 import struct
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -16,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from imagery import MIB, extension, header, sparse
+from nobody import as_nobody, nobodys_folder  # noqa: F401 - a fixture
 from watch import watch
 
 from vmsnap_nb.model.forest import Forest
@@ -114,7 +113,7 @@ def test_devices_are_not_opened_even_when_asked_to_follow(tmp_path: Path) -> Non
     assert seen == ["/proc/locks"]
 
 
-def test_no_permission(nobodys_folder: Path) -> None:
+def test_no_permission(nobodys_folder: Path) -> None:  # noqa: F811 - the fixture
     overlay(nobodys_folder / "secret", "base").chmod(0)
     overlay(nobodys_folder / "over", "secret")
     overlay(nobodys_folder / "over-closed", "closed/below")
@@ -134,40 +133,6 @@ def test_no_permission(nobodys_folder: Path) -> None:
         "closed/below": "unreadable",
     }
     assert all("ermission" in problem or "permi" in problem for state, problem in found.values() if state != "ok")
-
-
-@pytest.fixture
-def nobodys_folder() -> object:
-    """Give a folder that everybody may enter, unlike pytest's."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        os.chmod(folder, 0o755)
-        yield Path(folder)
-        closed = Path(folder, "closed")
-        if closed.exists():
-            closed.chmod(0o755)
-
-
-def as_nobody(work: Callable[[], object]) -> dict[str, list[str]]:
-    """Do some work in another process without the rights of root, and give its result."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            if os.geteuid() == 0:
-                os.setgroups([])
-                os.setgid(65534)
-                os.setuid(65534)
-            os.write(writer, json.dumps(work()).encode())
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writer)
-    with open(reader, "rb") as file:
-        answer = file.read()
-    _, status = os.waitpid(child, 0)
-    assert status == 0
-    return dict(json.loads(answer))
 
 
 @pytest.mark.parametrize(

@@ -315,7 +315,7 @@ class _Reading:
             if base is None:
                 base = self._reach(path, reference)
                 queue.append(base)
-            if base.format != reference.format:
+            if base.format != reference.format or base.format is None:
                 self.disputed.setdefault(path, {}).setdefault(reference.format, image.path)
 
     def _reach(self, path: str, reference: Reference) -> Image:
