@@ -66,6 +66,7 @@ def run_python(
     timeout: float = 100,
     python: str = sys.executable,
     path: Sequence[str] = (str(REPOSITORY),),
+    folder: Path = Path("/"),
 ) -> subprocess.CompletedProcess[str]:
     """Run Python code in another process, with `vs` imported; what it prints comes back."""
     return subprocess.run(
@@ -74,7 +75,7 @@ def run_python(
         text=True,
         timeout=timeout,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **(env or {})},
-        cwd="/",
+        cwd=folder,
         check=False,
     )
 
@@ -88,9 +89,14 @@ from vmsnap_nb import errors
 
 
 def mounted(*commands: str) -> list[str]:
-    """Give what stands before a command so that it runs with these mounts, which nobody else sees."""
+    """Give what stands before a command so that it runs with these mounts, which nobody else sees.
+
+    It has processes of its own as well: daemons that it starts end with it, and those that have ended are collected
+    (libvirt waits for that, and not everything that runs tests as process 1 does it).
+    """
     own = [] if os.geteuid() == 0 else ["-r"]
-    return ["unshare", *own, "-m", "sh", "-ec", "\n".join([*commands, 'exec "$@"']), "sh"]
+    script = "\n".join([*commands, '"$@" || exit $?'])
+    return ["unshare", *own, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", script, "sh"]
 
 
 class Nobody(TypedDict):
@@ -114,6 +120,11 @@ def as_nobody(folder: Path) -> Nobody:
     mounts = ["mount -t tmpfs tmpfs /mnt"]
     for name, source in (("python", sys.base_prefix), ("site", site), ("checkout", REPOSITORY)):
         mounts += [f"mkdir /mnt/{name}", shlex.join(["mount", "--bind", str(source), f"/mnt/{name}"])]
+    # libvirt wants a user and a group with names.
+    for file, entry in (("passwd", f"{uid}:{uid}::{folder}:/bin/sh"), ("group", f"{uid}:")):
+        mounts.append(f"cp /etc/{file} /mnt/{file}")
+        mounts.append(f"echo {shlex.quote(f'vmsnap-test:x:{entry}')} >>/mnt/{file}")
+        mounts.append(f"mount --bind /mnt/{file} /etc/{file}")
     drop = f'set -- setpriv --reuid={uid} --regid={uid} --clear-groups -- "$@"'
     before = mounted(*mounts, drop)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"

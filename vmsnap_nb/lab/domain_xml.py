@@ -39,8 +39,12 @@ class GuestSpec:
         What it boots; None where it boots from its disk.
     kvm : bool
         Whether it is accelerated.
-    console_log, port, agent : str
-        Paths of the console's log and of the sockets.
+    console_log : str
+        Path of the console's log.
+    as_root : bool
+        Whether QEMU is to run as root although libvirt would choose another user.
+    port, agent : str or None
+        Paths of the sockets for commands and for the QEMU guest agent; None leaves them to libvirt.
     """
 
     name: str
@@ -53,8 +57,9 @@ class GuestSpec:
     initrd: str | None
     kvm: bool
     console_log: str
-    port: str
-    agent: str
+    as_root: bool
+    port: str | None
+    agent: str | None
 
 
 def check_name(name: str) -> str:
@@ -115,6 +120,9 @@ def domain_xml(spec: GuestSpec) -> str:
     ET.SubElement(ET.SubElement(domain, "features"), "acpi")
     ET.SubElement(domain, "clock", offset="utc")
     _devices(ET.SubElement(domain, "devices"), spec)
+    if spec.as_root:
+        label = ET.SubElement(domain, "seclabel", type="static", model="dac", relabel="no")
+        _text(label, "label", "+0:+0")
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode") + "\n"
 
@@ -134,10 +142,10 @@ def _devices(devices: ET.Element, spec: GuestSpec) -> None:
     ET.SubElement(devices, "memballoon", model="none")
 
 
-def _channel(devices: ET.Element, name: str, path: str) -> None:
+def _channel(devices: ET.Element, name: str, path: str | None) -> None:
     channel = ET.SubElement(devices, "channel", type="unix")
-    # The path is given here because libvirt's own choice is longer, and socket paths end at 107 bytes.
-    ET.SubElement(channel, "source", mode="bind", path=path)
+    if path:
+        ET.SubElement(channel, "source", mode="bind", path=path)
     ET.SubElement(channel, "target", type="virtio", name=name)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import quote
 
-from vmsnap_nb.errors import InvalidRequestError, LabError, MissingPartError, NotFoundError, VmsnapError
+from vmsnap_nb.errors import InvalidRequestError, LabError, LibvirtError, MissingPartError, NotFoundError, VmsnapError
 from vmsnap_nb.lab.acceleration import Acceleration, choose_acceleration, qemu_program
 from vmsnap_nb.lab.alpine import copy_checked, find_alpine
 from vmsnap_nb.lab.domain_xml import GuestSpec, check_name, domain_xml, lab_of
@@ -140,9 +140,14 @@ class Lab(Host):
         self._pid = os.getpid()
         try:
             super().__init__(self._address())
-        except VmsnapError:
+        except VmsnapError as error:
             # Nothing of libvirt is at work in the folder, so another process may try.
             _FOLDERS.pop(path).release()
+            if driver == "session" and os.geteuid() == 0 and isinstance(error, LibvirtError):
+                error.next_step = (
+                    "root's session is the system's libvirt: start it with systemctl start libvirtd (or "
+                    "virtqemud.socket), or use driver='embed'"
+                )
             raise
         _OPEN[path] = self
         atexit.register(self._at_exit)
@@ -493,8 +498,10 @@ class Lab(Host):
                     initrd,
                     kvm,
                     console_log=str(self.root / "console" / f"{identity}.log"),
-                    port=str(self.root / "port" / f"{identity.hex[:12]}.c"),
-                    agent=str(self.root / "port" / f"{identity.hex[:12]}.a"),
+                    # Root's session is the system's libvirt, whose QEMU has a user that may not enter root's folders.
+                    as_root=self.driver == "session" and os.geteuid() == 0,
+                    port=self._socket(f"{identity.hex[:12]}.c"),
+                    agent=self._socket(f"{identity.hex[:12]}.a"),
                 )
             )
 
@@ -503,6 +510,11 @@ class Lab(Host):
             return plan_guests(before, disks, base, xml, uri=self.uri, protect=shielded, ground=ground)
 
         return LivePlan.bind(make, forest.world, forest)
+
+    def _socket(self, name: str) -> str | None:
+        # In its own folder libvirt would choose a longer path, and socket paths end at 107 bytes. A session's libvirt
+        # has folders of its own, in which its QEMU may write.
+        return str(self.root / "port" / name) if self.driver == "embed" else None
 
     def _find_backing(self, backing: Backing) -> tuple[LiveForest, str]:
         if isinstance(backing, Guest):

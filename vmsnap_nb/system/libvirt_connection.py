@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.errors import InvalidRequestError, VmsnapError
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
 from vmsnap_nb.system.libvirt_library import library
 
@@ -42,8 +42,12 @@ def open_connection(uri: str, *, readonly: bool = False) -> Any:
             next_step="give one such as qemu:///system, qemu:///session or qemu+ssh://box/system",
         )
     libvirt = library()
-    with libvirt_errors(f"connect to {uri}"):
-        return libvirt.openReadOnly(uri) if readonly else libvirt.open(uri)
+    try:
+        with libvirt_errors(f"connect to {uri}"):
+            return libvirt.openReadOnly(uri) if readonly else libvirt.open(uri)
+    except VmsnapError as error:
+        error.next_step = error.next_step or "check the address, and that libvirt runs there"
+        raise
 
 
 def files_are_here(uri: str) -> bool:

@@ -82,10 +82,7 @@ def from_libvirt(tried: str, said: str, code: int = 0, domain: int = 0) -> Vmsna
         return PermissionDeniedError(tried, said=said, next_step="ask for the right to do this, or use another account")
     if code in (libvirt.VIR_ERR_XML_ERROR, libvirt.VIR_ERR_XML_DETAIL, libvirt.VIR_ERR_INVALID_ARG):
         return InvalidRequestError(tried, said=said)
-    next_step = None
-    if code in (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_UNKNOWN_HOST):
-        next_step = "check the address, and that libvirt runs there"
-    return LibvirtError(tried, said=said, next_step=next_step, code=code, domain=domain)
+    return LibvirtError(tried, said=said, code=code, domain=domain)
 
 
 def _from_text(tried: str, said: str) -> VmsnapError | None:
