@@ -21,6 +21,7 @@ from vmsnap_nb.system.packages import missing_part
 
 __all__ = ["Acceleration", "choose_acceleration", "qemu_program"]
 
+_KVM = "/dev/kvm"
 _SECONDS = 8.0
 """How long a boot may take to say its first word; with KVM it takes a fraction of a second."""
 
@@ -89,10 +90,10 @@ def choose_acceleration(kernel: Path, initrd: Path, cache: Path | None = None) -
             said="it is neither kvm nor tcg",
             next_step="set it to kvm or tcg, or unset it",
         )
-    if not os.path.exists("/dev/kvm"):
-        return Acceleration("tcg", "this machine has no /dev/kvm")
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return Acceleration("tcg", "no permission for /dev/kvm: usually the group kvm has it")
+    if not os.path.exists(_KVM):
+        return Acceleration("tcg", f"this machine has no {_KVM}")
+    if not os.access(_KVM, os.R_OK | os.W_OK):
+        return Acceleration("tcg", f"no permission for {_KVM}: usually the group kvm has it")
     cache = cache or _cache_file()
     circumstances = [program, os.stat(program).st_mtime_ns, os.uname().release, KERNEL]
     known = _recall(cache, circumstances)
@@ -155,4 +156,4 @@ def _judge(process: subprocess.Popen[bytes]) -> Acceleration:
         if not data:
             words = heard.decode(errors="replace").strip().splitlines()
             return Acceleration("tcg", "QEMU does not start with KVM: " + (words[-1] if words else "without a word"))
-    return Acceleration("tcg", f"/dev/kvm is there, but a guest that booted with it said nothing within {_SECONDS:g} s")
+    return Acceleration("tcg", f"{_KVM} is there, but a guest that booted with it said nothing within {_SECONDS:g} s")
