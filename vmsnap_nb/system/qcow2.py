@@ -19,6 +19,7 @@ __all__ = ["read_qcow2"]
 
 _ENCODING = sys.getfilesystemencoding()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIXED = f.HEADER.size + 4
 _PIECE = 4 << 10
 
 
@@ -47,93 +48,85 @@ def read_qcow2(fd: int, head: bytes, file_size: int, folder: str) -> dict[str, A
     OSError
         An input/output error.
     """
-    if len(head) < f.HEADER.size:
+    if len(head) < _FIXED:
         if len(head) < (f.VERSION_2_LENGTH if head[4:8] == b"\0\0\0\2" else f.VERSION_3_LENGTH):
             return _broken(f"its header is cut off after {len(head)} bytes")
-        head += bytes(f.HEADER.size - len(head))
-    common = _common(f.COMMON.unpack_from(head))
-    if common.cluster == 0:
-        return dict(common.fields)
-    backing_offset, backing_size, size, l1_size, snapshot_count, snapshots_offset = f.OWN.unpack_from(head)
-    fields = {**common.fields, "virtual_size": size & ~511}
-    cluster = common.cluster
-
-    # The tables must lie in the file, or the image was cut off; QEMU itself would read zeros there.
-    if common.refcount_offset >= file_size:
-        _complain(fields, _misplaced("refcount", common.refcount_offset, file_size))
-    if l1_size << common.reach < size or l1_size > f.MOST_L1_ENTRIES:
-        _complain(fields, f"its L1 table with {l1_size} entries does not fit its virtual size of {size} bytes")
-    elif l1_size and (common.l1_offset % cluster or common.l1_offset >= file_size):
-        _complain(fields, _misplaced("L1", common.l1_offset, file_size))
-
-    end = backing_offset or cluster
-    if end > cluster:
-        return _complain(fields, "its backing file's name lies outside of the first cluster")
-    names = end
-    if backing_offset:
-        names += backing_size
-        if backing_size > f.MOST_BACKING_NAME or names > cluster:
-            return _complain(fields, f"its backing file's name would be {backing_size} bytes long")
-    start = common.length
-    extensions = _extensions(head[start:end], end - start)
-    if len(head) < cluster and (extensions is None or (backing_offset and len(head) < names)):
+        head += bytes(_FIXED - len(head))
+    backing_offset, backing_size = f.BACKING.unpack_from(head)
+    end = backing_offset or len(head)
+    common = _common(head[:16] + head[20:end])
+    if common.cluster > len(head) and (not common.complete or (backing_offset and end + backing_size > len(head))):
         # Nearly all headers end within what was read first; this one refers to more of its first cluster.
-        head = os.pread(fd, cluster, 0)
-        head += bytes(cluster - len(head))
-        extensions = _extensions(head[start:end], end - start)
-    if extensions is None:
+        head = os.pread(fd, common.cluster, 0)
+        head += bytes(common.cluster - len(head))
+        end = backing_offset or len(head)
+        common = _common.__wrapped__(head[:16] + head[20:end])
+    fields = common.fields.copy()
+    if not common.cluster:
+        return fields
+    if not common.complete:
         _complain(fields, "its header extensions do not end within the header")
-        extensions = (None, None)
-    backing_format, data_file = extensions
-
+    if common.last_table >= file_size:
+        for name, offset in common.tables.items():
+            if offset >= file_size:  # QEMU would read zeros there, and show an empty disk
+                _complain(
+                    fields,
+                    f"its {name} table would begin at byte {offset}, and the file ends at {file_size}: "
+                    "it was cut off, or was never written to its end",
+                )
     if backing_offset:
-        written = head[backing_offset:names]
+        if backing_size > f.MOST_BACKING_NAME or end + backing_size > common.cluster:
+            return _complain(fields, f"its backing file's name would be {backing_size} bytes long")
+        written = head[end : end + backing_size]
         if b"\0" in written:
             written = written.partition(b"\0")[0]
         if written:
             name = written.decode(_ENCODING, "surrogateescape")
-            fields["backing"] = parse_reference(name, folder=folder, format=backing_format)
-    if "data_file_raw" in fields:
-        if data_file is None:
-            _note(fields, "its data is in another file that it does not name")
-        else:
-            fields["data_file"] = _data_file(data_file, folder)
-    if snapshot_count:
-        if snapshot_count > f.MOST_SNAPSHOTS:
-            return _complain(fields, f"it would have {snapshot_count} snapshots; {f.MOST_SNAPSHOTS} are possible")
-        if snapshots_offset % cluster or snapshots_offset >= file_size:
-            return _complain(fields, _misplaced("snapshot", snapshots_offset, file_size))
-        fields["snapshots"] = _snapshots(fd, snapshots_offset, snapshot_count, file_size, fields)
+            fields["backing"] = parse_reference(name, folder=folder, format=common.backing_format)
+    if common.data_file is not None:
+        fields["data_file"] = _data_file(common.data_file, folder)
+    if common.snapshot_count and common.snapshots_offset < file_size:
+        fields["snapshots"] = _snapshots(fd, common.snapshots_offset, common.snapshot_count, file_size, fields)
     return fields
 
 
 class _Common(NamedTuple):
-    """What a header says that images made in the same way have in common."""
+    """What a header says besides the name of the backing file: images that were made in the same way share it."""
 
     fields: dict[str, Any]
     cluster: int = 0  # bytes; 0 for a header of which nothing more can be read
-    reach: int = 0  # one entry of the L1 table stands for 2 ** reach bytes of the disk
-    length: int = 0
-    l1_offset: int = 0
-    refcount_offset: int = 0
+    complete: bool = True  # whether the extensions end where they should, within what was read
+    tables: dict[str, int] = {}  # noqa: RUF012 - where its tables begin; never changed
+    last_table: int = 0  # where the last of them begins
+    backing_format: str | None = None
+    data_file: bytes | None = None
+    snapshot_count: int = 0
+    snapshots_offset: int = 0
 
 
-@lru_cache(maxsize=256)
-def _common(header: tuple[Any, ...]) -> _Common:
+@lru_cache(maxsize=1024)
+def _common(header: bytes) -> _Common:
+    """Read a header, without the length of the backing file's name and without the name."""
     (
+        _,
         version,
+        backing_offset,
         cluster_bits,
+        size,
         crypt,
+        l1_size,
         l1_offset,
         refcount_offset,
         refcount_clusters,
+        snapshot_count,
+        snapshots_offset,
         incompatible,
         compatible,
         autoclear,
         refcount_order,
         length,
         compression,
-    ) = header
+    ) = f.HEADER.unpack_from(header.ljust(f.HEADER.size, b"\0"))
     if version == 2:
         incompatible = compatible = autoclear = compression = 0
         refcount_order, length = f.VERSION_2_REFCOUNT_ORDER, f.VERSION_2_LENGTH
@@ -154,14 +147,13 @@ def _common(header: tuple[Any, ...]) -> _Common:
 
     fields: dict[str, Any] = {
         "format": "qcow2",
+        "virtual_size": size & ~511,
         "compat": "0.10" if version == 2 else "1.1",
         "cluster_size": cluster,
         "refcount_bits": 1 << refcount_order,
         "compression": f.COMPRESSION_TYPES.get(compression),
     }
     _incompatible(fields, incompatible)
-    if incompatible & f.DATA_FILE:
-        fields["data_file_raw"] = bool(autoclear & f.DATA_FILE_RAW)
     if compatible & f.LAZY_REFCOUNTS:
         fields["lazy_refcounts"] = True
     if crypt:
@@ -172,12 +164,47 @@ def _common(header: tuple[Any, ...]) -> _Common:
         _complain(fields, "it names a compression and does not mark it as used, or the reverse")
     elif compression not in f.COMPRESSION_TYPES:
         _complain(fields, f"its compression method {compression} is not known")
-    if refcount_offset % cluster:
-        _complain(fields, _misplaced("refcount", refcount_offset, refcount_offset + 1))
-    elif not 0 < refcount_clusters << cluster_bits <= f.MOST_REFCOUNT_TABLE_BYTES:
+
+    if not 0 < refcount_clusters << cluster_bits <= f.MOST_REFCOUNT_TABLE_BYTES:
         _complain(fields, f"its refcount table would have {refcount_clusters << cluster_bits} bytes")
     reach = cluster_bits * 2 - (4 if incompatible & f.EXTENDED_L2 else 3)
-    return _Common(fields, cluster, reach, length, l1_offset, refcount_offset)
+    if l1_size << reach < size or l1_size > f.MOST_L1_ENTRIES:
+        _complain(fields, f"its L1 table with {l1_size} entries does not fit its virtual size of {size} bytes")
+    if snapshot_count > f.MOST_SNAPSHOTS:
+        _complain(fields, f"it would have {snapshot_count} snapshots; {f.MOST_SNAPSHOTS} are possible")
+        snapshot_count = 0
+    tables = {"refcount": refcount_offset}
+    if l1_size:
+        tables["L1"] = l1_offset
+    if snapshot_count:
+        tables["snapshot"] = snapshots_offset
+    for name, offset in tables.items():
+        if offset % cluster:
+            _complain(fields, f"its {name} table cannot be at byte {offset}, where no cluster begins")
+            snapshot_count = 0
+
+    end = backing_offset or cluster
+    if end > cluster:
+        _complain(fields, "its backing file's name would be outside of the first cluster")
+        return _Common(fields, cluster)
+    # Four bytes of the header were taken out.
+    extensions = _extensions(header[length - 4 : end - 4], end - length)
+    backing_format, data_file = extensions or (None, None)
+    if incompatible & f.DATA_FILE:
+        fields["data_file_raw"] = bool(autoclear & f.DATA_FILE_RAW)
+        if data_file is None:
+            _note(fields, "its data is in another file that it does not name")
+    return _Common(
+        fields,
+        cluster,
+        extensions is not None,
+        tables,
+        max(tables.values()),
+        backing_format,
+        data_file if incompatible & f.DATA_FILE else None,
+        snapshot_count,
+        snapshots_offset,
+    )
 
 
 def _incompatible(fields: dict[str, Any], bits: int) -> None:
@@ -188,6 +215,9 @@ def _incompatible(fields: dict[str, Any], bits: int) -> None:
     if bits & f.CORRUPT:
         fields["corrupt"] = True
         _complain(fields, "QEMU has marked it as corrupt; `qemu-img check -r all` may repair a copy of it")
+    if bits & f.MERGED:
+        fields["status"] = "invalid"
+        _note(fields, "it was merged into another image, so what it stands on has changed; QEMU refuses to open it")
     if unknown := bits & ~f.KNOWN_INCOMPATIBLE:
         numbers = ", ".join(str(bit) for bit in range(64) if unknown >> bit & 1)
         _note(fields, f"it needs features that are not known here (incompatible bits {numbers}); QEMU may refuse it")
@@ -208,18 +238,8 @@ def _broken(problem: str) -> dict[str, Any]:
     return {"format": "qcow2", "status": "corrupt", "problem": problem}
 
 
-def _misplaced(name: str, offset: int, file_size: int) -> str:
-    if offset < file_size:
-        return f"its {name} table cannot be at byte {offset}, which is not where a cluster begins"
-    return (
-        f"its {name} table would begin at byte {offset}, and the file ends at {file_size}: "
-        "it was cut off, or was never written to its end"
-    )
-
-
-@lru_cache(maxsize=256)
 def _extensions(area: bytes, room: int) -> tuple[str | None, bytes | None] | None:
-    """Read header extensions. They are the same in most images, so what is known of them is kept.
+    """Read header extensions.
 
     Parameters
     ----------

@@ -10,15 +10,13 @@ from struct import Struct
 
 MAGIC = b"QFI\xfb"
 
-HEADER = Struct(">4sIQIIQIIQQIIQQQQIIB")
-"""magic, version, backing_file_offset, backing_file_size, cluster_bits, size, crypt_method, l1_size, l1_table_offset,
+HEADER = Struct(">4sIQIQIIQQIIQQQQIIB")
+"""magic, version, backing_file_offset, cluster_bits, size, crypt_method, l1_size, l1_table_offset,
 refcount_table_offset, refcount_table_clusters, nb_snapshots, snapshots_offset; from version 3 on also
-incompatible_features, compatible_features, autoclear_features, refcount_order, header_length, compression_type."""
-OWN = Struct(">8xQI4xQ4xI20xIQ")
-"""Of these, what differs between images that were made in the same way: backing_file_offset, backing_file_size, size,
-l1_size, nb_snapshots, snapshots_offset."""
-COMMON = Struct(">4xI12xI8xI4xQQI12xQQQIIB")
-"""And the others, from version on."""
+incompatible_features, compatible_features, autoclear_features, refcount_order, header_length, compression_type.
+After the first 16 bytes the four of backing_file_size are left out."""
+BACKING = Struct(">8xQI")
+"""backing_file_offset, backing_file_size."""
 
 VERSION_2_LENGTH = 72
 VERSION_2_REFCOUNT_ORDER = 4
@@ -39,7 +37,9 @@ CORRUPT = 1 << 1
 DATA_FILE = 1 << 2
 COMPRESSION = 1 << 3
 EXTENDED_L2 = 1 << 4
-KNOWN_INCOMPATIBLE = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2
+MERGED = 1 << 63
+"""Our own mark (qcow2_mark.py), which QEMU does not know, and therefore obeys."""
+KNOWN_INCOMPATIBLE = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2 | MERGED
 # compatible features
 LAZY_REFCOUNTS = 1 << 0
 # autoclear features
