@@ -238,7 +238,7 @@ class SnapshotList(Shown):
 
     @property
     def records(self) -> tuple[SnapshotRecord, ...]:
-        """libvirt's records."""
+        """The records of libvirt."""
         return tuple(s.record for s in self.snapshots if s.status != "untracked")
 
     @property

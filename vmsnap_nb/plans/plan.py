@@ -11,7 +11,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.plans.steps import Step
 
-__all__ = ["CONCERNS", "Concern", "ConcernName", "Move", "Plan"]
+__all__ = ["CONCERNS", "Alternative", "Concern", "ConcernName", "Move", "Plan"]
 
 ConcernName = Literal[
     "file-exists",
@@ -33,6 +33,9 @@ ConcernName = Literal[
     "untrusted-backing",
     "no-permission",
     "read-only",
+    "name-taken",
+    "no-agent",
+    "disk-changed",
 ]
 CONCERNS: frozenset[str] = frozenset(ConcernName.__args__)  # type: ignore[attr-defined]
 """All names that a concern can have."""
@@ -89,6 +92,28 @@ class Move:
     label: Literal["commit data", "stream data"]
 
 
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Another way to the same end, and what it would cost.
+
+    Attributes
+    ----------
+    what : str
+        The way, in a sentence.
+    size : int or None
+        Bytes that would be copied; None where that is not known.
+    chosen : bool
+        Whether the plan goes this way.
+    refused : str
+        Why it cannot be chosen, or empty.
+    """
+
+    what: str
+    size: int | None
+    chosen: bool = False
+    refused: str = ""
+
+
 @dataclass(frozen=True)
 class Plan(Shown):
     """A decided change, not yet done.
@@ -115,6 +140,8 @@ class Plan(Shown):
         Bytes of disk that it may need.
     subjects : tuple of str
         Paths of the images that it is about; the figure is drawn around them.
+    alternatives : tuple of Alternative
+        The ways that were compared, where there was a choice, the cheapest first.
     """
 
     title: str
@@ -126,6 +153,7 @@ class Plan(Shown):
     way: str = ""
     space_needed: int = 0
     subjects: tuple[str, ...] = field(default=())
+    alternatives: tuple[Alternative, ...] = ()
 
     @property
     def creates(self) -> tuple[str, ...]:

@@ -1,0 +1,45 @@
+"""What a plan about snapshots must know beyond the forest and the guest's record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vmsnap_nb.plans.ground import Ground
+
+__all__ = ["SnapshotFacts"]
+
+
+@dataclass(frozen=True)
+class SnapshotFacts:
+    """Facts about a guest and the places where a plan would write.
+
+    Attributes
+    ----------
+    ground : Ground
+        Names that are taken, free space, permissions.
+    uri : str
+        libvirt's address; stands in the commands.
+    agent : bool
+        Whether a QEMU guest agent is connected.
+    jobs : mapping of str to str
+        By disk target the kind of the block job that is active; under the empty name the guest's own job.
+    memory : int
+        RAM in bytes.
+    pflash : bool
+        Whether its firmware keeps variables in a flash image (UEFI), which libvirt before 10.10 leaves out of an
+        internal snapshot, and therefore refuses one.
+    libvirt_version : tuple of int
+        Of the libvirt that performs it, as ``(9, 0, 0)``.
+    gone : frozenset of str
+        Paths that snapshot records name and at which there is no file.
+    """
+
+    ground: Ground = field(default_factory=Ground)
+    uri: str = ""
+    agent: bool = False
+    jobs: Mapping[str, str] = field(default_factory=dict)
+    memory: int = 0
+    pflash: bool = False
+    libvirt_version: tuple[int, int, int] = (9, 0, 0)
+    gone: frozenset[str] = frozenset()
