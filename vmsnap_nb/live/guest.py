@@ -7,7 +7,7 @@ import re
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from vmsnap_nb.system.libvirt_errors import libvirt_errors
 
 if TYPE_CHECKING:
     from vmsnap_nb.live.host import Host
+    from vmsnap_nb.live.plan import LivePlan
+    from vmsnap_nb.model.snapshot import Kind, SnapshotList
 
 __all__ = ["Guest"]
 
@@ -364,6 +366,129 @@ class Guest:
             raise ReadOnlyError(
                 tried, said="the connection is for reading only", next_step="connect without readonly=True"
             )
+
+    # -- snapshots --------------------------------------------------------------------------------------
+
+    def snapshot(
+        self,
+        name: str | None = None,
+        *,
+        kind: Kind | None = None,
+        description: str = "",
+        disks: Mapping[str, str | os.PathLike[str] | None] | Iterable[str] | None = None,
+        quiesce: bool = False,
+        memory_file: str | os.PathLike[str] | None = None,
+        atomic: bool = True,
+        reuse: bool = False,
+        metadata: bool = True,
+    ) -> LivePlan:
+        """Plan a snapshot; nothing happens until its `run`.
+
+        Parameters
+        ----------
+        name : str, optional
+            ``snap1``, ``snap2``, … if left out.
+        kind : str, optional
+            ``internal-disk``, ``internal-checkpoint``, ``external-disk`` or ``external-checkpoint``. If left out, the
+            guest's state and disks decide, and `Plan.way` says why: off and all qcow2, internal disk; running and all
+            qcow2, internal checkpoint; otherwise external disk.
+        description : str
+            Your words.
+        disks : mapping of str to str, or iterable of str, optional
+            By target ``internal``, ``external``, the path of the new overlay, or ``no`` (or None) to leave it out; an
+            iterable names those that are taken, and leaves the others out. If left out, all disks that can be part of
+            it are; a plan names the others with the reason.
+        quiesce : bool
+            Whether the QEMU guest agent freezes the guest's file systems meanwhile (external disk only).
+        memory_file : path, optional
+            Where an external checkpoint writes the memory; beside the overlays if left out.
+        atomic : bool
+            All disks or none.
+        reuse : bool
+            Whether the overlays are there already, made by you.
+        metadata : bool
+            Whether libvirt keeps a record.
+
+        Returns
+        -------
+        LivePlan
+
+        Raises
+        ------
+        InvalidRequestError
+            A name, kind, disk or combination that cannot be meant.
+        """
+        from vmsnap_nb.live.snapshots import snapshot_plan, snapshot_request
+
+        request = snapshot_request(
+            self,
+            name=name,
+            kind=kind,
+            description=description,
+            disks=disks,
+            quiesce=quiesce,
+            memory_file=memory_file,
+            atomic=atomic,
+            reuse=reuse,
+            metadata=metadata,
+        )
+        return snapshot_plan(self, request)
+
+    def snapshots(self) -> SnapshotList:
+        """List its snapshots, those inside its images that libvirt does not know included."""
+        from vmsnap_nb.live.snapshots import snapshot_list
+
+        return snapshot_list(self)
+
+    def reconcile(self) -> LivePlan:
+        """Plan to put libvirt's records of its snapshots right; no image is touched, and nothing happens until `run`.
+
+        Records whose files or internal snapshots are gone are forgotten; internal snapshots without a record get one.
+
+        Returns
+        -------
+        LivePlan
+        """
+        from vmsnap_nb.live.snapshots import reconcile_plan
+
+        return reconcile_plan(self)
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> LivePlan:
+        """Plan to save its memory and end its QEMU; nothing happens until its `run`.
+
+        Parameters
+        ----------
+        path : path, optional
+            A new file; libvirt's managed save if left out: then the next start goes on from there.
+
+        Returns
+        -------
+        LivePlan
+        """
+        from vmsnap_nb.live.snapshots import save_plan
+
+        return save_plan(self, path)
+
+    def restore(self, path: str | os.PathLike[str] | None = None) -> LivePlan:
+        """Plan to let it go on from its saved memory; nothing happens until its `run`.
+
+        Parameters
+        ----------
+        path : path, optional
+            The file that `save` has written; the managed save if left out.
+
+        Returns
+        -------
+        LivePlan
+
+        Raises
+        ------
+        VmsnapError
+            There is no such file, or it is no saved memory.
+        """
+        from vmsnap_nb.live.snapshots import restore_plan
+
+        return restore_plan(self, path)
 
     # -- inside -----------------------------------------------------------------------------------------
 

@@ -260,9 +260,10 @@ def _in_use(domain: Domain, disk: SnapshotDisk, forest: Forest, path: str) -> It
 
 def about_files(domain: Domain, draft: SnapshotDraft, forest: Forest, facts: SnapshotFacts) -> Iterator[Concern]:
     """Look at the places of the new files."""
+    reuse = draft.request.reuse
     for path in draft.paths:
         there = path in facts.ground.taken or (path in forest and forest[path].status != "missing")
-        reused = draft.request.reuse and path != draft.memory_file
+        reused = reuse and path != draft.memory_file
         if reused:
             yield from _about_reused(path, draft, forest, there=there)
         elif there:
@@ -282,6 +283,17 @@ def about_files(domain: Domain, draft: SnapshotDraft, forest: Forest, facts: Sna
                 images=(path, *forest.children(path)),
             )
     for disk in draft.disks:
+        if disk.held == "external" and disk.file and "," in disk.file and not (reuse or is_running(domain)):
+            # qemuSnapshotCreateInactiveExternal doubles it, as if it stood in an option: the file gets another name
+            # than the guest is told, and the guest does not start any more.
+            yield Concern(
+                "not-supported",
+                "refuse",
+                f"{disk.file} has a comma in it, which libvirt writes twice while a guest is off",
+                f"name another file: disks={{{disk.target!r}: '/path/of/overlay.qcow2'}}",
+                images=(disk.file,),
+                holders=(domain.name,),
+            )
         if disk.held == "external" and disk.file is None:
             yield Concern(
                 "not-supported",

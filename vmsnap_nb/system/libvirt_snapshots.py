@@ -52,9 +52,7 @@ def read_records(domain: Any) -> tuple[SnapshotRecord, ...]:
         saved = domain.hasManagedSaveImage()
     records.sort(key=lambda record: record.name)
     if saved:
-        records.append(
-            SnapshotRecord(guest, MANAGED_SAVE, "running", memory="external", memory_file=None, description="")
-        )
+        records.append(SnapshotRecord(guest, MANAGED_SAVE, "", memory="external"))
     return tuple(records)
 
 

@@ -1,0 +1,158 @@
+"""The plan that puts libvirt's records of snapshots right; no image and no memory file is touched."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from dataclasses import replace
+
+from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.model.drift import list_snapshots
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.model.snapshot import Snapshot, SnapshotRecord
+from vmsnap_nb.plans.plan import Concern, Plan
+from vmsnap_nb.plans.snapshot import sorted_concerns
+from vmsnap_nb.plans.snapshot_draft import check_snapshot_name
+from vmsnap_nb.plans.snapshot_facts import SnapshotFacts
+from vmsnap_nb.plans.snapshot_steps import DefineRecord, ForgetRecord, GuestStep
+
+__all__ = ["plan_reconcile", "record_xml", "without_record"]
+
+
+def plan_reconcile(forest: Forest, domain: Domain, definition: str, facts: SnapshotFacts) -> Plan:
+    """Plan to forget the records that no longer describe any files, and to write those that are missing.
+
+    Parameters
+    ----------
+    forest : Forest
+        The images, with the guest's snapshot records.
+    domain : Domain
+        The guest.
+    definition : str
+        Its domain XML as it is stored: it goes into new records.
+    facts : SnapshotFacts
+        `SnapshotFacts.gone` above all.
+
+    Returns
+    -------
+    Plan
+        Without steps where records and files agree.
+    """
+    found = list_snapshots(domain, forest, gone=facts.gone)
+    concerns: list[Concern] = []
+    steps: list[GuestStep] = []
+    records = forest.records
+    left = {snapshot.name for snapshot in found if snapshot.status == "ok"}
+    for snapshot in found:
+        if snapshot.status in ("stale", "missing-file"):
+            steps.append(ForgetRecord(domain.name, domain.uuid, facts.uri, snapshot.name))
+            records = without_record(records, domain.name, snapshot.name)
+            if snapshot.status == "missing-file":
+                concerns.append(_forgetting(domain, snapshot))
+    for snapshot in found:
+        if snapshot.status == "untracked":
+            refused = _why_not_adopt(snapshot, left)
+            if refused:
+                concerns.append(Concern("not-supported", "note", refused, holders=(domain.name,)))
+                continue
+            left.add(snapshot.name)
+            xml = record_xml(snapshot.record, definition)
+            steps.append(DefineRecord(domain.name, domain.uuid, facts.uri, snapshot.name, xml))
+            records = (*records, replace(snapshot.record, xml=xml))
+    sources = [use.path for use in domain.uses if use.path in forest]
+    return Plan(
+        title=f"put the snapshot records of {domain.name} right",
+        before=forest,
+        steps=tuple(steps),
+        after=forest.edited(records=records),
+        concerns=sorted_concerns(concerns),
+        way="only libvirt's records change: no image and no memory file is touched"
+        if steps
+        else "records and files agree: there is nothing to do",
+        subjects=tuple(dict.fromkeys(sources)),
+    )
+
+
+def _forgetting(domain: Domain, snapshot: Snapshot) -> Concern:
+    return Concern(
+        "missing-base",
+        "warn",
+        f"the record of {snapshot.name} would be forgotten, because {snapshot.problem}",
+        "if its files are only moved away or not mounted, bring them back instead",
+        images=snapshot.record.files,
+        holders=(domain.name,),
+    )
+
+
+def _why_not_adopt(snapshot: Snapshot, left: set[str]) -> str:
+    """Give the reason why libvirt cannot have a record of a snapshot, or an empty text."""
+    if snapshot.name in left:
+        return f"the snapshot {snapshot.name} inside {', '.join(snapshot.record.files)} has the name of another one"
+    try:
+        check_snapshot_name(snapshot.name)
+    except InvalidRequestError as error:
+        return f"the snapshot {snapshot.name!r} cannot have a record: {error.said}"
+    return ""
+
+
+def without_record(records: Iterable[SnapshotRecord], guest: str, name: str) -> tuple[SnapshotRecord, ...]:
+    """Predict the records once libvirt has forgotten one: its children, and being current, go to its parent."""
+    records = tuple(records)
+    gone = next(record for record in records if (record.guest, record.name) == (guest, name))
+    result = []
+    for record in records:
+        if record is gone:
+            continue
+        if record.guest == guest and record.parent == name:
+            record = replace(record, parent=gone.parent)
+        if record.guest == guest and gone.current and record.name == gone.parent:
+            record = replace(record, current=True)
+        result.append(record)
+    return tuple(result)
+
+
+def record_xml(record: SnapshotRecord, definition: str) -> str:
+    """Write a record as libvirt wants it for a redefinition (https://libvirt.org/formatsnapshot.html).
+
+    Parameters
+    ----------
+    record : SnapshotRecord
+        What it says.
+    definition : str
+        The guest's domain XML; the disks in it get the sources that the record names.
+
+    Returns
+    -------
+    str
+    """
+    root = ET.Element("domainsnapshot")
+    ET.SubElement(root, "name").text = record.name
+    if record.description:
+        ET.SubElement(root, "description").text = record.description
+    ET.SubElement(root, "state").text = record.state
+    if record.parent is not None:
+        ET.SubElement(ET.SubElement(root, "parent"), "name").text = record.parent
+    if record.created is not None:
+        ET.SubElement(root, "creationTime").text = str(int(record.created.timestamp()))
+    memory = ET.SubElement(root, "memory", snapshot=record.memory)
+    if record.memory_file is not None:
+        memory.set("file", record.memory_file)
+    disks = ET.SubElement(root, "disks")
+    for disk in record.disks:
+        element = ET.SubElement(disks, "disk", name=disk.target, snapshot=disk.held)
+        if disk.held == "external" and disk.file is not None:
+            ET.SubElement(element, "driver", type="qcow2")
+            ET.SubElement(element, "source", file=disk.file)
+    domain = ET.fromstring(definition)
+    sources = {disk.target: disk.source for disk in record.disks}
+    for element in domain.iterfind("devices/disk"):
+        target, source = element.find("target"), element.find("source")
+        wanted = None if target is None else sources.get(target.get("dev", ""))
+        if source is not None and wanted is not None and source.get("file") not in (None, wanted):
+            source.set("file", wanted)
+            backing = element.find("backingStore")
+            if backing is not None:
+                element.remove(backing)
+    root.append(domain)
+    return ET.tostring(root, encoding="unicode")
