@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vmsnap_nb.model.forest import Forest
@@ -39,14 +39,26 @@ def first_survey(folder: str) -> None:
     use(Survey((folder,)).read())
 
 
-def limit(paths: list[str]) -> None:
-    for path in paths:
+def files(folder: str) -> Iterator[str]:
+    """List the files that a survey has to read: it does not know them beforehand either."""
+    waiting = [folder]
+    for place in waiting:
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    yield entry.path
+                elif entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+
+
+def limit(folder: str) -> None:
+    for path in files(folder):
         with open(path, "rb") as file:
             file.read(4096)
 
 
-def limit_unbuffered(paths: list[str]) -> None:
-    for path in paths:
+def limit_unbuffered(folder: str) -> None:
+    for path in files(folder):
         fd = os.open(path, os.O_RDONLY)
         os.read(fd, 4096)
         os.close(fd)
@@ -78,8 +90,8 @@ def measure(tree: Tree, repeat: int, sample: int) -> dict[str, list[float]]:
         ways: dict[str, tuple[Callable[[], None], float]] = {
             "survey": (lambda: first_survey(folder), 1),
             "survey again": (lambda: use(kept.read()), 1),
-            "limit, open()": (lambda: limit(paths), 1),
-            "limit, os.open()": (lambda: limit_unbuffered(paths), 1),
+            "limit: list, open(), read": (lambda: limit(folder), 1),
+            "limit: list, os.open(), os.read": (lambda: limit_unbuffered(folder), 1),
             "qemu-img info": (lambda some=some: info(some), len(paths) / len(some)),
             "qemu-img info --backing-chain": (
                 lambda tops=tops: info(tops, "--backing-chain"),
@@ -87,7 +99,7 @@ def measure(tree: Tree, repeat: int, sample: int) -> dict[str, list[float]]:
             ),
         }
         for name, (work, scale) in ways.items():
-            limit_unbuffered(paths)
+            limit_unbuffered(folder)
             times.setdefault(name, []).append(seconds(work) * scale)
     return times
 

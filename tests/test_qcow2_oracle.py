@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imagery import MIB, SECRET, Tree, create, make_forest, qemu_img
+from imagery import MIB, Tree, create, luks, make_forest, qemu_img
 from oracle import in_our_words, in_the_same_words, local
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.survey import Survey
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]  # making the forest takes 20 s, on a busy machine longer
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     create(folder / "over.qed", 5 * MIB, backing=("disk.qed", "qed"), format="qed")
     create(folder / "fixed.vpc", 5 * MIB, format="vpc", subformat="fixed")
     create(folder / "over.fixed.qcow2", 5 * MIB, backing=("fixed.vpc", "vpc"))
-    qemu_img("create", "-q", *SECRET, "-f", "luks", "-o", "key-secret=s,iter-time=100", folder / "disk.luks", MIB)
+    luks("luks", folder / "disk.luks", MIB)
     return folder
 
 

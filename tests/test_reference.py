@@ -166,8 +166,7 @@ def test_any_json_has_a_reference(value: object) -> None:
 
 
 def test_what_is_built_equals_what_is_constructed() -> None:
-    fields = {"written": "a", "kind": "relative", "path": "/a", "format": None}
-    reference = Reference.build(dict(fields))
+    reference = parse_reference("a", folder="/")
     assert reference == Reference("a", "relative", "/a")
     assert hash(reference) == hash(Reference("a", "relative", "/a"))
     assert repr(reference) == repr(Reference("a", "relative", "/a"))

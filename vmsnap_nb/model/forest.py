@@ -64,6 +64,9 @@ class Forest(Shown):
     @cached_property
     def _aliases(self) -> dict[str, tuple[str, ...]]:
         """All names of those files that have several, by each of them."""
+        identities = [image.identity for image in self.images.values() if image.identity is not None]
+        if len(set(identities)) == len(identities):
+            return {}
         first: dict[Identity, str] = {}
         several: dict[str, list[str]] = {}
         for path, image in self.images.items():
@@ -86,14 +89,17 @@ class Forest(Shown):
 
     @cached_property
     def _parents(self) -> dict[str, str | None]:
-        return {path: None if image.backing is None else image.backing.key for path, image in self.images.items()}
+        return {
+            path: None if image.backing is None else image.backing.path or image.backing.key
+            for path, image in self.images.items()
+        }
 
     def parent(self, path: str) -> str | None:
         """Give the backing file's path (or address), or None for a base."""
         return self._parents[path]
 
     @cached_property
-    def _children(self) -> dict[str, list[str]]:
+    def _children(self) -> dict[str, tuple[str, ...]]:
         children: dict[str, list[str]] = {}
         aliases = self._aliases
         for path, base in self._parents.items():
@@ -104,14 +110,15 @@ class Forest(Shown):
                     children[base].append(path)
                 else:
                     children[base] = [path]
-        return children
+        return {base: tuple(paths) for base, paths in children.items()}
 
     def _first(self, path: str) -> str:
         return self.same_file(path)[0]
 
     def children(self, path: str) -> tuple[str, ...]:
         """Give the overlays that stand directly on an image, by whatever name they refer to it."""
-        return tuple(self._children.get(self._first(path), ()))
+        aliases = self._aliases
+        return self._children.get(aliases[path][0] if path in aliases else path, ())
 
     def descendants(self, path: str) -> tuple[str, ...]:
         """Give every image that stands on this one, directly or not, nearest first."""

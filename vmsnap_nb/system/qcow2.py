@@ -20,6 +20,8 @@ __all__ = ["read_qcow2"]
 _ENCODING = sys.getfilesystemencoding()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIXED = f.HEADER.size + 4
+_PLACES = dict.fromkeys(("path", "allocated", "identity", "file_size", "mtime_ns", "backing"))
+"""What is filled in for each image: a dictionary that is copied with room for it need not grow."""
 _PIECE = 4 << 10
 
 
@@ -146,6 +148,7 @@ def _common(header: bytes) -> _Common:
         compression = 0
 
     fields: dict[str, Any] = {
+        **_PLACES,
         "format": "qcow2",
         "virtual_size": size & ~511,
         "compat": "0.10" if version == 2 else "1.1",
@@ -346,4 +349,6 @@ def _longer(fd: int, table: bytes, offset: int, need: int, most: int) -> bytes:
 
 
 def _text(name: bytes) -> str:
-    return name.partition(b"\0")[0].decode(errors="backslashreplace")
+    if b"\0" in name:
+        name = name.partition(b"\0")[0]
+    return name.decode("utf-8", "backslashreplace")
