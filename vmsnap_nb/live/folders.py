@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Literal
 
 from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.live.files import FILE_ACTIONS, absolute, ground_of
+from vmsnap_nb.live.merge_files import blockmap, merge_actions, merge_facts
+from vmsnap_nb.live.merge_notes import read_notes
 from vmsnap_nb.live.plan import LivePlan, World
+from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.forest import Chain, Forest
+from vmsnap_nb.plans.merge import plan_cleanup, plan_commit, plan_finish, plan_pull, plan_remove
+from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.overlay import plan_overlays
 from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.shorten import plan_shorten
 from vmsnap_nb.system.survey import Survey
 
 __all__ = ["LiveForest", "chain", "create_overlay", "scan"]
@@ -109,6 +116,215 @@ class LiveForest(Forest):
             protect=protect,
         )
 
+    # -- merging ----------------------------------------------------------------------------------------------
+
+    def commit(
+        self, top: PathLike, base: PathLike | None = None, *, remove: bool = False, verify: bool = False
+    ) -> LivePlan:
+        """Plan to copy the data of `top`, and of all between it and `base`, down into `base`.
+
+        What stands on `top` will stand on `base`, and reads the same. The merged images become invalid, and are marked
+        so that QEMU refuses them.
+
+        Parameters
+        ----------
+        top, base : path
+            Paths, or names where only one image has it; `base` is the image below `top` if left out.
+        remove : bool
+            Whether to remove the merged files in the end.
+        verify : bool
+            Whether to read every disk that survives before and after, and to compare, before anything is removed.
+
+        Returns
+        -------
+        LivePlan
+
+        Raises
+        ------
+        InvalidRequestError
+            `top` has no backing file, or `base` is not below it.
+        NotFoundError
+            No such image in this forest.
+        """
+        high, low = self.find(top), None if base is None else self.find(base)
+
+        def make(forest: Forest) -> Plan:
+            facts = merge_facts(forest, (*forest.lineage(high), *forest.children(high)))
+            return plan_commit(forest, high, low, remove=remove, verify=verify, facts=facts)
+
+        return LivePlan.bind(make, self.world, self)
+
+    def pull(
+        self, image: PathLike, base: PathLike | None = None, *, remove: bool = False, verify: bool = False
+    ) -> LivePlan:
+        """Plan to copy up into `image` what it reads from the layers between it and `base`; they stay valid.
+
+        Parameters
+        ----------
+        image : path
+            Who takes the data; others may stand on it.
+        base : path, optional
+            On which it will stand. If left out, everything is copied, and it stands alone.
+        remove : bool
+            Whether to remove the layers between, as far as nobody else stands on them.
+        verify : bool
+            As in `commit`.
+
+        Returns
+        -------
+        LivePlan
+
+        Raises
+        ------
+        InvalidRequestError
+            There is nothing between the two.
+        NotFoundError
+            No such image in this forest.
+        """
+        high, low = self.find(image), None if base is None else self.find(base)
+
+        def make(forest: Forest) -> Plan:
+            facts = merge_facts(forest, forest.lineage(high))
+            return plan_pull(forest, high, low, remove=remove, verify=verify, facts=facts)
+
+        return LivePlan.bind(make, self.world, self)
+
+    def remove(self, image: PathLike, *, method: Literal[1, 2] | None = None, verify: bool = False) -> LivePlan:
+        """Plan to take one layer out of its chain, and to remove its file; what stands on it reads the same.
+
+        Parameters
+        ----------
+        image : path
+            The layer.
+        method : int, optional
+            1: copy its data down into the image below; 2: copy it up into what stands on it. If left out, the one of
+            fewer bytes among those that are not refused.
+        verify : bool
+            As in `commit`.
+
+        Returns
+        -------
+        LivePlan
+            `Plan.alternatives` has the bytes of both.
+
+        Raises
+        ------
+        InvalidRequestError
+            Nothing stands on it: then it is not a layer, but content that would be lost.
+        NotFoundError
+            No such image in this forest.
+        """
+        path = self.find(image)
+
+        def make(forest: Forest) -> Plan:
+            facts = merge_facts(forest, (*forest.lineage(path), *forest.children(path)))
+            return plan_remove(forest, path, method=method, verify=verify, facts=facts)
+
+        return LivePlan.bind(make, self.world, self)
+
+    def shorten(
+        self,
+        image: PathLike,
+        *,
+        keep: int | PathLike | Iterable[PathLike],
+        top_may_go: bool = False,
+        remove: bool = False,
+        verify: bool = False,
+    ) -> LivePlan:
+        """Plan to make the chain of an image short, the way that copies the fewest bytes.
+
+        Parameters
+        ----------
+        image : path
+            The chain's last image; what it reads stays the same.
+        keep : int, path, or iterable of paths
+            How many images may remain; or which must remain as they are, beside the last.
+        top_may_go : bool
+            Whether the content may end up in the file of a lower layer, so that `image` itself becomes invalid.
+        remove, verify : bool
+            As in `commit`.
+
+        Returns
+        -------
+        LivePlan
+            `Plan.alternatives` has other ways, with their bytes.
+
+        Raises
+        ------
+        InvalidRequestError
+            It is as short as that already, or an image to keep is not in the chain.
+        NotFoundError
+            No such image in this forest.
+        """
+        path = self.find(image)
+        kept = keep if isinstance(keep, int) else self._find_all(keep)
+
+        def make(forest: Forest) -> Plan:
+            facts = merge_facts(forest, forest.lineage(path))
+            return plan_shorten(
+                forest, path, keep=kept, top_may_go=top_may_go, remove=remove, verify=verify, facts=facts
+            )
+
+        return LivePlan.bind(make, self.world, self)
+
+    def _find_all(self, images: PathLike | Iterable[PathLike]) -> tuple[str, ...]:
+        several = (images,) if isinstance(images, str | os.PathLike) else images
+        return tuple(self.find(one) for one in several)
+
+    def unfinished(self) -> tuple[LivePlan, ...]:
+        """Give the plans that finish merges which were cut short, by a crash, a full disk or a cancel.
+
+        Returns
+        -------
+        tuple of LivePlan
+            Empty if there are none.
+        """
+
+        def finisher(note: MergeNote) -> LivePlan:
+            def make(forest: Forest) -> Plan:
+                paths = (*note.merged, *note.children, note.base)
+                return plan_finish(forest, note, facts=merge_facts(forest, paths))
+
+            return LivePlan.bind(make, self.world, self)
+
+        folders = {os.path.dirname(path) for path in self.images if path.startswith("/")}
+        return tuple(finisher(note) for note in read_notes(folders))
+
+    def cleanup(self) -> LivePlan:
+        """Plan to remove all files that earlier merges have marked as invalid.
+
+        Returns
+        -------
+        LivePlan
+
+        Raises
+        ------
+        InvalidRequestError
+            There are none.
+        """
+        return LivePlan.bind(plan_cleanup, self.world, self)
+
+    def blockmap(self, image: PathLike) -> BlockMap:
+        """Look which layer of an image's chain owns which part of the disk, and what lies hidden below.
+
+        Parameters
+        ----------
+        image : path
+            The chain's last image.
+
+        Returns
+        -------
+        BlockMap
+
+        Raises
+        ------
+        ImageError
+            A layer cannot be read.
+        NotFoundError
+            No such image in this forest.
+        """
+        return blockmap(self.chain(self.find(image)))
+
 
 def _beside(path: PathLike, base: str) -> str:
     text = os.fspath(path)
@@ -129,7 +345,7 @@ def _overlay_plan(
 
 
 def _world(survey: Survey) -> World:
-    return World(survey.read, FILE_ACTIONS)
+    return World(survey.read, {**FILE_ACTIONS, **merge_actions()})
 
 
 def scan(*folders: PathLike, follow: bool = False) -> LiveForest:

@@ -21,7 +21,7 @@ NEW_OVERLAY_BYTES = 200_704
 """What a new qcow2 image takes with 64 KiB clusters: header, one cluster each of L1 and refcounts."""
 
 _SECTOR = 512
-_UNUSABLE = {"missing", "unreadable", "not-a-file", "corrupt", "unknown", "outside", "remote"}
+_UNUSABLE = {"missing", "unreadable", "not-a-file", "corrupt", "unknown", "outside", "remote", "invalid"}
 _LEVELS = ("refuse", "warn", "note")
 
 

@@ -17,6 +17,8 @@ __all__ = ["Completed", "Limits", "run"]
 PACKAGES = {
     "qemu-img": "apt install qemu-utils (Debian, Ubuntu), dnf install qemu-img (Fedora), "
     "pacman -S qemu-img (Arch), zypper install qemu-tools (openSUSE)",
+    "qemu-io": "apt install qemu-utils (Debian, Ubuntu), dnf install qemu-img (Fedora), "
+    "pacman -S qemu-img (Arch), zypper install qemu-tools (openSUSE)",
     "virsh": "apt install libvirt-clients (Debian, Ubuntu), dnf install libvirt-client (Fedora), "
     "pacman -S libvirt (Arch), zypper install libvirt-client (openSUSE)",
 }

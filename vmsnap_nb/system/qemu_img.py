@@ -20,7 +20,7 @@ from vmsnap_nb.errors import (
 from vmsnap_nb.system import locks, process
 from vmsnap_nb.system.process import Completed, Limits
 
-__all__ = ["INFO_LIMITS", "info", "info_argv", "run"]
+__all__ = ["INFO_LIMITS", "error_of", "info", "info_argv", "run"]
 
 INFO_LIMITS = Limits(seconds=20, cpu_seconds=10, memory=1 << 30)
 """What `qemu-img info` of an image of unknown origin may take."""
@@ -104,11 +104,12 @@ def run(argv: Sequence[str], *, tried: str, timeout: float | None = None, limits
     """
     done = process.run(argv, tried=tried, limits=limits or Limits(seconds=timeout), check=False)
     if done.exit_status != 0:
-        raise _error(done, tried)
+        raise error_of(done, tried)
     return done
 
 
-def _error(done: Completed, tried: str) -> VmsnapError:
+def error_of(done: Completed, tried: str) -> VmsnapError:
+    """Give the error of one of QEMU's tools that has failed."""
     words = done.stderr.strip()
     said = words.removeprefix("qemu-img: ") or None
     error: VmsnapError

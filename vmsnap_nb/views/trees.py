@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.image import Image, Status
-from vmsnap_nb.views.figure import Arrow, Block, Box, Line, Options, Shape
+from vmsnap_nb.model.snapshot import SnapshotRecord
+from vmsnap_nb.views.figure import Block, Box, Line, Options, Shape
 from vmsnap_nb.views.folding import Fold, Node, grow
+from vmsnap_nb.views.layout import lay_out
 from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, plural, shown
 
 __all__ = ["STATUS_WORDS", "Graph", "Mark", "chain_graph", "forest_graph", "tree_blocks"]
@@ -24,6 +26,7 @@ STATUS_WORDS: Mapping[Status, tuple[str, Shape]] = {
     "outside": ("OUTSIDE, not opened", "unopened"),
     "remote": ("REMOTE, not opened", "unopened"),
     "loop": ("LOOP, stands on itself", "loop"),
+    "invalid": ("INVALID, was merged", "gone"),
     "in-use": ("IN USE by a process", "in-use"),
 }
 """For each status but "ok": what the box says, and its shape."""
@@ -31,7 +34,6 @@ STATUS_WORDS: Mapping[Status, tuple[str, Shape]] = {
 _MOST_NOTES = 8
 _MOST_BROKEN = 10  # more broken images than this are folded with the others, and counted in the fold
 _MOST_USERS = 3
-_OWN_TRUNKS = 3  # more overlays below than this share one trunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Graph:
         Where a loop was cut: the image and its backing file.
     others : mapping of str to int
         Overlays that are not in the figure, by the image that they stand on.
+    memory : mapping of str to (SnapshotRecord, str)
+        Files of saved memory, by path, each with its record and the image whose state belongs to it.
     """
 
     forest: Forest
@@ -69,6 +73,7 @@ class Graph:
     active: Callable[[str], bool]
     cuts: Mapping[str, str] = field(default_factory=dict)
     others: Mapping[str, int] = field(default_factory=dict)
+    memory: Mapping[str, tuple[SnapshotRecord, str]] = field(default_factory=dict)
 
     def status(self, path: str) -> Status:
         """Give the status of a file; a loop under any of its names counts."""
@@ -97,7 +102,21 @@ def forest_graph(forest: Forest) -> Graph:
         if step in trail:  # came back: cut at the first image of the loop that was met
             cuts[step] = parents.pop(step)
         sound.update(trail)
-    return Graph(forest, paths, parents, forest.active, cuts)
+    return Graph(forest, paths, parents, forest.active, cuts, memory=_memory(forest))
+
+
+def _memory(forest: Forest) -> dict[str, tuple[SnapshotRecord, str]]:
+    found: dict[str, tuple[SnapshotRecord, str]] = {}
+    for record in forest.records:
+        if record.memory != "external":
+            continue
+        held = [disk.source for disk in record.held_disks if disk.source is not None]
+        beside = [path for path in held or [use.path for use in forest.uses if use.guest == record.guest]]
+        image = next((path for path in beside if path in forest), None)
+        if image is not None:
+            key = record.memory_file or f"{record.name} of {record.guest}"
+            found[key] = record, forest.same_file(image)[0]
+    return found
 
 
 def chain_graph(chain: Chain) -> Graph:
@@ -174,9 +193,12 @@ class _Trees:
         for path in graph.paths:
             if path in graph.parents:
                 children.setdefault(graph.parents[path], []).append(path)
+        for key, (_, image) in graph.memory.items():
+            if image in graph.paths:
+                children.setdefault(image, []).append(key)
         roots = [path for path in graph.paths if path not in graph.parents]
         broken = [path for path in graph.paths if graph.status(path) != "ok"]
-        important = {path for path in graph.paths if path in self.marks}
+        important = {path for path in (*graph.paths, *graph.memory) if path in self.marks}
         if len(important) > _MOST_BROKEN:
             important = set(list(self.marks)[:2]) & set(graph.paths)
         if len(broken) <= _MOST_BROKEN:
@@ -189,41 +211,25 @@ class _Trees:
         return blocks, self.notes
 
     def _block(self, tree: Node) -> Block:
-        boxes: list[Box] = []
-        arrows: list[Arrow] = []
-        rows = 0
-        stack: list[tuple[Node, int | None, int | None]] = [(tree, None, None)]  # node, parent's place, trunk
-        while stack:
-            node, parent, trunk = stack.pop()
-            column = 0 if parent is None else boxes[parent].column + 1
-            if isinstance(node.what, str):
-                column = max(column, self.columns.get(node.what, 0))
-            if parent is not None and trunk is None:
-                row = boxes[parent].row
-            else:
-                row, rows = rows, rows + 1
-            below = max(len(node.children) - 1, 0)
-            trunks = below if below <= _OWN_TRUNKS else 1
-            place = len(boxes)
-            boxes.append(self._box(node.what, row, column, trunks))
-            if parent is not None:
-                changed = isinstance(node.what, str) and node.what in self.marks
-                changed = changed and self.marks[str(node.what)].changed_arrow
-                arrows.append(Arrow(place, parent, trunk, changed))
-            for number in range(below, -1, -1) if node.children else ():
-                at = None if number == 0 else below - number if below <= _OWN_TRUNKS else 0
-                stack.append((node.children[number], place, at))
-        return Block(tuple(boxes), tuple(arrows))
+        return lay_out(tree, self._box, columns=self.columns, changed=self._changed)
 
-    def _box(self, what: str | Fold, row: int, column: int, trunks: int) -> Box:
+    def _changed(self, path: str) -> bool:
+        return path in self.marks and self.marks[path].changed_arrow
+
+    def _box(self, what: str | Fold, /, *, row: int, column: int, trunks: int) -> Box:
         if isinstance(what, Fold):
+            what = replace(what, members=tuple(path for path in what.members if path not in self.graph.memory))
             title = "folded: " + ", ".join(self.names[path] for path in what.members[:20])
             title += ", …" if len(what.members) > 20 else ""
             key = f"{what.kind} from {shown(what.members[0])}"
             return Box(key, tuple(self._fold_lines(what)), title, "fold", row, column, trunks=trunks)
+        if what in self.graph.memory:
+            return self._memory_box(what, row, column, trunks)
         image = self.graph.forest[what]
         status = self.graph.status(what)
         title = isolate(shown(what))
+        if image.snapshots:
+            title += "\nsnapshots inside: " + ", ".join(shown(one.name) for one in image.snapshots[:20])
         if image.problem:
             title += "\n" + shown(image.problem)
             self.notes.append(f"{self.names[what]}: {shown(image.problem)}")
@@ -236,6 +242,20 @@ class _Trees:
         active = self.graph.active(what)
         lines = tuple(self._lines(what, image, status, active))
         return Box(what, lines, title, shape, row, column, active and self.options.shows("active"), what, trunks)
+
+    def _memory_box(self, key: str, row: int, column: int, trunks: int) -> Box:
+        record, _ = self.graph.memory[key]
+        name = key if record.memory_file is None else record.memory_file.rpartition("/")[2]
+        lines = [Line(isolate(clip(shown(name))), "name")]
+        if key in self.marks:
+            lines.append(Line(self.marks[key].text, "mark"))
+        guest = isolate(clip(shown(record.guest)))
+        lines.append(Line(f"(memory of {guest})", "format"))
+        if record.kind != "vm-state":
+            lines.append(Line(f"snapshot {isolate(clip(shown(record.name)))}"))
+        if self.options.shows("sizes") and record.memory_size is not None:
+            lines.append(Line(f"{human_size(record.memory_size)} on disk"))
+        return Box(key, tuple(lines), f"memory of {guest}: {shown(key)}", "memory", row, column, trunks=trunks)
 
     def _lines(self, path: str, image: Image, status: Status, active: bool) -> list[Line]:
         shows, forest = self.options.shows, self.graph.forest

@@ -1,0 +1,235 @@
+"""How the steps of offline merges are performed, and the facts that their plans need."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from vmsnap_nb.errors import (
+    ImageError,
+    InUseError,
+    MissingPartError,
+    NotFoundError,
+    PermissionDeniedError,
+    VmsnapError,
+)
+from vmsnap_nb.live.files import ground_of
+from vmsnap_nb.live.merge_notes import drop_note, read_notes, write_note
+from vmsnap_nb.live.plan import Action, Undo
+from vmsnap_nb.model.blockmap import BlockMap
+from vmsnap_nb.model.forest import Chain, Forest
+from vmsnap_nb.model.reference import Reference
+from vmsnap_nb.plans.merge_facts import MergeFacts
+from vmsnap_nb.plans.merge_steps import (
+    CheckContent,
+    CommitLayers,
+    Finish,
+    MarkInvalid,
+    PullLayers,
+    RemoveFile,
+    Repoint,
+    TakeContent,
+    Unprotect,
+    rebase_argv,
+)
+from vmsnap_nb.plans.steps import Step
+from vmsnap_nb.system import qcow2_mark, qemu_img
+from vmsnap_nb.system.blockmap import MapReader
+from vmsnap_nb.system.content import content_digest
+from vmsnap_nb.system.fill import fill
+from vmsnap_nb.system.os_errors import from_os_error
+
+__all__ = ["blockmap", "merge_actions", "merge_facts"]
+
+_NOTHING_WRITTEN = (InUseError, MissingPartError, NotFoundError, PermissionDeniedError)
+"""With these qemu-img ends before it writes anything."""
+
+_MAPS = MapReader()
+
+
+def merge_facts(forest: Forest, paths: Iterable[str]) -> MergeFacts:
+    """Look at what the plan of a merge must know.
+
+    Parameters
+    ----------
+    forest : Forest
+        Where the images are.
+    paths : iterable of str
+        Images that will be read or written.
+
+    Returns
+    -------
+    MergeFacts
+    """
+    images = [forest[path] for path in dict.fromkeys(paths) if path in forest]
+    local = [image.path for image in images if image.path.startswith("/")]
+    folders = {os.path.dirname(path) for path in local}
+    return MergeFacts(_MAPS.read(images), ground_of(local), read_notes(folders))
+
+
+def blockmap(chain: Chain) -> BlockMap:
+    """Look which layer of a chain owns which part of the disk.
+
+    Parameters
+    ----------
+    chain : Chain
+        What `vmsnap_nb.chain` or `Forest.chain` gives; a guest may be writing to it.
+
+    Returns
+    -------
+    BlockMap
+
+    Raises
+    ------
+    ImageError
+        A layer is missing, was not read, is encrypted, or is not a format that QEMU can map.
+    """
+    unknown = [layer for layer in chain if not MapReader.can(layer)]
+    if unknown:
+        raise ImageError(
+            f"map the layers of {chain.top}",
+            said="; ".join(f"{layer.path}: {layer.problem or layer.encryption or layer.status}" for layer in unknown),
+            next_step="all layers must be readable: name their folders too, or use follow=True",
+        )
+    maps = _MAPS.read(chain)
+    return BlockMap(tuple(maps[layer.path] for layer in chain))
+
+
+def merge_actions() -> Mapping[type[Step], Action]:
+    """Give the actions of merges, with a memory of their own for checksums."""
+    contents: dict[str, str] = {}
+
+    def take(step: TakeContent) -> Undo:
+        contents[step.path] = content_digest(step.path, step.format, step.bytes)
+        return _nothing
+
+    def check(step: CheckContent) -> Undo:
+        if content_digest(step.path, step.format, step.bytes) != contents[step.was]:
+            raise ImageError(
+                f"compare {step.path} with what it was",
+                said="its content has changed",
+                next_step="the old files are all still there; keep them, and report this",
+            )
+        return _nothing
+
+    return {
+        CommitLayers: commit,
+        PullLayers: pull,
+        Repoint: repoint,
+        Unprotect: unprotect,
+        MarkInvalid: mark,
+        RemoveFile: remove,
+        Finish: finish,
+        TakeContent: take,
+        CheckContent: check,
+    }
+
+
+def _nothing() -> None:
+    return
+
+
+def commit(step: CommitLayers) -> Undo:
+    """Copy layers down; a note beside the base says so until all is done."""
+    note = step.note
+    tried = f"commit {note.top} into {note.base}"
+    known = note.path if os.path.exists(note.path) else None
+    write_note(note)
+    try:
+        for argv in step.argvs:
+            qemu_img.run(argv, tried=tried)
+    except _NOTHING_WRITTEN:
+        if known is None:
+            drop_note(note)
+        raise
+    except VmsnapError as error:
+        error.add_note(
+            f"{note.base} may hold a part of the data. What stands on {note.top} reads the same as before; "
+            "forest.unfinished() gives the plan that finishes it"
+        )
+        raise
+    write_note(replace(note, phase="copied"))
+
+    def undo() -> None:
+        raise VmsnapError(
+            f"take back: {tried}",
+            said=f"the data stays in {note.base}; what stands on {note.top} reads the same as before",
+            next_step="forest.unfinished() gives the plan that finishes it",
+        )
+
+    return undo
+
+
+def pull(step: PullLayers) -> Undo:
+    """Fill the image first, then write the new backing file's name; QEMU compares once more before it does."""
+    tried = f"pull into {step.path}"
+    if step.extents is None:
+        argvs = step.argvs
+    else:
+        fill(step.path, step.extents)
+        argvs = (rebase_argv(step.path, step.backing),)
+    for argv in argvs:
+        qemu_img.run(argv, tried=tried)
+    return lambda: _point_back(step.path, step.before)
+
+
+def repoint(step: Repoint) -> Undo:
+    """Write the new backing file's name into the header, and nothing else."""
+    for argv in step.argvs:
+        qemu_img.run(argv, tried=f"let {step.path} stand on {step.backing.written}")
+    return lambda: _point_back(step.path, step.before)
+
+
+def _point_back(path: str, before: Reference) -> None:
+    """Let an image stand on its old backing file again: only while that is whole, else it is right as it is."""
+    tried = f"let {path} stand on {before.written} again"
+    if before.path is not None:
+        argv = ("qemu-img", "info", "--backing-chain", "-f", before.format or "raw", "--", before.path)
+        qemu_img.run(argv, tried=tried)
+    qemu_img.run(rebase_argv(path, before, "-u"), tried=tried)
+
+
+def unprotect(step: Unprotect) -> Undo:
+    """Give the owner the write permission."""
+    try:
+        mode = stat.S_IMODE(os.stat(step.path).st_mode)
+        os.chmod(step.path, mode | stat.S_IWUSR)
+    except OSError as error:
+        raise from_os_error(error, f"unprotect {step.path}") from error
+    return lambda: os.chmod(step.path, mode)
+
+
+def mark(step: MarkInvalid) -> Undo:
+    """Set the bit by which QEMU refuses the image; an old version of qcow2 becomes a newer one, which has such bits."""
+    tried = f"mark {step.path} as invalid"
+    try:
+        head = qcow2_mark.mark_invalid(step.path)
+    except ImageError:
+        qemu_img.run(("qemu-img", "amend", "-q", "-f", "qcow2", "-o", "compat=1.1", "--", step.path), tried=tried)
+        head = qcow2_mark.mark_invalid(step.path)
+    if head is None:
+        return _nothing
+    return lambda: qcow2_mark.write_header(step.path, head, f"take back: {tried}")
+
+
+def remove(step: RemoveFile) -> Undo:
+    """Remove a file; there is no way back."""
+    try:
+        os.unlink(step.path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise from_os_error(error, f"remove {step.path}") from error
+
+    def undo() -> None:
+        raise VmsnapError(f"take back: remove {step.path}", said="the file is gone; nothing stood on it")
+
+    return undo
+
+
+def finish(step: Finish) -> Undo:
+    """Take the note away."""
+    drop_note(step.note)
+    return lambda: write_note(step.note)

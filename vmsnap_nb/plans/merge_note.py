@@ -1,0 +1,85 @@
+"""The note that lies beside a base while layers are merged into it: so that a merge cut short is known, and ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+__all__ = ["NOTE_PREFIX", "MergeNote"]
+
+NOTE_PREFIX = ".vmsnap-merge-"
+"""How the names of such files begin."""
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MergeNote:
+    """What a merge was about to do.
+
+    Attributes
+    ----------
+    base : str
+        The image that takes the data.
+    top : str
+        The highest of the layers that are merged.
+    merged : tuple of str
+        All of them, lowest first.
+    children : tuple of str
+        The overlays of `top`, which will stand on `base`.
+    phase : str
+        ``copying``: the data may be in `base` partly, and nothing else has changed. ``copied``: all of it is there,
+        and it must never be copied again, since from now on overlays may stand on `base` itself.
+    remove : bool
+        Whether the merged files are to be removed in the end.
+    """
+
+    base: str
+    top: str
+    merged: tuple[str, ...]
+    children: tuple[str, ...] = ()
+    phase: Literal["copying", "copied"] = "copying"
+    remove: bool = False
+
+    @property
+    def path(self) -> str:
+        """Where it lies: beside the base, under a name that the same merge finds again."""
+        digest = hashlib.sha256("\0".join((self.base, *self.merged)).encode(errors="surrogateescape")).hexdigest()
+        return posixpath.join(posixpath.dirname(self.base), f"{NOTE_PREFIX}{digest[:16]}.json")
+
+    def to_json(self) -> str:
+        """Write it down."""
+        return json.dumps({"version": _VERSION, **asdict(self)}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> MergeNote | None:
+        """Read it; None where this is no note, or one that was not written to its end.
+
+        Examples
+        --------
+        >>> note = MergeNote("/i/base", "/i/top", ("/i/top",), ("/i/active",))
+        >>> MergeNote.from_json(note.to_json()) == note
+        True
+        >>> MergeNote.from_json("[]") is None
+        True
+        """
+        try:
+            fields: Any = json.loads(text)
+            if fields.pop("version") != _VERSION or fields["phase"] not in {"copying", "copied"}:
+                return None
+            note = cls(
+                base=fields["base"],
+                top=fields["top"],
+                merged=tuple(fields["merged"]),
+                children=tuple(fields["children"]),
+                phase=fields["phase"],
+                remove=bool(fields["remove"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        paths: tuple[Any, ...] = (note.base, note.top, *note.merged, *note.children)
+        sound = all(isinstance(path, str) and path.startswith("/") for path in paths)
+        return note if sound and note.merged and note.merged[-1] == note.top else None
