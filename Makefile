@@ -2,7 +2,7 @@
 # Each installs first what is missing (scripts/setup); a second run finds all in place.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo test check quick format bench test-fresh constraints clean
+.PHONY: help setup lab demo test check quick format bench test-debian13 test-fresh constraints clean
 
 PYTHON_RUN := .venv/bin/python
 NOTEBOOK := notebooks/00-quickstart.ipynb
@@ -15,7 +15,7 @@ export JUPYTER_RUNTIME_DIR ?= $(state)/runtime
 export IPYTHONDIR ?= $(state)/ipython
 
 help:  ## what can be made
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup:  ## install what is missing: system packages, and Python packages into .venv
 	@scripts/setup
@@ -45,6 +45,9 @@ format: setup  ## let ruff put the code in order
 
 bench: setup  ## run the benchmarks
 	@set -e; for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(PYTHON_RUN) $$bench; done
+
+test-debian13:  ## run the tests that touch libvirt or QEMU on Debian 13 (root, debootstrap); T="arguments of pytest"
+	@scripts/debian13 $(T)
 
 test-fresh:  ## install and test on fresh Debian 12 and 13 systems (root, debootstrap)
 	@scripts/fresh-machine 12 13
