@@ -31,7 +31,7 @@ def mimebundle(
     Parameters
     ----------
     thing : Shown
-        A Forest, Chain, Disks, Plan or Report.
+        A Forest, Chain, Disks, SnapshotList, Plan or Report.
     include, exclude : container of str, optional
         The MIME types that are wanted, and those that are not.
 

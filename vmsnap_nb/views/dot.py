@@ -40,6 +40,8 @@ _LOOKS: Mapping[Shape, str] = {
     "loop": 'style="filled" shape=tab color="#cc79a7" penwidth=2.5',
     "in-use": 'style="filled" shape=component color="#e69f00" penwidth=2',
     "guest": 'style="filled,rounded" color="#0072b2"',
+    "snapshot": 'style="filled" color="#4d4d4d"',
+    "memory": 'style="filled" shape=box3d color="#56b4e9" penwidth=2',
 }
 _ACTIVE = 'style="filled" color="#0072b2" penwidth=2'
 
@@ -54,7 +56,7 @@ def to_graphviz(thing: Shown, **options: Any) -> graphviz.Digraph:
     Parameters
     ----------
     thing : Shown
-        A Forest, Chain, Disks, Plan or Report.
+        A Forest, Chain, Disks, SnapshotList, Plan or Report.
     **options
         Those of `vmsnap_nb.views.figure.Options`.
 
@@ -208,7 +210,7 @@ def _route(arrow: Arrow, boxes: Sequence[_Placed]) -> list[tuple[float, float]]:
 def _node(name: str, number: str, at: _Placed) -> str:
     box = at.box
     x, y = at.centre
-    look = _ACTIVE if box.active and box.shape == "image" else _LOOKS[box.shape]
+    look = _ACTIVE if box.active and box.shape in {"image", "snapshot"} else _LOOKS[box.shape]
     return (
         f'{_identifier(name)} [id="{number}" class="box {box.shape}{" active" if box.active else ""}" {look} '
         f'pos="{x:.1f},{y:.1f}" width={at.wide / 72:.3f} height={at.high / 72:.3f} '

@@ -9,9 +9,11 @@ from functools import singledispatch
 from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.guest import Disk, Disks
 from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.model.snapshot import SnapshotList, SnapshotLists
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.figure import Arrow, Block, Box, Figure, Line, Move, Options, Section
+from vmsnap_nb.views.snapshot_tree import snapshot_figure, snapshots_figure
 from vmsnap_nb.views.trees import (
     Graph,
     Mark,
@@ -33,7 +35,7 @@ def figure_of(thing: Shown, options: Options) -> Figure:
     Parameters
     ----------
     thing : Shown
-        A Forest, Chain, Disks, Plan or Report. A new kind registers itself: ``@figure_of.register``.
+        A Forest, Chain, Disks, SnapshotList, Plan or Report. A new kind registers itself: ``@figure_of.register``.
     options : Options
         How much of it to show.
 
@@ -99,6 +101,16 @@ def _disk(guest: str, disk: Disk, depth: int | None, names: dict[str, str], opti
 
 
 @figure_of.register
+def _(snapshots: SnapshotList, options: Options) -> Figure:
+    return snapshot_figure(snapshots, options)
+
+
+@figure_of.register
+def _(lists: SnapshotLists, options: Options) -> Figure:
+    return snapshots_figure(lists, options)
+
+
+@figure_of.register
 def _(plan: Plan, options: Options) -> Figure:
     blocks, moves, notes = _before_and_after(plan, plan.after, options)
     summary = f"Plan: {shown(plan.title)}" + (", refused" if plan.refused else "")
@@ -139,6 +151,7 @@ def _around(plan: Plan, forest: Forest) -> Forest:
 
 def _marks(plan: Plan, above: Graph, below: Graph) -> tuple[dict[str, Mark], dict[str, Mark]]:
     gone = {path: Mark("(removed)", "gone") for path in above.paths if path not in below.forest}
+    gone |= {key: Mark("(removed)") for key in above.memory if key not in below.memory}
     kept: dict[str, Mark] = {}
     for path in below.paths:
         known = path in above.forest and above.forest[path].status != "missing"
@@ -148,13 +161,28 @@ def _marks(plan: Plan, above: Graph, below: Graph) -> tuple[dict[str, Mark], dic
             kept[path] = Mark("(INVALID from now on)", "gone")
         elif above.forest.parent(path) != below.forest.parent(path):
             kept[path] = Mark("(other backing file)", changed_arrow=True)
+        elif inside := _inside(above, below, path):
+            kept[path] = Mark(inside)
         elif path in plan.writes:
             kept[path] = Mark("(content changed)")
         elif above.forest[path].writable != below.forest[path].writable:
             kept[path] = Mark("(now write-protected)" if above.forest[path].writable else "(now writable)")
         elif _uses(above, path) != _uses(below, path):
-            kept[path] = Mark("(other users)")
+            over = above.forest.writers(path) and not below.forest.writers(path) and below.forest.children(path)
+            kept[path] = Mark("(read-only from now on)" if over else "(other users)")
+    kept |= {key: Mark("(new)") for key in below.memory if key not in above.memory}
     return gone, kept
+
+
+def _inside(above: Graph, below: Graph, path: str) -> str:
+    """Say which internal snapshots come and go."""
+    had, has = ([one.name for one in graph.forest[path].snapshots] for graph in (above, below))
+    signs = [f"+ {isolate(clip(shown(name)))}" for name in has if name not in had]
+    signs += [f"- {isolate(clip(shown(name)))}" for name in had if name not in has]
+    if not signs:
+        return ""
+    more = f", {len(signs) - 2} more" if len(signs) > 2 else ""
+    return f"(snapshot inside: {', '.join(signs[:2])}{more})"
 
 
 def _uses(graph: Graph, path: str) -> set[tuple[str, str]]:

@@ -20,7 +20,7 @@ DETAILS = ("active", "format", "sizes", "users", "snapshots", "links", "others",
 Role = Literal["name", "status", "mark", "format", "active", "detail"]
 """What a line of a box is for; a picture may set it in another face, never leave it out."""
 
-Shape = Literal["image", "new", "gone", "fold", "broken", "unopened", "loop", "in-use", "guest"]
+Shape = Literal["image", "new", "gone", "fold", "broken", "unopened", "loop", "in-use", "guest", "snapshot", "memory"]
 """How a box is drawn. Whatever a shape tells, a line of the box tells as well."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.model.shown import Shown
@@ -23,13 +24,13 @@ def to_frame(thing: Shown) -> pd.DataFrame:
     Parameters
     ----------
     thing : Shown
-        A Forest, Chain, Disks, Plan or Report.
+        A Forest, Chain, Disks, SnapshotList, Plan or Report.
 
     Returns
     -------
     pandas.DataFrame
         Sizes in bytes and counts are ``Int64``, durations ``Float64`` in seconds, text is ``string``, truth is
-        ``boolean``; ``<NA>`` where nothing is known or nothing applies.
+        ``boolean``, times are ``datetime64[us, UTC]``; ``<NA>`` where nothing is known or nothing applies.
     """
     return frame_of_table(table_of(thing))
 
@@ -40,6 +41,10 @@ def frame_of_table(table: Table) -> pd.DataFrame:
 
     # Text is kept in Python objects: PyArrow's strings cannot hold file names that are no UTF-8.
     def array(column: Column, values: Sequence[Cell]) -> ExtensionArray:
+        if column.kind == "time":
+            moments = [value for value in values if value is None or isinstance(value, datetime)]
+            times: ExtensionArray = pd.array(moments, dtype=pd.DatetimeTZDtype("us", "UTC"))
+            return times
         dtype: Any = _DTYPES.get(column.kind) or pd.StringDtype("python")
         made: ExtensionArray = pd.array(list(values), dtype=dtype)
         return made

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from datetime import datetime
 from html import escape
 
 from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.guest import Disks
 from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.model.snapshot import SnapshotList, SnapshotLists
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.figure import Figure
@@ -69,10 +71,18 @@ def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str | No
 
 
 def _table_below(thing: Shown, table: Table) -> str:
-    nouns = {Forest: "Images", Chain: "Layers, base first", Disks: "Disks", Plan: "Steps", Report: "Steps"}
+    nouns = {
+        Forest: "Images",
+        Chain: "Layers, base first",
+        Disks: "Disks",
+        SnapshotList: "Snapshots",
+        SnapshotLists: "Snapshots",
+        Plan: "Steps",
+        Report: "Steps",
+    }
     caption = next((noun for kind, noun in nouns.items() if isinstance(thing, kind)), "Table")
     html = table_html(table, caption)
-    if isinstance(thing, Plan | Report | Disks):
+    if isinstance(thing, Plan | Report | Disks | SnapshotList):
         return html
     return f"<details><summary>{escape(caption)} ({len(table.rows)})</summary>\n{html}\n</details>"
 
@@ -138,6 +148,8 @@ def _cell(column: Column, value: Cell) -> str:
         return "yes" if value else ""
     if column.kind == "seconds" and isinstance(value, float):
         return f"{value:.1f}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
     if column.kind == "command":
         first, *rest = [f"<code>{escape(shown(line))}</code>" for line in str(value).split("\n")]
         whole = "<br>".join((first, *rest))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import singledispatch
 from typing import Literal
 
@@ -11,20 +12,21 @@ from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.guest import Disks
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.model.snapshot import Snapshot, SnapshotList, SnapshotLists
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 
 __all__ = ["Cell", "Column", "Table", "table_of"]
 
-Cell = str | int | float | bool | None
+Cell = str | int | float | bool | datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column's name and what it holds; ``bytes`` are numbers that people want to read in KiB and GiB."""
+    """A column's name and what it holds; ``bytes`` are numbers to be read in KiB and GiB, a ``time`` is in UTC."""
 
     name: str
-    kind: Literal["text", "bytes", "count", "seconds", "yes or no", "path", "command"] = "text"
+    kind: Literal["text", "bytes", "count", "seconds", "yes or no", "path", "command", "time"] = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,18 @@ _DISKS = (
     Column("capacity", "bytes"),
     Column("allocated", "bytes"),
 )
+_SNAPSHOT = (
+    Column("kind"),
+    Column("state"),
+    Column("created", "time"),
+    Column("parent"),
+    Column("current", "yes or no"),
+    Column("disks"),
+    Column("files"),
+    Column("memory_file"),
+    Column("description"),
+    Column("status"),
+)
 _PLAN = (
     Column("step", "count"),
     Column("action"),
@@ -108,7 +122,7 @@ def table_of(thing: Shown) -> Table:
     Parameters
     ----------
     thing : Shown
-        A Forest, Chain, Disks, Plan or Report. A new kind registers itself: ``@table_of.register``.
+        A Forest, Chain, Disks, SnapshotList, Plan or Report. A new kind registers itself: ``@table_of.register``.
 
     Returns
     -------
@@ -174,6 +188,34 @@ def _(disks: Disks) -> Table:
         for d, depth in zip(disks, depths, strict=True)
     )
     return Table(_DISKS, rows)
+
+
+@table_of.register
+def _(snapshots: SnapshotList) -> Table:
+    return Table((Column("name"), *_SNAPSHOT), tuple((one.name, *_snapshot(one)) for one in snapshots))
+
+
+@table_of.register
+def _(lists: SnapshotLists) -> Table:
+    rows = tuple((every.guest, one.name, *_snapshot(one)) for every in lists for one in every)
+    return Table((Column("guest"), Column("name"), *_SNAPSHOT), rows)
+
+
+def _snapshot(snapshot: Snapshot) -> tuple[Cell, ...]:
+    record = snapshot.record
+    held = record.held_disks
+    return (
+        record.kind,
+        record.state,
+        record.created,
+        record.parent,
+        record.current,
+        ", ".join([disk.target for disk in held]) or None,
+        ", ".join(record.files) or None,
+        record.memory_file,
+        record.description or None,
+        snapshot.status,
+    )
 
 
 @table_of.register

@@ -26,6 +26,8 @@ _BORDERS: Mapping[Shape, tuple[str, str, str, str]] = {
     "loop": ("@", "@", "@", "@"),
     "in-use": ("#", "#", "#", "#"),
     "guest": ("o", "o", "-", "|"),
+    "snapshot": (".", "'", "-", "|"),
+    "memory": ("(", "(", "~", "|"),
 }
 _GAP = 4  # columns between two boxes, filled by "<---"
 _ROW_GAP = 2  # lines between two rows, where arrows from below arrive
@@ -39,7 +41,7 @@ def to_text(thing: Shown, **options: Any) -> str:
     Parameters
     ----------
     thing : Shown
-        A Forest, Chain, Disks, Plan or Report.
+        A Forest, Chain, Disks, SnapshotList, Plan or Report.
     **options
         Those of `vmsnap_nb.views.figure.Options`.
 
@@ -189,7 +191,8 @@ def _steps(thing: Shown) -> list[str]:
     if isinstance(thing, Plan):
         place = 0
         for number, step in enumerate(thing.steps, 1):
-            lines.append(f"  {number}. {step.action}: {shown(step.image)}, {shown(step.what)}")
+            where = f"{shown(step.image)}, " if step.image else ""
+            lines.append(f"  {number}. {step.action}: {where}{shown(step.what)}")
             for command in step.commands:
                 lines += _command(command, place)
                 place += 1
@@ -197,7 +200,8 @@ def _steps(thing: Shown) -> list[str]:
         for number, done in enumerate(thing.steps, 1):
             took = "" if done.seconds is None else f", {done.seconds:.1f} s"
             took += f", {human_size(done.size)} copied" if done.size else ""
-            lines.append(f"  {number}. {done.state}: {done.step.action} {shown(done.step.image)}{took}")
+            where = shown(done.step.image or done.step.what)
+            lines.append(f"  {number}. {done.state}: {done.step.action} {where}{took}")
     return lines
 
 

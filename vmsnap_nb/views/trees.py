@@ -111,7 +111,7 @@ def _memory(forest: Forest) -> dict[str, tuple[SnapshotRecord, str]]:
         if record.memory != "external":
             continue
         held = [disk.source for disk in record.held_disks if disk.source is not None]
-        beside = [path for path in held or [use.path for use in forest.uses if use.guest == record.guest]]
+        beside = held or [use.path for use in forest.uses if use.guest == record.guest]
         image = next((path for path in beside if path in forest), None)
         if image is not None:
             key = record.memory_file or f"{record.name} of {record.guest}"
