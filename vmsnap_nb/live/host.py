@@ -159,6 +159,9 @@ class Host:
     def _has_started(self, guest: Guest) -> None:
         """Be told that a guest was started from here; a lab keeps a list."""
 
+    def _has_made(self, path: str, source: str) -> None:
+        """Be told that libvirt has made a file for a plan, and for what; a lab keeps a list."""
+
     # -- images -----------------------------------------------------------------------------------------
 
     def survey(self, *folders: str | os.PathLike[str]) -> LiveForest:

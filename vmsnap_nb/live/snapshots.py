@@ -341,7 +341,10 @@ def snapshot_actions(host: Host) -> Mapping[type[Step], Action]:
 
     def take(step: TakeSnapshot) -> Undo:
         with _guard(step.uuid):
-            return _take(_find(host, step.uuid, step.guest), step)
+            undo = _take(_find(host, step.uuid, step.guest), step)
+        for path in step.creates:
+            host._has_made(path, f"snapshot {step.name} of {step.guest}")
+        return undo
 
     def forget(step: ForgetRecord) -> Undo:
         with _guard(step.uuid):
@@ -352,7 +355,10 @@ def snapshot_actions(host: Host) -> Mapping[type[Step], Action]:
             return _define(_find(host, step.uuid, step.guest), step)
 
     def save(step: SaveState) -> Undo:
-        return _save(host, _find(host, step.uuid, step.guest), step)
+        undo = _save(host, _find(host, step.uuid, step.guest), step)
+        for path in step.creates:
+            host._has_made(path, f"memory of {step.guest}")
+        return undo
 
     def restore(step: RestoreState) -> Undo:
         return _restore(host, _find(host, step.uuid, step.guest), step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os.path
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain, State
@@ -45,8 +46,11 @@ def saved_record(guest: str, path: str | None) -> SnapshotRecord:
 
 
 def _with_state(forest: Forest, guest: str, state: State, records: tuple[SnapshotRecord, ...]) -> Forest:
-    uses = (replace(use, state=state) if use.guest == guest else use for use in forest.uses)
-    return forest.edited(uses=uses, records=records)
+    uses = tuple(replace(use, state=state) if use.guest == guest else use for use in forest.uses)
+    held: Literal["", "write"] = "" if state == "shut off" else "write"
+    sources = {use.path for use in uses if use.guest == guest and use.path in forest}
+    put = (replace(forest[path], held=held) for path in sources)
+    return forest.edited(put=put, uses=uses, records=records)
 
 
 def plan_save(forest: Forest, domain: Domain, path: str | None, facts: SnapshotFacts) -> Plan:

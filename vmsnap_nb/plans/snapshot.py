@@ -142,8 +142,12 @@ def _images_after(forest: Forest, step: TakeSnapshot) -> Iterator[Image]:
             new = InternalSnapshot(_next_id(image), step.name, virtual_size=image.virtual_size)
             yield replace(image, snapshots=(*image.snapshots, new))
         elif disk.held == "external" and disk.file:
+            # QEMU opens a backing file for reading only.
+            running = bool(image.held)
+            if running:
+                yield replace(image, held="read")
             if step.reuse and disk.file in forest:
-                yield replace(forest[disk.file])
+                yield replace(forest[disk.file], held="write" if running else "")
                 continue
             yield Image(
                 disk.file,
@@ -152,6 +156,7 @@ def _images_after(forest: Forest, step: TakeSnapshot) -> Iterator[Image]:
                 backing=Reference(image.path, "absolute", image.path, image.format),
                 cluster_size=65536,
                 compat="1.1",
+                held="write" if running else "",
             )
 
 
