@@ -613,6 +613,10 @@ class Lab(Host):
     def _has_started(self, guest: Guest) -> None:
         self._started[guest.uuid] = guest
 
+    def _has_made(self, path: str, source: str) -> None:
+        if Path(path).is_relative_to(self.root):
+            self._folder.add(path, source)
+
     # -- the end ----------------------------------------------------------------------------------------
 
     def close(self) -> None:
