@@ -81,7 +81,7 @@ def main() -> None:
         print(plan.to_text(), end="\n\n")
         missing_part(plan.run, "qemu-utils", "qemu-img")
         assert sorted(p.name for p in folder.iterdir()) == ["base.img", "one.qcow2", "two.qcow2"]
-        missing_part(lambda: vs.Lab(folder / "lab"), "libvirt")
+        missing_part(lambda: vs.Lab(folder / "lab"), "qemu-system", "libvirt")
         missing_part(lambda: vs.connect("qemu:///session"), "libvirt")
     print("scan and chain work, and what is missing is named")
 
