@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import time
 from typing import Any
 
 from vmsnap_nb.errors import GuestError, GuestNotReadyError, VmsnapError
 from vmsnap_nb.model.completed import Completed
+from vmsnap_nb.system.guest_port import check_command
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
 from vmsnap_nb.system.libvirt_library import library
 
@@ -59,20 +61,23 @@ def run_by_agent(domain: Any, command: str, *, timeout: float) -> Completed:
     GuestNotReadyError
         The agent answers no more, or is not allowed to run commands.
     """
+    check_command(command)
     deadline = time.monotonic() + timeout
+    folder = f"/tmp/vmsnap-{secrets.token_hex(8)}"  # noqa: S108 - in the guest; mkdir fails if it is there
     # The agent gives output only when all that hold the pipe have ended: files let a background program go on. The
-    # file system is synchronized so that the data outlive the guest.
+    # file systems are synchronized so that the data outlive the guest. A session of its own can be ended as a whole.
     script = (
-        'd=$(mktemp -d) && ( [ -z "$HOME" ] && export HOME=/root; cd "$HOME" 2>/dev/null || cd /; '
-        'exec /bin/sh -c "$0" ) </dev/null >"$d/out" 2>"$d/err"; s=$?; sync; '
-        'cat "$d/out"; cat "$d/err" >&2; rm -rf "$d"; exit $s'
+        f'mkdir -m 700 {folder} || exit; ( [ -z "$HOME" ] && export HOME=/root; cd "$HOME" 2>/dev/null || cd /; '
+        f'exec /bin/sh -c "$0" ) </dev/null >{folder}/out 2>{folder}/err; s=$?; sync; '
+        f"cat {folder}/out; cat {folder}/err >&2; rm -rf {folder}; exit $s"
     )
+    arguments = ["-c", 'exec setsid /bin/sh -c "$0" "$1"', script, command]
     try:
-        pid = _ask(domain, "guest-exec", path="/bin/sh", arg=["-c", script, command], **{"capture-output": True})["pid"]
+        pid = _ask(domain, "guest-exec", path="/bin/sh", arg=arguments, **{"capture-output": True})["pid"]
         wait = 0.02
         while not (status := _ask(domain, "guest-exec-status", pid=pid))["exited"]:
             if time.monotonic() >= deadline:
-                _ask(domain, "guest-exec", path="/bin/sh", arg=["-c", f"pkill -KILL -P {pid}; kill -KILL {pid}"])
+                _ask(domain, "guest-exec", path="/bin/sh", arg=["-c", f"kill -KILL -{pid}; rm -rf {folder}"])
                 raise GuestError(
                     f"run in the guest: {command.strip()[:200]}",
                     said=f"it took longer than {timeout:g} s and was ended",

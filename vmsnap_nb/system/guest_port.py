@@ -17,7 +17,7 @@ from vmsnap_nb.model.completed import Completed
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
 from vmsnap_nb.system.libvirt_library import library
 
-__all__ = ["COMMAND_PORT", "MAX_COMMAND", "Port", "run_on_port"]
+__all__ = ["COMMAND_PORT", "MAX_COMMAND", "Port", "check_command", "run_on_port"]
 
 COMMAND_PORT = "org.vmsnap_nb.0"
 """Name of the virtio serial port on which lab guests take commands; ``listen.sh`` looks for it."""
@@ -161,6 +161,23 @@ class Port:
         self.close()
 
 
+def check_command(command: str) -> bytes:
+    """Give a command's bytes.
+
+    Raises
+    ------
+    InvalidRequestError
+        A shell cannot take it.
+    """
+    data = command.encode(errors="surrogateescape")
+    if len(data) > MAX_COMMAND or b"\0" in data:
+        raise InvalidRequestError(
+            f"run a command of {len(data)} bytes in the guest",
+            said=f"at most {MAX_COMMAND} bytes, and no null byte, can be passed to a shell",
+        )
+    return data
+
+
 def run_on_port(port: Port, command: str, *, timeout: float, patience: float = _GRACE) -> Completed:
     """Run a command by the guest's ``/bin/sh`` and wait for its end.
 
@@ -190,12 +207,7 @@ def run_on_port(port: Port, command: str, *, timeout: float, patience: float = _
     InvalidRequestError
         The command is too long, or has a null byte in it.
     """
-    data = command.encode(errors="surrogateescape")
-    if len(data) > MAX_COMMAND or b"\0" in data:
-        raise InvalidRequestError(
-            f"run a command of {len(data)} bytes in the guest",
-            said=f"at most {MAX_COMMAND} bytes, and no null byte, can be passed to a shell",
-        )
+    data = check_command(command)
     deadline = time.monotonic() + timeout + patience
     name = secrets.token_hex(8)
     request = f"{name} {max(1, round(timeout))} {base64.b64encode(data).decode()}\n"

@@ -41,7 +41,15 @@ answer() {
 	kill $guard 2>/dev/null
 	wait $guard
 	late=0
-	[ -e "$work/late" ] && late=1
+	if [ -e "$work/late" ]; then
+		late=1
+		# The others of its group may take a moment longer to end.
+		tries=0
+		while kill -0 -$command 2>/dev/null && [ $tries -lt 100 ]; do
+			$B sleep 0.1
+			tries=$((tries + 1))
+		done
+	fi
 	# What the command wrote is on the host's disk before the host hears of its end.
 	$B sync
 	{
@@ -54,6 +62,8 @@ answer() {
 	$B rm -rf "$work"
 }
 
+read -r ready rest </proc/uptime
+echo "$ready" >/run/vmsnap/ready
 echo "vmsnap: ready for commands" >/dev/console
 exec 3<>"$port"
 while :; do
