@@ -61,6 +61,7 @@ mounts() {
   mount --rbind /sys "$tree/sys"
   mount --rbind /dev "$tree/dev"
   mount -t tmpfs -o mode=755 tmpfs "$tree/run"
+  mkdir -m 1777 "$tree/run/lock"  # libvirt locks the ports of guests there
   mkdir -p "$cache/apt-$release/partial" "$cache/pip-$release/"{root,user} "$tree/var/cache/pip"
   chown 1000:1000 "$cache/pip-$release/user"
   mount --bind "$cache/apt-$release" "$tree/var/cache/apt/archives"

@@ -1,7 +1,8 @@
-"""The initial file system of lab guests: a few files of the distribution's own one, and three scripts.
+"""The initial file system of lab guests: a few files of the distribution's own one, a few scripts, and the guest agent.
 
 It is small so that a guest is ready soon where everything is emulated: only a busybox with its loader, and the
-modules that the root disk needs, already decompressed. The scripts are in the folder ``boot`` beside this file.
+modules that the root disk needs, already decompressed. The scripts are in the folder ``boot`` beside this file. The
+QEMU guest agent is this machine's, with its own loader and libraries; a guest works without it as well.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from vmsnap_nb.errors import ImageError
+from vmsnap_nb.lab.agent import Agent
 from vmsnap_nb.lab.cpio import Entry, pack, unpack
 
 __all__ = ["build_initrd"]
@@ -19,7 +21,7 @@ __all__ = ["build_initrd"]
 _MODULES = ("virtio_blk", "ext4")
 
 
-def build_initrd(distribution: bytes) -> bytes:
+def build_initrd(distribution: bytes, agent: Agent | None = None) -> bytes:
     """Make the initial file system of lab guests.
 
     Parameters
@@ -27,6 +29,8 @@ def build_initrd(distribution: bytes) -> bytes:
     distribution : bytes
         The distribution's own initial file system: a cpio archive, compressed by gzip, with busybox, musl's loader
         and the modules of its kernel.
+    agent : Agent, optional
+        The QEMU guest agent for the guests; they have none if left out.
 
     Returns
     -------
@@ -47,8 +51,15 @@ def build_initrd(distribution: bytes) -> bytes:
         Entry.file("bin/busybox", _only(entries, "busybox"), executable=True),
         Entry.file("lib/ld-musl-x86_64.so.1", _only(entries, "ld-musl-x86_64.so.1"), executable=True),
         Entry.file("init", _script("init.sh"), executable=True),
-        *(Entry.file(f"boot/{name}", _script(name)) for name in ("second.sh", "listen.sh")),
+        *(Entry.file(f"boot/{name}", _script(name)) for name in ("second.sh", "listen.sh", "agent.sh")),
     ]
+    if agent is not None:
+        files += [
+            Entry.folder("boot/agent"),
+            Entry.file("boot/agent/qemu-ga", agent.program, executable=True),
+            Entry.file("boot/agent/ld.so", agent.loader, executable=True),
+            *(Entry.file(f"boot/agent/{name}", data) for name, data in agent.libraries.items()),
+        ]
     for number, module in enumerate(_load_order(entries)):
         name = Path(module).name.removesuffix(".gz")
         data = entries[module].data

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from vmsnap_nb.errors import InvalidRequestError, LabError, LibvirtError, MissingPartError, NotFoundError, VmsnapError
 from vmsnap_nb.lab.acceleration import Acceleration, choose_acceleration, qemu_program
+from vmsnap_nb.lab.agent import Agent, find_agent
 from vmsnap_nb.lab.alpine import copy_checked, find_alpine
 from vmsnap_nb.lab.domain_xml import GuestSpec, check_name, domain_xml, lab_of
 from vmsnap_nb.lab.folder import LabFolder, check_guest_fits, default_root
@@ -579,7 +580,7 @@ class Lab(Host):
                 if not target.exists():
                     copy_checked(source, target)
             try:
-                small = build_initrd(plain.read_bytes())
+                small = build_initrd(plain.read_bytes(), self._agent())
                 if not initrd.exists() or initrd.read_bytes() != small:
                     partial = folder / f".{uuid.uuid4().hex}.partial"
                     partial.write_bytes(small)
@@ -588,6 +589,13 @@ class Lab(Host):
                 raise from_os_error(error, f"write {initrd}") from error
             self._booting = kernel, initrd
         return self._booting
+
+    def _agent(self) -> Agent | None:
+        """Give the guest agent for the guests; without it they work, but cannot be frozen."""
+        try:
+            return find_agent()
+        except MissingPartError:
+            return None
 
     # -- what happens here ------------------------------------------------------------------------------
 

@@ -521,9 +521,9 @@ class Guest:
             if not {COMMAND_PORT, guest_agent.AGENT_PORT} & set(ports):
                 said = "it has neither the port of a lab's guest nor one for the QEMU guest agent"
                 break
-            if ports.get(guest_agent.AGENT_PORT) and guest_agent.agent_answers(self._domain):
-                return self
             if COMMAND_PORT in ports and self._answers(min(deadline - time.monotonic(), 5.0)):
+                return self
+            if ports.get(guest_agent.AGENT_PORT) and guest_agent.agent_answers(self._domain):
                 return self
             time.sleep(0.1)
         tail = self._console_tail()
@@ -549,8 +549,8 @@ class Guest:
     def execute(self, command: str, *, timeout: float = 60.0) -> Completed:
         """Run a command in the guest by its ``/bin/sh``, as root, and wait for its end.
 
-        The QEMU guest agent does it where one answers, otherwise a lab guest's own listener. Before this returns the
-        guest has written everything to its disk (`sync`), so that it outlives even `destroy`.
+        A lab guest's own listener does it, in other guests the QEMU guest agent. Before this returns the guest has
+        written everything to its disk (`sync`), so that it outlives even `destroy`.
 
         Parameters
         ----------
@@ -577,6 +577,9 @@ class Guest:
                 f"run a command in {self._name}", said="it is not running", next_step="start it first"
             )
         ports = channels(self.xml())
+        # The agent refuses to run commands while it has the file systems frozen; the listener goes on.
+        if ports.get(COMMAND_PORT):
+            return self._run_on_port(command, timeout=timeout)
         if ports.get(guest_agent.AGENT_PORT) and guest_agent.agent_answers(self._domain):
             return guest_agent.run_by_agent(self._domain, command, timeout=timeout)
         if COMMAND_PORT in ports:

@@ -1,4 +1,7 @@
-"""Runs commands in a guest by the QEMU guest agent (https://www.qemu.org/docs/master/interop/qemu-ga-ref.html)."""
+"""Runs commands in a guest, and freezes its file systems, by the QEMU guest agent.
+
+Source: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,17 @@ import base64
 import json
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from vmsnap_nb.errors import GuestError, GuestNotReadyError, VmsnapError
+from vmsnap_nb.errors import GuestError, GuestNotReadyError, LibvirtError, VmsnapError
 from vmsnap_nb.model.completed import Completed
 from vmsnap_nb.system.guest_port import check_command
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
 from vmsnap_nb.system.libvirt_library import library
 
-__all__ = ["AGENT_PORT", "agent_answers", "run_by_agent"]
+__all__ = ["AGENT_PORT", "agent_answers", "freeze", "is_frozen", "run_by_agent", "thaw"]
 
 AGENT_PORT = "org.qemu.guest_agent.0"
 """The name by which libvirt and the agent know its virtio serial port."""
@@ -27,6 +32,80 @@ def agent_answers(domain: Any, *, seconds: int = 2) -> bool:
     except VmsnapError:
         return False
     return True
+
+
+def freeze(domain: Any) -> int:
+    """Write all data of a guest to its disks and hold every further write back until `thaw`.
+
+    Parameters
+    ----------
+    domain : libvirt.virDomain
+        The guest.
+
+    Returns
+    -------
+    int
+        How many file systems are frozen.
+
+    Raises
+    ------
+    GuestNotReadyError
+        The guest is off, or no agent answers in it.
+    LibvirtError
+        The agent refuses; it does so where they are frozen already.
+    """
+    with _needs_agent(domain, "freeze the file systems of"):
+        return int(domain.fsFreeze())
+
+
+def thaw(domain: Any) -> int:
+    """Let the guest write again; nothing happens where nothing is frozen.
+
+    Parameters
+    ----------
+    domain : libvirt.virDomain
+        The guest.
+
+    Returns
+    -------
+    int
+        How many file systems were thawed.
+
+    Raises
+    ------
+    GuestNotReadyError
+        The guest is off, or no agent answers in it.
+    """
+    with _needs_agent(domain, "thaw the file systems of"):
+        return int(domain.fsThaw())
+
+
+def is_frozen(domain: Any) -> bool:
+    """Tell whether the agent holds file systems frozen.
+
+    Raises
+    ------
+    GuestNotReadyError
+        The guest is off, or no agent answers in it.
+    """
+    with _needs_agent(domain, "ask about the file systems of"):
+        return bool(_ask(domain, "guest-fsfreeze-status") == "frozen")
+
+
+@contextmanager
+def _needs_agent(domain: Any, tried: str) -> Iterator[None]:
+    libvirt = library()
+    away = (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED)
+    tried = f"{tried} {domain.name()}"
+    try:
+        with libvirt_errors(tried):
+            yield
+    except LibvirtError as error:
+        if error.code not in away:
+            raise
+        raise GuestNotReadyError(
+            tried, said=error.said, next_step="start the guest and, in it, qemu-guest-agent; wait until that answers"
+        ) from error
 
 
 def _ask(domain: Any, command: str, *, seconds: int = 5, **arguments: object) -> Any:

@@ -13,6 +13,12 @@ _PACKAGES = {
         "pacman": "qemu-system-x86",
         "zypper": "qemu-x86",
     },
+    "qemu-guest-agent": {
+        "apt": "qemu-guest-agent",
+        "dnf": "qemu-guest-agent",
+        "pacman": "qemu-guest-agent",
+        "zypper": "qemu-guest-agent",
+    },
     "qemu-img": {"apt": "qemu-utils", "dnf": "qemu-img", "pacman": "qemu-img", "zypper": "qemu-img"},
     "libvirt-qemu-driver": {
         "apt": "libvirt-daemon libvirt-daemon-system",
@@ -50,7 +56,7 @@ def missing_part(part: str, tried: str, said: str | None = None, *, then: str = 
     Parameters
     ----------
     part : str
-        ``qemu-system``, ``qemu-img``, ``libvirt-qemu-driver`` or ``libvirt-python``.
+        ``qemu-system``, ``qemu-guest-agent``, ``qemu-img``, ``libvirt-qemu-driver`` or ``libvirt-python``.
     tried, said : str
         As in `vmsnap_nb.errors.VmsnapError`.
     then : str

@@ -22,7 +22,7 @@ if ! $B mount -t ext4 -o rw /dev/vda /sysroot; then
 fi
 
 $B mkdir -p /run/vmsnap
-$B cp /bin/busybox /lib/ld-musl-*.so.1 /boot/* /run/vmsnap/
+$B cp -R /bin/busybox /lib/ld-musl-*.so.1 /boot/* /run/vmsnap/
 $B mv /run/vmsnap/ld-musl-*.so.1 /run/vmsnap/ld.so
 for place in proc sys dev run; do
 	$B mount --move "/$place" "/sysroot/$place"

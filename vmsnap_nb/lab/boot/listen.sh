@@ -20,7 +20,8 @@ done
 answer() {
 	id=$1 seconds=$2
 	work=/run/vmsnap/command.$id
-	$B mkdir -p "$work"
+	# Without -p: that would first try to make /run, and hang while / is frozen.
+	$B mkdir "$work"
 	echo "$3" | $B base64 -d >"$work/text" || return
 	(
 		cd "${HOME:-/}" 2>/dev/null || cd /
@@ -50,8 +51,9 @@ answer() {
 			tries=$((tries + 1))
 		done
 	fi
-	# What the command wrote is on the host's disk before the host hears of its end.
-	$B sync
+	# What the command wrote is on the host's disk before the host hears of its end. While the agent has the file
+	# systems frozen there is nothing left to write, and it would wait for the thaw.
+	[ -e /run/vmsnap/agent/qga.state.isfrozen ] || $B sync
 	{
 		echo "@$id out"
 		$B base64 "$work/out"
@@ -65,6 +67,8 @@ answer() {
 read -r ready rest </proc/uptime
 echo "$ready" >/run/vmsnap/ready
 echo "vmsnap: ready for commands" >/dev/console
+# Only now, so that it does not keep a slow guest from being ready.
+$B sh /run/vmsnap/agent.sh &
 exec 3<>"$port"
 while :; do
 	if read -r id seconds text <&3; then

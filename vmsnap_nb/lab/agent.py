@@ -1,0 +1,132 @@
+"""The QEMU guest agent for the lab's guests: this machine's own, carried into them with its loader and libraries.
+
+With it a guest's file systems can be frozen and thawed, which `quiesce` needs. A guest of another distribution could
+not load it without its libraries, and they are read from this machine, not from the guest.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmsnap_nb.errors import MissingPartError
+from vmsnap_nb.lab.elf import Needs, read_needs
+from vmsnap_nb.system.os_errors import from_os_error
+from vmsnap_nb.system.packages import missing_part
+
+__all__ = ["Agent", "find_agent"]
+
+_X86_64 = 62
+_PROGRAM = "qemu-ga"
+# Where the usual distributions have it, for users whose PATH has no folder for administrators.
+_PROGRAM_FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/usr/local/sbin", "/usr/local/bin")
+_LIBRARY_FOLDERS = (
+    "/lib/x86_64-linux-gnu",
+    "/usr/lib/x86_64-linux-gnu",
+    "/lib64",
+    "/usr/lib64",
+    "/lib",
+    "/usr/lib",
+    "/usr/local/lib64",
+    "/usr/local/lib",
+)
+_THEN = "then open the lab in a new process, and start its guests anew: until then they cannot be frozen"
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The files of an agent.
+
+    Attributes
+    ----------
+    program : bytes
+        The agent.
+    loader : bytes
+        What loads it.
+    libraries : dict of str to bytes
+        All that it needs, by name.
+    """
+
+    program: bytes
+    loader: bytes
+    libraries: dict[str, bytes]
+
+
+def find_agent(
+    folders: Sequence[str | os.PathLike[str]] | None = None, libraries: Sequence[str | os.PathLike[str]] | None = None
+) -> Agent:
+    """Read the agent that is installed on this machine.
+
+    Parameters
+    ----------
+    folders : sequence of path, optional
+        Where to look for the program; ``PATH`` and the folders for administrators if left out.
+    libraries : sequence of path, optional
+        Where to look for its libraries; the folders of the usual distributions if left out.
+
+    Returns
+    -------
+    Agent
+
+    Raises
+    ------
+    MissingPartError
+        It is not installed, or not for x86-64, or one of its libraries cannot be found; the error says what to do.
+    """
+    tried = "find the QEMU guest agent for the lab's guests"
+    places = _program_folders() if folders is None else tuple(map(str, folders))
+    found = shutil.which(_PROGRAM, path=os.pathsep.join(places))
+    if found is None:
+        raise missing_part("qemu-guest-agent", tried, f"there is no program {_PROGRAM} on this machine", then=_THEN)
+    where = tuple(map(Path, _LIBRARY_FOLDERS if libraries is None else libraries))
+    program = _read(Path(found), tried)
+    needs = _needs(program, found, tried)
+    collected: dict[str, bytes] = {}
+    wanted = list(needs.libraries)
+    loader = Path(needs.loader).name
+    while wanted:
+        name = wanted.pop()
+        if name in collected or name == loader:
+            continue
+        path = next((folder / name for folder in where if (folder / name).is_file()), None)
+        if path is None:
+            raise MissingPartError(
+                tried,
+                said=f"{found} needs the library {name}, which is in none of {', '.join(map(str, where))}",
+                next_step="install the package qemu-guest-agent of this system again, with all that it depends on",
+            )
+        collected[name] = _read(path, tried)
+        wanted += _needs(collected[name], str(path), tried).libraries
+    if not loader:
+        raise MissingPartError(
+            tried, said=f"{found} names no loader", next_step="install the package qemu-guest-agent of this system"
+        )
+    return Agent(program, _read(Path(needs.loader), tried), dict(sorted(collected.items())))
+
+
+def _program_folders() -> tuple[str, ...]:
+    # The set-up of this project keeps one beside Python, where the machine has none.
+    own = os.path.join(sys.prefix, "share", "vmsnap_nb", "guest-agent", "usr", "sbin")
+    return (*os.get_exec_path(), *_PROGRAM_FOLDERS, own)
+
+
+def _needs(data: bytes, path: str, tried: str) -> Needs:
+    needs = read_needs(data)
+    if needs.machine != _X86_64:
+        raise MissingPartError(
+            tried,
+            said=f"{path} is for another processor than the lab's guests, which have an x86-64",
+            next_step="use a machine with such a processor",
+        )
+    return needs
+
+
+def _read(path: Path, tried: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise from_os_error(error, tried) from error
