@@ -1,19 +1,17 @@
-"""Guests that boot from their own disk, and guests with a QEMU guest agent: images of the user's own."""
+"""Guests that boot from their own disk, and commands by the QEMU guest agent."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from vmsnap_nb.errors import GuestError, GuestNotReadyError
-from vmsnap_nb.lab.alpine import find_alpine
+from vmsnap_nb.errors import GuestError, GuestNotReadyError, InvalidRequestError
 from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.model.completed import Completed
 from vmsnap_nb.system import guest_agent
-from vmsnap_nb.system.libvirt_domains import channels
 
 pytestmark = pytest.mark.guest
 
@@ -53,49 +51,25 @@ def test_a_disk_that_boots_by_itself(lab: Lab, short: Path) -> None:
     assert guest.state == "shut off"
 
 
-@pytest.fixture
-def with_agent(short: Path) -> Path:
-    """A raw image of the Alpine Linux, into which this machine's guest agent was put with its libraries."""
-    image = short / "agent.img"
-    subprocess.run(["qemu-img", "convert", "-O", "raw", find_alpine().disk, image], check=True)
-    agent = shutil.which("qemu-ga", path="/usr/sbin:/usr/bin")
-    assert agent is not None, "install qemu-guest-agent"
-    libraries = [
-        word for line in subprocess.check_output(["ldd", agent], text=True).splitlines() for word in line.split()
-    ]
-    files = [agent, *(word for word in libraries if word.startswith("/"))]
-    loader = next(word for word in files if "ld-linux" in word)
-    lines = ["mkdir /opt/agent", *(f"write {Path(file).resolve()} /opt/agent/{Path(file).name}" for file in files)]
-    lines += [f"sif /opt/agent/{Path(file).name} mode 0100755" for file in (agent, loader)]
-    subprocess.run(["debugfs", "-w", "-f", "-", image], input="\n".join(lines), text=True, check=True)
-    return image
-
-
-def test_the_guest_agent_is_preferred_where_it_answers(lab: Lab, with_agent: Path) -> None:
-    lab.base("WithAgent", image=with_agent, format="raw")
-    with_agent.unlink()
-    guest = lab.guest("agent", backing="WithAgent", boot="kernel").start()
-    assert not channels(guest.xml())[guest_agent.AGENT_PORT]
-    # mktemp and a pipe: the agent's own guest-exec runs what follows.
-    guest.execute(
-        "cd /opt/agent && port=$(grep -l org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name) && "
-        'port=/dev/$(basename "$(dirname "$port")") && '
-        "setsid ./ld-linux-x86-64.so.2 --library-path . ./qemu-ga -m virtio-serial -p $port -t /run >/dev/null 2>&1 &"
-    ).check()
+def test_the_guest_agent_runs_commands_as_well(first: Guest) -> None:
+    domain = first._domain
     deadline = time.monotonic() + 60
-    while not guest_agent.agent_answers(guest._domain):
+    while not guest_agent.agent_answers(domain):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert channels(guest.xml())[guest_agent.AGENT_PORT]
 
-    done = guest.execute("echo out; echo err >&2; tr '\\0' ' ' </proc/$PPID/cmdline; cat; exit 5")
-    assert (done.exit_status, done.stderr) == (5, "err\n")
-    assert done.stdout.startswith("out\n")
-    assert "vmsnap" not in done.stdout  # not the listener on the other port
-    assert guest.execute("printf 'a\\0b\\377'; sleep 600 &").stdout_bytes == b"a\0b\xff"
-    assert len(guest.execute("head -c 300000 /dev/zero").stdout_bytes) == 300_000
-    with pytest.raises(GuestError, match="longer than 1 s"):
-        guest.execute("sleep 321", timeout=1)
-    assert guest.execute("ps | grep '[s]leep 321'").exit_status == 1
-    assert guest.wait_ready(timeout=10) is guest
-    guest.destroy()
+    def run(command: str, timeout: float = 60) -> Completed:
+        return guest_agent.run_by_agent(domain, command, timeout=timeout)
+
+    done = run("echo out; echo err >&2; cat; pwd; exit 5")
+    assert (done.exit_status, done.stdout, done.stderr) == (5, "out\n/root\n", "err\n")
+    assert run("kill -9 $$").exit_status == 137
+    assert run("printf 'a\\0b\\377'; sleep 600 &").stdout_bytes == b"a\0b\xff"  # the background goes on
+    assert len(run("head -c 300000 /dev/zero").stdout_bytes) == 300_000
+    with pytest.raises(GuestError, match="longer than 5 s"):
+        run("sleep 321 & sleep 321", timeout=5)
+    gone = "for n in $(seq 50); do ps | grep -q '[s]leep 321' || exit 0; sleep 0.1; done; exit 1"
+    assert first.execute(gone).exit_status == 0
+    assert first.execute("ls -d /tmp/vmsnap-*").stdout == ""
+    with pytest.raises(InvalidRequestError):
+        run("echo \0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def test_the_base_is_a_protected_copy_and_checked(lab: Lab, base: Image, tmp_pat
     assert os.stat(base.path).st_mode & 0o777 == 0o444
     assert base.virtual_size == 1 << 30
     assert Path(base.path).read_bytes() == find_alpine().disk.read_bytes()
-    assert lab.base("RootBase") == base
+    assert replace(lab.base("RootBase"), held="") == replace(base, held="")
 
     changed = tmp_path / "changed.qcow2"
     data = bytearray(find_alpine().disk.read_bytes())
