@@ -1,9 +1,12 @@
-"""Who holds an image: seen in the kernel's table, without opening the image."""
+"""Who holds an image: asked of the kernel."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +54,6 @@ def test_a_process_that_writes_holds_its_image_and_reads_the_base(tmp_path: Path
         assert (forest.status(str(over)), forest.status(str(base))) == ("in-use", "ok")
         used = survey.read([Use("demo", "vda", str(over), "running")])
         assert used.status(str(over)) == "ok"
-        assert held()[identity(over)] == "write"
         assert holders(identity(over)) == holders(identity(base)) == [(pid, "qemu-io")]
     forest = survey.read()
     assert {image.held for image in forest} == {""}
@@ -69,8 +71,8 @@ def test_a_process_that_only_reads(tmp_path: Path) -> None:
 def test_a_process_without_locks_holds_nothing(tmp_path: Path) -> None:
     image = tmp_path / "image"
     image.write_bytes(b"x")
-    with open(image, "r+b"):
-        assert identity(image) not in held()
+    with open(image, "r+b") as file:
+        assert held(file.fileno()) == ""
         assert holders(identity(image)) == []
 
 
@@ -90,25 +92,34 @@ def dirty(image: Path) -> None:
         file.write(b"\1")
 
 
-def test_the_table_is_read_line_by_line(tmp_path: Path) -> None:
-    table = tmp_path / "locks"
-    table.write_text(
-        "1: OFDLCK ADVISORY  READ -1 fe:00:11 100 101\n"
-        "2: OFDLCK ADVISORY  READ -1 fe:00:12 100 100\n"
-        "2: OFDLCK ADVISORY  READ -1 fe:00:13 201 201\n"
-        "3: OFDLCK ADVISORY  READ -1 fe:00:14 103 103\n"
-        "3: OFDLCK ADVISORY  READ -1 fe:00:14 100 101\n"
-        "4: POSIX  ADVISORY  WRITE 99 fe:00:15 0 EOF\n"
-        "5: FLOCK  ADVISORY  WRITE 99 fe:00:16 100 101\n"
-        "6: -> OFDLCK ADVISORY  READ -1 fe:00:17 100 101\n"
-        "7: OFDLCK ADVISORY  READ -1 <none>:0 100 101\n"
-        "8: OFDLCK\n\n"
-        "9: OFDLCK ADVISORY  READ -1 fd:1a:18 90 110\n"
-    )
-    assert held(str(table)) == {
-        (os.makedev(0xFE, 0), 11): "write",
-        (os.makedev(0xFE, 0), 12): "read",
-        (os.makedev(0xFE, 0), 14): "write",
-        (os.makedev(0xFD, 0x1A), 18): "write",
-    }
-    assert held(str(tmp_path / "none")) == {}
+@pytest.mark.system
+def test_a_writer_is_seen_among_readers(tmp_path: Path) -> None:
+    base = create(tmp_path / "base", MIB)
+    survey = Survey((str(tmp_path),))
+    with qemu_io(base, "-r"), qemu_io(base, "-r"):
+        assert survey.read()[str(base)].held == "read"
+    with raw_locks(base, 100), raw_locks(base, 100, 101), raw_locks(base, 100):
+        assert survey.read()[str(base)].held == "write"
+    with raw_locks(base, 201, 203):  # others must not write; nobody does
+        assert survey.read()[str(base)].held == ""
+
+
+@contextmanager
+def raw_locks(path: Path, *positions: int) -> Iterator[None]:
+    """Lock single bytes as QEMU does, by another open file."""
+    with open(path, "rb") as file:
+        for position in positions:
+            lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, position, 1, 0)
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)
+        yield
+
+
+def test_a_lock_comes_and_goes_on_a_file_that_does_not_change(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(b"QFI\xfb")
+    (tmp_path / "link").symlink_to(image)
+    time.sleep(0.05)
+    survey = Survey((str(tmp_path),))
+    for positions, expected in (((), ""), ((100,), "read"), ((100, 101), "write"), ((), "")):
+        with raw_locks(image, *positions):
+            assert {one.held for one in survey.read()} == {expected}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from typing import Any
 
 from vmsnap_nb.model.image import Image, Status
+from vmsnap_nb.system.locks import held
 from vmsnap_nb.system.magic import guess_format
 from vmsnap_nb.system.qcow2 import read_qcow2
 from vmsnap_nb.system.qcow2_format import MAGIC
 
-__all__ = ["Stamp", "raw_size", "read_image", "stamp"]
+__all__ = ["Stamp", "not_a_file", "raw_size", "read_image", "stamp", "with_lock"]
 
 Stamp = tuple[int, int, int, int, int, int]
 """What changes when a file does: device, inode, length, time of change of content and of status, blocks."""
@@ -92,6 +94,7 @@ def read_image(path: str, folder: str, target: str | None = None) -> tuple[Image
                 fields = {"status": "unknown", "problem": NO_FORMAT}
             else:
                 fields = {"format": format}
+        holds = held(fd)
     except OSError as error:
         return _failed(path, error), None
     finally:
@@ -102,9 +105,32 @@ def read_image(path: str, folder: str, target: str | None = None) -> tuple[Image
     fields["identity"] = mark[:2]
     fields["file_size"] = size
     fields["mtime_ns"] = mark[3]
+    if holds:
+        fields["held"] = holds
     if not mode & _WRITE:
         fields["writable"] = False
     return Image.build(fields), mark
+
+
+def with_lock(image: Image, target: str | None = None) -> Image:
+    """Give an image that was read before and has not changed, with the lock that is on it now.
+
+    Parameters
+    ----------
+    image : Image
+        As it was read.
+    target : str, optional
+        Where its path leads if it is a symbolic link.
+    """
+    try:
+        fd = os.open(image.path if target is None else target, _FLAGS)
+    except OSError:
+        return image
+    try:
+        holds = held(fd)
+    finally:
+        os.close(fd)
+    return image if holds == image.held else replace(image, held=holds)
 
 
 def not_a_file(path: str, status: os.stat_result) -> Image:

@@ -1,65 +1,51 @@
-"""Which images QEMU processes hold, without opening any image.
+"""Which images QEMU processes hold: asked of the kernel, without taking a lock.
 
 QEMU locks single bytes of an image, one for each permission that it has taken: byte 100 for reading, 101 for writing
-(QEMU, block/file-posix.c, ``RAW_LOCK_PERM_BASE``; block.h, ``BLK_PERM_*``). The kernel lists all locks, with the file's
-device and inode, in ``/proc/locks`` (man 5 proc_locks). On file systems that show another device number in `os.stat`
-than the kernel uses itself (btrfs subvolumes) nothing is found there, and an image counts as not held.
+(QEMU, block/file-posix.c, ``RAW_LOCK_PERM_BASE``; include/block/block-common.h, ``BLK_PERM_*``). They are open file
+description locks (man 2 fcntl). The kernel's table, ``/proc/locks``, would tell of all files at once, but listing it
+takes the kernel 8 ms on an idle machine and ten times as long on a busy one; to ask for one open file takes 1 us.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 from typing import Literal
 
 from vmsnap_nb.model.image import Identity
 
-__all__ = ["held", "holders"]
+__all__ = ["Held", "held", "holders"]
 
-_READ_BYTE = 100
-_WRITE_BYTE = 101
-_TABLE = "/proc/locks"
+Held = Literal["", "read", "write"]
+
+_READ_BYTE, _WRITE_BYTE = 100, 101
+_FLOCK = struct.Struct("hhqqi4x")
+"""``struct flock`` of 64-bit Linux: type, whence, start, length, process."""
+_ANY = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _READ_BYTE, 2, 0)
+_WRITE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _WRITE_BYTE, 1, 0)
+_FREE = struct.pack("h", fcntl.F_UNLCK)
 
 
-def held(table: str = _TABLE) -> dict[Identity, Literal["read", "write"]]:
-    """Tell which files are locked in QEMU's way now, and for what.
+def held(fd: int) -> Held:
+    """Tell whether a process has locked a file in QEMU's way now, and for what.
 
     Parameters
     ----------
-    table : str
-        The kernel's table of locks.
+    fd : int
+        The file, open for reading.
 
     Returns
     -------
-    dict
-        From (device, inode) to ``write`` or ``read``; empty where the system has no such table.
+    str
+        ``write``, ``read`` or empty; empty, too, on file systems without locks.
     """
     try:
-        with open(table, "rb") as file:
-            lines = file.read().splitlines()
+        if fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _ANY)[:2] == _FREE:
+            return ""
+        return "read" if fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _WRITE)[:2] == _FREE else "write"
     except OSError:
-        return {}
-    found: dict[Identity, Literal["read", "write"]] = {}
-    for line in lines:
-        lock = _parse(line.split())
-        if lock is None:
-            continue
-        identity, first, last = lock
-        if first <= _WRITE_BYTE <= last:
-            found[identity] = "write"
-        elif first <= _READ_BYTE <= last:
-            found.setdefault(identity, "read")
-    return found
-
-
-def _parse(words: list[bytes]) -> tuple[Identity, int, int] | None:
-    # 12: OFDLCK ADVISORY  READ -1 fe:00:2146342 100 101      (a lock that is waited for has "->" in the second place)
-    if len(words) != 8 or words[1] not in {b"OFDLCK", b"POSIX"} or words[7] == b"EOF":
-        return None
-    try:
-        major, minor, inode = words[5].split(b":")
-        return (os.makedev(int(major, 16), int(minor, 16)), int(inode)), int(words[6]), int(words[7])
-    except ValueError:
-        return None
+        return ""
 
 
 def holders(identity: Identity) -> list[tuple[int, str]]:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import gc
 import os
 import stat
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Literal
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
-from vmsnap_nb.model.image import Identity, Image, Status
+from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.model.reference import Reference
-from vmsnap_nb.system import foreign, locks
-from vmsnap_nb.system.image_file import Stamp, not_a_file, raw_size, read_image, stamp
+from vmsnap_nb.system import foreign
+from vmsnap_nb.system.image_file import Stamp, not_a_file, raw_size, read_image, stamp, with_lock
 from vmsnap_nb.system.places import Places
 
 __all__ = ["Survey"]
@@ -123,10 +121,6 @@ class _Reading:
         self.entries = 0
 
     def images(self) -> dict[str, Image]:
-        # The kernel takes milliseconds to list its locks, and does not need us meanwhile.
-        held: list[dict[Identity, Literal["read", "write"]]] = []
-        listing = threading.Thread(target=lambda: held.append(locks.held()), daemon=True)
-        listing.start()
         # All that is made here is kept: the collector would only look at it again and again.
         collecting = gc.isenabled()
         gc.disable()
@@ -135,8 +129,6 @@ class _Reading:
         finally:
             if collecting:
                 gc.enable()
-        listing.join()
-        self._mark_held(held[0] if held else {})
         return self.found
 
     def _read(self) -> None:
@@ -152,6 +144,7 @@ class _Reading:
         self._data_files()
         if self.disputed or self.parts:
             self._prune(starts)
+        self._note_dirty()
 
     # -- files --------------------------------------------------------------------------------------------
 
@@ -192,8 +185,8 @@ class _Reading:
             if entry.is_file(follow_symlinks=False):
                 known = before.get(path)
                 if known is not None and known[0] == _stamp_of(entry):
-                    image = known[1]
-                    cache[path] = known
+                    image = with_lock(known[1])
+                    cache[path] = known if image is known[1] else (known[0], image)
                 else:
                     image, mark = read_image(path, folder)
                     if mark is not None and mark[4] < oldest:
@@ -256,8 +249,9 @@ class _Reading:
             return not_a_file(path, status)
         known = self.before.get(path)
         if known is not None and known[0] == stamp(status):
-            self.cache[path] = known
-            return known[1]
+            image = with_lock(known[1], target)
+            self.cache[path] = (known[0], image)
+            return image
         image, mark = read_image(path, folder, target)
         if mark is not None and mark[4] < self.oldest:
             self.cache[path] = (mark, image)
@@ -417,12 +411,7 @@ class _Reading:
                 queue.append(backing.key)
         self.found = {path: self.found[path] for path in keep}
 
-    def _mark_held(self, held: dict[Identity, Literal["read", "write"]]) -> None:
-        if held:
-            for path, image in self.found.items():
-                holds = held.get(image.identity) if image.identity is not None else None
-                if holds is not None:
-                    self.found[path] = replace(image, held=holds)
+    def _note_dirty(self) -> None:
         for path in self.dirty:
             if path in self.found and self.found[path].dirty and self.found[path].held != "write":
                 self._note(path, "it was not closed properly; QEMU repairs it when it is next opened for writing")
@@ -449,6 +438,7 @@ def _as_raw(image: Image) -> Image:
         file_size=image.file_size,
         mtime_ns=image.mtime_ns,
         writable=image.writable,
+        held=image.held,
     )
 
 
