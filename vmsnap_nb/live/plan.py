@@ -133,8 +133,9 @@ class LivePlan(Plan):
     def _check_fresh(self, waive: Iterable[str]) -> None:
         now = self.world.read()
         changed = list(differences(self.before.tree(*self.subjects), now))
-        again = self.make(now)
-        if not changed and again.steps != self.steps:
+        # What has changed may make the request itself impossible; so that is said first.
+        again: Plan = self if changed else self.make(now)
+        if again.steps != self.steps:
             changed.append("the steps would be others now")
         if changed:
             raise StalePlanError(
