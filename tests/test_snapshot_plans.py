@@ -95,7 +95,7 @@ VDA = Disk("vda", "/i/top.qcow2", "qcow2")
         ("paused", (VDA,), {}, "internal-checkpoint", "paused"),
         ("running", (VDA, RAW), {}, "external-disk", "vdb is raw"),
         ("shut off", (VDA, RAW), {}, "external-disk", "vdb is raw"),
-        ("shut off", (VDA, RAW), {"disks": {"vdb": "no"}}, "internal-disk", "off"),
+        ("shut off", (VDA, RAW), {"disks": {"vdb": "no"}}, "external-disk", "vdb is left out"),
         ("running", (VDA,), {"memory_file": "/i/m"}, "external-checkpoint", "memory file"),
         ("running", (VDA,), {"quiesce": True}, "external-disk", "quiesce"),
         ("running", (VDA,), {"disks": {"vda": "external"}}, "external-disk", "external"),
@@ -150,13 +150,19 @@ def test_disks_are_left_out_with_the_reason() -> None:
         "sdb": "no",
         "vdc": "no",
     }
-    said = {(c.level, c.what.split(" is left out: ")[0]) for c in made.concerns}
-    assert said == {("warn", "vdb"), ("warn", "vdc"), ("note", "sda"), ("note", "sdb")}
+    assert {(c.level, c.what.partition(" ")[0]) for c in made.concerns} == {
+        ("refuse", "vdb"),  # libvirt takes internal snapshots of all disks or none
+        ("note", "sda"),
+        ("note", "sdb"),
+    }
     external = plan(guest, kind="external-disk")
+    said = {(c.level, c.what.split(" is left out: ")[0]) for c in external.concerns}
+    assert said == {("warn", "vdc"), ("note", "sda"), ("note", "sdb")}
     assert [d.target for d in step_of(external).disks if d.held == "external"] == ["vda", "vdb"]
     assert "name one in disks" in next(c.what for c in external.concerns if c.what.startswith("vdc"))
-    asked = plan(guest, kind="internal-disk", disks={"vdb": "no", "vdc": "no"})
+    asked = plan(guest, disks={"vdb": "no", "vdc": "no"})
     assert {c.level for c in asked.concerns} == {"note"}
+    assert not plan(domain("shut off", VDA, CDROM), kind="internal-disk").refused
 
 
 # -- what is refused -------------------------------------------------------------------------------------
@@ -351,6 +357,12 @@ def test_a_snapshot_that_came_or_went_makes_a_plan_stale() -> None:
     assert differences(before, before.edited(records=moved)) == ("snapshot b of demo: parent is None, not a",)
     later = tuple(replace(one, created=None, memory_size=1) for one in before.records)
     assert differences(before, before.edited(records=later)) == ()
+
+
+def test_what_is_missing_before_and_after_is_no_difference() -> None:
+    tree = world(domain()).edited(put=[image("gone", status="missing")])
+    assert differences(tree, tree) == ()
+    assert differences(tree, tree.edited(put=[image("gone")])) == ("/i/gone was missing and is there now",)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from vmsnap_nb.live.plan import Action, Undo
+    from vmsnap_nb.model.snapshot import SnapshotLists
 
 __all__ = ["Guests", "Host", "connect"]
 
@@ -155,6 +156,12 @@ class Host:
         with libvirt_errors("list the guests"):
             domains = self.connection.listAllDomains()
         return Guests(Guest(self, domain) for domain in sorted(domains, key=lambda domain: str(domain.name())))
+
+    def snapshots(self) -> SnapshotLists:
+        """List the snapshots of all guests, read at once."""
+        from vmsnap_nb.live.snapshots import snapshot_lists
+
+        return snapshot_lists(self)
 
     def _has_started(self, guest: Guest) -> None:
         """Be told that a guest was started from here; a lab keeps a list."""

@@ -36,7 +36,8 @@ def _differences(expected: Forest, found: Forest) -> Iterator[str]:
                 yield f"{path} is not there any more"
             continue
         if image.status == "missing":
-            yield f"{path} was missing and is there now"
+            if other.status != "missing":
+                yield f"{path} was missing and is there now"
             continue
         for what, was, now in _fields(image, other):
             if was != now:

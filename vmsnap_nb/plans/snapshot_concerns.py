@@ -102,6 +102,16 @@ def about_kind(domain: Domain, draft: SnapshotDraft, forest: Forest, facts: Snap
             holders=(domain.name,),
             waivable=facts.libvirt_version >= (10, 10, 0),
         )
+    left_out = [out for out in draft.left_out if out.writable]
+    if wanted == "internal" and held and left_out:
+        yield Concern(
+            "not-supported",
+            "refuse",
+            f"{', '.join(f'{out.target} would be left out ({out.why})' for out in left_out)}, and libvirt takes "
+            "internal snapshots of all disks or none",
+            "use kind='external-disk', which holds disks of any format, and leaves out what you like",
+            holders=(domain.name,),
+        )
     for disk in draft.disks:
         image = forest.images.get(disk.source or "")
         if disk.held == "internal" and image is not None and image.format not in (None, "qcow2"):
@@ -170,15 +180,15 @@ def about_guest(domain: Domain, draft: SnapshotDraft, forest: Forest, facts: Sna
             holders=(domain.name,),
         )
     for out in draft.left_out:
-        if out.writable and not out.asked:
+        if out.writable and not out.asked and draft.kind.startswith("external"):
             yield Concern(
                 "not-supported",
                 "warn",
                 f"{out.target} is left out: {out.why}; reverting leaves it as it is then",
-                "use kind='external-disk', which holds a disk of any format",
+                f"name a file for its overlay: disks={{{out.target!r}: '/path/of/overlay.qcow2'}}",
                 holders=(domain.name,),
             )
-        elif not out.asked:
+        elif not out.asked and not out.writable:
             yield Concern("not-supported", "note", f"{out.target} is left out: {out.why}", holders=(domain.name,))
 
 

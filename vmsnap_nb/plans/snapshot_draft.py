@@ -254,6 +254,9 @@ def _choose_kind(forest: Forest, domain: Domain, request: SnapshotRequest, *, pf
     if other:
         which = f"{other[0].target} is {_format(forest, other[0]) or 'of unknown format'}"
         return "external-disk", f"{which}, and only qcow2 can hold a snapshot inside"
+    without = [disk.target for disk in default if (request.disks or {}).get(disk.target) == "no"]
+    if without:
+        return "external-disk", f"{without[0]} is left out, and libvirt takes internal snapshots of all disks or none"
     if running and pflash:
         return "external-disk", "the guest has UEFI firmware, whose variables an internal snapshot would leave out"
     if running:

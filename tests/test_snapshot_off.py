@@ -1,0 +1,454 @@
+"""Snapshots of real guests that are off: taken, listed, put right; and what happens when that is cut short."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import stat
+import subprocess
+import threading
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from labs import mounted, run_python
+
+from vmsnap_nb.errors import PlanRefusedError, StalePlanError, VmsnapError
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.plans.snapshot_steps import TakeSnapshot
+from vmsnap_nb.system import libvirt_snapshots
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def guest(lab: Lab, base: Image, request: pytest.FixtureRequest) -> Guest:
+    """A guest that is off, with an overlay of its own."""
+    number = abs(hash(request.node.nodeid)) % 10**9
+    return lab.guest(f"off{number}", backing=base)
+
+
+def tags(path: str) -> list[str]:
+    """The names inside an image, by qemu-img."""
+    done = subprocess.run(["qemu-img", "info", "-U", "--output=json", path], capture_output=True, text=True, check=True)
+    return [one["name"] for one in json.loads(done.stdout).get("snapshots", ())]
+
+
+def files(guest: Guest) -> dict[str, bytes]:
+    """All of the guest's own files, and its definition."""
+    folder = Path(guest.chain().top).parent
+    found = {str(path): path.read_bytes() for path in sorted(folder.glob(f"{guest.name}*"))}
+    return found | {"xml": guest.xml().encode()}
+
+
+def test_an_internal_disk_snapshot(guest: Guest) -> None:
+    plan = guest.snapshot(description="the first")
+    assert plan.way.startswith("internal-disk, because the guest is off")
+    assert len(guest.snapshots()) == 0  # nothing has happened yet
+    assert plan.run(progress=False).as_predicted
+    assert tags(guest.chain().top) == ["snap1"]
+    [one] = guest.snapshots()
+    assert (one.name, one.kind, one.status, one.record.state) == ("snap1", "internal-disk", "ok", "shutoff")
+    assert (one.record.description, one.record.current) == ("the first", True)
+    assert guest.snapshot().run(progress=False).as_predicted
+    assert guest.snapshots()["snap2"].record.parent == "snap1"
+
+
+def test_an_external_disk_snapshot_of_a_guest_that_is_off(guest: Guest) -> None:
+    old = guest.chain().top
+    report = guest.snapshot("a", kind="external-disk").run(progress=False)
+    assert report.as_predicted
+    chain = guest.chain()
+    assert [layer.name for layer in chain] == ["RootBase", guest.name, f"{guest.name}.a"]
+    assert [chain.active(layer) for layer in chain] == [False, False, True]
+    [use] = [use for use in chain.forest.users(old) if use.guest == guest.name]
+    assert use.path == chain.top
+    frame = guest.snapshots().to_frame()
+    assert frame.loc["a", "files"] == chain.top
+    assert frame.loc["a", "kind"] == "external-disk"
+
+
+def test_without_a_record_and_with_a_file_of_ones_own(guest: Guest) -> None:
+    old = guest.chain().top
+    mine = f"{Path(old).parent}/{guest.name} mine <x>&.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", old, mine], check=True)
+    identity = os.stat(mine).st_ino
+    plan = guest.snapshot(reuse=True, disks={"vda": mine}, metadata=False)
+    assert plan.run(progress=False).as_predicted
+    assert guest.chain().top == mine
+    assert os.stat(mine).st_ino == identity
+    assert len(guest.snapshots()) == 0
+    os.chmod(mine, 0o600)
+    guest.host._has_made(mine, "a test")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ['<x>&"', "快照 1", "-dash", "it's"])
+def test_a_hostile_name_is_taken_listed_and_forgotten(guest: Guest, name: str) -> None:
+    for kind in ("internal-disk", "external-disk"):
+        full = f"{name} {kind[:3]}"
+        assert guest.snapshot(full, kind=kind, description=name).run(progress=False).as_predicted  # type: ignore[arg-type]
+        assert guest.snapshots()[full].record.description == name
+        assert guest.snapshots()[full].status == "ok"
+
+
+def attach(guest: Guest, *disks: tuple[str, Path, str, str]) -> None:
+    """Give a guest further disks: target, path, format, device."""
+    root = ET.fromstring(guest.xml())
+    devices = root.find("devices")
+    assert devices is not None
+    for target, path, format, device in disks:
+        subprocess.run(["qemu-img", "create", "-q", "-f", format, str(path), "1M"], check=True)
+        bus = "sata" if device == "cdrom" else "virtio"
+        devices.append(
+            ET.fromstring(
+                f"<disk type='file' device='{device}'><driver name='qemu' type='{format}'/><source file='{path}'/>"
+                f"<target dev='{target}' bus='{bus}'/></disk>"
+            )
+        )
+    guest.host.connection.defineXML(ET.tostring(root, encoding="unicode"))
+
+
+def test_several_disks_and_those_left_out(guest: Guest, short: Path) -> None:
+    raw, more, tools = short / "raw.img", short / "more.qcow2", short / "tools.iso"
+    attach(guest, ("vdc", more, "qcow2", "disk"), ("sda", tools, "raw", "cdrom"))
+    inside = guest.snapshot("both")
+    assert inside.way.startswith("internal-disk")
+    assert [(c.level, c.what.partition(" ")[0]) for c in inside.concerns] == [("note", "sda")]
+    assert inside.run(progress=False).as_predicted
+    assert tags(str(more)) == tags(guest.chain("vda").top) == ["both"]
+
+    attach(guest, ("vdb", raw, "raw", "disk"))
+    internal = guest.snapshot("no", kind="internal-disk")
+    with pytest.raises(PlanRefusedError, match="all disks or none"):
+        internal.run(progress=False)
+    with pytest.raises(VmsnapError, match="vdb"):  # as libvirt says itself
+        internal.world.actions[TakeSnapshot](internal.steps[0])
+    assert tags(str(more)) == tags(guest.chain("vda").top) == ["both"]
+
+    chosen = guest.snapshot()  # a raw disk is a reason for external
+    assert "vdb is raw" in chosen.way
+    assert set(chosen.creates[1:]) == {str(short / "raw.snap1.qcow2"), str(short / "more.snap1.qcow2")}
+    assert chosen.run(progress=False).as_predicted
+    assert guest.chain("vdb")[0].format == "raw"
+    assert [len(guest.chain(target)) for target in ("vda", "vdb", "vdc")] == [3, 2, 2]
+    assert {disk.target for disk in guest.snapshots()["snap1"].record.held_disks} == {"vda", "vdb", "vdc"}
+    only = guest.snapshot("only", disks=["vdc"])
+    assert "vda is left out" in only.way
+    assert only.run(progress=False).as_predicted
+    assert [len(guest.chain(target)) for target in ("vda", "vdb", "vdc")] == [3, 2, 3]
+    with pytest.raises(PlanRefusedError, match="mixed-kinds"):
+        guest.snapshot(disks={"vda": "internal", "vdb": "external"}).run(progress=False)
+
+
+def test_what_is_refused_changes_nothing(guest: Guest) -> None:
+    guest.snapshot("a").run(progress=False)
+    before = files(guest)
+    taken = f"{Path(guest.chain().top).parent}/{guest.name}.b.qcow2"
+    refused = {
+        "name-taken": guest.snapshot("a"),
+        "not-supported": guest.snapshot(kind="internal-checkpoint"),
+        "no-agent": guest.snapshot(kind="external-disk", quiesce=True),
+    }
+    Path(taken).write_bytes(b"mine")
+    refused["file-exists"] = guest.snapshot("b", kind="external-disk")
+    for name, plan in refused.items():
+        with pytest.raises(PlanRefusedError, match=name) as said:
+            plan.run(progress=False)
+        assert said.value.next_step
+    assert Path(taken).read_bytes() == b"mine"
+    os.unlink(taken)
+    assert files(guest) == before
+
+
+def test_a_plan_is_stale_once_a_snapshot_came_or_went(guest: Guest) -> None:
+    plan = guest.snapshot("a")
+    guest._domain.snapshotCreateXML("<domainsnapshot><name>other</name></domainsnapshot>", 0)
+    with pytest.raises(StalePlanError, match=f"{guest.name} has a snapshot other now"):
+        plan.run(progress=False)
+    assert guest.snapshots().names == ("other",)
+
+
+def test_two_threads_at_once(guest: Guest) -> None:
+    """Both plans were good when they were checked; only one is performed, and the other says so."""
+    plans = [guest.snapshot(name, kind="external-disk") for name in ("one", "two")]
+    gate = threading.Barrier(2)
+    ends: list[str] = []
+
+    def go(number: int) -> None:
+        [step] = plans[number].steps
+        gate.wait(10)
+        try:
+            plans[number].world.actions[TakeSnapshot](step)
+            ends.append("done")
+        except StalePlanError:
+            ends.append("stale")
+
+    threads = [threading.Thread(target=go, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(ends) == ["done", "stale"]
+    assert len(guest.snapshots()) == 1
+    assert len(guest.chain()) == 3
+
+
+def test_each_kind_can_be_taken_back(guest: Guest) -> None:
+    """As a later step of a greater plan would want it when it fails."""
+    guest.snapshot("before", kind="internal-disk").run(progress=False)
+    xml, names = guest.xml(), guest.snapshots().names
+    for kind in ("internal-disk", "external-disk"):
+        for metadata in (True, False):
+            plan = guest.snapshot("x", kind=kind, metadata=metadata)  # type: ignore[arg-type]
+            [step] = plan.steps
+            undo = plan.world.actions[TakeSnapshot](step)
+            undo()
+            assert guest.xml() == xml
+            assert guest.snapshots().names == names
+            assert guest.snapshots().current is not None
+            assert tags(guest.chain().top) == ["before"]
+            assert not any(os.path.lexists(path) for path in plan.creates)
+
+
+def test_drift_is_seen_and_put_right(guest: Guest) -> None:
+    for name in ("a", "b"):
+        guest.snapshot(name).run(progress=False)
+    below = guest.chain().top
+    guest.snapshot("c", kind="external-disk").run(progress=False)
+    guest.snapshot("d").run(progress=False)
+    top = guest.chain().top
+    subprocess.run(["qemu-img", "snapshot", "-d", "b", below], check=True)
+    subprocess.run(["qemu-img", "snapshot", "-c", "wild", top], check=True)
+    assert {s.name: s.status for s in guest.snapshots()} == {
+        "a": "ok",
+        "b": "stale",
+        "c": "ok",
+        "d": "ok",
+        "wild": "untracked",
+    }
+    before = {path: Path(path).read_bytes() for path in (below, top)}
+    plan = guest.reconcile()
+    assert [step.action for step in plan.steps] == ["forget record", "write record"]
+    assert plan.run(progress=False).differences == ()
+    after = guest.snapshots()
+    assert {s.name: s.status for s in after} == {"a": "ok", "c": "ok", "d": "ok", "wild": "ok"}
+    assert after["c"].record.parent == "a"
+    assert {path: Path(path).read_bytes() for path in before} == before
+    # libvirt takes the record that was adopted for its own: it reverts to it.
+    guest._domain.revertToSnapshot(guest._domain.snapshotLookupByName("wild"))
+    assert guest.snapshots().current is not None
+    assert guest.snapshots().current.name == "wild"  # type: ignore[union-attr]
+    assert guest.reconcile().steps == ()
+
+
+def test_a_file_removed_by_hand_is_missing_and_its_record_forgotten(guest: Guest) -> None:
+    old = guest.chain().top
+    guest.snapshot("a", kind="external-disk").run(progress=False)
+    overlay = guest.chain().top
+    guest.host.connection.defineXML(guest.xml().replace(overlay, old))
+    os.unlink(overlay)
+    assert guest.snapshots()["a"].status == "missing-file"
+    plan = guest.reconcile()
+    assert [c.level for c in plan.concerns] == ["warn"]
+    assert plan.run(progress=False).differences == ()
+    assert len(guest.snapshots()) == 0
+
+
+def test_forgetting_can_be_taken_back(guest: Guest) -> None:
+    for name in ("a", "b", "c"):
+        guest.snapshot(name).run(progress=False)
+    records = guest.snapshots().records
+    subprocess.run(["qemu-img", "snapshot", "-d", "b", guest.chain().top], check=True)
+    plan = guest.reconcile()
+    [step] = plan.steps
+    plan.world.actions[type(step)](step)()
+    assert guest.snapshots().records == records
+
+
+def test_records_are_read_the_same_whether_cut_out_or_parsed_in_full(lab: Lab) -> None:
+    """The reader's short way must see what a full parse sees, on everything that the tests have made."""
+    seen = 0
+    for domain in lab.connection.listAllDomains():
+        for one in domain.listAllSnapshots():
+            xml = one.getXMLDesc()
+            assert libvirt_snapshots._sources_as_set(xml) is not None
+            short = libvirt_snapshots.parse_record("g", xml)
+            # With a comment in it, nothing is cut out.
+            assert libvirt_snapshots.parse_record("g", xml.replace("<devices>", "<!-- --><devices>", 1)) == short
+            seen += 1
+    assert seen > 10
+
+
+def test_one_read_of_all_guests_gives_the_same_lists(lab: Lab) -> None:
+    every = lab.snapshots()
+    assert [one.guest for one in every] == [guest.name for guest in lab.guests()]
+    for one in every:
+        alone = lab.guest(one.guest).snapshots()
+        assert (alone.snapshots, alone.state) == (one.snapshots, one.state)
+    frame = every.to_frame()
+    assert len(frame) == sum(map(len, every))
+    assert "you are here" in every.to_text()
+
+
+# -- cut short -------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_is_full_leaves_guest_and_files_as_before(short: Path) -> None:
+    done = run_python(
+        """
+        import shutil
+        from vmsnap_nb.plans.snapshot_steps import TakeSnapshot
+        small = Path(sys.argv[1]) / "small"
+        with vs.Lab(Path(sys.argv[1]) / "l") as lab:
+            guest = lab.guest("demo", backing=lab.base("RootBase"))
+            before, inside = guest.xml(), os.stat(guest.chain().top).st_size
+            plan = guest.snapshot(kind="external-disk", disks={"vda": small / "x.qcow2"})
+            filler = small / "filler"
+            filler.write_bytes(b"x" * shutil.disk_usage(small).free)
+            try:
+                plan.run(progress=False)
+            except errors.PlanRefusedError as error:
+                print([c.name for c in error.concerns])
+            try:
+                plan.world.actions[TakeSnapshot](plan.steps[0])
+            except errors.NoSpaceError as error:
+                print("NoSpaceError", bool(error.said), bool(error.next_step))
+            print(os.listdir(small), guest.xml() == before, len(guest.snapshots()))
+            filler.unlink()
+            print(plan.run(progress=False).as_predicted)
+            lab.destroy()
+        """,
+        short,
+        before=mounted(f"mkdir {short}/small", f"mount -t tmpfs -o size=512k tmpfs {short}/small"),
+    )
+    assert done.stdout.splitlines() == [
+        "['no-space']",
+        "NoSpaceError True True",
+        "['filler'] True 0",
+        "True",
+    ], done.stderr
+
+
+@pytest.mark.parametrize("kind", ["external-disk", "internal-disk"])
+def test_killed_in_the_middle_and_the_next_read_says_so(short: Path, kind: str) -> None:
+    """A qemu-img that kills its caller as soon as it is done: libvirt never hears of it."""
+    fake = short / "bin" / "qemu-img"
+    fake.parent.mkdir()
+    real = subprocess.run(["which", "qemu-img"], capture_output=True, text=True, check=True).stdout.strip()
+    fake.write_text(
+        f'#!/bin/sh\n{real} "$@" || exit\ncase "$*" in create*snapped*|"snapshot -c"*) kill -9 $PPID;; esac\n'
+    )
+    fake.chmod(0o755)
+    killed = run_python(
+        """
+        lab = vs.Lab(sys.argv[1])
+        guest = lab.guest("demo", backing=lab.base("RootBase"))
+        guest.snapshot("snapped", kind=sys.argv[2]).run(progress=False)
+        """,
+        short / "l",
+        kind,
+        env={"PATH": f"{fake.parent}:{os.environ['PATH']}"},
+    )
+    assert killed.returncode == -9, killed.stderr
+    after = run_python(
+        """
+        with vs.Lab(sys.argv[1]) as lab:
+            guest = lab.guest("demo")
+            print([layer.name for layer in guest.chain()])
+            print([(s.name, s.status) for s in guest.snapshots()])
+            again = guest.snapshot("snapped", kind=sys.argv[2])
+            print([(c.name, "cut short" in c.remedy) for c in again.concerns])
+            for left in again.creates:
+                os.unlink(left)
+            plan = guest.reconcile()
+            print([step.action for step in plan.steps], plan.run(progress=False).as_predicted)
+            print(guest.snapshot(kind=sys.argv[2]).run(progress=False).as_predicted)
+            lab.destroy()
+        """,
+        short / "l",
+        kind,
+    )
+    expected = {
+        "external-disk": ["[]", "[('file-exists', True)]", "[] True"],
+        "internal-disk": ["[('snapped', 'untracked')]", "[('name-taken', False)]", "['write record'] True"],
+    }
+    assert after.stdout.splitlines() == ["['RootBase', 'demo']", *expected[kind], "True"], after.stderr
+
+
+def test_the_commands_do_the_same_by_hand(short: Path) -> None:
+    """The lines of plans are run on a twin of the guest; its records and images then equal those of our run."""
+    run, hand = short / "run", short / "han"
+    look = """
+        import json
+        with vs.Lab(sys.argv[1]) as lab:
+            guest = lab.guest("demo", backing=lab.base("RootBase"))
+            lines = []
+            for kind, name in zip(sys.argv[2::2], sys.argv[3::2], strict=True):
+                plan = guest.snapshot(name, kind=kind, description="it's <b>")
+                lines += plan.commands
+                assert plan.run(progress=False).as_predicted
+            records = [repr(one) for one in guest.snapshots()]
+            images = [(i.path, [s.name for s in i.snapshots], i.backing and i.backing.key) for i in guest.chain()]
+            print(json.dumps([lines, records, images]))
+    """
+    ours = run_python(look, run, "internal-disk", "a", "external-disk", "快照 <1>", "internal-disk", "c")
+    assert ours.returncode == 0, ours.stderr
+    lines, records, images = json.loads(ours.stdout)
+    assert len(lines) == 3
+    empty = run_python(look, hand)
+    assert empty.returncode == 0, empty.stderr
+    for line in lines:
+        argv = [word.replace(str(run), str(hand)) for word in shlex.split(line)]
+        by_hand = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        assert by_hand.returncode == 0, by_hand.stderr
+    theirs = run_python(look, hand)
+    twin = json.loads(theirs.stdout.replace(str(hand), str(run)))
+    assert twin[2] == images
+    assert [_timeless(one) for one in twin[1]] == [_timeless(one) for one in records]
+    for folder in (run, hand):
+        assert run_python("vs.Lab(sys.argv[1]).destroy()", folder).returncode == 0
+
+
+def _timeless(record: str) -> str:
+    head, _, rest = record.partition("created=")
+    return head + rest.partition(")")[2]
+
+
+def test_virsh_builds_the_same_xml_from_the_options() -> None:
+    """Also for the kinds that need a running guest: virsh prints what it would ask libvirt for."""
+    from test_snapshot_plans import SnapshotFacts, domain, plan, step_of
+
+    for request in (
+        {"kind": "external-checkpoint", "memory_file": "/i/m,1 <x>"},
+        {"kind": "external-disk", "disks": {"vda": "/i/a,b.qcow2"}},
+        {"kind": "internal-checkpoint"},
+    ):
+        made = plan(domain("running", name="test"), facts=SnapshotFacts(uri="test:///default"), name="n<>", **request)
+        step = step_of(made)
+        argv = [*step.argvs[0], "--print-xml"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=True)
+        assert _canonical(done.stdout) == _canonical(step.xml)
+
+
+def _canonical(xml: str) -> str:
+    return ET.canonicalize(xml, strip_text=True)
+
+
+def test_nothing_is_written_where_it_may_not_be(guest: Guest, short: Path) -> None:
+    closed = short / "closed"
+    closed.mkdir()
+    before = files(guest)
+    plan = guest.snapshot(kind="external-disk", disks={"vda": closed / "none" / "x.qcow2"})
+    with pytest.raises(PlanRefusedError, match="no-permission"):
+        plan.run(progress=False)
+    [step] = plan.steps
+    with pytest.raises(VmsnapError) as said:  # and by force: libvirt's own words, and nothing is left
+        plan.world.actions[TakeSnapshot](step)
+    assert "No such file" in str(said.value)
+    assert said.value.next_step
+    assert files(guest) == before
+    assert stat.S_ISDIR(closed.stat().st_mode)
+    assert list(closed.iterdir()) == []
