@@ -59,7 +59,9 @@ mounts() {
   mount --bind "$tree" "$tree"  # libvirt wants the root to be a mount point
   mount -t proc proc "$tree/proc"
   mount --rbind /sys "$tree/sys"
-  mount --rbind /dev "$tree/dev"
+  mount --bind /dev "$tree/dev"
+  mount -t devpts -o newinstance,gid=5,mode=620,ptmxmode=666 devpts "$tree/dev/pts"
+  mount -t tmpfs -o mode=1777 tmpfs "$tree/dev/shm"
   mount -t tmpfs -o mode=755 tmpfs "$tree/run"
   mkdir -m 1777 "$tree/run/lock"  # libvirt locks the ports of guests there
   mkdir -p "$cache/apt-$release/partial" "$cache/pip-$release/"{root,user} "$tree/var/cache/pip"
@@ -76,7 +78,9 @@ as() {
     SSL_CERT_FILE REQUESTS_CA_BUNDLE VMSNAP_ACCEL; do
     [[ -z ${!name-} ]] || pass+=("$name=${!name}")
   done
-  "${wrap[@]}" chroot --userspec="$user:" "$tree" /usr/bin/env -i HOME="$home" USER="$user" LOGNAME="$user" SHELL=/bin/bash LANG=C.UTF-8 \
+  # A chroot alone would not do: libvirt enters the mount namespace of a guest, and by that it would leave the chroot.
+  "${wrap[@]}" unshare --mount sh -c 'cd "$1" && pivot_root . . && umount -l . && shift && exec chroot "$@"' sh "$tree" \
+    --userspec="$user:" / /usr/bin/env -i HOME="$home" USER="$user" LOGNAME="$user" SHELL=/bin/bash LANG=C.UTF-8 \
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin PIP_CACHE_DIR="/var/cache/pip/$user" "${pass[@]}" \
     /bin/bash -c "cd ~/vmsnap_nb 2>/dev/null || cd; $2" </dev/null
 }

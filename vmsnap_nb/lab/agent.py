@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmsnap_nb.errors import MissingPartError
+from vmsnap_nb.errors import ImageError, MissingPartError
 from vmsnap_nb.lab.elf import Needs, read_needs
 from vmsnap_nb.system.os_errors import from_os_error
 from vmsnap_nb.system.packages import missing_part
@@ -115,7 +115,12 @@ def _program_folders() -> tuple[str, ...]:
 
 
 def _needs(data: bytes, path: str, tried: str) -> Needs:
-    needs = read_needs(data)
+    try:
+        needs = read_needs(data)
+    except ImageError as error:
+        raise MissingPartError(
+            tried, said=f"{path}: {error.said}", next_step="install the package qemu-guest-agent of this system again"
+        ) from error
     if needs.machine != _X86_64:
         raise MissingPartError(
             tried,

@@ -594,7 +594,7 @@ class Lab(Host):
         """Give the guest agent for the guests; without it they work, but cannot be frozen."""
         try:
             return find_agent()
-        except MissingPartError:
+        except VmsnapError:
             return None
 
     # -- what happens here ------------------------------------------------------------------------------

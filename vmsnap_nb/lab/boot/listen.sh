@@ -67,8 +67,6 @@ answer() {
 read -r ready rest </proc/uptime
 echo "$ready" >/run/vmsnap/ready
 echo "vmsnap: ready for commands" >/dev/console
-# Only now, so that it does not keep a slow guest from being ready.
-$B sh /run/vmsnap/agent.sh &
 exec 3<>"$port"
 while :; do
 	if read -r id seconds text <&3; then

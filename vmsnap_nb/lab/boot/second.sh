@@ -28,6 +28,7 @@ trap 'down poweroff' USR2
 trap 'down reboot' TERM
 
 $B sh /run/vmsnap/listen.sh &
+$B sh /run/vmsnap/agent.sh &
 while :; do
 	$B setsid -c /bin/sh -l </dev/ttyS0 >/dev/ttyS0 2>&1
 	$B sleep 1
