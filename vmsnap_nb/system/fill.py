@@ -15,10 +15,17 @@ from vmsnap_nb.system import process, qemu_img
 
 __all__ = ["fill"]
 
-_MOST_READ = 16 << 20
+_MOST_READ = 1 << 20
 _MOST_ZEROS = 1 << 30
-_COMMANDS = 500
+_COMMANDS = 2000
 """Parts that one process copies; a command line can hold some thousands."""
+_KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+"""For the GNU C library (man 3 mallopt): it would give the memory of each read back to the system, and to clear it again
+for the next one takes as long as the copying."""
 
 
 def fill(path: str, extents: Iterable[Extent]) -> None:
@@ -57,7 +64,7 @@ def _commands(extents: Iterable[Extent]) -> Iterator[str]:
 
 def _run(argv: tuple[str, ...], path: str) -> None:
     tried = f"copy into {path} what it reads from below"
-    done = process.run(argv, tried=tried, check=False)
+    done = process.run(argv, tried=tried, check=False, environment=_KEEP_MEMORY)
     if done.exit_status != 0:
         # qemu-io complains about a command on its standard output, and about an image on the other.
         raise qemu_img.error_of(replace(done, stderr=done.stderr + done.stdout.decode(errors="replace")), tried)

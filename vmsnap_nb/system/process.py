@@ -6,7 +6,7 @@ import contextlib
 import os
 import resource
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vmsnap_nb.errors import CommandError, MissingPartError
@@ -66,7 +66,14 @@ class Completed:
     stderr: str
 
 
-def run(argv: Sequence[str], *, tried: str, limits: Limits | None = None, check: bool = True) -> Completed:
+def run(
+    argv: Sequence[str],
+    *,
+    tried: str,
+    limits: Limits | None = None,
+    check: bool = True,
+    environment: Mapping[str, str] | None = None,
+) -> Completed:
     """Run a program to its end, without a shell, without input, and with messages in English.
 
     Parameters
@@ -79,6 +86,8 @@ def run(argv: Sequence[str], *, tried: str, limits: Limits | None = None, check:
         What it may take; nothing is limited if left out.
     check : bool
         Whether an exit status other than 0 is an error.
+    environment : mapping of str to str, optional
+        Variables beside those of this process.
 
     Returns
     -------
@@ -99,7 +108,7 @@ def run(argv: Sequence[str], *, tried: str, limits: Limits | None = None, check:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            env={**os.environ, **(environment or {}), "LC_ALL": "C.UTF-8"},
         )
     except FileNotFoundError as error:
         raise MissingPartError(
