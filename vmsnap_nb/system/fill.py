@@ -24,8 +24,8 @@ _KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
-"""For the GNU C library (man 3 mallopt): it would give the memory of each read back to the system, and to clear it again
-for the next one takes as long as the copying."""
+"""For the GNU C library (man 3 mallopt): it would give the memory of each read back to the system, and to have it
+cleared again for the next one takes as long as the copying."""
 
 
 def fill(path: str, extents: Iterable[Extent]) -> None:
