@@ -40,7 +40,7 @@ def lab() -> Iterator[Lab]:
     lab = vs.Lab(path / "l")
     yield lab
     left = lab.destroy()
-    assert left == ()
+    assert left == (), left
     assert not lab.root.exists()
     path.rmdir()
 
