@@ -129,15 +129,19 @@ def test_after_the_copying_of_a_pull_nothing_is_left_for_qemu_img_rebase(folder:
 
 
 @pytest.mark.parametrize("cluster", [512, 65536])
-def test_a_layer_with_subclusters_is_filled_in_whole_clusters(folder: Path, cluster: int) -> None:
+@pytest.mark.parametrize("large", ["128k", "2M"])
+@pytest.mark.parametrize("into", ["base", None])
+def test_a_layer_with_subclusters_is_filled_in_whole_clusters(
+    folder: Path, cluster: int, large: str, into: str | None
+) -> None:
     base = create(folder / "base", size=4 * MIB, options=[f"cluster_size={cluster}"])
     write(base, "write -q -P 1 0 4M")
     middle = create(folder / "middle", base)
     write(middle, "write -q -P 2 4k 1k", "write -q -P 2 60k 8k", "write -q -z 1M 100k")
-    top = create(folder / "top", middle, options=["extended_l2=on", "cluster_size=128k"])
-    write(top, "write -q -P 3 6k 1k", "write -q -P 3 130k 1k", "write -q -P 3 1M 1k")
+    top = create(folder / "top", middle, options=["extended_l2=on", f"cluster_size={large}"])
+    write(top, "write -q -P 3 6k 1k", "write -q -P 3 130k 1k", "write -q -P 3 1M 1k", "write -q -P 3 2500k 900k")
     was = content(top)
-    assert vs.scan(folder).pull("top", "base").run(progress=False).as_predicted
+    assert vs.scan(folder).pull("top", into).run(progress=False).as_predicted
     assert content(top) == was
 
 

@@ -15,7 +15,8 @@ from vmsnap_nb.system import process, qemu_img
 
 __all__ = ["fill"]
 
-_MOST_READ = 1 << 20
+_MOST_READ = 2 << 20
+"""The largest cluster that there is, so that no read begins within one."""
 _MOST_ZEROS = 1 << 30
 _COMMANDS = 2000
 """Parts that one process copies; a command line can hold some thousands."""
