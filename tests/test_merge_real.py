@@ -194,6 +194,22 @@ def test_a_raw_base_that_is_smaller_grows(folder: Path) -> None:
     assert content(leaf) == was
 
 
+def test_a_base_of_version_2_that_cannot_grow_is_refused_and_made_version_3(folder: Path) -> None:
+    root = create(folder / "root", size=2 * MIB)
+    base = create(folder / "base", root, size=MIB, options=["compat=0.10"])
+    top = create(folder / "top", base, size=4 * MIB)
+    write(top, "write -q -P 7 3M 64k")
+    was = content(top)
+    plan = vs.scan(folder).commit("top")
+    with pytest.raises(PlanRefusedError, match="grows-base"):
+        plan.run(progress=False)
+    assert "not supported" in run("qemu-img", "commit", "-d", "-f", "qcow2", str(top), check=False).stderr
+    remedy = next(c.remedy for c in plan.concerns if c.level == "refuse")
+    assert shell([remedy.partition(": ")[2]], folder).returncode == 0
+    assert vs.scan(folder).commit("top").run(progress=False).as_predicted
+    assert content(base) == was
+
+
 def test_a_protected_base_is_protected_again(folder: Path) -> None:
     paths = handout_chain(folder, 2)
     paths[0].chmod(0o444)

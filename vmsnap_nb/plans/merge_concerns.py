@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vmsnap_nb.model.forest import Forest
@@ -142,7 +143,7 @@ def _about_edge(image: Image, below: Image) -> Iterator[Concern]:
             "backing-format-missing",
             "refuse",
             f"{image.name} does not say which format {below.name} has, so QEMU would guess it from what a guest wrote",
-            f"write it down: qemu-img rebase -u -f qcow2 -F {below.format} -b {image.backing.written} {image.path}",
+            f"write it down: qemu-img rebase -u -f qcow2 -F {below.format} -b {shlex.quote(image.backing.written)} {shlex.quote(image.path)}",
             images=(image.path, below.path),
             waivable=True,
         )
@@ -151,7 +152,7 @@ def _about_edge(image: Image, below: Image) -> Iterator[Concern]:
             "backing-format-wrong",
             "refuse",
             f"{image.name} takes {below.name} for {image.backing.format}, and it is {below.format}",
-            f"put it right: qemu-img rebase -u -f qcow2 -F {below.format} -b {image.backing.written} {image.path}",
+            f"put it right: qemu-img rebase -u -f qcow2 -F {below.format} -b {shlex.quote(image.backing.written)} {shlex.quote(image.path)}",
             images=(image.path, below.path),
             waivable=True,
         )
@@ -244,21 +245,22 @@ def _in_use(forest: Forest, path: str, guests: tuple[str, ...], held: bool, how:
     )
 
 
-def about_sizes(
-    forest: Forest, facts: MergeFacts, base: str, top: str, children: Sequence[str]
-) -> Iterator[Concern]:
+def about_sizes(forest: Forest, facts: MergeFacts, base: str, top: str, children: Sequence[str]) -> Iterator[Concern]:
     """Compare the virtual sizes of what is merged with that of the base."""
     low, high = forest[base], forest[top]
     if low.virtual_size is None or high.virtual_size is None:
         return
     if high.virtual_size > low.virtual_size:
         grows = f"{low.name} grows from {low.virtual_size} to {high.virtual_size} bytes, the size of {high.name}"
-        if low.snapshots and low.compat == "0.10":
+        below = forest.images.get(low.backing.key) if low.backing is not None else None
+        longer_below = below is not None and (below.virtual_size or 0) > low.virtual_size
+        if low.compat == "0.10" and (low.snapshots or longer_below):
+            why = "of its internal snapshots" if low.snapshots else "what it stands on goes on after its end"
             yield Concern(
                 "grows-base",
                 "refuse",
-                f"{grows}, and cannot: it has internal snapshots, and its version of qcow2 gives them no size",
-                f"qemu-img amend -o compat=1.1 {low.path}",
+                f"{grows}, and QEMU cannot do that in version 2 of qcow2, because {why}",
+                f"make it version 3 first: qemu-img amend -f qcow2 -o compat=1.1 {shlex.quote(low.path)}",
                 images=(base,),
             )
         else:
