@@ -223,3 +223,16 @@ def test_an_unprivileged_user_boots_a_guest(short: Path) -> None:
         "()",
     ], done.stderr
     assert not (short / ".vmsnap").exists()
+
+
+@pytest.mark.system
+def test_a_closed_lab_can_be_destroyed(short: Path) -> None:
+    done = run_python(
+        """
+        with vs.Lab(sys.argv[1]) as lab:
+            lab.scenario("figure-1")
+        print(lab.destroy(), os.path.exists(sys.argv[1]))
+        """,
+        short / "l",
+    )
+    assert (done.stdout, done.returncode) == ("() False\n", 0), done.stderr

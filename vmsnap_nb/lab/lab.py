@@ -676,6 +676,8 @@ class Lab(Host):
         LabError
             The mark that makes the folder a lab's is gone: then nothing is removed.
         """
+        if self._connection is None:
+            return type(self)(self.root, self.driver).destroy()
         self._folder.made()
         libvirt = library()
         flags = (
