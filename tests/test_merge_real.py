@@ -194,6 +194,18 @@ def test_a_raw_base_that_is_smaller_grows(folder: Path) -> None:
     assert content(leaf) == was
 
 
+def test_a_raw_base_that_nobody_names_any_more_is_no_image(folder: Path) -> None:
+    base = folder / "base.raw"
+    base.write_bytes(b"b" * MIB)
+    leaf = create(folder / "leaf", base, backing_format="raw")
+    was = content(leaf)
+    report = vs.scan(folder).pull("leaf").run(progress=False)
+    assert report.as_predicted, report.differences
+    assert content(leaf) == was
+    assert base.exists()
+    assert str(base) not in vs.scan(folder)
+
+
 def test_a_base_of_version_2_that_cannot_grow_is_refused_and_made_version_3(folder: Path) -> None:
     root = create(folder / "root", size=2 * MIB)
     base = create(folder / "base", root, size=MIB, options=["compat=0.10"])

@@ -143,7 +143,7 @@ def _about_edge(image: Image, below: Image) -> Iterator[Concern]:
             "backing-format-missing",
             "refuse",
             f"{image.name} does not say which format {below.name} has, so QEMU would guess it from what a guest wrote",
-            f"write it down: qemu-img rebase -u -f qcow2 -F {below.format} -b {shlex.quote(image.backing.written)} {shlex.quote(image.path)}",
+            f"write it down: {_rebase(image, below)}",
             images=(image.path, below.path),
             waivable=True,
         )
@@ -152,10 +152,16 @@ def _about_edge(image: Image, below: Image) -> Iterator[Concern]:
             "backing-format-wrong",
             "refuse",
             f"{image.name} takes {below.name} for {image.backing.format}, and it is {below.format}",
-            f"put it right: qemu-img rebase -u -f qcow2 -F {below.format} -b {shlex.quote(image.backing.written)} {shlex.quote(image.path)}",
+            f"put it right: {_rebase(image, below)}",
             images=(image.path, below.path),
             waivable=True,
         )
+
+
+def _rebase(image: Image, below: Image) -> str:
+    assert image.backing is not None
+    argv = ("qemu-img", "rebase", "-u", "-f", "qcow2", "-F", below.format or "raw", "-b", image.backing.written)
+    return shlex.join((*argv, image.path))
 
 
 def outsiders(forest: Forest, base: str, merged: Sequence[str]) -> tuple[str, ...]:

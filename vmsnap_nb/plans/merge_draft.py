@@ -211,6 +211,7 @@ class MergeDraft:
         others = [note for note in self._facts.notes if resumed is None or note.path != resumed.path]
         self.concerns += about.about_notes(replace(self._facts, notes=tuple(others)), self._touched)
         taking, checking = self._content_steps() if verify else ([], [])
+        self._forget_raw()
         steps = (*taking, *self._copying, *checking, *self._marking, *self._removing, *self._ending)
         concerns = dict.fromkeys(self.concerns)
         return Plan(
@@ -267,6 +268,19 @@ class MergeDraft:
         new = self._reference(child, base, old)
         self._copying += self._with_write(child, Repoint(child, new, old))
         self._put(child, backing=new)
+
+    def _forget_raw(self) -> None:
+        """A raw image looks like any file: once no overlay and no guest refers to it, nothing tells that it is one."""
+        self.forest = self.forest.edited(
+            drop=[
+                path
+                for path, image in self.forest.images.items()
+                if image.format == "raw"
+                and self.before.children(path)
+                and not self.forest.children(path)
+                and not self.forest.users(path)
+            ]
+        )
 
     def _put(self, path: str, **changes: object) -> None:
         put: list[Image] = [replace(self.forest[name], **changes) for name in self.forest.same_file(path)]  # type: ignore[arg-type]
