@@ -29,7 +29,7 @@ from vmsnap_nb.system.guest_agent import AGENT_PORT
 from vmsnap_nb.system.libvirt_domains import channels, read_disks, read_domain
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
 from vmsnap_nb.system.libvirt_library import library
-from vmsnap_nb.system.libvirt_snapshots import find_snapshot, read_records, read_saved_state
+from vmsnap_nb.system.libvirt_snapshots import find_snapshot, read_all_records, read_records, read_saved_state
 from vmsnap_nb.system.os_errors import from_os_error
 
 if TYPE_CHECKING:
@@ -105,8 +105,7 @@ def _files_of(record: SnapshotRecord) -> tuple[str, ...]:
 
 
 def _records_of(guest: Guest) -> tuple[SnapshotRecord, ...]:
-    records = read_records(guest._domain)
-    return tuple(map(_sized, records)) if guest.host.files_are_here else records
+    return tuple(map(_sized, read_records(guest._domain)))
 
 
 def _sized(record: SnapshotRecord) -> SnapshotRecord:
@@ -132,24 +131,19 @@ def snapshot_list(guest: Guest) -> SnapshotList:
 
 def snapshot_lists(host: Host) -> SnapshotLists:
     """Read the snapshots of all guests of a host at once, and whether they agree with the files."""
-    domains = []
-    records: list[SnapshotRecord] = []
-    for guest in host.guests():
-        domains.append(guest.domain())
-        records += _records_of(guest)
+    guests = host.guests()
+    every = [tuple(map(_sized, records)) for records in read_all_records([guest._domain for guest in guests])]
+    records = [record for of_guest in every for record in of_guest]
+    domains = [guest.domain() for guest in guests]
     sources = (disk.source for domain in domains for disk in domain.disks)
     named = (path for record in records for path in _files_of(record))
     forest = host.world(*_folders((*sources, *named))).read()
     gone = _gone(records) if host.files_are_here else frozenset()
-    by_guest: dict[str, list[SnapshotRecord]] = {}
-    for record in records:
-        by_guest.setdefault(record.guest, []).append(record)
-    return SnapshotLists(
-        tuple(
-            list_snapshots(domain, replace_records(forest, by_guest.get(domain.name, ())), gone=gone)
-            for domain in domains
-        )
+    lists = (
+        list_snapshots(domain, replace_records(forest, of_guest), gone=gone)
+        for domain, of_guest in zip(domains, every, strict=True)
     )
+    return SnapshotLists(tuple(lists))
 
 
 def replace_records(forest: Forest, records: Iterable[SnapshotRecord]) -> Forest:
@@ -418,7 +412,7 @@ def _named(error: VmsnapError) -> VmsnapError:
         return GuestNotReadyError(
             error.tried, said=said, next_step="start qemu-guest-agent in the guest, or leave quiesce out"
         )
-    if "monitor" in said and ("read from" in said or "closed" in said or "Connection reset" in said):
+    if "domain is not running" in said or ("monitor" in said and ("read from" in said or "closed" in said)):
         return GuestError(
             error.tried,
             said=f"its QEMU has ended meanwhile: {said}",

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from vmsnap_nb.errors import NotFoundError
+from vmsnap_nb.model.built import Built
 from vmsnap_nb.model.guest import State
 from vmsnap_nb.model.shown import Shown
 
@@ -37,8 +38,8 @@ MANAGED_SAVE = "managed save"
 """Name of the record of a managed save, which libvirt keeps apart from snapshots."""
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotDisk:
+@dataclass(frozen=True)
+class SnapshotDisk(Built):
     """What a snapshot holds of one disk.
 
     Attributes
@@ -60,8 +61,8 @@ class SnapshotDisk:
     file: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotRecord:
+@dataclass(frozen=True)
+class SnapshotRecord(Built):
     """What libvirt records of one snapshot.
 
     Two records are equal if they describe the same snapshot; times and sizes, which no plan can predict, do not count.
@@ -90,7 +91,7 @@ class SnapshotRecord:
     memory_size : int or None
         Bytes of the memory file, where that is known.
     xml : str
-        libvirt's whole record, with the guest's definition of that moment.
+        libvirt's whole record, with the guest's definition of that moment; empty where many are read at once.
 
     Notes
     -----

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from html import unescape
 from typing import Any
@@ -15,12 +17,10 @@ from vmsnap_nb.system.libvirt_domains import read_disks
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
 from vmsnap_nb.system.libvirt_library import library
 
-__all__ = ["find_snapshot", "parse_record", "read_records", "read_saved_state"]
-
-_END = "</domainsnapshot>"
+__all__ = ["find_snapshot", "parse_record", "read_all_records", "read_records", "read_saved_state"]
 
 
-def read_records(domain: Any) -> tuple[SnapshotRecord, ...]:
+def read_records(domain: Any, *, xml: bool = True) -> tuple[SnapshotRecord, ...]:
     """Read all records of one guest, and that of its managed save if it has one.
 
     A snapshot that goes away meanwhile is left out.
@@ -29,31 +29,63 @@ def read_records(domain: Any) -> tuple[SnapshotRecord, ...]:
     ----------
     domain : libvirt.virDomain
         The guest.
+    xml : bool
+        Whether each keeps its whole XML; it is some kilobytes.
 
     Returns
     -------
     tuple of SnapshotRecord
-        By name.
+        By name, that of a managed save last.
     """
     libvirt = library()
     guest = str(domain.name())
-    records = []
+    texts = []
     with libvirt_errors(f"list the snapshots of {guest}"):
         snapshots = domain.listAllSnapshots()
         current = _current_name(domain) if snapshots else None
         for snapshot in snapshots:
             try:
-                xml = snapshot.getXMLDesc()
+                texts.append(snapshot.getXMLDesc())
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT:
                     continue
                 raise
-            records.append(parse_record(guest, xml, current))
         saved = domain.hasManagedSaveImage()
+    records = [parse_record(guest, text, current, keep=xml) for text in texts]
     records.sort(key=lambda record: record.name)
     if saved:
         records.append(SnapshotRecord(guest, MANAGED_SAVE, "", memory="external"))
     return tuple(records)
+
+
+def read_all_records(domains: Iterable[Any]) -> list[tuple[SnapshotRecord, ...]]:
+    """Read the records of many guests, without their XML: for each what `read_records` gives.
+
+    Parameters
+    ----------
+    domains : iterable of libvirt.virDomain
+        The guests; for one that goes away meanwhile nothing is given.
+
+    Returns
+    -------
+    list of tuple of SnapshotRecord
+        In their order.
+    """
+    # All that is made here is kept: the collector would only look at it again and again.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return [_records_or_nothing(domain) for domain in domains]
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _records_or_nothing(domain: Any) -> tuple[SnapshotRecord, ...]:
+    try:
+        return read_records(domain, xml=False)
+    except NotFoundError:
+        return ()
 
 
 def _current_name(domain: Any) -> str | None:
@@ -89,7 +121,7 @@ def find_snapshot(domain: Any, name: str) -> Any:
     )
 
 
-def parse_record(guest: str, xml: str, current: str | None = None) -> SnapshotRecord:
+def parse_record(guest: str, xml: str, current: str | None = None, *, keep: bool = True) -> SnapshotRecord:
     """Give what a record says.
 
     Parameters
@@ -100,6 +132,8 @@ def parse_record(guest: str, xml: str, current: str | None = None) -> SnapshotRe
         The record.
     current : str, optional
         Name of the guest's current snapshot.
+    keep : bool
+        Whether to keep `xml` in it.
 
     Returns
     -------
@@ -108,58 +142,57 @@ def parse_record(guest: str, xml: str, current: str | None = None) -> SnapshotRe
     Notes
     -----
     Most of a record is the guest's definition, of which only the disks' sources are wanted here. Parsing all of it
-    takes longer than libvirt takes to write it, so it is cut out as libvirt sets it; in any other form, all is parsed.
+    takes three times as long as libvirt takes to write it. So a record that is set as libvirt sets it is read by
+    patterns; in any other form all is parsed.
     """
-    sources = _sources_as_set(xml)
-    if sources is None:
-        root = ET.fromstring(xml)
-        sources = _sources(root.find("domain"))
-    else:
-        root = ET.fromstring(xml[: xml.index("\n  <domain ")] + _END)
-    return _record(guest, root, sources, xml, current)
+    fields = _fields_as_set(xml) or _fields(ET.fromstring(xml))
+    fields["guest"] = guest
+    fields["current"] = fields["name"] == current
+    if keep:
+        fields["xml"] = xml
+    return SnapshotRecord.build(fields)
 
 
-def _record(
-    guest: str, root: ET.Element, sources: Mapping[str, str | None], xml: str, current: str | None
-) -> SnapshotRecord:
-    name = root.findtext("name", "")
-    created = root.findtext("creationTime", "")
-    memory = root.find("memory")
-    held: dict[str, SnapshotDisk] = {}
+_HELD: Mapping[str | None, Held] = {"internal": "internal", "external": "external"}
+"""What libvirt calls otherwise, as ``manual``, is not held."""
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromtimestamp(int(text), UTC) if text and text.isdigit() else None
+
+
+def _disk(target: str, word: str | None, source: str | None, file: str | None) -> SnapshotDisk:
+    held = _HELD.get(word, "no")
+    if held != "external":
+        file = None
+    return SnapshotDisk.build({"target": target, "held": held, "source": source, "file": file})
+
+
+# -- all of it parsed ------------------------------------------------------------------------------------
+
+
+def _fields(root: ET.Element) -> dict[str, Any]:
+    domain, memory = root.find("domain"), root.find("memory")
+    return {
+        "name": root.findtext("name", ""),
+        "description": root.findtext("description", ""),
+        "state": root.findtext("state", ""),
+        "parent": root.findtext("parent/name"),
+        "created": _time(root.findtext("creationTime")),
+        "memory": "no" if memory is None else _HELD.get(memory.get("snapshot"), "no"),
+        "memory_file": None if memory is None else memory.get("file"),
+        "disks": _disks(root, _sources(domain)),
+    }
+
+
+def _disks(root: ET.Element, sources: Mapping[str, str | None]) -> tuple[SnapshotDisk, ...]:
+    """Lay what the record says of its disks over the disks of the guest, in the guest's order."""
+    disks = {target: SnapshotDisk(target, "no", source) for target, source in sources.items()}
     for element in root.iterfind("disks/disk"):
-        disk = _disk(element, sources)
-        held[disk.target] = disk
-    disks = [
-        held.pop(target) if target in held else SnapshotDisk(target, "no", source) for target, source in sources.items()
-    ]
-    return SnapshotRecord(
-        guest,
-        name,
-        root.findtext("state", ""),
-        root.findtext("parent/name"),
-        name == current,
-        "no" if memory is None else _held(memory),
-        None if memory is None else memory.get("file"),
-        (*disks, *held.values()),
-        root.findtext("description", ""),
-        datetime.fromtimestamp(int(created), UTC) if created.isdigit() else None,
-        xml=xml,
-    )
-
-
-def _disk(element: ET.Element, sources: Mapping[str, str | None]) -> SnapshotDisk:
-    target = element.get("name", "")
-    held = _held(element)
-    file = None
-    source = element.find("source")
-    if held == "external" and source is not None:
-        file = source.get("file") or source.get("dev") or source.get("name")
-    return SnapshotDisk(target, held, sources.get(target), file)
-
-
-def _held(element: ET.Element) -> Held:
-    word = element.get("snapshot")
-    return "internal" if word == "internal" else "external" if word == "external" else "no"
+        target, source = element.get("name", ""), element.find("source")
+        file = None if source is None else source.get("file") or source.get("dev") or source.get("name")
+        disks[target] = _disk(target, element.get("snapshot"), sources.get(target), file)
+    return tuple(disks.values())
 
 
 def _sources(domain: ET.Element | None) -> dict[str, str | None]:
@@ -169,35 +202,93 @@ def _sources(domain: ET.Element | None) -> dict[str, str | None]:
     return {disk.target: disk.source for disk in disks}
 
 
-def _sources_as_set(xml: str) -> dict[str, str | None] | None:
-    """Give the disks' sources of a record that libvirt has set, line by line; None where it is not such a one."""
-    top = xml.find("\n  <domain ")
-    # The user's own metadata, in which anything may stand, comes before the devices.
-    end = xml.find("\n  </domain>\n", top)
-    first = xml.rfind("\n    <devices>\n", top, end)
-    last = xml.rfind("\n    </devices>\n", first, end + 1)
-    if min(top, end, first, last) < 0 or "<!--" in xml:
+# -- read as libvirt sets it -----------------------------------------------------------------------------
+
+_HEAD = re.compile(
+    r"<domainsnapshot>\n"
+    r"  <name>([^<]*)</name>\n"
+    r"(?:  <description>([^<]*)</description>\n)?"
+    r"  <state>([^<]*)</state>\n"
+    r"(?:  <parent>\n    <name>([^<]*)</name>\n  </parent>\n)?"
+    r"  <creationTime>(\d+)</creationTime>\n"
+    r"  <memory snapshot='(\w+)'(?: file='([^']*)')?/>\n"
+    r"(?:  <disks>\n((?:    .*\n)*)  </disks>\n)?"
+    r"  <domain "
+)
+_HELD_DISK = re.compile(
+    r"    <disk name='([^']*)' snapshot='(\w+)'(?:/>\n| type='file'>\n"
+    r"(?:      <driver type='[^']*'/>\n)?"
+    r"(?:      <source file='([^']*)'/>\n)?"
+    r"    </disk>\n)"
+)
+_DISK = "\n      <disk "
+_DISK_OF_GUEST = re.compile(
+    r"\n      <disk [^\n]*"
+    r"(?:\n        <driver [^\n]*)?"
+    r"(?:\n        <source file='([^']*)'[^\n]*)?"
+    r"(?:\n         [^\n]*|\n        <(?!source|target)[^\n]*)*"
+    r"\n        <target dev='([^']*)'[^\n]*"
+    r"(?:\n        [^\n]*)*"
+    r"\n      </disk>"
+)
+
+
+def _fields_as_set(xml: str) -> dict[str, Any] | None:
+    """Give what a record says that libvirt has set, line by line; None where it is not such a one."""
+    head = _HEAD.match(xml)
+    if head is None:
         return None
-    sources: dict[str, str | None] = {}
-    at = xml.find("\n      <disk ", first, last)
-    while at >= 0:
-        stop = xml.find("\n      </disk>", at, last)
-        target = _attribute(xml, "\n        <target dev='", at, stop)
-        source = _attribute(xml, "\n        <source file='", at, stop)
-        if stop < 0 or target is None or (source is None and "\n        <source " in xml[at:stop]):
+    name, description, state, parent, created, memory, memory_file, held = head.groups()
+    sources = _sources_as_set(xml, head.end())
+    if sources is None:
+        return None
+    disks: dict[str, SnapshotDisk] = {}
+    at = 0
+    while held and at < len(held):
+        match = _HELD_DISK.match(held, at)
+        if match is None:
             return None
-        sources[target] = source
-        at = xml.find("\n      <disk ", stop, last)
+        at = match.end()
+        target, word, file = match.groups()
+        disks[target] = _disk(target, word, sources.get(target), _text(file))
+    if disks.keys() != sources.keys():
+        named = disks
+        disks = {target: named.pop(target, SnapshotDisk(target, "no", path)) for target, path in sources.items()}
+        disks |= named
+    elif len(disks) > 1:
+        disks = {target: disks[target] for target in sources}
+    return {
+        "name": _text(name),
+        "description": _text(description) or "",
+        "state": state,
+        "parent": _text(parent),
+        "created": datetime.fromtimestamp(int(created), UTC),
+        "memory": _HELD.get(memory, "no"),
+        "memory_file": _text(memory_file),
+        "disks": tuple(disks.values()),
+    }
+
+
+def _text(text: str | None) -> str | None:
+    return unescape(text) if text and "&" in text else text
+
+
+def _sources_as_set(xml: str, start: int) -> dict[str, str | None] | None:
+    at = xml.find(_DISK, start)
+    if at >= 0 and xml.find("\n    <metadata", start, at) >= 0:
+        # In the user's own metadata anything may stand; the devices come after it.
+        end = xml.find("\n  </domain>\n", start)
+        at = xml.find(_DISK, xml.rfind("\n    <devices>\n", start, end), end)
+    sources: dict[str, str | None] = {}
+    # Disks follow each other; a second definition, of the guest's next start, may come later.
+    while at >= 0 and xml.startswith(_DISK, at):
+        match = _DISK_OF_GUEST.match(xml, at)
+        if match is None:
+            return None
+        path, target = match.groups()
+        sources[target] = _text(path)
+        at = match.end()
     return sources
-
-
-def _attribute(xml: str, before: str, start: int, stop: int) -> str | None:
-    at = xml.find(before, start, stop)
-    if at < 0:
-        return None
-    at += len(before)
-    value = xml[at : xml.index("'", at)]
-    return unescape(value) if "&" in value else value
 
 
 def read_saved_state(connection: Any, path: str) -> tuple[str, str, dict[str, str | None]]:

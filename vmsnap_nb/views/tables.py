@@ -203,7 +203,8 @@ def _(lists: SnapshotLists) -> Table:
 
 def _snapshot(snapshot: Snapshot) -> tuple[Cell, ...]:
     record = snapshot.record
-    held = record.held_disks
+    held = [disk for disk in record.disks if disk.held != "no"]
+    files = [path for disk in held if (path := disk.file if disk.held == "external" else disk.source)]
     return (
         record.kind,
         record.state,
@@ -211,7 +212,7 @@ def _snapshot(snapshot: Snapshot) -> tuple[Cell, ...]:
         record.parent,
         record.current,
         ", ".join([disk.target for disk in held]) or None,
-        ", ".join(record.files) or None,
+        ", ".join(files) or None,
         record.memory_file,
         record.description or None,
         snapshot.status,
