@@ -704,8 +704,8 @@ class Lab(Host):
                 if path in made:
                     for snapshot in above:
                         self._folder.add(snapshot, guest.name)
-                    break
-                if Path(path).is_relative_to(self._folder.images):
+                    above = []
+                elif Path(path).is_relative_to(self._folder.images):
                     above.append(path)
 
 
