@@ -206,7 +206,7 @@ def perform(plan: LivePlan, forest: LiveForest) -> None:
     after = forest.refresh()
     assert readings(after, survivors(plan)) == before
     for base, was in ends.items():
-        assert content(base, after[base].format or "raw", size=int(was.split()[0])) == was
+        assert content(base, forest[base].format or "raw", size=int(was.split()[0])) == was
     for path in plan.invalid:
         if path not in plan.unlinks:
             assert after[path].status == "invalid"
