@@ -89,7 +89,7 @@ def test_nothing_is_lost(folder: Path, verb: str, number: int) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"go\n"
-        time.sleep(chance.uniform(0, 0.35))
+        time.sleep(chance.uniform(0, 0.15))
         # Half of the time qemu-img, too; else it goes on for a while without us.
         if chance.random() < 0.5:
             os.killpg(process.pid, signal.SIGKILL)

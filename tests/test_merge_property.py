@@ -26,7 +26,7 @@ from vmsnap_nb.model.forest import Forest
 
 pytestmark = pytest.mark.system
 
-EXAMPLES = int(os.environ.get("VMSNAP_MERGE_EXAMPLES", "16"))
+EXAMPLES = int(os.environ.get("VMSNAP_MERGE_EXAMPLES", "12"))
 MOST = 7
 OWN = 2 * MIB
 """Each image writes in a part of its own, which no other image touches even with the largest clusters: so whatever
