@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -151,19 +152,32 @@ print(ListWorld(lambda path: time.sleep(0.4)).plan("/i/a", "/i/b", "/i/c").run()
 """
 
 
-def slow_run(stderr: int) -> str:
+def slow_run(stderr: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", SLOW_RUN, os.path.dirname(__file__)]
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True, check=True, timeout=60).stdout
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+
+
+def read_terminal(terminal: int) -> bytes:
+    """Read until the other side is closed, as a terminal does: it must not fill up meanwhile."""
+    shown = b""
+    while True:
+        try:
+            piece = os.read(terminal, 1 << 12)
+        except OSError as error:
+            assert error.errno == errno.EIO  # how Linux says that nobody is left there
+            return shown
+        shown += piece
 
 
 def test_a_terminal_gets_a_bar_and_a_log_gets_none() -> None:
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
-    assert "3 of 3 steps done" in slow_run(theirs)
-    assert b"create 3 overlays on base: 100%" in os.read(ours, 1 << 16)
-    os.close(theirs)
-    os.close(ours)
-    with tempfile.TemporaryFile() as log:
-        assert "3 of 3 steps done" in slow_run(log.fileno())
+    with slow_run(theirs) as run:
+        os.close(theirs)
+        assert b"create 3 overlays on base: 100%" in read_terminal(ours)
+        os.close(ours)
+        assert "3 of 3 steps done" in run.communicate(timeout=60)[0]
+    with tempfile.TemporaryFile() as log, slow_run(log.fileno()) as run:
+        assert "3 of 3 steps done" in run.communicate(timeout=60)[0]
         log.seek(0)
         assert log.read() == b""
