@@ -27,8 +27,8 @@ lab: setup  ## open JupyterLab on the quickstart notebook
 demo: setup  ## run the quickstart without a browser: figures as text, and build/quickstart.html
 	@$(PYTHON_RUN) scripts/demo.py $(NOTEBOOK) build/quickstart.html
 
-test: setup  ## run every test (those of other Debian releases: make test-fresh)
-	$(PYTHON_RUN) -m pytest -m "not tree"
+test: setup  ## run every test (on other Debian releases: make test-debian13, make test-fresh)
+	$(PYTHON_RUN) -m pytest
 
 check: setup  ## ruff, mypy, the direction of imports and the quick tests
 	$(PYTHON_RUN) -m ruff check .

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from labs import base, first, lab, short  # noqa: F401 - fixtures
 
-SLOW = frozenset({"system", "guest", "notebook", "tree"})
+SLOW = frozenset({"system", "guest", "notebook"})
 
 
 @pytest.hookimpl(tryfirst=True)

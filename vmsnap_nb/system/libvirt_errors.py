@@ -28,6 +28,7 @@ __all__ = ["from_libvirt", "libvirt_errors"]
 
 # How QEMU says that another process has an image open (block.c and block/file-posix.c).
 _LOCKED = re.compile(r'Failed to get (shared )?"[a-z ]+" lock|Failed to lock byte')
+_NO_PROGRAM = re.compile(r"qemu-system[\w.-]*'?: no such file")
 
 
 @contextmanager
@@ -114,7 +115,7 @@ def _from_text(tried: str, said: str) -> VmsnapError | None:
         "find suitable emulator" in low
         or "could not find capabilities" in low
         or "cannot check qemu binary" in low
-        or ("qemu-system" in low and "no such file" in low)
+        or _NO_PROGRAM.search(low)
     ):
         return missing_part("qemu-system", tried, said)
     if "permission denied" in low:
