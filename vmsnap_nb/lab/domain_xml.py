@@ -6,17 +6,13 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
-from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.system.guest_agent import AGENT_PORT
 from vmsnap_nb.system.guest_port import COMMAND_PORT
 
-__all__ = ["MAX_NAME", "GuestSpec", "check_name", "domain_xml", "lab_of"]
+__all__ = ["GuestSpec", "domain_xml", "lab_of"]
 
 _NAMESPACE = "urn:vmsnap-nb:lab:1"
 _MARK = f"{{{_NAMESPACE}}}lab"
-
-MAX_NAME = 200
-"""Bytes that a guest's name may have, since files are named after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +56,6 @@ class GuestSpec:
     as_root: bool
     port: str | None
     agent: str | None
-
-
-def check_name(name: str) -> str:
-    """Give the name back if a guest can have it.
-
-    Raises
-    ------
-    InvalidRequestError
-        libvirt would refuse it, or no file could be named after it.
-
-    Examples
-    --------
-    >>> check_name("虚拟机 <1>")
-    '虚拟机 <1>'
-    """
-    said = ""
-    if not name.strip():
-        said = "a name must have a character that can be seen"
-    elif "/" in name or name.startswith("."):
-        said = "files are named after it, so it may have no slash and may not begin with a dot"
-    elif not name.isprintable():
-        said = "it has a control character, or one that cannot be written in XML"
-    elif len(name.encode()) > MAX_NAME:
-        said = f"it has {len(name.encode())} bytes; {MAX_NAME} are possible"
-    if said:
-        raise InvalidRequestError(f"name a guest {name[:60]!r}", said=said, next_step="give it another name")
-    return name
 
 
 def domain_xml(spec: GuestSpec) -> str:

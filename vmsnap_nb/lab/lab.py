@@ -16,7 +16,7 @@ from vmsnap_nb.errors import InvalidRequestError, LabError, LibvirtError, Missin
 from vmsnap_nb.lab.acceleration import Acceleration, choose_acceleration, qemu_program
 from vmsnap_nb.lab.agent import Agent, find_agent
 from vmsnap_nb.lab.alpine import copy_checked, find_alpine
-from vmsnap_nb.lab.domain_xml import GuestSpec, check_name, domain_xml, lab_of
+from vmsnap_nb.lab.domain_xml import GuestSpec, domain_xml, lab_of
 from vmsnap_nb.lab.folder import LabFolder, check_guest_fits, default_root
 from vmsnap_nb.lab.initrd import build_initrd
 from vmsnap_nb.lab.scenarios import build_scenario, find_scenario
@@ -28,6 +28,7 @@ from vmsnap_nb.live.plan import Action, LivePlan
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.names import check_name
 from vmsnap_nb.plans.overlay import plan_guests
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.steps import CreateOverlay, Step
@@ -197,7 +198,7 @@ class Lab(Host):
         InvalidRequestError
             The name is taken, the format is not known, or your image stands on another.
         """
-        check_name(name)
+        check_name(name, "base")
         own = None if image is None else os.path.abspath(os.path.expanduser(image))
         source = _ALPINE if own is None else own
         suffix = ".qcow2" if own is None else _suffix(own, format)
@@ -484,8 +485,8 @@ class Lab(Host):
         disks: dict[str, str] = {}
         xml: dict[str, str] = {}
         for name, overlay in overlays.items():
-            check_guest_fits(self.root, check_name(name))
-            disks[name] = str(self._folder.images / f"{check_name(overlay)}.qcow2")
+            check_guest_fits(self.root, check_name(name, "guest"))
+            disks[name] = str(self._folder.images / f"{check_name(overlay, 'guest')}.qcow2")
             identity = uuid.uuid4()
             xml[name] = domain_xml(
                 GuestSpec(

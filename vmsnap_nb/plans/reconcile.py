@@ -10,10 +10,10 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.drift import list_snapshots
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.model.names import check_name
 from vmsnap_nb.model.snapshot import Snapshot, SnapshotRecord
 from vmsnap_nb.plans.plan import Concern, Plan
 from vmsnap_nb.plans.snapshot import sorted_concerns
-from vmsnap_nb.plans.snapshot_draft import check_snapshot_name
 from vmsnap_nb.plans.snapshot_facts import SnapshotFacts
 from vmsnap_nb.plans.snapshot_steps import DefineRecord, ForgetRecord, GuestStep
 
@@ -90,7 +90,7 @@ def _why_not_adopt(snapshot: Snapshot, left: set[str]) -> str:
     if snapshot.name in left:
         return f"the snapshot {snapshot.name} inside {', '.join(snapshot.record.files)} has the name of another one"
     try:
-        check_snapshot_name(snapshot.name)
+        check_name(snapshot.name, "snapshot")
     except InvalidRequestError as error:
         return f"the snapshot {snapshot.name!r} cannot have a record: {error.said}"
     return ""

@@ -10,15 +10,14 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.names import check_name
 from vmsnap_nb.model.snapshot import Held, Kind, SnapshotDisk
 
-__all__ = ["KINDS", "MAX_NAME", "LeftOut", "SnapshotDraft", "SnapshotRequest", "check_snapshot_name", "draft_snapshot"]
+__all__ = ["KINDS", "LeftOut", "SnapshotDraft", "SnapshotRequest", "draft_snapshot"]
 
 KINDS: tuple[Kind, ...] = ("internal-disk", "internal-checkpoint", "external-disk", "external-checkpoint")
 """The kinds that a snapshot can be asked for; VM state alone is saved by `vmsnap_nb.live.guest.Guest.save`."""
 
-MAX_NAME = 200
-"""Bytes that a snapshot's name may have: libvirt and this package name files after it, and a file's name has 255."""
 
 _FILE_NAME_MAX = 255
 
@@ -114,33 +113,6 @@ class SnapshotDraft:
         return (*self.overlays, *((self.memory_file,) if self.memory_file else ()))
 
 
-def check_snapshot_name(name: str) -> str:
-    """Give the name back if a snapshot can have it.
-
-    Raises
-    ------
-    InvalidRequestError
-        libvirt would refuse it, or no file could be named after it.
-
-    Examples
-    --------
-    >>> check_snapshot_name('<x>&" 快照')
-    '<x>&" 快照'
-    """
-    said = ""
-    if not name.strip():
-        said = "a name must have a character that can be seen"
-    elif "/" in name or name.startswith("."):
-        said = "files are named after it, so it may have no slash and may not begin with a dot"
-    elif not name.isprintable():
-        said = "it has a control character, or one that cannot be written in XML"
-    elif len(name.encode()) > MAX_NAME:
-        said = f"it has {len(name.encode())} bytes; {MAX_NAME} are possible, since files are named after it"
-    if said:
-        raise InvalidRequestError(f"name a snapshot {name[:60]!r}", said=said, next_step="give it another name")
-    return name
-
-
 def draft_snapshot(forest: Forest, domain: Domain, request: SnapshotRequest, *, pflash: bool = False) -> SnapshotDraft:
     """Decide what is left open in a request.
 
@@ -187,7 +159,7 @@ def draft_snapshot(forest: Forest, domain: Domain, request: SnapshotRequest, *, 
 def _check(request: SnapshotRequest, domain: Domain) -> None:
     tried = f"take a snapshot of {domain.name}"
     if request.name is not None:
-        check_snapshot_name(request.name)
+        check_name(request.name, "snapshot")
     if request.kind is not None and request.kind not in KINDS:
         raise InvalidRequestError(
             f"{tried} of the kind {request.kind!r}",
