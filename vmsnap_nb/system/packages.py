@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vmsnap_nb.errors import MissingPartError
 
-__all__ = ["how_to_install", "missing_part"]
+__all__ = ["how_to_install", "install_sentence", "missing_part"]
 
 _PACKAGES = {
     "qemu-system": {
@@ -20,6 +20,8 @@ _PACKAGES = {
         "zypper": "qemu-guest-agent",
     },
     "qemu-img": {"apt": "qemu-utils", "dnf": "qemu-img", "pacman": "qemu-img", "zypper": "qemu-img"},
+    "qemu-io": {"apt": "qemu-utils", "dnf": "qemu-img", "pacman": "qemu-img", "zypper": "qemu-img"},
+    "virsh": {"apt": "libvirt-clients", "dnf": "libvirt-client", "pacman": "libvirt", "zypper": "libvirt-client"},
     "libvirt-qemu-driver": {
         "apt": "libvirt-daemon libvirt-daemon-system",
         "dnf": "libvirt-daemon-kvm",
@@ -35,6 +37,8 @@ _PACKAGES = {
 }
 _VERBS = {"apt": "apt install", "dnf": "dnf install", "pacman": "pacman -S", "zypper": "zypper install"}
 
+_SYSTEMS = {"apt": "Debian, Ubuntu", "dnf": "Fedora", "pacman": "Arch", "zypper": "openSUSE"}
+
 
 def how_to_install(part: str) -> str:
     """Give the command lines that install a part, one for each package manager.
@@ -48,6 +52,12 @@ def how_to_install(part: str) -> str:
     zypper install qemu-img
     """
     return "\n".join(f"{_VERBS[manager]} {names}" for manager, names in _PACKAGES[part].items())
+
+
+def install_sentence(program: str) -> str:
+    """Give the same in one line with the names of the systems; of a program that is not known, its name."""
+    packages = _PACKAGES.get(program, {})
+    return ", ".join(f"{_VERBS[m]} {names} ({_SYSTEMS[m]})" for m, names in packages.items()) or program
 
 
 def missing_part(part: str, tried: str, said: str | None = None, *, then: str = "") -> MissingPartError:

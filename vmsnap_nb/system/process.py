@@ -11,18 +11,9 @@ from dataclasses import dataclass
 
 from vmsnap_nb.errors import CommandError, MissingPartError
 from vmsnap_nb.system.os_errors import from_os_error
+from vmsnap_nb.system.packages import install_sentence
 
 __all__ = ["Completed", "Limits", "run"]
-
-PACKAGES = {
-    "qemu-img": "apt install qemu-utils (Debian, Ubuntu), dnf install qemu-img (Fedora), "
-    "pacman -S qemu-img (Arch), zypper install qemu-tools (openSUSE)",
-    "qemu-io": "apt install qemu-utils (Debian, Ubuntu), dnf install qemu-img (Fedora), "
-    "pacman -S qemu-img (Arch), zypper install qemu-tools (openSUSE)",
-    "virsh": "apt install libvirt-clients (Debian, Ubuntu), dnf install libvirt-client (Fedora), "
-    "pacman -S libvirt (Arch), zypper install libvirt-client (openSUSE)",
-}
-"""How to install the programs that this package runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +105,7 @@ def run(
         raise MissingPartError(
             tried,
             said=f"there is no program {argv[0]}",
-            next_step=f"install it: {PACKAGES.get(argv[0], argv[0])}",
+            next_step=f"install it: {install_sentence(argv[0])}",
         ) from error
     except OSError as error:
         raise from_os_error(error, tried) from error
