@@ -1,16 +1,28 @@
-"""Work that goes on in a thread: its progress, its end, and how to end it early."""
+"""Work that goes on in a thread: its progress, its end, and how to end it early.
+
+What performs a step needs no job to be handed to it: `tell_fraction` and `stop_asked` speak to the job in whose thread
+they are called, and do nothing where there is none.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vmsnap_nb.plans.report import Report
 
-__all__ = ["Job", "Progress"]
+__all__ = ["Job", "Progress", "StepStopped", "stop_asked", "tell_fraction"]
+
+_current: ContextVar[Job | None] = ContextVar("job", default=None)
+
+
+class StepStopped(Exception):  # noqa: N818 - no error, but the end that was asked for
+    """A step has ended because it was asked to; what guests read is what it was before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +37,20 @@ class Progress:
         ``steps`` or ``bytes``.
     text : str
         What is being done.
+    rate : float or None
+        Units a second since the first of them; None as long as that is not known.
     """
 
     done: int = 0
     total: int = 0
     unit: str = "steps"
     text: str = ""
+    rate: float | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds that the rest takes at this rate; None where that is not known."""
+        return (self.total - self.done) / self.rate if self.rate and self.total else None
 
 
 class Job:
@@ -47,6 +67,8 @@ class Job:
     def __init__(self, title: str, work: Callable[[Job], Report]) -> None:
         self.title = title
         self._progress = Progress()
+        self._began: tuple[float, int] | None = None
+        self._part = (0, 0)
         self._report: Report | None = None
         self._error: BaseException | None = None
         self._cancel = threading.Event()
@@ -56,6 +78,7 @@ class Job:
         self._thread.start()
 
     def _go(self, work: Callable[[Job], Report]) -> None:
+        _current.set(self)
         try:
             self._report = work(self)
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits
@@ -67,9 +90,25 @@ class Job:
 
     def tell(self, progress: Progress) -> None:
         """Say how far the work is: called by the work itself."""
-        self._progress = progress
+        now = time.monotonic()
+        if self._began is None or progress.unit != self._progress.unit:
+            self._began = now, progress.done
+        began, first = self._began
+        rate = (progress.done - first) / (now - began) if now > began and progress.done > first else None
+        self._progress = replace(progress, rate=rate)
         with self._changed:
             self._changed.notify_all()
+
+    def begin_part(self, progress: Progress, size: int) -> None:
+        """Say that a part begins, and how many units it is: `tell_fraction` then goes on from there."""
+        self._part = progress.done, size
+        self.tell(progress)
+
+    def tell_part(self, fraction: float) -> None:
+        """Say how much of that part is done, from 0 to 1."""
+        first, size = self._part
+        if size:
+            self.tell(replace(self._progress, done=first + int(size * min(max(fraction, 0.0), 1.0))))
 
     @property
     def progress(self) -> Progress:
@@ -136,3 +175,16 @@ class Job:
     def __repr__(self) -> str:
         state = "running" if self.running else "ended"
         return f"<Job: {self.title}, {state}, {self.progress.done} of {self.progress.total} {self.progress.unit}>"
+
+
+def tell_fraction(fraction: float) -> None:
+    """Say how much of the step that is being performed is done, from 0 to 1."""
+    job = _current.get()
+    if job is not None:
+        job.tell_part(fraction)
+
+
+def stop_asked() -> bool:
+    """Tell whether the step that is being performed should end, and leave what was there before."""
+    job = _current.get()
+    return job is not None and job.cancelled

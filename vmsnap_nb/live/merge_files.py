@@ -16,6 +16,7 @@ from vmsnap_nb.errors import (
     VmsnapError,
 )
 from vmsnap_nb.live.files import ground_of
+from vmsnap_nb.live.job import StepStopped, stop_asked, tell_fraction
 from vmsnap_nb.live.merge_notes import drop_note, read_notes, write_note
 from vmsnap_nb.live.plan import Action, Undo
 from vmsnap_nb.model.blockmap import BlockMap
@@ -40,6 +41,7 @@ from vmsnap_nb.system.blockmap import MapReader
 from vmsnap_nb.system.content import content_digest
 from vmsnap_nb.system.fill import fill
 from vmsnap_nb.system.os_errors import from_os_error
+from vmsnap_nb.system.qemu_img_progress import run_watched
 
 __all__ = ["blockmap", "merge_actions", "merge_facts"]
 
@@ -131,6 +133,11 @@ def _nothing() -> None:
     return
 
 
+def _run(argv: tuple[str, ...], tried: str) -> None:
+    if not run_watched(argv, tried=tried, tell=tell_fraction, stop=stop_asked):
+        raise StepStopped
+
+
 def commit(step: CommitLayers) -> Undo:
     """Copy layers down; a note beside the base says so until all is done."""
     note = step.note
@@ -139,7 +146,7 @@ def commit(step: CommitLayers) -> Undo:
     write_note(note)
     try:
         for argv in step.argvs:
-            qemu_img.run(argv, tried=tried)
+            _run(argv, tried)
     except _NOTHING_WRITTEN:
         if known is None:
             drop_note(note)
@@ -168,10 +175,12 @@ def pull(step: PullLayers) -> Undo:
     if step.extents is None:
         argvs = step.argvs
     else:
-        fill(step.path, step.extents)
+        if not fill(step.path, step.extents, tell=tell_fraction, stop=stop_asked):
+            raise StepStopped
         argvs = (rebase_argv(step.path, step.backing),)
     for argv in argvs:
-        qemu_img.run(argv, tried=tried)
+        # After the filling qemu-img only compares: that is short, and no progress of the copying.
+        _run(argv, tried) if step.extents is None else qemu_img.run(argv, tried=tried)
     return lambda: _point_back(step.path, step.before)
 
 

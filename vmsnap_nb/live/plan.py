@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from vmsnap_nb.errors import ReadOnlyError, StalePlanError, VmsnapError
-from vmsnap_nb.live.job import Job, Progress
+from vmsnap_nb.live.job import Job, Progress, StepStopped
 from vmsnap_nb.live.progress import wait_with_bar
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.compare import differences
@@ -20,7 +20,11 @@ __all__ = ["Action", "LivePlan", "World"]
 
 Undo = Callable[[], None]
 Action = Callable[[Any], Undo]
-"""Performs one kind of step and gives the function that takes it back."""
+"""Performs one kind of step and gives the function that takes it back.
+
+One that takes long says how far it is (`vmsnap_nb.live.job.tell_fraction`), and ends with
+`vmsnap_nb.live.job.StepStopped` when that is asked for (`stop_asked`) and the old chain is intact.
+"""
 
 
 @dataclass(frozen=True)
@@ -149,22 +153,32 @@ class LivePlan(Plan):
         done: list[StepDone] = []
         undo: list[Undo] = []
         error: Exception | None = None
+        stopped = False
+        sizes = [step.size or 0 for step in self.steps]
         for number, step in enumerate(self.steps):
             if job.cancelled:
                 break
-            job.tell(Progress(number, len(self.steps), "steps", f"{step.action} {step.image}"))
+            text = f"{step.action} {step.image}"
+            if any(sizes):
+                job.begin_part(Progress(sum(sizes[:number]), sum(sizes), "bytes", text), sizes[number])
+            else:
+                job.begin_part(Progress(number, len(self.steps), "steps", text), 0)
             began = time.perf_counter()
             try:
                 undo.append(self.world.actions[type(step)](step))
+            except StepStopped:
+                stopped = True
+                done.append(StepDone(step, "undone", time.perf_counter() - began))
+                break
             except Exception as failure:  # noqa: BLE001 - taken back, then raised by Job.wait
                 error = failure
                 done.append(StepDone(step, "failed", time.perf_counter() - began))
                 break
             done.append(StepDone(step, "done", time.perf_counter() - began, step.size or 0))
-        undone = len(done) < len(self.steps) or error is not None
+        undone = len(done) < len(self.steps) or error is not None or stopped
         if undone:
             done = self._take_back(done, undo, error)
-        job.tell(Progress(len(done), len(self.steps), "steps", "read again"))
+        job.tell(replace(job.progress, text="read again") if undone else _all_of(job.progress))
         missing = tuple(StepDone(step, "not run") for step in self.steps[len(done) :])
         return Report(self, (*done, *missing), self.world.read(), error, cancelled=undone and error is None)
 
@@ -182,3 +196,7 @@ class LivePlan(Plan):
         if error is not None and undo:
             error.add_note("what had been done before was taken back")
         return result
+
+
+def _all_of(progress: Progress) -> Progress:
+    return replace(progress, done=progress.total, text="read again")

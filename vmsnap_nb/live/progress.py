@@ -39,6 +39,7 @@ def wait_with_bar(job: Job) -> Report:
                     bytes_ = progress.unit == "bytes"
                     bar = tqdm(
                         total=progress.total,
+                        initial=progress.done,
                         unit="B" if bytes_ else " " + progress.unit,
                         unit_scale=bytes_,
                         unit_divisor=1024,

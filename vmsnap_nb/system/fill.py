@@ -7,7 +7,7 @@ by QEMU's copy-on-read, and closed, so that the tables are on the disk before th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from vmsnap_nb.model.blockmap import Extent
@@ -18,8 +18,8 @@ __all__ = ["fill"]
 _MOST_READ = 2 << 20
 """The largest cluster that there is, so that no read begins within one."""
 _MOST_ZEROS = 1 << 30
-_COMMANDS = 2000
-"""Parts that one process copies; a command line can hold some thousands."""
+_COMMANDS = 128
+"""Parts that one process copies, up to 256 MiB: between two of them it can be ended."""
 _KEEP_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
@@ -29,7 +29,13 @@ _KEEP_MEMORY = {
 cleared again for the next one takes as long as the copying."""
 
 
-def fill(path: str, extents: Iterable[Extent]) -> None:
+def fill(
+    path: str,
+    extents: Iterable[Extent],
+    *,
+    tell: Callable[[float], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
     """Copy parts of a disk into its topmost image.
 
     Parameters
@@ -40,6 +46,16 @@ def fill(path: str, extents: Iterable[Extent]) -> None:
         Parts that it does not hold itself; zeros are written as such. Data must be given in whole clusters: in QEMU 7.2
         copy-on-read fails an assertion where a read begins within one that has subclusters.
 
+    tell : callable, optional
+        Is told again and again how much is done, from 0 to 1.
+    stop : callable
+        Whether to end; what was copied does no harm.
+
+    Returns
+    -------
+    bool
+        Whether all was copied.
+
     Raises
     ------
     NoSpaceError
@@ -49,10 +65,15 @@ def fill(path: str, extents: Iterable[Extent]) -> None:
     """
     commands = list(_commands(extents))
     for start in range(0, len(commands), _COMMANDS):
+        if stop():
+            return False
         argv = ["qemu-io", "-C", "-f", "qcow2"]
         for command in commands[start : start + _COMMANDS]:
             argv += ("-c", command)
         _run((*argv, path), path)
+        if tell is not None:
+            tell(min(start + _COMMANDS, len(commands)) / len(commands))
+    return True
 
 
 def _commands(extents: Iterable[Extent]) -> Iterator[str]:

@@ -1,0 +1,106 @@
+"""Progress in bytes, and a cancel, within one step that takes long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from merging import MIB, content, create, write
+
+import vmsnap_nb as vs
+from vmsnap_nb.errors import ImageError, NotFoundError
+from vmsnap_nb.live.job import Job, Progress
+from vmsnap_nb.plans.merge_steps import CommitLayers, PullLayers
+from vmsnap_nb.plans.report import Report
+from vmsnap_nb.plans.steps import Step
+from vmsnap_nb.system.qemu_img_progress import run_watched
+
+SIZE = 64 * MIB
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """base <- middle <- top, with 64 MiB in the one in the middle."""
+    create(tmp_path / "base.qcow2", size=SIZE)
+    create(tmp_path / "middle.qcow2", "base.qcow2")
+    write(tmp_path / "middle.qcow2", "write -q -P 7 0 64M")
+    create(tmp_path / "top.qcow2", "middle.qcow2")
+    return tmp_path
+
+
+@pytest.mark.system
+def test_progress_counts_bytes(three: Path) -> None:
+    told: list[Progress] = []
+    plan = vs.scan(three).commit("middle")
+    action = plan.world.actions[CommitLayers]
+    jobs: list[Job] = []
+
+    def watched(step: Step) -> object:
+        tell = jobs[0].tell
+        jobs[0].tell = lambda progress: (told.append(progress), tell(progress))[1]  # type: ignore[method-assign]
+        return action(step)
+
+    plan.world.actions[CommitLayers] = watched  # type: ignore[index]
+
+    def work(job: Job) -> Report:
+        jobs.append(job)
+        return plan._work(job)
+
+    report = Job("watched", work).wait(60)
+    assert report.as_predicted
+    inside = [one for one in told if one.text.startswith("commit")]
+    assert len(inside) > 3
+    assert {(one.unit, one.total) for one in inside} == {("bytes", SIZE)}
+    done = [one.done for one in inside]
+    assert done == sorted(done)
+    assert done[-1] == SIZE
+    assert jobs[0].progress.done == SIZE
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(("verb", "kind"), [("commit", CommitLayers), ("pull", PullLayers)])
+def test_a_cancel_within_a_step_leaves_the_old_chain(three: Path, verb: str, kind: type[Step]) -> None:
+    before = content(three / "top.qcow2")
+    plan = vs.scan(three).commit("middle") if verb == "commit" else vs.scan(three).pull("top", "base")
+    action = plan.world.actions[kind]
+    jobs: list[Job] = []
+
+    def cancelled(step: Step) -> object:
+        jobs[0].cancel()
+        return action(step)
+
+    plan.world.actions[kind] = cancelled  # type: ignore[index]
+
+    def work(job: Job) -> Report:
+        jobs.append(job)
+        return plan._work(job)
+
+    report = Job("cancelled", work).wait(60)
+    assert report.cancelled
+    assert {done.state for done in report.steps} <= {"undone", "not run"}
+    assert content(three / "top.qcow2") == before
+    now = vs.scan(three)
+    assert [image.name for image in now.chain(now.find("top"))] == ["base", "middle", "top"]
+    unfinished = now.unfinished()
+    assert len(unfinished) == (1 if verb == "commit" else 0)
+    again = unfinished[0] if unfinished else now.pull("top", "base")
+    assert again.run(progress=False).as_predicted
+    assert content(three / "top.qcow2") == before
+
+
+def test_rate_and_time_left() -> None:
+    assert Progress(10, 110, "bytes", rate=50.0).seconds_left == 2.0
+    assert Progress(10, 110, "bytes").seconds_left is None
+    assert Progress(10, rate=50.0).seconds_left is None
+
+
+@pytest.mark.system
+def test_a_command_that_fails_is_named(tmp_path: Path) -> None:
+    with pytest.raises((ImageError, NotFoundError)) as caught:
+        run_watched(
+            ("qemu-img", "commit", "-q", "-f", "qcow2", str(tmp_path / "none")),
+            tried="commit nothing",
+            tell=lambda fraction: None,
+            stop=lambda: False,
+        )
+    assert caught.value.said
