@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ def as_nobody(work: Callable[[], object]) -> dict[str, Any]:
                 os.setuid(NOBODY)
             os.write(writer, json.dumps(work()).encode())
             code = 0
+        except BaseException:
+            traceback.print_exc()
+            raise
         finally:
             os._exit(code)
     os.close(writer)

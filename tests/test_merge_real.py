@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from merging import MIB, content, create, handout_chain, run, shell, write
+from nobody import NOBODY, as_nobody, nobodys_folder  # noqa: F401 - a fixture
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import (
@@ -222,13 +223,23 @@ def test_a_base_of_version_2_that_cannot_grow_is_refused_and_made_version_3(fold
     assert content(base) == was
 
 
-def test_a_protected_base_is_protected_again(folder: Path) -> None:
-    paths = handout_chain(folder, 2)
+@pytest.mark.parametrize("version", ["0.10", "1.1"])
+def test_what_is_protected_is_protected_again(nobodys_folder: Path, version: str) -> None:  # noqa: F811 - the fixture
+    """As a user without the rights of root, whom the protection stops."""
+    paths = handout_chain(nobodys_folder, 2)
+    run("qemu-img", "amend", "-f", "qcow2", "-o", f"compat={version}", str(paths[1]))
     paths[0].chmod(0o444)
     paths[1].chmod(0o440)
+    for path in (nobodys_folder, *paths):
+        os.chown(path, NOBODY, NOBODY) if os.geteuid() == 0 else None
     was = content(paths[-1])
-    report = vs.scan(folder).commit("Snap-1", "RootBase").run(progress=False)
-    assert report.as_predicted
+
+    def commit() -> dict[str, object]:
+        report = vs.scan(nobodys_folder).commit("Snap-1", "RootBase").run(progress=False)
+        return {"as predicted": report.as_predicted, "text": str(report)}
+
+    done = as_nobody(commit)
+    assert done["as predicted"], done
     assert [oct(path.stat().st_mode & 0o777) for path in paths[:2]] == ["0o444", "0o440"]
     assert content(paths[-1]) == was
 

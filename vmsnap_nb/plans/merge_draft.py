@@ -110,7 +110,8 @@ class MergeDraft:
         ]
         size, _ = self._copy((base, *merged), base, "commit data")
         step = CommitLayers(note, forest[top].format or "qcow2", self._name(base, merged), size)
-        self._copying += self._with_write(base, step)
+        # QEMU opens the top for writing as well: it could empty it.
+        self._copying += self._with_write(step, base, top)
         self._put_size(base, forest[top].virtual_size)
         self._after_copying(replace(note, phase="copied"), children)
 
@@ -127,7 +128,11 @@ class MergeDraft:
         merged = note.merged if merged is None else merged
         for child in children:
             self._repoint(child, note.base)
-        self._marking += [MarkInvalid(path, note.base) for path in reversed(merged) if about.sound(self.forest, path)]
+        for path in reversed(merged):
+            if about.sound(self.forest, path):
+                # Version 2 has no bit for it, so QEMU makes it version 3 first: it needs the permission to write.
+                written = [path] if self.forest[path].compat == "0.10" else []
+                self._marking += self._with_write(MarkInvalid(path, note.base), *written)
         if note.remove:
             self._removing += [RemoveFile(path) for path in reversed(merged)]
         self._ending.append(Finish(note))
@@ -155,7 +160,7 @@ class MergeDraft:
         old = forest[image].backing
         assert old is not None
         new = None if base is None else self._reference(image, base, old)
-        self._copying += self._with_write(image, PullLayers(image, new, old, size, extents))
+        self._copying += self._with_write(PullLayers(image, new, old, size, extents), image)
         self._put(image, backing=new)
 
     def remove(self, paths: Iterable[str], *, asked: bool) -> None:
@@ -249,24 +254,25 @@ class MergeDraft:
         relative = old is not None and old.kind == "relative" and len(self.forest.same_file(path)) == 1
         return backing_reference(path, base, self.forest[base].format, relative=relative)
 
-    def _with_write(self, path: str, step: Step) -> list[Step]:
-        if self.forest[path].writable:
-            return [step]
-        self.concerns.append(
-            Concern(
+    def _with_write(self, step: Step, *paths: str) -> list[Step]:
+        """Take the protection off the images that a step opens for writing, and put it back after it."""
+        protected = [path for path in paths if not self.forest[path].writable]
+        for path in protected:
+            note = Concern(
                 "read-only",
                 "note",
                 f"{self.forest[path].name} is protected; the plan takes the protection off and puts it back",
                 images=(path,),
             )
-        )
-        return [Unprotect(path), step, Protect(path)]
+            if note not in self.concerns:
+                self.concerns.append(note)
+        return [*map(Unprotect, protected), step, *map(Protect, protected)]
 
     def _repoint(self, child: str, base: str) -> None:
         old = self.forest[child].backing
         assert old is not None
         new = self._reference(child, base, old)
-        self._copying += self._with_write(child, Repoint(child, new, old))
+        self._copying += self._with_write(Repoint(child, new, old), child)
         self._put(child, backing=new)
 
     def _forget_raw(self) -> None:
