@@ -150,20 +150,10 @@ class Forest(Shown):
         """Images that something refers to, and that are not there."""
         return tuple(path for path, image in self.images.items() if image.status == "missing")
 
-    @cached_property
+    @property
     def loops(self) -> tuple[tuple[str, ...], ...]:
         """Groups of images that stand on themselves, each group in the order of its references."""
-        parents = self._parents
-        loops: list[tuple[str, ...]] = []
-        walked: dict[str, int] = {}
-        for number, start in enumerate(parents):
-            step: str | None = start
-            while step is not None and step not in walked and step in parents:
-                walked[step] = number
-                step = parents[step]
-            if step is not None and walked.get(step) == number:
-                loops.append(self._loop_from(step))
-        return tuple(loops)
+        return self._walk[1]
 
     def _loop_from(self, path: str) -> tuple[str, ...]:
         loop = [path]
@@ -187,25 +177,33 @@ class Forest(Shown):
         return tuple(found)
 
     @cached_property
-    def _depths(self) -> dict[str, int]:
+    def _walk(self) -> tuple[dict[str, int], tuple[tuple[str, ...], ...]]:
+        """The depths of all images, and the loops: found on the same walk."""
         parents = self._parents
         depths: dict[str, int] = {}
+        loops: list[tuple[str, ...]] = []
         for start in parents:
+            if start in depths:
+                continue
             trail: list[str] = []
             step: str | None = start
             while step is not None and step not in depths and step in parents:
                 depths[step] = 0  # so that a loop ends here, and is counted once around
                 trail.append(step)
                 step = parents[step]
-            below = depths.get(step, 0) if step is not None else 0
+            below = 0
+            if step in depths:
+                below = depths[step]
+                if not below:
+                    loops.append(self._loop_from(step))
             for path in reversed(trail):
                 below += 1
                 depths[path] = below
-        return depths
+        return depths, tuple(loops)
 
     def depth(self, path: str) -> int:
         """Give the number of images in the chain from the base to this one; a base has depth 1."""
-        return self._depths[path]
+        return self._walk[0][path]
 
     # -- people -----------------------------------------------------------------------------------------
 

@@ -19,12 +19,15 @@ __all__ = ["Held", "held", "holders"]
 
 Held = Literal["", "read", "write"]
 
+_ask, _GETLK = fcntl.fcntl, fcntl.F_OFD_GETLK
 _READ_BYTE, _WRITE_BYTE = 100, 101
 _FLOCK = struct.Struct("hhqqi4x")
 """``struct flock`` of 64-bit Linux: type, whence, start, length, process."""
 _ANY = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _READ_BYTE, 2, 0)
 _WRITE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _WRITE_BYTE, 1, 0)
 _FREE = struct.pack("h", fcntl.F_UNLCK)
+_NONE = _FREE + _ANY[2:]
+"""The answer where nobody has locked anything: only the type is changed."""
 
 
 def held(fd: int) -> Held:
@@ -41,9 +44,9 @@ def held(fd: int) -> Held:
         ``write``, ``read`` or empty; empty, too, on file systems without locks.
     """
     try:
-        if fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _ANY)[:2] == _FREE:
+        if _ask(fd, _GETLK, _ANY) == _NONE:
             return ""
-        return "read" if fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _WRITE)[:2] == _FREE else "write"
+        return "read" if _ask(fd, _GETLK, _WRITE)[:2] == _FREE else "write"
     except OSError:
         return ""
 
