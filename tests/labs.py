@@ -88,15 +88,34 @@ from vmsnap_nb import errors
 """
 
 
-def mounted(*commands: str) -> list[str]:
+def mounted(*commands: str, sudo: bool = False) -> list[str]:
     """Give what stands before a command so that it runs with these mounts, which nobody else sees.
 
     It has processes of its own as well: daemons that it starts end with it, and those that have ended are collected
-    (libvirt waits for that, and not everything that runs tests as process 1 does it).
+    (libvirt waits for that, and not everything that runs tests as process 1 does it). A user who is not root is
+    root only in there, or the real one by `sudo`, which must not ask.
     """
-    own = [] if os.geteuid() == 0 else ["-r"]
+    own = ["-r"]
+    before: list[str] = []
+    if sudo and os.geteuid() != 0:
+        before = ["sudo", "-n", "env", f"PYTHONPATH={REPOSITORY}"]  # sudo takes the environment away
+    if sudo or os.geteuid() == 0:
+        own = []
     script = "\n".join([*commands, '"$@" || exit $?'])
-    return ["unshare", *own, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", script, "sh"]
+    return [
+        *before,
+        "unshare",
+        *own,
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "sh",
+        "-ec",
+        script,
+        "sh",
+    ]
 
 
 class Nobody(TypedDict):

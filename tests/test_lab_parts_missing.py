@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from labs import as_nobody, mounted, run_python
+from small_disk import small_disk
 
 from vmsnap_nb.system.copying import copy_file
 
@@ -108,30 +109,29 @@ def test_no_permission(short: Path) -> None:
 
 
 def test_a_full_disk(short: Path) -> None:
-    mount = mounted(shlex.join(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(short)]))
-    done = run_python(
-        """
-        lab = vs.Lab(sys.argv[1])
-        try:
-            lab.base("RootBase")  # 61 MiB
-        except errors.NoSpaceError as error:
-            print(error)
-        print(os.listdir(lab.root / "images"), lab.survey().images)
-        try:
-            lab.scenario("figure-1")
-            (lab.root / "images" / "filler").write_bytes(bytes(1 << 25))
-            (lab.root / "images" / "filler2").write_bytes(bytes(1 << 25))
-        except OSError as error:
-            print(error.strerror)
-        try:
-            lab.scenario("merge")
-        except errors.NoSpaceError as error:
-            print("again", error.said)
-        print(sorted(os.listdir(lab.root / "scenarios")))
-        """,
-        short / "l",
-        before=mount,
-    )
+    with small_disk(short, "40m"):
+        done = run_python(
+            """
+            lab = vs.Lab(sys.argv[1])
+            try:
+                lab.base("RootBase")  # 61 MiB
+            except errors.NoSpaceError as error:
+                print(error)
+            print(os.listdir(lab.root / "images"), lab.survey().images)
+            try:
+                lab.scenario("figure-1")
+                (lab.root / "images" / "filler").write_bytes(bytes(1 << 25))
+                (lab.root / "images" / "filler2").write_bytes(bytes(1 << 25))
+            except OSError as error:
+                print(error.strerror)
+            try:
+                lab.scenario("merge")
+            except errors.NoSpaceError as error:
+                print("again", error.said)
+            print(sorted(os.listdir(lab.root / "scenarios")))
+            """,
+            short / "l",
+        )
     lines = done.stdout.splitlines()
     assert lines[0].startswith("copy "), done.stderr
     assert "No space left on device" in lines[1]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from merging import MIB, content, create, handout_chain, run, shell, write
 from nobody import NOBODY, as_nobody, nobodys_folder  # noqa: F401 - a fixture
+from small_disk import resize, small_disk
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import (
@@ -41,8 +42,6 @@ def folder() -> Iterator[Path]:
     """Give a folder in memory: these tests need files, not a disk."""
     path = Path(tempfile.mkdtemp(prefix="vmsnap-merge-", dir="/dev/shm"))
     yield path
-    while os.path.ismount(path):
-        subprocess.run(["umount", str(path)], check=True)
     shutil.rmtree(path)
 
 
@@ -483,54 +482,51 @@ def test_layers_that_are_not_there_or_not_read(tmp_path: Path) -> None:
     assert "infinite loop" in run("qemu-img", "info", "--backing-chain", str(paths[3]), check=False).stderr
 
 
-def test_a_disk_that_is_full(folder: Path) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=True)
+@pytest.fixture
+def small(folder: Path) -> Iterator[Path]:
+    """Give a file system of 4 MiB."""
+    with small_disk(folder / "small", "4m") as path:
+        yield path
+
+
+def test_a_disk_that_is_full(folder: Path, small: Path) -> None:
+    folder, outer = small, folder / "outer"
     base = create(folder / "base", size=8 * MIB)
-    outer = Path(f"{folder}-outer")
     outer.mkdir()
-    try:
-        top = create(outer / "top", base)
-        write(top, "write -q -P 2 0 8M")
-        leaf = create(outer / "leaf", top)
-        write(leaf, "write -q -P 3 1M 1M")
-        was = content(leaf)
-        forest = vs.scan(folder, outer)
-        plan = forest.commit("top")
-        with pytest.raises(PlanRefusedError, match="no-space"):
-            plan.run(progress=False)
-        with pytest.raises(NoSpaceError, match="No space left") as caught:
-            plan.run(waive="no-space", progress=False)
-        assert "may hold a part of the data" in " ".join(caught.value.__notes__)
-        assert content(leaf) == was, "half of the data is in the base, and nobody sees it"
-        (unfinished,) = vs.scan(folder, outer).unfinished()
-        subprocess.run(["mount", "-o", "remount,size=16m", str(folder)], check=True)
-        assert vs.scan(folder, outer).pull("leaf", "base").refused, "first that one must be finished"
-        (unfinished,) = vs.scan(folder, outer).unfinished()
-        assert unfinished.run(progress=False).as_predicted
-        assert content(leaf) == was
-        assert not vs.scan(folder, outer).unfinished()
-        assert backing(leaf) == str(base)
-    finally:
-        shutil.rmtree(outer)
+    top = create(outer / "top", base)
+    write(top, "write -q -P 2 0 8M")
+    leaf = create(outer / "leaf", top)
+    write(leaf, "write -q -P 3 1M 1M")
+    was = content(leaf)
+    forest = vs.scan(folder, outer)
+    plan = forest.commit("top")
+    with pytest.raises(PlanRefusedError, match="no-space"):
+        plan.run(progress=False)
+    with pytest.raises(NoSpaceError, match="No space left") as caught:
+        plan.run(waive="no-space", progress=False)
+    assert "may hold a part of the data" in " ".join(caught.value.__notes__)
+    assert content(leaf) == was, "half of the data is in the base, and nobody sees it"
+    (unfinished,) = vs.scan(folder, outer).unfinished()
+    resize(folder, "16m")
+    assert vs.scan(folder, outer).pull("leaf", "base").refused, "first that one must be finished"
+    (unfinished,) = vs.scan(folder, outer).unfinished()
+    assert unfinished.run(progress=False).as_predicted
+    assert content(leaf) == was
+    assert not vs.scan(folder, outer).unfinished()
+    assert backing(leaf) == str(base)
 
 
-def test_a_pull_onto_a_full_disk(folder: Path) -> None:
+def test_a_pull_onto_a_full_disk(folder: Path, small: Path) -> None:
     base = create(folder / "base", size=8 * MIB)
     write(base, "write -q -P 1 0 8M")
-    small = folder / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(small)], check=True)
-    try:
-        leaf = create(small / "leaf", base)
-        was = content(leaf)
-        plan = vs.scan(folder).pull("leaf")
-        assert plan.refused
-        with pytest.raises(NoSpaceError, match="No space left"):
-            plan.run(waive="no-space", progress=False)
-        assert content(leaf) == was
-        assert backing(leaf) == str(base)
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+    leaf = create(small / "leaf", base)
+    was = content(leaf)
+    plan = vs.scan(folder).pull("leaf")
+    assert plan.refused
+    with pytest.raises(NoSpaceError, match="No space left"):
+        plan.run(waive="no-space", progress=False)
+    assert content(leaf) == was
+    assert backing(leaf) == str(base)
 
 
 # -- failures and cancels in the middle ------------------------------------------------------------------------------

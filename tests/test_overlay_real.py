@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from small_disk import small_disk
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import (
@@ -46,13 +47,10 @@ def base(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small(tmp_path: Path) -> Iterator[Path]:
     """Give a file system of 512 KiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "small", "512k") as folder:
+        yield folder
 
 
 def test_an_overlay_is_what_was_planned(base: Path) -> None:
@@ -189,16 +187,16 @@ def test_protect_takes_the_write_permission(base: Path) -> None:
     assert [step.action for step in again.steps] == ["create overlay"]
 
 
-def test_a_full_disk_is_foreseen_and_survived(base: Path, small_disk: Path) -> None:
-    (small_disk / "filler").write_bytes(b"x" * (400 << 10))
+def test_a_full_disk_is_foreseen_and_survived(base: Path, small: Path) -> None:
+    (small / "filler").write_bytes(b"x" * (400 << 10))
     with pytest.raises(PlanRefusedError, match="no-space"):
-        vs.create_overlay(small_disk / "new", base).run()
-    (small_disk / "filler").unlink()
-    plan = vs.create_overlay(small_disk / "new", base)
-    (small_disk / "filler").write_bytes(b"x" * (400 << 10))
+        vs.create_overlay(small / "new", base).run()
+    (small / "filler").unlink()
+    plan = vs.create_overlay(small / "new", base)
+    (small / "filler").write_bytes(b"x" * (400 << 10))
     with pytest.raises(NoSpaceError):
         plan.world.actions[type(plan.steps[0])](plan.steps[0])
-    assert files(small_disk) == {"filler"}
+    assert files(small) == {"filler"}
 
 
 def test_a_hundred_overlays_take_little_and_come_in_one_call(base: Path) -> None:
@@ -215,13 +213,13 @@ def test_a_hundred_overlays_take_little_and_come_in_one_call(base: Path) -> None
     assert du < 25 * MIB
 
 
-def test_a_failed_series_takes_back_its_first_images(base: Path, small_disk: Path) -> None:
-    plan = vs.scan(base.parent).overlay([small_disk / "a", small_disk / "b"], base)
-    (small_disk / "filler").write_bytes(b"x" * (250 << 10))
+def test_a_failed_series_takes_back_its_first_images(base: Path, small: Path) -> None:
+    plan = vs.scan(base.parent).overlay([small / "a", small / "b"], base)
+    (small / "filler").write_bytes(b"x" * (250 << 10))
     job = plan.world.actions
     made = job[type(plan.steps[0])](plan.steps[0])
     made()
-    assert files(small_disk) == {"filler"}
+    assert files(small) == {"filler"}
 
 
 def test_find_by_name(base: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from imagery import MIB, create
 from nobody import as_nobody, nobodys_folder  # noqa: F401 - a fixture
+from small_disk import small_disk
 from test_survey_locks import qemu_io
 
 from vmsnap_nb.errors import (
@@ -64,11 +64,8 @@ def test_in_use(image: Path) -> None:
 
 @pytest.fixture
 def full(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "full"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "full", "64k") as folder:
+        yield folder
 
 
 @pytest.mark.system

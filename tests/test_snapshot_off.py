@@ -13,7 +13,8 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 import pytest
-from labs import mounted, run_python
+from labs import run_python
+from small_disk import small_disk
 
 from vmsnap_nb.errors import PlanRefusedError, StalePlanError, VmsnapError
 from vmsnap_nb.lab.lab import Lab
@@ -306,33 +307,33 @@ def test_one_read_of_all_guests_gives_the_same_lists(lab: Lab, guest: Guest) -> 
 
 
 def test_a_disk_that_is_full_leaves_guest_and_files_as_before(short: Path) -> None:
-    done = run_python(
-        """
-        import shutil
-        from vmsnap_nb.plans.snapshot_steps import TakeSnapshot
-        small = Path(sys.argv[1]) / "small"
-        with vs.Lab(Path(sys.argv[1]) / "l") as lab:
-            guest = lab.guest("demo", backing=lab.base("RootBase"))
-            before, inside = guest.xml(), os.stat(guest.chain().top).st_size
-            plan = guest.snapshot(kind="external-disk", disks={"vda": small / "x.qcow2"})
-            filler = small / "filler"
-            filler.write_bytes(b"x" * shutil.disk_usage(small).free)
-            try:
-                plan.run(progress=False)
-            except errors.PlanRefusedError as error:
-                print([c.name for c in error.concerns])
-            try:
-                plan.world.actions[TakeSnapshot](plan.steps[0])
-            except errors.NoSpaceError as error:
-                print("NoSpaceError", bool(error.said), bool(error.next_step))
-            print(os.listdir(small), guest.xml() == before, len(guest.snapshots()))
-            filler.unlink()
-            print(plan.run(progress=False).as_predicted)
-            lab.destroy()
-        """,
-        short,
-        before=mounted(f"mkdir {short}/small", f"mount -t tmpfs -o size=512k tmpfs {short}/small"),
-    )
+    with small_disk(short / "small", "512k"):
+        done = run_python(
+            """
+            import shutil
+            from vmsnap_nb.plans.snapshot_steps import TakeSnapshot
+            small = Path(sys.argv[1]) / "small"
+            with vs.Lab(Path(sys.argv[1]) / "l") as lab:
+                guest = lab.guest("demo", backing=lab.base("RootBase"))
+                before, inside = guest.xml(), os.stat(guest.chain().top).st_size
+                plan = guest.snapshot(kind="external-disk", disks={"vda": small / "x.qcow2"})
+                filler = small / "filler"
+                filler.write_bytes(b"x" * shutil.disk_usage(small).free)
+                try:
+                    plan.run(progress=False)
+                except errors.PlanRefusedError as error:
+                    print([c.name for c in error.concerns])
+                try:
+                    plan.world.actions[TakeSnapshot](plan.steps[0])
+                except errors.NoSpaceError as error:
+                    print("NoSpaceError", bool(error.said), bool(error.next_step))
+                print(os.listdir(small), guest.xml() == before, len(guest.snapshots()))
+                filler.unlink()
+                print(plan.run(progress=False).as_predicted)
+                lab.destroy()
+            """,
+            short,
+        )
     assert done.stdout.splitlines() == [
         "['no-space']",
         "NoSpaceError True True",

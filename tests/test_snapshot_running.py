@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from labs import mounted, run_python
+from labs import run_python
+from small_disk import small_disk
 
 from vmsnap_nb.errors import InvalidRequestError, NotFoundError, PlanRefusedError, StalePlanError, VmsnapError
 from vmsnap_nb.live.guest import Guest
@@ -135,43 +136,43 @@ def test_what_is_no_saved_memory(running: Guest, short: Path) -> None:
 
 
 def test_a_full_disk_and_a_killed_qemu_while_the_memory_is_written(short: Path) -> None:
-    done = run_python(
-        """
-        import threading
-        small = Path(sys.argv[1]) / "small"
-        with vs.Lab(Path(sys.argv[1]) / "l") as lab:
-            guest = lab.guest("demo", backing=lab.base("RootBase")).start(wait=False)
-            time.sleep(1)
-            before = guest.chain().top
-            full = guest.snapshot("full", memory_file=small / "memory")
-            print([c.name for c in full.concerns if c.level == "refuse"])
-            try:
-                full.run(waive="no-space", progress=False)
-            except errors.NoSpaceError as error:
-                print("NoSpaceError", bool(error.next_step))
-            print(os.listdir(small), guest.state, guest.chain().top == before, len(guest.snapshots()))
+    with small_disk(short / "small", "4m"):
+        done = run_python(
+            """
+            import threading
+            small = Path(sys.argv[1]) / "small"
+            with vs.Lab(Path(sys.argv[1]) / "l") as lab:
+                guest = lab.guest("demo", backing=lab.base("RootBase")).start(wait=False)
+                time.sleep(1)
+                before = guest.chain().top
+                full = guest.snapshot("full", memory_file=small / "memory")
+                print([c.name for c in full.concerns if c.level == "refuse"])
+                try:
+                    full.run(waive="no-space", progress=False)
+                except errors.NoSpaceError as error:
+                    print("NoSpaceError", bool(error.next_step))
+                print(os.listdir(small), guest.state, guest.chain().top == before, len(guest.snapshots()))
 
-            big = Path(sys.argv[1]) / "big"
-            plan = guest.snapshot("killed", memory_file=big)
-            pid = int(next((lab.root / "run").rglob("demo.pid")).read_text())
+                big = Path(sys.argv[1]) / "big"
+                plan = guest.snapshot("killed", memory_file=big)
+                pid = int(next((lab.root / "run").rglob("demo.pid")).read_text())
 
-            def kill():
-                while not big.exists() or not big.stat().st_size:
-                    time.sleep(0.001)
-                os.kill(pid, signal.SIGKILL)
+                def kill():
+                    while not big.exists() or not big.stat().st_size:
+                        time.sleep(0.001)
+                    os.kill(pid, signal.SIGKILL)
 
-            threading.Thread(target=kill, daemon=True).start()
-            try:
-                plan.run(progress=False)
-            except errors.GuestError as error:
-                print("GuestError", "its QEMU has ended" in error.said, bool(error.next_step))
-            print(big.exists(), guest.state, guest.chain().top == before, len(guest.snapshots()))
-            print(guest.snapshot().run(progress=False).as_predicted)
-            lab.destroy()
-        """,
-        short,
-        before=mounted(f"mkdir {short}/small", f"mount -t tmpfs -o size=4m tmpfs {short}/small"),
-    )
+                threading.Thread(target=kill, daemon=True).start()
+                try:
+                    plan.run(progress=False)
+                except errors.GuestError as error:
+                    print("GuestError", "its QEMU has ended" in error.said, bool(error.next_step))
+                print(big.exists(), guest.state, guest.chain().top == before, len(guest.snapshots()))
+                print(guest.snapshot().run(progress=False).as_predicted)
+                lab.destroy()
+            """,
+            short,
+        )
     assert done.stdout.splitlines() == [
         "['no-space']",
         "NoSpaceError True",
