@@ -490,6 +490,126 @@ class Guest:
 
         return restore_plan(self, path)
 
+    # -- merging ----------------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        *,
+        base: str | os.PathLike[str] | None = None,
+        top: str | os.PathLike[str] | None = None,
+        disk: str | None = None,
+        keep_active: bool = False,
+        remove: bool = False,
+        verify: bool = False,
+        bandwidth: int = 0,
+        timeout: float | None = None,
+    ) -> LivePlan:
+        """Plan to copy layers of a disk's chain down: live while it runs, by qemu-img while it is off.
+
+        Parameters
+        ----------
+        base : path or name, optional
+            The layer that takes the data; the one below `top` if left out.
+        top : path or name, optional
+            The highest layer that is merged; if left out the image that the guest writes to: then the guest writes to
+            `base` in the end.
+        disk : str, optional
+            Its target, as ``vda``; the first one that has an image if left out.
+        keep_active : bool
+            Whether the guest, which must run, goes on writing to its image although that was committed.
+        remove : bool
+            Whether to remove the merged files in the end, instead of marking them as invalid.
+        verify : bool
+            Whether to compare the content before and after; only of a guest that is off.
+        bandwidth : int
+            Bytes a second at most, while it runs; 0 for no limit.
+        timeout : float, optional
+            Seconds after which a block job is ended, the chain being what it was; without it there is no limit.
+
+        Returns
+        -------
+        LivePlan
+            `Plan.way` says which way it goes.
+
+        Raises
+        ------
+        InvalidRequestError
+            What cannot be meant, as a base that is not below the top.
+        NotFoundError
+            There is no such disk or layer.
+        """
+        from vmsnap_nb.live.merge_live import commit_plan
+
+        return commit_plan(
+            self,
+            base=base,
+            top=top,
+            disk=disk,
+            keep_active=keep_active,
+            remove=remove,
+            verify=verify,
+            bandwidth=bandwidth,
+            timeout=timeout,
+        )
+
+    def pull(
+        self,
+        *,
+        base: str | os.PathLike[str] | None = None,
+        into: str | os.PathLike[str] | None = None,
+        disk: str | None = None,
+        remove: bool = False,
+        verify: bool = False,
+        bandwidth: int = 0,
+        timeout: float | None = None,
+    ) -> LivePlan:
+        """Plan to copy data up in a disk's chain: live while it runs, by qemu-img while it is off.
+
+        Parameters
+        ----------
+        base : path or name, optional
+            The layer on which `into` will stand; if left out everything is copied, and it stands alone.
+        into : path or name, optional
+            The layer that takes the data: the image that the guest writes to if left out.
+        remove : bool
+            Whether to remove the layers between, as far as nobody else stands on them.
+        disk, verify, bandwidth, timeout
+            As in `commit`.
+
+        Returns
+        -------
+        LivePlan
+
+        Raises
+        ------
+        InvalidRequestError, NotFoundError
+            As in `commit`.
+        """
+        from vmsnap_nb.live.merge_live import pull_plan
+
+        return pull_plan(
+            self,
+            base=base,
+            into=into,
+            disk=disk,
+            remove=remove,
+            verify=verify,
+            bandwidth=bandwidth,
+            timeout=timeout,
+        )
+
+    def unfinished(self) -> tuple[LivePlan, ...]:
+        """Give the plans that finish commits in its chains which were cut short, or which QEMU still goes on with.
+
+        Returns
+        -------
+        tuple of LivePlan
+            Empty if there are none.
+        """
+        from vmsnap_nb.live.merge_live import unfinished_plans
+
+        return unfinished_plans(self)
+
     # -- inside -----------------------------------------------------------------------------------------
 
     def wait_ready(self, *, timeout: float = 120.0) -> Guest:

@@ -1,0 +1,232 @@
+"""Merges in the chain of a guest: by block jobs of a QEMU paused at its start, and by qemu-img while it is off."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from merging import MIB, content, handout_chain, write
+
+from vmsnap_nb.errors import (
+    GuestError,
+    InvalidRequestError,
+    LibvirtError,
+    NotFoundError,
+    PlanRefusedError,
+    StalePlanError,
+    VmsnapError,
+)
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.system.libvirt_library import library
+
+pytestmark = pytest.mark.guest
+
+
+class Running:
+    """A guest with the handout's chain below its own overlay, Active; and what that reads."""
+
+    def __init__(self, lab: Lab, folder: Path, name: str) -> None:
+        self.folder = folder
+        handout_chain(folder)
+        for path in folder.iterdir():
+            path.chmod(0o644)
+        self.guest = lab.guest(
+            name, backing=folder / "Snap-4.qcow2", boot="disk", overlay=f"{name}-Active", protect=False
+        )
+        self.active = Path(self.guest.chain().top)
+        write(self.active, "write -q -P 77 3M 1M")
+        self.content = content(self.active)
+
+    def start(self) -> Guest:
+        """Start it paused, so that nothing in it runs."""
+        self.guest._domain.createWithFlags(library().VIR_DOMAIN_START_PAUSED)
+        return self.guest
+
+    @property
+    def names(self) -> list[str]:
+        return [image.name for image in self.guest.chain()]
+
+    def reads(self) -> str:
+        """What the guest's disk holds when its QEMU has ended."""
+        self.guest.destroy()
+        return content(self.guest.chain().top)
+
+    @property
+    def path(self) -> Callable[[str], str]:
+        return lambda name: str(self.folder / f"{name}.qcow2")
+
+
+_COUNT = iter(range(1000))
+
+
+@pytest.fixture
+def one(lab: Lab, short: Path) -> Iterator[Running]:
+    running = Running(lab, short, f"merge{next(_COUNT)}")
+    yield running
+    running.guest.destroy()
+    running.guest.undefine()
+    running.active.unlink(missing_ok=True)
+
+
+def test_commit_and_pull_of_a_running_guest(one: Running) -> None:
+    guest = one.start()
+    plan = guest.commit(top="Snap-3", base="Snap-1")
+    assert plan.way.startswith("live by a block job")
+    assert any("virsh" in line and "blockcommit" in line for line in plan.commands)
+    assert plan.bytes_to_copy
+    report = plan.run(progress=False)
+    assert report.as_predicted, report.differences
+    assert one.names == ["RootBase", "Snap-1", "Snap-4", one.active.stem]
+    assert guest.host.survey(one.folder).status(one.path("Snap-2")) == "invalid"
+    assert content(one.path("Snap-3")).startswith("refused")
+    # A part of the chain, then all of it.
+    report = guest.pull(base="Snap-1").run(progress=False)
+    assert report.as_predicted, report.differences
+    assert one.names == ["RootBase", "Snap-1", one.active.stem]
+    report = guest.pull().run(progress=False)
+    assert report.as_predicted, report.differences
+    assert one.names == [one.active.stem]
+    assert one.reads() == one.content
+
+
+def test_active_commit_with_and_without_pivot(one: Running) -> None:
+    guest = one.start()
+    kept = guest.commit(base="Snap-4", keep_active=True)
+    report = kept.run(progress=False)
+    assert report.as_predicted, report.differences
+    assert one.names[-2:] == ["Snap-4", one.active.stem]
+    assert kept.invalid == ()
+    plan = guest.commit(remove=True)
+    report = plan.run(progress=False)
+    assert report.as_predicted, report.differences
+    assert guest.chain().top == one.path("Snap-4")
+    assert not one.active.exists()
+    assert one.reads() == one.content
+    guest._domain.createWithFlags(library().VIR_DOMAIN_START_PAUSED)  # the stored record has the new disk, too
+
+
+def test_a_guest_that_is_off_is_merged_by_qemu_img(one: Running) -> None:
+    plan = one.guest.commit(top="Snap-2", base="RootBase", verify=True)
+    assert plan.way.startswith("offline")
+    assert plan.run(progress=False).as_predicted
+    assert one.guest.pull(into="Snap-4", base="RootBase").run(progress=False).as_predicted
+    report = one.guest.commit(verify=True).run(progress=False)
+    assert report.as_predicted, report.differences
+    assert one.names == ["RootBase", "Snap-4"]
+    assert one.reads() == one.content
+    one.start()
+
+
+def test_a_cancel_at_any_moment_leaves_the_old_chain(one: Running) -> None:
+    guest = one.start()
+    names = one.names
+    for verb in ("commit", "pull"):
+        plan = _slow(guest, verb)
+        job = plan.start()
+        deadline = time.monotonic() + 20
+        while job.progress.done == 0 and time.monotonic() < deadline:
+            job.watch(0.05)
+        assert job.progress.unit == "bytes"
+        assert 0 < job.progress.done < job.progress.total
+        with pytest.raises(PlanRefusedError, match="active-job"):
+            guest.commit(top="Snap-4").run(progress=False)  # two on one disk at once
+        job.cancel()
+        assert job.wait(20).cancelled
+        assert one.names == names
+        for rest in guest.unfinished():
+            # A commit leaves a note, and so the plan that finishes it.
+            assert rest.run(progress=False).as_predicted
+            names = one.names
+        assert guest.unfinished() == ()
+    assert one.names == ["RootBase", "Snap-4", one.active.stem]
+    assert one.reads() == one.content
+
+
+def test_time_limit(one: Running) -> None:
+    guest = one.start()
+    names = one.names
+    with pytest.raises(GuestError, match=r"not done after 0\.3 s"):
+        guest.commit(base="RootBase", bandwidth=MIB, timeout=0.3).run(progress=False)
+    assert one.names == names
+    assert one.reads() == one.content
+
+
+def test_what_is_refused(one: Running, lab: Lab) -> None:
+    guest = one.start()
+    with pytest.raises(PlanRefusedError, match="not-supported"):
+        guest.pull(into="Snap-3").run(progress=False)
+    with pytest.raises(InvalidRequestError, match="is not below"):
+        guest.commit(top="Snap-1", base="Snap-3")
+    with pytest.raises(NotFoundError, match="there are: RootBase, Snap-1"):
+        guest.commit(top="Snap-9")
+    with pytest.raises(InvalidRequestError, match="running guest writes"):
+        guest.commit(verify=True)
+    with pytest.raises(InvalidRequestError, match="keep_active"):
+        guest.commit(top="Snap-2", keep_active=True)
+    with pytest.raises(InvalidRequestError, match="cannot be meant"):
+        guest.pull(bandwidth=-1)
+    # Somebody else stands on the base: an overlay, here that of a guest which is off.
+    other = lab.guest("sibling", backing=one.folder / "Snap-1.qcow2", boot="disk", overlay="sibling", protect=False)
+    try:
+        refused = guest.commit(top="Snap-3", base="Snap-1")
+        shared = next(c for c in refused.concerns if c.level == "refuse")
+        assert (shared.name, shared.holders) == ("shared-base", ("sibling",))
+        with pytest.raises(PlanRefusedError, match="shared-base"):
+            refused.run(progress=False)
+        assert guest.commit(top="Snap-4", base="Snap-3").concerns
+        other._domain.createWithFlags(library().VIR_DOMAIN_START_PAUSED)
+        held = guest.commit(top="Snap-3", base="Snap-1")
+        assert {c.name for c in held.concerns if c.level == "refuse"} == {"shared-base", "in-use"}
+    finally:
+        top = other.chain().top
+        other.destroy()
+        other.undefine()
+        os.unlink(top)
+    # A layer that was removed by hand since, and a chain that has changed.
+    plan = guest.commit(top="Snap-3", base="Snap-1")
+    os.rename(one.path("Snap-2"), one.path("Snap-2") + ".away")
+    with pytest.raises(StalePlanError):
+        plan.run(progress=False)
+    os.rename(one.path("Snap-2") + ".away", one.path("Snap-2"))
+    stale = guest.pull(base="RootBase")
+    assert guest.commit(top="Snap-3", base="Snap-1").run(progress=False).as_predicted
+    with pytest.raises(StalePlanError):
+        stale.run(progress=False)
+    assert one.reads() == one.content
+
+
+def test_the_guest_ends_and_the_job_is_ended_by_somebody_else(one: Running) -> None:
+    guest = one.start()
+    for verb in ("pull", "commit"):
+        job = _slow(guest, verb).start()
+        _wait_for_job(guest)
+        guest._domain.blockJobAbort("vda")
+        with pytest.raises(LibvirtError, match="ended by somebody else"):
+            job.wait(20)
+        job = _slow(guest, verb).start()
+        _wait_for_job(guest)
+        guest.destroy()
+        with pytest.raises(VmsnapError):
+            job.wait(20)
+        assert content(one.active) == one.content
+        one.start()
+    assert guest.unfinished()[0].run(progress=False).as_predicted
+    assert one.reads() == one.content
+
+
+def _slow(guest: Guest, verb: str) -> LivePlan:
+    if verb == "commit":
+        return guest.commit(top="Snap-3", base="RootBase", bandwidth=MIB)
+    return guest.pull(base="RootBase", bandwidth=MIB)
+
+
+def _wait_for_job(guest: Guest) -> None:
+    deadline = time.monotonic() + 20
+    while not guest._domain.blockJobInfo("vda"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,352 @@
+"""Merges in the chain of a guest: which plans are made, and how the steps of running guests are performed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from vmsnap_nb.errors import GuestError, InvalidRequestError, NoSpaceError, NotFoundError, StalePlanError, VmsnapError
+from vmsnap_nb.live.job import StepStopped, stop_asked, tell_fraction
+from vmsnap_nb.live.merge_files import merge_actions, merge_facts
+from vmsnap_nb.live.merge_notes import drop_note, read_notes, write_note
+from vmsnap_nb.live.plan import Action, LivePlan, Undo, World
+from vmsnap_nb.live.snapshots import guest_world
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.plans.merge_facts import MergeFacts
+from vmsnap_nb.plans.merge_live import LiveRequest, plan_guest_commit, plan_guest_finish, plan_guest_pull
+from vmsnap_nb.plans.merge_live_steps import LiveCommit, LivePull, SetSource
+from vmsnap_nb.plans.merge_note import MergeNote
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.steps import Step
+from vmsnap_nb.system.libvirt_block_jobs import BlockJob, active_jobs, end_job, pivot, start_commit, start_pull
+from vmsnap_nb.system.libvirt_domains import read_domain
+from vmsnap_nb.system.libvirt_errors import libvirt_errors
+from vmsnap_nb.system.libvirt_library import library
+
+if TYPE_CHECKING:
+    from vmsnap_nb.live.guest import Guest
+    from vmsnap_nb.live.host import Host
+
+__all__ = ["PathLike", "commit_plan", "live_merge_actions", "merge_world", "pull_plan", "unfinished_plans"]
+
+PathLike = str | os.PathLike[str]
+
+_FULL = 1 << 20
+"""With fewer bytes free than this a file system is full as far as QEMU is concerned."""
+_BUSY: dict[tuple[str, str], threading.Lock] = {}
+"""By the guest's UUID and the disk: two plans of one process never merge the chain of one disk at once."""
+
+
+def merge_world(guest: Guest) -> World:
+    """Give the place where merges of a guest's chain read and run: with qemu-img, and with QEMU's block jobs.
+
+    Every folder with a layer is read, since others may stand on it there.
+    """
+    forest = guest_world(guest).read()
+    sources = [use.path for use in forest.uses if use.guest == guest.name and use.path in forest]
+    world = guest_world(guest, [layer for source in sources for layer in forest.lineage(source)])
+    actions = {**world.actions, **merge_actions(), **live_merge_actions(guest.host)}
+    return replace(world, actions=actions)
+
+
+def commit_plan(
+    guest: Guest,
+    *,
+    base: PathLike | None,
+    top: PathLike | None,
+    disk: str | None,
+    keep_active: bool,
+    remove: bool,
+    verify: bool,
+    bandwidth: int,
+    timeout: float | None,
+) -> LivePlan:
+    """Plan what `Guest.commit` was called with."""
+    world = merge_world(guest)
+    now = world.read()
+    target, source = _disk(guest, disk)
+    low, high = _layer(now, source, base), _layer(now, source, top)
+
+    def make(forest: Forest) -> Plan:
+        request = _request(guest, target, remove=remove, verify=verify, bandwidth=bandwidth, timeout=timeout)
+        end = request.source if high is None else high
+        facts = _facts(forest, request, (*forest.lineage(end), *forest.children(end)))
+        return plan_guest_commit(forest, request, base=low, top=high, keep_active=keep_active, facts=facts)
+
+    return LivePlan.bind(make, world, now)
+
+
+def pull_plan(
+    guest: Guest,
+    *,
+    base: PathLike | None,
+    into: PathLike | None,
+    disk: str | None,
+    remove: bool,
+    verify: bool,
+    bandwidth: int,
+    timeout: float | None,
+) -> LivePlan:
+    """Plan what `Guest.pull` was called with."""
+    world = merge_world(guest)
+    now = world.read()
+    target, source = _disk(guest, disk)
+    low, high = _layer(now, source, base), _layer(now, source, into)
+
+    def make(forest: Forest) -> Plan:
+        request = _request(guest, target, remove=remove, verify=verify, bandwidth=bandwidth, timeout=timeout)
+        facts = _facts(forest, request, forest.lineage(high or request.source))
+        return plan_guest_pull(forest, request, base=low, into=high, facts=facts)
+
+    return LivePlan.bind(make, world, now)
+
+
+def _facts(forest: Forest, request: LiveRequest, paths: Iterable[str]) -> MergeFacts:
+    """Look at what a plan must know; while a block job goes on QEMU lets nobody look into the layers."""
+    if not request.jobs:
+        return merge_facts(forest, paths)
+    return MergeFacts(notes=read_notes(_folders(paths)))
+
+
+def unfinished_plans(guest: Guest) -> tuple[LivePlan, ...]:
+    """Give what `Guest.unfinished` gives."""
+    world = merge_world(guest)
+    now = world.read()
+    return tuple(
+        _finisher(guest, disk.target, note, world, now)
+        for disk in guest.domain().disks
+        for note in read_notes(_folders(_lineage(now, disk.source)))
+        if note.base in _lineage(now, disk.source)
+    )
+
+
+def _folders(paths: Iterable[str]) -> set[str]:
+    return {os.path.dirname(path) for path in paths if path.startswith("/")}
+
+
+def _lineage(forest: Forest, source: str | None) -> tuple[str, ...]:
+    """Give the layers of a disk, the image that the guest writes to first; none where it has no image."""
+    return forest.lineage(source) if source is not None and source in forest else ()
+
+
+def _finisher(guest: Guest, target: str, note: MergeNote, world: World, now: Forest) -> LivePlan:
+    def make(forest: Forest) -> Plan:
+        request = _request(guest, target, bandwidth=0, timeout=None, remove=note.remove)
+        paths = (*note.merged, *note.children, note.base)
+        return plan_guest_finish(forest, request, note, facts=_facts(forest, request, paths))
+
+    return LivePlan.bind(make, world, now)
+
+
+def _disk(guest: Guest, target: str | None) -> tuple[str, str]:
+    disk = guest._pick(guest.domain().disks, target)
+    return disk.target, disk.source or ""
+
+
+def _layer(forest: Forest, source: str, layer: PathLike | None) -> str | None:
+    """Find a layer of the chain by its path, or by its name as the figure shows it."""
+    if layer is None:
+        return None
+    text = os.fspath(layer)
+    lineage = forest.lineage(source)
+    for path in lineage:
+        if text in (path, forest[path].name, os.path.basename(path)) or path in _names(forest, text):
+            return path
+    raise NotFoundError(
+        f"find the layer {text}",
+        said=f"none of the {len(lineage)} images of the chain is called so",
+        next_step="there are: " + ", ".join(forest[path].name for path in reversed(lineage)),
+    )
+
+
+def _names(forest: Forest, text: str) -> tuple[str, ...]:
+    full = os.path.abspath(os.path.expanduser(text))
+    return forest.same_file(full) if full in forest else ()
+
+
+def _request(guest: Guest, target: str, *, bandwidth: int, timeout: float | None, **wishes: bool) -> LiveRequest:
+    if bandwidth < 0 or (timeout is not None and timeout <= 0):
+        raise InvalidRequestError(
+            f"merge the chain of {guest.name}", said=f"bandwidth {bandwidth} or timeout {timeout} cannot be meant"
+        )
+    domain = guest.domain()
+    disk = guest._pick(domain.disks, target)
+    jobs = active_jobs(guest._domain, [target]) if any(use.running for use in domain.uses) else {}
+    return LiveRequest(domain, disk, guest.host.uri, jobs, bandwidth=bandwidth, timeout=timeout, **wishes)
+
+
+# -- what the steps do -----------------------------------------------------------------------------------
+
+
+def live_merge_actions(host: Host) -> Mapping[type[Step], Action]:
+    """Give how each kind of step about the chain of a guest is performed on a host."""
+
+    def commit(step: LiveCommit) -> Undo:
+        with _alone(step):
+            return _commit(_find(host, step), step)
+
+    def pull(step: LivePull) -> Undo:
+        with _alone(step):
+            return _pull(_find(host, step), step)
+
+    def set_source(step: SetSource) -> Undo:
+        return _set_source(host, _find(host, step), step)
+
+    return {LiveCommit: commit, LivePull: pull, SetSource: set_source}
+
+
+def _alone(step: LiveCommit | LivePull) -> threading.Lock:
+    return _BUSY.setdefault((step.uuid, step.target), threading.Lock())
+
+
+def _find(host: Host, step: LiveCommit | LivePull | SetSource) -> Any:
+    with libvirt_errors(f"find the guest {step.guest}"):
+        return host.connection.lookupByUUIDString(step.uuid)
+
+
+def _commit(domain: Any, step: LiveCommit) -> Undo:
+    note = step.note
+    tried = f"commit {note.top} into {note.base}, the guest {step.guest} running"
+    _check_source(domain, step, tried)
+    noted = not step.keep
+    known = noted and os.path.exists(note.path)
+    job = BlockJob(domain, step.target, tried)
+    with job.listening():
+        if noted:
+            write_note(note)
+        if not step.adopt:
+            try:
+                start_commit(
+                    domain,
+                    step.target,
+                    note.base,
+                    note.top,
+                    active=step.active,
+                    relative=step.relative,
+                    bandwidth=step.bandwidth,
+                    tried=tried,
+                )
+            except VmsnapError:
+                if noted and not known:
+                    drop_note(note)
+                raise
+        try:
+            end = job.follow(to_ready=step.active, tell=tell_fraction, stop=stop_asked, timeout=step.timeout)
+            if end == "ready":
+                _finish_active(domain, job, step, tried)
+        except VmsnapError as error:
+            raise _explained(error, note.base) from error
+    if end == "stopped":
+        raise StepStopped
+    if noted:
+        write_note(replace(note, phase="copied"))
+
+    def undo() -> None:
+        if step.keep:
+            return
+        raise VmsnapError(
+            f"take back: {tried}",
+            said=f"the data is in {note.base}, and the guest reads it there",
+            next_step="guest.host.survey().unfinished() gives the plan that finishes it",
+        )
+
+    return undo
+
+
+def _finish_active(domain: Any, job: BlockJob, step: LiveCommit, tried: str) -> None:
+    """End a job that is ready: the guest writes to the base from now on, or goes on with its own image."""
+    if stop_asked():
+        end_job(domain, step.target, tried=tried)
+        raise StepStopped
+    if step.keep:
+        end_job(domain, step.target, tried=tried)
+    else:
+        pivot(domain, step.target, tried=tried)
+    job.wait_end()
+    has = {disk.target: disk.source for disk in read_domain(domain).disks}[step.target]
+    wanted = step.source if step.keep else step.note.base
+    if has != wanted:
+        raise GuestError(tried, said=f"the guest writes to {has}, not to {wanted}", next_step="look at chain()")
+
+
+def _pull(domain: Any, step: LivePull) -> Undo:
+    tried = f"pull into {step.source}, the guest {step.guest} running"
+    _check_source(domain, step, tried)
+    job = BlockJob(domain, step.target, tried)
+    with job.listening():
+        start_pull(domain, step.target, step.base, relative=step.relative, bandwidth=step.bandwidth, tried=tried)
+        try:
+            end = job.follow(to_ready=False, tell=tell_fraction, stop=stop_asked, timeout=step.timeout)
+        except VmsnapError as error:
+            raise _explained(error, step.source) from error
+    if end == "stopped":
+        raise StepStopped
+
+    def undo() -> None:
+        raise VmsnapError(
+            f"take back: {tried}",
+            said=f"{step.source} holds the data now, and reads the same; the layers below are as they were",
+        )
+
+    return undo
+
+
+def _check_source(domain: Any, step: LiveCommit | LivePull, tried: str) -> None:
+    """Look once more, since another thread may have been first."""
+    has = {disk.target: disk.source for disk in read_domain(domain).disks}.get(step.target)
+    if has != step.source:
+        raise StalePlanError(
+            tried,
+            said=f"its disk {step.target} was {step.source}, and is {has} now",
+            next_step="make the plan again, look at it, and run that",
+        )
+
+
+def _explained(error: VmsnapError, written: str) -> VmsnapError:
+    """Say so where the disk is full: libvirt says only that the job has failed."""
+    try:
+        free = shutil.disk_usage(os.path.dirname(written)).free
+    except OSError:
+        return error
+    if free >= _FULL or isinstance(error, GuestError):
+        return error
+    return NoSpaceError(
+        error.tried,
+        said=f"{error.said}; {os.path.dirname(written)} has {free} bytes free",
+        next_step="make room on that file system and try again",
+    )
+
+
+def _set_source(host: Host, domain: Any, step: SetSource) -> Undo:
+    libvirt = library()
+    tried = f"make {step.path} the disk {step.target} of {step.guest}"
+    with libvirt_errors(tried):
+        before = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
+    root = ET.fromstring(before)
+    disks = [
+        disk
+        for disk in root.iterfind("devices/disk")
+        if (target := disk.find("target")) is not None and target.get("dev") == step.target
+    ]
+    source = disks[0].find("source") if disks else None
+    if source is None or source.get("file") != step.before:
+        raise StalePlanError(tried, said=f"its disk is not {step.before}", next_step="make the plan again")
+    source.set("file", step.path)
+    driver = disks[0].find("driver")
+    if driver is not None:
+        driver.set("type", step.format)
+    for old in disks[0].findall("backingStore"):
+        disks[0].remove(old)
+    with libvirt_errors(tried):
+        host.connection.defineXML(ET.tostring(root, encoding="unicode"))
+
+    def undo() -> None:
+        with libvirt_errors(f"take back: {tried}"):
+            host.connection.defineXML(before)
+
+    return undo

@@ -1,0 +1,191 @@
+"""The single actions of merges in the chain of a guest: QEMU's block jobs, and the guest's own record of its disk."""
+# ruff: noqa: D102 - Step documents its properties once for all kinds
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from vmsnap_nb.plans.merge_note import MergeNote
+from vmsnap_nb.plans.merge_steps import plural
+from vmsnap_nb.plans.snapshot_steps import GuestStep
+
+__all__ = ["LiveCommit", "LivePull", "SetSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCommit(GuestStep):
+    """Let QEMU copy layers down while the guest runs (https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainBlockCommit).
+
+    Attributes
+    ----------
+    target : str
+        The disk, as ``vda``.
+    source : str
+        Path of the image that the disk has when it is planned.
+    note : MergeNote
+        Base, top and the layers between.
+    keep : bool
+        Only where the top is the image that the guest writes to: whether the guest goes on writing there; else it
+        then writes to the base (the pivot).
+    relative : bool
+        Whether what stands on the top names its backing file relative to its own folder, and shall go on so.
+    bytes : int or None
+        To copy.
+    bandwidth : int
+        Bytes a second at most; 0 for no limit.
+    timeout : float or None
+        Seconds that it may take, since a guest can write faster than QEMU copies; None for no limit.
+    adopt : bool
+        Whether the job is there already, started by a process that has ended since.
+    """
+
+    target: str
+    source: str
+    note: MergeNote
+    keep: bool = False
+    relative: bool = False
+    bytes: int | None = None
+    bandwidth: int = 0
+    timeout: float | None = None
+    adopt: bool = False
+
+    @property
+    def active(self) -> bool:
+        """Whether the top is the image that the guest writes to."""
+        return self.source == self.note.top
+
+    @property
+    def action(self) -> str:
+        return "commit live"
+
+    @property
+    def image(self) -> str:
+        return self.note.base
+
+    @property
+    def what(self) -> str:
+        copied = f"QEMU copies the data of {plural(len(self.note.merged), 'layer')} down into this image"
+        if not self.active:
+            return f"{copied}, and repoints what stands on them"
+        if self.keep:
+            return f"{copied}; {self.guest} goes on writing to {self.source}"
+        return f"{copied}; then {self.guest} writes to it (pivot)"
+
+    @property
+    def argvs(self) -> tuple[tuple[str, ...], ...]:
+        if self.adopt:
+            end = () if self.keep else ("--pivot",)
+            return (self.virsh("blockjob", "--path", self.target, *(end or ("--abort",))),) if self.active else ()
+        options: tuple[str, ...] = ()
+        if self.active:
+            options = ("--active", "--keep-overlay" if self.keep else "--pivot")
+        if self.relative:
+            options += ("--keep-relative",)
+        if self.bandwidth:
+            options += ("--bytes", "--bandwidth", str(self.bandwidth))
+        if self.timeout is not None:
+            options += ("--timeout", str(int(self.timeout)))
+        ends = ("--base", self.note.base, "--top", self.note.top)
+        return (self.virsh("blockcommit", "--path", self.target, *ends, "--wait", *options),)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return (self.note.base,)
+
+    @property
+    def size(self) -> int | None:
+        return self.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LivePull(GuestStep):
+    """Let QEMU copy data up into the image that the guest writes to (https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainBlockRebase).
+
+    Attributes
+    ----------
+    target, source, relative, bytes, bandwidth, timeout
+        As in `LiveCommit`.
+    base : str or None
+        Path of the image on which it will stand; None to copy everything.
+    """
+
+    target: str
+    source: str
+    base: str | None
+    relative: bool = False
+    bytes: int | None = None
+    bandwidth: int = 0
+    timeout: float | None = None
+
+    @property
+    def action(self) -> str:
+        return "pull live"
+
+    @property
+    def image(self) -> str:
+        return self.source
+
+    @property
+    def what(self) -> str:
+        if self.base is None:
+            return "QEMU copies all that it reads from below into it, so that it stands alone"
+        return f"QEMU copies into it what it reads from above {self.base}, which becomes its backing file"
+
+    @property
+    def argvs(self) -> tuple[tuple[str, ...], ...]:
+        options: tuple[str, ...] = () if self.base is None else ("--base", self.base)
+        if self.relative:
+            options += ("--keep-relative",)
+        if self.bandwidth:
+            options += ("--bytes", "--bandwidth", str(self.bandwidth))
+        if self.timeout is not None:
+            options += ("--timeout", str(int(self.timeout)))
+        return (self.virsh("blockpull", "--path", self.target, *options, "--wait"),)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return (self.source,)
+
+    @property
+    def size(self) -> int | None:
+        return self.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetSource(GuestStep):
+    """Give a guest that is off another image as its disk.
+
+    Attributes
+    ----------
+    target : str
+        The disk.
+    before, path : str
+        The image that it has, and the one that it gets.
+    format : str
+        Of the latter.
+    """
+
+    target: str
+    before: str
+    path: str
+    format: str
+
+    @property
+    def action(self) -> str:
+        return "set disk"
+
+    @property
+    def image(self) -> str:
+        return self.path
+
+    @property
+    def what(self) -> str:
+        return f"it becomes the disk {self.target} of {self.guest}, in place of {self.before}"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        # virt-xml is of the package virtinst; virsh itself has only an editor for this.
+        connect = f"--connect {shlex.quote(self.uri)} " if self.uri else ""
+        disk = shlex.quote(f"path={self.path},driver.type={self.format}")
+        return (f"virt-xml {connect}{shlex.quote(self.guest)} --edit target.dev={self.target} --disk {disk}",)
