@@ -73,3 +73,13 @@ def test_the_guest_agent_runs_commands_as_well(first: Guest) -> None:
     assert first.execute("ls -d /tmp/vmsnap-*").stdout == ""
     with pytest.raises(InvalidRequestError):
         run("echo \0")
+
+
+def test_who_waits_in_vain_hears_the_last_reason(first: Guest) -> None:
+    first._domain.suspend()
+    try:
+        with pytest.raises(GuestNotReadyError, match=r"in time; the last attempt: \S.*"):
+            first.wait_ready(timeout=3)
+    finally:
+        first._domain.resume()
+    assert first.wait_ready(timeout=20) is first

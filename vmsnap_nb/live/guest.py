@@ -641,8 +641,11 @@ class Guest:
             if not {COMMAND_PORT, guest_agent.AGENT_PORT} & set(ports):
                 said = "it has neither the port of a lab's guest nor one for the QEMU guest agent"
                 break
-            if COMMAND_PORT in ports and self._answers(min(deadline - time.monotonic(), 5.0)):
-                return self
+            if COMMAND_PORT in ports:
+                failed = self._try_port(min(deadline - time.monotonic(), 5.0))
+                if failed is None:
+                    return self
+                said = f"it did not get ready in time; the last attempt: {failed.said or failed}"
             if ports.get(guest_agent.AGENT_PORT) and guest_agent.agent_answers(self._domain):
                 return self
             time.sleep(0.1)
@@ -653,12 +656,13 @@ class Guest:
             next_step="start it" if said == "it is not running" else "look at console()",
         )
 
-    def _answers(self, seconds: float) -> bool:
+    def _try_port(self, seconds: float) -> VmsnapError | None:
+        """Run nothing by the port of a lab's guest, and give the reason if that fails."""
         try:
             self._run_on_port("true", timeout=1, patience=max(seconds - 1, 0.1))
-        except (GuestNotReadyError, GuestError):
-            return False
-        return True
+        except (GuestNotReadyError, GuestError) as error:
+            return error
+        return None
 
     def _console_tail(self) -> str:
         try:

@@ -148,7 +148,10 @@ def about_guest(domain: Domain, draft: SnapshotDraft, forest: Forest, facts: Sna
             "no-agent",
             "refuse",
             f"the file systems of {domain.name} cannot be frozen: {why}",
-            "start qemu-guest-agent in the guest, or leave quiesce out" if running else "leave quiesce out",
+            "start qemu-guest-agent in the guest (a lab's has it if this machine had it when the lab was opened), "
+            "or leave quiesce out"
+            if running
+            else "leave quiesce out",
             holders=(domain.name,),
         )
     if has_managed_save(forest, domain.name) and not running:
