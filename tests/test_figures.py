@@ -321,6 +321,29 @@ def test_a_plan_shows_before_above_and_after_below_and_marks_what_is_new() -> No
     assert "     $ chmod a-w -- /i/RootBase" in text
 
 
+def test_of_many_steps_the_first_and_last_are_written_and_those_that_failed() -> None:
+    new = [image(f"n{n}", "RootBase") for n in range(100)]
+    base = forest(image("RootBase"))
+    steps = tuple(CreateOverlay(each.path, each.backing) for each in new if each.backing)
+    plan = overlay_plan(base, steps=steps, after=base.edited(put=new))
+    lines = plan.to_text().splitlines()
+    assert [line.split()[0] for line in lines if "create overlay: " in line] == [f"{n}." for n in NUMBERS]
+    assert "  … 90 more steps; to_frame() has all" in lines
+    assert len([line for line in lines if "$ qemu-img" in line]) == 10
+
+    done = tuple(StepDone(step, "undone" if place < 50 else "not run") for place, step in enumerate(steps))
+    done = (*done[:50], StepDone(steps[50], "failed"), *done[51:])
+    lines = Report(plan, done, base).to_text().splitlines()
+    assert [line for line in lines if "more step" in line] == [
+        "  … 45 more steps; to_frame() has all",
+        "  … 44 more steps; to_frame() has all",
+    ]
+    assert any(line.startswith("  51. failed: create overlay") for line in lines)
+
+
+NUMBERS = (1, 2, 3, 4, 5, 96, 97, 98, 99, 100)
+
+
 def test_what_is_new_is_drawn_among_100_others() -> None:
     before = forest(image("RootBase"), *(image(f"o{n}", "RootBase") for n in range(100)))
     plan = overlay_plan(before)

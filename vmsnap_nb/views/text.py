@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
+from vmsnap_nb.views.channel import draw_channel, least_width, sides
 from vmsnap_nb.views.draw import figure_of
-from vmsnap_nb.views.figure import Block, Box, Figure, Options, Shape
-from vmsnap_nb.views.words import LONG_COMMAND, human_size, shown, width
+from vmsnap_nb.views.figure import Block, Box, Figure, Move, Options, Shape
+from vmsnap_nb.views.words import LONG_COMMAND, human_size, plural, shown, width
 
 __all__ = ["figure_text", "to_text"]
 
@@ -32,7 +34,10 @@ _BORDERS: Mapping[Shape, tuple[str, str, str, str]] = {
 _GAP = 4  # columns between two boxes, filled by "<---"
 _ROW_GAP = 2  # lines between two rows, where arrows from below arrive
 _NAME = 2  # the line of a box, from its top, on which its name and its arrow stand
+_NEW_EDGE = "Backing File"  # below an arrow that a plan changes, where it fits
 _LEAST = 3  # lines inside a box
+_MOST_STEPS = 24  # more steps than this are too many to read
+_KEPT_STEPS = 5  # of those, at the beginning and at the end
 
 
 def to_text(thing: Shown, **options: Any) -> str:
@@ -71,12 +76,20 @@ def figure_text(figure: Figure, steps: Sequence[str] = ()) -> str:
     """
     parts: list[list[str]] = [[figure.heading]] if figure.heading else []
     shared = _column_widths(figure.blocks) if figure.aligned else None
-    for block in figure.blocks:
+    drawn = _drawn_moves(figure)
+    if shared and drawn:
+        least = least_width([move.label for move in drawn])
+        shared = {column: max(wide, least) for column, wide in shared.items()}
+    between = drawn[0].target[0] if drawn else None
+    for number, block in enumerate(figure.blocks):
         lines = _block(block, shared or _column_widths([block]))
+        if number == between and shared:
+            parts[-1] += [*_channel(figure, drawn, shared), *lines]
+            continue
         parts.append([block.caption, *lines] if block.caption else lines)
     names = {(b, n): box.lines[0].text for b, block in enumerate(figure.blocks) for n, box in enumerate(block.boxes)}
-    if figure.moves:
-        parts.append([f"{move.label}: {names[move.source]} ---> {names[move.target]}" for move in figure.moves])
+    if listed := [move for move in figure.moves if move not in drawn]:
+        parts.append([f"{move.label}: {names[move.source]} ---> {names[move.target]}" for move in listed])
     if figure.notes:
         parts.append([line for note in figure.notes for line in _wrap(note, "* ", "  ")])
     for section in figure.sections:
@@ -94,6 +107,37 @@ def _wrap(text: str, first: str, other: str) -> list[str]:
     return textwrap.wrap(
         text, 100, initial_indent=first, subsequent_indent=other, break_long_words=False, break_on_hyphens=False
     ) or [first]
+
+
+def _drawn_moves(figure: Figure) -> list[Move]:
+    """Give the moves that can be drawn: from the lowest box of a column to the highest of one in the next block."""
+    drawn: list[Move] = []
+    for move in figure.moves:
+        (above, source), (below, target) = move.source, move.target
+        if not figure.aligned or below != above + 1:
+            return []
+        leaves, arrives = figure.blocks[above].boxes, figure.blocks[below].boxes
+        low = all(box.row <= leaves[source].row for box in leaves)
+        top = arrives[target].row == 0
+        if low and top:
+            drawn.append(move)
+    return drawn if len({move.target[0] for move in drawn}) == 1 else []
+
+
+def _channel(figure: Figure, moves: Sequence[Move], widths: Mapping[int, int]) -> list[str]:
+    """Draw the moves between two blocks, with the caption of the lower one."""
+    left = _left_edges(widths)
+
+    def span(place: tuple[int, int]) -> tuple[int, int]:
+        column = figure.blocks[place[0]].boxes[place[1]].column
+        return left[column], widths[column]
+
+    lines = draw_channel(sides([(span(move.source), span(move.target), move.label) for move in moves]))
+    caption = figure.blocks[moves[0].target[0]].caption
+    if not lines[-2][: len(caption) + 1].strip():
+        lines[-2] = caption + lines[-2][len(caption) :]
+        return lines
+    return [*lines[:-1], caption + lines[-1][len(caption) :]] if not lines[-1][: len(caption)].strip() else lines
 
 
 # -- boxes and arrows ------------------------------------------------------------------------------------
@@ -130,14 +174,19 @@ def _column_widths(blocks: Sequence[Block]) -> dict[int, int]:
     return widths
 
 
+def _left_edges(widths: Mapping[int, int]) -> dict[int, int]:
+    left: dict[int, int] = {}
+    x = 0
+    for column in range(max(widths, default=-1) + 1):
+        left[column] = x
+        x += widths.get(column, 0) + _GAP
+    return left
+
+
 def _block(block: Block, widths: Mapping[int, int]) -> list[str]:
     if not block.boxes:
         return []
-    left: dict[int, int] = {}
-    x = 0
-    for column in range(max(box.column for box in block.boxes) + 1):
-        left[column] = x
-        x += widths.get(column, 0) + _GAP
+    left = _left_edges(widths)
     heights: dict[int, int] = {}
     for box in block.boxes:
         heights[box.row] = max(heights.get(box.row, _LEAST), 1 + len(box.lines))
@@ -158,6 +207,8 @@ def _block(block: Block, widths: Mapping[int, int]) -> list[str]:
         if arrow.trunk is None:
             start = left[head.column] + widths[head.column]
             canvas.put(start, line, "<" + dash * (end - start - 1))
+            if arrow.changed and end - start >= len(_NEW_EDGE) + 2:
+                canvas.put(start + (end - start - len(_NEW_EDGE)) // 2, line + 1, _NEW_EDGE)
             continue
         room = widths[head.column] - 6
         step = min(5, room // max(head.trunks - 1, 1))
@@ -187,22 +238,54 @@ def _draw_box(canvas: _Canvas, box: Box, x: int, y: int, wide: int, high: int) -
 
 
 def _steps(thing: Shown) -> list[str]:
-    lines: list[str] = []
     if isinstance(thing, Plan):
-        place = 0
-        for number, step in enumerate(thing.steps, 1):
-            where = f"{shown(step.image)}, " if step.image else ""
-            lines.append(f"  {number}. {step.action}: {where}{shown(step.what)}")
-            for command in step.commands:
-                lines += _command(command, place)
-                place += 1
-    elif isinstance(thing, Report):
-        for number, done in enumerate(thing.steps, 1):
-            took = "" if done.seconds is None else f", {done.seconds:.1f} s"
-            took += f", {human_size(done.size)} copied" if done.size else ""
-            where = shown(done.step.image or done.step.what)
-            lines.append(f"  {number}. {done.state}: {done.step.action} {where}{took}")
+        return _folded(_planned(thing), frozenset())
+    if isinstance(thing, Report):
+        return _folded(_performed(thing), {place for place, done in enumerate(thing.steps) if done.state == "failed"})
+    return []
+
+
+def _planned(plan: Plan) -> list[list[str]]:
+    parts: list[list[str]] = []
+    place = 0
+    for number, step in enumerate(plan.steps, 1):
+        where = f"{shown(step.image)}, " if step.image else ""
+        lines = [f"  {number}. {step.action}: {where}{shown(step.what)}"]
+        for command in step.commands:
+            lines += _command(command, place)
+            place += 1
+        parts.append(lines)
+    return parts
+
+
+def _performed(report: Report) -> list[list[str]]:
+    parts: list[list[str]] = []
+    for number, done in enumerate(report.steps, 1):
+        took = "" if done.seconds is None else f", {done.seconds:.1f} s"
+        took += f", {human_size(done.size)} copied" if done.size else ""
+        where = shown(done.step.image or done.step.what)
+        parts.append([f"  {number}. {done.state}: {done.step.action} {where}{took}"])
+    return parts
+
+
+def _folded(parts: Sequence[Sequence[str]], important: AbstractSet[int]) -> list[str]:
+    """Give the lines of all steps; of more than can be read those of the first, the last and the important ones."""
+    last = len(parts) - _KEPT_STEPS
+    lines: list[str] = []
+    hidden = 0
+    for place, part in enumerate(parts):
+        if len(parts) > _MOST_STEPS and _KEPT_STEPS <= place < last and place not in important:
+            hidden += 1
+            continue
+        if hidden:
+            lines.append(_hidden(hidden))
+            hidden = 0
+        lines += part
     return lines
+
+
+def _hidden(count: int) -> str:
+    return f"  … {plural(count, 'more step')}; to_frame() has all"
 
 
 def _command(command: str, place: int) -> list[str]:
