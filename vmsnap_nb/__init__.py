@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vmsnap_nb.lab.lab import Lab
     from vmsnap_nb.live.folders import chain, create_overlay, scan
     from vmsnap_nb.live.host import Host, connect
+    from vmsnap_nb.panels import panel
 
 __version__ = "0.1.0"
 
@@ -23,10 +24,11 @@ _HOMES = {
     "chain": "live.folders",
     "connect": "live.host",
     "create_overlay": "live.folders",
+    "panel": "panels",
     "scan": "live.folders",
 }
 
-__all__ = ["Host", "Lab", "__version__", "chain", "connect", "create_overlay", "scan"]
+__all__ = ["Host", "Lab", "__version__", "chain", "connect", "create_overlay", "panel", "scan"]
 
 
 def __getattr__(name: str) -> Any:

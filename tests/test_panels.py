@@ -1,0 +1,234 @@
+"""The panels, driven from Python as a click would, on real images."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import vmsnap_nb as vs
+from vmsnap_nb.errors import InvalidRequestError, NotFoundError, StalePlanError
+from vmsnap_nb.live.folders import LiveForest
+from vmsnap_nb.panels import ChainView, MergePanel, OverlayPanel
+from vmsnap_nb.panels.panel import Panel
+
+pytestmark = pytest.mark.system
+
+HOSTILE = "<b>&\"'😀 快照"
+
+
+def create(path: Path, base: Path | None = None) -> Path:
+    backing = [] if base is None else ["-F", "qcow2", "-b", str(base)]
+    size = ["4M"] if base is None else []
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(path), *size], check=True, timeout=20)
+    subprocess.run(["qemu-io", "-c", f"write -P {len(path.name)} 0 64k", str(path)], check=True, timeout=20)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> dict[str, Path]:
+    """RootBase <- Snap-1 <- Snap-2, and RootBase <- Other."""
+    base = create(tmp_path / "RootBase.qcow2")
+    first = create(tmp_path / "Snap-1.qcow2", base)
+    return {
+        "base": base,
+        "first": first,
+        "second": create(tmp_path / "Snap-2.qcow2", first),
+        "other": create(tmp_path / "Other.qcow2", base),
+    }
+
+
+@pytest.fixture
+def forest(images: dict[str, Path], tmp_path: Path) -> LiveForest:
+    return vs.scan(tmp_path)
+
+
+@pytest.fixture
+def opened() -> Iterator[list[Panel]]:
+    panels: list[Panel] = []
+    yield panels
+    for panel in panels:
+        panel.close()
+
+
+def eventually(true: Callable[[], bool], seconds: float = 5.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if true():
+            return True
+        time.sleep(0.02)
+    return true()
+
+
+# -- the figure ----------------------------------------------------------------------------------------------------
+
+
+def test_a_selection_that_vanished_clears(forest: LiveForest, images: dict[str, Path]) -> None:
+    view = ChainView(forest, selected=str(images["second"]))
+    view.show(forest)
+    assert view.selected == str(images["second"])
+    images["second"].unlink()
+    view.show(forest.refresh())
+    assert view.selected is None
+
+
+def test_every_box_has_its_path(forest: LiveForest, images: dict[str, Path]) -> None:
+    view = ChainView(forest)
+    assert set(view.boxes.values()) == {str(path) for path in images.values()}
+    assert all(f'data-box="{box}"' in view.svg for box in view.boxes)
+
+
+def test_a_saved_notebook_has_a_picture_and_text(forest: LiveForest) -> None:
+    bundle = ChainView(forest)._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert "<svg" in data["text/html"]
+    assert "Snap-2" in data["text/plain"]
+    assert "--->" in data["text/plain"] or "<---" in data["text/plain"]
+
+
+# -- the flow ------------------------------------------------------------------------------------------------------
+
+
+def test_an_overlay_from_choice_to_report(forest: LiveForest, images: dict[str, Path], opened: list[Panel]) -> None:
+    panel = OverlayPanel(forest, every=0)
+    opened.append(panel)
+    new = images["base"].parent / f"{HOSTILE}.qcow2"
+    panel.chain.selected = str(images["second"])
+    panel.name.value = HOSTILE
+    panel.plan_button.click()
+    panel.flow.wait()
+    assert not new.exists()
+    assert panel.flow.plan is not None
+    assert panel.flow.plan.creates == (str(new),)
+    assert HOSTILE not in panel.flow.view.value
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert panel.flow.report is not None
+    assert panel.flow.report.as_predicted
+    assert vs.scan(new.parent).parent(str(new)) == str(images["second"])
+    assert str(new) in panel.chain.boxes.values()
+    entry = panel.activity.entries[-1]
+    assert entry.state == "done"
+    assert entry.commands[0].startswith("qemu-img create")
+    assert HOSTILE not in panel.activity._html.value
+
+
+def test_a_merge_is_confirmed_only_after_its_files_were_read(
+    forest: LiveForest, images: dict[str, Path], opened: list[Panel]
+) -> None:
+    panel = MergePanel(forest, every=0)
+    opened.append(panel)
+    panel.chain.proposed = [str(images["second"]), str(images["first"])]  # one dragged onto the other
+    panel.flow.wait()
+    assert panel.flow.confirm_button.disabled
+    assert str(images["first"]) in panel.flow.danger.value
+    panel.flow.confirm()  # as a second front end could call it
+    assert panel.flow.report is None
+    panel.flow.understood.value = True
+    assert not panel.flow.confirm_button.disabled
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert panel.flow.report is not None
+    assert panel.flow.report.as_predicted
+
+
+def test_a_refused_merge_cannot_be_confirmed(forest: LiveForest, images: dict[str, Path], opened: list[Panel]) -> None:
+    panel = MergePanel(forest, every=0)
+    opened.append(panel)
+    before = images["base"].read_bytes()
+    panel.merge_onto(str(images["second"]), str(images["base"]))  # Other stands on RootBase
+    panel.flow.wait()
+    panel.flow.understood.value = True
+    assert panel.flow.plan is not None
+    assert "shared-base" in [concern.name for concern in panel.flow.plan.concerns]
+    assert panel.flow.confirm_button.disabled
+    panel.flow.confirm()
+    panel.flow.wait()
+    assert images["base"].read_bytes() == before
+    assert "shared-base" in str(panel.last_error)
+
+
+def test_dragging_upwards_is_a_pull(forest: LiveForest, images: dict[str, Path], opened: list[Panel]) -> None:
+    panel = MergePanel(forest, every=0)
+    opened.append(panel)
+    panel.merge_onto(str(images["first"]), str(images["second"]))
+    panel.flow.wait()
+    assert panel.direction.value == "pull"
+    assert panel.flow.plan is not None
+    assert panel.flow.plan.after.parent(str(images["second"])) == str(images["base"])
+
+
+def test_errors_are_shown_and_kept(forest: LiveForest, images: dict[str, Path], opened: list[Panel]) -> None:
+    panel = MergePanel(forest, every=0)
+    opened.append(panel)
+    panel.plan_button.click()
+    assert isinstance(panel.last_error, InvalidRequestError)
+    assert "no image was chosen" in panel.flow.message.value
+    assert "no image was chosen" in panel.activity.entries[-1].state
+    panel.chain.proposed = [str(images["second"]), str(images["other"])]
+    assert "neither stands on the other" in panel.flow.message.value
+
+
+def test_a_plan_that_has_become_stale_can_be_made_again(
+    forest: LiveForest, images: dict[str, Path], opened: list[Panel]
+) -> None:
+    panel = MergePanel(forest, every=0)
+    opened.append(panel)
+    panel.merge_onto(str(images["second"]), str(images["first"]))
+    panel.flow.wait()
+    create(images["first"].parent / "New.qcow2", images["second"])
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert isinstance(panel.last_error, StalePlanError)
+    panel.flow.again_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert panel.flow.plan is not None
+
+
+def test_the_plan_of_an_image_that_is_gone_says_so(
+    forest: LiveForest, images: dict[str, Path], opened: list[Panel]
+) -> None:
+    panel = OverlayPanel(forest, every=0)
+    opened.append(panel)
+    panel.base.value, panel.name.value = str(images["other"]), "a"
+    images["other"].unlink()
+    panel.plan_button.click()
+    panel.flow.wait()
+    assert isinstance(panel.last_error, NotFoundError)
+
+
+# -- steadiness ----------------------------------------------------------------------------------------------------
+
+
+def test_what_others_do_appears_in_every_panel(
+    forest: LiveForest, images: dict[str, Path], opened: list[Panel]
+) -> None:
+    panels = [OverlayPanel(forest, every=0.2), MergePanel(forest, every=0.2)]
+    opened.extend(panels)
+    panels[0].base.value = str(images["other"])
+    new = create(images["first"].parent / "New.qcow2", images["other"])
+    for panel in panels:
+        assert eventually(lambda panel=panel: str(new) in panel.chain.boxes.values(), 2.0)
+        assert "UTC" in panel.time_line.value
+    images["other"].unlink()
+    assert eventually(lambda: panels[0].base.value is None, 2.0)
+
+
+def test_a_closed_panel_reads_no_more(forest: LiveForest, opened: list[Panel]) -> None:
+    def watchers() -> int:
+        return sum(thread.name == "vmsnap panel watch" for thread in threading.enumerate())
+
+    before = watchers()
+    panel = MergePanel(forest, every=0.05)
+    assert watchers() == before + 1
+    panel.close()
+    assert eventually(lambda: watchers() == before)

@@ -1,0 +1,107 @@
+"""The panels of a lab and of a guest, driven from Python as a click would, without booting one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import pytest
+
+import vmsnap_nb as vs
+from vmsnap_nb.errors import GuestNotReadyError, InvalidRequestError
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.panels import LabPanel, SnapshotPanel
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def guest(lab: Lab, base: Image) -> Iterator[Guest]:
+    guest = lab.guest(f"panel-{uuid4().hex[:6]}", backing=base)
+    yield guest
+    for snapshot in guest.snapshots().names:
+        guest._domain.snapshotLookupByName(snapshot).delete(2)  # VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY
+    guest.undefine()
+
+
+@pytest.fixture
+def panel(guest: Guest) -> Iterator[SnapshotPanel]:
+    panel = vs.panel(guest)
+    assert isinstance(panel, SnapshotPanel)
+    yield panel
+    panel.close()
+
+
+def eventually(true: Callable[[], bool], seconds: float = 5.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if true():
+            return True
+        time.sleep(0.02)
+    return true()
+
+
+def test_a_snapshot_from_choice_to_list(panel: SnapshotPanel, guest: Guest) -> None:
+    panel.name.value, panel.kind.value, panel.description_text.value = "one", "internal-disk", "with <b>"
+    assert "shut off" in panel.explained.value
+    panel.create_button.click()
+    panel.flow.wait()
+    assert guest.snapshots().names == ()
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert guest.snapshots().names == ("one",)
+    assert [name for _, name in panel.table.options] == ["one"]
+    assert panel.table.value is None  # nothing is chosen for the user
+
+
+def test_what_virsh_does_appears_within_two_seconds(panel: SnapshotPanel, guest: Guest) -> None:
+    guest._domain.snapshotCreateXML("<domainsnapshot><name>outside</name></domainsnapshot>")
+    assert eventually(lambda: [name for _, name in panel.table.options] == ["outside"], 2.0)
+    panel.table.value = "outside"
+    guest._domain.snapshotLookupByName("outside").delete()
+    assert eventually(lambda: panel.table.value is None, 2.0)
+
+
+def test_without_a_selection_nothing_is_deleted(panel: SnapshotPanel) -> None:
+    panel.delete_button.click()
+    assert isinstance(panel.last_error, InvalidRequestError)
+    assert "no snapshot is selected" in panel.flow.message.value
+
+
+def test_drift_can_be_put_right(panel: SnapshotPanel, guest: Guest) -> None:
+    assert panel.reconcile_button.disabled
+    guest.snapshot("lost", kind="internal-disk").run(progress=False)
+    guest._domain.snapshotLookupByName("lost").delete(2)
+    assert eventually(lambda: not panel.reconcile_button.disabled, 2.0)
+    panel.reconcile_button.click()
+    panel.flow.wait()
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert [snapshot.status for snapshot in guest.snapshots()] == ["ok"]
+
+
+def test_a_lab_shows_its_guests_and_the_panels_of_the_selected_one(lab: Lab, guest: Guest) -> None:
+    panel = vs.panel(lab)
+    assert isinstance(panel, LabPanel)
+    try:
+        assert panel.guests.value is None
+        panel.guests.value = guest.name
+        assert panel.tabs.titles == ("Snapshots", "Merge", "Overlays")
+        assert panel.tabs.children[0].source.guest.name == guest.name
+        panel.command.value = "true"
+        panel.send_button.click()
+        assert eventually(lambda: panel.last_error is not None)
+        assert isinstance(panel.last_error, GuestNotReadyError)
+        parts = panel.tabs.children
+        panel.guests.value = None
+        assert panel.tabs.children == ()
+        assert all(part._closed.is_set() for part in parts)
+    finally:
+        panel.close()

@@ -1,0 +1,33 @@
+"""The same by mouse and keyboard: choose, see the plan, confirm, follow, read the report."""
+
+from __future__ import annotations
+
+from vmsnap_nb.live.folders import LiveForest
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.panels.chain_view import ChainView
+from vmsnap_nb.panels.lab import LabPanel
+from vmsnap_nb.panels.merge import MergePanel
+from vmsnap_nb.panels.overlay import OverlayPanel
+from vmsnap_nb.panels.panel import Panel
+from vmsnap_nb.panels.snapshot import SnapshotPanel
+from vmsnap_nb.panels.source import Subject
+
+__all__ = ["ChainView", "LabPanel", "MergePanel", "OverlayPanel", "SnapshotPanel", "panel"]
+
+
+def panel(subject: Subject) -> Panel:
+    """Give the panel for something.
+
+    Parameters
+    ----------
+    subject : Lab, Host, Guest or LiveForest
+        A guest has its snapshots, a lab or host all of its guests, a forest its merges.
+
+    Returns
+    -------
+    Panel
+        It shows itself in a notebook.
+    """
+    if isinstance(subject, Guest):
+        return SnapshotPanel(subject)
+    return MergePanel(subject) if isinstance(subject, LiveForest) else LabPanel(subject)

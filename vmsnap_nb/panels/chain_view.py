@@ -1,0 +1,89 @@
+"""The figure of images, alive: select one by click or Enter, drag one onto another to propose a merge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.views.bundle import mimebundle
+from vmsnap_nb.views.draw import figure_of
+from vmsnap_nb.views.figure import Options
+from vmsnap_nb.views.svg import figure_svg
+from vmsnap_nb.views.text import to_text
+
+__all__ = ["ChainView"]
+
+_HERE = Path(__file__).parent
+
+
+class ChainView(anywidget.AnyWidget):
+    """A figure in which images can be selected.
+
+    Parameters
+    ----------
+    thing : Shown, optional
+        A Forest, Chain or Plan; an empty forest if left out. `show` shows another.
+
+    Attributes
+    ----------
+    selected : str or None
+        Path of the selected image; it clears when the image is no longer there. To be observed.
+    proposed : list of str
+        Two paths, after one image was dragged onto another: the one that was dragged first. To be observed.
+    """
+
+    _esm = _HERE / "chain_view.js"
+    _css = _HERE / "chain_view.css"
+    svg = traitlets.Unicode("").tag(sync=True)
+    text = traitlets.Unicode("").tag(sync=True)
+    summary = traitlets.Unicode("").tag(sync=True)
+    boxes = traitlets.Dict({}).tag(sync=True)
+    selected = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+    proposed = traitlets.List(traitlets.Unicode(), []).tag(sync=True)
+
+    def __init__(self, thing: Shown | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.thing: Shown = Forest()
+        self.show(self.thing if thing is None else thing)
+
+    def show(self, thing: Shown) -> None:
+        """Show this instead; what is selected stays so, if it is still there.
+
+        Parameters
+        ----------
+        thing : Shown
+            A Forest, Chain or Plan.
+        """
+        figure = figure_of(thing, Options())
+        boxes = {
+            f"{number}-{place}": box.path
+            for number, block in enumerate(figure.blocks)
+            for place, box in enumerate(block.boxes)
+            if box.path is not None
+        }
+        try:
+            svg = figure_svg(figure)
+        except VmsnapError:  # without Graphviz the text figure is shown
+            svg = ""
+        text = to_text(thing)
+        self.thing = thing
+        with self.hold_trait_notifications():
+            self.boxes, self.text, self.summary, self.svg = boxes, text, figure.summary, svg
+            if self.selected is not None and self.selected not in boxes.values():
+                self.selected = None
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return with_static(super()._repr_mimebundle_(**kwargs), self.thing)
+
+
+def with_static(bundle: Any, thing: Shown) -> Any:
+    """Add what a reader without a kernel sees to what a widget gives a notebook."""
+    data, *metadata = bundle if isinstance(bundle, tuple) else (bundle,)
+    data = {**(data or {}), **{k: v for k, v in mimebundle(thing).items() if k in {"text/html", "text/plain"}}}
+    return (data, *metadata) if metadata else data

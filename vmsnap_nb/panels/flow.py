@@ -1,0 +1,247 @@
+"""One flow for everything that is done in a panel: plan, confirm, progress, report."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+import traitlets
+
+from vmsnap_nb.live.job import Job
+from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.panels.activity import Activity
+from vmsnap_nb.plans.report import Report
+from vmsnap_nb.views.bundle import mimebundle
+from vmsnap_nb.views.words import human_size
+
+__all__ = ["Flow"]
+
+
+class Flow(widgets.VBox):
+    """Shows a plan, has it confirmed, follows it and shows its report.
+
+    Reading and running go on in a thread, so that the kernel stays free.
+
+    Parameters
+    ----------
+    activity : Activity
+        Where it is noted.
+    done : callable
+        Called after each run, in the thread.
+
+    Attributes
+    ----------
+    plan : LivePlan or None
+        What waits to be confirmed.
+    report : Report or None
+        Of the last run.
+    last_error : Exception or None
+        The last one; also shown, and in the log.
+    """
+
+    last_error = traitlets.Instance(Exception, allow_none=True)
+
+    def __init__(self, activity: Activity, done: Callable[[], None] = lambda: None) -> None:
+        self.activity = activity
+        self.plan: LivePlan | None = None
+        self.job: Job | None = None
+        self.report: Report | None = None
+        self._done = done
+        self._make: Callable[[], LivePlan] | None = None
+        self._code = ""
+        self._thread: threading.Thread | None = None
+        self.message = widgets.HTML()
+        self.view = widgets.HTML()
+        self.danger = widgets.HTML()
+        self.understood = widgets.Checkbox(
+            description="I have read which files change", indent=False, layout=widgets.Layout(width="auto")
+        )
+        self.confirm_button = widgets.Button(description="Confirm", button_style="primary", icon="check")
+        self.again_button = widgets.Button(description="Plan again", icon="refresh")
+        self.discard_button = widgets.Button(description="Discard")
+        self.bar = widgets.HTML()
+        self.cancel_button = widgets.Button(description="Cancel", icon="stop")
+        self.understood.observe(lambda _: self._offer(), "value")
+        self.confirm_button.on_click(lambda _: self.guarded(self.confirm))
+        self.again_button.on_click(lambda _: self.guarded(self.again))
+        self.discard_button.on_click(lambda _: self.guarded(self.discard))
+        self.cancel_button.on_click(lambda _: self.guarded(self.cancel))
+        self._buttons = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
+        super().__init__([self.message, self.view, self.danger, self._buttons, self.bar])
+        self._offer()
+
+    # -- errors -----------------------------------------------------------------------------------------------
+
+    def guarded(self, act: Callable[[], Any]) -> None:
+        """Do something; an error appears here with its next step, and in the log, and goes no further."""
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - shown to the user, whatever it is
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Show an error."""
+        self.last_error = error
+        words = "\n".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+        self.message.value = (
+            f'<div role="alert"><strong>{escape(type(error).__name__)}</strong><pre style="white-space: pre-wrap">'
+            f"{escape(words)}</pre></div>"
+        )
+        self.activity.add(getattr(error, "tried", "") or type(error).__name__, words)
+
+    # -- plan -------------------------------------------------------------------------------------------------
+
+    def propose(self, make: Callable[[], LivePlan], code: str = "") -> None:
+        """Make a plan in a thread, and show it.
+
+        Parameters
+        ----------
+        make : callable
+            Gives the plan; an error that it raises is shown.
+        code : str
+            The same in Python, for the log.
+        """
+        if self.busy:
+            self._say("Something is going on here: wait for its end, or cancel it.")
+            return
+        self._make, self._code = make, code
+        self._clear()
+        self._say("Reading …")
+        self._background(self._propose)
+
+    def _propose(self) -> None:
+        assert self._make is not None
+        plan = self._make()
+        self.plan = plan
+        files = [("will be written", plan.writes), ("become invalid", plan.invalid), ("will be removed", plan.unlinks)]
+        lists = "".join(
+            f"<p>{what}:</p><ul>{''.join(f'<li><code>{escape(path)}</code></li>' for path in paths)}</ul>"
+            for what, paths in files
+            if paths
+        )
+        self.danger.value = f"<strong>These files</strong>{lists}" if lists else ""
+        self.view.value = mimebundle(plan)["text/html"]
+        self._say("This plan is refused: its concerns say why." if plan.refused else "Nothing was done yet.")
+
+    @property
+    def destructive(self) -> bool:
+        """Whether the plan writes to, invalidates or removes a file that is there."""
+        return bool(self.plan and (self.plan.writes or self.plan.invalid or self.plan.unlinks))
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread of this flow is at work."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def _offer(self) -> None:
+        """Show those controls that mean something now."""
+        if self.job is not None:
+            self._buttons.children = (self.cancel_button,)
+            return
+        if self.plan is None:
+            self._buttons.children = (self.again_button,) if self._make is not None and self.last_error else ()
+            return
+        self.confirm_button.disabled = self.plan.refused or (self.destructive and not self.understood.value)
+        asked = (self.understood,) if self.destructive and not self.plan.refused else ()
+        self._buttons.children = (*asked, self.confirm_button, self.again_button, self.discard_button)
+
+    def again(self) -> None:
+        """Make the same plan again, from what is there now."""
+        if self._make is not None:
+            self.propose(self._make, self._code)
+
+    def discard(self) -> None:
+        """Forget the plan."""
+        self._make = None
+        self._clear()
+        self._offer()
+
+    def _clear(self) -> None:
+        self.plan = self.job = self.last_error = None
+        self.understood.value = False
+        self.message.value = self.view.value = self.danger.value = self.bar.value = ""
+
+    def _say(self, text: str) -> None:
+        self.message.value = f'<p role="status">{escape(text)}</p>'
+
+    # -- run --------------------------------------------------------------------------------------------------
+
+    def confirm(self) -> None:
+        """Run the plan that is shown; one that is refused, or whose files were not acknowledged, does not run."""
+        if self.plan is None or self.busy:
+            return
+        if self.destructive and not self.understood.value and not self.plan.refused:
+            self._say("Say first that you have read which files change.")
+            return
+        self._background(self._run)
+
+    def _run(self) -> None:
+        plan = self.plan
+        assert plan is not None
+        try:
+            self.job = job = plan.start()
+            self._offer()
+            self._follow(job)
+            self.report = job.report
+            report = job.wait()
+        except Exception as error:
+            self.activity.add(plan.title, f"failed: {error}", self._code, plan.commands)
+            raise
+        finally:
+            self.plan = self.job = None
+            self.danger.value = self.bar.value = ""
+            self._done()
+        state = "cancelled" if report.cancelled else "done" if report.as_predicted else "not as predicted"
+        self.activity.add(plan.title, state, self._code, plan.commands)
+        self.view.value = mimebundle(report)["text/html"]
+        said = {"done": "Done, and all is as the plan predicted.", "cancelled": "Cancelled."}
+        self._say(said.get(state, "Done, but not all is as the plan predicted: " + "; ".join(report.differences)))
+
+    def _follow(self, job: Job) -> None:
+        began = time.monotonic()
+        while job.running:
+            now = job.progress
+            part = 100 * now.done / now.total if now.total else 0.0
+            seconds = max(time.monotonic() - began, 1e-3)
+            amount = f"{now.done} of {now.total} {now.unit}"
+            if now.unit == "bytes":
+                amount = f"{human_size(now.done)} of {human_size(now.total)}, {human_size(int(now.done / seconds))}/s"
+            self.bar.value = (
+                f'<div role="progressbar" aria-label="{escape(job.title)}" aria-valuemin="0" aria-valuemax="100" '
+                f'aria-valuenow="{part:.0f}" style="border: 1px solid var(--jp-border-color1, #767676)"><div '
+                f'style="width: {part:.1f}%; height: 12px; background: #0072b2"></div></div>'
+                f"<p>{escape(now.text)}: {escape(amount)}</p>"
+            )
+            job.watch(0.2)
+
+    def cancel(self) -> None:
+        """End what is running, as soon as that leaves everything valid."""
+        if self.job is not None:
+            self.job.cancel()
+
+    def _background(self, work: Callable[[], None]) -> None:
+        def go() -> None:
+            self.guarded(work)
+            self._thread = None
+            self._offer()
+
+        self._thread = threading.Thread(target=go, name="vmsnap panel", daemon=True)
+        self._thread.start()
+
+    def wait(self, timeout: float = 60.0) -> None:
+        """Wait until nothing goes on here: for code, which a click need not do.
+
+        Raises
+        ------
+        TimeoutError
+            It goes on after that time, in seconds.
+        """
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
+            if thread.is_alive():
+                raise TimeoutError(f"the panel is still busy after {timeout} s")

@@ -1,0 +1,61 @@
+"""New overlays by mouse: on what, called what, how large, how many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets as widgets
+
+from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.panels.panel import Panel, choose
+from vmsnap_nb.panels.source import Reading
+
+__all__ = ["OverlayPanel"]
+
+
+class OverlayPanel(Panel):
+    """Choose a base by click or from the list, name the overlay, see the plan, confirm."""
+
+    def build(self) -> None:
+        """Make the controls."""
+        self.base = widgets.Dropdown(description="Base", options=[], value=None)
+        self.name = widgets.Text(description="Name", placeholder="name of the overlay")
+        self.size = widgets.IntText(description="Size, MiB", value=0, tooltip="0: as large as the base")
+        self.count = widgets.BoundedIntText(description="How many", value=1, min=1, max=1000)
+        self.plan_button = widgets.Button(description="Plan overlay", icon="plus")
+        self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
+        self.chain.observe(self._clicked, "selected")
+        form = widgets.VBox([self.base, self.name, self.size, self.count, self.plan_button])
+        self.children = (self.time_line, self.chain, form, self.flow)
+
+    def update(self, reading: Reading) -> None:
+        """Show what was read."""
+        super().update(reading)
+        choose(self.base, [(image.name, image.path) for image in reading.forest if image.status != "missing"])
+
+    def _clicked(self, change: Any) -> None:
+        if change["new"] in [path for _, path in self.base.options]:
+            self.base.value = change["new"]
+
+    def propose(self) -> None:
+        """Plan it.
+
+        Raises
+        ------
+        InvalidRequestError
+            No base or no name was given.
+        """
+        base, name, count = self.base.value, self.name.value.strip(), self.count.value
+        if not base or not name or self.reading is None:
+            raise InvalidRequestError(
+                "plan an overlay",
+                said="no base was chosen" if not base else "it has no name",
+                next_step="choose a base in the figure or in the list, and type a name",
+            )
+        stem = name.removesuffix(".qcow2")
+        paths = [f"{stem}.qcow2"] if count == 1 else [f"{stem}-{number}.qcow2" for number in range(1, count + 1)]
+        size = self.size.value * 1024 * 1024 or None
+        forest = self.reading.forest
+        more = "" if size is None else f", size={size}"
+        code = f"forest.overlay({paths!r}, {base!r}{more}).run()"
+        self.flow.propose(lambda: forest.refresh().overlay(paths, base, size=size), code)

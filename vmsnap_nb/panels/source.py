@@ -1,0 +1,82 @@
+"""What a panel is about: a guest, a host or a forest of images, read again and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vmsnap_nb.live.folders import LiveForest
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.live.host import Host
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.model.snapshot import SnapshotList
+
+__all__ = ["Reading", "Source", "Subject"]
+
+Subject = Guest | Host | LiveForest
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All that a panel shows, read at one time.
+
+    Attributes
+    ----------
+    forest : LiveForest
+        Everything, for plans.
+    shown : Forest
+        The part that the panel is about.
+    snapshots : SnapshotList or None
+        Of the guest.
+    domains : tuple of Domain
+        The guests of the host.
+    """
+
+    forest: LiveForest
+    shown: Forest
+    snapshots: SnapshotList | None = None
+    domains: tuple[Domain, ...] = ()
+
+    def differs(self, other: Reading | None) -> bool:
+        """Tell whether there is anything new to show; the time of reading is nothing new."""
+        return other is None or (
+            self.shown.images != other.shown.images
+            or self.shown.uses != other.shown.uses
+            or self.snapshots != other.snapshots
+            or self.domains != other.domains
+        )
+
+
+class Source:
+    """Reads what a panel is about.
+
+    Parameters
+    ----------
+    subject : Guest, Host or LiveForest
+        What it is about.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.guest = subject if isinstance(subject, Guest) else None
+        self.host = subject.host if isinstance(subject, Guest) else subject if isinstance(subject, Host) else None
+        self._forest = subject if isinstance(subject, LiveForest) else None
+
+    def read(self) -> Reading:
+        """Read all of it; of images, only what has changed is opened.
+
+        Raises
+        ------
+        VmsnapError
+            As in `Host.survey` and `Guest.snapshots`.
+        """
+        if self._forest is not None:
+            self._forest = self._forest.refresh()
+        else:
+            assert self.host is not None
+            self._forest = self.host.survey()
+        forest = self._forest
+        if self.guest is None:
+            return Reading(forest, forest, domains=self.host.domains() if self.host else ())
+        domain = self.guest.domain()
+        paths = [disk.source for disk in domain.disks if disk.source and disk.source in forest]
+        return Reading(forest, forest.tree(*paths), self.guest.snapshots(), (domain,))
