@@ -2,7 +2,7 @@
 # Each installs first what is missing (scripts/setup); a second run finds all in place.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo test check quick format bench test-debian13 test-fresh constraints clean
+.PHONY: help setup lab demo faults test check quick format bench test-debian13 test-fresh constraints clean
 
 PYTHON_RUN := .venv/bin/python
 NOTEBOOK := notebooks/00-quickstart.ipynb
@@ -45,6 +45,9 @@ format: setup  ## let ruff put the code in order
 
 bench: setup  ## run the benchmarks
 	@set -e; for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(PYTHON_RUN) $$bench; done
+
+faults: setup  ## hundreds of faults in the middle of live merges; prints how many, and what was lost
+	$(PYTHON_RUN) tests/faults.py --runs $(or $(RUNS),300)
 
 test-debian13:  ## run the tests that touch libvirt or QEMU on Debian 13 (root, debootstrap); T="arguments of pytest"
 	@scripts/debian13 $(T)

@@ -6,6 +6,7 @@ All times include the data being on the disk. The ratios are what counts; each p
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shutil
 import statistics
@@ -16,10 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import vmsnap_nb as vs
+from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans.merge import plan_commit
+from vmsnap_nb.system.libvirt_library import library
 
 MIB = 1 << 20
 
@@ -113,14 +116,53 @@ def pure(images: int, chain: int) -> None:
     print(f"with its text figure {statistics.median(t[1] for t in times) * 1000:.1f} ms")
 
 
+def live(mib: int, runs: int) -> None:
+    """Commit a layer of a running guest, against libvirt's own calls, as `virsh blockcommit --wait` makes them."""
+    root = Path(tempfile.mkdtemp(prefix="v", dir="/tmp"))
+    lab = vs.Lab(root / "l")
+    numbers = itertools.count()
+    guests: dict[Path, Guest] = {}
+
+    def make(folder: Path) -> None:
+        while guests:
+            guests.popitem()[1].destroy()
+        one_overlay(folder, 64 * MIB, mib * MIB, extra=True)
+        guests[folder] = lab.guest(f"bench{next(numbers)}", backing=folder / "leaf", boot="disk", protect=False)
+        guests[folder]._domain.createWithFlags(library().VIR_DOMAIN_START_PAUSED)
+
+    def theirs(folder: Path) -> None:
+        domain = guests[folder]._domain
+        domain.blockCommit("vda", str(folder / "base"), str(folder / "top"), 0, 0)
+        while domain.blockJobInfo("vda"):
+            time.sleep(0.02)
+
+    try:
+        compare(
+            f"live commit of {mib} MiB",
+            make,
+            lambda folder: guests[folder].commit(top="top", base="base").run(progress=False),
+            theirs,
+            runs,
+        )
+    finally:
+        while guests:
+            guests.popitem()[1].destroy()
+        lab.destroy()
+        shutil.rmtree(root, ignore_errors=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mib", type=int, default=1024, help="size of the large overlay")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--live", action="store_true", help="only the plans and the running guest")
     options = parser.parse_args()
     large = options.mib * MIB
     pure(50, 50)
     pure(1000, 50)
+    live(options.mib, options.runs)
+    if options.live:
+        return
 
     compare(
         f"commit of {options.mib} MiB",

@@ -147,6 +147,27 @@ def test_a_cancel_at_any_moment_leaves_the_old_chain(one: Running) -> None:
     assert one.reads() == one.content
 
 
+def test_shorten_takes_the_way_with_the_fewest_bytes(one: Running) -> None:
+    guest = one.start()
+    with pytest.raises(InvalidRequestError, match="6 images"):
+        guest.shorten(keep=6)
+    with pytest.raises(InvalidRequestError, match="only a number"):
+        guest.shorten(keep="Snap-1")
+    plan = guest.shorten(keep=3, remove=True)
+    sizes = [way.size for way in plan.alternatives]
+    assert len(sizes) == 3
+    assert None not in sizes
+    assert sizes == sorted(sizes, key=lambda size: size or 0)
+    assert plan.bytes_to_copy == sizes[0]
+    assert plan.run(progress=False).as_predicted
+    assert len(one.names) == 3
+    guest.destroy()
+    off = guest.shorten(keep=["RootBase"])
+    assert off.run(progress=False).as_predicted
+    assert one.names == ["RootBase", one.active.stem]
+    assert one.reads() == one.content
+
+
 def test_time_limit(one: Running) -> None:
     guest = one.start()
     names = one.names

@@ -598,6 +598,40 @@ class Guest:
             timeout=timeout,
         )
 
+    def shorten(
+        self,
+        *,
+        keep: int | str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        disk: str | None = None,
+        remove: bool = False,
+        verify: bool = False,
+    ) -> LivePlan:
+        """Plan to make a disk's chain short, the way that copies the fewest bytes; it goes on with the same image.
+
+        Parameters
+        ----------
+        keep : int, path, name, or iterable of them
+            How many images may remain; or which must remain as they are, beside the last. While the guest runs it must
+            be a number, and one block job does it: a commit of neighbouring layers, or a pull.
+        disk, remove, verify
+            As in `commit`.
+
+        Returns
+        -------
+        LivePlan
+            `Plan.alternatives` has other ways, with their bytes.
+
+        Raises
+        ------
+        InvalidRequestError
+            It is as short as that already, or what cannot be meant.
+        NotFoundError
+            There is no such disk or layer.
+        """
+        from vmsnap_nb.live.merge_live import shorten_plan
+
+        return shorten_plan(self, keep=keep, disk=disk, remove=remove, verify=verify)
+
     def unfinished(self) -> tuple[LivePlan, ...]:
         """Give the plans that finish commits in its chains which were cut short, or which QEMU still goes on with.
 

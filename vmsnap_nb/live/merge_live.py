@@ -18,7 +18,13 @@ from vmsnap_nb.live.plan import Action, LivePlan, Undo, World
 from vmsnap_nb.live.snapshots import guest_world
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.merge_facts import MergeFacts
-from vmsnap_nb.plans.merge_live import LiveRequest, plan_guest_commit, plan_guest_finish, plan_guest_pull
+from vmsnap_nb.plans.merge_live import (
+    LiveRequest,
+    plan_guest_commit,
+    plan_guest_finish,
+    plan_guest_pull,
+    plan_guest_shorten,
+)
 from vmsnap_nb.plans.merge_live_steps import LiveCommit, LivePull, SetSource
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.plan import Plan
@@ -32,7 +38,15 @@ if TYPE_CHECKING:
     from vmsnap_nb.live.guest import Guest
     from vmsnap_nb.live.host import Host
 
-__all__ = ["PathLike", "commit_plan", "live_merge_actions", "merge_world", "pull_plan", "unfinished_plans"]
+__all__ = [
+    "PathLike",
+    "commit_plan",
+    "live_merge_actions",
+    "merge_world",
+    "pull_plan",
+    "shorten_plan",
+    "unfinished_plans",
+]
 
 PathLike = str | os.PathLike[str]
 
@@ -102,6 +116,28 @@ def pull_plan(
         request = _request(guest, target, remove=remove, verify=verify, bandwidth=bandwidth, timeout=timeout)
         facts = _facts(forest, request, forest.lineage(high or request.source))
         return plan_guest_pull(forest, request, base=low, into=high, facts=facts)
+
+    return LivePlan.bind(make, world, now)
+
+
+def shorten_plan(
+    guest: Guest, *, keep: int | PathLike | Iterable[PathLike], disk: str | None, remove: bool, verify: bool
+) -> LivePlan:
+    """Plan what `Guest.shorten` was called with."""
+    world = merge_world(guest)
+    now = world.read()
+    target, source = _disk(guest, disk)
+    kept: int | tuple[str, ...]
+    if isinstance(keep, int):
+        kept = keep
+    else:
+        several = (keep,) if isinstance(keep, str | os.PathLike) else keep
+        kept = tuple(path for one in several if (path := _layer(now, source, one)) is not None)
+
+    def make(forest: Forest) -> Plan:
+        request = _request(guest, target, bandwidth=0, timeout=None, remove=remove, verify=verify)
+        facts = _facts(forest, request, forest.lineage(request.source))
+        return plan_guest_shorten(forest, request, keep=kept, facts=facts)
 
     return LivePlan.bind(make, world, now)
 

@@ -20,12 +20,14 @@ from vmsnap_nb.plans.merge_facts import MergeFacts
 from vmsnap_nb.plans.merge_live_steps import LiveCommit, LivePull, SetSource
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.merge_steps import Finish, MarkInvalid, RemoveFile
-from vmsnap_nb.plans.plan import Concern, Plan
+from vmsnap_nb.plans.plan import Alternative, Concern, Plan
 from vmsnap_nb.plans.reconcile import without_record
+from vmsnap_nb.plans.shorten import plan_shorten
+from vmsnap_nb.plans.snapshot import sorted_concerns
 from vmsnap_nb.plans.snapshot_steps import ForgetRecord
 from vmsnap_nb.plans.steps import Protect, Step
 
-__all__ = ["LiveRequest", "plan_guest_commit", "plan_guest_finish", "plan_guest_pull"]
+__all__ = ["LiveRequest", "plan_guest_commit", "plan_guest_finish", "plan_guest_pull", "plan_guest_shorten"]
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,57 @@ def plan_guest_finish(
         adopt = request.jobs.get(request.disk.target) in {"commit", "active commit"}
         return plan_guest_commit(forest, replace(request, adopt=adopt), base=note.base, top=note.top, facts=facts)
     return _with_records(plan_finish(forest, note, facts=facts), request)
+
+
+def plan_guest_shorten(
+    forest: Forest, request: LiveRequest, *, keep: int | Sequence[str], facts: MergeFacts | None = None
+) -> Plan:
+    """Plan to make a guest's chain short, with the fewest bytes to copy; the guest goes on with the same image.
+
+    Parameters
+    ----------
+    forest, request, facts
+        As in `plan_guest_commit`.
+    keep : int or sequence of str
+        As in `vmsnap_nb.plans.shorten.plan_shorten`; while the guest runs it must be a number.
+
+    Returns
+    -------
+    Plan
+        While the guest runs one block job: a commit of neighbouring layers, or a pull.
+
+    Raises
+    ------
+    InvalidRequestError
+        It is as short as that already, or what cannot be meant.
+    """
+    source = request.source
+    if not request.running:
+        offline = plan_shorten(forest, source, keep=keep, remove=request.remove, verify=request.verify, facts=facts)
+        return _with_records(offline, request)
+    layers = tuple(reversed(forest.lineage(source)))
+    tried = f"shorten the chain of {request.domain.name}"
+    if not isinstance(keep, int):
+        raise InvalidRequestError(
+            tried,
+            said="while the guest runs only a number can be kept",
+            next_step="use commit or pull, or shut it down",
+        )
+    if not 1 <= keep < len(layers):
+        raise InvalidRequestError(tried, said=f"its chain has {len(layers)} images, and {keep} were to be kept")
+    gone = len(layers) - keep
+    ways = [plan_guest_pull(forest, request, base=layers[keep - 2] if keep > 1 else None, facts=facts)]
+    ways += [
+        plan_guest_commit(forest, request, base=layers[low], top=layers[low + gone], facts=facts)
+        for low in range(keep - 1)
+    ]
+    ways.sort(key=lambda plan: (plan.refused, plan.bytes_to_copy is None, plan.bytes_to_copy or 0))
+    refusals = [next((c.what for c in plan.concerns if c.level == "refuse"), "") for plan in ways]
+    alternatives = [
+        Alternative(plan.title, plan.bytes_to_copy, plan is ways[0], refused)
+        for plan, refused in zip(ways, refusals, strict=True)
+    ]
+    return replace(ways[0], alternatives=tuple(alternatives))
 
 
 class LiveDraft(MergeDraft):
@@ -412,6 +465,22 @@ def _with_records(plan: Plan, request: LiveRequest) -> Plan:
     for name in stale:
         records = without_record(records, domain.name, name)
     forgetting: list[Step] = [ForgetRecord(domain.name, domain.uuid, request.uri, name) for name in stale]
+    ends = [
+        Concern(
+            "state-lost",
+            "warn",
+            f"the snapshot {name} of {domain.name} ends with this merge: its layers are not what its record says any "
+            "more, so the record is forgotten",
+            "if you may want to go back to it, merge other layers",
+            holders=(domain.name,),
+        )
+        for name in stale
+    ]
     steps = list(plan.steps)
     at = next((n for n, step in enumerate(steps) if isinstance(step, RemoveFile | Finish)), len(steps))
-    return replace(plan, steps=(*steps[:at], *forgetting, *steps[at:]), after=plan.after.edited(records=records))
+    return replace(
+        plan,
+        steps=(*steps[:at], *forgetting, *steps[at:]),
+        after=plan.after.edited(records=records),
+        concerns=sorted_concerns((*plan.concerns, *ends)),
+    )
