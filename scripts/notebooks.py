@@ -1,23 +1,84 @@
-"""Execute notebooks in place and save them so that they read without a kernel.
+"""Make the notebooks from their sources, execute them, and save them so that they read without a kernel.
 
-Usage: ``python scripts/notebooks.py [NOTEBOOK ...]``; all of ``notebooks/`` if none is named.
+Usage: ``python scripts/notebooks.py [SOURCE ...]``; all of ``notebooks/source/`` if none is named. The format of a
+source is told in ``notebooks/README.md``.
 
 What only a live page could show (progress bars and other widgets) is left out of the saved file.
 """
 
 from __future__ import annotations
 
+import copy
 import os
+import re
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nbformat
 from nbclient import NotebookClient
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+SOURCES = NOTEBOOKS / "source"
+CODE = re.compile(r"(?ms)^```python\n(.*?)\n?^```$")
+PLACE = re.compile(r"(?m)^<!-- code -->$")
+
+
+class Cell(NamedTuple):
+    """One cell of a source; a translation has empty code."""
+
+    kind: str
+    text: str
+
+
+def _split(text: str, mark: re.Pattern[str]) -> Iterator[Cell]:
+    start = 0
+    for match in mark.finditer(text):
+        if prose := text[start : match.start()].strip():
+            yield Cell("markdown", prose)
+        yield Cell("code", match[1] if mark.groups else "")
+        start = match.end()
+    if prose := text[start:].strip():
+        yield Cell("markdown", prose)
+
+
+def cells_of(source: Path) -> list[Cell]:
+    """Read the cells of an English source."""
+    return list(_split(source.read_text(encoding="utf-8"), CODE))
+
+
+def translated(source: Path) -> list[Cell] | None:
+    """Read the cells of a source in Chinese, with the code of the English one; None where there is no translation.
+
+    Raises
+    ------
+    ValueError
+        The two have not the same kinds of cells in the same order, or the translation has code.
+    """
+    other = source.parent / "zh" / source.name
+    if not other.exists():
+        return None
+    text = other.read_text(encoding="utf-8")
+    if CODE.search(text):
+        raise ValueError(f"{other} has code of its own; write <!-- code --> for each cell of {source}")
+    english, chinese = cells_of(source), list(_split(text, PLACE))
+    if [cell.kind for cell in english] != [cell.kind for cell in chinese]:
+        raise ValueError(
+            f"{other} has not the cells of {source}: {len(chinese)} and {len(english)}, or in another order"
+        )
+    return [ours if ours.kind == "code" else theirs for ours, theirs in zip(english, chinese, strict=True)]
+
+
+def notebook_of(cells: list[Cell]) -> Any:
+    """Make a notebook that was not executed."""
+    make = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [make[cell.kind](cell.text, id=f"cell-{number:02}") for number, cell in enumerate(cells, 1)]
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    return notebook
 
 
 def cleaned(notebook: Any) -> Any:
@@ -30,15 +91,30 @@ def cleaned(notebook: Any) -> Any:
     return notebook
 
 
+def with_prose(notebook: Any, cells: list[Cell]) -> Any:
+    """Give an executed notebook with other prose."""
+    other = copy.deepcopy(notebook)
+    for cell, (_, text) in zip(other.cells, cells, strict=True):
+        cell.source = text
+    return other
+
+
 def main() -> None:
-    """Execute the notebooks that were named."""
-    for path in [Path(name) for name in sys.argv[1:]] or sorted(NOTEBOOKS.glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
+    """Make the notebooks whose sources were named."""
+    for source in [Path(name) for name in sys.argv[1:]] or sorted(SOURCES.glob("*.md")):
+        chinese = translated(source)
+        notebook = notebook_of(cells_of(source))
         with tempfile.TemporaryDirectory(prefix="vmsnap-", dir="/tmp") as folder:
             os.environ["VMSNAP_LAB"] = f"{folder}/lab"
             NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}}).execute()
-        nbformat.write(cleaned(notebook), path)
-        print(f"saved {path}")
+        target = NOTEBOOKS / f"{source.stem}.ipynb"
+        nbformat.write(cleaned(notebook), target)
+        print(f"saved {target}")
+        if chinese is not None:
+            other = NOTEBOOKS / "zh" / target.name
+            other.parent.mkdir(exist_ok=True)
+            nbformat.write(with_prose(notebook, chinese), other)
+            print(f"saved {other}")
 
 
 if __name__ == "__main__":
