@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vmsnap_nb.errors import MissingPartError
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.views.draw import figure_of
-from vmsnap_nb.views.figure import Arrow, Block, Box, Figure, Line, Options, Shape
+from vmsnap_nb.views.figure import NEW_EDGE, Arrow, Block, Box, Figure, Line, Options, Shape
 from vmsnap_nb.views.words import shown, width
 
 if TYPE_CHECKING:
@@ -160,6 +160,8 @@ def _lines(figure: Figure) -> Iterator[str]:
         for arrow in block.arrows:
             tail, head = names[number, arrow.tail], names[number, arrow.head]
             yield _edge(tail, head, _route(arrow, boxes), "arrow changed" if arrow.changed else "arrow")
+            if arrow.changed and (corner := _label_place(arrow, boxes)):
+                yield _caption(f"edge {number}-{arrow.tail}", [NEW_EDGE], *corner)
         y = min((at.bottom for at in boxes), default=y) - _BLOCK_GAP
     for move in figure.moves:
         source, target = placed[move.source], placed[move.target]
@@ -202,6 +204,15 @@ def _route(arrow: Arrow, boxes: Sequence[_Placed]) -> list[tuple[float, float]]:
     step = min(26.0, (head.wide - 36.0) / max(head.box.trunks - 1, 1))
     x = head.left + 18.0 + step * arrow.trunk
     return [(tail.left, tail.line), (x, tail.line), (x, head.bottom)]
+
+
+def _label_place(arrow: Arrow, boxes: Sequence[_Placed]) -> tuple[float, float] | None:
+    """Give top and left of the words below an arrow along its row, or None where they do not fit."""
+    tail, head = boxes[arrow.tail], boxes[arrow.head]
+    wide = _points(Line(NEW_EDGE))
+    if arrow.trunk is not None or tail.left - head.right < wide + 10:
+        return None
+    return tail.line - 3.0, (tail.left + head.right - wide) / 2
 
 
 # -- Graphviz's words ------------------------------------------------------------------------------------
@@ -251,14 +262,15 @@ def _edge(tail: str, head: str, corners: Sequence[tuple[float, float]], kind: st
     return f'{_identifier(tail)} -> {_identifier(head)} [class="{kind}" pos="{route}"{more}]'
 
 
-def _caption(name: str, lines: Sequence[str], top: float) -> str:
+def _caption(name: str, lines: Sequence[str], top: float, left: float = 0.0) -> str:
     wide = max(_points(Line(line)) for line in lines)
     high = _LEAD * len(lines)
     rows = "".join(f'<TR><TD ALIGN="LEFT">{_html(line)}</TD></TR>' for line in lines)
     table = f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" WIDTH="{wide:.0f}">{rows}</TABLE>'
     return (
         f'{_identifier(name)} [class="caption" shape=plain style="" fontcolor="#767676" '
-        f'pos="{wide / 2:.1f},{top - high / 2:.1f}" width={wide / 72:.3f} height={high / 72:.3f} label=<{table}>]'
+        f'pos="{left + wide / 2:.1f},{top - high / 2:.1f}" width={wide / 72:.3f} height={high / 72:.3f} '
+        f"label=<{table}>]"
     )
 
 

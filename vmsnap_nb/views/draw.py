@@ -134,10 +134,18 @@ def _before_and_after(
     gone, kept = _marks(plan, above, below)
     before_blocks, before_notes = tree_blocks(above, options, names=names, marks=gone)
     columns = chain_paths(before_blocks)
-    after_blocks, after_notes = tree_blocks(below, options, names=names, marks=kept, columns=columns)
+    after_blocks, after_notes = tree_blocks(
+        below, options, names=names, marks=kept, columns=columns, first=_in_use_still(plan, above, below)
+    )
     blocks = (*_captioned(before_blocks, "before"), *_captioned(after_blocks, "after"))
     notes = tuple(dict.fromkeys((*before_notes, *after_notes)))
     return blocks, _moves(plan, blocks, len(before_blocks) or 1), notes
+
+
+def _in_use_still(plan: Plan, above: Graph, below: Graph) -> set[str]:
+    """Give the images to which writes went and still go, and all below them: what a plan leaves behind gives way."""
+    active = [path for path in below.paths if path in above.paths and above.active(path) and path not in plan.invalid]
+    return {below.forest.same_file(layer)[0] for path in active for layer in below.forest.lineage(path)}
 
 
 def _around(plan: Plan, forest: Forest) -> Forest:
@@ -158,9 +166,11 @@ def _marks(plan: Plan, above: Graph, below: Graph) -> tuple[dict[str, Mark], dic
         if not known:
             kept[path] = Mark("(new)", "new")
         elif path in plan.invalid:
-            kept[path] = Mark("(INVALID from now on)", "gone")
+            kept[path] = Mark("(from now on)" if below.status(path) == "invalid" else "(INVALID from now on)", "gone")
         elif above.forest.parent(path) != below.forest.parent(path):
-            kept[path] = Mark("(other backing file)", changed_arrow=True)
+            alone = below.forest[path].backing is None
+            text = "Standalone (w/o backing file)" if alone else "(other backing file)"
+            kept[path] = Mark(text, changed_arrow=True)
         elif inside := _inside(above, below, path):
             kept[path] = Mark(inside)
         elif path in plan.writes:

@@ -12,10 +12,26 @@ from typing import Any, Literal
 
 from vmsnap_nb.errors import InvalidRequestError
 
-__all__ = ["DETAILS", "Arrow", "Block", "Box", "Figure", "Line", "Move", "Options", "Role", "Section", "Shape"]
+__all__ = [
+    "DETAILS",
+    "NEW_EDGE",
+    "Arrow",
+    "Block",
+    "Box",
+    "Figure",
+    "Line",
+    "Move",
+    "Options",
+    "Role",
+    "Section",
+    "Shape",
+]
 
 DETAILS = ("active", "format", "sizes", "users", "snapshots", "links", "others", "protected")
 """What `Options.details` may name."""
+
+NEW_EDGE = "Backing File"
+"""What stands at an arrow that a plan changes, where it fits."""
 
 Role = Literal["name", "status", "mark", "format", "active", "detail"]
 """What a line of a box is for; a picture may set it in another face, never leave it out."""

@@ -12,7 +12,7 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.channel import draw_channel, least_width, sides
 from vmsnap_nb.views.draw import figure_of
-from vmsnap_nb.views.figure import Block, Box, Figure, Move, Options, Shape
+from vmsnap_nb.views.figure import NEW_EDGE, Block, Box, Figure, Move, Options, Shape
 from vmsnap_nb.views.words import LONG_COMMAND, human_size, plural, shown, width
 
 __all__ = ["figure_text", "to_text"]
@@ -34,7 +34,6 @@ _BORDERS: Mapping[Shape, tuple[str, str, str, str]] = {
 _GAP = 4  # columns between two boxes, filled by "<---"
 _ROW_GAP = 2  # lines between two rows, where arrows from below arrive
 _NAME = 2  # the line of a box, from its top, on which its name and its arrow stand
-_NEW_EDGE = "Backing File"  # below an arrow that a plan changes, where it fits
 _LEAST = 3  # lines inside a box
 _MOST_STEPS = 24  # more steps than this are too many to read
 _KEPT_STEPS = 5  # of those, at the beginning and at the end
@@ -207,8 +206,8 @@ def _block(block: Block, widths: Mapping[int, int]) -> list[str]:
         if arrow.trunk is None:
             start = left[head.column] + widths[head.column]
             canvas.put(start, line, "<" + dash * (end - start - 1))
-            if arrow.changed and end - start >= len(_NEW_EDGE) + 2:
-                canvas.put(start + (end - start - len(_NEW_EDGE)) // 2, line + 1, _NEW_EDGE)
+            if arrow.changed and end - start >= len(NEW_EDGE) + 2:
+                canvas.put(start + (end - start - len(NEW_EDGE)) // 2, line + 1, NEW_EDGE)
             continue
         room = widths[head.column] - 6
         step = min(5, room // max(head.trunks - 1, 1))

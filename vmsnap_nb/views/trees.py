@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vmsnap_nb.model.forest import Chain, Forest
@@ -143,6 +143,7 @@ def tree_blocks(
     names: Mapping[str, str] | None = None,
     marks: Mapping[str, Mark] | None = None,
     columns: Mapping[str, int] | None = None,
+    first: Collection[str] = (),
 ) -> tuple[list[Block], list[str]]:
     """Lay out the trees of a graph.
 
@@ -158,6 +159,8 @@ def tree_blocks(
         What a plan does.
     columns : mapping of str to int, optional
         Columns that images have in another figure and keep in this one if they can.
+    first : collection of str
+        Images that come before the others that stand on the same one, and so stay on its row.
 
     Returns
     -------
@@ -166,7 +169,7 @@ def tree_blocks(
     list of str
         Notes on images that are not as they should be.
     """
-    return _Trees(graph, options, names or name_images(graph), marks or {}, columns or {}).draw()
+    return _Trees(graph, options, names or name_images(graph), marks or {}, columns or {}, first).draw()
 
 
 def name_images(*graphs: Graph) -> dict[str, str]:
@@ -185,6 +188,7 @@ class _Trees:
     names: Mapping[str, str]
     marks: Mapping[str, Mark]
     columns: Mapping[str, int]
+    first: Collection[str]
     notes: list[str] = field(default_factory=list)
 
     def draw(self) -> tuple[list[Block], list[str]]:
@@ -197,6 +201,8 @@ class _Trees:
             if image in graph.paths:
                 children.setdefault(image, []).append(key)
         roots = [path for path in graph.paths if path not in graph.parents]
+        for row in (roots, *children.values()) if self.first else ():
+            row.sort(key=lambda path: path not in self.first)
         broken = [path for path in graph.paths if graph.status(path) != "ok"]
         important = {path for path in (*graph.paths, *graph.memory) if path in self.marks}
         if len(important) > _MOST_BROKEN:
