@@ -192,11 +192,11 @@ def test_what_is_refused(one: Running, lab: Lab) -> None:
     with pytest.raises(InvalidRequestError, match="cannot be meant"):
         guest.pull(bandwidth=-1)
     # Somebody else stands on the base: an overlay, here that of a guest which is off.
-    other = lab.guest("sibling", backing=one.folder / "Snap-1.qcow2", boot="disk", overlay="sibling", protect=False)
+    other = lab.guest("standing", backing=one.folder / "Snap-1.qcow2", boot="disk", overlay="standing", protect=False)
     try:
         refused = guest.commit(top="Snap-3", base="Snap-1")
         shared = next(c for c in refused.concerns if c.level == "refuse")
-        assert (shared.name, shared.holders) == ("shared-base", ("sibling",))
+        assert (shared.name, shared.holders) == ("shared-base", ("standing",))
         with pytest.raises(PlanRefusedError, match="shared-base"):
             refused.run(progress=False)
         assert guest.commit(top="Snap-4", base="Snap-3").concerns
