@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from vmsnap_nb.errors import MissingPartError
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.views.draw import figure_of
-from vmsnap_nb.views.figure import NEW_EDGE, Arrow, Block, Box, Figure, Line, Options, Shape
+from vmsnap_nb.views.figure import NEW_EDGE, Arrow, Block, Box, Figure, Line, Move, Options, Shape
 from vmsnap_nb.views.words import shown, width
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ _ACTIVE = 'style="filled" color="#0072b2" penwidth=2'
 
 _NAME_SIZE, _LINE_SIZE, _NAME_LEAD, _LEAD = 12.0, 10.0, 15.0, 13.0  # points
 _GAP, _ROW_GAP, _BLOCK_GAP = 44.0, 26.0, 34.0
+_LANE = 20.0  # for each arrow between two blocks
 _PAD, _HEAD = 10.0, 9.0  # beside the text; length of an arrow head
 
 
@@ -145,11 +147,13 @@ def _lines(figure: Figure) -> Iterator[str]:
     names = node_names(figure)
     shared = _column_widths(figure.blocks) if figure.aligned else None
     placed: dict[tuple[int, int], _Placed] = {}
+    floors: dict[int, float] = {}  # where each block ends
     y = 0.0
     if figure.heading:
         yield _caption("heading", [figure.heading], y)
         y -= 26.0
     for number, block in enumerate(figure.blocks):
+        y -= _LANE * sum(move.target[0] == number for move in figure.moves)
         if block.caption:
             yield _caption(f"caption {number}", [block.caption], y)
             y -= 22.0
@@ -162,10 +166,9 @@ def _lines(figure: Figure) -> Iterator[str]:
             yield _edge(tail, head, _route(arrow, boxes), "arrow changed" if arrow.changed else "arrow")
             if arrow.changed and (corner := _label_place(arrow, boxes)):
                 yield _caption(f"edge {number}-{arrow.tail}", [NEW_EDGE], *corner)
-        y = min((at.bottom for at in boxes), default=y) - _BLOCK_GAP
-    for move in figure.moves:
-        source, target = placed[move.source], placed[move.target]
-        path = [(source.centre[0], source.bottom), (target.centre[0], target.top)]
+        floors[number] = min((at.bottom for at in boxes), default=y)
+        y = floors[number] - _BLOCK_GAP
+    for move, path in _move_routes(figure.moves, placed, floors):
         yield _edge(names[move.source], names[move.target], path, "arrow move", move.label)
     if figure.notes:
         yield _caption("notes", [part for note in figure.notes for part in _wrap(f"* {note}", 90)], y)
@@ -204,6 +207,36 @@ def _route(arrow: Arrow, boxes: Sequence[_Placed]) -> list[tuple[float, float]]:
     step = min(26.0, (head.wide - 36.0) / max(head.box.trunks - 1, 1))
     x = head.left + 18.0 + step * arrow.trunk
     return [(tail.left, tail.line), (x, tail.line), (x, head.bottom)]
+
+
+def _move_routes(
+    moves: Sequence[Move], placed: Mapping[tuple[int, int], _Placed], floors: Mapping[int, float]
+) -> Iterator[tuple[Move, list[tuple[float, float]]]]:
+    """Give the corners of the arrows between blocks: each has a lane of its own, and those into one box do not cross.
+
+    That is so when of the arrows to the left the leftmost has the highest lane, and of those to the right the last.
+    """
+
+    def order(move: Move) -> tuple[bool, float]:
+        source, target = placed[move.source], placed[move.target]
+        leftwards = target.left < source.left
+        return (not leftwards, source.left if leftwards else -source.left)
+
+    lanes: Counter[int] = Counter()
+    for move in sorted(moves, key=order):
+        source, target = placed[move.source], placed[move.target]
+        into = [placed[other.source].left for other in moves if other.target == move.target]
+        step = min(16.0, (target.wide - 60.0) / max(len(into) - 1, 1))
+        place = sorted(into).index(source.left)
+        lane = floors[move.source[0]] - _LANE * (lanes[move.target[0]] + 1)
+        lanes[move.target[0]] += 1
+        if target.left < source.left:
+            start, end = source.right - 30.0, target.left + 36.0 + step * place
+        elif target.left > source.left:
+            start, end = source.left + 30.0, target.right - 30.0 - step * (len(into) - 1 - place)
+        else:
+            start = end = source.centre[0]
+        yield move, [(start, source.bottom), (start, lane), (end, lane), (end, target.top)]
 
 
 def _label_place(arrow: Arrow, boxes: Sequence[_Placed]) -> tuple[float, float] | None:
@@ -257,8 +290,11 @@ def _edge(tail: str, head: str, corners: Sequence[tuple[float, float]], kind: st
         spline += [(ax + (bx - ax) / 3, ay + (by - ay) / 3), (ax + (bx - ax) / 1.5, ay + (by - ay) / 1.5), (bx, by)]
     route = f"e,{x1:.1f},{y1:.1f} " + " ".join(f"{x:.1f},{y:.1f}" for x, y in spline)
     more = ' style=bold color="#d55e00"' if "changed" in kind else ' style=dashed color="#0072b2"' if label else ""
-    if label:
-        more += f' label={_quote(_html(label))} lp="{(x0 + x1) / 2:.1f},{(y0 + y1) / 2:.1f}"'
+    if label:  # above the longest part, which is the one before the last
+        (ax, ay), (bx, by) = corners[-3:-1]
+        more += (
+            f' fontsize={_LINE_SIZE:g} label={_quote(_html(label))} lp="{(ax + bx) / 2:.1f},{(ay + by) / 2 + 8:.1f}"'
+        )
     return f'{_identifier(tail)} -> {_identifier(head)} [class="{kind}" pos="{route}"{more}]'
 
 
