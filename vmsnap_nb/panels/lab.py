@@ -28,11 +28,11 @@ class LabPanel(Panel):
         """Make the controls."""
         self.guests = widgets.Select(description="Guests", options=[], value=None, rows=5)
         self.guests.layout.width = "auto"
-        self.start_button = widgets.Button(description="Start", icon="play")
-        self.stop_button = widgets.Button(description="Shut down", icon="power-off")
+        self.start_button = widgets.Button(description="Start")
+        self.stop_button = widgets.Button(description="Shut down")
         self.used = widgets.HTML()
         self.command = widgets.Text(description="Command", placeholder="a line for the guest's shell")
-        self.send_button = widgets.Button(description="Run in guest", icon="terminal")
+        self.send_button = widgets.Button(description="Run in guest")
         self.output = widgets.HTML()
         self.tabs = widgets.Tab()
         self._parts: tuple[Panel, ...] = ()

@@ -28,7 +28,7 @@ class MergePanel(Panel):
         self.base = widgets.Dropdown(description="Base", options=[], value=None)
         self.keep = widgets.BoundedIntText(description="Keep", value=2, min=1, max=200, tooltip="images that remain")
         self.remove = widgets.Checkbox(description="Remove the merged files in the end", indent=False)
-        self.plan_button = widgets.Button(description="Plan merge", icon="compress")
+        self.plan_button = widgets.Button(description="Plan merge")
         self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
         self.chain.observe(self._clicked, "selected")
         self.chain.observe(self._dragged, "proposed")

@@ -22,7 +22,7 @@ class OverlayPanel(Panel):
         self.name = widgets.Text(description="Name", placeholder="name of the overlay")
         self.size = widgets.IntText(description="Size, MiB", value=0, tooltip="0: as large as the base")
         self.count = widgets.BoundedIntText(description="How many", value=1, min=1, max=1000)
-        self.plan_button = widgets.Button(description="Plan overlay", icon="plus")
+        self.plan_button = widgets.Button(description="Plan overlay")
         self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
         self.chain.observe(self._clicked, "selected")
         form = widgets.VBox([self.base, self.name, self.size, self.count, self.plan_button])

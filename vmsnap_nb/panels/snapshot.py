@@ -42,10 +42,10 @@ class SnapshotPanel(Panel):
         self.disks = widgets.SelectMultiple(description="Disks", options=[], rows=3)
         self.quiesce = widgets.Checkbox(description="Quiesce by the guest agent", indent=False)
         self.kind.observe(lambda change: setattr(self.explained, "value", _KINDS[change["new"]]), "value")
-        self.create_button = widgets.Button(description="Plan snapshot", icon="camera")
-        self.revert_button = widgets.Button(description="Plan revert", icon="undo")
-        self.delete_button = widgets.Button(description="Plan delete", icon="trash")
-        self.reconcile_button = widgets.Button(description="Put right", icon="wrench")
+        self.create_button = widgets.Button(description="Plan snapshot")
+        self.revert_button = widgets.Button(description="Plan revert")
+        self.delete_button = widgets.Button(description="Plan delete")
+        self.reconcile_button = widgets.Button(description="Put right")
         for button, act in (
             (self.create_button, self.create),
             (self.revert_button, self.revert),
