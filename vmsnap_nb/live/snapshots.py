@@ -497,21 +497,56 @@ def _redefine(domain: Any, xml: str, *, current: bool) -> None:
 
 
 def _forget(domain: Any, step: ForgetRecord) -> Undo:
+    """Forget one record, and leave those that stand on it as they are but for their parent.
+
+    libvirt takes it that the overlay was merged down, and changes the images that they name.
+    """
     libvirt = library()
+    secure = libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE
     records = {record.name: record for record in read_records(domain)}
     snapshot = find_snapshot(domain, step.name)
     with libvirt_errors(f"forget the snapshot {step.name} of {step.guest}"):
-        whole = snapshot.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE)
-        children = [child.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE) for child in snapshot.listAllChildren()]
+        whole = snapshot.getXMLDesc(secure)
+        above = snapshot.listAllChildren(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_DESCENDANTS)
+        # Parents first: a record can only be written when its parent is there.
+        above.sort(key=lambda one: _depth(one.getName(), records))
+        standing = [one.getXMLDesc(secure) for one in above]
         snapshot.delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
+    parent = records[step.name].parent
+    for xml in standing:
+        _redefine_above(domain, _with_parent(xml, step.name, parent), records)
 
     def undo() -> None:
         _redefine(domain, whole, current=records[step.name].current)
-        for child in children:
-            name = ET.fromstring(child).findtext("name", "")
-            _redefine(domain, child, current=records[name].current)
+        for xml in standing:
+            _redefine_above(domain, xml, records)
 
     return undo
+
+
+def _depth(name: str, records: Mapping[str, SnapshotRecord]) -> int:
+    depth, parent = 0, records[name].parent
+    while parent is not None and parent in records and depth < len(records):
+        depth, parent = depth + 1, records[parent].parent
+    return depth
+
+
+def _with_parent(xml: str, gone: str, parent: str | None) -> str:
+    root = ET.fromstring(xml)
+    above = root.find("parent")
+    if above is not None and above.findtext("name") == gone:
+        if parent is None:
+            root.remove(above)
+        else:
+            name = above.find("name")
+            assert name is not None
+            name.text = parent
+    return ET.tostring(root, encoding="unicode")
+
+
+def _redefine_above(domain: Any, xml: str, records: Mapping[str, SnapshotRecord]) -> None:
+    name = ET.fromstring(xml).findtext("name", "")
+    _redefine(domain, xml, current=records[name].current)
 
 
 def _define(domain: Any, step: DefineRecord) -> Undo:

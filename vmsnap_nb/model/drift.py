@@ -79,6 +79,8 @@ def _of_disk(
         image = forest.images.get(disk.file)
         if disk.file in gone or (image is not None and image.status in _GONE):
             yield "missing-file", f"its overlay {disk.file} is gone"
+        elif image is not None and image.status == "invalid":
+            yield "stale", f"what was written to its overlay {disk.file} was merged down, below what it was to keep"
         elif image is not None and image.status not in _NOT_READ and source is not None:
             below = {name for path in forest.lineage(disk.file)[1:] for name in forest.same_file(path)}
             if source not in below:

@@ -13,6 +13,7 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.drift import list_snapshots
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain, Use
+from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.plans import merge_concerns as about
 from vmsnap_nb.plans.merge import plan_commit, plan_finish, plan_pull
 from vmsnap_nb.plans.merge_draft import MergeDraft
@@ -21,10 +22,10 @@ from vmsnap_nb.plans.merge_live_steps import LiveCommit, LivePull, SetSource
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.merge_steps import Finish, MarkInvalid, RemoveFile
 from vmsnap_nb.plans.plan import Alternative, Concern, Plan
-from vmsnap_nb.plans.reconcile import without_record
+from vmsnap_nb.plans.reconcile import moved_record, without_record
 from vmsnap_nb.plans.shorten import plan_shorten
 from vmsnap_nb.plans.snapshot import sorted_concerns
-from vmsnap_nb.plans.snapshot_steps import ForgetRecord
+from vmsnap_nb.plans.snapshot_steps import DefineRecord, ForgetRecord
 from vmsnap_nb.plans.steps import Protect, Step
 
 __all__ = ["LiveRequest", "plan_guest_commit", "plan_guest_finish", "plan_guest_pull", "plan_guest_shorten"]
@@ -455,16 +456,28 @@ def _switched(plan: Plan, request: LiveRequest, top: str) -> Plan:
 
 
 def _with_records(plan: Plan, request: LiveRequest) -> Plan:
-    """Let libvirt forget the snapshots that the merge makes meaningless, as the last thing before its note goes."""
+    """Put libvirt's records right, as the last thing before the merge's note goes.
+
+    The state of a snapshot that stood on the top of what was committed is in the base then, and its record says so.
+    Those snapshots that the merge makes meaningless are forgotten.
+    """
     domain = request.domain
-    gone = plan.unlinks
     was = {row.name for row in list_snapshots(domain, plan.before) if row.status == "ok"}
-    now = [row.name for row in list_snapshots(domain, plan.after, gone=gone) if row.status in ("stale", "missing-file")]
-    stale = [name for name in now if name in was]
-    records = plan.after.records
+    putting: list[Step] = []
+    records = list(plan.after.records)
+    note = next((step.note for step in plan.steps if isinstance(step, Finish)), None)
+    for place, record in enumerate(records):
+        if note is not None and _stands_on(record, domain, note) and record.name in was:
+            records[place] = moved = moved_record(record, note.top, note.base)
+            putting.append(
+                DefineRecord(domain.name, domain.uuid, request.uri, record.name, moved.xml, current=record.current)
+            )
+    after = plan.after.edited(records=records)
+    rows = list_snapshots(domain, after, gone=plan.unlinks)
+    stale = [row.name for row in rows if row.status in ("stale", "missing-file") and row.name in was]
     for name in stale:
-        records = without_record(records, domain.name, name)
-    forgetting: list[Step] = [ForgetRecord(domain.name, domain.uuid, request.uri, name) for name in stale]
+        records = list(without_record(records, domain.name, name))
+    putting += [ForgetRecord(domain.name, domain.uuid, request.uri, name) for name in stale]
     ends = [
         Concern(
             "state-lost",
@@ -480,7 +493,18 @@ def _with_records(plan: Plan, request: LiveRequest) -> Plan:
     at = next((n for n, step in enumerate(steps) if isinstance(step, RemoveFile | Finish)), len(steps))
     return replace(
         plan,
-        steps=(*steps[:at], *forgetting, *steps[at:]),
+        steps=(*steps[:at], *putting, *steps[at:]),
         after=plan.after.edited(records=records),
         concerns=sorted_concerns((*plan.concerns, *ends)),
+    )
+
+
+def _stands_on(record: SnapshotRecord, domain: Domain, note: MergeNote) -> bool:
+    """Tell whether a snapshot's state is in the top of the layers that are merged, and all that came after is not."""
+    held = record.held_disks
+    return (
+        record.guest == domain.name
+        and bool(record.xml)
+        and any(disk.source == note.top for disk in held)
+        and all(disk.held == "external" and disk.file not in note.merged for disk in held)
     )

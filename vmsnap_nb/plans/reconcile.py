@@ -17,7 +17,7 @@ from vmsnap_nb.plans.snapshot import sorted_concerns
 from vmsnap_nb.plans.snapshot_facts import SnapshotFacts
 from vmsnap_nb.plans.snapshot_steps import DefineRecord, ForgetRecord, GuestStep
 
-__all__ = ["plan_reconcile", "record_xml", "without_record"]
+__all__ = ["moved_record", "plan_reconcile", "record_xml", "without_record"]
 
 
 def plan_reconcile(forest: Forest, domain: Domain, definition: str, facts: SnapshotFacts) -> Plan:
@@ -110,6 +110,34 @@ def without_record(records: Iterable[SnapshotRecord], guest: str, name: str) -> 
             record = replace(record, current=True)
         result.append(record)
     return tuple(result)
+
+
+def moved_record(record: SnapshotRecord, source: str, now: str) -> SnapshotRecord:
+    """Give a record whose disks of that moment are in another image now.
+
+    Parameters
+    ----------
+    record : SnapshotRecord
+        With its XML.
+    source : str
+        The image that held them.
+    now : str
+        The image that holds them.
+
+    Returns
+    -------
+    SnapshotRecord
+        With its XML: the definitions in it name the new image, and libvirt finds out anew what that stands on.
+    """
+    root = ET.fromstring(record.xml)
+    for disk in root.iterfind("./*/devices/disk"):
+        element, backing = disk.find("source"), disk.find("backingStore")
+        if element is not None and element.get("file") == source:
+            element.set("file", now)
+            if backing is not None:
+                disk.remove(backing)
+    disks = tuple(replace(disk, source=now) if disk.source == source else disk for disk in record.disks)
+    return replace(record, disks=disks, xml=ET.tostring(root, encoding="unicode"))
 
 
 def record_xml(record: SnapshotRecord, definition: str) -> str:
