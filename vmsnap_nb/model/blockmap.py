@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["BlockMap", "Extent", "LayerMap", "Run"]
 
@@ -113,6 +116,37 @@ class BlockMap:
     """
 
     layers: tuple[LayerMap, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Give one row a run: index ``run``, columns ``start length layer image path kind hidden covered_by``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Places and lengths in bytes, ``Int64``; layers are counted from 0, the base.
+        """
+        from vmsnap_nb.views.strips import strips_frame
+
+        return strips_frame(self)
+
+    def to_text(self, *, cells: int = 64) -> str:
+        """Draw the disk from left to right in so many signs: what the guest reads, then a strip for each layer."""
+        from vmsnap_nb.views.strips import strips_text
+
+        return strips_text(self, cells=cells)
+
+    def to_svg(self) -> str:
+        """Give the same as a picture, an ``<svg>`` element."""
+        from vmsnap_nb.views.strips import strips_svg
+
+        return strips_svg(self)
+
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
+        from vmsnap_nb.views.strips import strips_bundle
+
+        return strips_bundle(self, include, exclude)
 
     @property
     def size(self) -> int:
