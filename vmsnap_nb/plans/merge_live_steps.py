@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.merge_steps import plural
@@ -45,7 +45,7 @@ class LiveCommit(GuestStep):
     note: MergeNote
     keep: bool = False
     relative: bool = False
-    bytes: int | None = None
+    bytes: int | None = field(default=None, compare=False)  # changes while the guest writes
     bandwidth: int = 0
     timeout: float | None = None
     adopt: bool = False
@@ -114,7 +114,7 @@ class LivePull(GuestStep):
     source: str
     base: str | None
     relative: bool = False
-    bytes: int | None = None
+    bytes: int | None = field(default=None, compare=False)  # changes while the guest writes
     bandwidth: int = 0
     timeout: float | None = None
 
