@@ -23,6 +23,7 @@ class MergePanel(Panel):
             options=[("Commit (data down)", "commit"), ("Pull (data up)", "pull"), ("Shorten", "shorten")],
             value="commit",
             description="Direction",
+            style={"button_width": "auto"},
         )
         self.top = widgets.Dropdown(description="Top", options=[], value=None)
         self.base = widgets.Dropdown(description="Base", options=[], value=None)
