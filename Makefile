@@ -2,7 +2,7 @@
 # Each installs first what is missing (scripts/setup); a second run finds all in place.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo faults test check quick format bench test-debian13 test-fresh constraints clean
+.PHONY: help setup lab demo faults test check quick format docs bench test-debian13 test-fresh constraints clean
 
 PYTHON_RUN := .venv/bin/python
 NOTEBOOK := notebooks/00-quickstart.ipynb
@@ -42,6 +42,10 @@ quick: setup  ## only the quick tests
 format: setup  ## let ruff put the code in order
 	$(PYTHON_RUN) -m ruff check --fix .
 	$(PYTHON_RUN) -m ruff format .
+
+docs: setup  ## build the documentation as build/docs/index.html; a warning is an error
+	@$(PYTHON_RUN) -c 'import myst_nb, sphinx' 2>/dev/null || $(PYTHON_RUN) -m pip install -q -e '.[docs]'
+	$(PYTHON_RUN) -m sphinx -q -W --keep-going -b html docs build/docs
 
 bench: setup  ## run the benchmarks
 	@set -e; for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(PYTHON_RUN) $$bench; done
