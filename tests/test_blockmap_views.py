@@ -86,3 +86,13 @@ def test_nothing_is_said_too() -> None:
     assert BlockMap(()).to_text() == "* an empty disk"
     assert list(BlockMap(()).to_frame().columns) == list(blockmap("d").to_frame().columns)
     ET.fromstring(BlockMap(()).to_svg())
+
+
+@pytest.mark.system
+def test_a_chain_gives_its_block_map(tmp_path: Path) -> None:
+    build_scenario("merge", tmp_path / "m")
+    forest = vs.scan(tmp_path / "m")
+    path = forest.find("Snap-2")
+    found = vs.chain(path).blockmap()
+    assert found == forest.chain(path).blockmap() == forest.blockmap(path)
+    assert [layer.path for layer in found.layers] == [forest.find(name) for name in ("RootBase", "Snap-1", "Snap-2")]

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from vmsnap_nb.errors import NotFoundError
+from vmsnap_nb.live.chain import LiveChain
 from vmsnap_nb.live.files import FILE_ACTIONS, absolute, ground_of
-from vmsnap_nb.live.merge_files import blockmap, merge_actions, merge_facts
+from vmsnap_nb.live.merge_files import merge_actions, merge_facts
 from vmsnap_nb.live.merge_notes import read_notes
 from vmsnap_nb.live.plan import LivePlan, World
 from vmsnap_nb.model.blockmap import BlockMap
-from vmsnap_nb.model.forest import Chain, Forest
+from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.merge import plan_cleanup, plan_commit, plan_finish, plan_pull, plan_remove
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.overlay import plan_overlays
@@ -323,7 +324,11 @@ class LiveForest(Forest):
         NotFoundError
             No such image in this forest.
         """
-        return blockmap(self.chain(self.find(image)))
+        return self.chain(self.find(image)).blockmap()
+
+    def chain(self, path: str) -> LiveChain:
+        """Give the chain that ends at this image, as `Forest.chain` does."""
+        return LiveChain(self, super().chain(path).top)
 
 
 def _beside(path: PathLike, base: str) -> str:
@@ -388,7 +393,7 @@ def scan(*folders: PathLike, follow: bool = False) -> LiveForest:
 
 def chain(
     path: PathLike, *, folders: Iterable[PathLike] = (), format: str | None = None, follow: bool = False
-) -> Chain:
+) -> LiveChain:
     """Read the chain of one image, and what else in its folder stands on it.
 
     Parameters
@@ -404,7 +409,7 @@ def chain(
 
     Returns
     -------
-    Chain
+    LiveChain
         A missing file, a loop or a layer outside the folders is in it, with a status that says so.
 
     Raises
@@ -416,7 +421,7 @@ def chain(
     if not os.path.lexists(full):
         raise NotFoundError(f"read the chain of {full}", said="there is no such file", next_step="check the path")
     among = dict.fromkeys((os.path.dirname(full), *(absolute(folder) for folder in folders)))
-    return Survey(tuple(among), images={full: format}, follow=follow).read().chain(full)
+    return LiveChain(Survey(tuple(among), images={full: format}, follow=follow).read(), full)
 
 
 def create_overlay(

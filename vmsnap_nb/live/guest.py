@@ -12,8 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.errors import GuestError, GuestNotReadyError, InUseError, NotFoundError, ReadOnlyError, VmsnapError
+from vmsnap_nb.live.chain import LiveChain
+from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.completed import Completed
-from vmsnap_nb.model.forest import Chain, Forest
+from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Disks, Domain, State, Use
 from vmsnap_nb.plans.plan import Concern
 from vmsnap_nb.system import guest_agent, guest_port, locks
@@ -124,7 +126,7 @@ class Guest:
                 depths.append(forest.depth(image.path))
         return Disks(self._name, tuple(filled), tuple(depths))
 
-    def chain(self, target: str | None = None) -> Chain:
+    def chain(self, target: str | None = None) -> LiveChain:
         """Read the chain of a disk: from its base to the image that it writes to.
 
         Parameters
@@ -134,7 +136,7 @@ class Guest:
 
         Returns
         -------
-        Chain
+        LiveChain
 
         Raises
         ------
@@ -143,7 +145,12 @@ class Guest:
         """
         disks = self.domain().disks
         disk = self._pick(disks, target)
-        return self._forest(disks).chain(disk.source or "")
+        forest = self._forest(disks)
+        return LiveChain(forest, forest.chain(disk.source or "").top)
+
+    def blockmap(self, target: str | None = None) -> BlockMap:
+        """Look which layer of a disk's chain owns which part of it, as `LiveChain.blockmap`; the guest may run."""
+        return self.chain(target).blockmap()
 
     def _pick(self, disks: tuple[Disk, ...], target: str | None) -> Disk:
         with_image = [disk for disk in disks if disk.source]
