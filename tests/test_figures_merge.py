@@ -187,3 +187,16 @@ def test_arrows_that_meet_are_drawn_as_crossings() -> None:
     assert "".join(lines).count("v") == 2
     assert draw_channel([]) == []
     assert [line.strip() for line in draw_channel([Wire(4, 4, "straight")])] == ["|", "|", "v"]
+
+
+def test_a_report_says_what_is_left_behind_and_the_plan_to_remove_it_spares_the_rest(tmp_path: Path) -> None:
+    build_scenario("merge", tmp_path / "m")
+    report = vs.scan(tmp_path / "m").commit("Snap-3", "Snap-1").run(progress=False)
+    assert report.as_predicted
+    text = re.sub(r"\n {4}", " ", report.to_text())
+    assert "Snap-3, Snap-2 are INVALID now" in text or "Snap-2, Snap-3 are INVALID now" in text
+    plan = vs.scan(tmp_path / "m").cleanup()
+    before, after = figure_of(plan, Options()).blocks
+    gone = {box.lines[0].text for box in before.boxes if "(removed)" in [line.text for line in box.lines]}
+    assert gone == {"Snap-2", "Snap-3"}
+    assert {box.lines[0].text for box in after.boxes} == {"RootBase", "Snap-1", "Snap-4"}

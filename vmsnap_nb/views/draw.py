@@ -128,8 +128,11 @@ def _(report: Report, options: Options) -> Figure:
 def _before_and_after(
     plan: Plan, after: Forest, options: Options
 ) -> tuple[tuple[Block, ...], tuple[Move, ...], tuple[str, ...]]:
-    below = forest_graph(_around(plan, after))
-    above = forest_graph(_around(plan, plan.before))
+    was = _around(plan, plan.before)
+    # What stood around an image that goes is still there, and must not look as if it went, too.
+    left = after.tree(*(path for path in was.images if path in after))
+    below = forest_graph(after.only({*_around(plan, after).images, *left.images}))
+    above = forest_graph(was)
     names = name_images(above, below)
     gone, kept = _marks(plan, above, below)
     before_blocks, before_notes = tree_blocks(above, options, names=names, marks=gone)
@@ -242,5 +245,12 @@ def _plan_sections(plan: Plan) -> Iterable[Section]:
 def _report_sections(report: Report) -> Iterable[Section]:
     if report.error is not None:
         yield Section("Ended early", (tuple(shown(line) for line in str(report.error).splitlines()),))
+    if left := [path for path in report.plan.invalid if path in report.after]:
+        names = ", ".join(isolate(clip(shown(report.after[path].name))) for path in left)
+        verb = "is" if len(left) == 1 else "are"
+        yield Section(
+            "Left behind",
+            ((f"{names} {verb} INVALID now, and still on disk: cleanup() of the folder's forest removes them",),),
+        )
     if report.differences:
         yield Section("Not as predicted", tuple((shown(difference),) for difference in report.differences))
