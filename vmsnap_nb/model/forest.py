@@ -263,10 +263,11 @@ class Forest(Shown):
         """Give the part that is connected with these images: all below them, and all that stands on that."""
         keep: set[str] = set()
         for path in paths:
-            for below in self.lineage(path):
-                for name in self.same_file(below):
-                    keep.add(name)
-                    keep.update(self.descendants(name))
+            for below in reversed(self.lineage(path)):  # the base first: its descendants are all the others'
+                known = below in keep
+                keep.update(self.same_file(below))
+                if not known:
+                    keep.update(self.descendants(below))
         return self.only(keep)
 
     def only(self, paths: Iterable[str]) -> Forest:
