@@ -8,11 +8,14 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 
 import graphviz
 
+import vmsnap_nb as vs
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
@@ -21,6 +24,7 @@ from vmsnap_nb.views.figure import Options
 from vmsnap_nb.views.svg import figure_svg
 
 GOAL = 1.0  # seconds
+MERGE_GOAL = 0.1  # seconds
 
 
 def forest(images: int, seed: int) -> Forest:
@@ -55,6 +59,25 @@ def plain_dot(tree: Forest) -> bytes:
     return digraph.pipe(format="svg")
 
 
+def chain_plan_and_picture(rounds: int) -> float:
+    """Give the median of the seconds for a plan of a merge in a chain of 50 real images and all its views."""
+    with tempfile.TemporaryDirectory(prefix="vmsnap-") as folder:
+        for number in range(50):
+            below = ("-F", "qcow2", "-b", f"o{number - 1}.qcow2") if number else ()
+            size = () if number else ("1G",)
+            path = f"{folder}/o{number}.qcow2"
+            subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *below, path, *size], check=True)
+            subprocess.run(["qemu-io", "-c", f"write -q {number}M 1M", path], check=True)
+        tree = vs.scan(folder)
+        tree.commit("o48", "o0")  # reads the block maps, which are kept as long as the files do not change
+        taken: list[float] = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            tree.commit("o48", "o0")._repr_mimebundle_()
+            taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
 def main() -> int:
     """Measure, print, and fail if the goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -85,9 +108,13 @@ def main() -> int:
     print(f"{args.images} images, median of {args.rounds} forests")
     for name, median in medians.items():
         print(f"{name:26} {median * 1000:8.1f} ms   {yardstick / median:7.1f} x as fast as dot's own layout")
+    merge = chain_plan_and_picture(args.rounds)
+    print(
+        f"plan of a merge of 50 real images, and its whole bundle: {merge * 1000:.1f} ms (goal {MERGE_GOAL * 1000:.0f})"
+    )
     ours = max(median for name, median in medians.items() if name != "dot's own layout")
     print(f"goal: each under {GOAL:.0f} s: {'reached' if ours < GOAL else 'MISSED'}")
-    return 0 if ours < GOAL else 1
+    return 0 if ours < GOAL and merge < MERGE_GOAL else 1
 
 
 if __name__ == "__main__":
