@@ -236,3 +236,15 @@ def test_a_closed_lab_can_be_destroyed(short: Path) -> None:
         short / "l",
     )
     assert (done.stdout, done.returncode) == ("() False\n", 0), done.stderr
+
+
+def test_core_files_may_be_forbidden(short: Path) -> None:
+    """As sudo does it."""
+    code = """
+        with vs.Lab(sys.argv[1]) as lab:
+            print(lab.guest("demo", backing=lab.base()).start(wait=False).state)
+            lab.destroy()
+    """
+    forbidden = ["sh", "-c", 'ulimit -c 0; exec "$@"', "sh"]
+    done = run_python(code, short / "l", before=forbidden)
+    assert done.stdout == "running\n", done.stderr

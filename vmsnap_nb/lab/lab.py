@@ -731,6 +731,7 @@ def _write_qemu_conf(root: Path) -> None:
         'stdio_handler = "file"',  # there is no virtlogd beside an embedded driver
         "namespaces = []",
         "cgroup_controllers = []",
+        "max_core = 0",  # libvirt would raise the limit, and fails where that is forbidden, as under sudo
     ]
     if os.geteuid() == 0:
         # Otherwise QEMU would run as another user, and the images would be given to that one.
