@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 import pytest
+from kinds import record
 from labs import run_python
 from small_disk import small_disk
 
@@ -57,6 +58,8 @@ def test_an_internal_disk_snapshot(guest: Guest) -> None:
     assert (one.record.description, one.record.current) == ("the first", True)
     assert guest.snapshot().run(progress=False).as_predicted
     assert guest.snapshots()["snap2"].record.parent == "snap1"
+    record("internal-disk", "off", "create")
+    record("internal-disk", "off", "list")
 
 
 def test_an_external_disk_snapshot_of_a_guest_that_is_off(guest: Guest) -> None:
@@ -71,6 +74,8 @@ def test_an_external_disk_snapshot_of_a_guest_that_is_off(guest: Guest) -> None:
     frame = guest.snapshots().to_frame()
     assert frame.loc["a", "files"] == chain.top
     assert frame.loc["a", "kind"] == "external-disk"
+    record("external-disk", "off", "create")
+    record("external-disk", "off", "list")
 
 
 def test_without_a_record_and_with_a_file_of_ones_own(guest: Guest) -> None:
@@ -164,6 +169,16 @@ def test_what_is_refused_changes_nothing(guest: Guest) -> None:
     assert Path(taken).read_bytes() == b"mine"
     os.unlink(taken)
     assert files(guest) == before
+
+
+def test_there_is_no_memory_to_hold(guest: Guest) -> None:
+    for kind in ("internal-checkpoint", "external-checkpoint"):
+        with pytest.raises(PlanRefusedError, match="no memory to hold"):
+            guest.snapshot(kind=kind).run(progress=False)  # type: ignore[arg-type]
+        record(kind, "off", "create", "refused: not-supported, as there is no memory to hold")  # type: ignore[arg-type]
+    with pytest.raises(PlanRefusedError, match="no memory to save"):
+        guest.save().run(progress=False)
+    record("vm-state", "off", "create", "refused: not-supported, as there is no memory to save")
 
 
 def test_a_plan_is_stale_once_a_snapshot_came_or_went(guest: Guest) -> None:

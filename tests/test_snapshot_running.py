@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from kinds import record
 from labs import run_python
 from small_disk import small_disk
 
@@ -33,6 +34,11 @@ def test_an_internal_checkpoint_is_the_default_and_lies_inside(running: Guest) -
     one = running.snapshots()["ram"]
     assert (one.kind, one.status, one.record.state) == ("internal-checkpoint", "ok", "running")
     assert running.execute("true").exit_status == 0
+    record("internal-checkpoint", "running", "create")
+    record("internal-checkpoint", "running", "list")
+    with pytest.raises(PlanRefusedError, match="no internal disk snapshot of a running guest"):
+        running.snapshot(kind="internal-disk").run(progress=False)
+    record("internal-disk", "running", "create", "refused: not-supported, as libvirt takes it only with the memory")
 
 
 def test_external_snapshots_of_a_running_guest(running: Guest) -> None:
@@ -56,6 +62,9 @@ def test_external_snapshots_of_a_running_guest(running: Guest) -> None:
     assert running.execute("cat /x1").stdout == "after\n"
     text = running.snapshot().to_text()
     assert "(memory of first)" in text
+    for kind in ("external-disk", "external-checkpoint"):
+        record(kind, "running", "create")  # type: ignore[arg-type]
+        record(kind, "running", "list")  # type: ignore[arg-type]
 
 
 def test_a_comma_in_a_name_is_no_matter_for_a_running_guest(running: Guest) -> None:
@@ -107,6 +116,7 @@ def test_saved_memory_goes_on_where_it_was(running: Guest, short: Path) -> None:
     # Managed save: libvirt keeps the file, and an overlay must not be put below what it remembers.
     assert running.save().run(progress=False).as_predicted
     assert running.snapshots().managed_save
+    record("vm-state", "off", "list")
     with pytest.raises(PlanRefusedError, match="managed-save"):
         running.snapshot(kind="external-disk").run(progress=False)
     # The guest has written since the file was saved: going on from there would spoil its disk.
@@ -120,6 +130,8 @@ def test_saved_memory_goes_on_where_it_was(running: Guest, short: Path) -> None:
     assert int(running.execute("cat /run/count; kill $(cat /run/pid)").check().stdout) > count
     with pytest.raises(PlanRefusedError, match="file-exists"):
         running.save(file).run(progress=False)
+    record("vm-state", "running", "create")
+    record("vm-state", "off", "revert")
 
 
 def test_what_is_no_saved_memory(running: Guest, short: Path) -> None:

@@ -1,20 +1,21 @@
-"""Snapshots of a live guest: what is read, which plans are made of it, and how their steps are performed."""
+"""Snapshots of a live guest: what is read, and which plans are made of it."""
 
 from __future__ import annotations
 
 import os
-import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vmsnap_nb.errors import GuestError, GuestNotReadyError, LibvirtError, StalePlanError, VmsnapError
+from vmsnap_nb.live.domains import definition
 from vmsnap_nb.live.files import absolute, ground_of
-from vmsnap_nb.live.plan import Action, LivePlan, Undo, World
+from vmsnap_nb.live.plan import LivePlan, World
+from vmsnap_nb.live.revert_notes import revert_notes
+from vmsnap_nb.live.snapshot_actions import snapshot_actions
 from vmsnap_nb.model.drift import list_snapshots
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.snapshot import Kind, SnapshotDisk, SnapshotList, SnapshotLists, SnapshotRecord
+from vmsnap_nb.model.snapshot import Kind, SnapshotList, SnapshotLists, SnapshotRecord
 from vmsnap_nb.plans.ground import Ground
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.reconcile import plan_reconcile
@@ -22,14 +23,11 @@ from vmsnap_nb.plans.saved_state import SavedState, plan_restore, plan_save, sav
 from vmsnap_nb.plans.snapshot import plan_snapshot
 from vmsnap_nb.plans.snapshot_draft import SnapshotRequest, draft_snapshot
 from vmsnap_nb.plans.snapshot_facts import SnapshotFacts
-from vmsnap_nb.plans.snapshot_steps import DefineRecord, ForgetRecord, RestoreState, SaveState, TakeSnapshot
-from vmsnap_nb.plans.steps import Step
-from vmsnap_nb.system import qemu_img
 from vmsnap_nb.system.guest_agent import AGENT_PORT
-from vmsnap_nb.system.libvirt_domains import channels, read_disks, read_domain
+from vmsnap_nb.system.libvirt_domains import channels, read_disks
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
 from vmsnap_nb.system.libvirt_library import library
-from vmsnap_nb.system.libvirt_snapshots import find_snapshot, read_all_records, read_records, read_saved_state
+from vmsnap_nb.system.libvirt_snapshots import read_all_records, read_records, read_saved_state
 from vmsnap_nb.system.os_errors import from_os_error
 
 if TYPE_CHECKING:
@@ -43,7 +41,6 @@ __all__ = [
     "reconcile_plan",
     "restore_plan",
     "save_plan",
-    "snapshot_actions",
     "snapshot_list",
     "snapshot_lists",
     "snapshot_plan",
@@ -54,9 +51,6 @@ PathLike = str | os.PathLike[str]
 
 _BLOCK_JOBS = {1: "pull", 2: "copy", 3: "commit", 4: "active commit", 5: "backup"}
 """virDomainBlockJobType (https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainBlockJobType)."""
-
-_BUSY: dict[str, threading.Lock] = {}
-"""By the guest's UUID: two plans of one process never change the snapshots of one guest at once."""
 
 
 # -- what is read ----------------------------------------------------------------------------------------
@@ -126,7 +120,9 @@ def snapshot_list(guest: Guest) -> SnapshotList:
     """Read the snapshots of a guest, and whether they agree with the files."""
     forest = guest_world(guest).read()
     gone = _gone(forest.records) if guest.host.files_are_here else frozenset()
-    return list_snapshots(guest.domain(), forest, gone=gone)
+    note = next(revert_notes(guest, forest.records), None) if guest.host.files_are_here else None
+    found = list_snapshots(guest.domain(), forest, gone=gone)
+    return found if note is None else replace(found, going_back_to=note.name)
 
 
 def snapshot_lists(host: Host) -> SnapshotLists:
@@ -315,298 +311,6 @@ def reconcile_plan(guest: Guest) -> LivePlan:
     """Plan to put libvirt's records of a guest's snapshots right; nothing happens until its `run`."""
 
     def make(forest: Forest) -> Plan:
-        return plan_reconcile(forest, guest.domain(), _definition(guest._domain), facts_of(guest, Ground(), forest))
+        return plan_reconcile(forest, guest.domain(), definition(guest._domain), facts_of(guest, Ground(), forest))
 
     return LivePlan.bind(make, guest_world(guest))
-
-
-def _definition(domain: Any) -> str:
-    """Give the domain XML as libvirt stores it for the next start."""
-    libvirt = library()
-    with libvirt_errors(f"read the XML of {domain.name()}"):
-        return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))
-
-
-# -- what the steps do -----------------------------------------------------------------------------------
-
-
-def snapshot_actions(host: Host) -> Mapping[type[Step], Action]:
-    """Give how each kind of step about snapshots is performed on a host."""
-
-    def take(step: TakeSnapshot) -> Undo:
-        with _guard(step.uuid):
-            undo = _take(_find(host, step.uuid, step.guest), step)
-        for path in step.creates:
-            host._has_made(path, f"snapshot {step.name} of {step.guest}")
-        return undo
-
-    def forget(step: ForgetRecord) -> Undo:
-        with _guard(step.uuid):
-            return _forget(_find(host, step.uuid, step.guest), step)
-
-    def define(step: DefineRecord) -> Undo:
-        with _guard(step.uuid):
-            return _define(_find(host, step.uuid, step.guest), step)
-
-    def save(step: SaveState) -> Undo:
-        undo = _save(host, _find(host, step.uuid, step.guest), step)
-        for path in step.creates:
-            host._has_made(path, f"memory of {step.guest}")
-        return undo
-
-    def restore(step: RestoreState) -> Undo:
-        return _restore(host, _find(host, step.uuid, step.guest), step)
-
-    return {TakeSnapshot: take, ForgetRecord: forget, DefineRecord: define, SaveState: save, RestoreState: restore}
-
-
-def _guard(uuid: str) -> threading.Lock:
-    return _BUSY.setdefault(uuid, threading.Lock())
-
-
-def _find(host: Host, uuid: str, name: str) -> Any:
-    with libvirt_errors(f"find the guest {name}"):
-        return host.connection.lookupByUUIDString(uuid)
-
-
-def _take(domain: Any, step: TakeSnapshot) -> Undo:
-    libvirt = library()
-    tried = f"take the snapshot {step.name} of {step.guest}"
-    _check_unchanged(domain, step, tried)
-    before = _definition(domain)
-    there = {path for path in step.creates if os.path.lexists(path)}
-    flags = sum(getattr(libvirt, f"VIR_DOMAIN_SNAPSHOT_CREATE_{flag}") for flag in step.flags)
-    try:
-        with libvirt_errors(tried):
-            domain.snapshotCreateXML(step.xml, flags)
-    except VmsnapError as error:
-        named = _named(error)
-        _clean_up(domain, step, there, named)
-        raise named from error
-    return lambda: _take_back(domain, step, before)
-
-
-def _check_unchanged(domain: Any, step: TakeSnapshot, tried: str) -> None:
-    """Look once more, since another thread may have been first."""
-    now = read_domain(domain)
-    current = next((record.name for record in read_records(domain) if record.current), None)
-    expected = {disk.target: disk.source for disk in step.disks}
-    said = ""
-    if {disk.target: disk.source for disk in now.disks} != expected:
-        said = "its disks have other images now"
-    elif now.state != step.state:
-        said = f"it was {step.state}, and is {now.state} now"
-    elif current != step.parent:
-        said = f"its current snapshot was {step.parent}, and is {current} now"
-    if said:
-        raise StalePlanError(tried, said=said, next_step="make the plan again, look at it, and run that")
-
-
-def _named(error: VmsnapError) -> VmsnapError:
-    """Say what is known of libvirt's refusals of snapshots."""
-    libvirt = library()
-    if not isinstance(error, LibvirtError):
-        return error
-    said = error.said or ""
-    if error.code == libvirt.VIR_ERR_AGENT_UNRESPONSIVE:
-        return GuestNotReadyError(
-            error.tried, said=said, next_step="start qemu-guest-agent in the guest, or leave quiesce out"
-        )
-    if "domain is not running" in said or ("monitor" in said and ("read from" in said or "closed" in said)):
-        return GuestError(
-            error.tried,
-            said=f"its QEMU has ended meanwhile: {said}",
-            next_step="see whether its disks are in order with chain(), then start it again",
-        )
-    if error.next_step is None:
-        error.next_step = "read the guest's snapshots() again: nothing of this one is left"
-    return error
-
-
-def _clean_up(domain: Any, step: TakeSnapshot, there: set[str], error: VmsnapError) -> None:
-    """Remove what a failed snapshot has left, unless the guest has it."""
-    try:
-        used = _all_sources(domain)
-        running = read_domain(domain).state not in {"shut off", "crashed", "no state"}
-        for path in step.creates:
-            if path not in there and path not in used and os.path.lexists(path):
-                os.unlink(path)
-        if step.kind == "internal-disk" and not running:
-            for disk in step.disks:
-                _drop_inside(disk, step.name)
-    except (VmsnapError, OSError) as failure:
-        error.add_note(f"could not clean up after it: {failure}")
-
-
-def _all_sources(domain: Any) -> set[str]:
-    """Give every file that the guest has or would have as a disk, with what libvirt knows to be below."""
-    libvirt = library()
-    found: set[str] = set()
-    with libvirt_errors(f"read the XML of {domain.name()}"):
-        texts = [domain.XMLDesc(), domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)]
-    for text in texts:
-        found |= {source.get("file", "") for source in ET.fromstring(text).iterfind("devices/disk//source")}
-    return found
-
-
-def _drop_inside(disk: SnapshotDisk, name: str) -> None:
-    """Remove an internal snapshot from the image of a guest that is off, if it is there."""
-    if disk.held != "internal" or disk.source is None:
-        return
-    inside = qemu_img.info(disk.source, "qcow2").get("snapshots", ())
-    if any(snapshot["name"] == name for snapshot in inside):
-        argv = ("qemu-img", "snapshot", "-d", name, disk.source)
-        qemu_img.run(argv, tried=f"remove the snapshot {name} from {disk.source}")
-
-
-def _take_back(domain: Any, step: TakeSnapshot, before: str) -> None:
-    tried = f"take back the snapshot {step.name} of {step.guest}"
-    running = read_domain(domain).state not in {"shut off", "crashed", "no state"}
-    if step.kind.startswith("external") and running:
-        raise GuestError(
-            tried,
-            said=f"{step.guest} writes to the new overlays already",
-            next_step="keep the snapshot, or delete it: that merges the overlays",
-        )
-    libvirt = library()
-    if step.kind.startswith("internal"):
-        if step.metadata:
-            with libvirt_errors(tried):
-                find_snapshot(domain, step.name).delete()
-        else:
-            for disk in step.disks:
-                _drop_inside(disk, step.name)
-        return
-    with libvirt_errors(tried):
-        domain.connect().defineXML(before)
-        if step.metadata:
-            find_snapshot(domain, step.name).delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
-            if step.parent is not None:
-                _redefine(domain, find_snapshot(domain, step.parent).getXMLDesc(), current=True)
-    for path in step.creates:
-        os.unlink(path)
-
-
-def _redefine(domain: Any, xml: str, *, current: bool) -> None:
-    libvirt = library()
-    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
-    if current:
-        flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT
-    with libvirt_errors(f"write a record of a snapshot of {domain.name()}"):
-        domain.snapshotCreateXML(xml, flags)
-
-
-def _forget(domain: Any, step: ForgetRecord) -> Undo:
-    """Forget one record, and leave those that stand on it as they are but for their parent.
-
-    libvirt takes it that the overlay was merged down, and changes the images that they name.
-    """
-    libvirt = library()
-    secure = libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE
-    records = {record.name: record for record in read_records(domain)}
-    snapshot = find_snapshot(domain, step.name)
-    with libvirt_errors(f"forget the snapshot {step.name} of {step.guest}"):
-        whole = snapshot.getXMLDesc(secure)
-        above = snapshot.listAllChildren(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_DESCENDANTS)
-        # Parents first: a record can only be written when its parent is there.
-        above.sort(key=lambda one: _depth(one.getName(), records))
-        standing = [one.getXMLDesc(secure) for one in above]
-        snapshot.delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
-    parent = records[step.name].parent
-    for xml in standing:
-        _redefine_above(domain, _with_parent(xml, step.name, parent), records)
-
-    def undo() -> None:
-        _redefine(domain, whole, current=records[step.name].current)
-        for xml in standing:
-            _redefine_above(domain, xml, records)
-
-    return undo
-
-
-def _depth(name: str, records: Mapping[str, SnapshotRecord]) -> int:
-    depth, parent = 0, records[name].parent
-    while parent is not None and parent in records and depth < len(records):
-        depth, parent = depth + 1, records[parent].parent
-    return depth
-
-
-def _with_parent(xml: str, gone: str, parent: str | None) -> str:
-    root = ET.fromstring(xml)
-    above = root.find("parent")
-    if above is not None and above.findtext("name") == gone:
-        if parent is None:
-            root.remove(above)
-        else:
-            name = above.find("name")
-            assert name is not None
-            name.text = parent
-    return ET.tostring(root, encoding="unicode")
-
-
-def _redefine_above(domain: Any, xml: str, records: Mapping[str, SnapshotRecord]) -> None:
-    name = ET.fromstring(xml).findtext("name", "")
-    _redefine(domain, xml, current=records[name].current)
-
-
-def _define(domain: Any, step: DefineRecord) -> Undo:
-    libvirt = library()
-    old = {record.name: record for record in read_records(domain)}
-    _redefine(domain, step.xml, current=step.current)
-
-    def undo() -> None:
-        if step.name in old:
-            _redefine(domain, old[step.name].xml, current=old[step.name].current)
-            return
-        with libvirt_errors(f"forget the snapshot {step.name} of {step.guest}"):
-            find_snapshot(domain, step.name).delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
-
-    return undo
-
-
-def _save(host: Host, domain: Any, step: SaveState) -> Undo:
-    there = step.path is not None and os.path.lexists(step.path)
-    try:
-        with libvirt_errors(f"save the memory of {step.guest}"):
-            if step.path is None:
-                domain.managedSave()
-            else:
-                domain.save(step.path)
-    except VmsnapError as error:
-        if step.path is not None and not there and os.path.lexists(step.path):
-            try:
-                os.unlink(step.path)
-            except OSError as failure:
-                error.add_note(f"could not remove the unfinished {step.path}: {failure}")
-        raise _named(error) from error
-
-    def undo() -> None:
-        _restore(host, domain, RestoreState(step.guest, step.uuid, step.uri, step.path))
-        if step.path is not None:
-            os.unlink(step.path)
-
-    return undo
-
-
-def _restore(host: Host, domain: Any, step: RestoreState) -> Undo:
-    with libvirt_errors(f"restore {step.guest} from its saved memory"):
-        if step.path is None:
-            domain.create()
-        else:
-            host.connection.restore(step.path)
-    host._has_started(_guest(host, domain))
-
-    def undo() -> None:
-        with libvirt_errors(f"save the memory of {step.guest} again"):
-            if step.path is None:
-                domain.managedSave()
-            else:
-                domain.destroy()  # its file is still there
-
-    return undo
-
-
-def _guest(host: Host, domain: Any) -> Guest:
-    from vmsnap_nb.live.guest import Guest  # guest.py itself calls this module
-
-    return Guest(host, domain)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import InternalSnapshot
-from vmsnap_nb.model.snapshot import Drift, Snapshot, SnapshotDisk, SnapshotList, SnapshotRecord
+from vmsnap_nb.model.snapshot import MANAGED_SAVE, Drift, Snapshot, SnapshotDisk, SnapshotList, SnapshotRecord
 
 __all__ = ["list_snapshots"]
 
@@ -34,14 +34,14 @@ def list_snapshots(domain: Domain, forest: Forest, *, gone: Collection[str] = ()
     SnapshotList
     """
     own = [record for record in forest.records if record.guest == domain.name]
-    records = [record for record in own if record.kind != "vm-state"]
+    records = [record for record in own if not record.saved]
     rows = [_row(record, forest, gone) for record in records]
     rows += _untracked(domain, records, forest)
     return SnapshotList(
         domain.name,
         tuple(_parents_first(rows)),
         domain.state,
-        managed_save=len(own) > len(records),
+        managed_save=any(record.name == MANAGED_SAVE for record in own),
         read_at=forest.read_at,
     )
 

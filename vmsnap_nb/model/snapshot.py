@@ -130,6 +130,11 @@ class SnapshotRecord(Built):
         return "internal-checkpoint" if self.memory == "internal" else "internal-disk"
 
     @property
+    def saved(self) -> bool:
+        """Whether it is memory that was saved apart from snapshots: libvirt has no record of it."""
+        return self.kind == "vm-state" and not self.state
+
+    @property
     def held_disks(self) -> tuple[SnapshotDisk, ...]:
         """Those disks that it holds."""
         return tuple(disk for disk in self.disks if disk.held != "no")
@@ -189,6 +194,8 @@ class SnapshotList(Shown):
         What the guest does now.
     managed_save : bool
         Whether libvirt keeps its memory, so that the next start goes on from there.
+    going_back_to : str or None
+        The snapshot to which a revert goes on, or was cut short.
     read_at : datetime.datetime or None
         When, UTC.
     """
@@ -198,6 +205,7 @@ class SnapshotList(Shown):
     state: State = "shut off"
     managed_save: bool = False
     read_at: datetime | None = None
+    going_back_to: str | None = None
 
     def __len__(self) -> int:
         return len(self.snapshots)

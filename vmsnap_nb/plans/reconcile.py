@@ -17,7 +17,7 @@ from vmsnap_nb.plans.snapshot import sorted_concerns
 from vmsnap_nb.plans.snapshot_facts import SnapshotFacts
 from vmsnap_nb.plans.snapshot_steps import DefineRecord, ForgetRecord, GuestStep
 
-__all__ = ["moved_record", "plan_reconcile", "record_xml", "without_record"]
+__all__ = ["moved_record", "moved_xml", "plan_reconcile", "record_xml", "without_record"]
 
 
 def plan_reconcile(forest: Forest, domain: Domain, definition: str, facts: SnapshotFacts) -> Plan:
@@ -112,32 +112,52 @@ def without_record(records: Iterable[SnapshotRecord], guest: str, name: str) -> 
     return tuple(result)
 
 
-def moved_record(record: SnapshotRecord, source: str, now: str) -> SnapshotRecord:
-    """Give a record whose disks of that moment are in another image now.
+def moved_record(record: SnapshotRecord, path: str, now: str) -> SnapshotRecord:
+    """Give a record in which another image takes the place of one.
 
     Parameters
     ----------
     record : SnapshotRecord
-        With its XML.
-    source : str
-        The image that held them.
+        The record; its XML stays as it is: `moved_xml` changes that when it is written.
+    path : str
+        The image that held the state of a disk, or to which everything was written afterwards.
     now : str
-        The image that holds them.
+        The image that does.
 
     Returns
     -------
     SnapshotRecord
-        With its XML: the definitions in it name the new image, and libvirt finds out anew what that stands on.
     """
-    root = ET.fromstring(record.xml)
-    for disk in root.iterfind("./*/devices/disk"):
+    disks = (
+        replace(disk, source=now if disk.source == path else disk.source, file=now if disk.file == path else disk.file)
+        for disk in record.disks
+    )
+    return replace(record, disks=tuple(disks))
+
+
+def moved_xml(xml: str, path: str, now: str) -> str:
+    """Give libvirt's record of a snapshot in which another image takes the place of one.
+
+    Parameters
+    ----------
+    xml : str
+        The record, with the definitions of the guest in it.
+    path, now : str
+        As in `moved_record`.
+
+    Returns
+    -------
+    str
+        What the image stands on is left out where a definition names it: libvirt finds that out anew.
+    """
+    root = ET.fromstring(xml)
+    for disk in root.iter("disk"):
         element, backing = disk.find("source"), disk.find("backingStore")
-        if element is not None and element.get("file") == source:
+        if element is not None and element.get("file") == path:
             element.set("file", now)
             if backing is not None:
                 disk.remove(backing)
-    disks = tuple(replace(disk, source=now) if disk.source == source else disk for disk in record.disks)
-    return replace(record, disks=disks, xml=ET.tostring(root, encoding="unicode"))
+    return ET.tostring(root, encoding="unicode")
 
 
 def record_xml(record: SnapshotRecord, definition: str) -> str:

@@ -29,7 +29,7 @@ class SnapshotRequest:
     Attributes
     ----------
     name : str or None
-        ``snap1``, ``snap2``, … if None.
+        `stem` and the first number that is free if None.
     kind : str or None
         One of `KINDS`; chosen by the guest's state and disks if None.
     description : str
@@ -46,6 +46,8 @@ class SnapshotRequest:
         Whether the overlays are there already, made by the user.
     metadata : bool
         Whether libvirt keeps a record.
+    stem : str
+        What names begin with that are chosen here: ``snap1``, ``snap2``, ….
     """
 
     name: str | None = None
@@ -57,6 +59,7 @@ class SnapshotRequest:
     atomic: bool = True
     reuse: bool = False
     metadata: bool = True
+    stem: str = "snap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ def draft_snapshot(forest: Forest, domain: Domain, request: SnapshotRequest, *, 
     number = 0
     while True:
         number += 1
-        name = request.name or f"snap{number}"
+        name = request.name or f"{request.stem}{number}"
         disks, left_out = _disks(forest, domain, request, kind, name)
         memory_file = request.memory_file
         if kind == "external-checkpoint" and memory_file is None:

@@ -6,16 +6,19 @@ from __future__ import annotations
 import re
 import shlex
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from dataclasses import dataclass
+from xml.sax.saxutils import escape
 
 from vmsnap_nb.model.guest import State
-from vmsnap_nb.model.snapshot import Kind, SnapshotDisk
+from vmsnap_nb.model.snapshot import Kind, SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.steps import Step
 
 __all__ = [
     "DefineRecord",
     "ForgetRecord",
     "GuestStep",
+    "MoveRecord",
     "RestoreState",
     "SaveState",
     "TakeSnapshot",
@@ -49,6 +52,17 @@ class GuestStep(Step):
         connect = ("-c", self.uri) if self.uri else ()
         who = self.uuid if _ALSO_AN_ID.fullmatch(self.guest) else self.guest
         return ("virsh", *connect, command, *(("--domain", who) if domain else ()), *arguments)
+
+    def rewrite(self, name: str, script: Iterable[str], *, current: bool) -> str:
+        """Give a line that lets sed change the record of a snapshot, with the passwords in it.
+
+        The record is read to its end before it is written: an embedded libvirt serves one process at a time.
+        """
+        read = self.virsh("snapshot-dumpxml", "--snapshotname", name, "--security-info")
+        marked = ("--current",) if current else ()
+        write = self.virsh("snapshot-create", "--xmlfile", "/dev/stdin", "--redefine", *marked)
+        sed = ("sed", *(word for line in script for word in ("-e", line)))
+        return f"xml=$({shlex.join(read)}) && printf '%s\\n' \"$xml\" | {shlex.join(sed)} | {shlex.join(write)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +189,22 @@ def _in_spec(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ForgetRecord(GuestStep):
-    """Make libvirt forget a snapshot; no file is touched, and its children move to its parent."""
+    """Make libvirt forget a snapshot; no file is touched, and its children move to its parent.
+
+    Attributes
+    ----------
+    name : str
+        Of the snapshot.
+    parent : str or None
+        The snapshot on which it stands.
+    children : tuple of SnapshotRecord
+        Those that stand on it: by hand their records are moved first, since libvirt takes it that an external snapshot
+        was merged down, and changes the images that the records above name.
+    """
 
     name: str
+    parent: str | None = None
+    children: tuple[SnapshotRecord, ...] = ()
 
     @property
     def action(self) -> str:
@@ -194,6 +221,16 @@ class ForgetRecord(GuestStep):
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:
         return (self.virsh("snapshot-delete", "--snapshotname", self.name, "--metadata"),)
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        if self.parent is None:
+            script = ("/<parent>/,/<.parent>/d",)
+        else:
+            old, new = (f"<name>{escape(name)}</name>" for name in (self.name, self.parent))
+            script = (f"/<parent>/,/<.parent>/{_substitute(old, new)}",)
+        moved = (self.rewrite(child.name, script, current=child.current) for child in self.children)
+        return (*moved, *(shlex.join(argv) for argv in self.argvs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +269,67 @@ class DefineRecord(GuestStep):
             "snapshot-create", "--xmlfile", "/dev/stdin", "--redefine", *(("--current",) if self.current else ())
         )
         return (f"{shlex.join(argv)} <<'XML'\n{self.xml.rstrip()}\nXML",)
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRecord(GuestStep):
+    """Let a record name another image in place of one; no file is touched.
+
+    The record is read when that is done: it has the guest's definition in it, and passwords in that.
+
+    Attributes
+    ----------
+    name : str
+        Of the snapshot.
+    path, now : str
+        The image that it names, and the one that it will name.
+    current : bool
+        Whether it is the guest's current snapshot.
+    """
+
+    name: str
+    path: str
+    now: str
+    current: bool = False
+
+    @property
+    def action(self) -> str:
+        return "write record"
+
+    @property
+    def image(self) -> str:
+        return self.now
+
+    @property
+    def what(self) -> str:
+        return f"the record of the snapshot {self.name} of guest {self.guest} names it, no longer {self.path}"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        old, new = (f"<source file='{_as_libvirt_writes(path)}'" for path in (self.path, self.now))
+        # What it stands on lies between its own element and the disk's target.
+        script = (
+            f"\\|{_pattern(old)}|,\\|</disk>|{{",
+            _substitute(old, new),
+            "/<backingStore/,/<target/{/<target/!d}",
+            "}",
+        )
+        return (self.rewrite(self.name, script, current=self.current),)
+
+
+def _pattern(text: str) -> str:
+    """Write a text so that sed finds just that, between two signs ``|``."""
+    return re.sub(r"[][\\|.*^$]", r"\\\g<0>", text)
+
+
+def _substitute(old: str, new: str) -> str:
+    inserted = re.sub(r"[\\|&]", r"\\\g<0>", new)
+    return f"s|{_pattern(old)}|{inserted}|"
+
+
+def _as_libvirt_writes(text: str) -> str:
+    """Write a text as libvirt writes it into an attribute."""
+    return escape(text, {"'": "&apos;", '"': "&quot;"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,12 +87,16 @@ def _blocks(snapshots: SnapshotList, options: Options) -> tuple[list[Block], lis
         shape = STATUS_WORDS[snapshot.status][1] if snapshot.status != "ok" else "snapshot"
         title = isolate(shown(snapshot.name)) + (f"\n{shown(snapshot.problem)}" if snapshot.problem else "")
         lines = tuple(_lines(snapshot, options))
-        return Box(what, lines, title, shape, row, column, snapshot.record.current, trunks=trunks)
+        current = snapshot.record.current
+        return Box(what, lines, title, shape, row, column, current, trunks=trunks, snapshot=snapshot.name)
 
     trees = grow(roots, children, fold=options.fold, keep=options.keep, important=important)
     notes = [f"{isolate(clip(shown(r.name)))}: {shown(r.problem)}" for r in snapshots if r.problem]
     if len(notes) > _MOST_NOTES:
         notes[_MOST_NOTES - 1 :] = [f"… and {len(notes) - _MOST_NOTES + 1} more with a problem"]
+    if snapshots.going_back_to is not None:
+        name = isolate(clip(shown(snapshots.going_back_to)))
+        notes.append(f"it goes back to {name}, or that was cut short: unfinished() gives the plan that finishes it")
     if snapshots.managed_save:
         notes.append("its memory is saved (managed save): the next start goes on from there")
     return [lay_out(tree, make) for tree in trees], notes

@@ -1,0 +1,113 @@
+"""Make docs/kinds.md: which operation works on which kind of snapshot, as tests have seen it on real libvirts.
+
+Usage: ``python scripts/kinds.py`` takes what tests have left in build/kinds and build/debian13/kinds into
+docs/kinds.json, and writes the page anew. ``python scripts/kinds.py --check`` only looks whether the page is what
+docs/kinds.json gives. Without docs/kinds.json it begins from nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LEFT_BY_TESTS = ("build/kinds", "build/debian13/kinds")
+ROWS, PAGE = ROOT / "docs" / "kinds.json", ROOT / "docs" / "kinds.md"
+
+KINDS = ("internal-disk", "internal-checkpoint", "external-disk", "external-checkpoint", "vm-state")
+STATES = ("off", "running")
+OPERATIONS = ("create", "list", "revert", "delete")
+
+REASONS = {
+    ("vm-state", "running", "revert"): "a guest that runs goes on from saved memory only once it was shut off",
+    (
+        "vm-state",
+        "running",
+        "list",
+    ): "libvirt keeps the memory only of a guest that is off",
+    ("vm-state", "off", "delete"): "one file, which libvirt removes: `virsh managedsave-remove`; saved by name, `rm`",
+    ("vm-state", "running", "delete"): "a managed save ends with the start of its guest",
+}
+"""Why nothing was tried, by kind, state and operation."""
+
+HEAD = """\
+# What works on which libvirt
+
+Every cell is what tests have seen on real guests with that version of libvirt. *off* and *running* say what the guest
+does when the operation begins; a paused guest counts as running, since QEMU has its images open. Cells in *italics* say
+why there is nothing to try. `python scripts/kinds.py` writes this page from the results that tests leave behind.
+"""
+
+
+def collect() -> list[list[str]]:
+    """Lay what tests have left over what is known; each row is version, kind, state, operation, test, result."""
+    known = json.loads(ROWS.read_text()) if ROWS.exists() else []
+    rows = {tuple(row[:5]): row[5] for row in known}
+    for folder in LEFT_BY_TESTS:
+        for path in sorted((ROOT / folder).glob("*.json")):
+            rows |= {(path.stem, *row[:4]): row[4] for row in json.loads(path.read_text())}
+    return [[*key, result] for key, result in sorted(rows.items())]
+
+
+def page(rows: Iterable[list[str]]) -> str:
+    """Write the page.
+
+    Raises
+    ------
+    ValueError
+        A row about something that the table does not have.
+    """
+    results: dict[tuple[str, ...], set[str]] = {}
+    for version, kind, state, operation, _, result in rows:
+        if kind not in KINDS or state not in STATES or operation not in OPERATIONS:
+            raise ValueError(f"no such row in the table: {kind}, {state}, {operation}")
+        results.setdefault((version, kind, state, operation), set()).add(result)
+    versions = sorted({key[0] for key in results}, key=lambda version: [int(part) for part in version.split(".")])
+    lines = [HEAD]
+    for operation in OPERATIONS:
+        lines += [f"## {operation.capitalize()}", ""]
+        lines += ["| kind | guest | " + " | ".join(f"libvirt {version}" for version in versions) + " |"]
+        lines += ["|---" * (2 + len(versions)) + "|"]
+        for kind in KINDS:
+            for state in STATES:
+                cells = [cell(results, version, kind, state, operation) for version in versions]
+                lines.append(f"| {kind} | {state} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def cell(results: dict[tuple[str, ...], set[str]], version: str, kind: str, state: str, operation: str) -> str:
+    """Write one cell; empty where nothing was seen and no reason is known."""
+    seen = results.get((version, kind, state, operation))
+    if seen:
+        return "; ".join(sorted(seen, key=lambda result: (not result.startswith("works"), result)))
+    reason = REASONS.get((kind, state, operation))
+    return f"*{reason}*" if reason else ""
+
+
+def empty(text: str) -> list[str]:
+    """Give the lines of a page that have an empty cell."""
+    return [line for line in text.splitlines() if line.startswith("|") and "|  |" in line]
+
+
+def main() -> int:
+    """Write the page, or look at it."""
+    if "--check" in sys.argv:
+        text = page(json.loads(ROWS.read_text()))
+        same = text == PAGE.read_text()
+        for line in empty(text):
+            print("empty without a reason:", line)
+        if not same:
+            print("docs/kinds.md is not what docs/kinds.json gives: python scripts/kinds.py writes it anew")
+        return 0 if same and not empty(text) else 1
+    rows = collect()
+    ROWS.write_text(json.dumps(rows, indent=0) + "\n")
+    PAGE.write_text(page(rows))
+    print(f"{PAGE}: {len(rows)} results, {len(empty(PAGE.read_text()))} lines with empty cells")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,423 @@
+"""Snapshots of guests that run, deleted; and what happens when that is cut short."""
+
+from __future__ import annotations
+
+import os
+import signal
+import textwrap
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kinds import record
+from labs import run_python
+from merging import content, create, write
+from small_disk import small_disk
+
+from vmsnap_nb.errors import GuestError, PlanRefusedError, VmsnapError
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.system.libvirt_library import library
+
+pytestmark = pytest.mark.guest
+
+
+class Paused:
+    """A guest that is paused at its start, so that its disk changes only by what is done here."""
+
+    def __init__(self, lab: Lab, base: Image, name: str) -> None:
+        self.guest = lab.guest(name, backing=base, boot="disk")
+        self.images = Path(self.guest.chain().top).parent
+        self.layers = 0
+        self.write()
+        self.start()
+
+    def start(self) -> None:
+        self.guest._domain.createWithFlags(library().VIR_DOMAIN_START_PAUSED)
+
+    @property
+    def names(self) -> list[str]:
+        return [image.name.removeprefix(f"{self.guest.name}.") for image in self.guest.chain()]
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        return {row.name: row.status for row in self.guest.snapshots()}
+
+    def write(self, size: str = "1M") -> None:
+        self.layers += 1
+        write(Path(self.guest.chain().top), f"write -q -P {self.layers} {20 + self.layers * 3}M {size}")
+
+    def take(self, *names: str, kind: str = "external-disk", size: str = "1M") -> None:
+        """Take snapshots; the guest is off for a moment after each, since something must be written."""
+        for name in names:
+            assert self.guest.snapshot(name, kind=kind).run(progress=False).as_predicted  # type: ignore[arg-type]
+            self.guest.destroy()
+            self.write(size)
+            self.start()
+
+    def delete(self, name: str, **options: object) -> LivePlan:
+        plan = self.guest.delete_snapshot(name, **options)  # type: ignore[arg-type]
+        report = plan.run(progress=False)
+        assert report.as_predicted, report.differences
+        assert set(self.statuses.values()) <= {"ok"}
+        assert not any(os.path.lexists(path) for path in plan.unlinks)
+        assert list(self.images.glob(".vmsnap*")) == []
+        return plan
+
+    def reads(self) -> str:
+        """What its disk holds, once it has ended."""
+        self.guest.destroy()
+        return content(self.guest.chain().top)
+
+    def end(self) -> None:
+        self.guest.destroy()
+        for row in self.guest.snapshots().records:
+            found = self.guest._domain.snapshotLookupByName(row.name)
+            found.delete(library().VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
+        self.guest.undefine()
+        for path in self.images.glob(f"{self.guest.name}*"):
+            path.unlink()
+
+
+@pytest.fixture
+def paused(lab: Lab, base: Image, request: pytest.FixtureRequest) -> Iterator[Paused]:
+    one = Paused(lab, base, f"rm{abs(hash(request.node.nodeid)) % 10**6}")
+    yield one
+    one.end()
+
+
+def test_the_middle_the_first_and_the_current(paused: Paused) -> None:
+    paused.take("a", "b")
+    paused.take("c", size="64k")
+    before = paused.reads()
+    paused.start()
+    plan = paused.delete("b")
+    assert [way.what[:2] for way in plan.alternatives if way.chosen] == ["do"]
+    by_libvirt = [step.action for step in plan.steps] == ["delete snapshot"]
+    assert by_libvirt == (library().getVersion() >= 11_000_000)
+    assert by_libvirt or any("blockcommit" in line for line in plan.commands)
+    assert "a running guest writes to" in next(way for way in plan.alternatives if not way.chosen).refused
+    assert paused.names == ["RootBase", paused.guest.name, "a", "c"]
+    current = paused.delete("c")
+    assert by_libvirt or "pivot" in current.way
+    assert paused.names == ["RootBase", paused.guest.name, "a"]
+    assert paused.guest.snapshots().current.name == "a"  # type: ignore[union-attr]
+    assert paused.reads() == before
+    paused.start()  # the stored record has the right disk, too
+    paused.delete("a")
+    assert len(paused.guest.snapshots()) == 0
+    assert paused.reads() == before
+    record("external-disk", "running", "delete", "works" if by_libvirt else "works, by our steps")
+
+
+def test_up_into_the_image_that_it_writes_to(paused: Paused) -> None:
+    paused.take("a", size="64k")
+    paused.take("b", size="4M")
+    before = paused.reads()
+    paused.start()
+    plan = paused.delete("b")
+    assert [way.what[:2] for way in plan.alternatives if way.chosen] == ["up"]
+    assert any("blockpull" in line for line in plan.commands)
+    assert paused.names == ["RootBase", paused.guest.name, "b"]
+    assert paused.reads() == before
+
+
+def test_with_children_by_one_job(paused: Paused) -> None:
+    paused.take("a", "b", "c", "d", size="256k")
+    before = paused.reads()
+    paused.start()
+    plan = paused.delete("b", children="only")
+    assert sum(step.action.endswith("live") for step in plan.steps) == 1
+    assert paused.statuses == {"a": "ok", "b": "ok"}
+    assert len(paused.names) == 4
+    paused.delete("a", children="also")
+    assert paused.statuses == {}
+    assert paused.reads() == before
+
+
+def test_those_with_memory(paused: Paused) -> None:
+    paused.guest.snapshot("a", kind="external-checkpoint").run(progress=False)
+    memory = paused.guest.snapshots()["a"].record.memory_file
+    assert memory is not None
+    paused.guest._domain.resume()  # after its memory was written QEMU lets nothing be written until it goes on
+    plan = paused.delete("a")
+    assert memory in plan.unlinks
+    by_libvirt = "delete snapshot" in [step.action for step in plan.steps]
+    record("external-checkpoint", "running", "delete", "works" if by_libvirt else "works, by our steps")
+    paused.guest.snapshot("b", kind="external-checkpoint").run(progress=False)
+    paused.guest.destroy()
+    assert paused.statuses == {"b": "ok"}
+    record("external-checkpoint", "off", "list")
+    paused.delete("b")
+    record("external-checkpoint", "off", "delete", "works, by our steps")
+    paused.start()
+    for name in "cde":
+        paused.guest.snapshot(name, kind="internal-checkpoint").run(progress=False)
+    plan = paused.delete("d")
+    assert plan.commands == (
+        f"virsh -c '{paused.guest.host.uri}' snapshot-delete --domain {paused.guest.name} --snapshotname d",
+    )
+    assert paused.guest.snapshots()["e"].record.parent == "c"
+    record("internal-checkpoint", "running", "delete")
+    paused.guest.destroy()
+    assert paused.statuses == {"c": "ok", "e": "ok"}
+    record("internal-checkpoint", "off", "list")
+    paused.delete("e")
+    record("internal-checkpoint", "off", "delete", "works, by our steps")
+    paused.guest.snapshot("f", kind="internal-disk").run(progress=False)
+    paused.start()
+    assert paused.statuses["f"] == "ok"
+    record("internal-disk", "running", "list")
+    paused.delete("f")
+    record("internal-disk", "running", "delete")
+    assert [inside.name for inside in paused.guest.chain()[-1].snapshots] == ["c"]
+
+
+def test_an_internal_one_below_waits_until_it_is_off(paused: Paused) -> None:
+    """libvirt 9.0 would only forget the record: QEMU looks into the images that it writes to, and into no other."""
+    paused.guest.snapshot("a", kind="internal-checkpoint").run(progress=False)
+    paused.take("b", size="64k")
+    with pytest.raises(PlanRefusedError, match=r"shut \w+ down first"):
+        paused.guest.delete_snapshot("a").run(progress=False)
+    assert paused.statuses == {"a": "ok", "b": "ok"}
+    paused.guest.destroy()
+    paused.delete("a")
+    paused.start()
+    paused.delete("b")
+
+
+def test_a_branch_that_it_does_not_have_open(paused: Paused) -> None:
+    paused.take("a", "b", size="256k")
+    paused.guest.destroy()
+    left = paused.guest.chain().top
+    [a] = paused.guest.snapshots()["a"].record.disks
+    other = create(paused.images / f"{paused.guest.name}.x.qcow2", a.source)
+    root = ET.fromstring(paused.guest.xml().replace(left, str(other)))
+    for disk in root.iterfind("devices/disk"):
+        for below in disk.findall("backingStore"):  # what libvirt has found out below the old one
+            disk.remove(below)
+    paused.guest.host.connection.defineXML(ET.tostring(root, encoding="unicode"))
+    paused.write()
+    before, beside = content(other), content(left)
+    paused.start()
+    plan = paused.delete("a")  # its image is below both
+    assert plan.writes == (a.file,)
+    assert any("qemu-img rebase" in line for line in plan.commands)
+    assert content(left) == beside
+    paused.delete("b")
+    assert not os.path.lexists(left)
+    assert paused.reads() == before
+
+
+def test_an_active_job_stands_in_the_way(paused: Paused) -> None:
+    paused.take("a", size="64k")
+    plan = paused.guest.delete_snapshot("a")
+    paused.guest._domain.blockPull("vda", 1)  # 1 MiB/s
+    try:
+        for late in (plan, paused.guest.delete_snapshot("a")):
+            with pytest.raises(PlanRefusedError, match="active-job"):
+                late.run(progress=False)
+        paused.guest.delete_snapshot("a", metadata_only=True)
+    finally:
+        paused.guest._domain.blockJobAbort("vda")
+    paused.delete("a")
+
+
+def test_its_qemu_is_killed_in_the_middle(paused: Paused, lab: Lab) -> None:
+    paused.take("a")
+    paused.take("b", size="160M")
+    paused.take("c", size="160M")
+    before = paused.reads()
+    paused.start()
+    job = paused.guest.delete_snapshot("b").start()
+    while job.progress.done == 0 and job.running:
+        time.sleep(0.001)
+    os.kill(int(next((lab.root / "run").rglob(f"{paused.guest.name}.pid")).read_text()), signal.SIGKILL)
+    with pytest.raises(VmsnapError) as said:
+        job.wait(60)
+    assert isinstance(said.value, GuestError) or said.value.next_step
+    deadline = time.monotonic() + 10
+    while paused.guest.running and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert paused.reads() == before
+    assert paused.statuses == {"a": "ok", "b": "ok", "c": "ok"}
+    paused.delete("b")  # what was half done is done, the guest being off
+    assert paused.guest.unfinished() == ()
+    assert paused.reads() == before
+
+
+def test_the_guest_itself_sees_its_files_all_the_time(lab: Lab, base: Image) -> None:
+    guest = lab.guest("eyes", backing=base).start()
+    guest.execute("(while :; do n=$((n+1)); echo $n > /run/beats; sleep 0.1; done) & echo $! > /run/heart").check()
+    depth = len(guest.chain())
+    for name in ("one", "two", "three"):
+        guest.execute(f"echo {name} > /deleted-{name}; head -c 400000 /dev/urandom > /blob-{name}").check()
+        guest.snapshot(f"eyes-{name}", kind="external-disk").run(progress=False)
+    sums = guest.execute("cat /deleted-*; sha1sum /blob-*").stdout
+    beats = int(guest.execute("cat /run/beats").stdout)
+    assert guest.delete_snapshot("eyes-two").run(progress=False).as_predicted
+    assert guest.delete_snapshot("eyes-three").run(progress=False).as_predicted
+    assert guest.delete_snapshot("eyes-one").run(progress=False).as_predicted
+    assert len(guest.chain()) == depth
+    assert guest.execute("cat /deleted-*; sha1sum /blob-*").stdout == sums
+    assert int(guest.execute("cat /run/beats; kill $(cat /run/heart)").stdout) > beats
+    assert guest.snapshots().names == ()
+    guest.destroy()
+    guest.undefine()
+
+
+# -- cut short -------------------------------------------------------------------------------------------
+
+
+LAYERS = """
+    from merging import content, write
+    def made(lab):
+        guest = lab.guest("demo", backing=lab.base("RootBase"), boot="disk")
+        for number, name in enumerate("abc", start=1):
+            guest.snapshot(name, kind="external-disk").run(progress=False)
+            write(Path(guest.chain().top), f"write -q -P {number} {number * 40}M {60 if name == 'c' else 30}M")
+        return guest
+"""
+
+
+def _python(code: str, *arguments: object) -> list[str]:
+    before = f"sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+    done = run_python(before + textwrap.dedent(LAYERS) + textwrap.dedent(code), *arguments)
+    assert done.returncode in (0, -9), done.stderr
+    return done.stdout.splitlines()
+
+
+AFTERWARDS = """
+    with vs.Lab(sys.argv[1]) as lab:
+        guest = lab.guest("demo")
+        if sys.argv[2] == "live":
+            deadline = time.monotonic() + 60
+            while guest.running and guest._domain.blockJobInfo("vda") and time.monotonic() < deadline:
+                time.sleep(0.05)
+        # Either it is done, or something says that it is not.
+        said = {s.name: s.status for s in guest.snapshots()}
+        print(bool(guest.unfinished()) or "b" in said or set(said.values()) == {"ok"})
+        for plan in guest.unfinished():
+            for _ in range(50):
+                try:
+                    print(plan.run(progress=False).as_predicted)
+                    break
+                except errors.PlanRefusedError:
+                    time.sleep(0.2)
+                    plan = guest.unfinished()[0]
+        if "b" in guest.snapshots():
+            print(guest.delete_snapshot("b").run(progress=False).as_predicted)
+        if guest.running:
+            guest.destroy()
+        print(sorted((s.name, s.status) for s in guest.snapshots()), len(guest.chain()), guest.unfinished())
+        print(sorted(path.name for path in lab.root.glob("images/.vmsnap*")))
+        print(content(guest.chain().top))
+        lab.destroy()
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.3])
+def test_killed_while_qemu_goes_on(short: Path, seconds: float) -> None:
+    lab = short / "l"
+    [before] = _python("lab = vs.Lab(sys.argv[1], keep=True); print(content(made(lab).chain().top))", lab)
+    _python(
+        """
+        from vmsnap_nb.system.libvirt_library import library
+        lab = vs.Lab(sys.argv[1], keep=True)
+        guest = lab.guest("demo")
+        guest._domain.createWithFlags(library().VIR_DOMAIN_START_PAUSED)
+        job = guest.delete_snapshot("b").start()
+        time.sleep(float(sys.argv[2]))
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        lab,
+        seconds,
+    )
+    said, *finished, state, notes, after = _python(AFTERWARDS, lab, "live")
+    assert said == "True"
+    assert set(finished) <= {"True"}
+    assert state == "[('a', 'ok'), ('c', 'ok')] 4 ()"
+    assert notes == "[]"
+    assert after == before
+
+
+@pytest.mark.parametrize("moment", ["commit", "rebase -q -u", "rm", "define"])
+def test_killed_between_the_steps_of_a_guest_that_is_off(short: Path, moment: str) -> None:
+    """The process ends right after one of the steps: a snapshot is then half deleted."""
+    lab = short / "l"
+    [before] = _python("lab = vs.Lab(sys.argv[1], keep=True); print(content(made(lab).chain().top))", lab)
+    _python(
+        """
+        from vmsnap_nb.plans.merge_steps import CommitLayers, MarkInvalid, PullLayers, RemoveFile, Repoint
+        from vmsnap_nb.plans.snapshot_steps import ForgetRecord, MoveRecord
+        lab = vs.Lab(sys.argv[1], keep=True)
+        plan = lab.guest("demo").delete_snapshot("b")
+        kind = {"commit": CommitLayers, "rebase -q -u": Repoint, "rm": RemoveFile, "define": MoveRecord}[sys.argv[2]]
+        action = plan.world.actions[kind]
+
+        def last(step):
+            action(step)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        plan.world.actions[kind] = last
+        plan.run(progress=False)
+        """,
+        lab,
+        moment,
+    )
+    said, *finished, state, notes, after = _python(AFTERWARDS, lab, "off")
+    assert said == "True"
+    assert finished
+    assert set(finished) == {"True"}
+    assert state == "[('a', 'ok'), ('c', 'ok')] 4 ()"
+    assert notes == "[]"
+    assert after == before
+
+
+def test_a_full_disk_in_the_middle(short: Path) -> None:
+    with small_disk(short / "small", "40m"):
+        done = _python(
+            """
+            import shutil
+            from merging import create
+            small = Path(sys.argv[1]) / "small"
+            base = create(small / "Base.qcow2", size=256 << 20)
+            with vs.Lab(Path(sys.argv[1]) / "l") as lab:
+                guest = lab.guest("demo", backing=base, boot="disk", protect=False)
+                for number, name in enumerate("ab", start=1):
+                    disks = {"vda": small / f"{name}.qcow2"}
+                    guest.snapshot(name, kind="external-disk", disks=disks).run(progress=False)
+                    write(Path(guest.chain().top), f"write -q -P {number} {number * 20}M 10M")
+                before = content(guest.chain().top)
+                plan = guest.delete_snapshot("b")
+                filler = small / "filler"
+                filler.write_bytes(b"x" * shutil.disk_usage(small).free)
+                try:
+                    plan.run(progress=False)
+                except errors.PlanRefusedError as error:
+                    print(sorted({c.name for c in error.concerns}))
+                try:
+                    guest.delete_snapshot("b").run(waive="no-space", progress=False)
+                except errors.NoSpaceError as error:
+                    print("NoSpaceError", bool(error.next_step))
+                print(content(guest.chain().top) == before, {s.name: s.status for s in guest.snapshots()})
+                filler.unlink()
+                for left in guest.unfinished():
+                    left.run(progress=False)
+                if "b" in guest.snapshots():
+                    print(guest.delete_snapshot("b").run(progress=False).as_predicted)
+                print(content(guest.chain().top) == before, {s.name: s.status for s in guest.snapshots()})
+                lab.destroy()
+            """,
+            short,
+        )
+    assert done == [
+        "['no-space']",
+        "NoSpaceError True",
+        "True {'a': 'ok', 'b': 'ok'}",
+        "True",
+        "True {'a': 'ok'}",
+    ]
