@@ -1,13 +1,14 @@
 """Faults in the middle of live merges: `make faults` runs many and counts what was lost; tests run a few.
 
 Each run has a fresh chain below a guest that is paused at its start, begins a slow merge, and strikes at another moment
-of it. Then what the guest's disk holds must be what it was; the plans that finish what is half done are run, and
-it must be so again, with nothing left to finish.
+of it (or takes a layer away between plan and run). Then what the guest's disk holds must be what it was; the plans that
+finish what is half done are run, and it must be so again, with nothing left to finish.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import shutil
@@ -22,19 +23,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merging import MIB, content, handout_chain, write
+from small_disk import resize, small_disk
 
 import vmsnap_nb as vs
-from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.errors import StalePlanError, VmsnapError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.system.libvirt_library import library
 
 MERGES = ("commit", "pivot", "pull")
-FAULTS = ("kill QEMU", "end guest", "end job", "cancel", "kill us")
+FAULTS = ("kill QEMU", "end guest", "end job", "cancel", "kill us", "full disk", "layer gone")
 SECONDS = 0.6
 """How long a merge takes, about, with `BANDWIDTH`."""
 BANDWIDTH = 8 * MIB
+ROOMY, FILLING = "128m", 5 * MIB
+"""A small disk's size, as `mount` takes it; and about as many bytes as a merge adds to the image that it writes."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,10 @@ class Run:
     point: float
 
 
-def runs(count: int) -> Iterator[Run]:
+def runs(count: int, first: int = 0) -> Iterator[Run]:
     """Give runs of all kinds in turn, each kind at moments that are spread over the whole merge."""
     kinds = list(itertools.product(MERGES, FAULTS))
-    for number in range(count):
+    for number in range(first, first + count):
         merge, fault = kinds[number % len(kinds)]
         yield Run(merge, fault, (number // len(kinds) * 7 % 20 + 0.5) / 20)
 
@@ -90,32 +94,41 @@ class Faults:
         self._number += 1
         name = f"fault{self._number}"
         chain = self.folder / name
-        shutil.copytree(self.template, chain)
-        guest = self.lab.guest(name, backing=chain / "Snap-4.qcow2", boot="disk", protect=False)
-        active = guest.chain().top
-        write(Path(active), "write -q -P 77 3M 1M")
-        before = content(active)
-        try:
-            start_paused(guest)
-            self._strike(guest, run)
-            self._look(guest, run, before)
-        finally:
-            guest.destroy()
-            guest.undefine()
-            shutil.rmtree(chain)
-            Path(active).unlink(missing_ok=True)
+        with contextlib.ExitStack() as stack:
+            if run.fault == "full disk":
+                stack.enter_context(small_disk(chain, ROOMY))
+            shutil.copytree(self.template, chain, dirs_exist_ok=True)
+            guest = self.lab.guest(name, backing=chain / "Snap-4.qcow2", boot="disk", protect=False)
+            active = _beside(guest, chain)
+            write(active, "write -q -P 77 3M 1M")
+            before = content(active)
+            try:
+                start_paused(guest)
+                self._strike(guest, run, chain)
+                self._look(guest, run, before)
+            finally:
+                guest.destroy()
+                guest.undefine()
+                if run.fault != "full disk":
+                    shutil.rmtree(chain)
 
-    def _strike(self, guest: Guest, run: Run) -> None:
-        job = begin(guest, run.merge).start()
+    def _strike(self, guest: Guest, run: Run, chain: Path) -> None:
+        plan = begin(guest, run.merge)
+        if run.fault == "layer gone":
+            self._without_layer(plan, run, chain / "Snap-2.qcow2")
+            return
+        if run.fault == "full disk":
+            resize(chain, f"{shutil.disk_usage(chain).used + int(run.point * FILLING)}")
+        job = plan.start(waive="no-space")
         time.sleep(run.point * SECONDS)
-        late = not job.running
+        late = not job.running and run.fault != "full disk"
         if run.fault == "kill QEMU":
             os.kill(int(next((self.lab.root / "run").rglob(f"{guest.name}.pid")).read_text()), signal.SIGKILL)
         elif run.fault == "end guest":
             guest.destroy()
         elif run.fault == "cancel":
             job.cancel()
-        else:
+        elif run.fault == "end job":
             try:
                 guest._domain.blockJobAbort("vda")
             except library().libvirtError:
@@ -126,6 +139,18 @@ class Faults:
         except VmsnapError:
             self.counts["struck, and reported"] += 1
         self.counts["too late"] += late
+        if run.fault == "full disk":
+            resize(chain, ROOMY)
+
+    def _without_layer(self, plan: LivePlan, run: Run, layer: Path) -> None:
+        layer.rename(layer.with_suffix(".away"))
+        try:
+            plan.run(progress=False)
+        except StalePlanError:
+            self.counts["struck, and reported"] += 1
+        else:
+            self.losses.append(f"{run}: it ran all the same")
+        layer.with_suffix(".away").rename(layer)
 
     def _look(self, guest: Guest, run: Run, before: str) -> None:
         deadline = time.monotonic() + 10
@@ -240,6 +265,15 @@ def _python(code: str, *arguments: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+def _beside(guest: Guest, chain: Path) -> Path:
+    """Put the guest's own overlay beside the layers on which it stands, so that all are on one file system."""
+    old = Path(guest.chain().top)
+    new = chain / old.name
+    shutil.move(old, new)
+    guest.host.connection.defineXML(guest.xml().replace(str(old), str(new)))
+    return new
+
+
 def start_paused(guest: Guest) -> None:
     """Start a guest in which nothing runs."""
     guest._domain.createWithFlags(library().VIR_DOMAIN_START_PAUSED)
@@ -271,11 +305,12 @@ def play_all(lab: Lab, folder: Path, wanted: Iterator[Run]) -> Faults:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=300)
-    count = parser.parse_args().runs
+    parser.add_argument("--first", type=int, default=0, help="how many of them to pass over, as done before")
+    options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="v", dir="/tmp"))
     lab = vs.Lab(folder / "l")
     try:
-        faults = play_all(lab, folder, runs(count))
+        faults = play_all(lab, folder, runs(options.runs, options.first))
     finally:
         lab.destroy()
         shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import pytest
 from forests import MIB, forest, image
 
-from vmsnap_nb.errors import NoSpaceError, PlanRefusedError, ReadOnlyError, StalePlanError
+from vmsnap_nb.errors import InvalidRequestError, NoSpaceError, PlanRefusedError, ReadOnlyError, StalePlanError
 from vmsnap_nb.live.plan import LivePlan, World
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.overlay import plan_overlays
@@ -59,6 +59,18 @@ def test_run_does_what_the_plan_says() -> None:
     assert [done.state for done in report.steps] == ["done", "done"]
     assert report.as_predicted
     assert set(world.forest.images) == {"/i/base", "/i/a", "/i/b"}
+
+
+def test_a_plan_that_does_not_merge_has_nothing_to_remove_or_to_compare() -> None:
+    world = ListWorld()
+    plan = world.plan("/i/a")
+    with pytest.raises(InvalidRequestError, match=r"with remove[\s\S]*does not merge images"):
+        plan.run(remove=True)
+    with pytest.raises(InvalidRequestError, match="with verify"):
+        plan.start(verify=False)
+    assert set(world.forest.images) == {"/i/base"}
+    with pytest.raises(InvalidRequestError, match="no image is marked as invalid"):
+        plan.run().cleanup()
 
 
 def test_a_failed_step_takes_back_what_was_done_and_raises() -> None:
@@ -146,6 +158,7 @@ def test_a_read_only_world_runs_nothing() -> None:
 
 SLOW_RUN = """
 import sys, time
+import tqdm.auto, tqdm.notebook  # on a busy machine that takes longer than the whole run
 sys.path.insert(0, sys.argv[1])
 from test_live_plan import ListWorld
 print(ListWorld(lambda path: time.sleep(0.4)).plan("/i/a", "/i/b", "/i/c").run())

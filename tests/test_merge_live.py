@@ -123,6 +123,27 @@ def test_a_guest_that_is_off_is_merged_by_qemu_img(one: Running) -> None:
     one.start()
 
 
+def test_what_merges_have_left_behind_is_removed_by_report_guest_or_host(one: Running) -> None:
+    guest = one.start()
+    report = guest.commit(top="Snap-4", base="Snap-3").run(progress=False)
+    assert guest.cleanup().unlinks == (one.path("Snap-4"),)
+    assert report.cleanup().run(progress=False).as_predicted
+    with pytest.raises(InvalidRequestError, match="no image is marked"):
+        guest.cleanup()
+    guest.commit(top="Snap-3", base="Snap-2").run(progress=False)
+    assert guest.cleanup().run(progress=False).as_predicted
+    assert guest.commit(top="Snap-2").run(remove=True, progress=False).as_predicted
+    assert not os.path.exists(one.path("Snap-2"))
+    assert guest.commit(top="Snap-1").run(progress=False).as_predicted
+    spare = guest.host.survey(one.folder).cleanup()
+    assert spare.unlinks == (one.path("Snap-1"),)
+    assert spare.run(progress=False).as_predicted
+    assert guest.unfinished() == ()
+    with pytest.raises(InvalidRequestError, match="running guest writes"):
+        guest.pull().run(verify=True)
+    assert one.reads() == one.content
+
+
 def test_a_cancel_at_any_moment_leaves_the_old_chain(one: Running) -> None:
     guest = one.start()
     names = one.names
@@ -152,14 +173,16 @@ def test_shorten_takes_the_way_with_the_fewest_bytes(one: Running) -> None:
     guest = one.start()
     with pytest.raises(InvalidRequestError, match="6 images"):
         guest.shorten(keep=6)
-    with pytest.raises(InvalidRequestError, match="only a number"):
+    with pytest.raises(InvalidRequestError, match="only into the image that a running guest writes to"):
         guest.shorten(keep="Snap-1")
+    with pytest.raises(InvalidRequestError, match="cannot be compared"):
+        guest.shorten(keep=2, verify=True)
     plan = guest.shorten(keep=3, remove=True)
-    sizes = [way.size for way in plan.alternatives]
-    assert len(sizes) == 3
-    assert None not in sizes
-    assert sizes == sorted(sizes, key=lambda size: size or 0)
-    assert plan.bytes_to_copy == sizes[0]
+    chosen, *others = plan.alternatives
+    assert chosen.chosen
+    assert chosen.size == plan.bytes_to_copy
+    assert others
+    assert all(way.refused or (way.size or 0) >= (chosen.size or 0) for way in others)
     assert plan.run(progress=False).as_predicted
     assert len(one.names) == 3
     guest.destroy()
@@ -167,6 +190,24 @@ def test_shorten_takes_the_way_with_the_fewest_bytes(one: Running) -> None:
     assert off.run(progress=False).as_predicted
     assert one.names == ["RootBase", one.active.stem]
     assert one.reads() == one.content
+
+
+def test_shorten_takes_several_jobs_where_that_copies_less(one: Running) -> None:
+    for name, place in (("Snap-2", "10M"), ("Snap-4", "13M")):
+        write(Path(one.path(name)), f"write -q -P 22 {place} 3M")
+    was = content(one.active)
+    guest = one.start()
+    plan = guest.shorten(keep=4)
+    assert [step.action for step in plan.steps if step.size] == ["commit live", "commit live"]
+    assert (plan.bytes_to_copy or 0) < 3 * MIB
+    assert plan.run(remove=True, progress=False).as_predicted
+    assert one.names == ["RootBase", "Snap-2", "Snap-4", one.active.stem]
+    assert guest.unfinished() == ()
+    kept = guest.shorten(keep=["RootBase", "Snap-2"])
+    assert [step.action for step in kept.steps if step.size] == ["pull live"]
+    assert kept.run(progress=False).as_predicted
+    assert one.names == ["RootBase", "Snap-2", one.active.stem]
+    assert one.reads() == was
 
 
 def test_time_limit(one: Running) -> None:

@@ -17,9 +17,11 @@ def test_a_sample_of_faults(lab: Lab, short: Path) -> None:
         Run("commit", "kill QEMU", 0.4),
         Run("pivot", "kill us", 0.3),
         Run("pull", "kill QEMU", 0.6),
+        Run("commit", "full disk", 0.5),
+        Run("pull", "layer gone", 0.5),
     ]
     faults = play_all(lab, short, iter(wanted))
     print(dict(faults.counts))
     assert faults.losses == []
-    assert faults.counts["runs"] == 3
+    assert faults.counts["runs"] == 5
     assert faults.counts["finished"] >= 1

@@ -416,6 +416,17 @@ def test_what_must_be_kept_is_kept() -> None:
     assert [one.name for one in kept.after.chain("/i/Snap-4")] == ["Snap-1", "Snap-3", "Snap-4"]
 
 
+def test_snapshots_inside_a_layer_are_spared_where_that_is_possible() -> None:
+    inside = (InternalSnapshot("1", "precious"),)
+    some = handout().edited(put=[image("Snap-2", "Snap-1", snapshots=inside)])
+    plan = plan_shorten(some, "/i/Snap-4", keep=2, facts=FACTS)
+    assert not plan.refused
+    assert "/i/Snap-2" not in (*plan.writes, *plan.invalid)
+    # Where it is not, the plan says what would be lost.
+    last = handout().edited(put=[image("Snap-4", "Snap-3", snapshots=inside)])
+    assert refused(plan_shorten(last, "/i/Snap-4", keep=1, facts=FACTS)) == {"state-lost"}
+
+
 def test_a_chain_that_is_short_already() -> None:
     with pytest.raises(InvalidRequestError, match="it has 5 images, and 5 would be kept"):
         plan_shorten(handout(), "/i/Snap-4", keep=5)
@@ -427,7 +438,9 @@ def test_a_chain_that_is_short_already() -> None:
         plan_shorten(handout(image("x")), "/i/Snap-4", keep="/i/x")
 
 
-def ways(count: int, most: int, fixed: set[int], movable: set[int]) -> list[tuple[Group, ...]]:
+def ways(
+    count: int, most: int, fixed: set[int], movable: set[int], *, whole: set[int], down: bool
+) -> list[tuple[Group, ...]]:
     """Every row of groups that the rules permit."""
     found = []
     for inner in itertools.chain.from_iterable(itertools.combinations(range(count - 1), n) for n in range(most)):
@@ -436,8 +449,11 @@ def ways(count: int, most: int, fixed: set[int], movable: set[int]) -> list[tupl
             continue
         choices = []
         for first, last in zip([0, *(edge + 1 for edge in edges)], edges, strict=False):
-            files = range(first, last + 1) if last in movable else [last]
-            choices.append([Group(first, last, file) for file in files])
+            files = list(range(first, last + 1)) if last in movable else [last]
+            if down and last < count - 1:
+                files = [first] if first in files else []
+            files = [file for file in files if not any(file < n <= last for n in whole)]
+            choices.append([Group(first, last, file) for file in files if first == file or file not in whole])
         found += list(itertools.product(*choices))
     return found
 
@@ -454,13 +470,28 @@ def test_the_cheapest_way_is_the_cheapest_of_all(data: st.DataObject) -> None:
     fixed = frozenset(data.draw(st.sets(st.integers(0, count - 2), max_size=2)))
     movable = frozenset(range(count)) - fixed - data.draw(st.sampled_from([frozenset(), frozenset({count - 1})]))
     most = data.draw(st.integers(len(fixed) + 1, count))
-    found = cheapest(_Costs(blocks, count), count, most=most, fixed=fixed, ends=frozenset(), movable=movable)
+    down = data.draw(st.booleans())
+    whole = frozenset(data.draw(st.sets(st.integers(0, count - 1), max_size=2)))
+    found = cheapest(
+        _Costs(blocks, count),
+        count,
+        most=most,
+        fixed=fixed,
+        ends=frozenset(),
+        movable=movable,
+        whole=whole,
+        down=down,
+    )
+    every = ways(count, most, set(fixed), set(movable), whole=set(whole), down=down)
+    if not every:
+        assert found == ()
+        return
 
     def cost(way: tuple[Group, ...]) -> int:
         return sum(sum(blocks.to_copy(g.first, g.last, g.into).values()) for g in way)
 
-    assert found in ways(count, most, set(fixed), set(movable))
-    assert cost(found) == min(cost(way) for way in ways(count, most, set(fixed), set(movable)))
+    assert found in every
+    assert cost(found) == min(map(cost, every))
 
 
 # -- what was cut short ----------------------------------------------------------------------------------------------

@@ -529,6 +529,59 @@ def test_a_pull_onto_a_full_disk(folder: Path, small: Path) -> None:
     assert backing(leaf) == str(base)
 
 
+# -- decided when it is run, or afterwards --------------------------------------------------------------------------
+
+
+def test_a_plan_can_be_run_with_removal_and_with_proof(folder: Path) -> None:
+    paths = handout_chain(folder)
+    was = content(paths[-1])
+    plan = vs.scan(folder).commit("Snap-3", "Snap-1")
+    assert not plan.unlinks
+    report = plan.run(remove=True, verify=True, progress=False)
+    assert report.as_predicted, report.differences
+    assert [done.step.action for done in report.steps if done.step.action.startswith("checksum")] == [
+        "checksum before",
+        "checksum after",
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == ["RootBase.qcow2", "Snap-1.qcow2", "Snap-4.qcow2"]
+    assert content(paths[-1]) == was
+    # Of what was planned with it, it can be left out.
+    report = vs.scan(folder).pull("Snap-4", remove=True, verify=True).run(remove=False, verify=False, progress=False)
+    assert report.as_predicted
+    assert [done.step.action for done in report.steps] == ["pull"]
+    assert content(paths[-1]) == was
+
+
+def test_a_report_removes_what_its_merge_has_left_behind_and_nothing_else(folder: Path) -> None:
+    paths = handout_chain(folder)
+    was = content(paths[-1])
+    first = vs.scan(folder).commit("Snap-1").run(progress=False)
+    second = vs.scan(folder).commit("Snap-3").run(progress=False)
+    cleanup = first.cleanup()
+    assert cleanup.unlinks == (str(paths[1]),)
+    assert cleanup.run(progress=False).as_predicted
+    with pytest.raises(InvalidRequestError, match="no image is marked as invalid here"):
+        first.cleanup()
+    assert second.cleanup().run(progress=False).as_predicted
+    assert sorted(path.name for path in folder.iterdir()) == ["RootBase.qcow2", "Snap-2.qcow2", "Snap-4.qcow2"]
+    pulled = vs.scan(folder).pull("Snap-4").run(progress=False)
+    with pytest.raises(InvalidRequestError, match="valid still"):
+        pulled.cleanup()
+    assert content(paths[-1]) == was
+
+
+def test_a_layer_that_goes_between_plan_and_run_is_said_with_options_too(folder: Path) -> None:
+    paths = handout_chain(folder)
+    forest = vs.scan(folder)
+    plan = forest.commit("Snap-3", "Snap-1")
+    removal = forest.remove("Snap-2")
+    with pytest.raises(InvalidRequestError, match="it has verify"):
+        removal.run(remove=True)
+    paths[2].unlink()
+    with pytest.raises(StalePlanError, match="is not there any more"):
+        plan.run(remove=True, verify=True, progress=False)
+
+
 # -- failures and cancels in the middle ------------------------------------------------------------------------------
 
 

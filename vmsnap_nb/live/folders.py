@@ -15,6 +15,7 @@ from vmsnap_nb.live.merge_notes import read_notes
 from vmsnap_nb.live.plan import LivePlan, World
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.size import Size, in_bytes
 from vmsnap_nb.plans.merge import plan_cleanup, plan_commit, plan_finish, plan_pull, plan_remove
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.overlay import plan_overlays
@@ -78,8 +79,8 @@ class LiveForest(Forest):
         backing: PathLike,
         *,
         backing_format: str | None = None,
-        size: int | None = None,
-        cluster_size: int | None = None,
+        size: Size | None = None,
+        cluster_size: Size | None = None,
         relative: bool = False,
         protect: bool = False,
     ) -> LivePlan:
@@ -111,8 +112,8 @@ class LiveForest(Forest):
             self.world,
             self,
             backing_format=backing_format,
-            size=size,
-            cluster_size=cluster_size,
+            size=None if size is None else in_bytes(size),
+            cluster_size=None if cluster_size is None else in_bytes(cluster_size),
             relative=relative,
             protect=protect,
         )
@@ -132,7 +133,8 @@ class LiveForest(Forest):
         top, base : path
             Paths, or names where only one image has it; `base` is the image below `top` if left out.
         remove : bool
-            Whether to remove the merged files in the end.
+            Whether to remove the merged files in the end. This and `verify` can be given to `LivePlan.run` as well;
+            `LiveReport.cleanup` removes the files afterwards.
         verify : bool
             Whether to read every disk that survives before and after, and to compare, before anything is removed.
 
@@ -149,11 +151,11 @@ class LiveForest(Forest):
         """
         high, low = self.find(top), None if base is None else self.find(base)
 
-        def make(forest: Forest) -> Plan:
+        def make(forest: Forest, *, remove: bool, verify: bool) -> Plan:
             facts = merge_facts(forest, (*forest.lineage(high), *forest.children(high)))
             return plan_commit(forest, high, low, remove=remove, verify=verify, facts=facts)
 
-        return LivePlan.bind(make, self.world, self)
+        return LivePlan.bind(make, self.world, self, remove=remove, verify=verify)
 
     def pull(
         self, image: PathLike, base: PathLike | None = None, *, remove: bool = False, verify: bool = False
@@ -184,11 +186,11 @@ class LiveForest(Forest):
         """
         high, low = self.find(image), None if base is None else self.find(base)
 
-        def make(forest: Forest) -> Plan:
+        def make(forest: Forest, *, remove: bool, verify: bool) -> Plan:
             facts = merge_facts(forest, forest.lineage(high))
             return plan_pull(forest, high, low, remove=remove, verify=verify, facts=facts)
 
-        return LivePlan.bind(make, self.world, self)
+        return LivePlan.bind(make, self.world, self, remove=remove, verify=verify)
 
     def remove(self, image: PathLike, *, method: Literal[1, 2] | None = None, verify: bool = False) -> LivePlan:
         """Plan to take one layer out of its chain, and to remove its file; what stands on it reads the same.
@@ -217,11 +219,11 @@ class LiveForest(Forest):
         """
         path = self.find(image)
 
-        def make(forest: Forest) -> Plan:
+        def make(forest: Forest, *, verify: bool) -> Plan:
             facts = merge_facts(forest, (*forest.lineage(path), *forest.children(path)))
             return plan_remove(forest, path, method=method, verify=verify, facts=facts)
 
-        return LivePlan.bind(make, self.world, self)
+        return LivePlan.bind(make, self.world, self, verify=verify)
 
     def shorten(
         self,
@@ -260,13 +262,13 @@ class LiveForest(Forest):
         path = self.find(image)
         kept = keep if isinstance(keep, int) else self._find_all(keep)
 
-        def make(forest: Forest) -> Plan:
+        def make(forest: Forest, *, remove: bool, verify: bool) -> Plan:
             facts = merge_facts(forest, forest.lineage(path))
             return plan_shorten(
                 forest, path, keep=kept, top_may_go=top_may_go, remove=remove, verify=verify, facts=facts
             )
 
-        return LivePlan.bind(make, self.world, self)
+        return LivePlan.bind(make, self.world, self, remove=remove, verify=verify)
 
     def _find_all(self, images: PathLike | Iterable[PathLike]) -> tuple[str, ...]:
         several = (images,) if isinstance(images, str | os.PathLike) else images
@@ -292,7 +294,7 @@ class LiveForest(Forest):
         return tuple(finisher(note) for note in read_notes(folders))
 
     def cleanup(self) -> LivePlan:
-        """Plan to remove all files that earlier merges have marked as invalid.
+        """Plan to remove all files that earlier merges have marked as invalid; nothing happens until its `run`.
 
         Returns
         -------
@@ -326,9 +328,24 @@ class LiveForest(Forest):
         """
         return self.chain(self.find(image)).blockmap()
 
-    def chain(self, path: str) -> LiveChain:
-        """Give the chain that ends at this image, as `Forest.chain` does."""
-        return LiveChain(self, super().chain(path).top)
+    def chain(self, path: PathLike) -> LiveChain:
+        """Give the chain that ends at an image.
+
+        Parameters
+        ----------
+        path : path
+            The image: its path, or its name where only one image has it.
+
+        Returns
+        -------
+        LiveChain
+
+        Raises
+        ------
+        NotFoundError
+            No such image in this forest.
+        """
+        return LiveChain(self, self.find(path))
 
 
 def _beside(path: PathLike, base: str) -> str:
@@ -429,8 +446,8 @@ def create_overlay(
     backing: PathLike,
     *,
     backing_format: str | None = None,
-    size: int | None = None,
-    cluster_size: int | None = None,
+    size: Size | None = None,
+    cluster_size: Size | None = None,
     relative: bool = False,
     protect: bool = False,
 ) -> LivePlan:
@@ -444,10 +461,10 @@ def create_overlay(
         The base.
     backing_format : str, optional
         Its format; needed for a raw base on which nothing stands yet, since nothing else tells it.
-    size : int, optional
-        Virtual size in bytes, at least that of the base; that of the base if left out.
-    cluster_size : int, optional
-        Bytes, a power of two from 512 to 2 MiB; 64 KiB if left out.
+    size : int or str, optional
+        Virtual size in bytes, or as ``"20G"``; at least that of the base, and that of the base if left out.
+    cluster_size : int or str, optional
+        Bytes, a power of two from 512 to 2 MiB, or as ``"2M"``; 64 KiB if left out.
     relative : bool
         Whether the overlay names the base relative to its own folder, so that both can be moved together.
     protect : bool
@@ -472,8 +489,8 @@ def create_overlay(
         _world(survey),
         None,
         backing_format=backing_format,
-        size=size,
-        cluster_size=cluster_size,
+        size=None if size is None else in_bytes(size),
+        cluster_size=None if cluster_size is None else in_bytes(cluster_size),
         relative=relative,
         protect=protect,
     )

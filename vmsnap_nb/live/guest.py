@@ -9,7 +9,7 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vmsnap_nb.errors import GuestError, GuestNotReadyError, InUseError, NotFoundError, ReadOnlyError, VmsnapError
 from vmsnap_nb.live.chain import LiveChain
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vmsnap_nb.live.host import Host
     from vmsnap_nb.live.plan import LivePlan
     from vmsnap_nb.model.snapshot import Kind, SnapshotList
+    from vmsnap_nb.plans.revert_draft import To
 
 __all__ = ["Guest"]
 
@@ -149,7 +150,26 @@ class Guest:
         return LiveChain(forest, forest.chain(disk.source or "").top)
 
     def blockmap(self, target: str | None = None) -> BlockMap:
-        """Look which layer of a disk's chain owns which part of it, as `LiveChain.blockmap`; the guest may run."""
+        """Look which layer of a disk's chain owns which part of it.
+
+        Parameters
+        ----------
+        target : str, optional
+            The disk, as ``vda``; the first one that has an image if left out.
+
+        Returns
+        -------
+        BlockMap
+            Of what is in the files. QEMU tells the files of what a running guest has written when the guest flushes its
+            disk: ``guest.execute("sync")`` brings the map up to date.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such disk.
+        ImageError
+            A layer is missing, is encrypted, or is in a format that QEMU cannot map.
+        """
         return self.chain(target).blockmap()
 
     def _pick(self, disks: tuple[Disk, ...], target: str | None) -> Disk:
@@ -170,7 +190,7 @@ class Guest:
     # -- start and stop ---------------------------------------------------------------------------------
 
     def concerns(self) -> tuple[Concern, ...]:
-        """Tell what speaks against starting it now: images of its chains that another guest or process holds.
+        """Tell what speaks against starting it now: images that somebody else holds, and a pull that was cut short.
 
         Returns
         -------
@@ -179,7 +199,20 @@ class Guest:
         if self.running:
             return ()
         domain = self.domain()
-        return tuple(self._concerns(domain, self._forest(domain.disks)))
+        return (*self._pulls(domain), *self._concerns(domain, self._forest(domain.disks)))
+
+    def _pulls(self, domain: Domain) -> Iterator[Concern]:
+        from vmsnap_nb.live.merge_live import unfinished_pulls
+
+        for target, note in unfinished_pulls(domain):
+            yield Concern(
+                "active-job",
+                "refuse",
+                f"{self._name} cannot start: data was being pulled into {note.image}, its disk {target}, when QEMU or "
+                "the process that had begun it ended, and not all of it may be there",
+                "finish it first: guest.unfinished()[0].run()",
+                images=(note.image,),
+            )
 
     def _concerns(self, domain: Domain, forest: Forest) -> Iterator[Concern]:
         for use in domain.uses:
@@ -333,8 +366,12 @@ class Guest:
             with libvirt_errors(f"shut {self._name} down"):
                 self._domain.shutdown()
         except VmsnapError:
-            if self._still_running():
-                raise
+            # It may be going at this moment: libvirt refuses then, a little before its state says so.
+            deadline = time.monotonic() + 1.0
+            while self._still_running():
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.05)
 
     def _still_running(self) -> bool:
         try:
@@ -447,6 +484,99 @@ class Guest:
 
         return snapshot_list(self)
 
+    def revert(self, name: str, *, to: To = "as-taken", keep_current: bool = True) -> LivePlan:
+        """Plan to go back to a snapshot; nothing happens until its `run`.
+
+        Internal snapshots: libvirt writes what the images held then into the same images. External ones: the guest
+        gets a new, empty overlay on the image of then, called after the snapshot's own with a number, as
+        ``demo.snap1-2.qcow2``, and the definition of that moment; where the snapshot holds the memory, QEMU loads that
+        from its file. This is done by single steps with every libvirt: before 9.9 it does not do it at all, and since
+        then it removes the overlays of now. What was written there afterwards makes a second branch, and `revert` to a
+        snapshot of the first goes back to that.
+
+        Parameters
+        ----------
+        name : str
+            The snapshot.
+        to : str
+            ``as-taken``: running or paused where the snapshot holds the memory, otherwise off; or ``running``,
+            ``paused`` (from its memory if it holds that, otherwise from its disks), ``off`` (the disks alone).
+        keep_current : bool
+            Whether a snapshot ``kept1``, ``kept2``, … is taken first of what is there now, with its memory if it runs:
+            then nothing is lost, and reverting to that one goes back. It is internal where `name` is, otherwise
+            external, so that the image of now simply stays as it is. Without it the plan names each file whose content
+            is thrown away, with its size (`state-lost`): an internal snapshot's images are overwritten; of an
+            external one the overlay that the guest has now is removed, or emptied where a snapshot's record names it.
+            An image that holds or carries something else stays in any case.
+
+        Returns
+        -------
+        LivePlan
+
+        Raises
+        ------
+        NotFoundError
+            There is no such snapshot; the error lists those that there are.
+        InvalidRequestError
+            There is no such state to go to.
+
+        Notes
+        -----
+        A revert that is cut short, as by the end of this process, is known to `unfinished`.
+        What libvirt does by itself:
+        https://libvirt.org/html/libvirt-libvirt-domain-snapshot.html#virDomainRevertToSnapshot.
+        """
+        from vmsnap_nb.live.revert import revert_plan
+        from vmsnap_nb.plans.revert_draft import RevertRequest
+
+        return revert_plan(self, RevertRequest(name, to, keep_current))
+
+    def delete_snapshot(
+        self, name: str, *, children: Literal[False, "also", "only"] = False, metadata_only: bool = False
+    ) -> LivePlan:
+        """Plan to delete a snapshot; nothing happens until its `run`.
+
+        What the guest reads, and all other snapshots, stay as they are. An internal snapshot is removed from its
+        images. An external one is merged: its overlay is committed down into the image that holds the state of that
+        moment, or that image is pulled up into the overlay, whichever is possible and copies fewer bytes; what is not
+        needed any more is removed. An image on which another guest, another overlay or a snapshot that stays stands is
+        never written to or removed. This is done by single steps with every libvirt, by block jobs of QEMU while the
+        guest runs, else by qemu-img. Only where libvirt's own deletion does just the same (since 11.0, one snapshot of
+        a guest that runs, downwards) it is left to libvirt; older ones cannot do it, or spoil images that hold
+        internal snapshots.
+
+        Parameters
+        ----------
+        name : str
+            The snapshot.
+        children : str or False
+            ``also``: with all snapshots that stand on it; ``only``: these without it. If False they stay, and stand on
+            its parent then.
+        metadata_only : bool
+            Whether only libvirt's record goes; no file is touched.
+
+        Returns
+        -------
+        LivePlan
+            `Plan.way` says which merge happens, `Plan.alternatives` has both directions with their bytes, `Plan.writes`
+            and `Plan.unlinks` the files.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such snapshot; the error lists those that there are.
+        InvalidRequestError
+            What cannot be meant, as the children of a snapshot that has none.
+
+        Notes
+        -----
+        What libvirt does by itself:
+        https://libvirt.org/html/libvirt-libvirt-domain-snapshot.html#virDomainSnapshotDelete.
+        """
+        from vmsnap_nb.live.delete import delete_plan
+
+        return delete_plan(self, name, children=children, metadata_only=metadata_only)
+
     def reconcile(self) -> LivePlan:
         """Plan to put libvirt's records of its snapshots right; no image is touched, and nothing happens until `run`.
 
@@ -525,7 +655,8 @@ class Guest:
         keep_active : bool
             Whether the guest, which must run, goes on writing to its image although that was committed.
         remove : bool
-            Whether to remove the merged files in the end, instead of marking them as invalid.
+            Whether to remove the merged files in the end, instead of marking them as invalid. This and `verify` can be
+            given to `LivePlan.run` as well; `LiveReport.cleanup` removes the files afterwards.
         verify : bool
             Whether to compare the content before and after; only of a guest that is off.
         bandwidth : int
@@ -618,8 +749,8 @@ class Guest:
         Parameters
         ----------
         keep : int, path, name, or iterable of them
-            How many images may remain; or which must remain as they are, beside the last. While the guest runs it must
-            be a number, and one block job does it: a commit of neighbouring layers, or a pull.
+            How many images may remain; or which must remain as they are, beside the last. While the guest runs block
+            jobs do it, one after the other: commits of neighbouring layers, and a pull into the last image.
         disk, remove, verify
             As in `commit`.
 
@@ -639,8 +770,27 @@ class Guest:
 
         return shorten_plan(self, keep=keep, disk=disk, remove=remove, verify=verify)
 
+    def cleanup(self) -> LivePlan:
+        """Plan to remove the invalid files that merges have left on layers of its chains; nothing happens until `run`.
+
+        Returns
+        -------
+        LivePlan
+
+        Raises
+        ------
+        InvalidRequestError
+            There are none.
+        """
+        from vmsnap_nb.live.merge_live import cleanup_plan
+
+        return cleanup_plan(self)
+
     def unfinished(self) -> tuple[LivePlan, ...]:
-        """Give the plans that finish commits in its chains which were cut short, or which QEMU still goes on with.
+        """Give the plans that finish what was cut short: commits in its chains, and a revert.
+
+        A commit may be one that QEMU still goes on with. Any other revert of the guest does away with the note of one
+        that was cut short.
 
         Returns
         -------
@@ -648,8 +798,9 @@ class Guest:
             Empty if there are none.
         """
         from vmsnap_nb.live.merge_live import unfinished_plans
+        from vmsnap_nb.live.revert import unfinished_reverts
 
-        return unfinished_plans(self)
+        return (*unfinished_plans(self), *unfinished_reverts(self))
 
     # -- inside -----------------------------------------------------------------------------------------
 

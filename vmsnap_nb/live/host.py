@@ -11,6 +11,7 @@ from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.files import FILE_ACTIONS, absolute
 from vmsnap_nb.live.folders import LiveForest
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.live.merge_files import merge_actions
 from vmsnap_nb.live.plan import World
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain, Use
@@ -209,7 +210,7 @@ class Host:
         return World(lambda: self._read_here(survey, here), self._actions(), readonly)
 
     def _actions(self) -> Mapping[type[Step], Action]:
-        return {**FILE_ACTIONS, DefineDomain: self._define}
+        return {**FILE_ACTIONS, **merge_actions(), DefineDomain: self._define}
 
     def _read_here(self, survey: Survey, folders: tuple[str, ...]) -> Forest:
         domains = self.domains()

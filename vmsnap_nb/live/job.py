@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vmsnap_nb.plans.report import Report
+if TYPE_CHECKING:
+    from vmsnap_nb.live.report import LiveReport
 
 __all__ = ["Job", "Progress", "StepStopped", "stop_asked", "tell_fraction"]
 
@@ -64,12 +65,12 @@ class Job:
         Takes the job, reports to it with `tell`, obeys `cancelled`, and gives the report.
     """
 
-    def __init__(self, title: str, work: Callable[[Job], Report]) -> None:
+    def __init__(self, title: str, work: Callable[[Job], LiveReport]) -> None:
         self.title = title
         self._progress = Progress()
         self._began: tuple[float, int] | None = None
         self._part = (0, 0)
-        self._report: Report | None = None
+        self._report: LiveReport | None = None
         self._error: BaseException | None = None
         self._cancel = threading.Event()
         self._ended = threading.Event()
@@ -77,7 +78,7 @@ class Job:
         self._thread = threading.Thread(target=self._go, args=(work,), name=f"vmsnap: {title}", daemon=True)
         self._thread.start()
 
-    def _go(self, work: Callable[[Job], Report]) -> None:
+    def _go(self, work: Callable[[Job], LiveReport]) -> None:
         _current.set(self)
         try:
             self._report = work(self)
@@ -126,7 +127,7 @@ class Job:
         return self._cancel.is_set()
 
     @property
-    def report(self) -> Report | None:
+    def report(self) -> LiveReport | None:
         """What was done, also of a job that failed; None as long as it goes on."""
         return self._report
 
@@ -141,7 +142,7 @@ class Job:
                 self._changed.wait(seconds)
         return self.running
 
-    def wait(self, timeout: float | None = None) -> Report:
+    def wait(self, timeout: float | None = None) -> LiveReport:
         """Wait for the end.
 
         Parameters
@@ -151,7 +152,7 @@ class Job:
 
         Returns
         -------
-        Report
+        LiveReport
 
         Raises
         ------
@@ -169,7 +170,7 @@ class Job:
             raise self._report.error
         return self._report
 
-    def __await__(self) -> Generator[Any, None, Report]:
+    def __await__(self) -> Generator[Any, None, LiveReport]:
         return asyncio.to_thread(self.wait).__await__()
 
     def __repr__(self) -> str:

@@ -34,6 +34,7 @@ from vmsnap_nb.plans.merge_steps import (
     TakeContent,
     Unprotect,
     rebase_argv,
+    upgrade_argv,
 )
 from vmsnap_nb.plans.steps import Step
 from vmsnap_nb.system import qcow2_mark, qemu_img
@@ -43,7 +44,7 @@ from vmsnap_nb.system.fill import fill
 from vmsnap_nb.system.os_errors import from_os_error
 from vmsnap_nb.system.qemu_img_progress import run_watched
 
-__all__ = ["blockmap", "merge_actions", "merge_facts"]
+__all__ = ["blockmap", "merge_actions", "merge_facts", "point_back"]
 
 _NOTHING_WRITTEN = (InUseError, MissingPartError, NotFoundError, PermissionDeniedError)
 """With these qemu-img ends before it writes anything."""
@@ -181,20 +182,20 @@ def pull(step: PullLayers) -> Undo:
     for argv in argvs:
         # After the filling qemu-img only compares: that is short, and no progress of the copying.
         _run(argv, tried) if step.extents is None else qemu_img.run(argv, tried=tried)
-    return lambda: _point_back(step.path, step.before)
+    return lambda: point_back(step.path, step.before)
 
 
 def repoint(step: Repoint) -> Undo:
     """Write the new backing file's name into the header, and nothing else."""
     for argv in step.argvs:
         qemu_img.run(argv, tried=f"let {step.path} stand on {step.backing.written}")
-    return lambda: _point_back(step.path, step.before)
+    return lambda: point_back(step.path, step.before)
 
 
-def _point_back(path: str, before: Reference) -> None:
+def point_back(path: str, before: Reference | None) -> None:
     """Let an image stand on its old backing file again: only while that is whole, else it is right as it is."""
-    tried = f"let {path} stand on {before.written} again"
-    if before.path is not None:
+    tried = f"let {path} stand on {before.written if before is not None else 'nothing'} again"
+    if before is not None and before.path is not None:
         argv = ("qemu-img", "info", "--backing-chain", "-f", before.format or "raw", "--", before.path)
         qemu_img.run(argv, tried=tried)
     qemu_img.run(rebase_argv(path, before, "-u"), tried=tried)
@@ -216,7 +217,7 @@ def mark(step: MarkInvalid) -> Undo:
     try:
         head = qcow2_mark.mark_invalid(step.path)
     except ImageError:
-        qemu_img.run(("qemu-img", "amend", "-q", "-f", "qcow2", "-o", "compat=1.1", "--", step.path), tried=tried)
+        qemu_img.run(upgrade_argv(step.path), tried=tried)
         head = qcow2_mark.mark_invalid(step.path)
     if head is None:
         return _nothing

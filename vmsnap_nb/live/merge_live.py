@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
@@ -12,24 +13,37 @@ from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.errors import GuestError, InvalidRequestError, NoSpaceError, NotFoundError, StalePlanError, VmsnapError
 from vmsnap_nb.live.job import StepStopped, stop_asked, tell_fraction
-from vmsnap_nb.live.merge_files import merge_actions, merge_facts
-from vmsnap_nb.live.merge_notes import drop_note, read_notes, write_note
+from vmsnap_nb.live.merge_files import merge_actions, merge_facts, point_back
+from vmsnap_nb.live.merge_notes import drop_note, read_notes, read_pull_notes, write_note
 from vmsnap_nb.live.plan import Action, LivePlan, Undo, World
 from vmsnap_nb.live.snapshots import guest_world
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.plans.merge import plan_cleanup
 from vmsnap_nb.plans.merge_facts import MergeFacts
 from vmsnap_nb.plans.merge_live import (
     LiveRequest,
     plan_guest_commit,
     plan_guest_finish,
+    plan_guest_finish_pull,
     plan_guest_pull,
     plan_guest_shorten,
 )
-from vmsnap_nb.plans.merge_live_steps import LiveCommit, LivePull, SetSource
+from vmsnap_nb.plans.merge_live_steps import EndPull, LiveCommit, LivePull, SetSource
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.pull_note import PullNote
 from vmsnap_nb.plans.steps import Step
-from vmsnap_nb.system.libvirt_block_jobs import BlockJob, active_jobs, end_job, pivot, start_commit, start_pull
+from vmsnap_nb.system.image_file import read_image
+from vmsnap_nb.system.libvirt_block_jobs import (
+    BlockJob,
+    active_jobs,
+    end_job,
+    pivot,
+    start_commit,
+    start_pull,
+    write_out,
+)
 from vmsnap_nb.system.libvirt_domains import read_domain
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
 from vmsnap_nb.system.libvirt_library import library
@@ -40,12 +54,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PathLike",
+    "cleanup_plan",
     "commit_plan",
     "live_merge_actions",
     "merge_world",
     "pull_plan",
     "shorten_plan",
     "unfinished_plans",
+    "unfinished_pulls",
 ]
 
 PathLike = str | os.PathLike[str]
@@ -56,14 +72,16 @@ _BUSY: dict[tuple[str, str], threading.Lock] = {}
 """By the guest's UUID and the disk: two plans of one process never merge the chain of one disk at once."""
 
 
-def merge_world(guest: Guest) -> World:
+def merge_world(guest: Guest, *others: str) -> World:
     """Give the place where merges of a guest's chain read and run: with qemu-img, and with QEMU's block jobs.
 
-    Every folder with a layer is read, since others may stand on it there.
+    Every folder with a layer is read, since others may stand on it there, and the folders of other images.
     """
     forest = guest_world(guest).read()
-    sources = [use.path for use in forest.uses if use.guest == guest.name and use.path in forest]
-    world = guest_world(guest, [layer for source in sources for layer in forest.lineage(source)])
+    tops = [use.path for use in forest.uses if use.guest == guest.name]
+    tops += [path for record in forest.records for path in record.files]
+    layers = (layer for top in tops if top in forest for layer in forest.lineage(top))
+    world = guest_world(guest, (*layers, *others))
     actions = {**world.actions, **merge_actions(), **live_merge_actions(guest.host)}
     return replace(world, actions=actions)
 
@@ -86,13 +104,13 @@ def commit_plan(
     target, source = _disk(guest, disk)
     low, high = _layer(now, source, base), _layer(now, source, top)
 
-    def make(forest: Forest) -> Plan:
+    def make(forest: Forest, *, remove: bool, verify: bool) -> Plan:
         request = _request(guest, target, remove=remove, verify=verify, bandwidth=bandwidth, timeout=timeout)
         end = request.source if high is None else high
         facts = _facts(forest, request, (*forest.lineage(end), *forest.children(end)))
         return plan_guest_commit(forest, request, base=low, top=high, keep_active=keep_active, facts=facts)
 
-    return LivePlan.bind(make, world, now)
+    return LivePlan.bind(make, world, now, remove=remove, verify=verify)
 
 
 def pull_plan(
@@ -112,12 +130,12 @@ def pull_plan(
     target, source = _disk(guest, disk)
     low, high = _layer(now, source, base), _layer(now, source, into)
 
-    def make(forest: Forest) -> Plan:
+    def make(forest: Forest, *, remove: bool, verify: bool) -> Plan:
         request = _request(guest, target, remove=remove, verify=verify, bandwidth=bandwidth, timeout=timeout)
         facts = _facts(forest, request, forest.lineage(high or request.source))
         return plan_guest_pull(forest, request, base=low, into=high, facts=facts)
 
-    return LivePlan.bind(make, world, now)
+    return LivePlan.bind(make, world, now, remove=remove, verify=verify)
 
 
 def shorten_plan(
@@ -134,12 +152,22 @@ def shorten_plan(
         several = (keep,) if isinstance(keep, str | os.PathLike) else keep
         kept = tuple(path for one in several if (path := _layer(now, source, one)) is not None)
 
-    def make(forest: Forest) -> Plan:
+    def make(forest: Forest, *, remove: bool, verify: bool) -> Plan:
         request = _request(guest, target, bandwidth=0, timeout=None, remove=remove, verify=verify)
         facts = _facts(forest, request, forest.lineage(request.source))
         return plan_guest_shorten(forest, request, keep=kept, facts=facts)
 
-    return LivePlan.bind(make, world, now)
+    return LivePlan.bind(make, world, now, remove=remove, verify=verify)
+
+
+def cleanup_plan(guest: Guest) -> LivePlan:
+    """Plan what `Guest.cleanup` was called for."""
+
+    def make(forest: Forest) -> Plan:
+        layers = [layer for use in forest.uses if use.guest == guest.name for layer in forest.lineage(use.path)]
+        return plan_cleanup(forest, [above for layer in layers for above in forest.descendants(layer)])
+
+    return LivePlan.bind(make, merge_world(guest))
 
 
 def _facts(forest: Forest, request: LiveRequest, paths: Iterable[str]) -> MergeFacts:
@@ -153,12 +181,21 @@ def unfinished_plans(guest: Guest) -> tuple[LivePlan, ...]:
     """Give what `Guest.unfinished` gives."""
     world = merge_world(guest)
     now = world.read()
-    return tuple(
+    commits = tuple(
         _finisher(guest, disk.target, note, world, now)
         for disk in guest.domain().disks
         for note in read_notes(_folders(_lineage(now, disk.source)))
         if note.base in _lineage(now, disk.source)
     )
+    pulls = tuple(_pull_finisher(guest, target, note) for target, note in unfinished_pulls(guest.domain()))
+    return (*commits, *pulls)
+
+
+def unfinished_pulls(domain: Domain) -> tuple[tuple[str, PullNote], ...]:
+    """Give the notes of pulls into the images of a guest's disks, with the disks."""
+    sources = {disk.source: disk.target for disk in domain.disks if disk.source is not None}
+    notes = read_pull_notes(_folders(sources))
+    return tuple((sources[note.image], note) for note in notes if note.image in sources)
 
 
 def _folders(paths: Iterable[str]) -> set[str]:
@@ -177,6 +214,17 @@ def _finisher(guest: Guest, target: str, note: MergeNote, world: World, now: For
         return plan_guest_finish(forest, request, note, facts=_facts(forest, request, paths))
 
     return LivePlan.bind(make, world, now)
+
+
+def _pull_finisher(guest: Guest, target: str, note: PullNote) -> LivePlan:
+    world = merge_world(guest, note.before.key)
+
+    def make(forest: Forest) -> Plan:
+        request = _request(guest, target, bandwidth=0, timeout=None)
+        facts = MergeFacts() if request.running else _facts(forest, request, (note.image,))
+        return plan_guest_finish_pull(forest, request, note, facts=facts)
+
+    return LivePlan.bind(make, world)
 
 
 def _disk(guest: Guest, target: str | None) -> tuple[str, str]:
@@ -233,7 +281,11 @@ def live_merge_actions(host: Host) -> Mapping[type[Step], Action]:
     def set_source(step: SetSource) -> Undo:
         return _set_source(host, _find(host, step), step)
 
-    return {LiveCommit: commit, LivePull: pull, SetSource: set_source}
+    def end_pull(step: EndPull) -> Undo:
+        drop_note(step.note)
+        return lambda: write_note(step.note)
+
+    return {LiveCommit: commit, LivePull: pull, EndPull: end_pull, SetSource: set_source}
 
 
 def _alone(step: LiveCommit | LivePull) -> threading.Lock:
@@ -315,13 +367,24 @@ def _pull(domain: Any, step: LivePull) -> Undo:
     _check_source(domain, step, tried)
     job = BlockJob(domain, step.target, tried)
     with job.listening():
-        start_pull(domain, step.target, step.base, relative=step.relative, bandwidth=step.bandwidth, tried=tried)
+        write_note(step.note)
         try:
-            end = job.follow(to_ready=False, tell=tell_fraction, stop=stop_asked, timeout=step.timeout)
+            if not step.adopt:
+                start_pull(
+                    domain, step.target, step.base, relative=step.relative, bandwidth=step.bandwidth, tried=tried
+                )
+            if not step.adopt or active_jobs(domain, [step.target]):
+                end = job.follow(to_ready=False, tell=tell_fraction, stop=stop_asked, timeout=step.timeout)
+                if end == "stopped":
+                    _settle_pull(domain, step)
+                    raise StepStopped
+            # The data first, while the guest goes on: what is left for the moment of its suspension is little.
+            _sync(step.source)
+            write_out(domain, tried=tried)
         except VmsnapError as error:
+            _settle_pull(domain, step)
             raise _explained(error, step.source) from error
-    if end == "stopped":
-        raise StepStopped
+    drop_note(step.note)
 
     def undo() -> None:
         raise VmsnapError(
@@ -330,6 +393,34 @@ def _pull(domain: Any, step: LivePull) -> Undo:
         )
 
     return undo
+
+
+def _sync(path: str) -> None:
+    with contextlib.suppress(OSError):  # on another machine, or not readable: then QEMU alone does it
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _settle_pull(domain: Any, step: LivePull) -> None:
+    """After a pull that did not come to its end, see that the image reads what it did; the note stays if it may not."""
+    note = step.note
+    try:
+        running = bool(domain.isActive())
+    except library().libvirtError:
+        running = True  # nobody knows
+    backing = read_image(note.image, os.path.dirname(note.image))[0].backing
+    old = backing is not None and backing.key == note.before.key
+    try:
+        if running and (not old or active_jobs(domain, [step.target])):
+            return
+        if not old:
+            point_back(note.image, note.before)
+        drop_note(note)
+    except VmsnapError:
+        return  # the note stays, and with it the plan that finishes it
 
 
 def _check_source(domain: Any, step: LiveCommit | LivePull, tried: str) -> None:

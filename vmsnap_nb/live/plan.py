@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from vmsnap_nb.errors import ReadOnlyError, StalePlanError, VmsnapError
+from vmsnap_nb.errors import InvalidRequestError, ReadOnlyError, StalePlanError, VmsnapError
 from vmsnap_nb.live.job import Job, Progress, StepStopped
 from vmsnap_nb.live.progress import wait_with_bar
+from vmsnap_nb.live.report import LiveReport
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.compare import differences
 from vmsnap_nb.plans.plan import Plan
-from vmsnap_nb.plans.report import Report, StepDone
+from vmsnap_nb.plans.report import StepDone
 from vmsnap_nb.plans.steps import Step
 
 __all__ = ["Action", "LivePlan", "World"]
@@ -53,41 +54,52 @@ class LivePlan(Plan):
     Attributes
     ----------
     make : callable
-        The pure function that made it, from a forest.
+        The pure function that made it, from a forest and the options.
     world : World
         Where it runs.
+    options : mapping of str to bool
+        What it was made with and can be run with otherwise: ``remove`` and ``verify`` of a plan that merges.
     """
 
-    make: Callable[[Forest], Plan] = field(kw_only=True, compare=False)
+    make: Callable[..., Plan] = field(kw_only=True, compare=False)
     world: World = field(kw_only=True, compare=False)
+    options: Mapping[str, bool] = field(default_factory=dict, kw_only=True, compare=False)
 
     @classmethod
-    def bind(cls, make: Callable[[Forest], Plan], world: World, before: Forest | None = None) -> LivePlan:
+    def bind(cls, make: Callable[..., Plan], world: World, before: Forest | None = None, **options: bool) -> LivePlan:
         """Make a plan from what is there now (or from what was read before), and bind it.
 
         Parameters
         ----------
         make : callable
-            From a Forest to a Plan; it is called again before the plan runs.
+            From a Forest, and the options, to a Plan; it is called again before the plan runs.
         world : World
             Where it will run.
         before : Forest, optional
             What was read already.
+        **options
+            What `make` takes beside the forest.
 
         Returns
         -------
         LivePlan
         """
-        plan = make(world.read() if before is None else before)
-        return cls(**{f.name: getattr(plan, f.name) for f in fields(plan)}, make=make, world=world)
+        plan = make(world.read() if before is None else before, **options)
+        return cls(**{f.name: getattr(plan, f.name) for f in fields(plan)}, make=make, world=world, options=options)
 
-    def start(self, *, waive: Iterable[str] = ()) -> Job:
+    def start(self, *, waive: Iterable[str] = (), remove: bool | None = None, verify: bool | None = None) -> Job:
         """Check the plan against what is there now, and begin.
 
         Parameters
         ----------
         waive : iterable of str
             Names of concerns that the user takes upon themselves.
+        remove : bool, optional
+            Of a plan that merges: whether to remove the files that are not needed any more. If left out, as it was
+            planned.
+        verify : bool, optional
+            Of a plan that merges: whether to read every disk that survives before and after, and to compare. If left
+            out, as it was planned.
 
         Returns
         -------
@@ -95,6 +107,8 @@ class LivePlan(Plan):
 
         Raises
         ------
+        InvalidRequestError
+            The plan has no such option, or cannot be run with it.
         ReadOnlyError
             The connection is for reading only.
         StalePlanError
@@ -105,40 +119,61 @@ class LivePlan(Plan):
         waive = (waive,) if isinstance(waive, str) else tuple(waive)
         if self.world.readonly:
             raise ReadOnlyError(self.title, said=self.world.readonly, next_step="connect without readonly=True")
+        options = self._options(remove=remove, verify=verify)
         self.check(waive)
-        self._check_fresh(waive)
-        return Job(self.title, self._work)
+        plan = self._fresh(waive, options)
+        return Job(plan.title, plan._work)
 
-    def run(self, *, waive: Iterable[str] = (), progress: bool = True) -> Report:
+    def run(
+        self,
+        *,
+        waive: Iterable[str] = (),
+        remove: bool | None = None,
+        verify: bool | None = None,
+        progress: bool = True,
+    ) -> LiveReport:
         """Do it, and wait for the end; an interrupt cancels it.
 
         Parameters
         ----------
-        waive : iterable of str
+        waive, remove, verify
             As in `start`.
         progress : bool
             Whether to show a progress bar when it takes longer than half a second.
 
         Returns
         -------
-        Report
+        LiveReport
             `Report.as_predicted` says whether all is as the plan predicted.
 
         Raises
         ------
-        ReadOnlyError, StalePlanError, PlanRefusedError
+        InvalidRequestError, ReadOnlyError, StalePlanError, PlanRefusedError
             As in `start`: nothing was done.
         VmsnapError
             Why a step failed; what had been done before it was taken back.
         """
-        job = self.start(waive=waive)
+        job = self.start(waive=waive, remove=remove, verify=verify)
         return wait_with_bar(job) if progress else job.wait()
 
-    def _check_fresh(self, waive: Iterable[str]) -> None:
+    def _options(self, **asked: bool | None) -> dict[str, bool]:
+        """Give the options to run with: those that were asked for, else those that it was made with."""
+        wanted = {name: value for name, value in asked.items() if value is not None}
+        if unknown := sorted(wanted.keys() - self.options.keys()):
+            raise InvalidRequestError(
+                f"{self.title}, with {', '.join(unknown)}",
+                said="this plan has no such option: "
+                + ("it has " + ", ".join(sorted(self.options)) if self.options else "it does not merge images"),
+                next_step="leave it out",
+            )
+        return {**self.options, **wanted}
+
+    def _fresh(self, waive: Iterable[str], options: dict[str, bool]) -> LivePlan:
+        """Give what is to be run: this plan, or with other options the one that they make of it."""
         now = self.world.read()
         changed = list(differences(self.before.tree(*self.subjects), now))
         # What has changed may make the request itself impossible; so that is said first.
-        again: Plan = self if changed else self.make(now)
+        again: Plan = self if changed else self.make(now, **self.options)
         if again.steps != self.steps:
             changed.append("the steps would be others now")
         if changed:
@@ -147,9 +182,11 @@ class LivePlan(Plan):
                 said="changed since the plan was made: " + "; ".join(changed),
                 next_step="make the plan again, look at it, and run that",
             )
-        again.check(waive)
+        plan = self if options == self.options else self.bind(self.make, self.world, now, **options)
+        (again if plan is self else plan).check(waive)
+        return plan
 
-    def _work(self, job: Job) -> Report:
+    def _work(self, job: Job) -> LiveReport:
         done: list[StepDone] = []
         undo: list[Undo] = []
         error: Exception | None = None
@@ -180,7 +217,7 @@ class LivePlan(Plan):
             done = self._take_back(done, undo, error)
         job.tell(replace(job.progress, text="read again") if undone else _all_of(job.progress))
         missing = tuple(StepDone(step, "not run") for step in self.steps[len(done) :])
-        return Report(self, (*done, *missing), self.world.read(), error, cancelled=undone and error is None)
+        return LiveReport(self, (*done, *missing), self.world.read(), error, cancelled=undone and error is None)
 
     @staticmethod
     def _take_back(done: list[StepDone], undo: list[Undo], error: Exception | None) -> list[StepDone]:

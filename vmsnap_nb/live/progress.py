@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vmsnap_nb.live.job import Job
-from vmsnap_nb.plans.report import Report
+
+if TYPE_CHECKING:
+    from vmsnap_nb.live.report import LiveReport
 
 __all__ = ["wait_with_bar"]
 
@@ -11,12 +15,12 @@ _DELAY = 0.5
 """Seconds before a bar appears: what is done sooner needs none."""
 
 
-def wait_with_bar(job: Job) -> Report:
+def wait_with_bar(job: Job) -> LiveReport:
     """Wait for a job and show how far it is; an interrupt (the notebook's stop button) cancels it.
 
     Returns
     -------
-    Report
+    LiveReport
         Also of a job that was cancelled.
 
     Raises

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    import graphviz
     import pandas as pd
 
 __all__ = ["BlockMap", "Extent", "LayerMap", "Run"]
@@ -134,6 +135,23 @@ class BlockMap:
         from vmsnap_nb.views.strips import strips_text
 
         return strips_text(self, cells=cells)
+
+    def to_graphviz(self) -> graphviz.Digraph:
+        """Give the strips for Graphviz.
+
+        Returns
+        -------
+        graphviz.Digraph
+            A box for each part of a strip, at the same places as in `to_svg`.
+
+        Raises
+        ------
+        MissingPartError
+            The Python package graphviz is not installed.
+        """
+        from vmsnap_nb.views.strips_dot import strips_graph
+
+        return strips_graph(self)
 
     def to_svg(self) -> str:
         """Give the same as a picture, an ``<svg>`` element."""

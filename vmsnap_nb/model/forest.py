@@ -225,11 +225,13 @@ class Forest(Shown):
         return tuple(use for use in self.users(path) if self._first(use.path) == first and not use.readonly)
 
     def active(self, path: str) -> bool:
-        """Tell whether writes go to this image: a guest's source, or a writable layer on which nothing stands."""
+        """Tell whether writes go to this image: a guest's source; where no guest is known, a writable leaf."""
         image = self.images[path]
-        if self.writers(path):
-            return True
-        return image.status in {"ok", "in-use"} and image.writable and not self.children(path)
+        if self.uses:
+            return bool(self.writers(path))
+        if image.status not in {"ok", "in-use"} or not image.writable:
+            return False
+        return all(self.images[child].status == "invalid" for child in self.children(path))
 
     def status(self, path: str) -> Status:
         """Give what the image was found to be, loops and unexplained locks included."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from vmsnap_nb.errors import InvalidRequestError
@@ -229,13 +229,15 @@ def plan_finish(forest: Forest, note: MergeNote, *, facts: MergeFacts | None = N
     return draft.plan(title, "offline: all data was copied before it was cut short", resumed=note)
 
 
-def plan_cleanup(forest: Forest) -> Plan:
-    """Plan to remove all files that are marked as invalid.
+def plan_cleanup(forest: Forest, among: Iterable[str] | None = None) -> Plan:
+    """Plan to remove files that are marked as invalid.
 
     Parameters
     ----------
     forest : Forest
         Must hold whatever stands on them.
+    among : iterable of str, optional
+        Paths: of these only those that are invalid; all that are if left out.
 
     Returns
     -------
@@ -246,9 +248,14 @@ def plan_cleanup(forest: Forest) -> Plan:
     InvalidRequestError
         There are none.
     """
-    invalid = [path for path, image in forest.images.items() if image.status == "invalid"]
+    wanted = forest.images if among is None else dict.fromkeys(among)
+    invalid = [path for path in wanted if path in forest and forest[path].status == "invalid"]
     if not invalid:
-        raise InvalidRequestError("remove what is invalid", said="no image is marked as invalid")
+        raise InvalidRequestError(
+            "remove what is invalid",
+            said="no image is marked as invalid" + ("" if among is None else " here"),
+            next_step="there is nothing to do; what a pull has left below is valid still",
+        )
     draft = MergeDraft(forest, MergeFacts())
     draft.remove(sorted(invalid, key=forest.depth, reverse=True), asked=True)
     return draft.plan("remove what is invalid", "unlink: nobody can open these files any more", subjects=invalid)

@@ -13,6 +13,7 @@ from vmsnap_nb.plans.plan import Concern
 
 __all__ = [
     "about_chain",
+    "about_exposure",
     "about_names",
     "about_notes",
     "about_readers",
@@ -39,7 +40,9 @@ def _names(paths: Iterable[str], forest: Forest) -> str:
     return ", ".join(forest[path].name if path in forest else path for path in paths)
 
 
-def about_chain(forest: Forest, path: str, parts: Sequence[str], *, layers: Sequence[str]) -> Iterator[Concern]:
+def about_chain(
+    forest: Forest, path: str, parts: Sequence[str], *, layers: Sequence[str], keys: bool = False
+) -> Iterator[Concern]:
     """Look at every image that would be opened.
 
     Parameters
@@ -52,6 +55,8 @@ def about_chain(forest: Forest, path: str, parts: Sequence[str], *, layers: Sequ
         Those of them that are read or written, not only opened.
     layers : sequence of str
         Those of them that must be qcow2.
+    keys : bool
+        Whether who merges them has the keys of encrypted images: a QEMU that runs on this chain.
     """
     lineage = forest.lineage(path)
     for one in lineage:
@@ -59,7 +64,7 @@ def about_chain(forest: Forest, path: str, parts: Sequence[str], *, layers: Sequ
         inside = one in parts
         yield from _about_image(forest, image, inside=inside)
         if inside and image.status == "ok":
-            yield from _about_format(image, layer=one in layers)
+            yield from _about_format(image, layer=one in layers, keys=keys)
         if image.backing is not None and image.backing.key in forest:
             yield from _about_edge(image, forest[image.backing.key])
 
@@ -101,8 +106,8 @@ def _about_image(forest: Forest, image: Image, *, inside: bool) -> Iterator[Conc
         )
 
 
-def _about_format(image: Image, *, layer: bool) -> Iterator[Concern]:
-    if image.encryption:
+def _about_format(image: Image, *, layer: bool, keys: bool) -> Iterator[Concern]:
+    if image.encryption and not keys:
         yield Concern(
             "not-supported",
             "refuse",
@@ -132,6 +137,21 @@ def _about_format(image: Image, *, layer: bool) -> Iterator[Concern]:
             f"{image.name} is {image.format}, into which merging was never tried here; qcow2 and raw were",
             "convert it first: qemu-img convert",
             images=(image.path,),
+            waivable=True,
+        )
+
+
+def about_exposure(forest: Forest, layers: Iterable[str], into: str) -> Iterator[Concern]:
+    """Look whether what is encrypted would be written in the clear."""
+    secret = [path for path in layers if forest[path].encryption]
+    if secret and not forest[into].encryption:
+        yield Concern(
+            "not-supported",
+            "refuse",
+            f"{_names(secret, forest)}: encrypted, and {forest[into].name} is not, so that the data would be written "
+            "there in the clear",
+            "merge it into an image that is encrypted, too",
+            images=(into, *secret),
             waivable=True,
         )
 
@@ -186,7 +206,8 @@ def about_sharing(forest: Forest, base: str, merged: Sequence[str]) -> Iterator[
         yield Concern(
             "shared-base",
             "refuse",
-            f"{who} also reads {name} or a layer that stands on it: what is written there would spoil it silently",
+            f"{who} also {'reads' if len(others) == 1 else 'read'} {name} or a layer that stands on it: what is "
+            f"written there would spoil {'it' if len(others) == 1 else 'them'} silently",
             f"pull the layers up instead, into what stands on {forest[merged[-1]].name}; "
             f"or first pull {name} into {_names(others, forest)}",
             images=(base, *spoilt),
@@ -200,8 +221,8 @@ def about_sharing(forest: Forest, base: str, merged: Sequence[str]) -> Iterator[
         yield Concern(
             "shared-base",
             "refuse",
-            f"{', '.join(guests)} has {_names(dict.fromkeys(use.path for use in direct), forest)} as its disk, "
-            "and would find other content in it",
+            f"{_names(dict.fromkeys(use.path for use in direct), forest)}: a disk of {', '.join(guests)}, which "
+            "would find other content in it",
             f"give {guests[0]} an overlay of its own first",
             images=tuple(dict.fromkeys(use.path for use in direct)),
             holders=guests,

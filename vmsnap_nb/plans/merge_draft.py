@@ -44,7 +44,7 @@ from vmsnap_nb.plans.steps import Protect, Step
 
 __all__ = ["INVALID", "MergeDraft"]
 
-INVALID = "it was merged into another image, so what it stands on has changed; QEMU refuses to open it"
+INVALID = "merged into another image, so what it stands on has changed; QEMU refuses to open it"
 """`Image.problem` of a merged layer."""
 
 _Copied = tuple[int | None, tuple[Extent, ...] | None]
@@ -60,7 +60,17 @@ class MergeDraft:
         What is there.
     facts : MergeFacts
         What is known of it beyond that.
+
+    Attributes
+    ----------
+    where : str
+        Who merges, in a few words.
+    pulls_only_to_top : bool
+        Whether data can be pulled only into the last image of the chain.
     """
+
+    where = "offline"
+    pulls_only_to_top = False
 
     def __init__(self, forest: Forest, facts: MergeFacts) -> None:
         self.before = forest
@@ -132,7 +142,7 @@ class MergeDraft:
             if about.sound(self.forest, path):
                 # Version 2 has no bit for it, so QEMU makes it version 3 first: it needs the permission to write.
                 written = [path] if self.forest[path].compat == "0.10" else []
-                self._marking += self._with_write(MarkInvalid(path, note.base), *written)
+                self._marking += self._with_write(MarkInvalid(path, note.base, bool(written)), *written)
         if note.remove:
             self._removing += [RemoveFile(path) for path in reversed(merged)]
         self._ending.append(Finish(note))
@@ -172,13 +182,14 @@ class MergeDraft:
             users = tuple(dict.fromkeys(use.guest for use in self.forest.users(path)))
             standing = self.overlays(path)
             if standing or users:
+                needing = tuple(self.forest[child].name for child in standing) or users
                 self.concerns.append(
                     Concern(
                         "shared-base",
                         "refuse" if asked else "note",
                         f"{self.forest[path].name} stays: "
-                        + _several(tuple(self.forest[child].name for child in standing) or users)
-                        + " still needs it",
+                        + _several(needing)
+                        + (" still needs it" if len(needing) == 1 else " still need it"),
                         images=(path, *standing),
                         holders=users,
                     )

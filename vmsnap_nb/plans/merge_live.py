@@ -18,17 +18,25 @@ from vmsnap_nb.plans import merge_concerns as about
 from vmsnap_nb.plans.merge import plan_commit, plan_finish, plan_pull
 from vmsnap_nb.plans.merge_draft import MergeDraft
 from vmsnap_nb.plans.merge_facts import MergeFacts
-from vmsnap_nb.plans.merge_live_steps import LiveCommit, LivePull, SetSource
+from vmsnap_nb.plans.merge_live_steps import EndPull, LiveCommit, LivePull, SetSource
 from vmsnap_nb.plans.merge_note import MergeNote
-from vmsnap_nb.plans.merge_steps import Finish, MarkInvalid, RemoveFile
-from vmsnap_nb.plans.plan import Alternative, Concern, Plan
+from vmsnap_nb.plans.merge_steps import Finish, MarkInvalid, RemoveFile, Repoint
+from vmsnap_nb.plans.plan import Concern, Plan
+from vmsnap_nb.plans.pull_note import PullNote
 from vmsnap_nb.plans.reconcile import moved_record, without_record
 from vmsnap_nb.plans.shorten import plan_shorten
 from vmsnap_nb.plans.snapshot import sorted_concerns
-from vmsnap_nb.plans.snapshot_steps import DefineRecord, ForgetRecord
+from vmsnap_nb.plans.snapshot_steps import ForgetRecord, MoveRecord
 from vmsnap_nb.plans.steps import Protect, Step
 
-__all__ = ["LiveRequest", "plan_guest_commit", "plan_guest_finish", "plan_guest_pull", "plan_guest_shorten"]
+__all__ = [
+    "LiveRequest",
+    "plan_guest_commit",
+    "plan_guest_finish",
+    "plan_guest_finish_pull",
+    "plan_guest_pull",
+    "plan_guest_shorten",
+]
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,7 @@ def plan_guest_commit(
         )
     merged = tuple(reversed(lineage[lineage.index(top) : lineage.index(base)]))
     draft = LiveDraft(forest, facts, request)
-    draft.commit_live(base, merged, keep=keep_active)
+    draft.commit(base, merged, remove=request.remove, keep=keep_active)
     title = f"commit {', '.join(forest[path].name for path in merged)} into {forest[base].name}"
     way = "live by a block job of QEMU, the guest going on"
     if top == request.source:
@@ -186,7 +194,7 @@ def plan_guest_pull(
         return _with_records(offline, request)
     _no_verify(request, offline.title)
     draft = LiveDraft(forest, facts, request)
-    draft.pull_live(into, base)
+    draft.pull(into, base)
     if request.remove:
         lineage = forest.lineage(into)
         draft.remove(lineage[1 : lineage.index(base) if base is not None else None], asked=False)
@@ -221,6 +229,46 @@ def plan_guest_finish(
     return _with_records(plan_finish(forest, note, facts=facts), request)
 
 
+def plan_guest_finish_pull(
+    forest: Forest, request: LiveRequest, note: PullNote, *, facts: MergeFacts | None = None
+) -> Plan:
+    """Plan to finish a pull into the image of a running guest whose process has ended, or whose QEMU has.
+
+    Parameters
+    ----------
+    forest, request, facts
+        As in `plan_guest_commit`.
+    note : PullNote
+        What the pull has left behind.
+
+    Returns
+    -------
+    Plan
+        Where QEMU goes on with it: to wait for its end. Where the guest runs on without: to have QEMU write its tables
+        of the image. Where the guest is off: to let the image stand on its old backing file, since nobody knows whether
+        all tables were written; it reads the same then, and can be pulled into again.
+
+    Raises
+    ------
+    InvalidRequestError
+        The image or its old backing file is not there any more.
+    """
+    tried = f"finish the pull into {note.image}"
+    if note.image not in forest or note.before.key not in forest:
+        raise InvalidRequestError(
+            tried,
+            said=f"{note.before.key if note.image in forest else note.image} is not there any more, or was not read",
+            next_step="bring it back: the image may not hold all of it. If you know that it does, since the guest was "
+            f"shut down properly, remove the note {note.path}",
+        )
+    if request.jobs.get(request.disk.target) == "pull":
+        return plan_guest_pull(forest, replace(request, adopt=True), base=note.base, facts=facts)
+    draft = LiveDraft(forest, facts or MergeFacts(), request)
+    draft.settle_pull(note)
+    way = "by QEMU, the guest going on" if request.running else "offline: nothing is copied"
+    return draft.plan(f"finish the pull into {forest[note.image].name}", way)
+
+
 def plan_guest_shorten(
     forest: Forest, request: LiveRequest, *, keep: int | Sequence[str], facts: MergeFacts | None = None
 ) -> Plan:
@@ -231,45 +279,26 @@ def plan_guest_shorten(
     forest, request, facts
         As in `plan_guest_commit`.
     keep : int or sequence of str
-        As in `vmsnap_nb.plans.shorten.plan_shorten`; while the guest runs it must be a number.
+        As in `vmsnap_nb.plans.shorten.plan_shorten`.
 
     Returns
     -------
     Plan
-        While the guest runs one block job: a commit of neighbouring layers, or a pull.
+        While the guest runs one block job after the other: commits of neighbouring layers, and a pull in the end.
 
     Raises
     ------
     InvalidRequestError
         It is as short as that already, or what cannot be meant.
     """
-    source = request.source
-    if not request.running:
-        offline = plan_shorten(forest, source, keep=keep, remove=request.remove, verify=request.verify, facts=facts)
-        return _with_records(offline, request)
-    layers = tuple(reversed(forest.lineage(source)))
-    tried = f"shorten the chain of {request.domain.name}"
-    if not isinstance(keep, int):
-        raise InvalidRequestError(
-            tried,
-            said="while the guest runs only a number can be kept",
-            next_step="use commit or pull, or shut it down",
-        )
-    if not 1 <= keep < len(layers):
-        raise InvalidRequestError(tried, said=f"its chain has {len(layers)} images, and {keep} were to be kept")
-    gone = len(layers) - keep
-    ways = [plan_guest_pull(forest, request, base=layers[keep - 2] if keep > 1 else None, facts=facts)]
-    ways += [
-        plan_guest_commit(forest, request, base=layers[low], top=layers[low + gone], facts=facts)
-        for low in range(keep - 1)
-    ]
-    ways.sort(key=lambda plan: (plan.refused, plan.bytes_to_copy is None, plan.bytes_to_copy or 0))
-    refusals = [next((c.what for c in plan.concerns if c.level == "refuse"), "") for plan in ways]
-    alternatives = [
-        Alternative(plan.title, plan.bytes_to_copy, plan is ways[0], refused)
-        for plan, refused in zip(ways, refusals, strict=True)
-    ]
-    return replace(ways[0], alternatives=tuple(alternatives))
+    draft = None
+    if request.running:
+        _no_verify(request, f"shorten the chain of {request.domain.name}")
+        draft = LiveDraft(forest, facts or MergeFacts(), request)
+    plan = plan_shorten(
+        forest, request.source, keep=keep, remove=request.remove, verify=request.verify, facts=facts, draft=draft
+    )
+    return _with_records(plan, request)
 
 
 class LiveDraft(MergeDraft):
@@ -283,27 +312,31 @@ class LiveDraft(MergeDraft):
         The guest and how.
     """
 
+    where = "live by block jobs of QEMU, the guest going on"
+    pulls_only_to_top = True
+
     def __init__(self, forest: Forest, facts: MergeFacts, request: LiveRequest) -> None:
         super().__init__(forest, facts)
         self._request = request
 
-    def commit_live(self, base: str, merged: Sequence[str], *, keep: bool) -> None:
+    def commit(self, base: str, merged: Sequence[str], *, remove: bool, keep: bool = False) -> None:
         """Copy layers, lowest first, down into the image below the lowest of them."""
         request, forest, merged, top = self._request, self.forest, tuple(merged), merged[-1]
         lineage = forest.lineage(request.source)
         own = () if top == request.source else (lineage[lineage.index(top) - 1],)
         children = self.overlays(top)
         others = tuple(child for child in children if child not in own)
-        note = MergeNote(base, top, merged, children, remove=request.remove)
+        note = MergeNote(base, top, merged, children, remove=remove)
         self._touched.update(dict.fromkeys((base, *merged, *children)))
         self.concerns += [
             *self._about_job((base, *merged, *others), (*forest.lineage(base)[1:], *own)),
             *about.about_sharing(forest, base, merged),
             *self._about_readers(top),
-            *about.about_chain(forest, request.source, (base, *merged), layers=merged),
+            *about.about_chain(forest, request.source, (base, *merged), layers=merged, keys=True),
+            *about.about_exposure(forest, merged, base),
             *about.about_sizes(forest, self._facts, base, top, children),
             *about.about_snapshots(forest, () if keep else merged, "which would not be valid any more"),
-            *about.about_names(forest, merged if request.remove and not keep else ()),
+            *about.about_names(forest, merged if remove and not keep else ()),
             *about.about_seen(forest, base),
         ]
         size, _ = self._copy((base, *merged), base, "commit data")
@@ -335,7 +368,7 @@ class LiveDraft(MergeDraft):
             self.forest = self.forest.edited(uses=_moved(self.forest, request, base))
         self._after_copying(replace(note, phase="copied"), others)
 
-    def pull_live(self, image: str, base: str | None) -> None:
+    def pull(self, image: str, base: str | None) -> None:
         """Copy into an image what it reads from the layers above `base`, or all that it reads from below."""
         request, forest = self._request, self.forest
         lineage = forest.lineage(image)
@@ -356,15 +389,39 @@ class LiveDraft(MergeDraft):
             )
         self.concerns += [
             *self._about_job((image,), lineage[1:]),
-            *about.about_chain(forest, image, layers, layers=(image,)),
+            *about.about_chain(forest, image, layers, layers=(image,), keys=True),
+            *about.about_exposure(forest, layers, image),
             *about.about_snapshots(forest, (image,), "which would read other content from the new backing file"),
         ]
         size, _ = self._copy(tuple(reversed(layers)), image, "stream data")
         relative = base is not None and all(self._is_relative(path) for path in layers)
-        step = LivePull(*self._who, request.source, base, relative, size, request.bandwidth, request.timeout)
+        backing = forest[image].backing
+        assert backing is not None
+        note = PullNote(image, backing.written, backing.format, base)
+        limits = request.bandwidth, request.timeout, request.adopt, request.domain.state == "paused"
+        step = LivePull(*self._who, request.source, base, note, relative, size, *limits)
         self._copying += self._with_write(step, image)
-        old = forest[image].backing if relative else None
+        old = backing if relative else None
         self._put(image, backing=None if base is None else self._reference(image, base, old))
+
+    def settle_pull(self, note: PullNote) -> None:
+        """Bring a pull to its end whose process has ended: QEMU has done with it, or has gone itself."""
+        request, image = self._request, note.image
+        self._touched[image] = None
+        backing = self.forest[image].backing
+        if request.running:
+            who = (*self._who, image, note.base, note)
+            self._copying.append(LivePull(*who, adopt=True, paused=request.domain.state == "paused"))
+        elif (backing and backing.key) != note.before.key:
+            # Whether QEMU had written all its tables nobody knows. With the old backing file it reads the same anyway.
+            below = note.before.key
+            self._touched[below] = None
+            self.concerns += about.about_use(self.forest, (image,), ())
+            self._copying += [*self._with_write(Repoint(image, note.before, backing), image), EndPull(note)]
+            self._put(image, backing=note.before)
+            self.concerns += about.about_chain(self.forest, image, (), layers=(image,), keys=True)
+        else:
+            self._copying.append(EndPull(note))
 
     @property
     def _who(self) -> tuple[str, str, str, str]:
@@ -462,16 +519,19 @@ def _with_records(plan: Plan, request: LiveRequest) -> Plan:
     Those snapshots that the merge makes meaningless are forgotten.
     """
     domain = request.domain
-    was = {row.name for row in list_snapshots(domain, plan.before) if row.status == "ok"}
     putting: list[Step] = []
     records = list(plan.after.records)
-    note = next((step.note for step in plan.steps if isinstance(step, Finish)), None)
+    notes = [step.note for step in plan.steps if isinstance(step, Finish)]
+    merged = {path for note in notes for path in note.merged}
+    # Those of the merged layers may be out of order by this very merge, where it was cut short.
+    was = {row.name for row in list_snapshots(domain, plan.before) if row.status == "ok"}
+    was |= {one.name for one in records if any({disk.source, disk.file} & merged for disk in one.held_disks)}
     for place, record in enumerate(records):
-        if note is not None and _stands_on(record, domain, note) and record.name in was:
-            records[place] = moved = moved_record(record, note.top, note.base)
-            putting.append(
-                DefineRecord(domain.name, domain.uuid, request.uri, record.name, moved.xml, current=record.current)
-            )
+        note = next((one for one in notes if _stands_on(record, domain, one)), None)
+        if note is not None and record.name in was:
+            records[place] = moved_record(record, note.top, note.base)
+            who = domain.name, domain.uuid, request.uri
+            putting.append(MoveRecord(*who, record.name, note.top, note.base, record.current))
     after = plan.after.edited(records=records)
     rows = list_snapshots(domain, after, gone=plan.unlinks)
     stale = [row.name for row in rows if row.status in ("stale", "missing-file") and row.name in was]
@@ -504,7 +564,6 @@ def _stands_on(record: SnapshotRecord, domain: Domain, note: MergeNote) -> bool:
     held = record.held_disks
     return (
         record.guest == domain.name
-        and bool(record.xml)
         and any(disk.source == note.top for disk in held)
         and all(disk.held == "external" and disk.file not in note.merged for disk in held)
     )

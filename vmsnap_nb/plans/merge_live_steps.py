@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.merge_steps import plural
+from vmsnap_nb.plans.pull_note import PullNote
 from vmsnap_nb.plans.snapshot_steps import GuestStep
+from vmsnap_nb.plans.steps import Step
 
-__all__ = ["LiveCommit", "LivePull", "SetSource"]
+__all__ = ["EndPull", "LiveCommit", "LivePull", "SetSource"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +104,32 @@ class LiveCommit(GuestStep):
 class LivePull(GuestStep):
     """Let QEMU copy data up into the image that the guest writes to (https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainBlockRebase).
 
+    In the end the guest is suspended and resumed, which takes some milliseconds: then QEMU writes all its tables of the
+    image (QEMU, softmmu/cpus.c, ``do_vm_stop``). Without that a part of them is in its memory alone until the guest
+    flushes its disk, while the header says already that the image stands on nothing else.
+
     Attributes
     ----------
-    target, source, relative, bytes, bandwidth, timeout
+    target, source, relative, bytes, bandwidth, timeout, adopt
         As in `LiveCommit`.
     base : str or None
         Path of the image on which it will stand; None to copy everything.
+    note : PullNote
+        What lies beside the image until all of it is on the disk.
+    paused : bool
+        Whether the guest is paused when it is planned, and so need not be suspended.
     """
 
     target: str
     source: str
     base: str | None
+    note: PullNote
     relative: bool = False
     bytes: int | None = field(default=None, compare=False)  # changes while the guest writes
     bandwidth: int = 0
     timeout: float | None = None
+    adopt: bool = False
+    paused: bool = field(default=False, compare=False)  # the command alone differs
 
     @property
     def action(self) -> str:
@@ -128,9 +141,10 @@ class LivePull(GuestStep):
 
     @property
     def what(self) -> str:
+        end = "; in the end its tables are written out"
         if self.base is None:
-            return "QEMU copies all that it reads from below into it, so that it stands alone"
-        return f"QEMU copies into it what it reads from above {self.base}, which becomes its backing file"
+            return f"QEMU copies all that it reads from below into it, so that it stands alone{end}"
+        return f"QEMU copies into it what it reads from above {self.base}, which becomes its backing file{end}"
 
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:
@@ -141,7 +155,11 @@ class LivePull(GuestStep):
             options += ("--bytes", "--bandwidth", str(self.bandwidth))
         if self.timeout is not None:
             options += ("--timeout", str(int(self.timeout)))
-        return (self.virsh("blockpull", "--path", self.target, *options, "--wait"),)
+        pull = (self.virsh("blockpull", "--path", self.target, *options, "--wait"),)
+        flush: tuple[tuple[str, ...], ...] = (self.virsh("suspend"), self.virsh("resume"))
+        if self.paused:  # for libvirt there is nothing to suspend, so QEMU itself is asked
+            flush = (self.virsh("qemu-monitor-command", "--cmd", '{"execute": "stop"}'),)
+        return (*(() if self.adopt else pull), *flush)
 
     @property
     def writes(self) -> tuple[str, ...]:
@@ -150,6 +168,25 @@ class LivePull(GuestStep):
     @property
     def size(self) -> int | None:
         return self.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EndPull(Step):
+    """Take away the note of a pull."""
+
+    note: PullNote
+
+    @property
+    def action(self) -> str:
+        return "finish"
+
+    @property
+    def image(self) -> str:
+        return self.note.image
+
+    @property
+    def what(self) -> str:
+        return "take away the note of the pull into it"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass
 
@@ -98,7 +99,7 @@ class Repoint(Step):
 
     path: str
     backing: Reference
-    before: Reference
+    before: Reference | None
 
     @property
     def action(self) -> str:
@@ -168,6 +169,7 @@ class MarkInvalid(Step):
 
     path: str
     into: str
+    upgrade: bool = False  # from version 2 of qcow2, which has no such bits
 
     @property
     def action(self) -> str:
@@ -184,11 +186,8 @@ class MarkInvalid(Step):
     @property
     def commands(self) -> tuple[str, ...]:
         # The highest bit of the incompatible features, a big-endian number at byte 72 of a version 3 header.
-        path = shlex.quote(self.path)
-        return (
-            f"qemu-img amend -q -f qcow2 -o compat=1.1 -- {path}",
-            f"printf '\\200' | dd of={path} bs=1 seek=72 conv=notrunc status=none",
-        )
+        mark = f"printf '\\200' | dd of={shlex.quote(self.path)} bs=1 seek=72 conv=notrunc status=none"
+        return (shlex.join(upgrade_argv(self.path)), mark) if self.upgrade else (mark,)
 
     @property
     def invalidates(self) -> tuple[str, ...]:
@@ -294,6 +293,12 @@ class CheckContent(Step):
             ("qemu-img", "compare", "-q", "-f", "raw", "-F", self.format, "--", before, self.path),
             ("rm", "-f", "--", before),
         )
+
+
+def upgrade_argv(path: str) -> tuple[str, ...]:
+    """Give the `qemu-img amend` command that makes an image version 3, without opening what it stands on."""
+    alone = {"driver": "qcow2", "backing": None, "file": {"driver": "file", "filename": path}}
+    return ("qemu-img", "amend", "-q", "-o", "compat=1.1", "--", "json:" + json.dumps(alone))
 
 
 def rebase_argv(path: str, backing: Reference | None, *options: str) -> tuple[str, ...]:

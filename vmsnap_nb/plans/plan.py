@@ -36,6 +36,7 @@ ConcernName = Literal[
     "name-taken",
     "no-agent",
     "disk-changed",
+    "hardware-changed",
 ]
 CONCERNS: frozenset[str] = frozenset(ConcernName.__args__)  # type: ignore[attr-defined]
 """All names that a concern can have."""

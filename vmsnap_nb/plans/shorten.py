@@ -4,6 +4,8 @@ A short chain is a row of groups of neighbouring layers, each of which becomes o
 the content, and any of them the file. What lies above that file is copied down into it, what lies below is copied up.
 The data of the file itself need not move at all, so the bytes of a group are all that is seen of its layers, less what
 is seen of the file's own. The cheapest row of groups is found from the first layer on, one group after the other.
+
+While a guest runs, QEMU pulls only into the image that the guest writes to: below that, a group is in its first file.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ def plan_shorten(
     remove: bool = False,
     verify: bool = False,
     facts: MergeFacts | None = None,
+    draft: MergeDraft | None = None,
 ) -> Plan:
     """Plan to make the chain of an image short, with the fewest bytes to copy.
 
@@ -70,6 +73,8 @@ def plan_shorten(
         Whether to remove the files that are not needed any more.
     verify, facts
         As in `vmsnap_nb.plans.merge.plan_commit`.
+    draft : MergeDraft, optional
+        Who merges: qemu-img if left out.
 
     Returns
     -------
@@ -79,9 +84,11 @@ def plan_shorten(
     Raises
     ------
     InvalidRequestError
-        The chain is as short as that already, an image to keep is not in it, or the number is not positive.
+        The chain is as short as that already, an image to keep is not in it, the number is not positive, or it cannot
+        be done while the guest runs.
     """
     facts = facts or MergeFacts()
+    draft = draft or MergeDraft(forest, facts)
     layers = tuple(reversed(forest.lineage(image)))
     tried = f"shorten the chain of {forest[image].name}"
     fixed = _fixed(forest, layers)
@@ -101,13 +108,40 @@ def plan_shorten(
     blocks = facts.block_map(layers)
     costs = _Costs(blocks, len(layers))
     movable = frozenset(range(len(layers))) - fixed - (frozenset() if top_may_go else {len(layers) - 1})
-    groups = cheapest(costs, len(layers), most=most, fixed=fixed, ends=ends, movable=movable)
-    draft = _draft(forest, facts, layers, groups, remove=remove)
-    others = _others(costs, groups, movable | (frozenset({len(layers) - 1}) - fixed), top_may_go)
+    room = range(most, len(layers)) if isinstance(keep, int) else (most,)
+    inside = frozenset(number for number, path in enumerate(layers) if forest[path].snapshots)
+    # What would lose snapshots inside is better than nothing: the plan is refused then, and says why.
+    tries = (
+        cheapest(
+            costs,
+            len(layers),
+            most=number,
+            fixed=fixed,
+            ends=ends,
+            movable=movable,
+            whole=whole,
+            down=draft.pulls_only_to_top,
+        )
+        for number in room
+        for whole in (inside, frozenset[int]())
+    )
+    groups = next(filter(None, tries), ())
+    if not groups:
+        raise InvalidRequestError(
+            tried,
+            said="QEMU pulls only into the image that a running guest writes to, and what must stay is in the way of a "
+            "commit",
+            next_step="keep the base, too, or shut the guest down",
+        )
+    _merge(draft, layers, groups, remove=remove)
+    others = _others(
+        costs, groups, movable | (frozenset({len(layers) - 1}) - fixed), top_may_go, down=draft.pulls_only_to_top
+    )
     chosen = Alternative(_words(forest, layers, groups), costs.total(groups), True, draft.refused)
+    end = plural(len(groups), "image")
     return draft.plan(
-        f"{tried} from {len(layers)} to {plural(len(groups), 'image')}",
-        f"offline, {_words(forest, layers, groups)}: the fewest bytes of all ways to {plural(len(groups), 'image')}",
+        f"{tried} from {len(layers)} to {end}",
+        f"{draft.where}, {_words(forest, layers, groups)}: the fewest bytes of all ways to {end}",
         verify=verify,
         subjects=layers,
         alternatives=(chosen, *others),
@@ -179,6 +213,8 @@ def cheapest(
     fixed: frozenset[int],
     ends: frozenset[int],
     movable: frozenset[int],
+    whole: frozenset[int] = frozenset(),
+    down: bool = False,
 ) -> tuple[Group, ...]:
     """Find the groups with the fewest bytes to copy, and of those the fewest groups.
 
@@ -196,11 +232,15 @@ def cheapest(
         If not empty, the only layers that may be the last of a group.
     movable : frozenset of int
         Layers whose content may end up in another file.
+    whole : frozenset of int
+        Layers that are neither merged away nor pulled into; what stands on them may go down into them.
+    down : bool
+        Whether every group but the last one must be in the file of its first layer.
 
     Returns
     -------
     tuple of Group
-        Base first.
+        Base first; none where there is no such way.
     """
     # best[n]: for the layers before n, by the number of groups, the bytes and the last group
     best: list[dict[int, tuple[int, Group | None]]] = [{} for _ in range(count + 1)]
@@ -210,13 +250,19 @@ def cheapest(
         if ends and last not in ends:
             continue
         row = costs.row(last)
-        total, file = 0, last
+        committed = down and last < count - 1
+        total, best_file = 0, last
+        passed = False  # a layer that must stay whole: the file of what begins below it is above it
         for first in range(last, -1, -1):
-            if first != last and first in fixed:
+            if first != last and (first in fixed or last in whole or (committed and (passed or last not in movable))):
                 break
             total += row[first]
-            if last in movable and row[first] > row[file]:
+            file = best_file
+            if not passed and (committed or (last in movable and row[first] > row[file])):
                 file = first
+            if first not in whole:
+                best_file = file
+            passed = passed or first in whole
             group = Group(first, last, file)
             for number, (size, _) in best[first].items():
                 if number < most:
@@ -224,6 +270,8 @@ def cheapest(
                     known = best[last + 1].get(number + 1)
                     if known is None or offer < known[0]:
                         best[last + 1][number + 1] = (offer, group)
+    if not best[count]:
+        return ()
     number = min(best[count], key=lambda n: (best[count][n][0], n))
     groups: list[Group] = []
     place = count
@@ -235,10 +283,7 @@ def cheapest(
     return tuple(reversed(groups))
 
 
-def _draft(
-    forest: Forest, facts: MergeFacts, layers: Sequence[str], groups: Sequence[Group], *, remove: bool
-) -> MergeDraft:
-    draft = MergeDraft(forest, facts)
+def _merge(draft: MergeDraft, layers: Sequence[str], groups: Sequence[Group], *, remove: bool) -> None:
     below: str | None = None
     spare: list[str] = []
     for group in groups:
@@ -251,7 +296,6 @@ def _draft(
         below = file
     if remove:
         draft.remove(_highest_first(layers, spare), asked=False)
-    return draft
 
 
 def _highest_first(layers: Sequence[str], paths: Iterable[str]) -> list[str]:
@@ -260,13 +304,14 @@ def _highest_first(layers: Sequence[str], paths: Iterable[str]) -> list[str]:
 
 
 def _others(
-    costs: _Costs, groups: Sequence[Group], may_move: frozenset[int], top_may_go: bool
+    costs: _Costs, groups: Sequence[Group], may_move: frozenset[int], top_may_go: bool, *, down: bool
 ) -> Iterator[Alternative]:
     """Give the plain ways to the same groups: all up, all down, and down layer by layer."""
     if not costs.known:
         return
     up = [Group(group.first, group.last, group.last) for group in groups]
-    down = [Group(group.first, group.last, group.first) for group in groups]
+    committed = [Group(group.first, group.last, group.first) for group in groups]
+    no_pull = "QEMU pulls only into the image that the guest writes to" if down and up[:-1] != committed[:-1] else ""
     kept = next(
         (f"layer {g.last} must keep its file" for g in groups if g.first < g.last and g.last not in may_move), ""
     )
@@ -277,7 +322,10 @@ def _others(
         for group in groups
         for layer in range(group.first + 1, group.last + 1)
     )
-    ways = [("pull everything up", costs.total(up), "", up), ("commit everything down", costs.total(down), kept, down)]
+    ways = [
+        ("pull everything up", costs.total(up), no_pull, up),
+        ("commit everything down", costs.total(committed), kept, committed),
+    ]
     for what, size, refused, way in ways:
         if list(way) != list(groups):
             yield Alternative(what, size, False, refused)

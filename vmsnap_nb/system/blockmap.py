@@ -117,7 +117,7 @@ class MapReader:
 
     def _one(self, image: Image) -> LayerMap:
         key = (image.identity, image.mtime_ns, image.file_size, image.format)
-        known = self._known.get(key) if image.identity is not None and not image.held else None
+        known = self._known.get(key) if image.identity is not None and image.held != "write" else None
         if known is None:
             done = qemu_img.run(map_argv(image.path, image.format or "raw"), tried=f"map {image.path}")
             known = parse_map(done.stdout, image.path, image.virtual_size or 0, image.cluster_size or _RAW_UNIT)

@@ -13,13 +13,13 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from vmsnap_nb.errors import GuestError, LibvirtError, VmsnapError
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
 from vmsnap_nb.system.libvirt_library import library
 
-__all__ = ["BlockJob", "active_jobs", "end_job", "pivot", "start_commit", "start_pull"]
+__all__ = ["BlockJob", "active_jobs", "end_job", "pivot", "start_commit", "start_pull", "write_out"]
 
 _KINDS = {1: "pull", 2: "copy", 3: "commit", 4: "active commit", 5: "backup"}
 """virDomainBlockJobType."""
@@ -29,6 +29,54 @@ _LOOK = 0.05
 """Seconds between two looks how far it is."""
 _PATIENCE = 10.0
 """Seconds for the event to come after the job has gone."""
+
+
+class _Ear:
+    """Hears of the block jobs of one guest, for all who listen: libvirt takes only one of a connection.
+
+    Parameters
+    ----------
+    domain : libvirt.virDomain
+        The guest.
+    tried : str
+        For the error.
+    """
+
+    _all: ClassVar[dict[tuple[int, str], _Ear]] = {}
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, domain: Any, tried: str) -> None:
+        libvirt = library()
+        self._connection = domain.connect()  # kept, so that no other connection gets its id
+        self._listeners: list[Callable[[str, int], None]] = []
+        with libvirt_errors(tried):
+            self._number = self._connection.domainEventRegisterAny(
+                domain, libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, self._hear, None
+            )
+
+    def _hear(self, *event: Any) -> None:
+        _, _, target, _, status, _ = event
+        for listener in tuple(self._listeners):
+            listener(target, status)
+
+    @classmethod
+    @contextmanager
+    def lend(cls, domain: Any, listener: Callable[[str, int], None], tried: str) -> Iterator[None]:
+        """Tell a listener the disk and the status of each event."""
+        key = (id(domain.connect()), str(domain.UUIDString()))
+        with cls._lock:
+            ear = cls._all.get(key) or cls(domain, tried)
+            cls._all[key] = ear
+            ear._listeners.append(listener)
+        try:
+            yield
+        finally:
+            with cls._lock:
+                ear._listeners.remove(listener)
+                if not ear._listeners:
+                    del cls._all[key]
+                    with contextlib.suppress(library().libvirtError):  # the connection may have gone meanwhile
+                        ear._connection.domainEventDeregisterAny(ear._number)
 
 
 def active_jobs(domain: Any, targets: Iterable[str]) -> dict[str, str]:
@@ -112,6 +160,31 @@ def end_job(domain: Any, target: str, *, tried: str) -> None:
         domain.blockJobAbort(target, 0)
 
 
+def write_out(domain: Any, *, tried: str) -> None:
+    """Have QEMU write all that it holds of the images of a guest, tables too, to the disk.
+
+    The guest is suspended for some milliseconds: then QEMU flushes every disk (QEMU, softmmu/cpus.c, ``do_vm_stop``).
+    For one that is paused libvirt does nothing, so that QEMU is told itself; it stays paused.
+
+    Parameters
+    ----------
+    domain : libvirt.virDomain
+        A guest that runs or is paused.
+    tried : str
+        For the error.
+    """
+    libvirt = library()
+    with libvirt_errors(tried):
+        state, _ = domain.state()
+        if state == libvirt.VIR_DOMAIN_PAUSED:
+            import libvirt_qemu
+
+            libvirt_qemu.qemuMonitorCommand(domain, '{"execute": "stop"}', 0)
+            return
+        domain.suspend()
+        domain.resume()
+
+
 class BlockJob:
     """One job of one disk, from before its start to its end; use it in a ``with``.
 
@@ -133,20 +206,10 @@ class BlockJob:
     @contextmanager
     def listening(self) -> Iterator[BlockJob]:
         """Listen to libvirt's events: begin this before the job begins, since it can be over at once."""
-        libvirt = library()
-        connection = self._domain.connect()
-        with libvirt_errors(self._tried):
-            number = connection.domainEventRegisterAny(
-                self._domain, libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, self._hear, None
-            )
-        try:
+        with _Ear.lend(self._domain, self._hear, self._tried):
             yield self
-        finally:
-            with contextlib.suppress(libvirt.libvirtError):  # the connection may have gone meanwhile
-                connection.domainEventDeregisterAny(number)
 
-    def _hear(self, *event: Any) -> None:
-        _, _, target, _, status, _ = event
+    def _hear(self, target: str, status: int) -> None:
         if target == self._target and status in (_COMPLETED, _FAILED, _CANCELED):
             self._status = status
             self._told.set()

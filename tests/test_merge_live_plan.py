@@ -1,0 +1,90 @@
+"""Plans of merges while the guest runs, as pure functions: several jobs, records, keys; without libvirt."""
+
+from __future__ import annotations
+
+import pytest
+from forests import image
+from test_merge_plan import UNIT, handout, maps, refused
+
+from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Disk, Domain
+from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
+from vmsnap_nb.plans.merge_live import LiveRequest, plan_guest_commit, plan_guest_pull, plan_guest_shorten
+
+GUEST = Domain("g", "u", "running", True, (Disk("vda", "/i/Snap-4", "qcow2"),))
+SMALL_BETWEEN_LARGE = maps(
+    RootBase=tuple(range(40)),
+    Snap_1=(50,),
+    Snap_2=tuple(range(60, 90)),
+    Snap_3=(100,),
+    Snap_4=tuple(range(110, 140)),
+)
+
+
+def request(*, jobs: dict[str, str] | None = None) -> LiveRequest:
+    return LiveRequest(GUEST, GUEST.disks[0], jobs=jobs or {})
+
+
+def running(forest: Forest, *records: SnapshotRecord) -> Forest:
+    return forest.edited(uses=GUEST.uses, records=records)
+
+
+def external(name: str, source: str, file: str) -> SnapshotRecord:
+    disk = SnapshotDisk("vda", "external", f"/i/{source}", f"/i/{file}")
+    return SnapshotRecord("g", name, "disk-snapshot", disks=(disk,), xml="<domainsnapshot/>")
+
+
+def test_small_layers_between_large_ones_go_down_one_job_after_the_other() -> None:
+    plan = plan_guest_shorten(running(handout()), request(), keep=3, facts=SMALL_BETWEEN_LARGE)
+    assert not plan.refused
+    assert [one.name for one in plan.after.chain("/i/Snap-4")] == ["RootBase", "Snap-2", "Snap-4"]
+    assert plan.bytes_to_copy == 2 * UNIT
+    assert [step.action for step in plan.steps if step.size] == ["commit live", "commit live"]
+    assert plan.way.startswith("live by block jobs of QEMU")
+    assert set(plan.invalid) == {"/i/Snap-1", "/i/Snap-3"}
+    up = next(way for way in plan.alternatives if "everything up" in way.what)
+    assert "only into the image that the guest writes to" in up.refused
+
+
+def test_every_record_is_put_right_that_one_of_several_jobs_concerns() -> None:
+    records = (external("two", "Snap-1", "Snap-2"), external("four", "Snap-3", "Snap-4"))
+    plan = plan_guest_shorten(running(handout(), *records), request(), keep=3, facts=SMALL_BETWEEN_LARGE)
+    assert [record.disks[0].source for record in plan.after.records] == ["/i/RootBase", "/i/Snap-2"]
+    actions = [step.action for step in plan.steps]
+    assert actions.count("write record") == 2
+    assert actions.index("finish") > max(n for n, action in enumerate(actions) if action == "write record")
+
+
+def test_what_cannot_be_done_while_the_guest_runs() -> None:
+    forest = running(handout())
+    with pytest.raises(InvalidRequestError, match="is in the way of a commit"):
+        plan_guest_shorten(forest, request(), keep=["/i/Snap-2"], facts=SMALL_BETWEEN_LARGE)
+    kept = plan_guest_shorten(forest, request(), keep=["/i/RootBase", "/i/Snap-1"], facts=SMALL_BETWEEN_LARGE)
+    assert [step.action for step in kept.steps if step.size] == ["pull live"]
+    assert refused(plan_guest_pull(forest, request(), into="/i/Snap-3", facts=SMALL_BETWEEN_LARGE)) == {"not-supported"}
+    busy = plan_guest_commit(forest, request(jobs={"vda": "pull"}), top="/i/Snap-3", facts=SMALL_BETWEEN_LARGE)
+    assert refused(busy) == {"active-job"}
+
+
+def test_others_on_a_layer_leave_it_as_it_is() -> None:
+    shared = running(handout(image("Other", "Snap-2")))
+    plan = plan_guest_shorten(shared, request(), keep=1, facts=SMALL_BETWEEN_LARGE)
+    assert not plan.refused
+    assert [one.name for one in plan.after.chain("/i/Other")] == ["RootBase", "Snap-2", "Other"]
+    assert [one.name for one in plan.after.chain("/i/Snap-4")] == ["RootBase", "Snap-2", "Snap-4"]
+
+
+def test_what_is_encrypted_is_not_written_in_the_clear() -> None:
+    def with_key(*names: str) -> Forest:
+        forest = handout()
+        secret = [image(n, f"Snap-{int(n[-1]) - 1}" if n != "Snap-1" else "RootBase", encryption="luks") for n in names]
+        return running(forest.edited(put=secret))
+
+    assert refused(plan_guest_commit(with_key("Snap-3"), request(), top="/i/Snap-3")) == {"not-supported"}
+    assert refused(plan_guest_commit(with_key("Snap-2", "Snap-3"), request(), top="/i/Snap-3")) == set()
+    pulled = plan_guest_pull(with_key("Snap-3"), request(), base="/i/Snap-2")
+    (why,) = [concern for concern in pulled.concerns if concern.level == "refuse"]
+    assert "in the clear" in why.what
+    assert why.waivable
+    assert refused(plan_guest_pull(with_key("Snap-3", "Snap-4"), request(), base="/i/Snap-2")) == set()
