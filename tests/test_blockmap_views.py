@@ -96,3 +96,32 @@ def test_a_chain_gives_its_block_map(tmp_path: Path) -> None:
     found = vs.chain(path).blockmap()
     assert found == forest.chain(path).blockmap() == forest.blockmap(path)
     assert [layer.path for layer in found.layers] == [forest.find(name) for name in ("RootBase", "Snap-1", "Snap-2")]
+
+
+@pytest.mark.system
+def test_the_strips_for_graphviz_say_what_the_svg_says(tmp_path: Path) -> None:
+    build_scenario("merge", tmp_path / "m")
+    blocks = vs.scan(tmp_path / "m").blockmap(tmp_path / "m" / "Snap-4.qcow2")
+    drawn = ET.fromstring(blocks.to_graphviz().pipe(format="svg"))
+    found = [
+        group for group in drawn.iter(f"{SVG}g") if group.get("class") in {"node seen", "node hidden", "node zero"}
+    ]
+    titles = {
+        element.get("{http://www.w3.org/1999/xlink}title") for group in found for element in group.iter(f"{SVG}a")
+    }
+    same = {title.text for title in ET.fromstring(blocks.to_svg()).iter(f"{SVG}title")}
+    assert len(found) == 6 + 10
+    assert {str(title).partition(": ")[2] for title in titles} == {str(title).partition(": ")[2] for title in same}
+    written = [element.text for element in drawn.iter(f"{SVG}text")]
+    assert {"guest reads", "64 KiB seen, 64 KiB hidden", "64 MiB"} <= set(written)
+    hostile = blockmap("d..").to_graphviz()
+    assert ET.fromstring(hostile.pipe(format="svg")) is not None
+
+
+@pytest.mark.system
+def test_hostile_names_in_strips_for_graphviz() -> None:
+    name = '/i/<x> & "quoted" \\N 虚拟机'
+    blocks = BlockMap((LayerMap(name, 4 * UNIT, (Extent(0, UNIT),)),))
+    drawn = ET.fromstring(blocks.to_graphviz().pipe(format="svg"))
+    assert any('<x> & "quoted" \\N 虚' in (element.text or "") for element in drawn.iter(f"{SVG}text"))
+    assert b"an empty disk" in BlockMap(()).to_graphviz().pipe(format="svg")

@@ -120,18 +120,43 @@ PLANS = {
 }
 
 
+TREE_PLANS = {
+    "all of a branch": lambda forest: forest.commit("Overlay-1B", "RootBase"),
+    "up a branch": lambda forest: forest.pull("Overlay-1C", "RootBase"),
+    "another branch": lambda forest: forest.pull("Overlay-2A", "RootBase"),
+    "the last branch": lambda forest: forest.commit("Overlay-3A", "Overlay-3"),
+}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> LiveForest:
+    folder = tmp_path_factory.mktemp("tree") / "t"
+    build_scenario("figure-2", folder)
+    return vs.scan(folder)
+
+
 @pytest.mark.parametrize("name", PLANS)
 def test_each_move_has_an_arrow_from_its_box_to_its_box(merge: LiveForest, name: str) -> None:
-    plan = PLANS[name](merge)
+    check_arrows(merge, PLANS[name](merge))
+
+
+@pytest.mark.parametrize("name", TREE_PLANS)
+def test_arrows_of_a_branch_cross_no_other_branch(tree: LiveForest, name: str) -> None:
+    plan = TREE_PLANS[name](tree)
+    check_arrows(tree, plan)
+    assert re.search(r"(?m)^after|[v ]  after$", plan.to_text(details="none"))
+
+
+def check_arrows(forest: LiveForest, plan: Plan) -> None:
     assert plan.moves
     lines = plan.to_text(details="none").splitlines()
     drawn = {traced(lines, y, x) for y, line in enumerate(lines) for x, char in enumerate(line) if arrives(lines, y, x)}
-    assert drawn == {(merge[move.source].name, merge[move.target].name) for move in plan.moves}
+    assert drawn == {(forest[move.source].name, forest[move.target].name) for move in plan.moves}
 
 
 def arrives(lines: list[str], y: int, x: int) -> bool:
     """Tell whether the head of an arrow from above is here: on a line that has nothing but arrows."""
-    return lines[y][x] == "v" and not lines[y].removeprefix("after").strip(" v|")
+    return lines[y][x] == "v" and not lines[y].replace("after", "").strip(" v|")
 
 
 def traced(lines: list[str], y: int, x: int) -> tuple[str, str]:
@@ -170,6 +195,21 @@ def test_what_is_invalid_stands_where_it_stood_and_the_live_chain_keeps_its_row(
     assert svg.count("commit data") == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "active"), [("figure-5", "Snap-4"), ("figure-6", "Snap-4"), ("active", "Snap-3"), ("method-2", "Snap-4")]
+)
+def test_nobody_writes_to_a_layer_only_because_nothing_stands_on_it_any_more(
+    merge: LiveForest, name: str, active: str
+) -> None:
+    after = figure_of(PLANS[name](merge), Options()).blocks[1:]
+    assert [box.lines[0].text for block in after for box in block.boxes if box.active] == [active]
+
+
+def test_what_several_images_have_in_common_is_said_once(merge: LiveForest) -> None:
+    (note,) = figure_of(PLANS["figure-3"](merge), Options()).notes
+    assert note.startswith("Snap-2, Snap-3: merged into another image")
+
+
 def test_a_refused_merge_is_drawn_and_names_who_stands_in_its_way(tmp_path: Path) -> None:
     build_scenario("figure-2", tmp_path / "f")
     plan = vs.scan(tmp_path / "f").commit("Overlay-1B", "RootBase")
@@ -177,8 +217,7 @@ def test_a_refused_merge_is_drawn_and_names_who_stands_in_its_way(tmp_path: Path
     assert plan.refused
     assert text.splitlines()[0].endswith(", refused")
     (why,) = [line for line in re.sub(r"\n {4}", " ", text).splitlines() if "REFUSED, shared-base" in line]
-    assert "Overlay-2" in why
-    assert "Overlay-3" in why
+    assert "Overlay-2, Overlay-3 also read RootBase" in why
 
 
 def test_arrows_that_meet_are_drawn_as_crossings() -> None:

@@ -12,7 +12,7 @@ import itertools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from vmsnap_nb.views.words import shown, width
 if TYPE_CHECKING:
     import graphviz
 
-__all__ = ["FONTS", "figure_graph", "node_names", "to_graphviz"]
+__all__ = ["FONTS", "figure_graph", "graph_of", "html", "node_names", "points", "quote", "to_graphviz"]
 
 FONTS = "Helvetica,Arial,DejaVu Sans,Noto Sans CJK SC,Microsoft YaHei,PingFang SC,Noto Color Emoji,sans-serif"
 
@@ -77,6 +77,17 @@ def to_graphviz(thing: Shown, **options: Any) -> graphviz.Digraph:
 
 def figure_graph(figure: Figure) -> graphviz.Digraph:
     """Give a figure for Graphviz; each node has an ``id`` of its block's and its box's number, as ``box-0-3``."""
+    return graph_of("figure", _lines(figure))
+
+
+def graph_of(name: str, lines: Iterable[str]) -> graphviz.Digraph:
+    """Give a graph of lines of DOT.
+
+    Raises
+    ------
+    MissingPartError
+        The Python package graphviz is not installed.
+    """
     try:
         import graphviz
     except ImportError as error:
@@ -85,8 +96,8 @@ def figure_graph(figure: Figure) -> graphviz.Digraph:
             said=str(error),
             next_step="pip install graphviz, or use .to_text()",
         ) from error
-    graph = graphviz.Digraph("figure")
-    graph.body += [f"\t{line}\n" for line in _lines(figure)]
+    graph = graphviz.Digraph(name)
+    graph.body += [f"\t{line}\n" for line in lines]
     return graph
 
 
@@ -141,8 +152,8 @@ class _Placed:
 
 
 def _lines(figure: Figure) -> Iterator[str]:
-    yield f"graph [layout=nop2 rankdir=RL bgcolor=transparent pad=0.1 fontname={_quote(FONTS)}]"
-    yield f"node [shape=box margin=0 fillcolor=white fontcolor=black fontsize={_LINE_SIZE:g} fontname={_quote(FONTS)}]"
+    yield f"graph [layout=nop2 rankdir=RL bgcolor=transparent pad=0.1 fontname={quote(FONTS)}]"
+    yield f"node [shape=box margin=0 fillcolor=white fontcolor=black fontsize={_LINE_SIZE:g} fontname={quote(FONTS)}]"
     yield 'edge [color="#767676" penwidth=1.2 arrowsize=0.8]'
     names = node_names(figure)
     shared = _column_widths(figure.blocks) if figure.aligned else None
@@ -178,7 +189,7 @@ def _column_widths(blocks: Sequence[Block]) -> dict[int, float]:
     widths: dict[int, float] = {}
     for block in blocks:
         for box in block.boxes:
-            wide = max(_points(line) for line in box.lines) + 2 * _PAD
+            wide = max(points(line) for line in box.lines) + 2 * _PAD
             widths[box.column] = max(widths.get(box.column, 60.0), wide)
     return widths
 
@@ -242,7 +253,7 @@ def _move_routes(
 def _label_place(arrow: Arrow, boxes: Sequence[_Placed]) -> tuple[float, float] | None:
     """Give top and left of the words below an arrow along its row, or None where they do not fit."""
     tail, head = boxes[arrow.tail], boxes[arrow.head]
-    wide = _points(Line(NEW_EDGE))
+    wide = points(Line(NEW_EDGE))
     if arrow.trunk is not None or tail.left - head.right < wide + 10:
         return None
     return tail.line - 3.0, (tail.left + head.right - wide) / 2
@@ -258,14 +269,14 @@ def _node(name: str, number: str, at: _Placed) -> str:
     return (
         f'{_identifier(name)} [id="{number}" class="box {box.shape}{" active" if box.active else ""}" {look} '
         f'pos="{x:.1f},{y:.1f}" width={at.wide / 72:.3f} height={at.high / 72:.3f} '
-        f"tooltip={_quote(_html(box.title))} label=<{_label(box.lines, at.high)}>]"
+        f"tooltip={quote(html(box.title))} label=<{_label(box.lines, at.high)}>]"
     )
 
 
 def _label(lines: Sequence[Line], high: float) -> str:
     parts = []
     for line in lines:
-        text = _html(line.text)
+        text = html(line.text)
         if line.role == "name":
             parts.append(f'<FONT POINT-SIZE="{_NAME_SIZE:g}"><B>{text}</B></FONT>')
         elif line.role in {"status", "mark", "active"}:
@@ -292,16 +303,14 @@ def _edge(tail: str, head: str, corners: Sequence[tuple[float, float]], kind: st
     more = ' style=bold color="#d55e00"' if "changed" in kind else ' style=dashed color="#0072b2"' if label else ""
     if label:  # above the longest part, which is the one before the last
         (ax, ay), (bx, by) = corners[-3:-1]
-        more += (
-            f' fontsize={_LINE_SIZE:g} label={_quote(_html(label))} lp="{(ax + bx) / 2:.1f},{(ay + by) / 2 + 8:.1f}"'
-        )
+        more += f' fontsize={_LINE_SIZE:g} label={quote(html(label))} lp="{(ax + bx) / 2:.1f},{(ay + by) / 2 + 8:.1f}"'
     return f'{_identifier(tail)} -> {_identifier(head)} [class="{kind}" pos="{route}"{more}]'
 
 
 def _caption(name: str, lines: Sequence[str], top: float, left: float = 0.0) -> str:
-    wide = max(_points(Line(line)) for line in lines)
+    wide = max(points(Line(line)) for line in lines)
     high = _LEAD * len(lines)
-    rows = "".join(f'<TR><TD ALIGN="LEFT">{_html(line)}</TD></TR>' for line in lines)
+    rows = "".join(f'<TR><TD ALIGN="LEFT">{html(line)}</TD></TR>' for line in lines)
     table = f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" WIDTH="{wide:.0f}">{rows}</TABLE>'
     return (
         f'{_identifier(name)} [class="caption" shape=plain style="" fontcolor="#767676" '
@@ -310,7 +319,8 @@ def _caption(name: str, lines: Sequence[str], top: float, left: float = 0.0) -> 
     )
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
+    """Write a text between quotation marks."""
     return '"' + text.replace("\n", "\\n").replace('"', '\\"') + '"'
 
 
@@ -320,7 +330,7 @@ def _identifier(name: str) -> str:
     return '"' + re.sub(r'(\\*)("|\Z)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), text) + '"'
 
 
-def _html(text: str) -> str:
+def html(text: str) -> str:
     r"""Escape for a label of Graphviz; a backslash too, for ``\N`` and ``\G`` stand for names in labels of any kind."""
     for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("\\", "\\\\")):
         text = text.replace(char, entity)
@@ -337,7 +347,7 @@ def _wrap(text: str, columns: int) -> list[str]:
     return lines
 
 
-def _points(line: Line) -> float:
+def points(line: Line) -> float:
     """Estimate the width of a line in points, for the widest of the fonts that may be there."""
     size = _NAME_SIZE if line.role == "name" else _LINE_SIZE
     bold = 1.17 if line.role in {"name", "status", "mark", "active"} else 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import singledispatch
 
@@ -133,22 +133,42 @@ def _before_and_after(
     left = after.tree(*(path for path in was.images if path in after))
     below = forest_graph(after.only({*_around(plan, after).images, *left.images}))
     above = forest_graph(was)
+    below = replace(below, active=_active_after(plan, above, below))
     names = name_images(above, below)
     gone, kept = _marks(plan, above, below)
-    before_blocks, before_notes = tree_blocks(above, options, names=names, marks=gone)
+    # What moves is at the lower edge of what is above, and at the upper edge of what is below: arrows cross no box.
+    leaving = dict.fromkeys(_below(above, [move.source for move in plan.moves]), 1)
+    before_blocks, before_notes = tree_blocks(above, options, names=names, marks=gone, order=leaving)
     columns = chain_paths(before_blocks)
     after_blocks, after_notes = tree_blocks(
-        below, options, names=names, marks=kept, columns=columns, first=_in_use_still(plan, above, below)
+        below, options, names=names, marks=kept, columns=columns, order=_order_after(plan, above, below)
     )
     blocks = (*_captioned(before_blocks, "before"), *_captioned(after_blocks, "after"))
     notes = tuple(dict.fromkeys((*before_notes, *after_notes)))
     return blocks, _moves(plan, blocks, len(before_blocks) or 1), notes
 
 
-def _in_use_still(plan: Plan, above: Graph, below: Graph) -> set[str]:
-    """Give the images to which writes went and still go, and all below them: what a plan leaves behind gives way."""
+def _active_after(plan: Plan, above: Graph, below: Graph) -> Callable[[str], bool]:
+    """Say what is active then: nobody writes to a layer only because the plan takes away what stood on it."""
+
+    def active(path: str) -> bool:
+        led = path not in above.forest or above.active(path) or path in plan.writes
+        return below.active(path) and (led or bool(below.forest.writers(path)))
+
+    return active
+
+
+def _order_after(plan: Plan, above: Graph, below: Graph) -> dict[str, int]:
+    """Put first what takes data, then that to which writes went and still go: what a plan leaves behind gives way."""
     active = [path for path in below.paths if path in above.paths and above.active(path) and path not in plan.invalid]
-    return {below.forest.same_file(layer)[0] for path in active for layer in below.forest.lineage(path)}
+    first = dict.fromkeys(_below(below, active), -1)
+    return first | dict.fromkeys(_below(below, [move.target for move in plan.moves]), -2)
+
+
+def _below(graph: Graph, paths: Iterable[str]) -> list[str]:
+    """Give some images and all on which they stand, each under the name that the figure has for it."""
+    forest = graph.forest
+    return [forest.same_file(layer)[0] for path in paths if path in forest for layer in forest.lineage(path)]
 
 
 def _around(plan: Plan, forest: Forest) -> Forest:
@@ -250,7 +270,7 @@ def _report_sections(report: Report) -> Iterable[Section]:
         verb = "is" if len(left) == 1 else "are"
         yield Section(
             "Left behind",
-            ((f"{names} {verb} INVALID now, and still on disk: cleanup() of the folder's forest removes them",),),
+            ((f"{names} {verb} INVALID now, and still on disk: the report's cleanup() is the plan to remove them",),),
         )
     if report.differences:
         yield Section("Not as predicted", tuple((shown(difference),) for difference in report.differences))

@@ -136,6 +136,8 @@ class Box:
         The image's path; None for a fold or a guest.
     trunks : int
         How many arrows arrive at it from below.
+    snapshot : str or None
+        The snapshot's name; None for anything else.
     """
 
     key: str
@@ -147,6 +149,7 @@ class Box:
     active: bool = False
     path: str | None = None
     trunks: int = 0
+    snapshot: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str | No
     parts = [f'<div class="vmsnap {scope}">']
     if svg is not None:
         parts.append(f"<style>{_STYLE.format(scope)}</style>")
-        parts.append(f'<div class="vmsnap-picture" hidden style="display:none">{svg}</div>')
+        parts.append(f'<div class="vmsnap-picture" tabindex="0" hidden style="display:none">{svg}</div>')
     parts.append(f'<pre class="vmsnap-text" aria-label="{escape(figure.summary)}">{escape(text)}</pre>')
     if why_no_svg:
         parts.append(f'<p class="vmsnap-note">{escape(why_no_svg)}</p>')

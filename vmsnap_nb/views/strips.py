@@ -20,7 +20,18 @@ from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, plu
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["strips_bundle", "strips_frame", "strips_svg", "strips_text"]
+__all__ = [
+    "LEGEND",
+    "Strips",
+    "colour_of",
+    "layer_names",
+    "part_title",
+    "said_of",
+    "strips_bundle",
+    "strips_frame",
+    "strips_svg",
+    "strips_text",
+]
 
 T = TypeVar("T")
 Kind = Literal["nothing", "zero", "hidden", "both", "seen"]
@@ -33,6 +44,8 @@ _WORDS: dict[Kind, str] = {
     "both": "data, some of it hidden",
     "seen": "data that the guest reads",
 }
+LEGEND = "full: the guest reads it; low and outlined: hidden by a layer above; a thin line: zeros; empty: nothing"
+"""How the parts of a picture are to be read."""
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _COLUMNS = (
     Column("run", "count"),
@@ -51,7 +64,7 @@ _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#
 
 def strips_frame(blocks: BlockMap) -> pd.DataFrame:
     """Give one row for each run, by place and then by layer; sizes and places in bytes."""
-    names = _names(blocks)
+    names = layer_names(blocks)
     rows = tuple(
         (n, r.start, r.length, r.layer, names[r.layer], r.path, r.kind, r.hidden, r.covered_by)
         for n, r in enumerate(blocks.runs)
@@ -76,17 +89,15 @@ def strips_text(blocks: BlockMap, *, cells: int = 64) -> str:
     """
     if not blocks.size:
         return "* an empty disk"
-    strips = _Strips.of(blocks, cells)
-    names = [clip(name, 24) for name in _names(blocks)]
+    strips = Strips.of(blocks, cells)
+    names = [clip(name, 24) for name in layer_names(blocks)]
     wide = max(width(name) for name in ("guest reads", *names)) + 3
     end = human_size(blocks.size)
     lines = [" " * (wide + 1) + "0" + end.rjust(strips.cells)]
     lines.append(_padded("guest reads", wide) + f"|{''.join(_digit(one) for one in strips.owners)}|")
     for number in reversed(range(len(names))):
-        seen, hidden = blocks.totals[number]
         strip = "".join(_SIGNS[kind] for kind in strips.kinds[number])
-        said = f"{human_size(seen)} seen" + (f", {human_size(hidden)} hidden" if hidden else "")
-        lines.append(_padded(f"{_digit((number,))} {names[number]}", wide) + f"|{strip}|  {said}")
+        lines.append(_padded(f"{_digit((number,))} {names[number]}", wide) + f"|{strip}|  {said_of(blocks, number)}")
     lines += [
         "",
         f"one sign = {human_size(strips.unit)}; the guest reads from the layer of that number, * from several",
@@ -97,8 +108,8 @@ def strips_text(blocks: BlockMap, *, cells: int = 64) -> str:
 
 def strips_svg(blocks: BlockMap) -> str:
     """Draw the strips as an ``<svg>`` in the colours of the page; every part has a title that says what it is."""
-    names = [clip(name, 24) for name in _names(blocks)]
-    strips = _Strips.of(blocks, 256)
+    names = [clip(name, 24) for name in layer_names(blocks)]
+    strips = Strips.of(blocks, 256)
     left, wide, high, gap = 190, 3 * strips.cells, 18, 8
     rows = ["guest reads", *(f"{number}  {name}" for number, name in reversed(list(enumerate(names))))]
     total = 26 + len(rows) * (high + gap) + 34
@@ -125,14 +136,10 @@ def strips_svg(blocks: BlockMap) -> str:
             _part(strips, first, count, kind, owners, left, y, high, names) for first, count, kind, owners in cells
         ]
         if place:
-            seen, hidden = blocks.totals[number]
-            said = f"{human_size(seen)} seen" + (f", {human_size(hidden)} hidden" if hidden else "")
+            said = said_of(blocks, number)
             parts.append(f'<text x="{left + wide + 8}" y="{y + 13}" fill="currentColor">{said}</text>')
     y = total - 14
-    parts.append(
-        f'<text x="{left}" y="{y}" fill="currentColor">full: the guest reads it; low and outlined: hidden by a layer '
-        "above; a thin line: zeros; empty: nothing</text></svg>"
-    )
+    parts.append(f'<text x="{left}" y="{y}" fill="currentColor">{LEGEND}</text></svg>')
     return "\n".join(parts)
 
 
@@ -151,7 +158,7 @@ def strips_bundle(
 
 
 @dataclass(frozen=True, slots=True)
-class _Strips:
+class Strips:
     """What each cell shows: the layers that the guest reads there, and for each layer what it holds there."""
 
     cells: int
@@ -160,7 +167,8 @@ class _Strips:
     kinds: tuple[tuple[Kind, ...], ...]
 
     @classmethod
-    def of(cls, blocks: BlockMap, cells: int) -> _Strips:
+    def of(cls, blocks: BlockMap, cells: int) -> Strips:
+        """Cut the disk into so many cells, or fewer."""
         unit = max(-(-blocks.size // cells), 1)
         cells = -(-blocks.size // unit)
         owners: list[set[int]] = [set() for _ in range(cells)]
@@ -204,7 +212,7 @@ def _most_telling(kinds: set[Kind]) -> Kind:
 
 
 def _part(
-    strips: _Strips,
+    strips: Strips,
     first: int,
     count: int,
     kind: Kind,
@@ -215,9 +223,8 @@ def _part(
     names: Sequence[str],
 ) -> str:
     x, wide = left + 3 * first, 3 * count
-    colour = _COLOURS[owners[-1] % len(_COLOURS)]
-    what = ", ".join(names[one] for one in owners)
-    title = f"{human_size(first * strips.unit)} to {human_size((first + count) * strips.unit)}: {what}, {_WORDS[kind]}"
+    colour = colour_of(owners)
+    title = part_title(strips, first, count, kind, owners, names)
     if kind == "hidden":
         look, top, tall = f'fill="none" stroke="{colour}" stroke-dasharray="2 1"', y + high // 2, high // 2 - 1
     elif kind == "zero":
@@ -230,7 +237,27 @@ def _part(
     )
 
 
-def _names(blocks: BlockMap) -> list[str]:
+def part_title(
+    strips: Strips, first: int, count: int, kind: Kind, owners: tuple[int, ...], names: Sequence[str]
+) -> str:
+    """Say what a stretch of cells is: for whoever points at it."""
+    what = ", ".join(names[one] for one in owners)
+    return f"{human_size(first * strips.unit)} to {human_size((first + count) * strips.unit)}: {what}, {_WORDS[kind]}"
+
+
+def colour_of(owners: Sequence[int]) -> str:
+    """Give the colour of the highest of some layers."""
+    return _COLOURS[owners[-1] % len(_COLOURS)]
+
+
+def said_of(blocks: BlockMap, layer: int) -> str:
+    """Say how much of a layer's data the guest sees."""
+    seen, hidden = blocks.totals[layer]
+    return f"{human_size(seen)} seen" + (f", {human_size(hidden)} hidden" if hidden else "")
+
+
+def layer_names(blocks: BlockMap) -> list[str]:
+    """Give a name for each layer that no other has."""
     named = distinct_names((layer.path, _stem(layer.path)) for layer in blocks.layers)
     return [named[layer.path] for layer in blocks.layers]
 
@@ -244,7 +271,7 @@ def _stem(path: str) -> str:
 def _summary(blocks: BlockMap) -> str:
     seen = [
         f"{human_size(total)} from {isolate(shown(name))}"
-        for name, (total, _) in zip(_names(blocks), blocks.totals, strict=True)
+        for name, (total, _) in zip(layer_names(blocks), blocks.totals, strict=True)
         if total
     ]
     return f"Block map of {plural(len(blocks.layers), 'layer')}; the guest reads " + (", ".join(seen) or "only zeros")

@@ -133,10 +133,11 @@ def _channel(figure: Figure, moves: Sequence[Move], widths: Mapping[int, int]) -
 
     lines = draw_channel(sides([(span(move.source), span(move.target), move.label) for move in moves]))
     caption = figure.blocks[moves[0].target[0]].caption
-    if not lines[-2][: len(caption) + 1].strip():
-        lines[-2] = caption + lines[-2][len(caption) :]
-        return lines
-    return [*lines[:-1], caption + lines[-1][len(caption) :]] if not lines[-1][: len(caption)].strip() else lines
+    for number in (-2, -1):
+        if not lines[number][: len(caption) + 1].strip():
+            lines[number] = caption + lines[number][len(caption) :]
+            return lines
+    return [*lines[:-1], f"{lines[-1]}  {caption}".rstrip()]
 
 
 # -- boxes and arrows ------------------------------------------------------------------------------------

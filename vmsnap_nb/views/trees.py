@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vmsnap_nb.model.forest import Chain, Forest
@@ -143,7 +143,7 @@ def tree_blocks(
     names: Mapping[str, str] | None = None,
     marks: Mapping[str, Mark] | None = None,
     columns: Mapping[str, int] | None = None,
-    first: Collection[str] = (),
+    order: Mapping[str, int] | None = None,
 ) -> tuple[list[Block], list[str]]:
     """Lay out the trees of a graph.
 
@@ -159,8 +159,9 @@ def tree_blocks(
         What a plan does.
     columns : mapping of str to int, optional
         Columns that images have in another figure and keep in this one if they can.
-    first : collection of str
-        Images that come before the others that stand on the same one, and so stay on its row.
+    order : mapping of str to int, optional
+        Of the images that stand on the same one those of a low number come first, and the very first stays on its row;
+        0 for those that are not named.
 
     Returns
     -------
@@ -169,7 +170,7 @@ def tree_blocks(
     list of str
         Notes on images that are not as they should be.
     """
-    return _Trees(graph, options, names or name_images(graph), marks or {}, columns or {}, first).draw()
+    return _Trees(graph, options, names or name_images(graph), marks or {}, columns or {}, order or {}).draw()
 
 
 def name_images(*graphs: Graph) -> dict[str, str]:
@@ -188,8 +189,8 @@ class _Trees:
     names: Mapping[str, str]
     marks: Mapping[str, Mark]
     columns: Mapping[str, int]
-    first: Collection[str]
-    notes: list[str] = field(default_factory=list)
+    order: Mapping[str, int]
+    problems: dict[str, list[str]] = field(default_factory=dict)
 
     def draw(self) -> tuple[list[Block], list[str]]:
         graph = self.graph
@@ -201,8 +202,8 @@ class _Trees:
             if image in graph.paths:
                 children.setdefault(image, []).append(key)
         roots = [path for path in graph.paths if path not in graph.parents]
-        for row in (roots, *children.values()) if self.first else ():
-            row.sort(key=lambda path: path not in self.first)
+        for row in (roots, *children.values()) if self.order else ():
+            row.sort(key=lambda path: self.order.get(path, 0))
         broken = [path for path in graph.paths if graph.status(path) != "ok"]
         important = {path for path in (*graph.paths, *graph.memory) if path in self.marks}
         if len(important) > _MOST_BROKEN:
@@ -211,10 +212,11 @@ class _Trees:
             important.update(broken)
         trees = grow(roots, children, fold=self.options.fold, keep=self.options.keep, important=important)
         blocks = [self._block(tree) for tree in trees]
-        if len(self.notes) > _MOST_NOTES:
-            more = len(self.notes) - _MOST_NOTES + 1
-            self.notes[_MOST_NOTES - 1 :] = [f"… and {more} more images with a problem"]
-        return blocks, self.notes
+        notes = [f"{_some(names)}: {problem}" for problem, names in self.problems.items()]
+        if len(notes) > _MOST_NOTES:
+            more = sum(len(names) for names in list(self.problems.values())[_MOST_NOTES - 1 :])
+            notes[_MOST_NOTES - 1 :] = [f"… and {more} more images with a problem"]
+        return blocks, notes
 
     def _block(self, tree: Node) -> Block:
         return lay_out(tree, self._box, columns=self.columns, changed=self._changed)
@@ -238,7 +240,7 @@ class _Trees:
             title += "\nsnapshots inside: " + ", ".join(shown(one.name) for one in image.snapshots[:20])
         if image.problem:
             title += "\n" + shown(image.problem)
-            self.notes.append(f"{self.names[what]}: {shown(image.problem)}")
+            self.problems.setdefault(shown(image.problem), []).append(self.names[what])
         mark = self.marks.get(what)
         shape: Shape = "image"
         if status != "ok":
@@ -337,6 +339,11 @@ class _Trees:
         if shows("snapshots") and snapshots:
             lines.append(Line(plural(snapshots, "internal snapshot")))
         return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NOTES} more" if len(names) > _MOST_NOTES else ""
+    return ", ".join(names[:_MOST_NOTES]) + more
 
 
 def chain_paths(blocks: Sequence[Block]) -> dict[str, int]:

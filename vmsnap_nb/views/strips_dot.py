@@ -1,0 +1,77 @@
+"""Block maps for Graphviz: the strips of `vmsnap_nb.views.strips` as boxes at given places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vmsnap_nb.model.blockmap import BlockMap
+from vmsnap_nb.views.dot import FONTS, graph_of, html, points, quote
+from vmsnap_nb.views.figure import Line
+from vmsnap_nb.views.strips import LEGEND, Strips, colour_of, layer_names, part_title, said_of
+from vmsnap_nb.views.words import clip, human_size
+
+if TYPE_CHECKING:
+    import graphviz
+
+__all__ = ["strips_graph"]
+
+_CELLS, _WIDE, _HIGH, _STEP, _GAP = 128, 4.0, 16.0, 24.0, 8.0  # points, but for the number of cells
+_GREY = "#767676"  # to be read on white and on black
+
+
+def strips_graph(blocks: BlockMap) -> graphviz.Digraph:
+    """Give the strips for Graphviz: what the guest reads on top, then a strip for each layer.
+
+    Raises
+    ------
+    MissingPartError
+        The Python package graphviz is not installed.
+    """
+    return graph_of("blockmap", _lines(blocks))
+
+
+def _lines(blocks: BlockMap) -> Iterator[str]:
+    yield f"graph [layout=nop2 bgcolor=transparent pad=0.1 fontname={quote(FONTS)}]"
+    yield f'node [shape=box margin=0 label="" fontsize=10 fontname={quote(FONTS)} color="{_GREY}" fontcolor="{_GREY}"]'
+    if not blocks.size:
+        yield _text("empty", "an empty disk", 0, 0)
+        return
+    strips = Strips.of(blocks, _CELLS)
+    names = [clip(name, 24) for name in layer_names(blocks)]
+    wide = strips.cells * _WIDE
+    yield _text("start", "0", 0, _STEP)
+    end = human_size(blocks.size)
+    yield _text("end", end, wide - points(Line(end)), _STEP)
+    rows: list[int | None] = [None, *reversed(range(len(names)))]
+    for place, layer in enumerate(rows):
+        y = -place * _STEP
+        head = "guest reads" if layer is None else f"{layer}  {names[layer]}"
+        yield _text(f"head {place}", head, -_GAP - points(Line(head)), y)
+        yield _box(f"strip {place}", 0, wide, y, _HIGH, f'style="" penwidth=0.5 tooltip={quote(html(head))}')
+        for first, count, kind, owners in strips.read_cells() if layer is None else strips.layer_cells(layer):
+            look = f'color="{colour_of(owners)}" fillcolor="{colour_of(owners)}" style=filled penwidth=0'
+            low, high = y, _HIGH - 2
+            if kind == "hidden":
+                look = f'color="{colour_of(owners)}" style=""'
+                low, high = y - _HIGH / 4, _HIGH / 2 - 2
+            elif kind == "zero":
+                high = 2.0
+            title = quote(html(part_title(strips, first, count, kind, owners, names)))
+            name = f"part {place}-{first}"
+            yield _box(name, first * _WIDE, count * _WIDE, low, high, f'class="{kind}" {look} tooltip={title}')
+        if layer is not None:
+            yield _text(f"said {place}", said_of(blocks, layer), wide + _GAP, y)
+    yield _text("legend", LEGEND, 0, -len(rows) * _STEP)
+
+
+def _box(name: str, left: float, wide: float, y: float, high: float, more: str) -> str:
+    return f'"{name}" [pos="{left + wide / 2:.1f},{y:.1f}" width={wide / 72:.4f} height={high / 72:.4f} {more}]'
+
+
+def _text(name: str, text: str, left: float, y: float) -> str:
+    wide = points(Line(text))
+    return (
+        f'"{name}" [shape=plain pos="{left + wide / 2:.1f},{y:.1f}" width={wide / 72:.3f} height=0.18 '
+        f"label={quote(html(text))}]"
+    )
