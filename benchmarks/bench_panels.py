@@ -1,6 +1,7 @@
-"""From click to picture: what a panel takes in Python to read, draw and hand over, for large forests.
+"""From click to picture: what panels take in Python to read, draw and hand over, for many images and many snapshots.
 
-Usage: ``python benchmarks/bench_panels.py``. The browser's own part is not in it.
+Usage: ``python benchmarks/bench_panels.py``. The browser's own part is not in it: ``tests/test_browser_chain_view.py``
+holds that to the same limit.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import vmsnap_nb as vs
-from vmsnap_nb.panels import MergePanel
+from vmsnap_nb.panels import MergePanel, SnapshotPanel
+from vmsnap_nb.panels.panel import Panel
+
+LIMIT = 300
 
 
 def make(folder: Path, count: int) -> None:
@@ -28,21 +33,35 @@ def make(folder: Path, count: int) -> None:
             path.write_bytes(content)
 
 
+def measure(what: str, panel: Panel, change: Callable[[], None]) -> None:
+    """Read again and draw, five times, something being new each time."""
+    times = []
+    for _ in range(5):
+        change()
+        panel.reading = None
+        began = time.perf_counter()
+        panel.refresh()
+        times.append(time.perf_counter() - began)
+        assert panel.last_error is None, panel.last_error
+    print(f"{what}: read again and drawn in {1000 * statistics.median(times):6.1f} ms (limit {LIMIT})")
+
+
 def main() -> None:
     for count in (10, 200, 1000):
         with tempfile.TemporaryDirectory() as name:
             make(Path(name), count)
-            panel = MergePanel(vs.scan(name), every=0)
-            times = []
-            for _ in range(5):
-                (Path(name) / "base.qcow2").touch()  # something to read and to draw
-                panel.reading = None
-                began = time.perf_counter()
-                panel.refresh()
-                times.append(time.perf_counter() - began)
-                assert panel.last_error is None
+            panel: Panel = MergePanel(vs.scan(name), every=0)
+            measure(f"{count:5} images", panel, (Path(name) / "base.qcow2").touch)
             panel.close()
-            print(f"{count:5} images: read again and drawn in {1000 * statistics.median(times):6.1f} ms (limit 300)")
+    with tempfile.TemporaryDirectory(prefix="v", dir="/tmp") as name:
+        lab = vs.Lab(Path(name) / "lab")
+        guest = lab.guest("many", backing=lab.base())
+        for number in range(200):
+            guest._domain.snapshotCreateXML(f"<domainsnapshot><name>snap{number}</name></domainsnapshot>")
+        panel = SnapshotPanel(guest, every=0)
+        measure("  200 snapshots", panel, lambda: None)
+        panel.close()
+        lab.destroy()
 
 
 if __name__ == "__main__":

@@ -13,8 +13,10 @@ import pytest
 import vmsnap_nb as vs
 from vmsnap_nb.errors import InvalidRequestError, NotFoundError, StalePlanError
 from vmsnap_nb.live.folders import LiveForest
+from vmsnap_nb.live.merge_notes import write_note
 from vmsnap_nb.panels import ChainView, MergePanel, OverlayPanel
 from vmsnap_nb.panels.panel import Panel
+from vmsnap_nb.plans.merge_note import MergeNote
 
 pytestmark = pytest.mark.system
 
@@ -119,6 +121,23 @@ def test_an_overlay_from_choice_to_report(forest: LiveForest, images: dict[str, 
     assert HOSTILE not in panel.activity._html.value
 
 
+def test_thin_copies_of_a_file_elsewhere(
+    forest: LiveForest, tmp_path_factory: pytest.TempPathFactory, opened: list[Panel]
+) -> None:
+    elsewhere = create(tmp_path_factory.mktemp("elsewhere") / "Template.qcow2")
+    panel = OverlayPanel(forest, every=0)
+    opened.append(panel)
+    panel.file.value, panel.name.value, panel.count.value, panel.size.value = str(elsewhere), "thin", 2, 8
+    panel.plan_button.click()
+    panel.flow.wait()
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    made = vs.scan(elsewhere.parent)
+    assert [image.name for image in made if image.virtual_size == 8 << 20] == ["thin-1", "thin-2"]
+    assert panel.activity.entries[-1].code.startswith(f"vs.scan({str(elsewhere.parent)!r}).overlay(path=[")
+
+
 def test_a_merge_is_confirmed_only_after_its_files_were_read(
     forest: LiveForest, images: dict[str, Path], opened: list[Panel]
 ) -> None:
@@ -153,6 +172,66 @@ def test_a_refused_merge_cannot_be_confirmed(forest: LiveForest, images: dict[st
     panel.flow.wait()
     assert images["base"].read_bytes() == before
     assert "shared-base" in str(panel.last_error)
+
+
+def test_a_refused_commit_can_be_a_pull_instead(
+    forest: LiveForest, images: dict[str, Path], opened: list[Panel]
+) -> None:
+    panel = MergePanel(forest, every=0)
+    opened.append(panel)
+    panel.merge_onto(str(images["second"]), str(images["base"]))
+    panel.flow.wait()
+    (instead,) = (button for button in panel.flow._buttons.children if button.description == "Pull up instead")
+    instead.click()
+    panel.flow.wait()
+    assert panel.flow.plan is not None
+    assert not panel.flow.plan.refused
+    assert panel.flow.plan.after.parent(str(images["second"])) == str(images["base"])
+
+
+def test_what_was_cut_short_can_be_finished(forest: LiveForest, images: dict[str, Path], opened: list[Panel]) -> None:
+    note = MergeNote(str(images["first"]), str(images["second"]), (str(images["second"]),))
+    write_note(note)  # as a process leaves it that was killed while it copied
+    panel = MergePanel(forest, every=0)
+    opened.append(panel)
+    panel.merge_onto(str(images["second"]), str(images["base"]))
+    panel.flow.wait()
+    (finish,) = (button for button in panel.flow._buttons.children if button.description.startswith("Finish"))
+    finish.click()
+    panel.flow.wait()
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert panel.flow.report is not None
+    assert panel.flow.report.as_predicted
+    assert not Path(note.path).exists()
+    assert panel.activity.entries[-1].code == "forest.unfinished()[0].run()"
+
+
+def test_a_block_map_is_drawn(forest: LiveForest, images: dict[str, Path], opened: list[Panel]) -> None:
+    panel = MergePanel(forest, every=0)
+    opened.append(panel)
+    panel.map_button.click()
+    assert isinstance(panel.last_error, InvalidRequestError)
+    panel.chain.selected = str(images["second"])
+    panel.map_button.click()
+    assert eventually(lambda: "guest reads" in panel.map_view.value)
+
+
+def test_a_chain_is_shortened(forest: LiveForest, images: dict[str, Path], opened: list[Panel]) -> None:
+    panel = MergePanel(forest, every=0)
+    opened.append(panel)
+    panel.direction.value, panel.top.value, panel.keep.value = "shorten", str(images["second"]), 2
+    assert panel.base.layout.display == "none"
+    panel.plan_button.click()
+    panel.flow.wait()
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert len(vs.chain(images["second"])) == 2
+    assert panel.activity.entries[-1].code.startswith("forest.shorten(image=")
 
 
 def test_dragging_upwards_is_a_pull(forest: LiveForest, images: dict[str, Path], opened: list[Panel]) -> None:
@@ -221,6 +300,21 @@ def test_what_others_do_appears_in_every_panel(
         assert "UTC" in panel.time_line.value
     images["other"].unlink()
     assert eventually(lambda: panels[0].base.value is None, 2.0)
+
+
+def test_a_panel_reads_as_long_as_it_is_shown(forest: LiveForest, images: dict[str, Path], opened: list[Panel]) -> None:
+    panel = OverlayPanel(forest, every=0.05)
+    opened.append(panel)
+    panel.chain.views = 1
+    seen = create(images["first"].parent / "Seen.qcow2", images["other"])
+    assert eventually(lambda: str(seen) in panel.chain.boxes.values())
+    panel.chain.views = 0
+    time.sleep(0.2)
+    reading = panel.reading
+    time.sleep(0.2)
+    assert panel.reading is reading
+    panel.chain.views = 1
+    assert eventually(lambda: panel.reading is not reading)
 
 
 def test_a_closed_panel_reads_no_more(forest: LiveForest, opened: list[Panel]) -> None:

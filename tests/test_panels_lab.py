@@ -99,9 +99,58 @@ def test_a_lab_shows_its_guests_and_the_panels_of_the_selected_one(lab: Lab, gue
         panel.send_button.click()
         assert eventually(lambda: panel.last_error is not None)
         assert isinstance(panel.last_error, GuestNotReadyError)
+        panel.stop_button.click()  # it is off, so nothing happens
+        assert eventually(lambda: panel.activity.entries[-1].what == f"{guest.name}: shutdown()")
+        assert panel.activity.entries[-1].code == "guest.shutdown()"
         parts = panel.tabs.children
         panel.guests.value = None
         assert panel.tabs.children == ()
         assert all(part._closed.is_set() for part in parts)
     finally:
         panel.close()
+
+
+def test_new_guests_are_planned_in_a_lab(lab: Lab, base: Image) -> None:
+    panel = vs.panel(lab)
+    assert isinstance(panel, LabPanel)
+    names = [f"panel-new-{number}" for number in (1, 2)]
+    try:
+        panel.guest_button.click()
+        assert isinstance(panel.last_error, InvalidRequestError)
+        panel.name.value, panel.base.value, panel.count.value = "panel-new", base.path, 2
+        panel.guest_button.click()
+        panel.flow.wait()
+        panel.flow.confirm_button.click()
+        panel.flow.wait()
+        assert panel.last_error is None
+        assert set(names) <= {name for _, name in panel.guests.options}
+        assert panel.guests.value is None
+    finally:
+        panel.close()
+        for name in names:
+            lab.guest(name).undefine()
+
+
+def test_a_snapshot_is_selected_in_the_tree_reverted_to_and_deleted(panel: SnapshotPanel, guest: Guest) -> None:
+    guest.snapshot("one", kind="internal-disk").run(progress=False)
+    panel.refresh()
+    panel.chain.selected = "one"
+    assert panel.table.value == "one"
+    panel.table.value = None
+    assert panel.chain.selected is None
+    panel.table.value = "one"
+    panel.keep_current.value = False
+    panel.revert_button.click()
+    panel.flow.wait()
+    assert panel.flow.plan is not None
+    assert "state-lost" in [concern.name for concern in panel.flow.plan.concerns]
+    panel.flow.discard()
+    panel.delete_button.click()
+    panel.flow.wait()
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert guest.snapshots().names == ()
+    assert panel.chain.selected is None
+    assert panel.activity.entries[-1].code == "guest.delete_snapshot(name='one', children=False).run()"

@@ -1,7 +1,9 @@
-// The figure of a forest, alive: select by click or Enter, propose a merge by dragging one image onto another.
+// The figure of a forest, alive: select by click or Enter; propose a merge by dragging one image onto another, or by
+// m on the one and Enter on the other.
 
 const DRAG = 6; // pixels that a pointer may move and still be a click
 const ZOOM = 1.25;
+const SMALLEST = 0.6; // as small as a figure is drawn unasked, so that it fits into its cell
 
 function boxesOf(root) {
   return [...root.querySelectorAll("[data-box]")].filter((box) => box.dataset.path);
@@ -44,10 +46,14 @@ function render({ model, el }) {
   stage.className = "vmsnap-stage";
   stage.tabIndex = 0;
   stage.setAttribute("role", "group");
-  root.append(bar, stage);
+  const told = document.createElement("p");
+  told.className = "vmsnap-told";
+  told.setAttribute("role", "status");
+  root.append(bar, stage, told);
   el.append(root);
   let zoom = 1;
   let held = null; // what the pointer holds: a box to drag, or the stage to pan
+  let carried = null; // the path of the image that the keyboard holds
 
   function resize() {
     const svg = stage.querySelector("svg");
@@ -62,15 +68,24 @@ function render({ model, el }) {
     resize();
   }
 
-  function fit() {
+  function fit(smallest) {
     const svg = stage.querySelector("svg");
-    if (svg) setZoom(Math.min(1, (stage.clientWidth - 8) / (svg.viewBox.baseVal.width * 1.333)));
+    const whole = svg && (stage.clientWidth - 8) / (svg.viewBox.baseVal.width * 1.333);
+    if (svg) setZoom(Math.max(smallest, Math.min(1, whole)));
+  }
+
+  // The first time that there is a width: a panel in a tab has none until the tab is opened.
+  const widened = new ResizeObserver(fitFirst);
+  function fitFirst() {
+    if (stage.clientWidth === 0) return;
+    widened.disconnect();
+    fit(SMALLEST);
   }
 
   bar.append(
     button("+", "Zoom in", () => setZoom(zoom * ZOOM)),
     button("−", "Zoom out", () => setZoom(zoom / ZOOM)),
-    button("Fit", "Fit into the width", fit),
+    button("Fit", "Fit into the width", () => fit(0)),
   );
 
   function mark() {
@@ -94,7 +109,9 @@ function render({ model, el }) {
       stage.replaceChildren(text);
     }
     stage.setAttribute("aria-label", model.get("summary"));
-    stage.querySelector("svg")?.setAttribute("role", "group");
+    const drawn = stage.querySelector("svg");
+    drawn?.setAttribute("role", "none"); // the stage is the group, and says what it shows
+    drawn?.removeAttribute("aria-label");
     const paths = model.get("boxes");
     for (const box of stage.querySelectorAll("[data-box]")) {
       const path = paths[box.dataset.box];
@@ -102,9 +119,15 @@ function render({ model, el }) {
       box.dataset.path = path;
       box.setAttribute("tabindex", "0");
       box.setAttribute("role", "button");
-      box.setAttribute("aria-label", box.querySelector("title")?.textContent || path);
+      const title = box.querySelector("title");
+      const lines = [...box.querySelectorAll("text")].map((line) => line.textContent.trim());
+      // Hovered over or read aloud: what stands in the box, also where it is too small to read, then the whole path.
+      const said = [...lines, title?.textContent || path].join("\n");
+      if (title) title.textContent = said;
+      box.setAttribute("aria-label", said);
       if (path === focused) box.focus();
     }
+    carry(null);
     resize();
     mark();
     animate(stage, before);
@@ -115,19 +138,42 @@ function render({ model, el }) {
     model.save_changes();
   }
 
+  function propose(source, target) {
+    model.set("proposed", [source, target]);
+    model.save_changes();
+  }
+
+  function carry(path) {
+    carried = path;
+    for (const box of boxesOf(stage)) box.classList.toggle("vmsnap-dragged", box.dataset.path === path);
+    const name = path?.split("/").at(-1);
+    told.textContent = path ? `Merge ${name}: go to another image and press Enter; Escape gives up.` : "";
+  }
+
   const boxAt = (target) => target?.closest?.("[data-path]") ?? null;
 
   stage.addEventListener("keydown", (event) => {
     const box = boxAt(event.target);
-    if (box && (event.key === "Enter" || event.key === " ")) {
-      event.preventDefault();
-      event.stopPropagation(); // Shift+Enter and Enter are the notebook's own
-      select(box.dataset.path);
+    if (!box || event.shiftKey || event.ctrlKey || event.altKey || event.metaKey) return;
+    const path = box.dataset.path;
+    if (event.key === "m" && model.get("can_propose")) {
+      carry(path);
+    } else if (event.key === "Escape" && carried) {
+      carry(null);
+    } else if (event.key === "Enter" || event.key === " ") {
+      if (carried && carried !== path) propose(carried, path);
+      else select(path);
+      carry(null);
+    } else {
+      return;
     }
+    event.preventDefault();
+    event.stopPropagation(); // each of these keys means something else to a notebook
   });
   stage.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
-    held = { box: boxAt(event.target), x: event.clientX, y: event.clientY, moved: false,
+    const box = boxAt(event.target);
+    held = { box, drags: box && model.get("can_propose"), x: event.clientX, y: event.clientY, moved: false,
              left: stage.scrollLeft, top: stage.scrollTop };
   });
   stage.addEventListener("pointermove", (event) => {
@@ -136,7 +182,7 @@ function render({ model, el }) {
     held.moved ||= Math.hypot(dx, dy) > DRAG;
     if (!held.moved) return;
     event.preventDefault();
-    if (held.box) {
+    if (held.drags) {
       held.box.classList.add("vmsnap-dragged");
       const over = boxAt(document.elementFromPoint(event.clientX, event.clientY));
       for (const box of boxesOf(stage)) box.classList.toggle("vmsnap-target", box === over && box !== held.box);
@@ -146,16 +192,15 @@ function render({ model, el }) {
   });
   const release = (event) => {
     if (!held) return;
-    const { box, moved } = held;
+    const { box, drags, moved } = held;
     held = null;
     for (const one of boxesOf(stage)) one.classList.remove("vmsnap-dragged", "vmsnap-target");
     if (!box || event.type === "pointercancel") return;
     const over = boxAt(document.elementFromPoint(event.clientX, event.clientY));
     if (!moved) {
       select(box.dataset.path);
-    } else if (over && over !== box) {
-      model.set("proposed", [box.dataset.path, over.dataset.path]);
-      model.save_changes();
+    } else if (drags && over && over !== box) {
+      propose(box.dataset.path, over.dataset.path);
     }
   };
   document.addEventListener("pointerup", release);
@@ -168,8 +213,18 @@ function render({ model, el }) {
 
   model.on("change:svg", draw);
   model.on("change:selected", mark);
+  function count(more) {
+    model.set("views", model.get("views") + more);
+    model.save_changes();
+  }
+
+  count(1);
   draw();
+  widened.observe(stage);
+  fitFirst();
   return () => {
+    widened.disconnect();
+    count(-1);
     document.removeEventListener("pointerup", release);
     document.removeEventListener("pointercancel", release);
     model.off("change:svg", draw);

@@ -1,4 +1,4 @@
-"""The figure of images, alive: select one by click or Enter, drag one onto another to propose a merge."""
+"""The figure of images or snapshots, alive: select by click or Enter, drag one onto another to propose a merge."""
 
 from __future__ import annotations
 
@@ -23,19 +23,24 @@ _HERE = Path(__file__).parent
 
 
 class ChainView(anywidget.AnyWidget):
-    """A figure in which images can be selected.
+    """A figure in which images, or snapshots, can be selected.
 
     Parameters
     ----------
     thing : Shown, optional
-        A Forest, Chain or Plan; an empty forest if left out. `show` shows another.
+        A Forest, Chain, Plan or SnapshotList; an empty forest if left out. `show` shows another.
 
     Attributes
     ----------
     selected : str or None
-        Path of the selected image; it clears when the image is no longer there. To be observed.
+        Path of the selected image, or name of the selected snapshot; it clears when that is no longer there. To be
+        observed.
     proposed : list of str
         Two paths, after one image was dragged onto another: the one that was dragged first. To be observed.
+    can_propose : bool
+        Whether images can be dragged.
+    views : int
+        How many pages, or places on a page, show it now; a page that was closed is not taken off.
     """
 
     _esm = _HERE / "chain_view.js"
@@ -46,6 +51,8 @@ class ChainView(anywidget.AnyWidget):
     boxes = traitlets.Dict({}).tag(sync=True)
     selected = traitlets.Unicode(None, allow_none=True).tag(sync=True)
     proposed = traitlets.List(traitlets.Unicode(), []).tag(sync=True)
+    can_propose = traitlets.Bool(True).tag(sync=True)
+    views = traitlets.Int(0).tag(sync=True)
 
     def __init__(self, thing: Shown | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -58,14 +65,14 @@ class ChainView(anywidget.AnyWidget):
         Parameters
         ----------
         thing : Shown
-            A Forest, Chain or Plan.
+            A Forest, Chain, Plan or SnapshotList.
         """
         figure = figure_of(thing, Options())
         boxes = {
-            f"{number}-{place}": box.path
+            f"{number}-{place}": meant
             for number, block in enumerate(figure.blocks)
             for place, box in enumerate(block.boxes)
-            if box.path is not None
+            if (meant := box.path if box.path is not None else box.snapshot) is not None
         }
         try:
             svg = figure_svg(figure)

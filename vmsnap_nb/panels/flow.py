@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html import escape
 from typing import Any
 
 import ipywidgets as widgets
 import traitlets
 
-from vmsnap_nb.live.job import Job
+from vmsnap_nb.live.job import Job, Progress
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.panels.activity import Activity
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.bundle import mimebundle
 from vmsnap_nb.views.words import human_size
 
-__all__ = ["Flow"]
+__all__ = ["Flow", "Remedy"]
+
+Remedy = tuple[str, Callable[[], None]]
+"""What a button says that would take a concern away, and what it does; see `Flow.mend` for what takes time."""
 
 
 class Flow(widgets.VBox):
@@ -32,6 +34,8 @@ class Flow(widgets.VBox):
         Where it is noted.
     done : callable
         Called after each run, in the thread.
+    remedies : callable
+        Gives the remedies of a plan that is refused.
 
     Attributes
     ----------
@@ -45,13 +49,20 @@ class Flow(widgets.VBox):
 
     last_error = traitlets.Instance(Exception, allow_none=True)
 
-    def __init__(self, activity: Activity, done: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        activity: Activity,
+        done: Callable[[], None] = lambda: None,
+        remedies: Callable[[LivePlan], Iterable[Remedy]] = lambda _: (),
+    ) -> None:
         self.activity = activity
+        self._remedies = remedies
         self.plan: LivePlan | None = None
         self.job: Job | None = None
         self.report: Report | None = None
         self._done = done
         self._make: Callable[[], LivePlan] | None = None
+        self._mending: list[Any] = []
         self._code = ""
         self._thread: threading.Thread | None = None
         self.message = widgets.HTML()
@@ -105,18 +116,46 @@ class Flow(widgets.VBox):
         code : str
             The same in Python, for the log.
         """
-        if self.busy:
-            self._say("Something is going on here: wait for its end, or cancel it.")
+        if self._is_busy():
             return
         self._make, self._code = make, code
         self._clear()
         self._say("Reading …")
         self._background(self._propose)
 
+    def mend(self, what: str, act: Callable[[], None]) -> None:
+        """Do in a thread what a plan wants first, then make the plan again.
+
+        Parameters
+        ----------
+        what : str
+            What is done, in a few words.
+        act : callable
+            Does it; an error that it raises is shown.
+        """
+        if self._is_busy():
+            return
+
+        def work() -> None:
+            act()
+            self.activity.add(what, "done")
+            self._done()
+            self._propose()
+
+        self._clear()
+        self._say(f"{what} …")
+        self._background(work)
+
+    def _is_busy(self) -> bool:
+        if self.busy:
+            self._say("Something is going on here: wait for its end, or cancel it.")
+        return self.busy
+
     def _propose(self) -> None:
         assert self._make is not None
         plan = self._make()
         self.plan = plan
+        self._mending = [self._button(*remedy) for remedy in self._remedies(plan)] if plan.refused else []
         files = [("will be written", plan.writes), ("become invalid", plan.invalid), ("will be removed", plan.unlinks)]
         lists = "".join(
             f"<p>{what}:</p><ul>{''.join(f'<li><code>{escape(path)}</code></li>' for path in paths)}</ul>"
@@ -140,6 +179,7 @@ class Flow(widgets.VBox):
     def _offer(self) -> None:
         """Show those controls that mean something now."""
         if self.job is not None:
+            self.cancel_button.disabled = self.job.cancelled
             self._buttons.children = (self.cancel_button,)
             return
         if self.plan is None:
@@ -147,7 +187,12 @@ class Flow(widgets.VBox):
             return
         self.confirm_button.disabled = self.plan.refused or (self.destructive and not self.understood.value)
         asked = (self.understood,) if self.destructive and not self.plan.refused else ()
-        self._buttons.children = (*asked, self.confirm_button, self.again_button, self.discard_button)
+        self._buttons.children = (*asked, self.confirm_button, *self._mending, self.again_button, self.discard_button)
+
+    def _button(self, text: str, act: Callable[[], None]) -> Any:
+        button = widgets.Button(description=text, layout=widgets.Layout(width="auto"))
+        button.on_click(lambda _: self.guarded(act))
+        return button
 
     def again(self) -> None:
         """Make the same plan again, from what is there now."""
@@ -177,6 +222,7 @@ class Flow(widgets.VBox):
         if self.destructive and not self.understood.value and not self.plan.refused:
             self._say("Say first that you have read which files change.")
             return
+        self._say("Reading again …")
         self._background(self._run)
 
     def _run(self) -> None:
@@ -184,6 +230,7 @@ class Flow(widgets.VBox):
         assert plan is not None
         try:
             self.job = job = plan.start()
+            self._say("")
             self._offer()
             self._follow(job)
             self.report = job.report
@@ -202,19 +249,14 @@ class Flow(widgets.VBox):
         self._say(said.get(state, "Done, but not all is as the plan predicted: " + "; ".join(report.differences)))
 
     def _follow(self, job: Job) -> None:
-        began = time.monotonic()
         while job.running:
             now = job.progress
             part = 100 * now.done / now.total if now.total else 0.0
-            seconds = max(time.monotonic() - began, 1e-3)
-            amount = f"{now.done} of {now.total} {now.unit}"
-            if now.unit == "bytes":
-                amount = f"{human_size(now.done)} of {human_size(now.total)}, {human_size(int(now.done / seconds))}/s"
             self.bar.value = (
                 f'<div role="progressbar" aria-label="{escape(job.title)}" aria-valuemin="0" aria-valuemax="100" '
                 f'aria-valuenow="{part:.0f}" style="border: 1px solid var(--jp-border-color1, #767676)"><div '
                 f'style="width: {part:.1f}%; height: 12px; background: #0072b2"></div></div>'
-                f"<p>{escape(now.text)}: {escape(amount)}</p>"
+                f"<p>{escape(now.text)}: {escape(_amount(now))}</p>"
             )
             job.watch(0.2)
 
@@ -222,6 +264,8 @@ class Flow(widgets.VBox):
         """End what is running, as soon as that leaves everything valid."""
         if self.job is not None:
             self.job.cancel()
+            self._say("Cancelling …")
+            self._offer()
 
     def _background(self, work: Callable[[], None]) -> None:
         def go() -> None:
@@ -229,6 +273,7 @@ class Flow(widgets.VBox):
             self._thread = None
             self._offer()
 
+        self._buttons.children = ()  # none of them means anything until it is known what comes of this
         self._thread = threading.Thread(target=go, name="vmsnap panel", daemon=True)
         self._thread.start()
 
@@ -245,3 +290,14 @@ class Flow(widgets.VBox):
             thread.join(timeout)
             if thread.is_alive():
                 raise TimeoutError(f"the panel is still busy after {timeout} s")
+
+
+def _amount(now: Progress) -> str:
+    if now.unit != "bytes":
+        return f"{now.done} of {now.total} {now.unit}"
+    words = [f"{human_size(now.done)} of {human_size(now.total)}"]
+    if now.rate:
+        words.append(f"{human_size(int(now.rate))}/s")
+    if now.seconds_left is not None:
+        words.append(f"{now.seconds_left:.0f} s left")
+    return ", ".join(words)

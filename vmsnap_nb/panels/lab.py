@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from html import escape
 from typing import Any
@@ -11,9 +10,10 @@ import ipywidgets as widgets
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.panels.call import Call
 from vmsnap_nb.panels.merge import MergePanel
 from vmsnap_nb.panels.overlay import OverlayPanel
-from vmsnap_nb.panels.panel import Panel, choose
+from vmsnap_nb.panels.panel import Panel, choose, in_thread
 from vmsnap_nb.panels.snapshot import SnapshotPanel
 from vmsnap_nb.panels.source import Reading
 from vmsnap_nb.views.words import human_size
@@ -31,29 +31,39 @@ class LabPanel(Panel):
         self.start_button = widgets.Button(description="Start")
         self.stop_button = widgets.Button(description="Shut down")
         self.used = widgets.HTML()
+        self.doing = widgets.HTML()
         self.command = widgets.Text(description="Command", placeholder="a line for the guest's shell")
+        self.command.on_msg(self._entered)
         self.send_button = widgets.Button(description="Run in guest")
         self.output = widgets.HTML()
+        self.name = widgets.Text(description="New guest", placeholder="name of the guest")
+        self.base = widgets.Dropdown(description="Stands on", options=[], value=None)
+        self.count = widgets.BoundedIntText(description="How many", value=1, min=1, max=200)
+        self.guest_button = widgets.Button(description="Plan guest")
+        self.guest_button.on_click(lambda _: self.flow.guarded(self.propose))
         self.tabs = widgets.Tab()
         self._parts: tuple[Panel, ...] = ()
         self._parts_of: str | None = None
         self._choosing = False
-        self.start_button.on_click(lambda _: self._in_thread("start", lambda guest: guest.start()))
-        self.stop_button.on_click(lambda _: self._in_thread("shutdown", lambda guest: guest.shutdown()))
+        self._doing: tuple[str, ...] = ()
+        self.start_button.on_click(lambda _: self._in_thread("start()", lambda guest: guest.start()))
+        self.stop_button.on_click(lambda _: self._in_thread("shutdown()", lambda guest: guest.shutdown()))
         self.send_button.on_click(lambda _: self.execute())
         self.guests.observe(self._chosen, "value")
         buttons = widgets.HBox([self.start_button, self.stop_button], layout={"flex_flow": "row wrap"})
         console = widgets.VBox([widgets.HBox([self.command, self.send_button]), self.output])
-        self._whole = widgets.VBox([self.chain])
+        new = [self.name, self.base, self.count, self.guest_button]
+        self._whole = widgets.VBox([self.chain, *(new if self._makes_guests else [])])
         self.children = (
             self.time_line,
             self.used,
             self.guests,
             buttons,
+            self.doing,
             console,
             self._whole,
-            self.tabs,
             self.flow,
+            self.tabs,
             self.activity,
         )
 
@@ -64,10 +74,34 @@ class LabPanel(Panel):
         choose(self.guests, [(f"{domain.name}: {domain.state}", domain.name) for domain in reading.domains])
         self._choosing = False
         self._chosen()
+        choose(self.base, [(image.name, image.path) for image in reading.forest if image.status != "missing"])
         disk = sum(image.allocated or 0 for image in reading.forest)
         bases = ", ".join(escape(reading.forest[path].name) for path in reading.forest.roots[:20])
         taken = f"{len(reading.forest)} images take {human_size(disk)} on disk"
         self.used.value = f"<p>{taken}; bases: {bases or 'none'}</p>"
+
+    @property
+    def _makes_guests(self) -> bool:
+        return hasattr(self.source.host, "plan_guests")  # a lab does; a host has its own tools for that
+
+    def propose(self) -> None:
+        """Plan new guests, each on an overlay of its own.
+
+        Raises
+        ------
+        InvalidRequestError
+            No base or no name was given.
+        """
+        name, base, count = self.name.value.strip(), self.base.value, self.count.value
+        if not name or not base:
+            raise InvalidRequestError(
+                "plan a guest",
+                said="it has no name" if not name else "nothing to stand on was chosen",
+                next_step="type a name, and choose an image in the list",
+            )
+        names = [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
+        call = Call(self.source.host, "lab", "plan_guests", {"names": names, "backing": base})
+        self.flow.propose(call.plan, f"{call}.run()")
 
     def _guest(self) -> Guest:
         name = self.guests.value
@@ -91,13 +125,20 @@ class LabPanel(Panel):
         self.tabs.children = self._parts
         self.tabs.titles = ("Snapshots", "Merge", "Overlays") if self._parts else ()
 
+    def _entered(self, _: Any, content: Any, __: Any) -> None:
+        if content.get("event") == "submit":
+            self.execute()
+
     def execute(self) -> None:
         """Run the line in the selected guest; what it prints appears below."""
         line = self.command.value
+        if not line.strip():
+            return
 
         def run(guest: Guest) -> None:
             done = guest.execute(line)
-            printed = "\n".join([f"# {line}", done.stdout + done.stderr])
+            status = [f"(exit status {done.exit_status})"] if done.exit_status else []
+            printed = "\n".join([f"{guest.name}# {line}", done.stdout + done.stderr, *status])
             self.output.value = f"<pre>{escape(printed)}</pre>"
 
         self._in_thread(f"execute({line!r})", run)
@@ -105,13 +146,20 @@ class LabPanel(Panel):
     def _in_thread(self, what: str, act: Callable[[Guest], Any]) -> None:
         def go() -> None:
             guest = self._guest()
-            act(guest)
-            call = what if "(" in what else f"{what}()"
-            self.activity.add(f"{guest.name}: {what}", "done", f"guest.{call}")
+            self._doing = (*self._doing, f"{guest.name}: {what} …")
+            self._show_doing()
+            try:
+                act(guest)
+            finally:
+                self._doing = tuple(one for one in self._doing if one != f"{guest.name}: {what} …")
+                self._show_doing()
+            self.activity.add(f"{guest.name}: {what}", "done", f"guest.{what}")
             self.refresh()
 
-        thread = threading.Thread(target=lambda: self.flow.guarded(go), name="vmsnap panel", daemon=True)
-        thread.start()
+        in_thread(self.flow, go)
+
+    def _show_doing(self) -> None:
+        self.doing.value = "".join(f'<p role="status">{escape(one)}</p>' for one in self._doing)
 
     def close(self) -> None:
         """Close it with all its parts."""

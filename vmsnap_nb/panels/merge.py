@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import ipywidgets as widgets
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.live.plan import LivePlan
-from vmsnap_nb.panels.panel import Panel, choose
+from vmsnap_nb.panels.call import Call
+from vmsnap_nb.panels.flow import Remedy
+from vmsnap_nb.panels.panel import Panel, choose, in_thread
 from vmsnap_nb.panels.source import Reading
 
 __all__ = ["MergePanel"]
@@ -28,13 +31,35 @@ class MergePanel(Panel):
         self.top = widgets.Dropdown(description="Top", options=[], value=None)
         self.base = widgets.Dropdown(description="Base", options=[], value=None)
         self.keep = widgets.BoundedIntText(description="Keep", value=2, min=1, max=200, tooltip="images that remain")
-        self.remove = widgets.Checkbox(description="Remove the merged files in the end", indent=False)
+        self.remove = widgets.Checkbox(
+            description="Remove the merged files in the end", indent=False, layout=widgets.Layout(width="auto")
+        )
+        self.limit = widgets.BoundedIntText(
+            description="Limit MiB/s",
+            value=0,
+            min=0,
+            max=1 << 20,
+            tooltip="at most, while the guest runs; 0: no limit",
+        )
+        self.map_button = widgets.Button(description="Block map")
+        self.map_view = widgets.HTML()
+        self.map_button.on_click(lambda _: self.flow.guarded(self.show_map))
         self.plan_button = widgets.Button(description="Plan merge")
         self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
         self.chain.observe(self._clicked, "selected")
         self.chain.observe(self._dragged, "proposed")
-        form = widgets.VBox([self.direction, self.top, self.base, self.keep, self.remove, self.plan_button])
-        self.children = (self.time_line, self.chain, form, self.flow)
+        self.chain.can_propose = True
+        self.direction.observe(lambda _: self._fit(), "value")
+        self._fit()
+        buttons = widgets.HBox([self.plan_button, self.map_button], layout={"flex_flow": "row wrap"})
+        form = widgets.VBox([self.direction, self.top, self.base, self.keep, self.limit, self.remove, buttons])
+        self.children = (self.time_line, self.chain, form, self.map_view, self.flow)
+
+    def _fit(self) -> None:
+        """Show the controls that mean something for this direction."""
+        shorten = self.direction.value == "shorten"
+        for control, wanted in ((self.base, not shorten), (self.limit, not shorten), (self.keep, shorten)):
+            control.layout.display = None if wanted else "none"
 
     def update(self, reading: Reading) -> None:
         """Show what was read."""
@@ -87,30 +112,66 @@ class MergePanel(Panel):
         InvalidRequestError
             No image was chosen.
         """
-        top, base, way = self.top.value, self.base.value or None, self.direction.value
-        keep, remove = self.keep.value, self.remove.value
-        if not top or self.reading is None:
+        top, way = self._top("plan a merge"), self.direction.value
+        call = self._call_of_guest(top, way) or self._call_of_forest(top, way)
+        self.flow.propose(call.plan, f"{call}.run()")
+
+    def _top(self, tried: str) -> str:
+        if not self.top.value or self.reading is None:
             raise InvalidRequestError(
-                "plan a merge", said="no image was chosen", next_step="choose the top in the figure or in the list"
+                tried, said="no image was chosen", next_step="choose the top in the figure or in the list"
             )
-        forest, guest = self.reading.forest, self.source.guest
-        live = guest is not None and guest.running
+        return cast(str, self.top.value)
 
-        def make() -> LivePlan:
-            if way == "shorten":
-                return forest.refresh().shorten(top, keep=keep, remove=remove)
-            if live and guest is not None:
-                if way == "commit":
-                    return guest.commit(top=top, base=base, remove=remove)
-                return guest.pull(into=top, base=base, remove=remove)
-            now = forest.refresh()
-            return now.commit(top, base, remove=remove) if way == "commit" else now.pull(top, base, remove=remove)
-
+    def _call_of_guest(self, top: str, way: str) -> Call | None:
+        """Ask the guest, if the image is in a chain of its own: it may run meanwhile, and its record follows."""
+        assert self.reading is not None
+        guest, forest = self.source.guest, self.reading.forest
+        disks = guest.domain().disks if guest is not None else ()
+        found = [disk for disk in disks if disk.source and disk.source in forest and top in forest.lineage(disk.source)]
+        if not found or (way == "shorten" and top != found[0].source):
+            return None
+        options: dict[str, Any] = {"disk": found[0].target, "remove": self.remove.value}
         if way == "shorten":
-            code = f"forest.shorten({top!r}, keep={keep}, remove={remove}).run()"
-        elif live:
-            first = "top" if way == "commit" else "into"
-            code = f"guest.{way}({first}={top!r}, base={base!r}, remove={remove}).run()"
-        else:
-            code = f"forest.{way}({top!r}, {base!r}, remove={remove}).run()"
-        self.flow.propose(make, code)
+            return Call(guest, "guest", "shorten", {"keep": self.keep.value, **options})
+        image = {"commit": "top", "pull": "into"}[way]
+        limit = {"bandwidth": self.limit.value << 20} if self.limit.value else {}
+        return Call(guest, "guest", way, {image: top, "base": self.base.value or None, **limit, **options})
+
+    def _call_of_forest(self, top: str, way: str) -> Call:
+        assert self.reading is not None
+        options = {"keep": self.keep.value} if way == "shorten" else {"base": self.base.value or None}
+        image = "top" if way == "commit" else "image"
+        return Call(self.reading.forest, "forest", way, {image: top, **options, "remove": self.remove.value})
+
+    def remedies(self, plan: LivePlan) -> Iterator[Remedy]:
+        """Give those of all panels, and a pull where a commit would spoil what somebody else reads."""
+        yield from super().remedies(plan)
+        if self.direction.value != "commit" or "shared-base" not in [concern.name for concern in plan.concerns]:
+            return
+        shown, top, base = plan.before, self.top.value, self.base.value
+        above = shown.children(top)
+        if len(above) == 1 or (base and shown.parent(top) != base):
+            yield "Pull up instead", lambda: self._pull_instead(above[0] if len(above) == 1 else top)
+
+    def _pull_instead(self, into: str) -> None:
+        base = self.base.value or (self.reading and self.reading.shown.parent(self.top.value)) or ""
+        self.direction.value, self.top.value, self.base.value = "pull", into, base
+        self.propose()
+
+    def show_map(self) -> None:
+        """Show which layer of the chosen image's chain owns which part of the disk.
+
+        Raises
+        ------
+        InvalidRequestError
+            No image was chosen.
+        """
+        top = self._top("draw a block map")
+        assert self.reading is not None
+        forest = self.reading.forest
+
+        def work() -> None:
+            self.map_view.value = forest.refresh().blockmap(top)._repr_mimebundle_()["text/html"]
+
+        in_thread(self.flow, work)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import ipywidgets as widgets
 
 from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.live.folders import scan
+from vmsnap_nb.panels.call import Call
 from vmsnap_nb.panels.panel import Panel, choose
 from vmsnap_nb.panels.source import Reading
 
@@ -19,13 +22,14 @@ class OverlayPanel(Panel):
     def build(self) -> None:
         """Make the controls."""
         self.base = widgets.Dropdown(description="Base", options=[], value=None)
+        self.file = widgets.Text(description="or a file", placeholder="path of an image elsewhere")
         self.name = widgets.Text(description="Name", placeholder="name of the overlay")
         self.size = widgets.IntText(description="Size, MiB", value=0, tooltip="0: as large as the base")
         self.count = widgets.BoundedIntText(description="How many", value=1, min=1, max=1000)
         self.plan_button = widgets.Button(description="Plan overlay")
         self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
         self.chain.observe(self._clicked, "selected")
-        form = widgets.VBox([self.base, self.name, self.size, self.count, self.plan_button])
+        form = widgets.VBox([self.base, self.file, self.name, self.size, self.count, self.plan_button])
         self.children = (self.time_line, self.chain, form, self.flow)
 
     def update(self, reading: Reading) -> None:
@@ -35,7 +39,7 @@ class OverlayPanel(Panel):
 
     def _clicked(self, change: Any) -> None:
         if change["new"] in [path for _, path in self.base.options]:
-            self.base.value = change["new"]
+            self.base.value, self.file.value = change["new"], ""
 
     def propose(self) -> None:
         """Plan it.
@@ -45,7 +49,8 @@ class OverlayPanel(Panel):
         InvalidRequestError
             No base or no name was given.
         """
-        base, name, count = self.base.value, self.name.value.strip(), self.count.value
+        file, name, count = self.file.value.strip(), self.name.value.strip(), self.count.value
+        base = file or self.base.value
         if not base or not name or self.reading is None:
             raise InvalidRequestError(
                 "plan an overlay",
@@ -54,8 +59,14 @@ class OverlayPanel(Panel):
             )
         stem = name.removesuffix(".qcow2")
         paths = [f"{stem}.qcow2"] if count == 1 else [f"{stem}-{number}.qcow2" for number in range(1, count + 1)]
-        size = self.size.value * 1024 * 1024 or None
-        forest = self.reading.forest
-        more = "" if size is None else f", size={size}"
-        code = f"forest.overlay({paths!r}, {base!r}{more}).run()"
-        self.flow.propose(lambda: forest.refresh().overlay(paths, base, size=size), code)
+        size = {"size": self.size.value * 1024 * 1024} if self.size.value else {}
+        options = {"path": paths, "backing": base, **size}
+        if not file:
+            call = Call(self.reading.forest, "forest", "overlay", options)
+            self.flow.propose(call.plan, f"{call}.run()")
+            return
+        options["backing"] = os.path.abspath(os.path.expanduser(file))
+        folder, host = os.path.dirname(options["backing"]), self.source.host
+        read, called = (scan, "vs.scan") if host is None else (host.survey, "host.survey")
+        code = Call(None, f"{called}({folder!r})", "overlay", options)
+        self.flow.propose(lambda: read(folder).overlay(**options), f"{code}.run()")

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from html import escape
 from typing import Any
 
 import ipywidgets as widgets
 import traitlets
 
+from vmsnap_nb.errors import NotFoundError
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.panels.activity import Activity
 from vmsnap_nb.panels.chain_view import ChainView, with_static
-from vmsnap_nb.panels.flow import Flow
+from vmsnap_nb.panels.flow import Flow, Remedy
 from vmsnap_nb.panels.source import Reading, Source, Subject
 
-__all__ = ["Panel", "choose"]
+__all__ = ["Panel", "choose", "in_thread"]
 
 
 class Panel(widgets.VBox):
-    """A panel reads its subject again and again in a thread, until it is closed.
+    """A panel reads its subject again and again in a thread, as long as it is shown, until it is closed.
 
     Parameters
     ----------
@@ -49,9 +53,9 @@ class Panel(widgets.VBox):
     def __init__(self, subject: Subject, *, activity: Activity | None = None, every: float = 1.0) -> None:
         self.source = Source(subject)
         self.activity = Activity() if activity is None else activity
-        self.flow = Flow(self.activity, self.refresh)
+        self.flow = Flow(self.activity, self.refresh, self.remedies)
         self.flow.observe(lambda change: setattr(self, "last_error", change["new"]), "last_error")
-        self.chain = ChainView()
+        self.chain = ChainView(can_propose=False)
         self.reading: Reading | None = None
         self.time_line = widgets.HTML()
         self._reading_lock = threading.Lock()
@@ -71,6 +75,32 @@ class Panel(widgets.VBox):
         """Show what was read: each panel adds its own."""
         self.chain.show(reading.shown)
 
+    def remedies(self, plan: LivePlan) -> Iterator[Remedy]:
+        """Give what can be done here about the concerns of a plan that is refused; a panel may add its own."""
+        refusing = [concern for concern in plan.concerns if concern.level == "refuse"]
+        holders = {name for concern in refusing if concern.name == "in-use" for name in concern.holders}
+        running = dict.fromkeys(use.guest for use in plan.before.uses if use.running and use.guest in holders)
+        host = self.source.host
+        if host is not None:
+            for name in running:
+                yield f"Shut {name} down", partial(self._shut_down, host.guest(name))
+        if any(concern.name == "active-job" for concern in refusing):
+            yield "Finish what was cut short", self._finish
+
+    def _shut_down(self, guest: Guest) -> None:
+        self.flow.mend(f"Shut {guest.name} down", guest.shutdown)
+
+    def _finish(self) -> None:
+        def make() -> LivePlan:
+            unfinished = self.source.unfinished()
+            if not unfinished:
+                raise NotFoundError(
+                    "finish a merge", said="none was cut short", next_step="wait for the end of what goes on"
+                )
+            return unfinished[0]
+
+        self.flow.propose(make, f"{self.source.kind}.unfinished()[0].run()")
+
     def refresh(self) -> None:
         """Read again now; an error is shown in the place of the time."""
         with self._reading_lock:
@@ -82,13 +112,18 @@ class Panel(widgets.VBox):
             except Exception as error:  # noqa: BLE001 - shown to the user, whatever it is
                 if str(error) != str(self.last_error):
                     self.last_error = error
+                    self.activity.add("read", str(error))
                 self.time_line.value = f'<pre role="alert">{escape(str(error))}</pre>'
                 return
             self.time_line.value = f"<small>read at {datetime.now(UTC):%H:%M:%S} UTC</small>"
 
     def _watch(self, every: float) -> None:
+        seen = False
         while not self._closed.wait(every):
-            self.refresh()
+            # One whose cell was run again is still there, but nobody sees it; it reads on when it is shown again.
+            seen = seen or self.chain.views > 0
+            if self.chain.views > 0 or not seen:
+                self.refresh()
 
     def close(self) -> None:
         """End its reading, and take it from the page."""
@@ -102,6 +137,11 @@ class Panel(widgets.VBox):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return with_static(super()._repr_mimebundle_(**kwargs), self.shown)
+
+
+def in_thread(flow: Flow, act: Callable[[], None]) -> None:
+    """Do what takes time beside the kernel; an error is shown in the flow."""
+    threading.Thread(target=lambda: flow.guarded(act), name="vmsnap panel", daemon=True).start()
 
 
 def choose(control: Any, options: Iterable[tuple[str, str]]) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import ipywidgets as widgets
 
 from vmsnap_nb.errors import InvalidRequestError, NotFoundError
 from vmsnap_nb.live.guest import Guest
-from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.model.snapshot import Snapshot
+from vmsnap_nb.panels.call import Call
 from vmsnap_nb.panels.panel import Panel, choose
 from vmsnap_nb.panels.source import Reading
 
@@ -24,6 +23,13 @@ _KINDS = {
     "external-disk": "The old file becomes a read-only backing file, and writes go to a new overlay.",
     "external-checkpoint": "Memory in a file of its own, and the disk as with external-disk; the guest runs.",
 }
+_ENDS = [
+    ("as it was taken", "as-taken"),
+    ("running", "running"),
+    ("paused", "paused"),
+    ("off, the disks alone", "off"),
+]
+_CHILDREN = [("this one alone", False), ("with all that stand on it", "also"), ("only what stands on it", "only")]
 
 
 class SnapshotPanel(Panel):
@@ -33,6 +39,16 @@ class SnapshotPanel(Panel):
         """Make the controls."""
         self.table = widgets.Select(description="Snapshots", options=[], value=None, rows=8)
         self.table.layout.width = "auto"
+        self.table.observe(self._chosen, "value")
+        self.chain.observe(self._clicked, "selected")
+        self.to = widgets.Dropdown(description="Revert to", options=_ENDS, value="as-taken")
+        self.keep_current = widgets.Checkbox(
+            description="First keep what is there now, as a snapshot",
+            value=True,
+            indent=False,
+            layout=widgets.Layout(width="auto"),
+        )
+        self.with_children = widgets.Dropdown(description="Delete", options=_CHILDREN, value=False)
         self.name = widgets.Text(description="Name", placeholder="snap1, snap2, …")
         self.kind = widgets.Dropdown(
             description="Kind", options=[(kind or "(chosen for you)", kind) for kind in _KINDS], value=""
@@ -53,9 +69,12 @@ class SnapshotPanel(Panel):
             (self.reconcile_button, self.reconcile),
         ):
             button.on_click(lambda _, act=act: self.flow.guarded(act))
-        actions = widgets.HBox(
-            [self.revert_button, self.delete_button, self.reconcile_button], layout={"flex_flow": "row wrap"}
-        )
+        rows = [
+            [self.to, self.keep_current, self.revert_button],
+            [self.with_children, self.delete_button],
+            [self.reconcile_button],
+        ]
+        actions = widgets.VBox([widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows])
         form = widgets.VBox(
             [self.name, self.kind, self.explained, self.description_text, self.disks, self.quiesce, self.create_button]
         )
@@ -96,7 +115,6 @@ class SnapshotPanel(Panel):
 
     def create(self) -> None:
         """Plan a new snapshot."""
-        guest = self._guest("plan a snapshot")
         arguments: dict[str, Any] = {
             "name": self.name.value.strip() or None,
             "kind": self.kind.value or None,
@@ -104,29 +122,35 @@ class SnapshotPanel(Panel):
             "disks": list(self.disks.value) or None,
             "quiesce": self.quiesce.value,
         }
-        arguments = {key: value for key, value in arguments.items() if value}
-        code = f"guest.snapshot({', '.join(f'{key}={value!r}' for key, value in arguments.items())}).run()"
-        self.flow.propose(lambda: guest.snapshot(**arguments), code)
+        self._propose("snapshot", {key: value for key, value in arguments.items() if value})
 
     def revert(self) -> None:
         """Plan to go back to the selected snapshot."""
-        self._on_selected("revert")
+        options = {"to": self.to.value, "keep_current": self.keep_current.value}
+        self._propose("revert", {"name": self._selected("plan to revert to a snapshot"), **options})
 
     def delete(self) -> None:
         """Plan to delete the selected snapshot."""
-        self._on_selected("delete_snapshot")
+        name = self._selected("plan to delete a snapshot")
+        self._propose("delete_snapshot", {"name": name, "children": self.with_children.value})
 
-    def _on_selected(self, verb: str) -> None:
-        name = self._selected(f"plan to {verb.partition('_')[0]} a snapshot")
-        make: Callable[[str], LivePlan] | None = getattr(self._guest(verb), verb, None)
-        if make is None:
-            raise InvalidRequestError(f"guest.{verb}({name!r})", said="this version of the package cannot do it yet")
-        found = make
-        self.flow.propose(lambda: found(name), f"guest.{verb}({name!r}).run()")
+    def _propose(self, verb: str, options: dict[str, Any]) -> None:
+        call = Call(self._guest(f"plan to {verb}"), "guest", verb, options)
+        self.flow.propose(call.plan, f"{call}.run()")
+
+    def _chosen(self, change: Any) -> None:
+        """Mark in the tree what was selected in the list."""
+        if change["new"] is None or change["new"] in self.chain.boxes.values():
+            self.chain.selected = change["new"]
+
+    def _clicked(self, change: Any) -> None:
+        """Select in the list what was selected in the tree."""
+        if change["new"] is None or change["new"] in [name for _, name in self.table.options]:
+            self.table.value = change["new"]
 
     def reconcile(self) -> None:
         """Plan to put libvirt's records right."""
-        self.flow.propose(self._guest("put the records right").reconcile, "guest.reconcile().run()")
+        self._propose("reconcile", {})
 
 
 def _row(snapshot: Snapshot) -> str:

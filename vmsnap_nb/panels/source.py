@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vmsnap_nb.live.folders import LiveForest
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Host
+from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.snapshot import SnapshotList
@@ -80,3 +81,18 @@ class Source:
         domain = self.guest.domain()
         paths = [disk.source for disk in domain.disks if disk.source and disk.source in forest]
         return Reading(forest, forest.tree(*paths), self.guest.snapshots(), (domain,))
+
+    @property
+    def kind(self) -> str:
+        """What plans are asked of, as the code in a cell calls it: ``guest`` or ``forest``."""
+        return "forest" if self.guest is None else "guest"
+
+    def unfinished(self) -> tuple[LivePlan, ...]:
+        """Give the plans that finish what was cut short.
+
+        Raises
+        ------
+        VmsnapError
+            As in `Guest.unfinished`.
+        """
+        return self.read().forest.unfinished() if self.guest is None else self.guest.unfinished()
