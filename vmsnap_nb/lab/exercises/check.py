@@ -1,0 +1,144 @@
+"""The result of looking at an exercise: each aim, whether it is met, and what was seen instead."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+from vmsnap_nb.lab.exercises.exercise import Aim
+from vmsnap_nb.views.frames import frame_of_table
+from vmsnap_nb.views.html import table_html
+from vmsnap_nb.views.tables import Column, Table
+from vmsnap_nb.views.words import shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Check"]
+
+_COLUMNS = (Column("aim"), Column("met", "yes or no"), Column("kept", "yes or no"), Column("seen"))
+
+
+@dataclass(frozen=True)
+class Check:
+    """What an exercise was found to be. It is true if all is done.
+
+    Attributes
+    ----------
+    exercise, title : str
+        Its name and title.
+    aims : tuple of Aim
+        What is to be so, in the order in which one would go about it.
+
+    Examples
+    --------
+    >>> from vmsnap_nb.lab.exercises.exercise import Aim
+    >>> check = Check("x", "An example", (Aim("A is there", True), Aim("A stands on B", False, "A stands on C")))
+    >>> print(check.to_text())
+    x: An example: 1 of 2 done
+      yes      A is there
+      not yet  A stands on B
+               seen: A stands on C
+    >>> bool(check), check.points(4)
+    (False, 2.0)
+    """
+
+    exercise: str
+    title: str
+    aims: tuple[Aim, ...]
+
+    @property
+    def done(self) -> bool:
+        """Whether every aim is met, and nothing is spoilt."""
+        return all(aim.met for aim in self.aims)
+
+    @property
+    def missing(self) -> tuple[Aim, ...]:
+        """The aims that are not met, and what is spoilt."""
+        return tuple(aim for aim in self.aims if not aim.met)
+
+    def __bool__(self) -> bool:
+        return self.done
+
+    def points(self, most: float) -> float:
+        """Give points for it, as nbgrader takes them from the last value of a cell.
+
+        Parameters
+        ----------
+        most : float
+            For all that is done.
+
+        Returns
+        -------
+        float
+            The share of those aims that are met and were not from the start, to two digits; 0 if anything is spoilt
+            that was to be kept.
+        """
+        if any(aim.kept and not aim.met for aim in self.aims):
+            return 0.0
+        own = [aim.met for aim in self.aims if not aim.kept]
+        return round(float(most) * sum(own) / len(own), 2)
+
+    def _summary(self) -> str:
+        if self.done:
+            return f"{self.exercise}: {self.title}: done"
+        own = [aim.met for aim in self.aims if not aim.kept]
+        spoilt = ", and something is spoilt" if any(aim.kept for aim in self.missing) else ""
+        return f"{self.exercise}: {self.title}: {sum(own)} of {len(own)} done{spoilt}"
+
+    def to_text(self) -> str:
+        """Give it as lines of text.
+
+        Returns
+        -------
+        str
+            What was in order from the start is told only if it is spoilt.
+        """
+        lines = [self._summary()]
+        for aim in self.aims:
+            if aim.kept and aim.met:
+                continue
+            word = "yes" if aim.met else "spoilt" if aim.kept else "not yet"
+            lines.append(f"  {word:8} {shown(aim.what)}")
+            if not aim.met:
+                lines.append(f"{'':11}seen: {shown(aim.seen)}")
+        return "\n".join(lines)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Give the table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``aim``; columns ``met`` and ``kept`` (whether it was so from the start), ``seen`` (what was seen
+            instead, ``<NA>`` if it is met).
+        """
+        rows = tuple((aim.what, aim.met, aim.kept, None if aim.met else aim.seen) for aim in self.aims)
+        return frame_of_table(Table(_COLUMNS, rows))
+
+    def __repr__(self) -> str:
+        return f"<Check of {self._summary()}>"
+
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
+        bundle = {"text/plain": self.to_text(), "text/html": self._html()}
+        return {k: v for k, v in bundle.items() if (not include or k in include) and (not exclude or k not in exclude)}
+
+    def _html(self) -> str:
+        told = [aim for aim in self.aims if not (aim.kept and aim.met)]
+        heading = f"<p><strong>{escape(self._summary())}</strong></p>"
+        if not told:
+            return heading
+        rows = tuple(
+            (
+                aim.what,
+                "✓ yes" if aim.met else "✗ spoilt" if aim.kept else "… not yet",
+                None if aim.met else aim.seen,
+            )
+            for aim in told
+        )
+        table = Table((Column("what is to be so"), Column("is it so"), Column("seen instead")), rows)
+        return f"{heading}\n{table_html(table, 'Aims')}"
