@@ -3,7 +3,8 @@
 Usage: ``python scripts/notebooks.py [SOURCE ...]``; all of ``notebooks/source/`` if none is named. The format of a
 source is told in ``notebooks/README.md``.
 
-What only a live page could show (progress bars and other widgets) is left out of the saved file.
+What only a live page could show (progress bars and other widgets) is left out of the saved file; of a panel its static
+picture stays.
 """
 
 from __future__ import annotations
@@ -87,8 +88,13 @@ def cleaned(notebook: Any) -> Any:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            cell.outputs = [output for output in cell.outputs if _is_static(output)]
     return notebook
+
+
+def _is_static(output: Any) -> bool:
+    data = output.get("data", {})
+    return data.pop(WIDGET, None) is None or "text/html" in data
 
 
 def with_prose(notebook: Any, cells: list[Cell]) -> Any:
@@ -101,7 +107,10 @@ def with_prose(notebook: Any, cells: list[Cell]) -> Any:
 
 def main() -> None:
     """Make the notebooks whose sources were named."""
-    for source in [Path(name) for name in sys.argv[1:]] or sorted(SOURCES.glob("*.md")):
+    named = [Path(name).resolve() for name in sys.argv[1:]]
+    # A translation holds prose alone: it is saved along with the source that it translates.
+    sources = [source.parent.parent / source.name if source.parent.name == "zh" else source for source in named]
+    for source in dict.fromkeys(sources) or sorted(SOURCES.glob("*.md")):
         chinese = translated(source)
         notebook = notebook_of(cells_of(source))
         with tempfile.TemporaryDirectory(prefix="vmsnap-", dir="/tmp") as folder:
