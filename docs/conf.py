@@ -21,6 +21,7 @@ author = "the authors of vmsnap_nb"
 release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
+highlight_language = "none"  # figures are no code
 html_theme = "alabaster"
 html_theme_options = {"description": "Virtual machine snapshots, seen, planned and done", "page_width": "1100px"}
 nb_execution_mode = "off"

@@ -1,0 +1,260 @@
+"""Make `docs/gallery.md` and its pictures: each figure of the handout beside ours, and the code that draws it.
+
+    python scripts/gallery.py            writes them
+    python scripts/gallery.py --check    writes nothing; says what is not as it would be written (exit status 1)
+
+The handout's figures are read from `tests/golden`, ours are drawn of real images. Where a picture's boxes and arrows
+lie depends on the release of Graphviz and on fonts, so that a check compares what a picture says.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import vmsnap_nb as vs
+from vmsnap_nb.model.blockmap import BlockMap
+from vmsnap_nb.views.draw import figure_of
+from vmsnap_nb.views.figure import Options
+from vmsnap_nb.views.svg import figure_svg
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PICTURES = "images/gallery"
+_SVG = "http://www.w3.org/2000/svg"
+
+
+class Exhibit(NamedTuple):
+    """One section: what is drawn is the value of the code's last line."""
+
+    name: str
+    title: str
+    prose: str
+    code: str
+    handout: str = ""
+    options: dict[str, Any] = {"details": "none"}  # noqa: RUF012 - read only
+
+
+EXHIBITS = (
+    Exhibit(
+        "figure-1",
+        "Figure 1: a chain",
+        "Each image stands on the one at its left. The base may be raw; every overlay is a qcow2.",
+        'lab.scenario("figure-1")',
+        "figure-1",
+        {"details": "format", "labels": {"RootBase": "(raw/qcow2)"}},
+    ),
+    Exhibit(
+        "figure-2",
+        "Figure 2: a tree",
+        "One base carries three families. None of them may write to it.",
+        'lab.scenario("figure-2")',
+        "figure-2",
+    ),
+    Exhibit(
+        "template",
+        "A template and its guests",
+        "Two thin guests from one installed system; each was updated on a layer of its own. Where two files have one "
+        "name, as much of the folder is shown as tells them apart.",
+        'lab.scenario("template")',
+        "template",
+    ),
+    Exhibit(
+        "figure-3",
+        "Figure 3: commit Snap-2 and Snap-3 into Snap-1",
+        "A plan is drawn before it runs: the chain now, the data that would move, the chain afterwards, and what "
+        "becomes invalid by it.",
+        'merge = lab.scenario("merge")\nmerge.commit("Snap-3", "Snap-1")',
+        "figure-3",
+    ),
+    Exhibit(
+        "figure-4",
+        "Figure 4: commit all three into the base",
+        "One pass over three layers: what several of them hold is copied once.",
+        'merge.commit("Snap-3", "RootBase")',
+        "figure-4",
+    ),
+    Exhibit(
+        "figure-5",
+        "Figure 5: pull Snap-1 to Snap-3 into Snap-4",
+        "Data moves up. The layers below stay valid, and others may go on standing on them.",
+        'merge.pull("Snap-4", "RootBase")',
+        "figure-5",
+    ),
+    Exhibit(
+        "figure-6",
+        "Figure 6: pull everything",
+        "Snap-4 needs no backing file any more. (The handout draws it as Figure 5, with Snap-4 alone below.)",
+        'merge.pull("Snap-4")',
+    ),
+    Exhibit(
+        "blockmap",
+        "Who holds what",
+        "Layers laid over each other: what the guest reads on top, and below it what each layer has, seen or hidden.",
+        'merge.blockmap("Snap-4")',
+        options={},
+    ),
+    Exhibit(
+        "refused",
+        "A merge that is refused",
+        "For the first family it would be fine. The others stand on the same base, and would suddenly read the first "
+        "one's data; `qemu-img commit` does it without a word.",
+        'tree = lab.scenario("figure-2")\ntree.commit("Overlay-1B", "RootBase")',
+    ),
+    Exhibit(
+        "branches",
+        "Back to an earlier snapshot, and on from there",
+        "What was there before is kept as a snapshot of its own: a second branch begins, and the first one stays.",
+        'vm = lab.guest("web", backing=lab.base("RootBase"))\n'
+        'for name in ("one", "two"):\n'
+        '    vm.snapshot(name, kind="external-disk").run(progress=False)\n'
+        'vm.revert("one").run(progress=False)\n'
+        "vm.snapshots()",
+    ),
+    Exhibit(
+        "broken",
+        "What is broken is drawn",
+        "Somebody has removed a file in the middle. Nothing is raised: the box says what is wrong.",
+        'import os\n\nos.unlink(tree.find("Overlay-1A"))\ntree.refresh()',
+    ),
+)
+
+HEAD = """# Gallery
+
+Each figure of the handout "Snapshots, QCOW2 backing files & overlays": as this package draws it, the code for it, the
+same as text, and the handout's own. All are drawn of real images. In a notebook the code alone shows picture and text;
+below, `details="none"` has left out formats, sizes and users.
+
+```python
+import vmsnap_nb as vs
+
+lab = vs.Lab()
+```
+"""
+
+
+def text_of(thing: Any, options: dict[str, Any]) -> str:
+    """Give the figure as text, without what a plan says below it."""
+    text = str(thing.to_text(**options))
+    return text.partition("\n\nHow\n")[0].partition("\n\nConcerns\n")[0].partition("\n\n* ")[0].rstrip()
+
+
+def picture_of(thing: Any, options: dict[str, Any], folder: Path) -> str:
+    """Give the picture as a file of its own: on white paper, with the names of files as they are in the folder."""
+    if isinstance(thing, BlockMap):
+        svg = str(thing._repr_mimebundle_()["image/svg+xml"])
+    else:
+        svg = figure_svg(figure_of(thing, Options(**options)))
+    svg = re.sub(r"\bvmsnap-[0-9a-f]{10}\b", "vmsnap-figure", svg)  # the class that the figure's folder gives it
+    ET.register_namespace("", _SVG)
+    root = ET.fromstring(re.sub(re.escape(str(folder)) + r"/(images|scenarios/[\w-]+)/", "", svg))
+    paper = ET.Element(f"{{{_SVG}}}rect", width="100%", height="100%", fill="#ffffff")
+    for at in ("x", "y"):
+        paper.set(at, root.get("viewBox", "0 0").split()[at == "y"])
+    root.insert(0, paper)
+    return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def moving(svg: str) -> str:
+    """Let a plan's picture move: first what is there, then the data that flows, then what will be there."""
+    root = ET.fromstring(svg)
+    groups = [g for g in root.iter(f"{{{_SVG}}}g") if "node" in g.get("class", "") or "edge" in g.get("class", "")]
+    below = max(bottom(g) for g in groups if g.get("data-box", "").startswith("0-"))
+    for group in groups:
+        kind = group.get("class", "")
+        if "move" in kind:
+            group.set("class", f"{kind} flows")
+        elif top(group) > below:
+            group.set("class", f"{kind} comes")
+    style = ET.Element(f"{{{_SVG}}}style")
+    style.text = """
+.flows { animation: flows 9s infinite; }
+.flows path { animation: dashes 1s linear infinite; }
+.comes { animation: comes 9s infinite; }
+@keyframes flows { 0%, 12% { opacity: 0; } 18%, 92% { opacity: 1; } 97%, 100% { opacity: 0; } }
+@keyframes comes { 0%, 40% { opacity: 0; } 48%, 92% { opacity: 1; } 97%, 100% { opacity: 0; } }
+@keyframes dashes { to { stroke-dashoffset: -14; } }
+@media (prefers-reduced-motion: reduce) { .flows, .flows path, .comes { animation: none; } }
+"""
+    root.insert(0, style)
+    return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def heights(group: ET.Element) -> list[float]:
+    """Give the heights at which a group of a picture has something; downwards they grow."""
+    found = [float(text.get("y", "0")) for text in group.iter(f"{{{_SVG}}}text")]
+    for shape in group:
+        pairs = re.findall(r"-?[\d.]+,(-?[\d.]+)", shape.get("points", "") + " " + shape.get("d", ""))
+        found += map(float, pairs)
+    return found
+
+
+def top(group: ET.Element) -> float:
+    """Give the highest of them."""
+    return min(heights(group))
+
+
+def bottom(group: ET.Element) -> float:
+    """Give the lowest of them."""
+    return max(heights(group))
+
+
+def drawn(folder: Path) -> dict[str, str]:
+    """Draw it all in a lab of its own; by the path below `docs`."""
+    files: dict[str, str] = {}
+    page = [HEAD]
+    with vs.Lab(folder) as lab:
+        names: dict[str, Any] = {"vs": vs, "lab": lab}
+        for exhibit in EXHIBITS:
+            *before, last = exhibit.code.split("\n")
+            exec("\n".join(before), names)  # our own lines, from above
+            thing = eval(last, names)
+            picture = f"{PICTURES}/{exhibit.name}.svg"
+            files[picture] = picture_of(thing, exhibit.options, folder)
+            text = text_of(thing, exhibit.options).replace(str(folder), "")
+            page += [f"## {exhibit.title}\n", f"{exhibit.prose}\n", f"![{exhibit.title}]({picture})\n"]
+            page += [f"```python\n{exhibit.code}\n```\n", f"```text\n{text}\n```\n"]
+            if exhibit.handout:
+                theirs = (ROOT / "tests" / "golden" / f"{exhibit.handout}.txt").read_text().rstrip("\n")
+                page.append(f"The handout's:\n\n```text\n{theirs}\n```\n")
+    files["gallery.md"] = "\n".join(page)
+    files["images/merge.svg"] = moving(files[f"{PICTURES}/figure-3.svg"])
+    return files
+
+
+def said(path: str, content: str) -> object:
+    """Give what is compared of a file: of a picture its words and their order, not its places and lengths."""
+    if not path.endswith(".svg"):
+        return content
+    return [
+        (element.tag, element.get("class", "").partition("vmsnap-")[0], (element.text or "").strip())
+        for element in ET.fromstring(content).iter()
+        if not element.tag.endswith("style")
+    ]
+
+
+def main() -> int:
+    """Run from the command line."""
+    with tempfile.TemporaryDirectory(prefix="v", dir="/tmp") as folder:
+        files = drawn(Path(folder) / "l")
+    old = [
+        path
+        for path, content in files.items()
+        if not (DOCS / path).exists() or said(path, (DOCS / path).read_text()) != said(path, content)
+    ]
+    if "--check" not in sys.argv:
+        for path in old:
+            (DOCS / path).parent.mkdir(parents=True, exist_ok=True)
+            (DOCS / path).write_text(files[path])
+        return 0
+    if old:
+        print("not as they would be drawn now: " + ", ".join(old) + "; run python scripts/gallery.py", file=sys.stderr)
+    return 1 if old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
