@@ -2,7 +2,7 @@
 # Each installs first what is missing (scripts/setup); a second run finds all in place.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab demo faults test check quick format docs bench test-debian13 test-fresh constraints clean
+.PHONY: help setup setup-tests lab app demo faults test check quick format docs bench test-debian13 test-fresh test-binder test-nbgrader constraints clean
 
 PYTHON_RUN := .venv/bin/python
 NOTEBOOK := notebooks/00-quickstart.ipynb
@@ -24,11 +24,18 @@ setup:  ## install what is missing: system packages, and Python packages into .v
 lab: setup  ## open JupyterLab on the quickstart notebook
 	@scripts/lab $(NOTEBOOK)
 
+app: setup  ## show the panel of the lab alone, as a page in the browser
+	@scripts/app
+
 demo: setup  ## run the quickstart without a browser: figures as text, and build/quickstart.html
 	@$(PYTHON_RUN) scripts/demo.py $(NOTEBOOK) build/quickstart.html
 
-test: setup  ## run every test (on other Debian releases: make test-debian13, make test-fresh)
-	$(PYTHON_RUN) -m pytest
+setup-tests:
+	@scripts/setup --tests
+	@mkdir -p $(state)
+
+test: setup-tests  ## run every test (on other Debian releases: make test-debian13, make test-fresh)
+	$(PYTHON_RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: setup  ## ruff, mypy, the direction of imports and the quick tests
 	$(PYTHON_RUN) -m ruff check .
@@ -44,8 +51,8 @@ format: setup  ## let ruff put the code in order
 	$(PYTHON_RUN) -m ruff format .
 
 docs: setup  ## build the documentation as build/docs/index.html; a warning is an error
-	@$(PYTHON_RUN) -c 'import myst_nb, sphinx' 2>/dev/null || $(PYTHON_RUN) -m pip install -q -e '.[docs]'
 	$(PYTHON_RUN) -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo build/docs/index.html
 
 bench: setup  ## run the benchmarks
 	@set -e; for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(PYTHON_RUN) $$bench; done
@@ -53,11 +60,17 @@ bench: setup  ## run the benchmarks
 faults: setup  ## hundreds of faults in the middle of live merges; prints how many, and what was lost
 	$(PYTHON_RUN) tests/faults.py --runs $(or $(RUNS),300)
 
-test-debian13:  ## run the tests that touch libvirt or QEMU on Debian 13 (root, debootstrap); T="arguments of pytest"
+test-debian13:  ## run the tests of snapshots and live merges on Debian 13 (root, debootstrap); T="arguments of pytest"
 	@scripts/debian13 $(T)
 
 test-fresh:  ## install and test on fresh Debian 12 and 13 systems (root, debootstrap)
 	@scripts/fresh-machine 12 13
+
+test-binder:  ## build binder/ as repo2docker does, in a fresh Ubuntu, and run the quickstart there (root, debootstrap)
+	@scripts/test-binder
+
+test-nbgrader: setup  ## have nbgrader make and grade the exercises: with their solutions, and untouched (installs it into build/)
+	@$(PYTHON_RUN) scripts/nbgrader_check.py
 
 constraints: setup  ## write the installed versions to constraints.txt
 	@mkdir -p build

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import kinds
 import pytest
 from labs import base, first, lab, short  # noqa: F401 - fixtures
 
-SLOW = frozenset({"system", "guest", "notebook"})
+SLOW = frozenset({"system", "guest", "notebook", "browser"})
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -13,3 +14,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SLOW.isdisjoint(mark.name for mark in item.iter_markers()):
             item.add_marker(pytest.mark.quick)
+
+
+def pytest_sessionfinish() -> None:
+    kinds.save()

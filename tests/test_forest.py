@@ -23,6 +23,9 @@ def test_only_what_can_be_written_to_is_active() -> None:
     assert not forest(image("base", writable=False)).active("/i/base")
     held = forest(image("a"), image("b", "a"), uses=(Use("one", "vda", "/i/a", "running"),))
     assert held.active("/i/a")  # a guest writes to it although an overlay stands on it
+    assert not held.active("/i/b")  # where guests are known, only they write
+    spoilt = forest(image("a"), image("b", "a", status="invalid"))
+    assert [path for path in spoilt.images if spoilt.active(path)] == ["/i/a"]
 
 
 def test_loops_of_every_length_end() -> None:

@@ -14,8 +14,16 @@ from vmsnap_nb.model.image import Image
 pytestmark = pytest.mark.guest
 
 
+@pytest.fixture(scope="module")
+def first(lab: Lab, base: Image) -> Guest:
+    """A guest of this file's own, since others go on from where it is."""
+    guest = lab.guest("walker", backing=base, overlay="Walk-1").start()
+    guest.execute("echo 'Add this file in overlay-1' > /overlay-1").check()
+    return guest
+
+
 def test_the_disk_and_its_chain(lab: Lab, base: Image, first: Guest) -> None:
-    overlay = str(lab.root / "images" / "Overlay-1.qcow2")
+    overlay = str(lab.root / "images" / "Walk-1.qcow2")
     [disk] = first.disks()
     assert (disk.target, disk.source, disk.format, disk.bus, disk.device) == ("vda", overlay, "qcow2", "virtio", "disk")
     assert disk.capacity == base.virtual_size
@@ -32,34 +40,34 @@ def test_the_disk_and_its_chain(lab: Lab, base: Image, first: Guest) -> None:
         "allocated",
     ]
     chain = first.chain("vda")
-    assert [layer.name for layer in chain] == ["RootBase", "Overlay-1"]
+    assert [layer.name for layer in chain] == ["RootBase", "Walk-1"]
     assert [chain.active(layer) for layer in chain] == [False, True]
-    assert "first" in [use.guest for use in chain.forest.users(base.path)]
+    assert "walker" in [use.guest for use in chain.forest.users(base.path)]
     assert not base.writable
-    assert "Overlay-1" in chain.to_text()
+    assert "Walk-1" in chain.to_text()
 
 
 def test_a_second_guest_on_the_overlay_cannot_start_while_the_first_runs(lab: Lab, first: Guest) -> None:
     plan = lab.plan_guest("second", backing=first, overlay="Overlay-1A")
-    assert {(c.name, c.level, c.holders) for c in plan.concerns} == {("in-use", "warn", ("first",))}
+    assert {(c.name, c.level, c.holders) for c in plan.concerns} == {("in-use", "warn", ("walker",))}
     assert plan.run(progress=False).as_predicted
     second = lab.guest("second")
-    assert [layer.name for layer in second.chain()] == ["RootBase", "Overlay-1", "Overlay-1A"]
+    assert [layer.name for layer in second.chain()] == ["RootBase", "Walk-1", "Overlay-1A"]
 
     # Known before, with the name of the holder and both remedies.
     [concern] = second.concerns()
-    assert (concern.name, concern.holders) == ("in-use", ("first",))
+    assert (concern.name, concern.holders) == ("in-use", ("walker",))
     assert concern.images == (first.chain().top,)
     with pytest.raises(InUseError) as known:
         second.start()
-    assert known.value.holders == ("first",)
-    assert "shut first down" in str(known.value)
-    assert "external snapshot of first" in str(known.value)
+    assert known.value.holders == ("walker",)
+    assert "shut walker down" in str(known.value)
+    assert "external snapshot of walker" in str(known.value)
 
     # By force: QEMU's own words, as the same error.
     with pytest.raises(InUseError, match='Failed to get shared "write" lock') as forced:
         second.start(force=True)
-    assert forced.value.holders == ("first",)
+    assert forced.value.holders == ("walker",)
     assert forced.value.next_step == known.value.next_step
     assert second.state == "shut off"
 
@@ -69,7 +77,7 @@ def test_a_second_guest_on_the_overlay_cannot_start_while_the_first_runs(lab: La
         f"<source file='{lab.root}/images/Overlay-1X.qcow2'/></disk></disks></domainsnapshot>",
         16 | 4 | 128,  # disk only, no metadata, all or none
     )
-    assert [layer.name for layer in first.chain()] == ["RootBase", "Overlay-1", "Overlay-1X"]
+    assert [layer.name for layer in first.chain()] == ["RootBase", "Walk-1", "Overlay-1X"]
     assert second.concerns() == ()
     second.start()
     assert second.execute("cat /overlay-1").stdout == "Add this file in overlay-1\n"
@@ -89,7 +97,7 @@ def test_or_the_guest_below_is_shut_down(lab: Lab, first: Guest) -> None:
     assert below.state == "shut off"
     above.start()
     assert above.execute("cat /overlay-1 /overlay-1a").stdout == "Add this file in overlay-1\ntwo\n"
-    assert [layer.name for layer in above.chain()] == ["RootBase", "Overlay-1", "Overlay-1A", "Overlay-1B"]
+    assert [layer.name for layer in above.chain()] == ["RootBase", "Walk-1", "Overlay-1A", "Overlay-1B"]
     # And now the one below may not start: it would change what the one above reads.
     with pytest.raises(InUseError) as refused:
         below.start()
@@ -97,7 +105,7 @@ def test_or_the_guest_below_is_shut_down(lab: Lab, first: Guest) -> None:
     above.shutdown()
     assert above.state == "shut off"
     assert "going down" in above.console()
-    assert lab.guest("first").execute("ls /overlay-1a").exit_status != 0
+    assert lab.guest("walker").execute("ls /overlay-1a").exit_status != 0
 
 
 def test_a_sibling_on_the_base_sees_nothing_of_it(lab: Lab, base: Image, first: Guest) -> None:
@@ -115,7 +123,7 @@ def test_a_sibling_on_the_base_sees_nothing_of_it(lab: Lab, base: Image, first: 
 
 
 def test_asking_again_gives_the_guest_that_is_there(lab: Lab, base: Image, first: Guest) -> None:
-    assert lab.guest("first", backing=base).uuid == first.uuid
+    assert lab.guest("walker", backing=base).uuid == first.uuid
     other = lab.base("Other", image=base.path)
-    with pytest.raises(InvalidRequestError, match="stands on RootBase <- Overlay-1"):
-        lab.guest("first", backing=other)
+    with pytest.raises(InvalidRequestError, match="stands on RootBase <- Walk-1"):
+        lab.guest("walker", backing=other)

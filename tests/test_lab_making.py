@@ -173,6 +173,13 @@ def test_the_figures_have_the_handouts_names(lab: Lab) -> None:
         lab.scenario("figure-99")
 
 
+def test_the_bases_of_scenarios_are_not_among_those_of_the_lab(lab: Lab) -> None:
+    folder = lab.root / "scenarios" / "template"
+    lab.scenario("template")
+    assert str(folder / "FedoraBase.img") not in lab.survey()
+    assert lab.survey(folder)[str(folder / "FedoraBase.img")].format == "raw"
+
+
 def test_a_scenario_is_the_users_own_once_it_is_made(lab: Lab) -> None:
     forest = lab.scenario("merge")
     top = next(path for path in forest.images if path.endswith("Snap-4.qcow2"))

@@ -247,3 +247,24 @@ def test_reading_stays_in_the_folder_unless_asked(base: Path, tmp_path: Path) ->
     assert [layer.status for layer in vs.chain(inside / "top", follow=True)] == ["ok", "ok"]
     assert [layer.status for layer in vs.chain(inside / "top", folders=[tmp_path])] == ["ok", "ok"]
     assert vs.scan(inside)[str(base)].status == "outside"
+
+
+def test_sizes_as_qemu_img_takes_them(base: Path) -> None:
+    new = base.with_name("Overlay-1.qcow2")
+    assert vs.create_overlay(new, base, size="1.5G", cluster_size="128k").run(progress=False).as_predicted
+    assert (info(new)["virtual-size"], info(new)["cluster-size"]) == (1536 * MIB, 128 << 10)
+    forest = vs.scan(base.parent)
+    assert (
+        forest.overlay("Overlay-2", base, size="2 GiB").after[str(base.with_name("Overlay-2"))].virtual_size == 2 << 30
+    )
+    for wrong in ("five", "5X", "-5M", ""):
+        with pytest.raises(InvalidRequestError, match=r"understand the size"):
+            forest.overlay("Overlay-3", base, size=wrong)
+
+
+def test_the_chain_of_an_image_is_found_by_name(base: Path) -> None:
+    vs.create_overlay(base.with_name("Overlay-1.qcow2"), base).run(progress=False)
+    forest = vs.scan(base.parent)
+    assert [layer.name for layer in forest.chain("Overlay-1")] == ["RootBase", "Overlay-1"]
+    with pytest.raises(NotFoundError, match=r"there are: Overlay-1, RootBase"):
+        forest.chain("Overlay-9")

@@ -1,0 +1,113 @@
+"""What is built can be installed and used: the wheel, and the source distribution from which it can be built again."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import vmsnap_nb
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def build(source: Path, target: Path, *kinds: str) -> None:
+    """Build as pip does, by the same tool but without fetching it."""
+    wanted = [word for kind in kinds for word in ("-t", kind)]
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-d", str(target), *wanted], cwd=source, check=True)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("dist")
+    build(ROOT, target, "wheel", "sdist")
+    return target
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (found,) = built.glob("*.whl")
+    return found
+
+
+def files(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+
+def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
+    package = Path(vmsnap_nb.__file__).parent
+    sources = {
+        str(path.relative_to(package.parent))
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert files(wheel) == sources
+    assert {"vmsnap_nb/py.typed", "vmsnap_nb/panels/chain_view.js", "vmsnap_nb/lab/boot/init.sh"} <= sources
+
+
+def test_the_source_distribution_gives_the_same_wheel(built: Path, wheel: Path, tmp_path: Path) -> None:
+    (archive,) = built.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+    build(source, tmp_path / "again", "wheel")
+    (again,) = (tmp_path / "again").glob("*.whl")
+    assert files(again) == files(wheel)
+    for name in (
+        "README.md",
+        "LICENSE",
+        "Makefile",
+        "scripts/setup",
+        "notebooks/00-quickstart.ipynb",
+        "binder/apt.txt",
+    ):
+        assert (source / name).exists(), name
+
+
+@pytest.mark.system
+@pytest.mark.timeout(100)
+def test_it_works_where_nothing_but_it_is_installed(wheel: Path, tmp_path: Path) -> None:
+    """Without a network: what it depends on is lent by the environment of the tests, the package itself is not."""
+    place = tmp_path / "clean"
+    venv.create(place, symlinks=True)
+    python = place / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "-q"]
+    subprocess.run([*pip, "install", "--no-index", "--no-deps", str(wheel)], check=True)
+    site = place / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (tmp_path / "images").mkdir()
+    disk = tmp_path / "images" / "disk.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "1M"], check=True)
+    code = """
+import sys
+import vmsnap_nb as vs
+print(vs.__file__, vs.__version__)
+print(sorted({name.split(".")[0] for name in sys.modules} & {"pandas", "libvirt", "ipywidgets"}))
+frame = vs.scan("images").to_frame()
+print(list(frame.image), list(frame.status))
+"""
+    done = subprocess.run([python, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    where, loaded, images = done.stdout.splitlines()
+    assert where == f"{site / 'vmsnap_nb' / '__init__.py'} {PROJECT['version']}"
+    assert loaded == "[]"
+    assert images == "['disk'] ['ok']"
+
+
+def test_all_places_tell_the_same_version() -> None:
+    version = PROJECT["version"]
+    assert vmsnap_nb.__version__ == version
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    newest = re.search(r"(?m)^## (\S+)", (ROOT / "CHANGELOG.md").read_text())
+    assert newest is not None
+    assert newest[1] == version
