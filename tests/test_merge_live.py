@@ -136,7 +136,7 @@ def test_what_merges_have_left_behind_is_removed_by_report_guest_or_host(one: Ru
     assert not os.path.exists(one.path("Snap-2"))
     assert guest.commit(top="Snap-1").run(progress=False).as_predicted
     spare = guest.host.survey(one.folder).cleanup()
-    assert spare.unlinks == (one.path("Snap-1"),)
+    assert one.path("Snap-1") in spare.unlinks  # and what other tests have left on this host
     assert spare.run(progress=False).as_predicted
     assert guest.unfinished() == ()
     with pytest.raises(InvalidRequestError, match="running guest writes"):
