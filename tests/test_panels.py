@@ -13,7 +13,7 @@ import pytest
 import vmsnap_nb as vs
 from vmsnap_nb.errors import InvalidRequestError, NotFoundError, StalePlanError
 from vmsnap_nb.live.folders import LiveForest
-from vmsnap_nb.live.merge_notes import write_note
+from vmsnap_nb.live.notes import write_note
 from vmsnap_nb.panels import ChainView, MergePanel, OverlayPanel
 from vmsnap_nb.panels.panel import Panel
 from vmsnap_nb.plans.merge_note import MergeNote

@@ -14,7 +14,7 @@ from merging import content, handout_chain, write
 from vmsnap_nb.errors import InUseError, InvalidRequestError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.merge_live import unfinished_pulls
-from vmsnap_nb.live.merge_notes import write_note
+from vmsnap_nb.live.notes import write_note
 from vmsnap_nb.plans.pull_note import PullNote
 from vmsnap_nb.system.libvirt_library import library
 

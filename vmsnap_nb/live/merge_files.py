@@ -17,7 +17,8 @@ from vmsnap_nb.errors import (
 )
 from vmsnap_nb.live.files import ground_of
 from vmsnap_nb.live.job import StepStopped, stop_asked, tell_fraction
-from vmsnap_nb.live.merge_notes import drop_note, read_notes, write_note
+from vmsnap_nb.live.merge_notes import read_notes
+from vmsnap_nb.live.notes import drop_note, write_note
 from vmsnap_nb.live.plan import Action, Undo
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.forest import Chain, Forest

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from vmsnap_nb.errors import GuestError, InvalidRequestError, NoSpaceError, NotFoundError, StalePlanError, VmsnapError
 from vmsnap_nb.live.job import StepStopped, stop_asked, tell_fraction
 from vmsnap_nb.live.merge_files import merge_actions, merge_facts, point_back
-from vmsnap_nb.live.merge_notes import drop_note, read_notes, read_pull_notes, write_note
+from vmsnap_nb.live.merge_notes import read_notes, read_pull_notes
+from vmsnap_nb.live.notes import drop_note, write_note
 from vmsnap_nb.live.plan import Action, LivePlan, Undo, World
 from vmsnap_nb.live.snapshots import guest_world
 from vmsnap_nb.model.forest import Forest

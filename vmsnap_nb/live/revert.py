@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from vmsnap_nb.errors import GuestError, InUseError, LibvirtError, StalePlanError, VmsnapError
 from vmsnap_nb.live.domains import definition, explained, find_domain, guard, guest_of
 from vmsnap_nb.live.files import ground_of
+from vmsnap_nb.live.notes import drop_note, write_note
 from vmsnap_nb.live.plan import Action, LivePlan, Undo
-from vmsnap_nb.live.revert_notes import drop_revert_note, read_revert_note, revert_notes, write_revert_note
+from vmsnap_nb.live.revert_notes import read_revert_note, revert_notes
 from vmsnap_nb.live.snapshot_records import redefine, whole_record
 from vmsnap_nb.live.snapshots import facts_of, guest_world
 from vmsnap_nb.model.forest import Forest
@@ -119,15 +120,15 @@ def revert_actions(host: Host) -> Mapping[type[Step], Action]:
             if step.uuid in _GOING_ON:
                 raise _stale(f"revert {step.guest} to {step.note.name}", "another revert of it is going on")
             before = read_revert_note(step.note.folder, step.uuid)
-            write_revert_note(step.note)
+            write_note(step.note)
             _GOING_ON.add(step.uuid)
 
         def undo() -> None:
             _GOING_ON.discard(step.uuid)
             if before is None:
-                drop_revert_note(step.note)
+                drop_note(step.note)
             else:
-                write_revert_note(before)
+                write_note(before)
 
         return undo
 
@@ -135,12 +136,12 @@ def revert_actions(host: Host) -> Mapping[type[Step], Action]:
         domain = find_domain(host, step.uuid, step.guest)
         notes = list(revert_notes(guest_of(host, domain), read_records(domain, xml=False)))
         for note in notes:
-            drop_revert_note(note)
+            drop_note(note)
         _GOING_ON.discard(step.uuid)
 
         def undo() -> None:
             for note in notes:
-                write_revert_note(note)
+                write_note(note)
 
         return undo
 

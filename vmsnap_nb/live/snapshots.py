@@ -24,6 +24,7 @@ from vmsnap_nb.plans.snapshot import plan_snapshot
 from vmsnap_nb.plans.snapshot_draft import SnapshotRequest, draft_snapshot
 from vmsnap_nb.plans.snapshot_facts import SnapshotFacts
 from vmsnap_nb.system.guest_agent import AGENT_PORT
+from vmsnap_nb.system.libvirt_block_jobs import active_jobs
 from vmsnap_nb.system.libvirt_domains import channels, read_disks
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
 from vmsnap_nb.system.libvirt_library import library
@@ -48,9 +49,6 @@ __all__ = [
 ]
 
 PathLike = str | os.PathLike[str]
-
-_BLOCK_JOBS = {1: "pull", 2: "copy", 3: "commit", 4: "active commit", 5: "backup"}
-"""virDomainBlockJobType (https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainBlockJobType)."""
 
 
 # -- what is read ----------------------------------------------------------------------------------------
@@ -192,13 +190,9 @@ def read_targets(xml: str) -> list[str]:
 
 def _jobs(guest: Guest, targets: Iterable[str]) -> dict[str, str]:
     libvirt = library()
-    jobs: dict[str, str] = {}
+    jobs = active_jobs(guest._domain, targets)
     with libvirt_errors(f"read the jobs of {guest.name}"):
         try:
-            for target in targets:
-                info = guest._domain.blockJobInfo(target)
-                if info:
-                    jobs[target] = _BLOCK_JOBS.get(info["type"], "unknown")
             if guest._domain.jobInfo()[0] not in (libvirt.VIR_DOMAIN_JOB_NONE, libvirt.VIR_DOMAIN_JOB_COMPLETED):
                 jobs[""] = "saving, migrating or dumping"
         except libvirt.libvirtError as error:

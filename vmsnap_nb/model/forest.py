@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 
+from vmsnap_nb.model.counting import plural
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import Identity, Image, Status
 from vmsnap_nb.model.shown import Shown
@@ -55,9 +56,9 @@ class Forest(Shown):
         return self.images[path]
 
     def __repr__(self) -> str:
-        return (
-            f"<{type(self).__name__} of {len(self.images)} images, {len(self.roots)} bases, {len(self.leaves)} leaves>"
-        )
+        leaves = "1 leaf" if len(self.leaves) == 1 else f"{len(self.leaves)} leaves"
+        counts = f"{plural(len(self.images), 'image')}, {plural(len(self.roots), 'base')}, {leaves}"
+        return f"<{type(self).__name__} of {counts}>"
 
     # -- one file under several names -------------------------------------------------------------------
 

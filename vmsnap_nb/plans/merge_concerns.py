@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.plans.ground import about_room
 from vmsnap_nb.plans.merge_facts import MergeFacts
 from vmsnap_nb.plans.plan import Concern
 
@@ -346,23 +347,7 @@ def about_space(facts: MergeFacts, room: Mapping[str, int]) -> Iterator[Concern]
     for path, size in room.items():
         folder = os.path.dirname(path)
         needed[folder] = needed.get(folder, 0) + size
-    for folder, size in needed.items():
-        free = facts.ground.free.get(folder, size)
-        if folder in facts.ground.closed:
-            yield Concern(
-                "no-permission",
-                "refuse",
-                f"nothing can be changed in {folder}: {facts.ground.closed[folder]}",
-                "get the permission, or run as the owner of the images",
-            )
-        elif free < size:
-            yield Concern(
-                "no-space",
-                "refuse",
-                f"{folder} has {free} bytes free, and up to {size} may be needed",
-                "make room first",
-                waivable=True,
-            )
+    yield from about_room(facts.ground, needed, dict.fromkeys(needed, ""))
 
 
 def about_notes(facts: MergeFacts, paths: Iterable[str]) -> Iterator[Concern]:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 
+from vmsnap_nb.model.counting import plural
 from vmsnap_nb.plans.merge_note import MergeNote
-from vmsnap_nb.plans.merge_steps import plural
 from vmsnap_nb.plans.pull_note import PullNote
 from vmsnap_nb.plans.snapshot_steps import GuestStep
 from vmsnap_nb.plans.steps import Step

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import posixpath
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from vmsnap_nb.plans.note_text import note_of, text_of
 
 __all__ = ["NOTE_PREFIX", "MergeNote"]
 
 NOTE_PREFIX = ".vmsnap-merge-"
 """How the names of such files begin."""
-
-_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class MergeNote:
 
     def to_json(self) -> str:
         """Write it down."""
-        return json.dumps({"version": _VERSION, **asdict(self)}, indent=1) + "\n"
+        return text_of(self)
 
     @classmethod
     def from_json(cls, text: str) -> MergeNote | None:
@@ -66,20 +65,10 @@ class MergeNote:
         >>> MergeNote.from_json("[]") is None
         True
         """
-        try:
-            fields: Any = json.loads(text)
-            if fields.pop("version") != _VERSION or fields["phase"] not in {"copying", "copied"}:
-                return None
-            note = cls(
-                base=fields["base"],
-                top=fields["top"],
-                merged=tuple(fields["merged"]),
-                children=tuple(fields["children"]),
-                phase=fields["phase"],
-                remove=bool(fields["remove"]),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        note = note_of(text, cls, "merged", "children")
+        if note is None:
             return None
         paths: tuple[Any, ...] = (note.base, note.top, *note.merged, *note.children)
         sound = all(isinstance(path, str) and path.startswith("/") for path in paths)
+        sound = sound and note.phase in ("copying", "copied") and isinstance(note.remove, bool)
         return note if sound and note.merged and note.merged[-1] == note.top else None

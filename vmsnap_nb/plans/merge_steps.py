@@ -8,6 +8,7 @@ import shlex
 from dataclasses import dataclass
 
 from vmsnap_nb.model.blockmap import Extent
+from vmsnap_nb.model.counting import plural
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.steps import Step
@@ -22,13 +23,7 @@ __all__ = [
     "Repoint",
     "TakeContent",
     "Unprotect",
-    "plural",
 ]
-
-
-def plural(count: int, what: str) -> str:
-    """Write a count with its noun."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
-from vmsnap_nb.plans.ground import Ground
+from vmsnap_nb.plans.ground import Ground, about_room
 from vmsnap_nb.plans.plan import Concern, Plan
 from vmsnap_nb.plans.steps import CreateOverlay, DefineDomain, Protect, Step
 
@@ -363,21 +363,7 @@ def _concerns_of_paths(
                 "give another name",
                 images=(path, *forest.children(path)),
             )
-    for folder in dict.fromkeys(os.path.dirname(path) for path in paths):
-        if folder in ground.closed:
-            yield Concern(
-                "no-permission",
-                "refuse",
-                f"nothing can be made in {folder}: {ground.closed[folder]}",
-                "choose another folder, or get the permission",
-            )
-        elif ground.free.get(folder, space) < space:
-            yield Concern(
-                "no-space",
-                "refuse",
-                f"{folder} has {ground.free[folder]} bytes free, and {space} are needed",
-                "make room first",
-            )
+    yield from about_room(ground, {os.path.dirname(path): space for path in paths})
 
 
 def _concerns_of_protecting(forest: Forest, base: Image) -> Iterator[Concern]:

@@ -9,19 +9,16 @@ same in any case.
 from __future__ import annotations
 
 import hashlib
-import json
 import posixpath
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from vmsnap_nb.model.reference import Reference, parse_reference
+from vmsnap_nb.plans.note_text import note_of, text_of
 
 __all__ = ["PULL_PREFIX", "PullNote"]
 
 PULL_PREFIX = ".vmsnap-pull-"
 """How the names of such files begin."""
-
-_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,7 @@ class PullNote:
 
     def to_json(self) -> str:
         """Write it down."""
-        return json.dumps({"version": _VERSION, **asdict(self)}, indent=1) + "\n"
+        return text_of(self)
 
     @classmethod
     def from_json(cls, text: str) -> PullNote | None:
@@ -74,12 +71,8 @@ class PullNote:
         >>> PullNote.from_json("[]") is None
         True
         """
-        try:
-            fields: Any = json.loads(text)
-            if fields.pop("version") != _VERSION:
-                return None
-            note = cls(**fields)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        note = note_of(text, cls)
+        if note is None:
             return None
         texts = (note.image, note.written, note.format or "", note.base or "/")
         sound = all(isinstance(text, str) for text in texts)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.plans.ground import about_room
 from vmsnap_nb.plans.overlay import NEW_OVERLAY_BYTES
 from vmsnap_nb.plans.plan import Concern
 from vmsnap_nb.plans.revert_definition import changed_hardware, definition_of
@@ -317,18 +318,4 @@ def about_files(draft: RevertDraft, forest: Forest, facts: RevertFacts) -> Itera
         needed[os.path.dirname(path)] = needed.get(os.path.dirname(path), 0) + NEW_OVERLAY_BYTES
     if draft.note is not None:
         needed[draft.note.folder] = needed.get(draft.note.folder, 0) + _NOTE_BYTES
-    for folder, size in needed.items():
-        if folder in ground.closed:
-            yield Concern(
-                "no-permission",
-                "refuse",
-                f"nothing can be made in {folder}: {ground.closed[folder]}",
-                "get the permission",
-            )
-        elif ground.free.get(folder, size) < size:
-            yield Concern(
-                "no-space",
-                "refuse",
-                f"{folder} has {ground.free[folder]} bytes free, and {size} are needed",
-                "make room first",
-            )
+    yield from about_room(ground, needed)

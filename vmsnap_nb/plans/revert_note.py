@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["RevertNote"]
+from vmsnap_nb.plans.note_text import note_of, text_of
 
-_VERSION = 1
+__all__ = ["RevertNote"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class RevertNote:
 
     def to_json(self) -> str:
         """Write it down."""
-        return json.dumps({"version": _VERSION, **asdict(self)}, indent=1) + "\n"
+        return text_of(self)
 
     @classmethod
     def from_json(cls, text: str) -> RevertNote | None:
@@ -66,12 +65,8 @@ class RevertNote:
         >>> RevertNote.from_json("[]") is None
         True
         """
-        try:
-            fields: Any = json.loads(text)
-            if fields.pop("version") != _VERSION:
-                return None
-            note = cls(**{**fields, "discards": tuple(fields["discards"])})
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        note = note_of(text, cls, "discards")
+        if note is None:
             return None
         texts: tuple[Any, ...] = (note.folder, note.guest, note.uuid, note.name, note.to, *note.discards)
         sound = all(isinstance(text, str) for text in texts) and isinstance(note.kept, str | None)

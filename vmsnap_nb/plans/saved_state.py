@@ -10,6 +10,7 @@ from typing import Literal
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain, State
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotRecord
+from vmsnap_nb.plans.ground import about_room
 from vmsnap_nb.plans.plan import Concern, Plan
 from vmsnap_nb.plans.snapshot import sorted_concerns
 from vmsnap_nb.plans.snapshot_concerns import has_managed_save
@@ -128,21 +129,7 @@ def _concerns_of_saving(domain: Domain, path: str | None, facts: SnapshotFacts) 
             "give another name, or remove the file yourself",
             images=(path,),
         )
-    if folder in facts.ground.closed:
-        yield Concern(
-            "no-permission",
-            "refuse",
-            f"nothing can be made in {folder}: {facts.ground.closed[folder]}",
-            "choose another folder, or get the permission",
-        )
-    elif facts.ground.free.get(folder, facts.memory) < facts.memory:
-        yield Concern(
-            "no-space",
-            "refuse",
-            f"{folder} has {facts.ground.free[folder]} bytes free, and up to {facts.memory} are needed",
-            "make room first",
-            waivable=True,
-        )
+    yield from about_room(facts.ground, {folder: facts.memory}, {folder: ""})
 
 
 def plan_restore(

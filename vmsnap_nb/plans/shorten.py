@@ -16,11 +16,11 @@ from functools import cached_property
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.blockmap import BlockMap
+from vmsnap_nb.model.counting import plural
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.merge_concerns import sound
 from vmsnap_nb.plans.merge_draft import MergeDraft
 from vmsnap_nb.plans.merge_facts import MergeFacts
-from vmsnap_nb.plans.merge_steps import plural
 from vmsnap_nb.plans.plan import Alternative, Plan
 
 __all__ = ["Group", "cheapest", "plan_shorten"]

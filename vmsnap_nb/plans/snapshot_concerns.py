@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotDisk
+from vmsnap_nb.plans.ground import about_room
 from vmsnap_nb.plans.overlay import NEW_OVERLAY_BYTES
 from vmsnap_nb.plans.plan import Concern
 from vmsnap_nb.plans.snapshot_draft import SnapshotDraft, is_running
@@ -362,22 +363,6 @@ def _about_folders(draft: SnapshotDraft, facts: SnapshotFacts) -> Iterator[Conce
         memory = next((disk.source for disk in draft.disks if disk.held == "internal" and disk.source), None)
     if memory is not None:
         needed[os.path.dirname(memory)] = needed.get(os.path.dirname(memory), 0) + facts.memory
-    for folder, size in needed.items():
-        if folder in facts.ground.closed:
-            yield Concern(
-                "no-permission",
-                "refuse",
-                f"nothing can be made in {folder}: {facts.ground.closed[folder]}",
-                "choose another folder, or get the permission",
-            )
-        elif facts.ground.free.get(folder, size) < size:
-            is_memory = memory is not None and os.path.dirname(memory) == folder
-            yield Concern(
-                "no-space",
-                "refuse",
-                f"{folder} has {facts.ground.free[folder]} bytes free, and {'up to ' if is_memory else ''}{size} are "
-                "needed" + (", most of it for the guest's memory" if is_memory else ""),
-                "make room first",
-                # Memory that the guest never wrote to takes no room.
-                waivable=is_memory,
-            )
+    # Memory that the guest never wrote to takes no room.
+    most = {} if memory is None else {os.path.dirname(memory): ", most of it for the guest's memory"}
+    yield from about_room(facts.ground, needed, most)

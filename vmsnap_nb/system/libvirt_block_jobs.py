@@ -22,7 +22,7 @@ from vmsnap_nb.system.libvirt_library import library
 __all__ = ["BlockJob", "active_jobs", "end_job", "pivot", "start_commit", "start_pull", "write_out"]
 
 _KINDS = {1: "pull", 2: "copy", 3: "commit", 4: "active commit", 5: "backup"}
-"""virDomainBlockJobType."""
+"""virDomainBlockJobType (https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainBlockJobType)."""
 _COMPLETED, _FAILED, _CANCELED = 0, 1, 2
 """virConnectDomainEventBlockJobStatus."""
 _LOOK = 0.05
@@ -80,7 +80,7 @@ class _Ear:
 
 
 def active_jobs(domain: Any, targets: Iterable[str]) -> dict[str, str]:
-    """Give the kind of the block job of each disk that has one.
+    """Give the kind of the block job of each disk that has one; a driver that knows no such jobs has none.
 
     Parameters
     ----------
@@ -94,12 +94,17 @@ def active_jobs(domain: Any, targets: Iterable[str]) -> dict[str, str]:
     dict of str to str
         By target.
     """
+    libvirt = library()
     found = {}
     with libvirt_errors(f"read the block jobs of {domain.name()}"):
-        for target in targets:
-            info = domain.blockJobInfo(target)
-            if info:
-                found[target] = _KINDS.get(info["type"], "unknown")
+        try:
+            for target in targets:
+                info = domain.blockJobInfo(target)
+                if info:
+                    found[target] = _KINDS.get(info["type"], "unknown")
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+                raise
     return found
 
 

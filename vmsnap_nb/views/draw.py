@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import singledispatch
 
+from vmsnap_nb.model.counting import plural
 from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.guest import Disk, Disks
 from vmsnap_nb.model.shown import Shown
@@ -23,7 +24,7 @@ from vmsnap_nb.views.trees import (
     name_images,
     tree_blocks,
 )
-from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, plural, shown
+from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, shown
 
 __all__ = ["figure_of"]
 

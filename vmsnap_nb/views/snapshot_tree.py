@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from vmsnap_nb.model.counting import plural
 from vmsnap_nb.model.snapshot import Drift, Snapshot, SnapshotList, SnapshotLists
 from vmsnap_nb.views.figure import Block, Box, Figure, Line, Options, Shape
 from vmsnap_nb.views.folding import Fold, grow
 from vmsnap_nb.views.layout import lay_out
-from vmsnap_nb.views.words import clip, isolate, plural, shown
+from vmsnap_nb.views.words import clip, isolate, shown
 
 __all__ = ["snapshot_figure", "snapshots_figure"]
 

@@ -13,9 +13,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from vmsnap_nb.model.blockmap import BlockMap
+from vmsnap_nb.model.counting import plural
 from vmsnap_nb.views.frames import frame_of_table
 from vmsnap_nb.views.tables import Column, Table
-from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, plural, shown, width
+from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, shown, width
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from vmsnap_nb.model.counting import plural
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.channel import draw_channel, least_width, sides
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import NEW_EDGE, Block, Box, Figure, Move, Options, Shape
-from vmsnap_nb.views.words import LONG_COMMAND, human_size, plural, shown, width
+from vmsnap_nb.views.words import LONG_COMMAND, human_size, shown, width
 
 __all__ = ["figure_text", "to_text"]
 

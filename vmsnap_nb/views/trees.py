@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from vmsnap_nb.model.counting import plural
 from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.views.figure import Block, Box, Line, Options, Shape
 from vmsnap_nb.views.folding import Fold, Node, grow
 from vmsnap_nb.views.layout import lay_out
-from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, plural, shown
+from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, shown
 
 __all__ = ["STATUS_WORDS", "Graph", "Mark", "chain_graph", "forest_graph", "tree_blocks"]
 

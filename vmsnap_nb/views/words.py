@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from wcwidth import wcswidth
 
-__all__ = ["LONG_COMMAND", "MOST", "clip", "distinct_names", "human_size", "isolate", "plural", "shown", "width"]
+__all__ = ["LONG_COMMAND", "MOST", "clip", "distinct_names", "human_size", "isolate", "shown", "width"]
 
 MOST = 32
 """Columns that a name may take in a figure."""
@@ -45,11 +45,6 @@ def human_size(size: int) -> str:
             return f"{rounded:.{digits}f}".rstrip("0").rstrip(".") + f" {unit}" if digits else f"{rounded:.0f} {unit}"
         value /= 1024
     raise AssertionError("the last unit takes all")
-
-
-def plural(number: int, one: str) -> str:
-    """Write a count with its noun: ``1 image``, ``2 images``."""
-    return f"{number} {one}" if number == 1 else f"{number} {one}s"
 
 
 def shown(text: str) -> str:
