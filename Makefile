@@ -35,7 +35,7 @@ setup-tests:
 	@mkdir -p $(state)
 
 test: setup-tests  ## run every test (on other Debian releases: make test-debian13, make test-fresh)
-	$(PYTHON_RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(PYTHON_RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: setup  ## ruff, mypy, the direction of imports and the quick tests
 	$(PYTHON_RUN) -m ruff check .
