@@ -20,6 +20,9 @@ from vmsnap_nb.views.words import LONG_COMMAND, human_size, isolate, shown
 __all__ = ["page", "table_html"]
 
 _MOST_ROWS = 60
+_LONG_WORD, _LONG_TEXT = 20, 30
+"""Letters. Longer words, paths above all, may be broken anywhere, so that a table fits into a narrow cell; and a longer
+text gets some room."""
 _LEFT, _RIGHT = ' style="text-align: left"', ' style="text-align: right"'  # JupyterLab sets all cells to the right
 _LEFT_OUT = {"path", "backing_path"}  # the row's tooltip has the path; `to_frame` has all
 
@@ -28,7 +31,8 @@ _LEFT_OUT = {"path", "backing_path"}  # the row's tooltip has the path; `to_fram
 _STYLE = """
 .{0} .vmsnap-text {{ display: none; }}
 .{0} .vmsnap-picture {{ display: block !important; overflow-x: auto; }}
-.{0} td, .{0} th {{ overflow-wrap: anywhere; }}
+.{0} .vmsnap-words {{ min-width: 9em; }}
+.{0} .vmsnap-long {{ min-width: 9em; overflow-wrap: anywhere; }}
 .{0} .vmsnap-picture svg {{ max-width: none; }}
 """
 
@@ -130,9 +134,17 @@ def _row(table: Table, row: tuple[Cell, ...], places: list[int], path: int | Non
     tip = "" if path is None or row[path] is None else f' title="{escape(shown(str(row[path])))}"'
     cells = []
     for number, place in enumerate(places):
-        text, align = _cell(table.columns[place], row[place]), _align(table.columns[place])
-        cells.append(f'<th scope="row"{align}{tip}>{text}</th>' if number == 0 else f"<td{align}>{text}</td>")
+        text, style = _cell(table.columns[place], row[place]), _room(row[place]) + _align(table.columns[place])
+        cells.append(f'<th scope="row"{style}{tip}>{text}</th>' if number == 0 else f"<td{style}>{text}</td>")
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _room(text: object) -> str:
+    if not isinstance(text, str) or len(text) <= _LONG_WORD:
+        return ""
+    if any(len(word) > _LONG_WORD for word in text.split()):
+        return ' class="vmsnap-long"'
+    return ' class="vmsnap-words"' if len(text) > _LONG_TEXT else ""
 
 
 def _align(column: Column) -> str:
