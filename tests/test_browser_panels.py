@@ -223,11 +223,39 @@ def test_a_refused_merge_and_its_remedy(nb: Notebook) -> None:
     image(root, "Overlay-1A").drag_to(image(root, "RootBase"))
     expect(root.get_by_text("This plan is refused: its concerns say why.")).to_be_visible(timeout=LONG)
     expect(root.locator("li", has_text="shared-base").first).to_be_visible()
+    root.get_by_label("I have read which files change").check()
     expect(root.get_by_role("button", name="Confirm")).to_be_disabled()
-    expect(root.get_by_label("I have read which files change")).to_have_count(0)
     press(root, "Pull up instead")
     confirm(root)
     assert nb.python("f = forest.refresh(); print(f[f.parent(f.find('Overlay-1B'))].name)") == "RootBase"
+
+
+def test_a_refusal_is_waived_by_keyboard(nb: Notebook) -> None:
+    nb.python("forest = lab.reset_scenario('figure-2')")
+    root = nb.show("panels.MergePanel(forest)")
+    image(root, "Overlay-1A").drag_to(image(root, "RootBase"))
+    waiver = root.get_by_label("I take shared-base upon myself: Overlay-2")
+    waiver.wait_for(timeout=LONG)
+    button = root.get_by_role("button", name="Confirm")
+    expect(button).to_be_disabled()
+    nb.page.set_viewport_size({"width": 600, "height": 1000})
+    label = root.locator("label", has_text="I take shared-base upon myself")
+    expect(label).to_contain_text("spoil them silently")
+    assert label.evaluate("label => label.scrollWidth <= label.clientWidth + 1"), "what is risked is cut off"
+    assert violations(nb.page, ".jp-OutputArea-output .vmsnap-panel") == []
+    waiver.focus()
+    nb.page.keyboard.press("Space")
+    expect(waiver).to_be_checked()
+    nb.page.keyboard.press("Tab")
+    expect(root.get_by_label("I have read which files change")).to_be_focused()
+    expect(button).to_be_disabled()
+    nb.page.keyboard.press("Space")
+    expect(button).to_be_enabled()
+    nb.page.keyboard.press("Tab")
+    expect(button).to_be_focused()
+    nb.page.keyboard.press("Enter")
+    expect(root.get_by_text(AS_PREDICTED, exact=True)).to_be_visible(timeout=LONG)
+    assert nb.python("print(panel.activity.entries[-1].code[-29:])") == ".run(waive=('shared-base',))"
 
 
 def test_an_offline_merge_by_keyboard_alone(nb: Notebook) -> None:

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.system
 def guest(lab: Lab, base: Image) -> Iterator[Guest]:
     guest = lab.guest(f"panel-{uuid4().hex[:6]}", backing=base)
     yield guest
-    for snapshot in guest.snapshots().names:
-        guest._domain.snapshotLookupByName(snapshot).delete(2)  # VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY
+    for snapshot in guest._domain.listAllSnapshots():
+        snapshot.delete(2)  # VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY
     guest.undefine()
 
 
@@ -153,4 +153,19 @@ def test_a_snapshot_is_selected_in_the_tree_reverted_to_and_deleted(panel: Snaps
     assert panel.last_error is None
     assert guest.snapshots().names == ()
     assert panel.chain.selected is None
-    assert panel.activity.entries[-1].code == "guest.delete_snapshot(name='one', children=False).run()"
+    assert panel.activity.entries[-1].code == "guest.delete_snapshot(name='one').run()"
+
+
+def test_a_record_alone_is_forgotten(panel: SnapshotPanel, guest: Guest) -> None:
+    guest.snapshot("one", kind="internal-disk").run(progress=False)
+    panel.refresh()
+    panel.table.value, panel.metadata_only.value = "one", True
+    panel.delete_button.click()
+    panel.flow.wait()
+    assert panel.flow.plan is not None
+    assert panel.flow.plan.writes == panel.flow.plan.unlinks == ()
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert [(snapshot.name, snapshot.status) for snapshot in guest.snapshots()] == [("one", "untracked")]
+    assert panel.activity.entries[-1].code == "guest.delete_snapshot(name='one', metadata_only=True).run()"

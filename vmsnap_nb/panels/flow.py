@@ -13,6 +13,7 @@ import traitlets
 from vmsnap_nb.live.job import Job, Progress
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.panels.activity import Activity
+from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.bundle import mimebundle
 from vmsnap_nb.views.words import human_size
@@ -63,6 +64,7 @@ class Flow(widgets.VBox):
         self._done = done
         self._make: Callable[[], LivePlan] | None = None
         self._mending: list[Any] = []
+        self._waivers: dict[str, Any] = {}
         self._code = ""
         self._thread: threading.Thread | None = None
         self.message = widgets.HTML()
@@ -81,8 +83,9 @@ class Flow(widgets.VBox):
         self.again_button.on_click(lambda _: self.guarded(self.again))
         self.discard_button.on_click(lambda _: self.guarded(self.discard))
         self.cancel_button.on_click(lambda _: self.guarded(self.cancel))
+        self._boxes = widgets.VBox()
         self._buttons = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
-        super().__init__([self.message, self.view, self.danger, self._buttons, self.bar])
+        super().__init__([self.message, self.view, self.danger, self._boxes, self._buttons, self.bar])
         self._offer()
 
     # -- errors -----------------------------------------------------------------------------------------------
@@ -114,7 +117,7 @@ class Flow(widgets.VBox):
         make : callable
             Gives the plan; an error that it raises is shown.
         code : str
-            The same in Python, for the log.
+            The same in Python, for the log, which adds the run.
         """
         if self._is_busy():
             return
@@ -156,6 +159,7 @@ class Flow(widgets.VBox):
         plan = self._make()
         self.plan = plan
         self._mending = [self._button(*remedy) for remedy in self._remedies(plan)] if plan.refused else []
+        self._waivers = {name: self._waiver(name, risks) for name, risks in _waivable(plan).items()}
         files = [("will be written", plan.writes), ("become invalid", plan.invalid), ("will be removed", plan.unlinks)]
         lists = "".join(
             f"<p>{what}:</p><ul>{''.join(f'<li><code>{escape(path)}</code></li>' for path in paths)}</ul>"
@@ -165,6 +169,16 @@ class Flow(widgets.VBox):
         self.danger.value = f"<strong>These files</strong>{lists}" if lists else ""
         self.view.value = mimebundle(plan)["text/html"]
         self._say("This plan is refused: its concerns say why." if plan.refused else "Nothing was done yet.")
+
+    @property
+    def waived(self) -> tuple[str, ...]:
+        """Names of the concerns that the user takes upon themselves."""
+        return tuple(name for name, box in self._waivers.items() if box.value)
+
+    @property
+    def _hopeless(self) -> bool:
+        """Whether the plan is refused by what no box can waive."""
+        return self.plan is not None and self.plan.refused and not self._waivers
 
     @property
     def destructive(self) -> bool:
@@ -180,14 +194,23 @@ class Flow(widgets.VBox):
         """Show those controls that mean something now."""
         if self.job is not None:
             self.cancel_button.disabled = self.job.cancelled
-            self._buttons.children = (self.cancel_button,)
+            self._boxes.children, self._buttons.children = (), (self.cancel_button,)
             return
         if self.plan is None:
+            self._boxes.children = ()
             self._buttons.children = (self.again_button,) if self._make is not None and self.last_error else ()
             return
-        self.confirm_button.disabled = self.plan.refused or (self.destructive and not self.understood.value)
-        asked = (self.understood,) if self.destructive and not self.plan.refused else ()
-        self._buttons.children = (*asked, self.confirm_button, *self._mending, self.again_button, self.discard_button)
+        asked = (self.understood,) if self.destructive and not self._hopeless else ()
+        boxes = (*self._waivers.values(), *asked)
+        self.confirm_button.disabled = self._hopeless or not all(box.value for box in boxes)
+        self._boxes.children = boxes
+        self._buttons.children = (self.confirm_button, *self._mending, self.again_button, self.discard_button)
+
+    def _waiver(self, name: str, risks: list[str]) -> Any:
+        text = f"I take {name} upon myself: {'; '.join(risks)}"
+        box = widgets.Checkbox(description=text, indent=False, layout=widgets.Layout(width="auto"))
+        box.observe(lambda _: self._offer(), "value")
+        return box
 
     def _button(self, text: str, act: Callable[[], None]) -> Any:
         button = widgets.Button(description=text, layout=widgets.Layout(width="auto"))
@@ -207,6 +230,7 @@ class Flow(widgets.VBox):
 
     def _clear(self) -> None:
         self.plan = self.job = self.last_error = None
+        self._waivers = {}
         self.understood.value = False
         self.message.value = self.view.value = self.danger.value = self.bar.value = ""
 
@@ -219,31 +243,32 @@ class Flow(widgets.VBox):
         """Run the plan that is shown; one that is refused, or whose files were not acknowledged, does not run."""
         if self.plan is None or self.busy:
             return
-        if self.destructive and not self.understood.value and not self.plan.refused:
+        if self.destructive and not self.understood.value and not self._hopeless:
             self._say("Say first that you have read which files change.")
             return
         self._say("Reading again …")
         self._background(self._run)
 
     def _run(self) -> None:
-        plan = self.plan
+        plan, waived = self.plan, self.waived
         assert plan is not None
+        code = self._code and f"{self._code}.run({f'waive={waived!r}' if waived else ''})"
         try:
-            self.job = job = plan.start()
+            self.job = job = plan.start(waive=waived)
             self._say("")
             self._offer()
             self._follow(job)
             self.report = job.report
             report = job.wait()
         except Exception as error:
-            self.activity.add(plan.title, f"failed: {error}", self._code, plan.commands)
+            self.activity.add(plan.title, f"failed: {error}", code, plan.commands)
             raise
         finally:
             self.plan = self.job = None
             self.danger.value = self.bar.value = ""
             self._done()
         state = "cancelled" if report.cancelled else "done" if report.as_predicted else "not as predicted"
-        self.activity.add(plan.title, state, self._code, plan.commands)
+        self.activity.add(plan.title, state, code, plan.commands)
         self.view.value = mimebundle(report)["text/html"]
         said = {"done": "Done, and all is as the plan predicted.", "cancelled": "Cancelled."}
         self._say(said.get(state, "Done, but not all is as the plan predicted: " + "; ".join(report.differences)))
@@ -273,7 +298,7 @@ class Flow(widgets.VBox):
             self._thread = None
             self._offer()
 
-        self._buttons.children = ()  # none of them means anything until it is known what comes of this
+        self._boxes.children = self._buttons.children = ()  # until it is known what comes of this, none means anything
         self._thread = threading.Thread(target=go, name="vmsnap panel", daemon=True)
         self._thread.start()
 
@@ -290,6 +315,15 @@ class Flow(widgets.VBox):
             thread.join(timeout)
             if thread.is_alive():
                 raise TimeoutError(f"the panel is still busy after {timeout} s")
+
+
+def _waivable(plan: Plan) -> dict[str, list[str]]:
+    """Give what each concern risks that refuses the plan, by name; nothing where one of them cannot be waived."""
+    refusing = [concern for concern in plan.concerns if concern.level == "refuse"]
+    found: dict[str, list[str]] = {}
+    for concern in refusing:
+        found.setdefault(concern.name, []).append(concern.what)
+    return found if all(concern.waivable for concern in refusing) else {}
 
 
 def _amount(now: Progress) -> str:

@@ -101,7 +101,7 @@ class LabPanel(Panel):
             )
         names = [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
         call = Call(self.source.host, "lab", "plan_guests", {"names": names, "backing": base})
-        self.flow.propose(call.plan, f"{call}.run()")
+        self.flow.propose(call.plan, str(call))
 
     def _guest(self) -> Guest:
         name = self.guests.value

@@ -114,7 +114,7 @@ class MergePanel(Panel):
         """
         top, way = self._top("plan a merge"), self.direction.value
         call = self._call_of_guest(top, way) or self._call_of_forest(top, way)
-        self.flow.propose(call.plan, f"{call}.run()")
+        self.flow.propose(call.plan, str(call))
 
     def _top(self, tried: str) -> str:
         if not self.top.value or self.reading is None:

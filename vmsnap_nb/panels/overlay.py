@@ -63,10 +63,10 @@ class OverlayPanel(Panel):
         options = {"path": paths, "backing": base, **size}
         if not file:
             call = Call(self.reading.forest, "forest", "overlay", options)
-            self.flow.propose(call.plan, f"{call}.run()")
+            self.flow.propose(call.plan, str(call))
             return
         options["backing"] = os.path.abspath(os.path.expanduser(file))
         folder, host = os.path.dirname(options["backing"]), self.source.host
         read, called = (scan, "vs.scan") if host is None else (host.survey, "host.survey")
         code = Call(None, f"{called}({folder!r})", "overlay", options)
-        self.flow.propose(lambda: read(folder).overlay(**options), f"{code}.run()")
+        self.flow.propose(lambda: read(folder).overlay(**options), str(code))

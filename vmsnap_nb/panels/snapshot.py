@@ -49,6 +49,11 @@ class SnapshotPanel(Panel):
             layout=widgets.Layout(width="auto"),
         )
         self.with_children = widgets.Dropdown(description="Delete", options=_CHILDREN, value=False)
+        self.metadata_only = widgets.Checkbox(
+            description="Forget the record alone: no file changes, no data goes",
+            indent=False,
+            layout=widgets.Layout(width="auto"),
+        )
         self.name = widgets.Text(description="Name", placeholder="snap1, snap2, …")
         self.kind = widgets.Dropdown(
             description="Kind", options=[(kind or "(chosen for you)", kind) for kind in _KINDS], value=""
@@ -71,7 +76,7 @@ class SnapshotPanel(Panel):
             button.on_click(lambda _, act=act: self.flow.guarded(act))
         rows = [
             [self.to, self.keep_current, self.revert_button],
-            [self.with_children, self.delete_button],
+            [self.with_children, self.metadata_only, self.delete_button],
             [self.reconcile_button],
         ]
         actions = widgets.VBox([widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows])
@@ -132,11 +137,12 @@ class SnapshotPanel(Panel):
     def delete(self) -> None:
         """Plan to delete the selected snapshot."""
         name = self._selected("plan to delete a snapshot")
-        self._propose("delete_snapshot", {"name": name, "children": self.with_children.value})
+        options = {"children": self.with_children.value, "metadata_only": self.metadata_only.value}
+        self._propose("delete_snapshot", {"name": name, **{key: value for key, value in options.items() if value}})
 
     def _propose(self, verb: str, options: dict[str, Any]) -> None:
         call = Call(self._guest(f"plan to {verb}"), "guest", verb, options)
-        self.flow.propose(call.plan, f"{call}.run()")
+        self.flow.propose(call.plan, str(call))
 
     def _chosen(self, change: Any) -> None:
         """Mark in the tree what was selected in the list."""
