@@ -255,7 +255,7 @@ def test_a_refusal_is_waived_by_keyboard(nb: Notebook) -> None:
     expect(button).to_be_focused()
     nb.page.keyboard.press("Enter")
     expect(root.get_by_text(AS_PREDICTED, exact=True)).to_be_visible(timeout=LONG)
-    assert nb.python("print(panel.activity.entries[-1].code[-29:])") == ".run(waive=('shared-base',))"
+    assert nb.python("print(panel.activity.entries[-1].code)").endswith(".run(waive=('shared-base',))")
 
 
 def test_an_offline_merge_by_keyboard_alone(nb: Notebook) -> None:
