@@ -66,8 +66,9 @@ def image(root: Locator, name: str) -> Locator:
 
 
 def confirm(root: Locator, *, destructive: bool = True) -> None:
+    # A plan that was shown before has a button as well.
+    expect(root.get_by_text("Nothing was done yet.", exact=True)).to_be_visible(timeout=LONG)
     button = root.get_by_role("button", name="Confirm")
-    button.wait_for(timeout=LONG)
     if destructive:
         expect(button).to_be_disabled()
         root.get_by_label("I have read which files change").check()
