@@ -43,7 +43,7 @@ _LOOK = 0.02
 def delete_plan(guest: Guest, name: str, *, children: Children, metadata_only: bool) -> LivePlan:
     """Plan what `Guest.delete_snapshot` was called with; nothing happens until its `run`."""
     world = merge_world(guest)
-    world = replace(world, actions={**world.actions, **delete_actions(guest.host)})
+    world = replace(world, actions={**world.actions, **delete_actions(guest.host)}, guest=guest.uuid)
     chosen: tuple[str, ...] = ()
 
     def make(forest: Forest) -> Plan:

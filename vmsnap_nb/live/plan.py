@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from vmsnap_nb.errors import InvalidRequestError, ReadOnlyError, StalePlanError, VmsnapError
+from vmsnap_nb.live.alone import Claim
 from vmsnap_nb.live.job import Job, Progress, StepStopped
 from vmsnap_nb.live.progress import wait_with_bar
 from vmsnap_nb.live.report import LiveReport
@@ -40,11 +41,14 @@ class World:
         How each kind of step is performed here.
     readonly : str
         Why nothing may be changed here, or empty.
+    guest : str
+        UUID of the guest whose snapshots are changed here, by one plan at a time; or empty.
     """
 
     read: Callable[[], Forest]
     actions: Mapping[type[Step], Action]
     readonly: str = ""
+    guest: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -112,7 +116,7 @@ class LivePlan(Plan):
         ReadOnlyError
             The connection is for reading only.
         StalePlanError
-            Something has changed since the plan was made.
+            Something has changed since the plan was made, or another plan is changing it.
         PlanRefusedError
             A concern of level "refuse" stands and was not waived.
         """
@@ -121,8 +125,13 @@ class LivePlan(Plan):
             raise ReadOnlyError(self.title, said=self.world.readonly, next_step="connect without readonly=True")
         options = self._options(remove=remove, verify=verify)
         self.check(waive)
-        plan = self._fresh(waive, options)
-        return Job(plan.title, plan._work)
+        claim = Claim(self.title, self.world.guest, (*self.writes, *self.unlinks, *self.invalid))
+        try:
+            plan = self._fresh(waive, options)
+            return Job(plan.title, lambda job: plan._work_alone(job, claim))
+        except BaseException:
+            claim.release()
+            raise
 
     def run(
         self,
@@ -185,6 +194,12 @@ class LivePlan(Plan):
         plan = self if options == self.options else self.bind(self.make, self.world, now, **options)
         (again if plan is self else plan).check(waive)
         return plan
+
+    def _work_alone(self, job: Job, claim: Claim) -> LiveReport:
+        try:
+            return self._work(job)
+        finally:
+            claim.release()
 
     def _work(self, job: Job) -> LiveReport:
         done: list[StepDone] = []

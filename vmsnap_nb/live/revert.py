@@ -52,8 +52,6 @@ __all__ = ["revert_actions", "revert_plan", "unfinished_reverts"]
 _OFF = {"shut off", "crashed", "no state"}
 _ENDED_AT_ONCE = ("connecting to monitor", "exited prior to exec", "notify child process")
 """What libvirt says of a QEMU that has ended before, or as soon as, it was there."""
-_GOING_ON: set[str] = set()
-"""UUIDs of the guests that this process takes back to a snapshot now."""
 
 
 # -- plans -----------------------------------------------------------------------------------------------
@@ -63,7 +61,7 @@ def revert_plan(guest: Guest, request: RevertRequest) -> LivePlan:
     """Plan to take a guest back to a snapshot; nothing happens until its `run`."""
     more = () if request.cut_short is None else request.cut_short.discards
     world = guest_world(guest, more)
-    world = replace(world, actions={**world.actions, **revert_actions(guest.host)})
+    world = replace(world, actions={**world.actions, **revert_actions(guest.host)}, guest=guest.uuid)
 
     def make(forest: Forest) -> Plan:
         domain = guest.domain()
@@ -117,14 +115,10 @@ def revert_actions(host: Host) -> Mapping[type[Step], Action]:
 
     def begin(step: BeginRevert) -> Undo:
         with guard(step.uuid):
-            if step.uuid in _GOING_ON:
-                raise _stale(f"revert {step.guest} to {step.note.name}", "another revert of it is going on")
             before = read_revert_note(step.note.folder, step.uuid)
             write_note(step.note)
-            _GOING_ON.add(step.uuid)
 
         def undo() -> None:
-            _GOING_ON.discard(step.uuid)
             if before is None:
                 drop_note(step.note)
             else:
@@ -137,7 +131,6 @@ def revert_actions(host: Host) -> Mapping[type[Step], Action]:
         notes = list(revert_notes(guest_of(host, domain), read_records(domain, xml=False)))
         for note in notes:
             drop_note(note)
-        _GOING_ON.discard(step.uuid)
 
         def undo() -> None:
             for note in notes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -252,6 +252,10 @@ def _choice(choice: PathLike | None, source: str | None) -> str:
     return absolute(text)
 
 
+def _bind(guest: Guest, make: Callable[[Forest], Plan], world: World) -> LivePlan:
+    return LivePlan.bind(make, replace(world, guest=guest.uuid))
+
+
 def snapshot_plan(guest: Guest, request: SnapshotRequest) -> LivePlan:
     """Plan a snapshot of a guest; nothing happens until its `run`."""
     named = [choice for choice in (request.disks or {}).values() if choice.startswith("/")]
@@ -265,7 +269,7 @@ def snapshot_plan(guest: Guest, request: SnapshotRequest) -> LivePlan:
         ground = ground_of((*draft.paths, *images)) if guest.host.files_are_here else Ground()
         return plan_snapshot(forest, domain, draft, replace(facts, ground=ground))
 
-    return LivePlan.bind(make, world)
+    return _bind(guest, make, world)
 
 
 def save_plan(guest: Guest, path: PathLike | None) -> LivePlan:
@@ -276,7 +280,7 @@ def save_plan(guest: Guest, path: PathLike | None) -> LivePlan:
         ground = Ground() if file is None or not guest.host.files_are_here else ground_of([file])
         return plan_save(forest, guest.domain(), file, facts_of(guest, ground, forest))
 
-    return LivePlan.bind(make, guest_world(guest, saved=file))
+    return _bind(guest, make, guest_world(guest, saved=file))
 
 
 def restore_plan(guest: Guest, path: PathLike | None) -> LivePlan:
@@ -289,7 +293,7 @@ def restore_plan(guest: Guest, path: PathLike | None) -> LivePlan:
         now = None if file is None else _saved_state(guest, file)
         return plan_restore(forest, guest.domain(), file, now, facts_of(guest, Ground(), forest))
 
-    return LivePlan.bind(make, guest_world(guest, sources, saved=file))
+    return _bind(guest, make, guest_world(guest, sources, saved=file))
 
 
 def _saved_state(guest: Guest, path: str) -> SavedState:
@@ -307,4 +311,4 @@ def reconcile_plan(guest: Guest) -> LivePlan:
     def make(forest: Forest) -> Plan:
         return plan_reconcile(forest, guest.domain(), definition(guest._domain), facts_of(guest, Ground(), forest))
 
-    return LivePlan.bind(make, guest_world(guest))
+    return _bind(guest, make, guest_world(guest))

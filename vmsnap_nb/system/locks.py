@@ -15,7 +15,7 @@ from typing import Literal
 
 from vmsnap_nb.model.image import Identity
 
-__all__ = ["Held", "held", "holders"]
+__all__ = ["Held", "claim", "held", "holders"]
 
 Held = Literal["", "read", "write"]
 
@@ -25,6 +25,8 @@ _FLOCK = struct.Struct("hhqqi4x")
 """``struct flock`` of 64-bit Linux: type, whence, start, length, process."""
 _ANY = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _READ_BYTE, 2, 0)
 _WRITE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _WRITE_BYTE, 1, 0)
+_OURS = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 1 << 62, 1, 0)
+"""A byte far behind the end of any image: no QEMU locks it, and on no file system is anything kept from being read."""
 _FREE = struct.pack("h", fcntl.F_UNLCK)
 _NONE = _FREE + _ANY[2:]
 """The answer where nobody has locked anything: only the type is changed."""
@@ -49,6 +51,35 @@ def held(fd: int) -> Held:
         return "read" if _ask(fd, _GETLK, _WRITE)[:2] == _FREE else "write"
     except OSError:
         return ""
+
+
+def claim(path: str) -> int:
+    """Lock an image against other plans: in this process, in others, and on a file system that knows of them elsewhere.
+
+    Parameters
+    ----------
+    path : str
+        The image.
+
+    Returns
+    -------
+    int
+        The file, open; closing it, or the end of the process, ends the lock.
+
+    Raises
+    ------
+    BlockingIOError
+        Another plan has it.
+    OSError
+        It cannot be opened for writing, or its file system has no locks.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _OURS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def holders(identity: Identity) -> list[tuple[int, str]]:
