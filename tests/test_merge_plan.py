@@ -398,6 +398,35 @@ def test_a_small_base_goes_up_instead_of_a_large_overlay_down() -> None:
     assert "top_may_go=True" in next(a.refused for a in stays.alternatives if not a.chosen)
 
 
+def test_the_ways_are_shown_with_their_bytes_as_a_frame_and_below_the_figure() -> None:
+    two = handout().only(["/i/RootBase", "/i/Snap-1"])
+    plan = plan_shorten(two, "/i/Snap-1", keep=1, facts=maps(RootBase=(0, 1), Snap_1=tuple(range(2, 30))))
+    frame = plan.alternatives_frame()
+    assert frame.index.tolist() == ["pull RootBase into Snap-1", "commit everything down"]
+    assert frame.index.name == "way"
+    assert {name: str(kind) for name, kind in frame.dtypes.items()} == {
+        "bytes": "Int64",
+        "chosen": "boolean",
+        "refused": "string",
+    }
+    assert frame["bytes"].tolist() == [2 * UNIT, 28 * UNIT]
+    assert frame["chosen"].tolist() == [True, False]
+    assert frame["refused"].isna().tolist() == [True, False]
+    section = plan.to_text().partition("Ways compared\n")[2].splitlines()
+    assert section[0] == f"  * {2 * UNIT >> 10} KiB, chosen: pull RootBase into Snap-1"
+    assert section[1].startswith("  * 1.75 MiB: commit everything down; not possible: the last image would go")
+    only = plan_commit(two, "/i/Snap-1", "/i/RootBase")
+    assert only.alternatives_frame().empty
+    assert "Ways compared" not in only.to_text()
+
+
+def test_a_way_that_is_not_possible_names_the_image_in_its_way() -> None:
+    facts = maps(RootBase=(0, 1), Snap_1=(2,), Snap_2=(3,), Snap_3=(4,), Snap_4=(5,))
+    plan = plan_shorten(handout(), "/i/Snap-4", keep=["/i/Snap-2"], facts=facts)
+    down = next(way for way in plan.alternatives if way.what == "commit everything down")
+    assert down.refused == "Snap-2 must keep its file"
+
+
 def test_layers_that_write_the_same_cost_nothing_to_pull() -> None:
     same = maps(RootBase=tuple(range(10, 20)), Snap_1=(0, 1), Snap_2=(0, 1), Snap_3=(0, 1), Snap_4=(0, 1))
     plan = plan_shorten(handout(), "/i/Snap-4", keep=2, facts=same)

@@ -44,7 +44,7 @@ from vmsnap_nb.plans.steps import Protect, Step
 
 __all__ = ["INVALID", "MergeDraft"]
 
-INVALID = "merged into another image, so what it stands on has changed; QEMU refuses to open it"
+INVALID = "merged into another image, and what lies below has changed; opening is refused by QEMU"
 """`Image.problem` of a merged layer."""
 
 _Copied = tuple[int | None, tuple[Extent, ...] | None]

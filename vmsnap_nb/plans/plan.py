@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vmsnap_nb.errors import InvalidRequestError, PlanRefusedError
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.plans.steps import Step
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["CONCERNS", "Alternative", "Concern", "ConcernName", "Move", "Plan"]
 
@@ -142,7 +145,7 @@ class Plan(Shown):
     subjects : tuple of str
         Paths of the images that it is about; the figure is drawn around them.
     alternatives : tuple of Alternative
-        The ways that were compared, where there was a choice, the cheapest first.
+        The ways that were compared, where there was a choice, the cheapest first; `alternatives_frame` gives a table.
     """
 
     title: str
@@ -191,6 +194,18 @@ class Plan(Shown):
     def refused(self) -> bool:
         """Whether a concern of level "refuse" stands."""
         return any(concern.level == "refuse" for concern in self.concerns)
+
+    def alternatives_frame(self) -> pd.DataFrame:
+        """Give the ways that were compared: index ``way``, columns ``bytes chosen refused``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The cheapest first; no rows where there was no choice.
+        """
+        from vmsnap_nb.views.frames import alternatives_frame
+
+        return alternatives_frame(self)
 
     def check(self, waive: Iterable[str] = ()) -> None:
         """Raise if a concern of level "refuse" stands that is not waived.

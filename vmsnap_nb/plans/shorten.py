@@ -10,7 +10,7 @@ While a guest runs, QEMU pulls only into the image that the guest writes to: bel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -134,9 +134,8 @@ def plan_shorten(
             next_step="keep the base, too, or shut the guest down",
         )
     _merge(draft, layers, groups, remove=remove)
-    others = _others(
-        costs, groups, movable | (frozenset({len(layers) - 1}) - fixed), top_may_go, down=draft.pulls_only_to_top
-    )
+    staying = {number: forest[layers[number]].name for number in fixed}
+    others = _others(costs, groups, staying, top_may_go, down=draft.pulls_only_to_top)
     chosen = Alternative(_words(forest, layers, groups), costs.total(groups), True, draft.refused)
     end = plural(len(groups), "image")
     return draft.plan(
@@ -304,7 +303,7 @@ def _highest_first(layers: Sequence[str], paths: Iterable[str]) -> list[str]:
 
 
 def _others(
-    costs: _Costs, groups: Sequence[Group], may_move: frozenset[int], top_may_go: bool, *, down: bool
+    costs: _Costs, groups: Sequence[Group], staying: Mapping[int, str], top_may_go: bool, *, down: bool
 ) -> Iterator[Alternative]:
     """Give the plain ways to the same groups: all up, all down, and down layer by layer."""
     if not costs.known:
@@ -312,9 +311,7 @@ def _others(
     up = [Group(group.first, group.last, group.last) for group in groups]
     committed = [Group(group.first, group.last, group.first) for group in groups]
     no_pull = "QEMU pulls only into the image that the guest writes to" if down and up[:-1] != committed[:-1] else ""
-    kept = next(
-        (f"layer {g.last} must keep its file" for g in groups if g.first < g.last and g.last not in may_move), ""
-    )
+    kept = next((f"{staying[g.last]} must keep its file" for g in groups if g.first < g.last and g.last in staying), "")
     if not kept and not top_may_go and groups[-1].first < groups[-1].last:
         kept = "the last image would go; top_may_go=True permits it"
     step_by_step = sum(

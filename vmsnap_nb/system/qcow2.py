@@ -220,7 +220,7 @@ def _incompatible(fields: dict[str, Any], bits: int) -> None:
         _complain(fields, "QEMU has marked it as corrupt; `qemu-img check -r all` may repair a copy of it")
     if bits & f.MERGED:
         fields["status"] = "invalid"
-        _note(fields, "merged into another image, so what it stands on has changed; QEMU refuses to open it")
+        _note(fields, "merged into another image, and what lies below has changed; opening is refused by QEMU")
     if unknown := bits & ~f.KNOWN_INCOMPATIBLE:
         numbers = ", ".join(str(bit) for bit in range(64) if unknown >> bit & 1)
         _note(fields, f"it needs features that are not known here (incompatible bits {numbers}); QEMU may refuse it")

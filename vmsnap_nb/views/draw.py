@@ -11,7 +11,7 @@ from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.guest import Disk, Disks
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.model.snapshot import SnapshotList, SnapshotLists
-from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.plan import Alternative, Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.figure import Arrow, Block, Box, Figure, Line, Move, Options, Section
 from vmsnap_nb.views.snapshot_tree import snapshot_figure, snapshots_figure
@@ -261,6 +261,14 @@ def _plan_sections(plan: Plan) -> Iterable[Section]:
         facts.append((f"may need {human_size(plan.space_needed)} of disk",))
     if facts:
         yield Section("How", tuple(facts))
+    if len(plan.alternatives) > 1:
+        yield Section("Ways compared", tuple((_alternative(way),) for way in plan.alternatives))
+
+
+def _alternative(way: Alternative) -> str:
+    size = "unknown" if way.size is None else human_size(way.size)
+    refused = f"; not possible: {shown(way.refused)}" if way.refused else ""
+    return f"{size}{', chosen' if way.chosen else ''}: {shown(way.what)}{refused}"
 
 
 def _report_sections(report: Report) -> Iterable[Section]:

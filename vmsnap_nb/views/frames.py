@@ -7,13 +7,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.model.shown import Shown
-from vmsnap_nb.views.tables import Cell, Column, Table, table_of
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.views.tables import Cell, Column, Table, table_of, table_of_alternatives
 
 if TYPE_CHECKING:
     import pandas as pd
     from pandas.api.extensions import ExtensionArray
 
-__all__ = ["frame_of_table", "to_frame"]
+__all__ = ["alternatives_frame", "frame_of_table", "to_frame"]
 
 _DTYPES = {"bytes": "Int64", "count": "Int64", "seconds": "Float64", "yes or no": "boolean"}
 
@@ -33,6 +34,11 @@ def to_frame(thing: Shown) -> pd.DataFrame:
         ``boolean``, times are ``datetime64[us, UTC]``; ``<NA>`` where nothing is known or nothing applies.
     """
     return frame_of_table(table_of(thing))
+
+
+def alternatives_frame(plan: Plan) -> pd.DataFrame:
+    """Give the ways that a plan compared, as `to_frame` gives its steps."""
+    return frame_of_table(table_of_alternatives(plan))
 
 
 def frame_of_table(table: Table) -> pd.DataFrame:

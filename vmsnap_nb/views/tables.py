@@ -16,7 +16,7 @@ from vmsnap_nb.model.snapshot import Snapshot, SnapshotList, SnapshotLists
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 
-__all__ = ["Cell", "Column", "Table", "table_of"]
+__all__ = ["Cell", "Column", "Table", "table_of", "table_of_alternatives"]
 
 Cell = str | int | float | bool | datetime | None
 
@@ -103,6 +103,12 @@ _PLAN = (
     Column("what"),
     Column("bytes", "bytes"),
     Column("command", "command"),
+)
+_ALTERNATIVES = (
+    Column("way"),
+    Column("bytes", "bytes"),
+    Column("chosen", "yes or no"),
+    Column("refused"),
 )
 _REPORT = (
     Column("step", "count"),
@@ -226,6 +232,12 @@ def _(plan: Plan) -> Table:
         for number, step in enumerate(plan.steps, 1)
     )
     return Table(_PLAN, rows)
+
+
+def table_of_alternatives(plan: Plan) -> Table:
+    """Give the ways that a plan compared, the cheapest first."""
+    rows = tuple((way.what, way.size, way.chosen, way.refused or None) for way in plan.alternatives)
+    return Table(_ALTERNATIVES, rows)
 
 
 @table_of.register
