@@ -23,6 +23,7 @@ from vmsnap_nb.plans.compare import differences
 from vmsnap_nb.plans.ground import Ground
 from vmsnap_nb.plans.plan import CONCERNS, Plan
 from vmsnap_nb.plans.reconcile import plan_reconcile
+from vmsnap_nb.plans.record_xml import record_xml
 from vmsnap_nb.plans.saved_state import SavedState, plan_restore, plan_save, saved_record
 from vmsnap_nb.plans.snapshot import plan_snapshot
 from vmsnap_nb.plans.snapshot_draft import SnapshotRequest, draft_snapshot
@@ -486,7 +487,7 @@ def test_a_parent_comes_before_its_children_whatever_their_times() -> None:
 def test_reconcile_forgets_and_adopts_and_touches_no_file() -> None:
     guest, tree = drifted()
     gone = frozenset({"/i/top.d.qcow2", "/i/d.mem"})
-    made = plan_reconcile(tree, guest, DEFINITION, SnapshotFacts(gone=gone))
+    made = plan_reconcile(tree, guest, SnapshotFacts(gone=gone))
     assert [(step.action, step.name) for step in made.steps] == [  # type: ignore[attr-defined]
         ("forget record", "b"),
         ("forget record", "d"),
@@ -500,9 +501,9 @@ def test_reconcile_forgets_and_adopts_and_touches_no_file() -> None:
     assert after.current is not None
     assert after.current.name == "c"
     assert [c.level for c in made.concerns] == ["warn"]
-    again = plan_reconcile(made.after, guest, DEFINITION, SnapshotFacts(gone=gone))
+    again = plan_reconcile(made.after, guest, SnapshotFacts(gone=gone))
     assert again.steps == ()
-    adopted = ET.fromstring(next(one.xml for one in made.after.records if one.name == "wild"))
+    adopted = ET.fromstring(record_xml(next(one for one in made.after.records if one.name == "wild"), DEFINITION))
     assert adopted.findtext("creationTime") == str(int(WHEN.timestamp()))
     # The record names the image that the snapshot is inside of.
     source = adopted.find("domain/devices/disk/source")
@@ -512,7 +513,7 @@ def test_reconcile_forgets_and_adopts_and_touches_no_file() -> None:
 
 def test_a_name_that_libvirt_cannot_have_is_not_adopted() -> None:
     guest = domain()
-    made = plan_reconcile(world(guest, tags=("a/b",)), guest, DEFINITION, SnapshotFacts())
+    made = plan_reconcile(world(guest, tags=("a/b",)), guest, SnapshotFacts())
     assert made.steps == ()
     assert [(c.name, c.level) for c in made.concerns] == [("not-supported", "note")]
 

@@ -6,9 +6,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import Any
 
+from vmsnap_nb.live.domains import definition
 from vmsnap_nb.live.plan import Undo
 from vmsnap_nb.model.snapshot import SnapshotRecord
-from vmsnap_nb.plans.reconcile import moved_xml
+from vmsnap_nb.plans.record_xml import moved_xml, record_xml
 from vmsnap_nb.plans.snapshot_steps import DefineRecord, ForgetRecord, MoveRecord
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
 from vmsnap_nb.system.libvirt_library import library
@@ -99,7 +100,7 @@ def define_record(domain: Any, step: DefineRecord) -> Undo:
     libvirt = library()
     old = {record.name: record for record in read_records(domain)}
     before = whole_record(domain, step.name) if step.name in old else None
-    redefine(domain, step.xml, current=step.current)
+    redefine(domain, record_xml(step.record, definition(domain)), current=False)
 
     def undo() -> None:
         if before is not None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vmsnap_nb.live.domains import definition
 from vmsnap_nb.live.files import absolute, ground_of
 from vmsnap_nb.live.plan import LivePlan, World
 from vmsnap_nb.live.revert_notes import revert_notes
@@ -309,6 +308,6 @@ def reconcile_plan(guest: Guest) -> LivePlan:
     """Plan to put libvirt's records of a guest's snapshots right; nothing happens until its `run`."""
 
     def make(forest: Forest) -> Plan:
-        return plan_reconcile(forest, guest.domain(), definition(guest._domain), facts_of(guest, Ground(), forest))
+        return plan_reconcile(forest, guest.domain(), facts_of(guest, Ground(), forest))
 
     return _bind(guest, make, guest_world(guest))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -17,10 +16,10 @@ from vmsnap_nb.plans.snapshot import sorted_concerns
 from vmsnap_nb.plans.snapshot_facts import SnapshotFacts
 from vmsnap_nb.plans.snapshot_steps import DefineRecord, ForgetRecord, GuestStep
 
-__all__ = ["moved_record", "moved_xml", "plan_reconcile", "record_xml", "without_record"]
+__all__ = ["moved_record", "plan_reconcile", "without_record"]
 
 
-def plan_reconcile(forest: Forest, domain: Domain, definition: str, facts: SnapshotFacts) -> Plan:
+def plan_reconcile(forest: Forest, domain: Domain, facts: SnapshotFacts) -> Plan:
     """Plan to forget the records that no longer describe any files, and to write those that are missing.
 
     Parameters
@@ -29,8 +28,6 @@ def plan_reconcile(forest: Forest, domain: Domain, definition: str, facts: Snaps
         The images, with the guest's snapshot records.
     domain : Domain
         The guest.
-    definition : str
-        Its domain XML as it is stored: it goes into new records.
     facts : SnapshotFacts
         `SnapshotFacts.gone` above all.
 
@@ -46,7 +43,10 @@ def plan_reconcile(forest: Forest, domain: Domain, definition: str, facts: Snaps
     left = {snapshot.name for snapshot in found if snapshot.status == "ok"}
     for snapshot in found:
         if snapshot.status in ("stale", "missing-file"):
-            steps.append(ForgetRecord(domain.name, domain.uuid, facts.uri, snapshot.name))
+            own = [record for record in records if record.guest == domain.name]
+            parent = next(record.parent for record in own if record.name == snapshot.name)
+            above = tuple(record for record in own if record.parent == snapshot.name)
+            steps.append(ForgetRecord(domain.name, domain.uuid, facts.uri, snapshot.name, parent, above))
             records = without_record(records, domain.name, snapshot.name)
             if snapshot.status == "missing-file":
                 concerns.append(_forgetting(domain, snapshot))
@@ -57,9 +57,8 @@ def plan_reconcile(forest: Forest, domain: Domain, definition: str, facts: Snaps
                 concerns.append(Concern("not-supported", "note", refused, holders=(domain.name,)))
                 continue
             left.add(snapshot.name)
-            xml = record_xml(snapshot.record, definition)
-            steps.append(DefineRecord(domain.name, domain.uuid, facts.uri, snapshot.name, xml))
-            records = (*records, replace(snapshot.record, xml=xml))
+            steps.append(DefineRecord(domain.name, domain.uuid, facts.uri, snapshot.record, domain.disks))
+            records = (*records, snapshot.record)
     sources = [use.path for use in domain.uses if use.path in forest]
     return Plan(
         title=f"put the snapshot records of {domain.name} right",
@@ -118,7 +117,7 @@ def moved_record(record: SnapshotRecord, path: str, now: str) -> SnapshotRecord:
     Parameters
     ----------
     record : SnapshotRecord
-        The record; its XML stays as it is: `moved_xml` changes that when it is written.
+        The record; its XML stays as it is: `vmsnap_nb.plans.record_xml.moved_xml` changes that when it is written.
     path : str
         The image that held the state of a disk, or to which everything was written afterwards.
     now : str
@@ -133,74 +132,3 @@ def moved_record(record: SnapshotRecord, path: str, now: str) -> SnapshotRecord:
         for disk in record.disks
     )
     return replace(record, disks=tuple(disks))
-
-
-def moved_xml(xml: str, path: str, now: str) -> str:
-    """Give libvirt's record of a snapshot in which another image takes the place of one.
-
-    Parameters
-    ----------
-    xml : str
-        The record, with the definitions of the guest in it.
-    path, now : str
-        As in `moved_record`.
-
-    Returns
-    -------
-    str
-        What the image stands on is left out where a definition names it: libvirt finds that out anew.
-    """
-    root = ET.fromstring(xml)
-    for disk in root.iter("disk"):
-        element, backing = disk.find("source"), disk.find("backingStore")
-        if element is not None and element.get("file") == path:
-            element.set("file", now)
-            if backing is not None:
-                disk.remove(backing)
-    return ET.tostring(root, encoding="unicode")
-
-
-def record_xml(record: SnapshotRecord, definition: str) -> str:
-    """Write a record as libvirt wants it for a redefinition (https://libvirt.org/formatsnapshot.html).
-
-    Parameters
-    ----------
-    record : SnapshotRecord
-        What it says.
-    definition : str
-        The guest's domain XML; the disks in it get the sources that the record names.
-
-    Returns
-    -------
-    str
-    """
-    root = ET.Element("domainsnapshot")
-    ET.SubElement(root, "name").text = record.name
-    if record.description:
-        ET.SubElement(root, "description").text = record.description
-    ET.SubElement(root, "state").text = record.state
-    if record.parent is not None:
-        ET.SubElement(ET.SubElement(root, "parent"), "name").text = record.parent
-    if record.created is not None:
-        ET.SubElement(root, "creationTime").text = str(int(record.created.timestamp()))
-    memory = ET.SubElement(root, "memory", snapshot=record.memory)
-    if record.memory_file is not None:
-        memory.set("file", record.memory_file)
-    disks = ET.SubElement(root, "disks")
-    for disk in record.disks:
-        element = ET.SubElement(disks, "disk", name=disk.target, snapshot=disk.held)
-        if disk.held == "external" and disk.file is not None:
-            ET.SubElement(element, "driver", type="qcow2")
-            ET.SubElement(element, "source", file=disk.file)
-    domain = ET.fromstring(definition)
-    sources = {disk.target: disk.source for disk in record.disks}
-    for element in domain.iterfind("devices/disk"):
-        target, source = element.find("target"), element.find("source")
-        wanted = None if target is None else sources.get(target.get("dev", ""))
-        if source is not None and wanted is not None and source.get("file") not in (None, wanted):
-            source.set("file", wanted)
-            backing = element.find("backingStore")
-            if backing is not None:
-                element.remove(backing)
-    root.append(domain)
-    return ET.tostring(root, encoding="unicode")

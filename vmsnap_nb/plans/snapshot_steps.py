@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from vmsnap_nb.model.guest import State
+from vmsnap_nb.model.guest import Disk, State
 from vmsnap_nb.model.snapshot import Kind, SnapshotDisk, SnapshotRecord
+from vmsnap_nb.plans.record_xml import record_xml
 from vmsnap_nb.plans.steps import Step
 
 __all__ = [
@@ -237,19 +238,23 @@ class ForgetRecord(GuestStep):
 class DefineRecord(GuestStep):
     """Write a record of a snapshot that is there; no file is touched.
 
+    The guest's definition is read when that is done: it may have passwords in it.
+
     Attributes
     ----------
-    name : str
-        Of the snapshot.
-    xml : str
-        The whole record.
-    current : bool
-        Whether it becomes the guest's current snapshot.
+    record : SnapshotRecord
+        What it says.
+    disks : tuple of Disk
+        Those that the guest has now: the definition in the record names the images of then.
     """
 
-    name: str
-    xml: str
-    current: bool = False
+    record: SnapshotRecord
+    disks: tuple[Disk, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the snapshot."""
+        return self.record.name
 
     @property
     def action(self) -> str:
@@ -265,10 +270,15 @@ class DefineRecord(GuestStep):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        argv = self.virsh(
-            "snapshot-create", "--xmlfile", "/dev/stdin", "--redefine", *(("--current",) if self.current else ())
-        )
-        return (f"{shlex.join(argv)} <<'XML'\n{self.xml.rstrip()}\nXML",)
+        head, end = record_xml(self.record, "").rsplit("</", 1)
+        read = self.virsh("dumpxml", "--inactive", "--security-info")
+        write = shlex.join(self.virsh("snapshot-create", "--xmlfile", "/dev/stdin", "--redefine"))
+        now = {disk.target: disk.source for disk in self.disks}
+        moved = [(now.get(disk.target), disk.source) for disk in self.record.disks]
+        script = [line for old, new in moved if old and new and old != new for line in _move_source(old, new)]
+        sed = shlex.join(["sed", *(word for line in script for word in ("-e", line))]) + " | " if script else ""
+        whole = f"printf '%s\\n' {shlex.quote(head)} \"$xml\" {shlex.quote('</' + end)}"
+        return (f"xml=$({shlex.join(read)}) && {whole} | {sed}{write}",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,15 +316,19 @@ class MoveRecord(GuestStep):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        old, new = (f"<source file='{_as_libvirt_writes(path)}'" for path in (self.path, self.now))
-        # What it stands on lies between its own element and the disk's target.
-        script = (
-            f"\\|{_pattern(old)}|,\\|</disk>|{{",
-            _substitute(old, new),
-            "/<backingStore/,/<target/{/<target/!d}",
-            "}",
-        )
-        return (self.rewrite(self.name, script, current=self.current),)
+        return (self.rewrite(self.name, _move_source(self.path, self.now), current=self.current),)
+
+
+def _move_source(path: str, now: str) -> tuple[str, ...]:
+    """Give a script for sed that lets a disk in libvirt's XML have another image."""
+    old, new = (f"<source file='{_as_libvirt_writes(one)}'" for one in (path, now))
+    # What it stands on lies between its own element and the disk's target.
+    return (
+        f"\\|{_pattern(old)}|,\\|</disk>|{{",
+        _substitute(old, new),
+        "/<backingStore/,/<target/{/<target/!d}",
+        "}",
+    )
 
 
 def _pattern(text: str) -> str:
