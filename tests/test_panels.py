@@ -306,6 +306,49 @@ def test_a_chain_is_shortened(forest: LiveForest, images: dict[str, Path], opene
     assert panel.activity.entries[-1].code.startswith("forest.shorten(image=")
 
 
+def test_one_layer_is_taken_out_and_every_disk_compared(
+    forest: LiveForest, images: dict[str, Path], opened: list[Panel]
+) -> None:
+    panel = MergePanel(forest, every=0)
+    opened.append(panel)
+    panel.direction.value, panel.top.value, panel.verify.value = "remove", str(images["first"]), True
+    assert panel.base.layout.display == panel.remove.layout.display == "none"
+    panel.plan_button.click()
+    panel.flow.wait()
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert not images["first"].exists()
+    assert vs.scan(images["base"].parent).parent(str(images["second"])) == str(images["base"])
+    assert panel.activity.entries[-1].code == f"forest.remove(image={str(images['first'])!r}, verify=True).run()"
+
+
+def test_what_a_merge_left_invalid_is_cleaned_up(
+    forest: LiveForest, images: dict[str, Path], opened: list[Panel]
+) -> None:
+    panel = MergePanel(forest, every=0)
+    opened.append(panel)
+    assert panel.cleanup_button.disabled
+    panel.merge_onto(str(images["second"]), str(images["first"]))
+    panel.flow.wait()
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert images["second"].exists()
+    assert not panel.cleanup_button.disabled
+    panel.cleanup_button.click()
+    panel.flow.wait()
+    assert str(images["second"]) in panel.flow.danger.value
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert not images["second"].exists()
+    assert panel.cleanup_button.disabled
+    assert panel.activity.entries[-1].code == "forest.cleanup().run()"
+
+
 def test_dragging_upwards_is_a_pull(forest: LiveForest, images: dict[str, Path], opened: list[Panel]) -> None:
     panel = MergePanel(forest, every=0)
     opened.append(panel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -169,3 +170,20 @@ def test_a_record_alone_is_forgotten(panel: SnapshotPanel, guest: Guest) -> None
     assert panel.last_error is None
     assert [(snapshot.name, snapshot.status) for snapshot in guest.snapshots()] == [("one", "untracked")]
     assert panel.activity.entries[-1].code == "guest.delete_snapshot(name='one', metadata_only=True).run()"
+
+
+def test_memory_is_saved_and_the_guest_goes_on_from_it(panel: SnapshotPanel, guest: Guest, tmp_path: Path) -> None:
+    guest._domain.createWithFlags(1)  # VIR_DOMAIN_START_PAUSED: nothing in it runs
+    try:
+        panel.memory_file.value = str(tmp_path / "memory")
+        for button, state in ((panel.save_button, "shut off"), (panel.restore_button, "paused")):
+            button.click()
+            panel.flow.wait()
+            panel.flow.understood.value = True
+            panel.flow.confirm_button.click()
+            panel.flow.wait()
+            assert panel.last_error is None
+            assert guest.state == state
+        assert panel.activity.entries[-1].code == f"guest.restore(path={str(tmp_path / 'memory')!r}).run()"
+    finally:
+        guest.destroy()

@@ -23,7 +23,12 @@ class MergePanel(Panel):
     def build(self) -> None:
         """Make the controls."""
         self.direction = widgets.ToggleButtons(
-            options=[("Commit (data down)", "commit"), ("Pull (data up)", "pull"), ("Shorten", "shorten")],
+            options=[
+                ("Commit (data down)", "commit"),
+                ("Pull (data up)", "pull"),
+                ("Shorten", "shorten"),
+                ("Take one out", "remove"),
+            ],
             value="commit",
             description="Direction",
             style={"button_width": "auto"},
@@ -33,6 +38,11 @@ class MergePanel(Panel):
         self.keep = widgets.BoundedIntText(description="Keep", value=2, min=1, max=200, tooltip="images that remain")
         self.remove = widgets.Checkbox(
             description="Remove the merged files in the end", indent=False, layout=widgets.Layout(width="auto")
+        )
+        self.verify = widgets.Checkbox(
+            description="Read what every disk holds before and after, and compare",
+            indent=False,
+            layout=widgets.Layout(width="auto"),
         )
         self.limit = widgets.BoundedIntText(
             description="Limit MiB/s",
@@ -46,24 +56,37 @@ class MergePanel(Panel):
         self.map_button.on_click(lambda _: self.flow.guarded(self.show_map))
         self.plan_button = widgets.Button(description="Plan merge")
         self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
+        self.cleanup_button = widgets.Button(description="Clean up", tooltip="plan to remove what merges left invalid")
+        self.cleanup_button.on_click(lambda _: self.flow.guarded(self.cleanup))
         self.chain.observe(self._clicked, "selected")
         self.chain.observe(self._dragged, "proposed")
         self.chain.can_propose = True
         self.direction.observe(lambda _: self._fit(), "value")
         self._fit()
-        buttons = widgets.HBox([self.plan_button, self.map_button], layout={"flex_flow": "row wrap"})
-        form = widgets.VBox([self.direction, self.top, self.base, self.keep, self.limit, self.remove, buttons])
+        buttons = widgets.HBox(
+            [self.plan_button, self.map_button, self.cleanup_button], layout={"flex_flow": "row wrap"}
+        )
+        form = widgets.VBox(
+            [self.direction, self.top, self.base, self.keep, self.limit, self.remove, self.verify, buttons]
+        )
         self.children = (self.time_line, self.chain, form, self.map_view, self.flow)
 
     def _fit(self) -> None:
         """Show the controls that mean something for this direction."""
-        shorten = self.direction.value == "shorten"
-        for control, wanted in ((self.base, not shorten), (self.limit, not shorten), (self.keep, shorten)):
+        way = self.direction.value
+        copies = way in {"commit", "pull"}
+        for control, wanted in (
+            (self.base, copies),
+            (self.limit, copies),
+            (self.keep, way == "shorten"),
+            (self.remove, way != "remove"),
+        ):
             control.layout.display = None if wanted else "none"
 
     def update(self, reading: Reading) -> None:
         """Show what was read."""
         super().update(reading)
+        self.cleanup_button.disabled = all(image.status != "invalid" for image in reading.shown)
         images = [(image.name, image.path) for image in reading.shown]
         choose(self.top, [pair for pair in images if reading.shown.parent(pair[1]) is not None])
         choose(self.base, [("(the next below, or none)", ""), *images])
@@ -129,9 +152,9 @@ class MergePanel(Panel):
         guest, forest = self.source.guest, self.reading.forest
         disks = guest.domain().disks if guest is not None else ()
         found = [disk for disk in disks if disk.source and disk.source in forest and top in forest.lineage(disk.source)]
-        if not found or (way == "shorten" and top != found[0].source):
+        if not found or way == "remove" or (way == "shorten" and top != found[0].source):
             return None
-        options: dict[str, Any] = {"disk": found[0].target, "remove": self.remove.value}
+        options: dict[str, Any] = {"disk": found[0].target, **self._wishes(way)}
         if way == "shorten":
             return Call(guest, "guest", "shorten", {"keep": self.keep.value, **options})
         image = {"commit": "top", "pull": "into"}[way]
@@ -140,9 +163,19 @@ class MergePanel(Panel):
 
     def _call_of_forest(self, top: str, way: str) -> Call:
         assert self.reading is not None
-        options = {"keep": self.keep.value} if way == "shorten" else {"base": self.base.value or None}
+        more = {"shorten": {"keep": self.keep.value}, "remove": {}}.get(way, {"base": self.base.value or None})
         image = "top" if way == "commit" else "image"
-        return Call(self.reading.forest, "forest", way, {image: top, **options, "remove": self.remove.value})
+        return Call(self.reading.forest, "forest", way, {image: top, **more, **self._wishes(way)})
+
+    def _wishes(self, way: str) -> dict[str, bool]:
+        wishes = {"remove": self.remove.value and way != "remove", "verify": self.verify.value}
+        return {name: True for name, wish in wishes.items() if wish}
+
+    def cleanup(self) -> None:
+        """Plan to remove the files that merges have left invalid."""
+        assert self.reading is not None
+        call = Call(self.source.guest or self.reading.forest, self.source.kind, "cleanup", {})
+        self.flow.propose(call.plan, str(call))
 
     def remedies(self, plan: LivePlan) -> Iterator[Remedy]:
         """Give those of all panels, and a pull where a commit would spoil what somebody else reads."""

@@ -63,21 +63,31 @@ class SnapshotPanel(Panel):
         self.disks = widgets.SelectMultiple(description="Disks", options=[], rows=3)
         self.quiesce = widgets.Checkbox(description="Quiesce by the guest agent", indent=False)
         self.kind.observe(lambda change: setattr(self.explained, "value", _KINDS[change["new"]]), "value")
+        self.memory_file = widgets.Text(description="Memory in", placeholder="a file; empty: managed save")
         self.create_button = widgets.Button(description="Plan snapshot")
         self.revert_button = widgets.Button(description="Plan revert")
         self.delete_button = widgets.Button(description="Plan delete")
         self.reconcile_button = widgets.Button(description="Put right")
+        self.save_button = widgets.Button(
+            description="Plan save", tooltip="the memory alone is written, and the guest is off; its disks are not kept"
+        )
+        self.restore_button = widgets.Button(
+            description="Plan restore", tooltip="the guest goes on from the memory that was saved"
+        )
         for button, act in (
             (self.create_button, self.create),
             (self.revert_button, self.revert),
             (self.delete_button, self.delete),
             (self.reconcile_button, self.reconcile),
+            (self.save_button, self.save),
+            (self.restore_button, self.restore),
         ):
             button.on_click(lambda _, act=act: self.flow.guarded(act))
         rows = [
             [self.to, self.keep_current, self.revert_button],
             [self.with_children, self.metadata_only, self.delete_button],
             [self.reconcile_button],
+            [self.memory_file, self.save_button, self.restore_button],
         ]
         actions = widgets.VBox([widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows])
         form = widgets.VBox(
@@ -153,6 +163,18 @@ class SnapshotPanel(Panel):
         """Select in the list what was selected in the tree."""
         if change["new"] is None or change["new"] in [name for _, name in self.table.options]:
             self.table.value = change["new"]
+
+    def save(self) -> None:
+        """Plan to write the guest's memory and to end it."""
+        self._propose("save", self._memory_file())
+
+    def restore(self) -> None:
+        """Plan to let the guest go on from its saved memory."""
+        self._propose("restore", self._memory_file())
+
+    def _memory_file(self) -> dict[str, str]:
+        path = self.memory_file.value.strip()
+        return {"path": path} if path else {}
 
     def reconcile(self) -> None:
         """Plan to put libvirt's records right."""
