@@ -27,6 +27,7 @@ html_theme_options = {"description": "Virtual machine snapshots, seen, planned a
 nb_execution_mode = "off"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
+add_module_names = False  # users type vs.scan, not where it is defined
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
