@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, field
 
 from vmsnap_nb.model.counting import plural
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.pull_note import PullNote
-from vmsnap_nb.plans.snapshot_steps import GuestStep
+from vmsnap_nb.plans.snapshot_steps import GuestStep, edited, other_image
 from vmsnap_nb.plans.steps import Step
 
 __all__ = ["EndPull", "LiveCommit", "LivePull", "SetSource"]
@@ -222,7 +221,6 @@ class SetSource(GuestStep):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        # virt-xml is of the package virtinst; virsh itself has only an editor for this.
-        connect = f"--connect {shlex.quote(self.uri)} " if self.uri else ""
-        disk = shlex.quote(f"path={self.path},driver.type={self.format}")
-        return (f"virt-xml {connect}{shlex.quote(self.guest)} --edit target.dev={self.target} --disk {disk}",)
+        read = self.virsh("dumpxml", "--inactive", "--security-info")
+        write = self.virsh("define", "--file", "/dev/stdin", domain=False)
+        return (edited(read, other_image(self.before, self.path, self.format), write),)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import shlex
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
@@ -23,6 +23,8 @@ __all__ = [
     "RestoreState",
     "SaveState",
     "TakeSnapshot",
+    "edited",
+    "other_image",
 ]
 
 _ALSO_AN_ID = re.compile(r"\d+|[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
@@ -55,15 +57,23 @@ class GuestStep(Step):
         return ("virsh", *connect, command, *(("--domain", who) if domain else ()), *arguments)
 
     def rewrite(self, name: str, script: Iterable[str], *, current: bool) -> str:
-        """Give a line that lets sed change the record of a snapshot, with the passwords in it.
-
-        The record is read to its end before it is written: an embedded libvirt serves one process at a time.
-        """
+        """Give a line that lets sed change the record of a snapshot, with the passwords in it."""
         read = self.virsh("snapshot-dumpxml", "--snapshotname", name, "--security-info")
         marked = ("--current",) if current else ()
-        write = self.virsh("snapshot-create", "--xmlfile", "/dev/stdin", "--redefine", *marked)
-        sed = ("sed", *(word for line in script for word in ("-e", line)))
-        return f"xml=$({shlex.join(read)}) && printf '%s\\n' \"$xml\" | {shlex.join(sed)} | {shlex.join(write)}"
+        return edited(read, script, self.virsh("snapshot-create", "--xmlfile", "/dev/stdin", "--redefine", *marked))
+
+
+def edited(
+    read: Sequence[str], script: Iterable[str], write: Sequence[str], *, around: tuple[str, str] = ("", "")
+) -> str:
+    """Give a line that reads XML, puts something before and after it, lets sed change it, and writes it.
+
+    It is read to its end before it is written: an embedded libvirt serves one process at a time.
+    """
+    words = [word for line in script for word in ("-e", line)]
+    sed = shlex.join(["sed", *words]) + " | " if words else ""
+    before, after = (f" {shlex.quote(text)}" * bool(text) for text in around)
+    return f"xml=$({shlex.join(read)}) && printf '%s\\n'{before} \"$xml\"{after} | {sed}{shlex.join(write)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,14 +281,12 @@ class DefineRecord(GuestStep):
     @property
     def commands(self) -> tuple[str, ...]:
         head, end = record_xml(self.record, "").rsplit("</", 1)
-        read = self.virsh("dumpxml", "--inactive", "--security-info")
-        write = shlex.join(self.virsh("snapshot-create", "--xmlfile", "/dev/stdin", "--redefine"))
         now = {disk.target: disk.source for disk in self.disks}
         moved = [(now.get(disk.target), disk.source) for disk in self.record.disks]
-        script = [line for old, new in moved if old and new and old != new for line in _move_source(old, new)]
-        sed = shlex.join(["sed", *(word for line in script for word in ("-e", line))]) + " | " if script else ""
-        whole = f"printf '%s\\n' {shlex.quote(head)} \"$xml\" {shlex.quote('</' + end)}"
-        return (f"xml=$({shlex.join(read)}) && {whole} | {sed}{write}",)
+        script = [line for old, new in moved if old and new and old != new for line in other_image(old, new)]
+        read = self.virsh("dumpxml", "--inactive", "--security-info")
+        write = self.virsh("snapshot-create", "--xmlfile", "/dev/stdin", "--redefine")
+        return (edited(read, script, write, around=(head, f"</{end}")),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,19 +324,17 @@ class MoveRecord(GuestStep):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        return (self.rewrite(self.name, _move_source(self.path, self.now), current=self.current),)
+        return (self.rewrite(self.name, other_image(self.path, self.now), current=self.current),)
 
 
-def _move_source(path: str, now: str) -> tuple[str, ...]:
-    """Give a script for sed that lets a disk in libvirt's XML have another image."""
+def other_image(path: str, now: str, format: str | None = None) -> tuple[str, ...]:
+    """Give a script for sed that lets a disk in libvirt's XML have another image, of that format if it is given."""
     old, new = (f"<source file='{_as_libvirt_writes(one)}'" for one in (path, now))
-    # What it stands on lies between its own element and the disk's target.
-    return (
-        f"\\|{_pattern(old)}|,\\|</disk>|{{",
-        _substitute(old, new),
-        "/<backingStore/,/<target/{/<target/!d}",
-        "}",
-    )
+    driver = () if format is None else (f"s|\\(<driver [^>]*type=\\)'[^']*'|\\1'{format}'|",)
+    # A disk is one text. What its image stands on lies between its own element and the target.
+    whole = ("/<disk [^>]*[^/>]>/{", ":a", "/<.disk>/!{", "N", "ba", "}")
+    change = (f"\\|{_pattern(old)}|{{", _substitute(old, new), *driver, "s|<backingStore.*<target|<target|", "}")
+    return (*whole, *change, "}")
 
 
 def _pattern(text: str) -> str:
