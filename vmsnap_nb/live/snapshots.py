@@ -166,7 +166,7 @@ def facts_of(guest: Guest, ground: Ground, forest: Forest) -> SnapshotFacts:
     """
     xml = guest.xml()
     root = ET.fromstring(xml)
-    loader = root.find("os/loader")
+    loader, nvram = root.find("os/loader"), root.find("os/nvram")
     with libvirt_errors(f"read the state of {guest.name}"):
         version = guest.host.connection.getLibVersion()
         memory = guest._domain.info()[1] * 1024
@@ -177,6 +177,8 @@ def facts_of(guest: Guest, ground: Ground, forest: Forest) -> SnapshotFacts:
         jobs=_jobs(guest, read_targets(xml)) if guest.running else {},
         memory=memory,
         pflash=loader is not None and loader.get("type") == "pflash",
+        nvram="" if nvram is None else (nvram.text or ""),
+        nvram_format="raw" if nvram is None else nvram.get("format", "raw"),
         libvirt_version=(version // 1_000_000, version // 1000 % 1000, version % 1000),
         gone=_gone(forest.records) if guest.host.files_are_here else frozenset(),
     )

@@ -144,12 +144,16 @@ class DeleteDraft:
             if not paths:
                 continue
             self._touched.update(dict.fromkeys(paths))
-            written = {use.path for use in self.domain.uses if use.running and not use.readonly}
+            facts = self._facts.snapshot
+            # The firmware's variables are in an image of their own, which libvirt knows to clear.
+            written = {u.path for u in self.domain.uses if (u.running or facts.holds_nvram) and not u.readonly}
             if row.status != "untracked" and written.issuperset(paths):
                 self.concerns += self._about_jobs(row.name)
                 self._inside.append(DeleteInternal(*self._who, row.name, paths))
                 self._deleted.add(row.name)
-                self.ways.append(f"{row.name}: libvirt has QEMU remove it from the images while the guest runs")
+                running = any(use.running for use in self.domain.uses)
+                whose = "QEMU remove it from the images while the guest runs" if running else "qemu-img remove it"
+                self.ways.append(f"{row.name}: libvirt has {whose}")
             else:
                 for path in paths:
                     self.concerns += self._about_opened(path, row.name)

@@ -41,7 +41,7 @@ class DropInside(Step):
 
 @dataclass(frozen=True, slots=True)
 class DeleteInternal(GuestStep):
-    """Let libvirt delete an internal snapshot of a guest that runs: QEMU does it in all images, then the record goes.
+    """Let libvirt delete an internal snapshot: it goes from all images of the guest, then its record.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class DeleteInternal(GuestStep):
 
     @property
     def what(self) -> str:
-        return f"libvirt has QEMU remove the internal snapshot {self.name} of guest {self.guest}, and its record"
+        return f"libvirt removes the internal snapshot {self.name} of guest {self.guest}, and its record"
 
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:

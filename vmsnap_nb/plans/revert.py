@@ -12,6 +12,7 @@ from vmsnap_nb.plans.overlay import NEW_OVERLAY_BYTES, backing_reference
 from vmsnap_nb.plans.plan import Concern, Plan
 from vmsnap_nb.plans.revert_concerns import (
     about_files,
+    about_firmware,
     about_guest,
     about_hardware,
     about_images,
@@ -65,6 +66,7 @@ def plan_revert(forest: Forest, domain: Domain, draft: RevertDraft, facts: Rever
         *about_guest(domain, draft, forest, facts),
         *about_images(domain, draft, forest, facts),
         *about_hardware(domain, draft, facts),
+        *about_firmware(domain, draft, facts),
         *about_loss(domain, draft, forest),
         *about_files(draft, forest, facts),
         *(() if kept is None else _of_keeping(kept)),

@@ -17,7 +17,15 @@ from vmsnap_nb.plans.revert_facts import RevertFacts
 from vmsnap_nb.plans.snapshot_concerns import has_managed_save
 from vmsnap_nb.plans.snapshot_draft import is_running
 
-__all__ = ["about_files", "about_guest", "about_hardware", "about_images", "about_loss", "about_record"]
+__all__ = [
+    "about_files",
+    "about_firmware",
+    "about_guest",
+    "about_hardware",
+    "about_images",
+    "about_loss",
+    "about_record",
+]
 
 _BROKEN = {"missing", "unreadable", "not-a-file", "corrupt", "invalid", "loop"}
 _NOTE_BYTES = 4096
@@ -260,6 +268,26 @@ def about_hardware(domain: Domain, draft: RevertDraft, facts: RevertFacts) -> It
             "change its definition again afterwards, if you want what it has now",
             holders=(domain.name,),
         )
+
+
+def about_firmware(domain: Domain, draft: RevertDraft, facts: RevertFacts) -> Iterator[Concern]:
+    """Say what becomes of the variables of UEFI firmware."""
+    firmware = facts.snapshot
+    if not firmware.pflash or (draft.way == "inside" and firmware.holds_nvram):
+        return
+    where = f" in {firmware.nvram}" if firmware.nvram else ""
+    if draft.with_memory:
+        what = f"the variables of its UEFI firmware{where} become what they were then: they are part of the memory"
+    else:
+        what = f"the variables of its UEFI firmware{where} are not taken back: they stay as they are"
+    yield Concern(
+        "not-supported",
+        "note",
+        what,
+        "copy that file first, if they matter" if draft.with_memory else "",
+        images=(firmware.nvram,) if firmware.nvram else (),
+        holders=(domain.name,),
+    )
 
 
 def about_loss(domain: Domain, draft: RevertDraft, forest: Forest) -> Iterator[Concern]:

@@ -93,16 +93,7 @@ def about_kind(domain: Domain, draft: SnapshotDraft, forest: Forest, facts: Snap
             f"use kind={other!r}, or start it first",
             holders=(domain.name,),
         )
-    if draft.kind == "internal-checkpoint" and running and facts.pflash:
-        yield Concern(
-            "not-supported",
-            "refuse",
-            f"{domain.name} has UEFI firmware with variables of its own; before libvirt 10.10, and unless they are in "
-            "qcow2, it takes no internal snapshot of such a guest",
-            "use kind='external-disk' or 'external-checkpoint'",
-            holders=(domain.name,),
-            waivable=facts.libvirt_version >= (10, 10, 0),
-        )
+    yield from _about_firmware(domain, draft, facts)
     left_out = [out for out in draft.left_out if out.writable]
     if wanted == "internal" and held and left_out:
         yield Concern(
@@ -125,6 +116,38 @@ def about_kind(domain: Domain, draft: SnapshotDraft, forest: Forest, facts: Snap
             )
     if wanted == "external" and draft.request.metadata:
         yield from _on_internal(domain, forest)
+
+
+def _about_firmware(domain: Domain, draft: SnapshotDraft, facts: SnapshotFacts) -> Iterator[Concern]:
+    """Look what becomes of the variables of UEFI firmware."""
+    if not facts.pflash:
+        return
+    inside = draft.kind.startswith("internal")
+    version = ".".join(map(str, facts.libvirt_version))
+    if inside and not facts.takes_inside:
+        why = f"libvirt {version} takes no internal snapshot of a guest with UEFI firmware (10.10 does)"
+    elif inside and is_running(domain) and not facts.holds_nvram:
+        why = f"libvirt takes an internal snapshot of a running guest with UEFI firmware only if {facts.nvram} is qcow2"
+    else:
+        why = ""
+    where = f" in {facts.nvram}" if facts.nvram else ""
+    if why:
+        yield Concern(
+            "not-supported",
+            "refuse",
+            f"{domain.name}: {why}",
+            "use kind='external-disk'" + (" or 'external-checkpoint'" if is_running(domain) else ""),
+            holders=(domain.name,),
+        )
+    elif draft.kind == "external-disk" or (inside and not facts.holds_nvram):
+        yield Concern(
+            "not-supported",
+            "note",
+            f"the variables of its UEFI firmware{where} are not part of it: reverting leaves them as they are then",
+            "copy that file as well, if they matter",
+            images=(facts.nvram,) if facts.nvram else (),
+            holders=(domain.name,),
+        )
 
 
 def _on_internal(domain: Domain, forest: Forest) -> Iterator[Concern]:

@@ -232,8 +232,8 @@ def _choose_kind(forest: Forest, domain: Domain, request: SnapshotRequest, *, pf
     without = [disk.target for disk in default if (request.disks or {}).get(disk.target) == "no"]
     if without:
         return "external-disk", f"{without[0]} is left out, and libvirt takes internal snapshots of all disks or none"
-    if running and pflash:
-        return "external-disk", "the guest has UEFI firmware, whose variables an internal snapshot would leave out"
+    if pflash:
+        return "external-disk", "the guest has UEFI firmware, and not every libvirt takes internal snapshots of it"
     if running:
         return "internal-checkpoint", f"the guest is {domain.state} and its disks are qcow2"
     return "internal-disk", "the guest is off and its disks are qcow2"

@@ -9,6 +9,9 @@ from vmsnap_nb.plans.ground import Ground
 
 __all__ = ["SnapshotFacts"]
 
+_WITH_NVRAM = (10, 10, 0)
+"""Since this version libvirt takes internal snapshots of guests with UEFI firmware."""
+
 
 @dataclass(frozen=True)
 class SnapshotFacts:
@@ -27,8 +30,10 @@ class SnapshotFacts:
     memory : int
         RAM in bytes.
     pflash : bool
-        Whether its firmware keeps variables in a flash image (UEFI), which libvirt before 10.10 leaves out of an
-        internal snapshot, and therefore refuses one.
+        Whether its firmware keeps variables in a flash image (UEFI).
+    nvram, nvram_format : str
+        The file of these variables, and its format: libvirt before 10.10 takes no internal snapshot of such a guest,
+        later ones hold the variables in it where they are in qcow2. No other snapshot holds them in a file.
     libvirt_version : tuple of int
         Of the libvirt that performs it, as ``(9, 0, 0)``.
     gone : frozenset of str
@@ -41,5 +46,17 @@ class SnapshotFacts:
     jobs: Mapping[str, str] = field(default_factory=dict)
     memory: int = 0
     pflash: bool = False
+    nvram: str = ""
+    nvram_format: str = "raw"
     libvirt_version: tuple[int, int, int] = (9, 0, 0)
     gone: frozenset[str] = frozenset()
+
+    @property
+    def takes_inside(self) -> bool:
+        """Whether this libvirt takes internal snapshots of this guest at all."""
+        return not self.pflash or self.libvirt_version >= _WITH_NVRAM
+
+    @property
+    def holds_nvram(self) -> bool:
+        """Whether an internal snapshot holds the variables of the firmware, too."""
+        return self.pflash and self.nvram_format == "qcow2" and self.takes_inside
