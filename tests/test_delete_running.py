@@ -305,9 +305,14 @@ AFTERWARDS = """
                 try:
                     print(plan.run(progress=False).as_predicted)
                     break
-                except errors.PlanRefusedError:
+                except errors.PlanRefusedError as error:
+                    refused = error
                     time.sleep(0.2)
                     plan = guest.unfinished()[0]
+            else:  # QEMU may keep open what libvirt had no time to make it close; with its end it is free
+                print(refused, file=sys.stderr)
+                guest.destroy()
+                print(guest.unfinished()[0].run(progress=False).as_predicted)
         if "b" in guest.snapshots():
             print(guest.delete_snapshot("b").run(progress=False).as_predicted)
         if guest.running:
