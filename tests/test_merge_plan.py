@@ -238,7 +238,11 @@ def test_a_protected_base_is_opened_and_closed_again() -> None:
         "unprotect", "commit", "protect", "repoint", "mark invalid", "finish",
     ]  # fmt: skip
     assert plan.after["/i/RootBase"].writable is False
-    assert [c.level for c in plan.concerns if c.name == "read-only"] == ["note"]
+    [warning] = [c for c in plan.concerns if c.name == "read-only"]
+    assert warning.level == "warn"
+    assert "begins with the data that is committed" in warning.what
+    layer = plan_commit(one.edited(put=[replace(one["/i/Snap-1"], writable=False)]), "/i/Snap-2")
+    assert [c.level for c in layer.concerns if c.name == "read-only"] == ["note"], "no template: a layer of one guest"
 
 
 @pytest.mark.parametrize(

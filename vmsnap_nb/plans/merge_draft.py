@@ -269,14 +269,20 @@ class MergeDraft:
         """Take the protection off the images that a step opens for writing, and put it back after it."""
         protected = [path for path in paths if not self.forest[path].writable]
         for path in protected:
-            note = Concern(
-                "read-only",
-                "note",
-                f"{self.forest[path].name} is protected; the plan takes the protection off and puts it back",
-                images=(path,),
-            )
-            if note not in self.concerns:
-                self.concerns.append(note)
+            image = self.forest[path]
+            what = f"{image.name} is protected; the plan takes the protection off and puts it back"
+            if image.backing is None:  # a template: only a commit writes to it
+                concern = Concern(
+                    "read-only",
+                    "warn",
+                    f"{what}; whatever is put on this base later begins with the data that is committed",
+                    "pull the layers up instead, if it is to stay a template",
+                    images=(path,),
+                )
+            else:
+                concern = Concern("read-only", "note", what, images=(path,))
+            if concern not in self.concerns:
+                self.concerns.append(concern)
         return [*map(Unprotect, protected), step, *map(Protect, protected)]
 
     def _repoint(self, child: str, base: str) -> None:
