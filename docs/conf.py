@@ -14,7 +14,9 @@ shutil.rmtree(HERE / "course", ignore_errors=True)
 for saved in (HERE.parent / "notebooks").glob("**/[0-9]*.ipynb"):
     target = HERE / "course" / saved.relative_to(HERE.parent / "notebooks")
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(saved, target)
+    # It knows no attachments; those are pictures of this folder.
+    up = "../" * len(saved.relative_to(HERE.parent / "notebooks").parts)
+    target.write_text(saved.read_text(encoding="utf-8").replace("(attachment:", f"({up}images/"), encoding="utf-8")
 
 project = "vmsnap_nb"
 author = "the authors of vmsnap_nb"

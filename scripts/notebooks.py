@@ -9,6 +9,7 @@ picture stays.
 
 from __future__ import annotations
 
+import base64
 import copy
 import os
 import re
@@ -24,8 +25,10 @@ from nbclient import NotebookClient
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 SOURCES = NOTEBOOKS / "source"
+PICTURES = NOTEBOOKS.parent / "docs" / "images"
 CODE = re.compile(r"(?ms)^```python\n(.*?)\n?^```$")
 PLACE = re.compile(r"(?m)^<!-- code -->$")
+PICTURE = re.compile(r"\(attachment:([\w-]+\.png)\)")
 
 
 class Cell(NamedTuple):
@@ -77,9 +80,18 @@ def notebook_of(cells: list[Cell]) -> Any:
     """Make a notebook that was not executed."""
     make = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
     notebook = nbformat.v4.new_notebook()
-    notebook.cells = [make[cell.kind](cell.text, id=f"cell-{number:02}") for number, cell in enumerate(cells, 1)]
+    notebook.cells = [
+        make[cell.kind](cell.text, id=f"cell-{number:02}", **attached(cell)) for number, cell in enumerate(cells, 1)
+    ]
     notebook.metadata["kernelspec"] = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     return notebook
+
+
+def attached(cell: Cell) -> dict[str, Any]:
+    """Give the pictures that a cell of prose shows, in the form of a notebook."""
+    names = PICTURE.findall(cell.text) if cell.kind == "markdown" else []
+    pictures = {name: {"image/png": base64.b64encode((PICTURES / name).read_bytes()).decode()} for name in names}
+    return {"attachments": pictures} if pictures else {}
 
 
 def cleaned(notebook: Any) -> Any:
@@ -100,8 +112,9 @@ def _is_static(output: Any) -> bool:
 def with_prose(notebook: Any, cells: list[Cell]) -> Any:
     """Give an executed notebook with other prose."""
     other = copy.deepcopy(notebook)
-    for cell, (_, text) in zip(other.cells, cells, strict=True):
-        cell.source = text
+    for cell, theirs in zip(other.cells, cells, strict=True):
+        cell.source = theirs.text
+        cell.update(attached(theirs))
     return other
 
 
