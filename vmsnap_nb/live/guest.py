@@ -11,13 +11,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from vmsnap_nb.errors import GuestError, GuestNotReadyError, InUseError, NotFoundError, ReadOnlyError, VmsnapError
+from vmsnap_nb.errors import (
+    GuestError,
+    GuestNotReadyError,
+    ImageError,
+    InUseError,
+    NotFoundError,
+    ReadOnlyError,
+    VmsnapError,
+)
 from vmsnap_nb.live.chain import LiveChain
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.completed import Completed
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Disks, Domain, State, Use
 from vmsnap_nb.plans.plan import Concern
+from vmsnap_nb.plans.start import about_backing_formats
 from vmsnap_nb.system import guest_agent, guest_port, locks
 from vmsnap_nb.system.console import console_log, read_console
 from vmsnap_nb.system.guest_port import COMMAND_PORT
@@ -190,7 +199,10 @@ class Guest:
     # -- start and stop ---------------------------------------------------------------------------------
 
     def concerns(self) -> tuple[Concern, ...]:
-        """Tell what speaks against starting it now: images that somebody else holds, and a pull that was cut short.
+        """Tell what speaks against starting it now.
+
+        That is: images that somebody else holds, a pull that was cut short, and headers that do not tell the format
+        of a backing file.
 
         Returns
         -------
@@ -199,7 +211,8 @@ class Guest:
         if self.running:
             return ()
         domain = self.domain()
-        return (*self._pulls(domain), *self._concerns(domain, self._forest(domain.disks)))
+        forest = self._forest(domain.disks)
+        return (*self._pulls(domain), *self._concerns(domain, forest), *about_backing_formats(forest, domain.uses))
 
     def _pulls(self, domain: Domain) -> Iterator[Concern]:
         from vmsnap_nb.live.merge_live import unfinished_pulls
@@ -262,7 +275,7 @@ class Guest:
         wait : bool
             Whether to wait until it is ready for commands, where it is a lab's guest that takes them.
         force : bool
-            Whether to leave it to QEMU to find that an image is held.
+            Whether to leave it to libvirt and QEMU to find that an image is held, or what else is not in order.
         timeout : float
             Seconds to wait.
 
@@ -277,6 +290,8 @@ class Guest:
             The connection is for reading only.
         InUseError
             Another guest or process holds an image of one of its chains; `holders` names it.
+        ImageError
+            libvirt does not start it, since a header does not tell the format of a backing file.
         GuestNotReadyError
             It does not get ready in time.
         LibvirtError, NoSpaceError, PermissionDeniedError
@@ -293,12 +308,17 @@ class Guest:
         return self
 
     def _raise_concerns(self) -> None:
-        concerns = self.concerns()
+        concerns = [concern for concern in self.concerns() if concern.level == "refuse"]
+        tried = f"start {self._name}"
+        said = "\n".join(dict.fromkeys(concern.what for concern in concerns))
+        next_step = "\n".join(dict.fromkeys(concern.remedy for concern in concerns))
+        if concerns and all(concern.name == "backing-format-missing" for concern in concerns):
+            raise ImageError(tried, said=said, next_step=next_step)
         if concerns:
             raise InUseError(
-                f"start {self._name}",
-                said="\n".join(dict.fromkeys(concern.what for concern in concerns)),
-                next_step="\n".join(dict.fromkeys(concern.remedy for concern in concerns)),
+                tried,
+                said=said,
+                next_step=next_step,
                 holders=tuple(dict.fromkeys(holder for concern in concerns for holder in concern.holders)),
             )
 

@@ -275,6 +275,8 @@ class _Trees:
             lines.append(Line(f"its backing file is {self.names[self.graph.cuts[path]]}", "status"))
         elif image.backing is not None and path not in self.graph.parents and image.backing.key not in forest:
             lines.append(Line(f"on {isolate(clip(shown(image.backing.key)))}, not read", "status"))
+        if image.format == "qcow2" and image.backing is not None and image.backing.format is None:
+            lines.append(Line("NO BACKING FORMAT", "status"))
         if path in self.marks:
             lines.append(Line(self.marks[path].text, "mark"))
         label = self.options.labels.get(path, self.options.labels.get(image.name))
