@@ -8,8 +8,8 @@ from test_merge_plan import UNIT, handout, maps, refused
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.guest import Disk, Domain
-from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
+from vmsnap_nb.model.guest import Disk, Domain, Use
+from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.merge_live import LiveRequest, plan_guest_commit, plan_guest_pull, plan_guest_shorten
 
 GUEST = Domain("g", "u", "running", True, (Disk("vda", "/i/Snap-4", "qcow2"),))
@@ -65,6 +65,18 @@ def test_what_cannot_be_done_while_the_guest_runs() -> None:
     assert refused(plan_guest_pull(forest, request(), into="/i/Snap-3", facts=SMALL_BETWEEN_LARGE)) == {"not-supported"}
     busy = plan_guest_commit(forest, request(jobs={"vda": "pull"}), top="/i/Snap-3", facts=SMALL_BETWEEN_LARGE)
     assert refused(busy) == {"active-job"}
+
+
+def test_saved_memory_keeps_the_image_that_it_goes_on_with() -> None:
+    off = Domain("g", "u", "shut off", True, GUEST.disks)
+    saved = SnapshotRecord("g", MANAGED_SAVE, "", memory="external")
+    forest = handout().edited(uses=[Use("g", "vda", "/i/Snap-4")], records=[saved])
+    asks = LiveRequest(off, off.disks[0])
+    plan = plan_guest_commit(forest, asks, base="/i/Snap-3")
+    assert refused(plan) == {"managed-save"}
+    assert plan.concerns[0].images == ("/i/Snap-4",)
+    assert refused(plan_guest_commit(forest, asks, top="/i/Snap-3")) == set(), "it goes on with Snap-4, as before"
+    assert refused(plan_guest_commit(forest.edited(records=[]), asks, base="/i/Snap-3")) == set()
 
 
 def test_others_on_a_layer_leave_it_as_it_is() -> None:

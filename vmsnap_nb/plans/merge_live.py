@@ -26,6 +26,7 @@ from vmsnap_nb.plans.pull_note import PullNote
 from vmsnap_nb.plans.reconcile import moved_record, without_record
 from vmsnap_nb.plans.shorten import plan_shorten
 from vmsnap_nb.plans.snapshot import sorted_concerns
+from vmsnap_nb.plans.snapshot_concerns import has_managed_save
 from vmsnap_nb.plans.snapshot_steps import ForgetRecord, MoveRecord
 from vmsnap_nb.plans.steps import Protect, Step
 
@@ -502,12 +503,24 @@ def _switched(plan: Plan, request: LiveRequest, top: str) -> Plan:
     steps = list(plan.steps)
     steps.insert(next(n for n, step in enumerate(steps) if isinstance(step, MarkInvalid)), switch)
     own = (domain.name,)
+    concerns = [c for c in plan.concerns if not (c.name == "in-use" and c.images == (top,) and c.holders == own)]
+    if has_managed_save(plan.before, domain.name):
+        concerns.append(
+            Concern(
+                "managed-save",
+                "refuse",
+                f"{domain.name} has its memory saved, and would go on with {plan.before[top].name}, which is not valid "
+                "any more then",
+                f"start it and merge while it runs, or give its memory up: virsh managedsave-remove {domain.name}",
+                images=(top,),
+                holders=own,
+                waivable=True,
+            )
+        )
     return replace(
         plan,
         steps=tuple(one for one in steps if not (isinstance(one, Protect) and one.path == base)),
-        concerns=tuple(
-            c for c in plan.concerns if not (c.name == "in-use" and c.images == (top,) and c.holders == own)
-        ),
+        concerns=sorted_concerns(concerns),
         after=plan.after.edited(uses=_moved(plan.after, request, base), put=[replace(plan.after[base], writable=True)]),
     )
 
