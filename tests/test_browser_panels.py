@@ -93,6 +93,19 @@ def test_start_a_guest_and_run_a_command_in_it(nb: Notebook) -> None:
     assert nb.python("print(panel.last_error)") == "None"
 
 
+def test_what_is_entered_is_what_is_run(nb: Notebook) -> None:
+    root = nb.show("vs.panel(lab)")
+    nb.python("lines = []; panel.execute = lines.append")
+    command = root.get_by_label("Command")
+    for number in range(30):  # faster than the kernel answers
+        command.fill(f"line {number}")
+        command.press("Enter")
+    command.fill("by the button")
+    press(root, "Run in guest")
+    wanted = [*(f"line {number}" for number in range(30)), "by the button"]
+    assert nb.python("print(lines)") == str(wanted)
+
+
 def test_an_overlay_from_choice_to_report(nb: Notebook) -> None:
     root = nb.show("panels.OverlayPanel(vm)")
     image(root, "RootBase").click()

@@ -96,8 +96,7 @@ def test_a_lab_shows_its_guests_and_the_panels_of_the_selected_one(lab: Lab, gue
         panel.guests.value = guest.name
         assert panel.tabs.titles == ("Snapshots", "Merge", "Overlays")
         assert panel.tabs.children[0].source.guest.name == guest.name
-        panel.command.value = "true"
-        panel.send_button.click()
+        panel.command._handle_custom_msg({"line": "true"}, [])
         assert eventually(lambda: panel.last_error is not None)
         assert isinstance(panel.last_error, GuestNotReadyError)
         panel.stop_button.click()  # it is off, so nothing happens

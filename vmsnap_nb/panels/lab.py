@@ -11,6 +11,7 @@ import ipywidgets as widgets
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.panels.call import Call
+from vmsnap_nb.panels.command_line import CommandLine
 from vmsnap_nb.panels.merge import MergePanel
 from vmsnap_nb.panels.overlay import OverlayPanel
 from vmsnap_nb.panels.panel import Panel, choose, in_thread
@@ -32,9 +33,7 @@ class LabPanel(Panel):
         self.stop_button = widgets.Button(description="Shut down")
         self.used = widgets.HTML()
         self.doing = widgets.HTML()
-        self.command = widgets.Text(description="Command", placeholder="a line for the guest's shell")
-        self.command.on_msg(self._entered)
-        self.send_button = widgets.Button(description="Run in guest")
+        self.command = CommandLine(lambda line: self.flow.guarded(lambda: self.execute(line)))
         self.output = widgets.HTML()
         self.name = widgets.Text(description="New guest", placeholder="name of the guest")
         self.base = widgets.Dropdown(description="Stands on", options=[], value=None)
@@ -48,10 +47,9 @@ class LabPanel(Panel):
         self._doing: tuple[str, ...] = ()
         self.start_button.on_click(lambda _: self._in_thread("start()", lambda guest: guest.start()))
         self.stop_button.on_click(lambda _: self._in_thread("shutdown()", lambda guest: guest.shutdown()))
-        self.send_button.on_click(lambda _: self.execute())
         self.guests.observe(self._chosen, "value")
         buttons = widgets.HBox([self.start_button, self.stop_button], layout={"flex_flow": "row wrap"})
-        console = widgets.VBox([widgets.HBox([self.command, self.send_button]), self.output])
+        console = widgets.VBox([self.command, self.output])
         new = [self.name, self.base, self.count, self.guest_button]
         self._whole = widgets.VBox([self.chain, *(new if self._makes_guests else [])])
         self.children = (
@@ -125,15 +123,14 @@ class LabPanel(Panel):
         self.tabs.children = self._parts
         self.tabs.titles = ("Snapshots", "Merge", "Overlays") if self._parts else ()
 
-    def _entered(self, _: Any, content: Any, __: Any) -> None:
-        if content.get("event") == "submit":
-            self.execute()
+    def execute(self, line: str) -> None:
+        """Run a line in the selected guest; what it prints appears below.
 
-    def execute(self) -> None:
-        """Run the line in the selected guest; what it prints appears below."""
-        line = self.command.value
-        if not line.strip():
-            return
+        Parameters
+        ----------
+        line : str
+            For its shell.
+        """
 
         def run(guest: Guest) -> None:
             done = guest.execute(line)

@@ -1,0 +1,32 @@
+// A line for the shell of a guest. The line goes with the message that it was entered: what ipywidgets keeps in step may
+// arrive after Enter, and then the line before would run once more.
+
+function render({ model, el }) {
+  const form = document.createElement("form");
+  form.className = "jupyter-widgets widget-inline-hbox widget-text vmsnap-command";
+  const label = document.createElement("label");
+  const name = document.createElement("span");
+  name.className = "widget-label";
+  name.textContent = "Command";
+  const input = document.createElement("input");
+  input.type = "text";
+  input.placeholder = "a line for the guest's shell";
+  input.spellcheck = false;
+  label.append(name, input);
+  const button = document.createElement("button");
+  button.type = "submit";
+  button.className = "jupyter-widgets jupyter-button widget-button";
+  button.textContent = "Run in guest";
+  form.append(label, button);
+  el.append(form);
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (input.value.trim()) model.send({ line: input.value });
+  });
+  for (const kind of ["keydown", "keypress"]) {
+    input.addEventListener(kind, (event) => event.stopPropagation()); // a key means something else to a notebook
+  }
+}
+
+export default { render };
