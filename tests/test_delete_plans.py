@@ -13,6 +13,7 @@ from vmsnap_nb.model.image import Image, InternalSnapshot
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.delete import plan_delete
+from vmsnap_nb.plans.delete_cut_short import maybe_committed
 from vmsnap_nb.plans.delete_draft import DeleteFacts
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.snapshot_facts import SnapshotFacts
@@ -188,3 +189,24 @@ def test_libvirt_does_it_itself_where_that_is_safe() -> None:
     ):
         assert made.steps
         assert not {"delete snapshot"} & {step.action for step in made.steps}
+
+
+def test_what_libvirt_has_committed_is_only_tidied_up() -> None:
+    """libvirt's own deletion was cut short: c stands on a now, and the records do not say so yet."""
+    images = [*CHAIN[:4], image("c", "a")]
+    domain = guest("c", "running")
+    assert list(maybe_committed(forest(domain, images, *RECORDS))) == [("/i/b", "/i/a")]
+    made = plan("b", state="running", images=images, facts=DeleteFacts(committed=frozenset({"/i/b"})))
+    assert not made.refused
+    assert [step.action for step in made.steps] == ["write record", "remove", "forget record"]
+    assert made.unlinks == ("/i/b",)
+    [c] = [record for record in made.after.records if record.name == "c"]
+    assert [(disk.source, disk.file) for disk in c.disks] == [("/i/a", "/i/c")]
+    # The same after a rebase by hand, with another content: then it is the state of a snapshot that stays.
+    assert "/i/b" not in plan("b", state="running", images=images).unlinks
+
+
+@pytest.mark.parametrize("reader", [image("x", "b"), image("c", "b")], ids=["another", "its own"])
+def test_what_somebody_reads_is_not_taken_for_committed(reader: Image) -> None:
+    images = [*CHAIN[:4], image("c", "a"), reader]
+    assert list(maybe_committed(forest(guest("c"), images, *RECORDS))) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -18,6 +19,7 @@ from vmsnap_nb.live.plan import Action, LivePlan, Undo
 from vmsnap_nb.live.snapshots import facts_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.delete import Children, plan_delete
+from vmsnap_nb.plans.delete_cut_short import maybe_committed
 from vmsnap_nb.plans.delete_draft import DeleteFacts
 from vmsnap_nb.plans.delete_steps import DeleteExternal, DeleteInternal, DropInside
 from vmsnap_nb.plans.ground import Ground
@@ -49,7 +51,9 @@ def delete_plan(guest: Guest, name: str, *, children: Children, metadata_only: b
     def make(forest: Forest) -> Plan:
         nonlocal chosen
         snapshot = facts_of(guest, Ground(), forest)
-        facts = DeleteFacts(snapshot, _merge_facts(guest, forest, bool(snapshot.jobs)))
+        busy = bool(snapshot.jobs)
+        committed = frozenset() if busy else _committed(forest)
+        facts = DeleteFacts(snapshot, _merge_facts(guest, forest, busy), committed)
         plan = plan_delete(
             forest,
             guest.domain(),
@@ -72,6 +76,22 @@ def _merge_facts(guest: Guest, forest: Forest, busy: bool) -> MergeFacts:
     if busy:
         return MergeFacts(notes=read_notes({os.path.dirname(path) for path in paths if path.startswith("/")}))
     return merge_facts(forest, paths)
+
+
+def _committed(forest: Forest) -> frozenset[str]:
+    """Find the overlays that libvirt has committed, and then was cut short: they read just as the image below them."""
+    found = set()
+    for top, below in maybe_committed(forest):
+        upper, lower = forest[top], forest[below]
+        if upper.virtual_size != lower.virtual_size:
+            continue
+        formats = ("-f", upper.format or "raw", "-F", lower.format or "raw")
+        # By -U: a QEMU whose libvirt was cut short still has the overlay open; nobody writes to either.
+        argv = ("qemu-img", "compare", "-q", "-U", *formats, "--", top, below)
+        with contextlib.suppress(VmsnapError):
+            qemu_img.run(argv, tried=f"compare {top} with {below}")
+            found.add(top)
+    return frozenset(found)
 
 
 def delete_actions(host: Host) -> Mapping[type[Step], Action]:

@@ -55,10 +55,13 @@ class DeleteFacts:
         Of the guest.
     merge : MergeFacts
         Of the images.
+    committed : frozenset of str
+        Those of `maybe_committed` that have just the content of the image below them.
     """
 
     snapshot: SnapshotFacts = field(default_factory=SnapshotFacts)
     merge: MergeFacts = field(default_factory=MergeFacts)
+    committed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +267,14 @@ class DeleteDraft:
             self.concerns.append(
                 replace(_broken(f"{below}, which holds the state of {name}, is gone", below), level="warn", remedy="")
             )
+            return None
+        if edge.top in self._facts.committed:
+            self.ways.append(
+                f"{name}: {forest[edge.top].name} is committed into {forest[below].name} already, and nobody reads it, "
+                "so it is removed"
+            )
+            self._move_records(edge.top, below)
+            self._remove(edge.top)
             return None
         return replace(edge, base=below)
 
