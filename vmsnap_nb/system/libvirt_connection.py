@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from vmsnap_nb.errors import InvalidRequestError, VmsnapError
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
 from vmsnap_nb.system.libvirt_library import library
+from vmsnap_nb.system.orphans import collect_orphans
 
 __all__ = ["files_are_here", "open_connection"]
 
@@ -42,6 +43,8 @@ def open_connection(uri: str, *, readonly: bool = False) -> Any:
             next_step="give one such as qemu:///system, qemu:///session or qemu+ssh://box/system",
         )
     libvirt = library()
+    if urlsplit(uri).path == "/embed":
+        collect_orphans()
     try:
         with libvirt_errors(f"connect to {uri}"):
             return libvirt.openReadOnly(uri) if readonly else libvirt.open(uri)

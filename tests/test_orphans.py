@@ -1,0 +1,48 @@
+"""Guests end at once where nobody else collects them: this process is process 1, as in many a container."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from labs import run_python
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+OWN_PROCESSES = ["unshare", *([] if os.geteuid() == 0 else ["-r"]), "--pid", "--fork", "--kill-child", "--mount-proc"]
+"""Without a shell in between, which would collect what is left behind."""
+
+GUESTS = """
+    import pty, subprocess
+    assert os.getpid() == 1
+    lab = vs.Lab(sys.argv[1])
+    base = lab.base("RootBase")
+    longest = 0.0
+    for number in range(2):
+        guest = lab.guest(f"guest-{number}", backing=base)
+        guest._domain.createWithFlags(1)
+        child = subprocess.Popen(["sh", "-c", "exit 7"], start_new_session=bool(number))
+        typed, _ = pty.fork()  # as a line in a notebook that begins with !
+        if typed == 0:
+            os.execlp("qemu-system-x86_64", "qemu-system-x86_64", "-no-such-option")
+        began = time.monotonic()
+        guest.destroy()
+        longest = max(longest, time.monotonic() - began)
+        assert child.wait() == 7
+        assert os.waitstatus_to_exitcode(os.waitpid(typed, 0)[1]) == 1
+    lab.destroy()
+    ended = []
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        with open(f"/proc/{process}/stat") as file:
+            text = file.read()
+        if ") Z" in text:
+            ended.append(text)
+    print(longest < 10, ended)
+"""
+
+
+def test_guests_end_at_once_where_process_1_collects_nothing(short: Path) -> None:
+    done = run_python(GUESTS, short / "l", before=OWN_PROCESSES, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True []\n"
