@@ -72,6 +72,7 @@ def test_a_loop_by_another_name(tmp_path: Path) -> None:
     forest = scan(tmp_path)
     assert len(forest) == 3
     assert forest.loops
+    assert {forest.status(str(tmp_path / name)) for name in "abc"} == {"loop"}
     assert forest.duplicates == (tuple(str(tmp_path / name) for name in "abc"),)
 
 

@@ -166,7 +166,7 @@ class Forest(Shown):
 
     @cached_property
     def _looped(self) -> frozenset[str]:
-        return frozenset(path for loop in self.loops for path in loop)
+        return frozenset(name for loop in self.loops for path in loop for name in self.same_file(path))
 
     def lineage(self, path: str) -> tuple[str, ...]:
         """Give the paths from an image down to its base, the image first; a loop is walked once."""
