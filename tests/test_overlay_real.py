@@ -237,6 +237,12 @@ def test_find_by_name(base: Path, tmp_path: Path) -> None:
         vs.scan(tmp_path / "nowhere")
     with pytest.raises(NotFoundError, match="no such file"):
         vs.chain(tmp_path / "nowhere")
+    for reads in (vs.scan, vs.chain, lambda there: vs.create_overlay(tmp_path / "new", there)):
+        with pytest.raises(InvalidRequestError, match="only local files"):
+            reads("nbd://box:10809/disk")
+    vs.scan(tmp_path).overlay("far", "single", backing_format="qcow2").run(progress=False)
+    qemu_img("rebase", "-u", "-F", "raw", "-b", "nbd://box:10809/disk", str(other / "far"))
+    assert vs.scan(tmp_path).find("nbd://box:10809/disk") == "nbd://box:10809/disk"
 
 
 def test_reading_stays_in_the_folder_unless_asked(base: Path, tmp_path: Path) -> None:

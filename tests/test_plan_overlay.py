@@ -88,6 +88,14 @@ def test_concerns_of_the_base() -> None:
     assert concerns(forest(image("base", held="write"))) == {"in-use": "warn"}
 
 
+def test_a_plan_without_a_base_claims_nothing_of_it() -> None:
+    gone = forest(image("base", format=None, status="missing", problem="there is no such file"))
+    plan = plan_overlays(gone, ["/i/new"], "/i/base")
+    assert plan.commands == ("qemu-img create -q -f qcow2 -F FORMAT -b /i/base -- /i/new",)  # which QEMU refuses
+    after = plan.to_text().partition("after\n")[2]
+    assert after.count("(new)") == 1  # the overlay, and not what it would stand on
+
+
 def test_concerns_name_the_guests_that_write_to_the_base() -> None:
     running = forest(image("base"), uses=(Use("demo", "vda", "/i/base", "running"),))
     (concern,) = plan_overlays(running, ["/i/new"], "/i/base").concerns

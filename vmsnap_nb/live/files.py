@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -20,6 +21,7 @@ from vmsnap_nb.system.os_errors import from_os_error
 __all__ = ["FILE_ACTIONS", "absolute", "create_overlay", "ground_of", "protect"]
 
 _NAME_MAX = 255
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What link() says on file systems such as FAT that have no hard links."""
 
@@ -30,9 +32,15 @@ def absolute(path: str | os.PathLike[str]) -> str:
     Raises
     ------
     InvalidRequestError
-        An empty name, a null byte, or a name longer than file systems have.
+        An empty name, a null byte, a name longer than file systems have, or a network address.
     """
     text = os.fspath(path)
+    if _ADDRESS.match(text):
+        raise InvalidRequestError(
+            f"use {text} as a path",
+            said="it is a network address, and only local files are opened",
+            next_step="give a path; a file of that very name is ./" + text.replace("//", "/", 1),
+        )
     if not text or "\0" in text:
         raise InvalidRequestError(f"use {text!r} as a path", said="it is empty or has a null byte in it")
     full = os.path.abspath(os.path.expanduser(text))
@@ -65,6 +73,8 @@ def ground_of(paths: Iterable[str]) -> Ground:
             elif not os.access(folder, os.W_OK | os.X_OK):
                 closed[folder] = "no permission to write there"
             free[folder] = shutil.disk_usage(folder).free
+        except FileNotFoundError:
+            closed[folder] = "there is no such folder"
         except OSError as error:
             closed[folder] = error.strerror or str(error)
     return Ground(frozenset(path for path in paths if os.path.lexists(path)), free, closed)

@@ -59,6 +59,8 @@ class LiveForest(Forest):
             None, or more than one, is called so.
         """
         text = os.fspath(image)
+        if text in self:  # as an address, which is no path
+            return text
         full = absolute(text)
         if full in self:
             return full

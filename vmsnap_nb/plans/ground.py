@@ -56,7 +56,7 @@ def about_room(
                 "no-permission",
                 "refuse",
                 f"nothing can be made in {folder}: {ground.closed[folder]}",
-                "get the permission, or choose another folder",
+                "make that folder, get the permission to write there, or choose another",
             )
         elif ground.free.get(folder, size) < size:
             most = "up to " if folder in estimates else ""

@@ -68,10 +68,10 @@ class Step:
 def create_overlay_argv(
     path: str, backing: Reference, *, size: int | None = None, cluster_size: int | None = None
 ) -> tuple[str, ...]:
-    """Give the `qemu-img create` command of an overlay, always with the backing format."""
+    """Give the `qemu-img create` command of an overlay, always with the backing format, or ``FORMAT`` in its place."""
     options = () if cluster_size is None else ("-o", f"cluster_size={cluster_size}")
     argv = ("qemu-img", "create", "-q", "-f", "qcow2", *options)
-    argv += ("-F", backing.format or "raw", "-b", backing.written, "--", path)
+    argv += ("-F", backing.format or "FORMAT", "-b", backing.written, "--", path)
     return argv if size is None else (*argv, str(size))
 
 
@@ -94,7 +94,7 @@ class CreateOverlay(Step):
 
     @property
     def what(self) -> str:
-        return f"new qcow2 image on {self.backing.written} ({self.backing.format})"
+        return f"new qcow2 image on {self.backing.written} ({self.backing.format or 'format not known'})"
 
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:

@@ -188,7 +188,8 @@ def _marks(plan: Plan, above: Graph, below: Graph) -> tuple[dict[str, Mark], dic
     for path in below.paths:
         known = path in above.forest and above.forest[path].status != "missing"
         if not known:
-            kept[path] = Mark("(new)", "new")
+            if below.forest[path].status != "missing":
+                kept[path] = Mark("(new)", "new")
         elif path in plan.invalid:
             kept[path] = Mark("(from now on)" if below.status(path) == "invalid" else "(INVALID from now on)", "gone")
         elif above.forest.parent(path) != below.forest.parent(path):
