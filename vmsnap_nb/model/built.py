@@ -6,6 +6,8 @@ from typing import Any, Self
 
 __all__ = ["Built"]
 
+_new, _set = object.__new__, object.__setattr__
+
 
 class Built:
     """Base of frozen dataclasses without slots, whose defaults stand in the class."""
@@ -24,7 +26,7 @@ class Built:
         Self
             Equal to what the constructor gives for the same fields.
         """
-        made = object.__new__(cls)
+        made = _new(cls)
         # A frozen dataclass's own constructor has to go the same way, once for each field.
-        object.__setattr__(made, "__dict__", fields)
+        _set(made, "__dict__", fields)
         return made

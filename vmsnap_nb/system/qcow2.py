@@ -20,6 +20,7 @@ __all__ = ["read_qcow2"]
 _ENCODING = sys.getfilesystemencoding()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIXED = f.HEADER.size + 4
+_backing_of = f.BACKING.unpack_from
 _PLACES = dict.fromkeys(("path", "allocated", "identity", "file_size", "mtime_ns", "backing"))
 """What is filled in for each image: a dictionary that is copied with room for it need not grow."""
 _PIECE = 4 << 10
@@ -54,7 +55,7 @@ def read_qcow2(fd: int, head: bytes, file_size: int, folder: str) -> dict[str, A
         if len(head) < (f.VERSION_2_LENGTH if head[4:8] == b"\0\0\0\2" else f.VERSION_3_LENGTH):
             return _broken(f"its header is cut off after {len(head)} bytes")
         head += bytes(_FIXED - len(head))
-    backing_offset, backing_size = f.BACKING.unpack_from(head)
+    backing_offset, backing_size = _backing_of(head)
     end = backing_offset or len(head)
     common = _common(head[:16] + head[20:end])
     if common.cluster > len(head) and (not common.complete or (backing_offset and end + backing_size > len(head))):
@@ -63,13 +64,14 @@ def read_qcow2(fd: int, head: bytes, file_size: int, folder: str) -> dict[str, A
         head += bytes(common.cluster - len(head))
         end = backing_offset or len(head)
         common = _common.__wrapped__(head[:16] + head[20:end])
-    fields = common.fields.copy()
-    if not common.cluster:
+    fields, cluster, complete, tables, last_table, backing_format, data_file, snapshots, snapshots_at = common
+    fields = fields.copy()
+    if not cluster:
         return fields
-    if not common.complete:
+    if not complete:
         _complain(fields, "its header extensions do not end within the header")
-    if common.last_table >= file_size:
-        for name, offset in common.tables.items():
+    if last_table >= file_size:
+        for name, offset in tables.items():
             if offset >= file_size:  # QEMU would read zeros there, and show an empty disk
                 _complain(
                     fields,
@@ -77,18 +79,18 @@ def read_qcow2(fd: int, head: bytes, file_size: int, folder: str) -> dict[str, A
                     "it was cut off, or was never written to its end",
                 )
     if backing_offset:
-        if backing_size > f.MOST_BACKING_NAME or end + backing_size > common.cluster:
+        if backing_size > f.MOST_BACKING_NAME or end + backing_size > cluster:
             return _complain(fields, f"its backing file's name would be {backing_size} bytes long")
         written = head[end : end + backing_size]
         if b"\0" in written:
             written = written.partition(b"\0")[0]
         if written:
             name = written.decode(_ENCODING, "surrogateescape")
-            fields["backing"] = parse_reference(name, folder=folder, format=common.backing_format)
-    if common.data_file is not None:
-        fields["data_file"] = _data_file(common.data_file, folder)
-    if common.snapshot_count and common.snapshots_offset < file_size:
-        fields["snapshots"] = _snapshots(fd, common.snapshots_offset, common.snapshot_count, file_size, fields)
+            fields["backing"] = parse_reference(name, folder=folder, format=backing_format)
+    if data_file is not None:
+        fields["data_file"] = _data_file(data_file, folder)
+    if snapshots and snapshots_at < file_size:
+        fields["snapshots"] = _snapshots(fd, snapshots_at, snapshots, file_size, fields)
     return fields
 
 

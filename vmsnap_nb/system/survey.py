@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from operator import attrgetter
 
 from vmsnap_nb.model.forest import Forest
@@ -117,6 +118,7 @@ class _Reading:
         self.pending: list[Image] = []
         self.with_data_file: list[str] = []
         self.dirty: list[str] = []
+        self.cut = False
         self.straight: dict[tuple[str, str], str | None] = {}
         self.entries = 0
 
@@ -139,10 +141,10 @@ class _Reading:
         self._complete(self.pending)
         starts = list(self.found)
         self._follow()
-        if self.disputed:
-            self._settle()
+        for path, claims in self.disputed.items():
+            self._settle(path, claims)
         self._data_files()
-        if self.disputed or self.parts:
+        if self.cut or not self.parts.isdisjoint(self.found):
             self._prune(starts)
         self._note_dirty()
 
@@ -340,25 +342,29 @@ class _Reading:
         self.found[image.path] = replace(image, backing=reference)
         return reference
 
-    def _settle(self) -> None:
+    @cached_property
+    def _agreed(self) -> frozenset[tuple[str | None, str | None]]:
+        """Which images are taken by others for which formats."""
+        return frozenset((i.backing.path, i.backing.format) for i in self.found.values() if i.backing is not None)
+
+    def _settle(self, path: str, claims: dict[str | None, str]) -> None:
         """Decide what a file is that others take for something else than it begins like."""
-        agreed = {(i.backing.path, i.backing.format) for i in self.found.values() if i.backing is not None}
-        for path, claims in self.disputed.items():
-            image = self.found[path]
-            if not _is_read(image) or self.named.get(path) == "raw":
-                continue
-            if image.format is None:
-                self._settle_unmarked(path, image, claims)
-            elif "raw" in claims and (path, image.format) not in agreed:
-                self.found[path] = replace(
-                    _as_raw(image),
-                    problem=f"{claims['raw']} takes it for raw, though it begins like {image.format}: if that is a "
-                    f"mistake, its overlays see the file instead of the disk in it",
-                )
-            else:
-                for claim, who in claims.items():
-                    if claim is not None:
-                        self._note(path, f"{who} takes it for {claim}, and it begins like {image.format}")
+        image = self.found[path]
+        if not _is_read(image) or self.named.get(path) == "raw":
+            return
+        if image.format is None:
+            self._settle_unmarked(path, image, claims)
+        elif "raw" in claims and (path, image.format) not in self._agreed:
+            self.cut = True  # what it seemed to stand on may be there for nobody else
+            self.found[path] = replace(
+                _as_raw(image),
+                problem=f"{claims['raw']} takes it for raw, though it begins like {image.format}: if that is a "
+                f"mistake, its overlays see the file instead of the disk in it",
+            )
+        else:
+            for claim, who in claims.items():
+                if claim is not None:
+                    self._note(path, f"{who} takes it for {claim}, and it begins like {image.format}")
 
     def _settle_unmarked(self, path: str, image: Image, claims: dict[str | None, str]) -> None:
         if "raw" in claims or None in claims:  # without a format QEMU guesses, and takes it for raw too
