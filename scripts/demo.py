@@ -35,11 +35,20 @@ def prose(markdown: str, *, width: int) -> Iterator[str]:
     """Give a Markdown cell as lines of text: headings underlined, paragraphs filled, code and tables as they are."""
     paragraph: list[str] = []
     fenced = False
+    hang = ""  # what stands before the second line of an item of a list
 
     def filled() -> Iterator[str]:
+        nonlocal hang
         if paragraph:
-            yield from textwrap.wrap(" ".join(paragraph), width=width, break_long_words=False, break_on_hyphens=False)
+            yield from textwrap.wrap(
+                " ".join(paragraph),
+                width=width,
+                subsequent_indent=hang,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
             paragraph.clear()
+        hang = ""
 
     for line in markdown.splitlines():
         if line.lstrip().startswith("```"):
@@ -52,7 +61,11 @@ def prose(markdown: str, *, width: int) -> Iterator[str]:
             title = plain(match[2])
             yield title
             yield ("=" if len(match[1]) == 1 else "-") * len(title)
-        elif re.match(r" *([-*+]|\d+\.) |\||>|    ", line):
+        elif match := re.match(r" *([-*+]|\d+\.) +", line):
+            yield from filled()
+            paragraph.append(plain(line.rstrip()))
+            hang = " " * len(match[0])
+        elif re.match(r"\||>", line) or (line.startswith("    ") and not hang):
             yield from filled()
             yield plain(line)
         elif line.strip():
