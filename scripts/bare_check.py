@@ -83,6 +83,7 @@ def main() -> None:
         assert sorted(p.name for p in folder.iterdir()) == ["base.img", "one.qcow2", "two.qcow2"]
         missing_part(lambda: vs.Lab(folder / "lab"), "qemu-system", "libvirt")
         missing_part(lambda: vs.connect("qemu:///session"), "libvirt")
+        missing_part(lambda: vs.panel(forest), "widgets", "anywidget")
     print("scan and chain work, and what is missing is named")
 
 

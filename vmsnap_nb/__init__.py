@@ -34,7 +34,17 @@ __all__ = ["Host", "Lab", "__version__", "chain", "connect", "create_overlay", "
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"vmsnap_nb.{_HOMES[name]}"), name)
+    try:
+        home = importlib.import_module(f"vmsnap_nb.{_HOMES[name]}")
+    except ModuleNotFoundError as error:
+        from vmsnap_nb.errors import MissingPartError
+
+        raise MissingPartError(
+            f"use vmsnap_nb.{name}",
+            said=str(error),
+            next_step=f"pip install {error.name}; the extra [lab] of this package has all that notebooks need",
+        ) from error
+    value = getattr(home, name)
     globals()[name] = value
     return value
 
