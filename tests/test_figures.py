@@ -163,6 +163,11 @@ def test_a_wrong_option_is_an_error_that_says_which_there_are(wrong: dict[str, o
 # -- broken things ---------------------------------------------------------------------------------------
 
 
+def test_an_image_of_no_known_format_says_so() -> None:
+    figure = figure_of(forest(image("bad", format=None, status="unknown")), Options(details="none"))
+    assert lines_of(figure, "bad")[1] == "UNKNOWN FORMAT"
+
+
 @pytest.mark.parametrize(
     ("status", "says"),
     [
@@ -170,7 +175,7 @@ def test_a_wrong_option_is_an_error_that_says_which_there_are(wrong: dict[str, o
         ("unreadable", "UNREADABLE"),
         ("not-a-file", "NOT A FILE"),
         ("corrupt", "CORRUPT"),
-        ("unknown", "UNKNOWN FORMAT"),
+        ("unknown", "NOT READ"),
         ("outside", "OUTSIDE, not opened"),
         ("remote", "REMOTE, not opened"),
         ("in-use", "IN USE by a process"),

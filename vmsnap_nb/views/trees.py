@@ -270,7 +270,8 @@ class _Trees:
         shows, forest = self.options.shows, self.graph.forest
         lines = [Line(self.names[path], "name")]
         if status != "ok":
-            lines.append(Line(STATUS_WORDS[status][0], "status"))
+            known = status == "unknown" and image.format is not None  # and qemu-img, which reads it, is not here
+            lines.append(Line("NOT READ" if known else STATUS_WORDS[status][0], "status"))
         if path in self.graph.cuts:
             lines.append(Line(f"its backing file is {self.names[self.graph.cuts[path]]}", "status"))
         elif image.backing is not None and path not in self.graph.parents and image.backing.key not in forest:
