@@ -10,9 +10,17 @@ import pytest
 from labs import Nobody, as_nobody, mounted, run_python
 
 import vmsnap_nb as vs
-from vmsnap_nb.errors import InvalidRequestError, LibvirtError, NotFoundError, ReadOnlyError, VmsnapError
+from vmsnap_nb.errors import (
+    InvalidRequestError,
+    LibvirtError,
+    NotFoundError,
+    PermissionDeniedError,
+    ReadOnlyError,
+    VmsnapError,
+)
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.system.libvirt_errors import from_libvirt
 from vmsnap_nb.system.libvirt_storage import read_domain_chains, read_volume
 
 SESSION = {"XDG_RUNTIME_DIR": "", "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""}
@@ -207,6 +215,10 @@ def test_addresses_that_lead_nowhere() -> None:
             vs.connect(f"qemu+tcp://127.0.0.1:{closed.getsockname()[1]}/system")
     assert "check the address" in (refused.value.next_step or "")
     assert refused.value.code > 0
+    said = "Failed to connect socket to '/var/run/libvirt/libvirt-sock': Permission denied"
+    refusal = from_libvirt("connect to qemu:///system", said)
+    assert isinstance(refusal, PermissionDeniedError)
+    assert "group libvirt" in (refusal.next_step or "")
 
 
 @pytest.mark.system

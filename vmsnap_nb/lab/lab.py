@@ -26,6 +26,7 @@ from vmsnap_nb.live.folders import LiveForest, scan
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Guests, Host
 from vmsnap_nb.live.plan import Action, LivePlan
+from vmsnap_nb.model.counting import plural
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import Image
@@ -560,7 +561,10 @@ class Lab(Host):
         if boot not in (None, "kernel", "disk"):
             raise InvalidRequestError(f"boot a guest by {boot!r}", next_step="give 'kernel' or 'disk', or leave it out")
         if memory < 16 or cpus < 1:
-            raise InvalidRequestError(f"make a guest with {memory} MiB of memory and {cpus} processors")
+            raise InvalidRequestError(
+                f"make a guest with {memory} MiB of memory and {plural(cpus, 'processor')}",
+                next_step="give 16 MiB or more (the lab's Linux wants 256), and one processor or more",
+            )
         taken = {str(guest.name) for guest in super().guests()} & set(overlays)
         if taken:
             raise InvalidRequestError(

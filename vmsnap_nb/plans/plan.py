@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from vmsnap_nb.errors import InvalidRequestError, PlanRefusedError
+from vmsnap_nb.model.counting import plural
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.plans.steps import Step
@@ -235,4 +236,4 @@ class Plan(Shown):
 
     def __repr__(self) -> str:
         refused = ", refused" if self.refused else ""
-        return f"<Plan: {self.title}, {len(self.steps)} steps{refused}>"
+        return f"<Plan: {self.title}, {plural(len(self.steps), 'step')}{refused}>"

@@ -118,6 +118,13 @@ def _from_text(tried: str, said: str) -> VmsnapError | None:
         or _NO_PROGRAM.search(low)
     ):
         return missing_part("qemu-system", tried, said)
+    if "failed to connect socket" in low and "permission denied" in low:
+        return PermissionDeniedError(
+            tried,
+            said=said,
+            next_step="join the group libvirt (sudo usermod -aG libvirt $USER, then log in again), or be root; "
+            "for looking only, readonly=True may do",
+        )
     if "permission denied" in low:
         return PermissionDeniedError(tried, said=said, next_step="check the owner and mode of the file and its folders")
     if "unix socket path" in low and "too long" in low:
