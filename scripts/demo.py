@@ -160,10 +160,19 @@ def title(notebook: NotebookNode) -> str:
     return next((plain(match[1]) for match in headings if match), "")
 
 
+def lasts(output: NotebookNode) -> bool:
+    """Take a live widget out of an output; tell whether something to show is left, as a panel's static figure."""
+    data = output.get("data", {})
+    return data.pop(WIDGET, None) is None or "text/html" in data
+
+
 def write_html(notebook: NotebookNode, target: Path) -> None:
-    """Write the executed notebook as one HTML file that fetches nothing from elsewhere."""
+    """Write the executed notebook as one HTML file that fetches nothing from elsewhere, without what needs a kernel."""
     from nbconvert import HTMLExporter
 
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":  # of a progress bar there would be left how it began
+            cell["outputs"] = [output for output in cell["outputs"] if lasts(output)]
     exporter = HTMLExporter(embed_images=True)  # type: ignore[no-untyped-call]
     for trait in exporter.trait_names():  # of libraries that a browser would load from elsewhere
         if trait.endswith("_url"):
