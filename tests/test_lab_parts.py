@@ -106,7 +106,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, monkeypatch: pyte
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
     file = tmp_path / "file"
     file.write_text("")
-    with pytest.raises(Exception, match="open the lab"):
+    with pytest.raises(LabError, match="not a folder"):
         LabFolder(file)
     empty = LabFolder(tmp_path / "new")
     (empty.root / ".vmsnap-lab.json").unlink()

@@ -68,6 +68,8 @@ class LabFolder:
         self.root = Path(os.path.abspath(os.path.expanduser(root)))
         check_root(self.root)
         tried = f"open the lab {self.root}"
+        if os.path.lexists(self.root) and not self.root.is_dir():
+            raise LabError(tried, said="it is not a folder", next_step="give another path")
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_owner(tried)

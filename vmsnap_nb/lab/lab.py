@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shlex
 import stat
 import time
 import uuid
@@ -208,12 +209,14 @@ class Lab(Host):
         source = _ALPINE if own is None else own
         suffix = ".qcow2" if own is None else _suffix(own, format)
         path = self._folder.images / f"{name}{suffix}"
-        if os.path.lexists(path):
-            if self._folder.made().get(str(path)) != source:
+        there = [other for end in (".qcow2", ".img") if os.path.lexists(other := path.with_name(f"{name}{end}"))]
+        if there:
+            made_from = self._folder.made().get(str(there[0]), "somebody else's file")
+            if (there[0], made_from) != (path, source):
                 raise InvalidRequestError(
-                    f"make the base {name}",
-                    said=f"{path} is there already, and it was not made from {source}",
-                    next_step="give another name",
+                    f"make the base {name} from {source}",
+                    said=f"{there[0]} is there already, and it was made from {made_from}",
+                    next_step="give another name, or ask for that one with the image that it was made from",
                 )
         else:
             if own is None:
@@ -854,16 +857,17 @@ def _suffix(path: str, format: str | None) -> str:
         raise InvalidRequestError(
             tried,
             said=f"it stands on {image.backing.written}",
-            next_step=f"make one image of its chain: qemu-img convert -O qcow2 {path} NEW",
+            next_step=f"make one image of its chain: qemu-img convert -O qcow2 {shlex.quote(path)} NEW",
         )
     if image.format == "qcow2" and image.status == "ok":
         return ".qcow2"
     if image.format == "raw" and image.status == "ok":
         return ".img"
-    said = f"it is {image.format}" if image.format else (image.problem or "nothing tells its format")
-    raise InvalidRequestError(
-        tried, said=said, next_step="if it is raw, say so: format='raw'; otherwise: qemu-img convert -O qcow2"
-    )
+    convert = f"make a qcow2 image of it: qemu-img convert -O qcow2 {shlex.quote(path)} NEW"
+    if image.format:
+        raise InvalidRequestError(tried, said=image.problem or f"it is {image.format}", next_step=convert)
+    said = image.problem or "nothing tells its format"
+    raise InvalidRequestError(tried, said=said, next_step=f"if it is raw, say so: format='raw'; otherwise {convert}")
 
 
 def _protect(path: Path) -> None:
