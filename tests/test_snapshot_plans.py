@@ -141,6 +141,25 @@ def test_overlays_are_called_after_image_and_snapshot_and_do_not_grow() -> None:
     assert checkpoint.creates == ("/i/top.a.qcow2", "/i/top.a.mem")
 
 
+def overlay_named(before: Forest, guest: Domain, name: str) -> str:
+    [path] = step_of(plan(guest, before, name=name, kind="external-disk")).overlays
+    return path
+
+
+def test_names_of_overlays_do_not_grow_once_the_records_are_gone() -> None:
+    """As after a revert to a snapshot that was deleted then: the guest goes on with top.a-2."""
+    guest = domain("shut off", Disk("vda", "/i/top.a-2.qcow2", "qcow2"))
+    layers = image("top.qcow2"), image("top.a.qcow2", "top.qcow2"), image("top.a-2.qcow2", "top.a.qcow2")
+    alone = forest(*layers, uses=guest.uses)
+    assert overlay_named(alone, guest, "b") == "/i/top.b.qcow2"
+    assert overlay_named(alone, guest, "a") == "/i/top.a-2.a.qcow2"  # and not that of a layer below
+    # What others stand on, or what is protected, is no layer of this guest alone.
+    shared = forest(*layers, uses=(*guest.uses, Use("other", "vda", "/i/top.qcow2", "shut off")))
+    assert overlay_named(shared, guest, "b") == "/i/top.a-2.b.qcow2"
+    template = forest(image("top.qcow2", writable=False), *layers[1:], uses=guest.uses)
+    assert overlay_named(template, guest, "b") == "/i/top.a-2.b.qcow2"
+
+
 def test_disks_are_left_out_with_the_reason() -> None:
     guest = domain("shut off", VDA, RAW, CDROM, Disk("sdb", None, device="cdrom"), Disk("vdc", "nbd://h/x", "raw"))
     made = plan(guest, kind="internal-disk")

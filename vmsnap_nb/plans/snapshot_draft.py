@@ -297,24 +297,35 @@ def _is_file(source: str | None) -> bool:
 
 def _files(forest: Forest, domain: Domain, name: str) -> Iterator[tuple[str, str]]:
     """Name the new overlays: beside the image, ``<image>.<snapshot>.qcow2``; a second snapshot replaces the name."""
-    made = {
-        disk.file: record.name
-        for record in forest.records
-        if record.guest == domain.name
-        for disk in record.disks
-        if disk.file
-    }
     paths: dict[str, list[Disk]] = {}
     for disk in domain.disks:
         if disk.source is not None and _is_file(disk.source):
-            stem = Image(disk.source).name
-            if disk.source in made:
-                stem = stem.removesuffix(f".{made[disk.source]}")
-            paths.setdefault(os.path.join(os.path.dirname(disk.source), f"{stem}.{name}.qcow2"), []).append(disk)
+            folder = os.path.dirname(disk.source)
+            every = [os.path.join(folder, f"{stem}.{name}.qcow2") for stem in _stems(forest, domain, disk.source)]
+            own = forest.lineage(disk.source)
+            paths.setdefault(next((path for path in every if path not in own), every[-1]), []).append(disk)
     for path, disks in paths.items():
         for disk in disks:
             several = len(disks) > 1
             yield disk.target, path.removesuffix("qcow2") + f"{disk.target}.qcow2" if several else path
+
+
+def _stems(forest: Forest, domain: Domain, source: str) -> Iterator[str]:
+    """Give what the name of an overlay on an image can begin with, the shortest first and that of the image last.
+
+    An image that is called after a layer below it, as ``demo.snap1-2`` after ``demo``, is an overlay of that one: names
+    do not grow with each snapshot. A layer that is not the guest's alone, as a template, does not count.
+    """
+    image = Image(source)
+    for path in reversed(forest.lineage(source)[1:]):
+        layer = forest[path]
+        alone = layer.writable and all(use.guest == domain.name for use in forest.users(path))
+        if alone and os.path.dirname(path) == os.path.dirname(source) and image.name.startswith(f"{layer.name}."):
+            yield layer.name
+    for record in forest.records:
+        if record.guest == domain.name and source in (disk.file for disk in record.disks):
+            yield image.name.removesuffix(f".{record.name}")
+    yield image.name
 
 
 def _memory_file(domain: Domain, disks: tuple[SnapshotDisk, ...], name: str) -> str:
