@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from forests import image
 from test_merge_plan import UNIT, handout, maps, refused
@@ -10,7 +12,15 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain, Use
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotDisk, SnapshotRecord
-from vmsnap_nb.plans.merge_live import LiveRequest, plan_guest_commit, plan_guest_pull, plan_guest_shorten
+from vmsnap_nb.plans.merge import plan_finish
+from vmsnap_nb.plans.merge_live import (
+    LiveRequest,
+    plan_guest_commit,
+    plan_guest_finish,
+    plan_guest_pull,
+    plan_guest_shorten,
+)
+from vmsnap_nb.plans.merge_note import MergeNote
 
 GUEST = Domain("g", "u", "running", True, (Disk("vda", "/i/Snap-4", "qcow2"),))
 SMALL_BETWEEN_LARGE = maps(
@@ -77,6 +87,22 @@ def test_saved_memory_keeps_the_image_that_it_goes_on_with() -> None:
     assert plan.concerns[0].images == ("/i/Snap-4",)
     assert refused(plan_guest_commit(forest, asks, top="/i/Snap-3")) == set(), "it goes on with Snap-4, as before"
     assert refused(plan_guest_commit(forest.edited(records=[]), asks, base="/i/Snap-3")) == set()
+
+
+def test_a_guest_that_has_not_got_its_new_disk_yet_is_never_left_with_a_merged_one() -> None:
+    """A commit of the image that a guest writes to, cut short when all was copied and the guest not yet pointed."""
+    off = Domain("g", "u", "shut off", True, GUEST.disks)
+    forest = handout().edited(uses=off.uses)
+    note = MergeNote("/i/Snap-3", "/i/Snap-4", ("/i/Snap-4",), phase="copied", remove=True)
+    facts = replace(SMALL_BETWEEN_LARGE, notes=(note,))
+    plan = plan_guest_finish(forest, LiveRequest(off, off.disks[0], remove=True), note, facts=facts)
+    assert not plan.refused
+    assert [use.path for use in plan.after.uses] == ["/i/Snap-3"]
+    actions = [step.action for step in plan.steps]
+    # It may have been started since, and have written to its image.
+    assert actions.index("commit") < actions.index("set disk") < actions.index("mark invalid")
+    # Who knows the images alone leaves it to the guest.
+    assert refused(plan_finish(forest, note, facts=facts)) == {"in-use"}
 
 
 def test_others_on_a_layer_leave_it_as_it_is() -> None:

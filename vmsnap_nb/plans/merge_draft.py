@@ -132,6 +132,8 @@ class MergeDraft:
         children = tuple(dict.fromkeys(self.overlays(note.top) if note.top in forest else ()))
         self._touched.update(dict.fromkeys((note.base, *merged, *children)))
         self.concerns += about.about_use(forest, (*children, *merged), ())
+        if note.top in merged:
+            self.concerns += about.about_readers(forest, note.top, note.base)
         self._after_copying(note, children, merged)
 
     def _after_copying(self, note: MergeNote, children: Sequence[str], merged: Sequence[str] | None = None) -> None:

@@ -224,9 +224,14 @@ def plan_guest_finish(
     repointed = any(child in lineage and forest.parent(child) == note.base for child in note.children)
     if repointed or (not note.children and request.source == note.base):
         return _with_records(plan_finish(forest, replace(note, phase="copied"), facts=facts), request)
-    if note.top in lineage and note.phase == "copying":
+    # Nothing stands on the base yet but what was merged, to which the guest may have written since: copy again.
+    again = note.phase == "copying" or (note.top == request.source and not note.children)
+    if note.top in lineage and again:
+        facts = facts or MergeFacts()
+        notes = tuple(replace(one, phase="copying") if one.path == note.path else one for one in facts.notes)
         adopt = request.jobs.get(request.disk.target) in {"commit", "active commit"}
-        return plan_guest_commit(forest, replace(request, adopt=adopt), base=note.base, top=note.top, facts=facts)
+        request, facts = replace(request, adopt=adopt), replace(facts, notes=notes)
+        return plan_guest_commit(forest, request, base=note.base, top=note.top, facts=facts)
     return _with_records(plan_finish(forest, note, facts=facts), request)
 
 
