@@ -229,7 +229,7 @@ def test_branches(off: Off) -> None:
     assert plan.writes == (a.file,)
     assert plan.unlinks == ()
     assert (content(a.file or ""), content(left)) == with_content
-    assert off.names == ["Base", off.guest.name, "x", "x.y"]
+    assert off.names == ["Base", off.guest.name, "x", "y"]
     # Nobody reads the overlay of b any more: it goes, and says so.
     plan = off.delete("b")
     assert [c.level for c in plan.concerns if c.name == "state-lost"] == ["warn"]
@@ -362,6 +362,22 @@ def test_a_pull_that_was_cut_short_is_ended_by_the_same_deletion(off: Off) -> No
     assert again.unlinks == plan.unlinks
     assert [step.action for step in again.steps] == ["write record", "remove", "forget record"]
     assert off.guest.snapshots()["a"].record.disks[0].file == plan.writes[0]
+
+
+def test_a_merge_in_another_branch_that_was_cut_short_is_known_to_the_guest(off: Off) -> None:
+    off.take("a")
+    off.take("b", "c", size="64k")
+    left = content(off.top)
+    branch(off, "a", "x")
+    plan = off.guest.delete_snapshot("b")
+    commit = next(step for step in plan.steps if step.action == "commit")
+    plan.world.actions[type(commit)](commit)
+    [rest] = off.guest.unfinished()
+    assert rest.run(progress=False).as_predicted
+    assert off.guest.unfinished() == ()
+    assert off.statuses == {"a": "ok", "c": "ok"}
+    [c] = off.guest.snapshots()["c"].record.disks
+    assert content(c.file or "") == left
 
 
 def test_an_image_that_a_process_holds(off: Off) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -182,14 +182,26 @@ def unfinished_plans(guest: Guest) -> tuple[LivePlan, ...]:
     """Give what `Guest.unfinished` gives."""
     world = merge_world(guest)
     now = world.read()
-    commits = tuple(
-        _finisher(guest, disk.target, note, world, now)
-        for disk in guest.domain().disks
-        for note in read_notes(_folders(_lineage(now, disk.source)))
-        if note.base in _lineage(now, disk.source)
-    )
+    found = dict.fromkeys((target, note) for target, top in _tops(guest, now) for note in _notes_below(now, top))
+    commits = tuple(_finisher(guest, target, note, world, now) for target, note in found)
     pulls = tuple(_pull_finisher(guest, target, note) for target, note in unfinished_pulls(guest.domain()))
     return (*commits, *pulls)
+
+
+def _tops(guest: Guest, now: Forest) -> Iterator[tuple[str, str]]:
+    """Give the ends of a guest's chains by disk: what it writes to, and the branches that its snapshots hold."""
+    disks = guest.domain().disks
+    yield from ((disk.target, disk.source) for disk in disks if disk.source is not None)
+    targets = {disk.target for disk in disks}
+    for record in now.records:
+        for disk in record.held_disks:
+            if disk.target in targets:
+                yield from ((disk.target, path) for path in (disk.source, disk.file) if path is not None)
+
+
+def _notes_below(now: Forest, top: str) -> Iterator[MergeNote]:
+    layers = now.lineage(top) if top in now else ()
+    return (note for note in read_notes(_folders(layers)) if note.base in layers)
 
 
 def unfinished_pulls(domain: Domain) -> tuple[tuple[str, PullNote], ...]:
@@ -201,11 +213,6 @@ def unfinished_pulls(domain: Domain) -> tuple[tuple[str, PullNote], ...]:
 
 def _folders(paths: Iterable[str]) -> set[str]:
     return {os.path.dirname(path) for path in paths if path.startswith("/")}
-
-
-def _lineage(forest: Forest, source: str | None) -> tuple[str, ...]:
-    """Give the layers of a disk, the image that the guest writes to first; none where it has no image."""
-    return forest.lineage(source) if source is not None and source in forest else ()
 
 
 def _finisher(guest: Guest, target: str, note: MergeNote, world: World, now: Forest) -> LivePlan:
