@@ -33,7 +33,7 @@ DOMAIN = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory un
 def fill(connection: object, folder: Path) -> None:
     """Define the guests, and records of internal and external snapshots, as if they had been taken."""
     from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
-    from vmsnap_nb.plans.reconcile import record_xml
+    from vmsnap_nb.plans.record_xml import record_xml
 
     for number in range(GUESTS):
         name = f"guest-{number:03}"
