@@ -142,7 +142,11 @@ def test_those_with_memory(paused: Paused) -> None:
     paused.guest.snapshot("a", kind="external-checkpoint").run(progress=False)
     memory = paused.guest.snapshots()["a"].record.memory_file
     assert memory is not None
-    paused.guest._domain.resume()  # after its memory was written QEMU lets nothing be written until it goes on
+    # After its memory was written QEMU lets nothing be written until it goes on.
+    with pytest.raises(GuestError, match="resume it"):
+        paused.guest.snapshot("again", kind="external-checkpoint").run(progress=False)
+    assert paused.statuses == {"a": "ok"}
+    paused.guest._domain.resume()
     plan = paused.delete("a")
     assert memory in plan.unlinks
     by_libvirt = "delete snapshot" in [step.action for step in plan.steps]

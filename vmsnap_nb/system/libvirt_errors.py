@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vmsnap_nb.errors import (
+    GuestError,
     InUseError,
     InvalidRequestError,
     LabBusyError,
@@ -124,6 +125,13 @@ def _from_text(tried: str, said: str) -> VmsnapError | None:
             said=said,
             next_step="join the group libvirt (sudo usermod -aG libvirt $USER, then log in again), or be root; "
             "for looking only, readonly=True may do",
+        )
+    if "paused due to previous migration" in low or "block node is read-only" in low:
+        return GuestError(
+            tried,
+            said=said,
+            next_step="if the guest is paused, resume it, and suspend it again if you like: after QEMU has written the "
+            "memory of a paused guest to a file, it writes nothing more until the guest goes on",
         )
     if "permission denied" in low:
         return PermissionDeniedError(tried, said=said, next_step="check the owner and mode of the file and its folders")
