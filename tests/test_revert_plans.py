@@ -106,7 +106,7 @@ def test_without_keeping_the_overlay_of_now_is_emptied_or_removed() -> None:
     assert (named_by_b.writes, named_by_b.unlinks) == (("/i/three.qcow2",), ())
     lost = next(c for c in named_by_b.concerns if c.name == "state-lost")
     assert (lost.level, lost.images) == ("warn", ("/i/three.qcow2",))
-    assert "777216 bytes" in lost.what
+    assert "(759 KiB on disk)" in lost.what
 
     before, domain = external()
     alone = before.edited(put=[image("x.qcow2", "one.qcow2")], uses=[Use("demo", "vda", "/i/x.qcow2")])
@@ -114,6 +114,20 @@ def test_without_keeping_the_overlay_of_now_is_emptied_or_removed() -> None:
     nobodys = plan((alone, domain), name="a", keep_current=False)
     assert nobodys.unlinks == ("/i/x.qcow2",)
     assert "/i/x.qcow2" not in nobodys.after
+
+
+def test_what_is_thrown_away_is_named_by_size() -> None:
+    before, domain = external()
+    two = replace(domain, disks=(*domain.disks, Disk("vdb", "/i/large.qcow2", "qcow2")))
+    disks = (
+        SnapshotDisk("vda", "external", "/i/one.qcow2", "/i/two.qcow2"),
+        SnapshotDisk("vdb", "external", "/i/low.qcow2"),
+    )
+    records = (replace(before.records[0], disks=disks), before.records[1])
+    put = image("low.qcow2"), image("large.qcow2", "low.qcow2", allocated=5 << 30)
+    made = plan((before.edited(put=put, uses=two.uses, records=records), two), name="a", keep_current=False)
+    lost = [(c.images, c.what[c.what.index("(") :].partition(")")[0]) for c in made.concerns if c.name == "state-lost"]
+    assert lost == [(("/i/large.qcow2",), "(5 GiB on disk"), (("/i/three.qcow2",), "(759 KiB on disk")]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +200,7 @@ def test_an_internal_one_is_libvirts_own(state: State, memory: str, to: str, exp
     assert made.writes == ("/i/top.qcow2",)
     lossy = plan((before, domain), name="a", to=to, keep_current=False)
     lost = next(c for c in lossy.concerns if c.name == "state-lost")
-    assert "555008 bytes" in lost.what
+    assert "542 KiB on disk" in lost.what
 
 
 # -- what is refused -------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Sizes as people type them."""
+"""Sizes as people type and read them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import re
 
 from vmsnap_nb.errors import InvalidRequestError
 
-__all__ = ["Size", "in_bytes"]
+__all__ = ["Size", "human_size", "in_bytes"]
 
 Size = int | str
 """Bytes, or a number with one of QEMU's suffixes, as ``"20G"``."""
 
 _SUFFIXES = "BKMGTPE"
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _SIZE = re.compile(rf"(\d+(?:\.\d+)?)\s*([{_SUFFIXES}]?)(?:IB)?", re.IGNORECASE)
 
 
@@ -49,3 +50,30 @@ def in_bytes(size: Size) -> int:
         )
     number, suffix = found.groups()
     return int(float(number) * 1024 ** (_SUFFIXES.index(suffix.upper()) if suffix else 0))
+
+
+def human_size(size: int) -> str:
+    """Write a number of bytes in binary units, three digits long.
+
+    Parameters
+    ----------
+    size : int
+        Bytes.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> human_size(200704), human_size(10 * 1024**3), human_size(512), human_size(1024**2 - 1)
+    ('196 KiB', '10 GiB', '512 B', '1 MiB')
+    """
+    value = float(size)
+    for unit in _UNITS:
+        digits = 0 if unit == "B" or value >= 100 else 1 if value >= 10 else 2
+        rounded = round(value, digits)
+        if rounded < 1024 or unit == _UNITS[-1]:
+            return f"{rounded:.{digits}f}".rstrip("0").rstrip(".") + f" {unit}" if digits else f"{rounded:.0f} {unit}"
+        value /= 1024
+    raise AssertionError("the last unit takes all")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.size import human_size
 from vmsnap_nb.plans.ground import about_room
 from vmsnap_nb.plans.overlay import NEW_OVERLAY_BYTES
 from vmsnap_nb.plans.plan import Concern
@@ -291,13 +292,13 @@ def about_firmware(domain: Domain, draft: RevertDraft, facts: RevertFacts) -> It
 
 
 def about_loss(domain: Domain, draft: RevertDraft, forest: Forest) -> Iterator[Concern]:
-    """Name each file whose content is thrown away."""
+    """Name each file whose content is thrown away, the largest first."""
     if draft.kept is not None:
         return
     inside = [disk.path for disk in draft.disks if draft.way == "inside" and not disk.readonly and disk.path in forest]
     sizes = {path: forest[path].allocated for path in inside} | {one.path: one.size for one in draft.discards}
-    for path, size in sizes.items():
-        much = "of unknown size" if size is None else f"{size} bytes on disk"
+    for path, size in sorted(sizes.items(), key=lambda item: -(item[1] or 0)):
+        much = "of unknown size" if size is None else f"{human_size(size)} on disk"
         yield Concern(
             "state-lost",
             "warn",

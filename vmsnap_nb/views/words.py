@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from wcwidth import wcswidth
 
+from vmsnap_nb.model.size import human_size
+
 __all__ = ["LONG_COMMAND", "MOST", "clip", "distinct_names", "human_size", "isolate", "shown", "width"]
 
 MOST = 32
@@ -17,34 +19,6 @@ LONG_COMMAND = 4
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _JOINERS = {"\u200c", "\u200d"}  # they shape emoji and Indic or Arabic letters
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-
-
-def human_size(size: int) -> str:
-    """Write a number of bytes in binary units, three digits long.
-
-    Parameters
-    ----------
-    size : int
-        Bytes.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> human_size(200704), human_size(10 * 1024**3), human_size(512), human_size(1024**2 - 1)
-    ('196 KiB', '10 GiB', '512 B', '1 MiB')
-    """
-    value = float(size)
-    for unit in _UNITS:
-        digits = 0 if unit == "B" or value >= 100 else 1 if value >= 10 else 2
-        rounded = round(value, digits)
-        if rounded < 1024 or unit == _UNITS[-1]:
-            return f"{rounded:.{digits}f}".rstrip("0").rstrip(".") + f" {unit}" if digits else f"{rounded:.0f} {unit}"
-        value /= 1024
-    raise AssertionError("the last unit takes all")
 
 
 def shown(text: str) -> str:
