@@ -17,8 +17,9 @@ from kinds import record
 from labs import run_python
 from small_disk import small_disk
 
-from vmsnap_nb.errors import PlanRefusedError, StalePlanError, VmsnapError
+from vmsnap_nb.errors import LibvirtError, PlanRefusedError, StalePlanError, VmsnapError
 from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live.domains import explained
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.snapshot_steps import TakeSnapshot
@@ -355,6 +356,11 @@ def test_a_disk_that_is_full_leaves_guest_and_files_as_before(short: Path) -> No
         "['filler'] True 0",
         "True",
     ], done.stderr
+
+
+def test_what_qemu_says_of_memory_without_room_gets_a_next_step() -> None:
+    said = "operation failed: Failed to take snapshot: Error: Error while writing VM state: Input/output error"
+    assert "make room" in (explained(LibvirtError("take the snapshot a of demo", said=said)).next_step or "")
 
 
 @pytest.mark.parametrize("kind", ["external-disk", "internal-disk"])

@@ -60,6 +60,8 @@ def explained(error: VmsnapError) -> VmsnapError:
             said=f"its QEMU has ended meanwhile: {said}",
             next_step="see whether its disks are in order with chain(), then start it again",
         )
+    if "writing VM state" in said:
+        error.next_step = "make room on the file system of the image that takes the memory, and try again"
     if error.next_step is None:
         error.next_step = "read the guest's snapshots() again: nothing of this one is left"
     return error
