@@ -8,7 +8,7 @@ import pytest
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.guest import Disk, Domain, State
+from vmsnap_nb.model.guest import Disk, Domain, State, Use
 from vmsnap_nb.model.image import Image, InternalSnapshot
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotDisk, SnapshotRecord
@@ -114,6 +114,22 @@ def test_the_state_of_one_that_stays_is_never_written() -> None:
 
 def _gone(*paths: str) -> DeleteFacts:
     return DeleteFacts(SnapshotFacts(gone=frozenset(paths)))
+
+
+def test_what_another_guest_stands_on_is_not_written_though_it_would_read_the_same() -> None:
+    def with_other(backing: str, name: str) -> Plan:
+        domain = guest("c")
+        images = [*CHAIN, image("theirs", backing)]
+        made = forest(domain, images, *RECORDS).edited(uses=(*domain.uses, Use("other", "vda", "/i/theirs")))
+        return plan_delete(made, domain, name)
+
+    both = with_other("a", "a")  # down it would write own and theirs, up a
+    assert set(refused(both)) == {"shared-base"}
+    assert all("other stands on" in way.refused for way in both.alternatives)
+    both.check(waive="shared-base")
+    up = with_other("a", "b")  # down it would change what they read, up only b is written
+    assert (directions(up), refused(up), up.writes) == ({"down": False, "up": True}, [], ("/i/b",))
+    assert refused(with_other("a", "c")) == []
 
 
 def test_a_protected_image_is_not_removed() -> None:

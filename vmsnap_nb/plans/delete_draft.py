@@ -147,6 +147,7 @@ class DeleteDraft:
             if not paths:
                 continue
             self._touched.update(dict.fromkeys(paths))
+            self.concerns += self._about_shared(paths)
             facts = self._facts.snapshot
             # The firmware's variables are in an image of their own, which libvirt knows to clear.
             written = {u.path for u in self.domain.uses if (u.running or facts.holds_nvram) and not u.readonly}
@@ -333,7 +334,10 @@ class DeleteDraft:
 
     def _merge(self, run: Run) -> _Way:
         """Take the cheaper direction."""
-        ways = [self._down(run), self._up(run)]
+        ways = [
+            replace(way, concerns=(*self._about_shared(way.plan.writes), *way.concerns))
+            for way in (self._down(run), self._up(run))
+        ]
         ways.sort(key=lambda way: (bool(way.refused), way.what not in self._prefer, _cost(way.plan.bytes_to_copy)))
         best = ways[0]
         self._alternatives += [
@@ -394,6 +398,23 @@ class DeleteDraft:
         down = ", ".join(f"{self.before[run.top].name} into {self.before[run.base].name}" for run in runs)
         way = f"down, by libvirt's own deletion: it commits {down}, the guest going on; it cannot be cancelled"
         self.ways = [f"{record.name}: {way}"]
+
+    def _about_shared(self, written: Iterable[str]) -> Iterator[Concern]:
+        """Look for other guests that read an image which would be written, though its content stays the same."""
+        for path in dict.fromkeys(written):
+            uses = self.forest.users(path) if path in self.forest else ()
+            guests = tuple(dict.fromkeys(use.guest for use in uses if use.guest != self.domain.name))
+            if guests:
+                yield Concern(
+                    "shared-base",
+                    "refuse",
+                    f"{', '.join(guests)} stands on {self.forest[path].name}, which would be written",
+                    f"give {guests[0]} a disk of its own first: pull everything into it; or waive this, since it reads "
+                    "the same afterwards",
+                    images=(path,),
+                    holders=guests,
+                    waivable=True,
+                )
 
     def _down(self, run: Run) -> _Way:
         forest = self.forest.edited(records=())
