@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -104,3 +110,42 @@ def test_a_command_that_fails_is_named(tmp_path: Path) -> None:
             stop=lambda: False,
         )
     assert caught.value.said
+
+
+INTERRUPTED = """
+import sys
+import vmsnap_nb as vs
+report = vs.scan(sys.argv[1]).commit("middle").run(progress=sys.argv[2] == "bar")
+print(report.cancelled, report.error)
+"""
+SLOW = """\
+#!/bin/sh
+case "$*" in commit*) touch "${0%/*}/begun"; sleep 5 ;; esac
+exec QEMU_IMG "$@"
+"""
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("progress", ["bar", "none"])
+def test_an_interrupt_cancels_and_does_not_reach_qemu_img(three: Path, progress: str) -> None:
+    before = content(three / "top.qcow2")
+    tools = three / "tools"
+    tools.mkdir()
+    (tools / "qemu-img").write_text(SLOW.replace("QEMU_IMG", shutil.which("qemu-img") or ""))
+    (tools / "qemu-img").chmod(0o755)
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(three), progress],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
+        start_new_session=True,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (tools / "begun").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it, and JupyterLab
+        said, _ = process.communicate(timeout=60)
+    assert said == "True None\n"
+    assert content(three / "top.qcow2") == before
+    assert vs.scan(three).unfinished()

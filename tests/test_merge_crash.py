@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -84,17 +85,16 @@ def test_nothing_is_lost(folder: Path, verb: str, number: int) -> None:
         (folder / "Other.qcow2").unlink()
     leaves = [path for path in (folder / "Snap-4.qcow2", folder / "Other.qcow2") if path.exists()]
     before = {path: content(path) for path in leaves}
-    with subprocess.Popen(
-        [sys.executable, "-c", RUN, str(folder), plan], stdout=subprocess.PIPE, start_new_session=True
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", RUN, str(folder), plan], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"go\n"
         time.sleep(chance.uniform(0, 0.15))
+        process.kill()
         # Half of the time qemu-img, too; else it goes on for a while without us.
-        if chance.random() < 0.5:
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+        for pid in running(folder) if chance.random() < 0.5 else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                COUNTS["killed qemu-img, too"] += 1
         process.wait()
         COUNTS["killed" if process.returncode == -signal.SIGKILL else "ended before"] += 1
     wait_for_others(folder)
@@ -116,16 +116,18 @@ def wait_for_others(folder: Path) -> None:
         time.sleep(0.05)
 
 
-def running(folder: Path) -> bool:
+def running(folder: Path) -> list[int]:
+    """Give the processes of QEMU's tools that work on images of a folder."""
     mark = os.fsencode(folder)
+    found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             words = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             continue
         if words.startswith(b"qemu-i") and mark in words:
-            return True
-    return False
+            found.append(int(pid))
+    return found
 
 
 def check(folder: Path, before: dict[Path, str], verb: str) -> None:

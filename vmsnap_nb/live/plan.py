@@ -163,7 +163,7 @@ class LivePlan(Plan):
             Why a step failed; what had been done before it was taken back.
         """
         job = self.start(waive=waive, remove=remove, verify=verify)
-        return wait_with_bar(job) if progress else job.wait()
+        return wait_with_bar(job, shown=progress)
 
     def _options(self, **asked: bool | None) -> dict[str, bool]:
         """Give the options to run with: those that were asked for, else those that it was made with."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.live.job import Job
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from vmsnap_nb.live.report import LiveReport
 
 __all__ = ["wait_with_bar"]
@@ -15,8 +18,15 @@ _DELAY = 0.5
 """Seconds before a bar appears: what is done sooner needs none."""
 
 
-def wait_with_bar(job: Job) -> LiveReport:
+def wait_with_bar(job: Job, *, shown: bool = True) -> LiveReport:
     """Wait for a job and show how far it is; an interrupt (the notebook's stop button) cancels it.
+
+    Parameters
+    ----------
+    job : Job
+        What goes on.
+    shown : bool
+        Whether there is a bar at all.
 
     Returns
     -------
@@ -28,33 +38,21 @@ def wait_with_bar(job: Job) -> LiveReport:
     VmsnapError
         Why it failed.
     """
-    from tqdm.auto import tqdm
-    from tqdm.notebook import tqdm_notebook
-
-    # Outside notebooks tqdm itself keeps quiet where nobody looks: in a pipe, in a log.
-    quiet = False if issubclass(tqdm, tqdm_notebook) else None
-    job.watch(_DELAY)
-    bar = None
+    began = time.monotonic()
+    bar: tqdm[Any] | None = None
     try:
         while job.running:
             try:
+                job.watch(0.2)
+                if not shown or time.monotonic() < began + _DELAY:
+                    continue
                 progress = job.progress
                 if bar is None and progress.total:
-                    bytes_ = progress.unit == "bytes"
-                    bar = tqdm(
-                        total=progress.total,
-                        initial=progress.done,
-                        unit="B" if bytes_ else " " + progress.unit,
-                        unit_scale=bytes_,
-                        unit_divisor=1024,
-                        desc=job.title,
-                        disable=quiet,
-                    )
+                    bar = _bar_of(job)
                 if bar is not None:
                     bar.total = progress.total
                     bar.n = progress.done
                     bar.refresh()
-                job.watch(0.2)
             except KeyboardInterrupt:
                 job.cancel()
         report = job.wait()
@@ -65,3 +63,22 @@ def wait_with_bar(job: Job) -> LiveReport:
     finally:
         if bar is not None:
             bar.close()
+
+
+def _bar_of(job: Job) -> tqdm[Any]:
+    from tqdm.auto import tqdm
+    from tqdm.notebook import tqdm_notebook
+
+    # Outside notebooks tqdm itself keeps quiet where nobody looks: in a pipe, in a log.
+    quiet = False if issubclass(tqdm, tqdm_notebook) else None
+    progress = job.progress
+    bytes_ = progress.unit == "bytes"
+    return tqdm(
+        total=progress.total,
+        initial=progress.done,
+        unit="B" if bytes_ else " " + progress.unit,
+        unit_scale=bytes_,
+        unit_divisor=1024,
+        desc=job.title,
+        disable=quiet,
+    )

@@ -100,6 +100,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **(environment or {}), "LC_ALL": "C.UTF-8"},
+            start_new_session=True,  # an interrupt (Ctrl-C, the notebook's stop button) is for us to hear, not for it
         )
     except FileNotFoundError as error:
         raise MissingPartError(

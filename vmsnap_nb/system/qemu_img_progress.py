@@ -59,6 +59,7 @@ def run_watched(argv: Sequence[str], *, tried: str, tell: Callable[[float], None
                 stdout=subprocess.PIPE,
                 stderr=complaints,
                 env={**os.environ, "LC_ALL": "C.UTF-8"},
+                start_new_session=True,  # an interrupt is for us to hear, and `stop` then ends it
             )
         except FileNotFoundError as error:
             raise MissingPartError(
