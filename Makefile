@@ -57,7 +57,7 @@ docs: setup  ## build the documentation as build/docs/index.html; a warning is a
 bench: setup  ## run the benchmarks
 	@set -e; for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(PYTHON_RUN) $$bench; done
 
-faults: setup  ## hundreds of faults in the middle of live merges; prints how many, and what was lost
+faults: setup  ## faults in the middle of live merges (RUNS=300 of them); prints how many, and what was lost
 	$(PYTHON_RUN) tests/faults.py --runs $(or $(RUNS),300)
 
 test-debian13:  ## run the tests of snapshots and live merges on Debian 13 (root, debootstrap); T="arguments of pytest"

@@ -1,8 +1,9 @@
 """Faults in the middle of live merges: `make faults` runs many and counts what was lost; tests run a few.
 
 Each run has a fresh chain below a guest that is paused at its start, begins a slow merge, and strikes at another moment
-of it (or takes a layer away between plan and run). Then what the guest's disk holds must be what it was; the plans that
-finish what is half done are run, and it must be so again, with nothing left to finish.
+of it (or takes a layer away between plan and run, or begins a second merge on the same disk). Then what the guest's
+disk holds must be what it was; the plans that finish what is half done are run, and it must be so again, with nothing
+left to finish.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.system.libvirt_library import library
 
 MERGES = ("commit", "pivot", "pull")
-FAULTS = ("kill QEMU", "end guest", "end job", "cancel", "kill us", "full disk", "layer gone")
+KILLS = ("kill QEMU", "kill us")
+FAULTS = ("end guest", "end job", "cancel", "full disk", "layer gone", "two at once")
+POINTS = 20
+"""Moments of a merge at which things happen to it."""
 SECONDS = 0.6
 """How long a merge takes, about, with `BANDWIDTH`."""
 BANDWIDTH = 8 * MIB
@@ -51,11 +55,14 @@ class Run:
 
 
 def runs(count: int, first: int = 0) -> Iterator[Run]:
-    """Give runs of all kinds in turn, each kind at moments that are spread over the whole merge."""
-    kinds = list(itertools.product(MERGES, FAULTS))
+    """Give runs of all kinds: each hundred kills commits and pulls at every moment, and does all else once."""
+    killed = [*itertools.product(("commit", "pull"), KILLS)]
+    others = [*itertools.product(("pivot",), KILLS), *itertools.product(MERGES, FAULTS)]
     for number in range(first, first + count):
-        merge, fault = kinds[number % len(kinds)]
-        yield Run(merge, fault, (number // len(kinds) * 7 % 20 + 0.5) / 20)
+        turn, kind = divmod(number, len(killed) + 1)
+        again, place = divmod(turn, POINTS)
+        merge, fault = others[place] if kind == len(killed) else killed[kind]
+        yield Run(merge, fault, ((place + again) * 7 % POINTS + (again % 3 + 1) / 4) / POINTS)
 
 
 def begin(guest: Guest, merge: str) -> LivePlan:
@@ -119,6 +126,9 @@ class Faults:
             return
         if run.fault == "full disk":
             resize(chain, f"{shutil.disk_usage(chain).used + int(run.point * FILLING)}")
+        other = plan
+        if run.fault == "two at once":
+            other = guest.pull() if run.merge == "commit" else guest.commit(top="Snap-3", base="Snap-1")
         job = plan.start(waive="no-space")
         time.sleep(run.point * SECONDS)
         late = not job.running and run.fault != "full disk"
@@ -128,6 +138,8 @@ class Faults:
             guest.destroy()
         elif run.fault == "cancel":
             job.cancel()
+        elif run.fault == "two at once":
+            self._second(other, run)
         elif run.fault == "end job":
             try:
                 guest._domain.blockJobAbort("vda")
@@ -141,6 +153,14 @@ class Faults:
         self.counts["too late"] += late
         if run.fault == "full disk":
             resize(chain, ROOMY)
+
+    def _second(self, other: LivePlan, run: Run) -> None:
+        try:
+            other.run(progress=False)
+        except VmsnapError:
+            self.counts["second merge refused"] += 1
+        else:
+            self.losses.append(f"{run}: a second merge ran on the same disk")
 
     def _without_layer(self, plan: LivePlan, run: Run, layer: Path) -> None:
         layer.rename(layer.with_suffix(".away"))
