@@ -173,7 +173,7 @@ class MergeDraft:
         assert old is not None
         new = None if base is None else self._reference(image, base, old)
         self._copying += self._with_write(PullLayers(image, new, old, size, extents), image)
-        self._put(image, backing=new)
+        self._put(image, backing=new, allocated=None)
 
     def remove(self, paths: Iterable[str], *, asked: bool) -> None:
         """Remove files that nobody stands on any more, highest first; others stay, and a concern says so.

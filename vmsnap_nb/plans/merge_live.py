@@ -408,7 +408,7 @@ class LiveDraft(MergeDraft):
         step = LivePull(*self._who, request.source, base, note, relative, size, *limits)
         self._copying += self._with_write(step, image)
         old = backing if relative else None
-        self._put(image, backing=None if base is None else self._reference(image, base, old))
+        self._put(image, backing=None if base is None else self._reference(image, base, old), allocated=None)
 
     def settle_pull(self, note: PullNote) -> None:
         """Bring a pull to its end whose process has ended: QEMU has done with it, or has gone itself."""
