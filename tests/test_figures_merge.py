@@ -218,6 +218,9 @@ def test_a_refused_merge_is_drawn_and_names_who_stands_in_its_way(tmp_path: Path
     assert text.splitlines()[0].endswith(", refused")
     (why,) = [line for line in re.sub(r"\n {4}", " ", text).splitlines() if "REFUSED, shared-base" in line]
     assert "Overlay-2, Overlay-3 also read RootBase" in why
+    *_, after = figure_of(plan, Options(details="none")).blocks
+    spoilt = {box.lines[0].text for box in after.boxes if "(SPOILT: other data)" in [line.text for line in box.lines]}
+    assert spoilt == {"Overlay-2", "Overlay-2A", "Overlay-3", "Overlay-3A"}
 
 
 def test_arrows_that_meet_are_drawn_as_crossings() -> None:

@@ -185,6 +185,7 @@ def _marks(plan: Plan, above: Graph, below: Graph) -> tuple[dict[str, Mark], dic
     gone = {path: Mark("(removed)", "gone") for path in above.paths if path not in below.forest}
     gone |= {key: Mark("(removed)") for key in above.memory if key not in below.memory}
     kept: dict[str, Mark] = {}
+    spoilt = _spoilt(plan, below)
     for path in below.paths:
         known = path in above.forest and above.forest[path].status != "missing"
         if not known:
@@ -192,6 +193,8 @@ def _marks(plan: Plan, above: Graph, below: Graph) -> tuple[dict[str, Mark], dic
                 kept[path] = Mark("(new)", "new")
         elif path in plan.invalid:
             kept[path] = Mark("(from now on)" if below.status(path) == "invalid" else "(INVALID from now on)", "gone")
+        elif path in spoilt:
+            kept[path] = Mark("(SPOILT: other data)", "broken")
         elif above.forest.parent(path) != below.forest.parent(path):
             alone = below.forest[path].backing is None
             text = "Standalone (w/o backing file)" if alone else "(other backing file)"
@@ -207,6 +210,13 @@ def _marks(plan: Plan, above: Graph, below: Graph) -> tuple[dict[str, Mark], dic
             kept[path] = Mark("(read-only from now on)" if over else "(other users)")
     kept |= {key: Mark("(new)") for key in below.memory if key not in above.memory}
     return gone, kept
+
+
+def _spoilt(plan: Plan, below: Graph) -> set[str]:
+    """Give the images that read what a refused plan would write into a base that they share."""
+    shared = (c.images for c in plan.concerns if c.name == "shared-base" and c.level == "refuse" and c.images)
+    found = {path for base, *others in shared if base in plan.writes for path in others}
+    return {name for path in found if path in below.forest for name in below.forest.same_file(path)}
 
 
 def _inside(above: Graph, below: Graph, path: str) -> str:
