@@ -278,9 +278,14 @@ def _find(forest: Forest, lineage: Sequence[str], base: str, tried: str) -> str:
         raise InvalidRequestError(
             tried,
             said=f"base {base} is not below {lineage[0]}",
-            next_step="the images below it are: " + ", ".join(lineage[1:]),
+            next_step="the images below it are: " + ", ".join(_with_status(forest, path) for path in lineage[1:]),
         )
     return found
+
+
+def _with_status(forest: Forest, path: str) -> str:
+    status = forest.status(path)
+    return path if status == "ok" else f"{path} ({status})"
 
 
 def _name(forest: Forest, path: str) -> str:
