@@ -46,10 +46,10 @@ def wait_with_bar(job: Job, *, shown: bool = True) -> LiveReport:
                 job.watch(0.2)
                 if not shown or time.monotonic() < began + _DELAY:
                     continue
-                progress = job.progress
-                if bar is None and progress.total:
-                    bar = _bar_of(job)
+                if bar is None and job.progress.total:
+                    bar = _bar_of(job, began)
                 if bar is not None:
+                    progress = job.progress
                     bar.total = progress.total
                     bar.n = progress.done
                     bar.refresh()
@@ -65,7 +65,7 @@ def wait_with_bar(job: Job, *, shown: bool = True) -> LiveReport:
             bar.close()
 
 
-def _bar_of(job: Job) -> tqdm[Any]:
+def _bar_of(job: Job, began: float) -> tqdm[Any]:
     from tqdm.auto import tqdm
     from tqdm.notebook import tqdm_notebook
 
@@ -73,12 +73,14 @@ def _bar_of(job: Job) -> tqdm[Any]:
     quiet = False if issubclass(tqdm, tqdm_notebook) else None
     progress = job.progress
     bytes_ = progress.unit == "bytes"
-    return tqdm(
+    bar = tqdm(
         total=progress.total,
-        initial=progress.done,
         unit="B" if bytes_ else " " + progress.unit,
         unit_scale=bytes_,
         unit_divisor=1024,
         desc=job.title,
         disable=quiet,
     )
+    if not bar.disable:
+        bar.start_t -= time.monotonic() - began  # so that rate and time left are right from the first
+    return bar
