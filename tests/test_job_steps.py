@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +17,7 @@ from merging import MIB, content, create, write
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import ImageError, NotFoundError
-from vmsnap_nb.live.job import Job, Progress
+from vmsnap_nb.live.job import Job, Progress, tell_fraction
 from vmsnap_nb.plans.merge_steps import CommitLayers, PullLayers
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.plans.steps import Step
@@ -110,6 +112,35 @@ def test_a_command_that_fails_is_named(tmp_path: Path) -> None:
             stop=lambda: False,
         )
     assert caught.value.said
+
+
+class Terminal(io.StringIO):
+    """Takes what is written, and says that somebody looks at it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.system
+def test_a_terminal_shows_bytes_and_rate_and_what_is_left(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    plan = vs.scan(three).commit("middle")
+    action = plan.world.actions[CommitLayers]
+
+    def slowly(step: Step) -> object:
+        for number in range(10):
+            tell_fraction(number / 10)
+            time.sleep(0.1)
+        return action(step)
+
+    plan.world.actions[CommitLayers] = slowly  # type: ignore[index]
+    assert plan.run().as_predicted
+    lines = [line for line in terminal.getvalue().split("\r") if line.strip()]
+    assert all(line.startswith("commit middle into base: ") for line in lines)
+    percents = [int(found.group(1)) for line in lines if (found := re.search(r"(\d+)%", line))]
+    assert 40 <= percents[1] < percents[-1] == 100  # none before half a second
+    assert re.search(r"\d+%.*[\d.]+M/64\.0M \[00:0\d<00:0\d, +[\d.]+MB/s\]", lines[1])
 
 
 INTERRUPTED = """
