@@ -360,7 +360,7 @@ def about_notes(facts: MergeFacts, paths: Iterable[str]) -> Iterator[Concern]:
                 "active-job",
                 "refuse",
                 f"a merge of {note.top} into {note.base} was cut short",
-                "finish it first: unfinished()[0].run(), of the guest whose disk it is or of the forest",
+                "finish it first: guest.unfinished()[0].run(), or the same of the forest",
                 images=(note.base, note.top),
             )
 

@@ -27,6 +27,8 @@ _COMPLETED, _FAILED, _CANCELED = 0, 1, 2
 """virConnectDomainEventBlockJobStatus."""
 _LOOK = 0.05
 """Seconds between two looks how far it is."""
+_MOMENT = 2.0
+"""Seconds within which libvirt has seen that a QEMU has ended."""
 _PATIENCE = 10.0
 """Seconds for the event to come after the job has gone."""
 
@@ -311,11 +313,7 @@ class BlockJob:
         try:
             info = self._domain.blockJobInfo(self._target)
         except libvirt.libvirtError as error:
-            try:
-                running = bool(self._domain.isActive())
-            except libvirt.libvirtError:
-                running = False
-            if running:
+            if self._goes_on():
                 with libvirt_errors(self._tried):
                     raise
             raise GuestError(
@@ -324,6 +322,16 @@ class BlockJob:
                 next_step="the chain is valid: look at it with chain(), and do what is left when the guest is off",
             ) from error
         return (int(info["cur"]), int(info["end"])) if info else None
+
+    def _goes_on(self) -> bool:
+        """Tell whether the guest runs; libvirt takes a moment to see that its QEMU has ended."""
+        deadline = time.monotonic() + _MOMENT
+        with contextlib.suppress(library().libvirtError):
+            while self._domain.isActive():
+                if time.monotonic() > deadline:
+                    return True
+                time.sleep(_LOOK)
+        return False
 
     def _is_ready(self) -> bool:
         with libvirt_errors(self._tried):
