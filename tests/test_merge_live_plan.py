@@ -15,6 +15,7 @@ from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.merge import plan_finish
 from vmsnap_nb.plans.merge_live import (
     LiveRequest,
+    plan_guest_cleanup,
     plan_guest_commit,
     plan_guest_finish,
     plan_guest_pull,
@@ -126,3 +127,13 @@ def test_what_is_encrypted_is_not_written_in_the_clear() -> None:
     assert "in the clear" in why.what
     assert why.waivable
     assert refused(plan_guest_pull(with_key("Snap-3", "Snap-4"), request(), base="/i/Snap-2")) == set()
+
+
+def test_what_stood_on_a_layer_that_has_gone_is_cleaned_up_too() -> None:
+    gone = image("Gone", status="missing")
+    orphan = image("Orphan", "Gone", status="invalid")
+    others = image("Others", "Gone")  # mended by hand perhaps: it stays
+    plan = plan_guest_cleanup(running(handout(gone, orphan, others)), "g")
+    assert plan.unlinks == ("/i/Orphan",)
+    with pytest.raises(InvalidRequestError, match="no image is marked as invalid"):
+        plan_guest_cleanup(running(handout(gone, others)), "g")

@@ -20,10 +20,10 @@ from vmsnap_nb.live.plan import Action, LivePlan, Undo, World
 from vmsnap_nb.live.snapshots import guest_world
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
-from vmsnap_nb.plans.merge import plan_cleanup
 from vmsnap_nb.plans.merge_facts import MergeFacts
 from vmsnap_nb.plans.merge_live import (
     LiveRequest,
+    plan_guest_cleanup,
     plan_guest_commit,
     plan_guest_finish,
     plan_guest_finish_pull,
@@ -165,8 +165,7 @@ def cleanup_plan(guest: Guest) -> LivePlan:
     """Plan what `Guest.cleanup` was called for."""
 
     def make(forest: Forest) -> Plan:
-        layers = [layer for use in forest.uses if use.guest == guest.name for layer in forest.lineage(use.path)]
-        return plan_cleanup(forest, [above for layer in layers for above in forest.descendants(layer)])
+        return plan_guest_cleanup(forest, guest.name)
 
     return LivePlan.bind(make, merge_world(guest))
 

@@ -6,6 +6,7 @@ cancel at any moment leaves the old chain as it was; QEMU switches the overlay (
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +16,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain, Use
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.plans import merge_concerns as about
-from vmsnap_nb.plans.merge import plan_commit, plan_finish, plan_pull
+from vmsnap_nb.plans.merge import plan_cleanup, plan_commit, plan_finish, plan_pull
 from vmsnap_nb.plans.merge_draft import MergeDraft
 from vmsnap_nb.plans.merge_facts import MergeFacts
 from vmsnap_nb.plans.merge_live_steps import EndPull, LiveCommit, LivePull, SetSource
@@ -32,6 +33,7 @@ from vmsnap_nb.plans.steps import Protect, Step
 
 __all__ = [
     "LiveRequest",
+    "plan_guest_cleanup",
     "plan_guest_commit",
     "plan_guest_finish",
     "plan_guest_finish_pull",
@@ -305,6 +307,36 @@ def plan_guest_shorten(
         forest, request.source, keep=keep, remove=request.remove, verify=request.verify, facts=facts, draft=draft
     )
     return _with_records(plan, request)
+
+
+def plan_guest_cleanup(forest: Forest, guest: str) -> Plan:
+    """Plan to remove what merges in a guest's chains have made invalid.
+
+    Parameters
+    ----------
+    forest : Forest
+        Must hold whatever stands on the chains.
+    guest : str
+        Its name.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    InvalidRequestError
+        There is nothing of the kind.
+    """
+    layers = [layer for use in forest.uses if use.guest == guest for layer in forest.lineage(use.path)]
+    folders = {os.path.dirname(layer) for layer in layers}
+    # What stood on a layer that a later merge has removed stands on nothing now.
+    orphans = [
+        path
+        for path in forest.images
+        if os.path.dirname(path) in folders and forest.status(forest.lineage(path)[-1]) == "missing"
+    ]
+    return plan_cleanup(forest, [*(above for layer in layers for above in forest.descendants(layer)), *orphans])
 
 
 class LiveDraft(MergeDraft):
