@@ -86,7 +86,7 @@ def make(nb: Notebook) -> None:
 
     nb.set_dark(True)
     root = nb.show("vs.panel(lab)")
-    root.get_by_label("Guests").select_option("demo: running")
+    root.get_by_role("radio", name="demo, running").check()
     command = root.get_by_label("Command")
     command.fill("ls -l /installed")
     command.press("Enter")

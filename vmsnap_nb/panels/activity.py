@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
+from pathlib import Path
 from typing import Any
 
-import ipywidgets as widgets
+import anywidget
+import traitlets
 
 __all__ = ["Activity", "Entry"]
 
@@ -36,22 +37,29 @@ class Entry:
     commands: tuple[str, ...] = ()
 
 
-class Activity(widgets.VBox):
+class Activity(anywidget.AnyWidget):
     """The log that panels share; `entries` has all, the newest last."""
+
+    _esm = Path(__file__).parent / "activity.js"
+    told: Any = traitlets.List([]).tag(sync=True)
+    count = traitlets.Int(0).tag(sync=True)
 
     def __init__(self, **options: Any) -> None:
         self.entries: list[Entry] = []
-        self._html = widgets.HTML("<p>Nothing was done yet.</p>")
-        super().__init__([self._html], **options)
+        super().__init__(**options)
 
     def add(self, what: str, state: str, code: str = "", commands: Sequence[str] = ()) -> None:
         """Note what was done."""
         self.entries.append(Entry(datetime.now(UTC), what, state, code, tuple(commands)))
-        self._html.value = "\n".join(_html(entry) for entry in reversed(self.entries[-100:]))
+        with self.hold_sync():  # both in one message
+            self.count = len(self.entries)
+            self.told = [_told(entry) for entry in self.entries[-100:]]
 
 
-def _html(entry: Entry) -> str:
-    head = f"{entry.at:%H:%M:%S} UTC, {escape(entry.what)}: <strong>{escape(entry.state)}</strong>"
+def _told(entry: Entry) -> dict[str, Any]:
     parts = [("In a cell", entry.code), ("In a terminal", "\n".join(entry.commands))]
-    body = "".join(f"<p>{name}</p><pre>{escape(text)}</pre>" for name, text in parts if text)
-    return f"<details><summary>{head}</summary>{body}</details>" if body else f"<p>{head}</p>"
+    return {
+        "head": f"{entry.at:%H:%M:%S} UTC, {entry.what}",
+        "state": entry.state,
+        "parts": [part for part in parts if part[1]],
+    }

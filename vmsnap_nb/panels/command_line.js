@@ -2,6 +2,8 @@
 // arrive after Enter, and then the line before would run once more.
 
 function render({ model, el }) {
+  const lines = []; // that were entered: the arrow keys bring them back
+  let place = 0;
   const form = document.createElement("form");
   form.className = "jupyter-widgets widget-inline-hbox widget-text vmsnap-command";
   const label = document.createElement("label");
@@ -22,7 +24,17 @@ function render({ model, el }) {
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (input.value.trim()) model.send({ line: input.value });
+    if (!input.value.trim()) return;
+    model.send({ line: input.value });
+    lines.push(input.value);
+    place = lines.length;
+    input.value = "";
+  });
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "ArrowUp" && event.key !== "ArrowDown") return;
+    event.preventDefault();
+    place = Math.min(Math.max(place + (event.key === "ArrowUp" ? -1 : 1), 0), lines.length);
+    input.value = lines[place] ?? "";
   });
   for (const kind of ["keydown", "keypress"]) {
     input.addEventListener(kind, (event) => event.stopPropagation()); // a key means something else to a notebook

@@ -84,8 +84,9 @@ class Flow(widgets.VBox):
         self.discard_button.on_click(lambda _: self.guarded(self.discard))
         self.cancel_button.on_click(lambda _: self.guarded(self.cancel))
         self._boxes = widgets.VBox()
-        self._buttons = widgets.HBox(layout=widgets.Layout(flex_flow="row wrap"))
+        self._buttons = widgets.HBox().add_class("vmsnap-row")
         super().__init__([self.message, self.view, self.danger, self._boxes, self._buttons, self.bar])
+        self.add_class("vmsnap-flow")
         self._offer()
 
     # -- errors -----------------------------------------------------------------------------------------------
@@ -102,8 +103,8 @@ class Flow(widgets.VBox):
         self.last_error = error
         words = "\n".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
         self.message.value = (
-            f'<div role="alert"><strong>{escape(type(error).__name__)}</strong><pre style="white-space: pre-wrap">'
-            f"{escape(words)}</pre></div>"
+            f'<div role="alert" class="vmsnap-failed"><strong>{escape(type(error).__name__)}</strong>'
+            f'<pre style="white-space: pre-wrap">{escape(words)}</pre></div>'
         )
         self.activity.add(getattr(error, "tried", "") or type(error).__name__, words)
 
@@ -166,9 +167,13 @@ class Flow(widgets.VBox):
             for what, paths in files
             if paths
         )
-        self.danger.value = f"<strong>These files</strong>{lists}" if lists else ""
+        self.danger.value = f'<div class="vmsnap-danger"><strong>These files</strong>{lists}</div>' if lists else ""
+        self.confirm_button.button_style = "danger" if lists else "primary"
         self.view.value = mimebundle(plan)["text/html"]
-        self._say("This plan is refused: its concerns say why." if plan.refused else "Nothing was done yet.")
+        if plan.refused:
+            self._say("This plan is refused: its concerns say why.", "vmsnap-failed")
+        else:
+            self._say("Nothing was done yet.")
 
     @property
     def waived(self) -> tuple[str, ...]:
@@ -234,8 +239,8 @@ class Flow(widgets.VBox):
         self.understood.value = False
         self.message.value = self.view.value = self.danger.value = self.bar.value = ""
 
-    def _say(self, text: str) -> None:
-        self.message.value = f'<p role="status">{escape(text)}</p>'
+    def _say(self, text: str, mark: str = "vmsnap-said") -> None:
+        self.message.value = f'<p role="status" class="{mark}">{escape(text)}</p>'
 
     # -- run --------------------------------------------------------------------------------------------------
 
@@ -271,7 +276,8 @@ class Flow(widgets.VBox):
         self.activity.add(plan.title, state, code, plan.commands)
         self.view.value = mimebundle(report)["text/html"]
         said = {"done": "Done, and all is as the plan predicted.", "cancelled": "Cancelled."}
-        self._say(said.get(state, "Done, but not all is as the plan predicted: " + "; ".join(report.differences)))
+        mark = {"done": "vmsnap-done", "cancelled": "vmsnap-said"}.get(state, "vmsnap-failed")
+        self._say(said.get(state, "Done, but not all is as the plan predicted: " + "; ".join(report.differences)), mark)
 
     def _follow(self, job: Job) -> None:
         while job.running:

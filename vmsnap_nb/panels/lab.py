@@ -10,14 +10,18 @@ import ipywidgets as widgets
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.model.counting import plural
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.panels.call import Call
 from vmsnap_nb.panels.command_line import CommandLine
 from vmsnap_nb.panels.merge import MergePanel
 from vmsnap_nb.panels.overlay import OverlayPanel
-from vmsnap_nb.panels.panel import Panel, choose, in_thread
+from vmsnap_nb.panels.panel import Panel, choose, group, heading, in_thread, names_of, row
+from vmsnap_nb.panels.select_table import SelectTable
 from vmsnap_nb.panels.snapshot import SnapshotPanel
 from vmsnap_nb.panels.source import Reading
-from vmsnap_nb.views.words import human_size
+from vmsnap_nb.views.words import human_size, shown
 
 __all__ = ["LabPanel"]
 
@@ -27,11 +31,14 @@ class LabPanel(Panel):
 
     def build(self) -> None:
         """Make the controls."""
-        self.guests = widgets.Select(description="Guests", options=[], value=None, rows=5)
-        self.guests.layout.width = "auto"
+        self.guests = SelectTable(
+            label="Guests",
+            columns=["Name", "State", "Writes to", "Layers"],
+            empty="No guest yet." + (" Plan one beside." if self._makes_guests else ""),
+        )
         self.start_button = widgets.Button(description="Start")
         self.stop_button = widgets.Button(description="Shut down")
-        self.used = widgets.HTML()
+        self.used = widgets.HTML().add_class("vmsnap-time")
         self.doing = widgets.HTML()
         self.command = CommandLine(lambda line: self.flow.guarded(lambda: self.execute(line)))
         self.output = widgets.HTML()
@@ -43,40 +50,55 @@ class LabPanel(Panel):
         self.tabs = widgets.Tab()
         self._parts: tuple[Panel, ...] = ()
         self._parts_of: str | None = None
-        self._choosing = False
+        self._states: dict[str, str] = {}
         self._doing: tuple[str, ...] = ()
+        self._printed: list[str] = []
         self.start_button.on_click(lambda _: self._in_thread("start()", lambda guest: guest.start()))
         self.stop_button.on_click(lambda _: self._in_thread("shutdown()", lambda guest: guest.shutdown()))
         self.guests.observe(self._chosen, "value")
-        buttons = widgets.HBox([self.start_button, self.stop_button], layout={"flex_flow": "row wrap"})
-        console = widgets.VBox([self.command, self.output])
-        new = [self.name, self.base, self.count, self.guest_button]
-        self._whole = widgets.VBox([self.chain, *(new if self._makes_guests else [])])
+        self.chain.observe(self._clicked, "selected")
+        self._asleep = widgets.HTML("<p>It takes commands as soon as it has been started.</p>")
+        self._console = widgets.VBox([self._asleep, self.output, self.command]).add_class("vmsnap-console")
+        self._title = heading("")
+        self._nothing = widgets.HTML(
+            "<p>Select a guest in the table: its console, snapshots, merges and overlays appear here.</p>"
+        )
+        guests = group("Guests", self.guests, row(self.start_button, self.stop_button), self.doing)
+        new = [group("New guests", self.name, self.base, self.count, self.guest_button)] if self._makes_guests else []
         self.children = (
-            self.time_line,
-            self.used,
-            self.guests,
-            buttons,
-            self.doing,
-            console,
-            self._whole,
+            row(self.time_line, self.used),
+            row(guests, *new),
             self.flow,
+            self._title,
+            self._nothing,
             self.tabs,
+            heading("All images"),
+            self.chain,
+            heading("What was done"),
             self.activity,
         )
+        self._show_parts()
 
     def update(self, reading: Reading) -> None:
         """Show what was read."""
         super().update(reading)
-        self._choosing = True
-        choose(self.guests, [(f"{domain.name}: {domain.state}", domain.name) for domain in reading.domains])
-        self._choosing = False
-        self._chosen()
-        choose(self.base, [(image.name, image.path) for image in reading.forest if image.status != "missing"])
-        disk = sum(image.allocated or 0 for image in reading.forest)
-        bases = ", ".join(escape(reading.forest[path].name) for path in reading.forest.roots[:20])
-        taken = f"{len(reading.forest)} images take {human_size(disk)} on disk"
-        self.used.value = f"<p>{taken}; bases: {bases or 'none'}</p>"
+        self._states = {domain.name: domain.state for domain in reading.domains}
+        self.guests.show(_row(domain, reading.forest) for domain in reading.domains)
+        self._tell_buttons()
+        choose(self.base, names_of(image for image in reading.forest if image.status != "missing"))
+        disk = human_size(sum(image.allocated or 0 for image in reading.forest))
+        bases = [
+            f"{reading.forest[path].name} ({human_size(reading.forest[path].allocated or 0)})"
+            for path in reading.forest.roots
+        ]
+        named = ", ".join(map(shown, bases[:20])) + (f" and {len(bases) - 20} more" if len(bases) > 20 else "")
+        running = sum(domain.state == "running" for domain in reading.domains)
+        words = [
+            f"{plural(len(reading.domains), 'guest')}, {running} running",
+            f"{plural(len(reading.forest), 'image')} on {disk} of disk",
+            f"base images: {named or 'none'}",
+        ]
+        self.used.value = f"<p>{escape('; '.join(words))}</p>"
 
     @property
     def _makes_guests(self) -> bool:
@@ -108,20 +130,36 @@ class LabPanel(Panel):
         return self.source.host.guest(name)
 
     def _chosen(self, _: Any = None) -> None:
-        if not self._choosing and self.guests.value != self._parts_of:
+        if self.guests.value != self._parts_of:
             self._parts_of = self.guests.value
             self.flow.guarded(self._show_parts)
+            self._tell_buttons()
+
+    def _clicked(self, change: Any) -> None:
+        """Choose for a new guest the image that was selected in the figure."""
+        if change["new"] in [path for _, path in self.base.options]:
+            self.base.value = change["new"]
+
+    def _tell_buttons(self) -> None:
+        """Let those buttons be pressed that mean something for the selected guest."""
+        state = self._states.get(self.guests.value or "")
+        self.start_button.disabled = state in {None, "running"}
+        self.stop_button.disabled = state in {None, "shut off"}
+        self._asleep.layout.display = "none" if state == "running" else None
 
     def _show_parts(self) -> None:
         for part in self._parts:
             part.close()
         self._parts = ()
-        if self.guests.value is not None:
-            guest = self._guest()
+        guest = None if self.guests.value is None else self._guest()
+        if guest is not None:
             kinds: tuple[type[Panel], ...] = (SnapshotPanel, MergePanel, OverlayPanel)
             self._parts = tuple(kind(guest, activity=self.activity) for kind in kinds)
-        self.tabs.children = self._parts
-        self.tabs.titles = ("Snapshots", "Merge", "Overlays") if self._parts else ()
+        self.tabs.children = (self._console, *self._parts) if self._parts else ()
+        self.tabs.titles = ("Console", "Snapshots", "Merge", "Overlays") if self._parts else ()
+        self._title.value = heading(f"Guest {shown(guest.name)}" if guest is not None else "The selected guest").value
+        self._nothing.layout.display = "none" if self._parts else None
+        self.tabs.layout.display = None if self._parts else "none"
 
     def execute(self, line: str) -> None:
         """Run a line in the selected guest; what it prints appears below.
@@ -135,8 +173,9 @@ class LabPanel(Panel):
         def run(guest: Guest) -> None:
             done = guest.execute(line)
             status = [f"(exit status {done.exit_status})"] if done.exit_status else []
-            printed = "\n".join([f"{guest.name}# {line}", done.stdout + done.stderr, *status])
-            self.output.value = f"<pre>{escape(printed)}</pre>"
+            printed = "\n".join([f"{guest.name}# {line}", (done.stdout + done.stderr).rstrip("\n"), *status])
+            self._printed = [*self._printed[-49:], printed]
+            self.output.value = f'<div class="vmsnap-output"><pre>{escape(chr(10).join(self._printed))}</pre></div>'
 
         self._in_thread(f"execute({line!r})", run)
 
@@ -163,3 +202,10 @@ class LabPanel(Panel):
         for part in self._parts:
             part.close()
         super().close()
+
+
+def _row(domain: Domain, forest: Forest) -> tuple[str, ...]:
+    written = [disk.source for disk in domain.disks if disk.source and not disk.readonly]
+    read = [path for path in written if path in forest]
+    names = ", ".join(forest[path].name if path in forest else path for path in written)
+    return domain.name, domain.name, domain.state, names, ", ".join(str(len(forest.lineage(path))) for path in read)

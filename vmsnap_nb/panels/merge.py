@@ -11,10 +11,17 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.panels.call import Call
 from vmsnap_nb.panels.flow import Remedy
-from vmsnap_nb.panels.panel import Panel, choose, in_thread
+from vmsnap_nb.panels.panel import Panel, choose, group, in_thread, names_of, row
 from vmsnap_nb.panels.source import Reading
 
 __all__ = ["MergePanel"]
+
+_WAYS = {
+    "commit": "Data of the top, and of what lies between, goes down into the base; the merged files become invalid.",
+    "pull": "Data of what lies between goes up into the top, which then stands on the base; all files stay valid.",
+    "shorten": "Of the chain below the top, as many images remain as you say; the plan finds the cheapest way.",
+    "remove": "The top alone goes: its data is kept by a neighbour in the chain, and its file is removed.",
+}
 
 
 class MergePanel(Panel):
@@ -58,16 +65,24 @@ class MergePanel(Panel):
         self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
         self.cleanup_button = widgets.Button(description="Clean up", tooltip="plan to remove what merges left invalid")
         self.cleanup_button.on_click(lambda _: self.flow.guarded(self.cleanup))
+        self.explained = widgets.HTML()
         self.chain.observe(self._clicked, "selected")
         self.chain.observe(self._dragged, "proposed")
         self.chain.can_propose = True
         self.direction.observe(lambda _: self._fit(), "value")
         self._fit()
-        buttons = widgets.HBox(
-            [self.plan_button, self.map_button, self.cleanup_button], layout={"flex_flow": "row wrap"}
+        hint = widgets.HTML(
+            "<p>Drag one image onto another, or choose here. By keyboard: m on the one, Enter on the other.</p>"
         )
-        form = widgets.VBox(
-            [self.direction, self.top, self.base, self.keep, self.limit, self.remove, self.verify, buttons]
+        form = group(
+            "Merge",
+            hint,
+            self.direction,
+            self.explained,
+            row(self.top, self.base, self.keep, self.limit),
+            self.remove,
+            self.verify,
+            row(self.plan_button, self.map_button, self.cleanup_button),
         )
         self.children = (self.time_line, self.chain, form, self.map_view, self.flow)
 
@@ -75,6 +90,7 @@ class MergePanel(Panel):
         """Show the controls that mean something for this direction."""
         way = self.direction.value
         copies = way in {"commit", "pull"}
+        self.explained.value = f"<p>{_WAYS[way]}</p>"
         for control, wanted in (
             (self.base, copies),
             (self.limit, copies),
@@ -87,7 +103,7 @@ class MergePanel(Panel):
         """Show what was read."""
         super().update(reading)
         self.cleanup_button.disabled = all(image.status != "invalid" for image in reading.shown)
-        images = [(image.name, image.path) for image in reading.shown]
+        images = names_of(reading.shown)
         choose(self.top, [pair for pair in images if reading.shown.parent(pair[1]) is not None])
         choose(self.base, [("(the next below, or none)", ""), *images])
 

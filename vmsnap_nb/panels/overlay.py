@@ -10,7 +10,7 @@ import ipywidgets as widgets
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.live.folders import scan
 from vmsnap_nb.panels.call import Call
-from vmsnap_nb.panels.panel import Panel, choose
+from vmsnap_nb.panels.panel import Panel, choose, group, names_of, row
 from vmsnap_nb.panels.source import Reading
 
 __all__ = ["OverlayPanel"]
@@ -29,13 +29,19 @@ class OverlayPanel(Panel):
         self.plan_button = widgets.Button(description="Plan overlay")
         self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
         self.chain.observe(self._clicked, "selected")
-        form = widgets.VBox([self.base, self.file, self.name, self.size, self.count, self.plan_button])
+        form = group(
+            "New overlay",
+            widgets.HTML("<p>Click on an image above, or choose here what the overlay shall stand on.</p>"),
+            row(self.base, self.file),
+            row(self.name, self.size, self.count),
+            self.plan_button,
+        )
         self.children = (self.time_line, self.chain, form, self.flow)
 
     def update(self, reading: Reading) -> None:
         """Show what was read."""
         super().update(reading)
-        choose(self.base, [(image.name, image.path) for image in reading.forest if image.status != "missing"])
+        choose(self.base, names_of(image for image in reading.forest if image.status != "missing"))
 
     def _clicked(self, change: Any) -> None:
         if change["new"] in [path for _, path in self.base.options]:

@@ -16,13 +16,15 @@ from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.panels.activity import Activity
 from vmsnap_nb.panels.chain_view import ChainView, with_static
 from vmsnap_nb.panels.flow import Flow, Remedy
 from vmsnap_nb.panels.source import Reading, Source, Subject
+from vmsnap_nb.views.words import distinct_names
 
-__all__ = ["Panel", "choose", "in_thread"]
+__all__ = ["Panel", "choose", "group", "heading", "in_thread", "names_of", "row"]
 
 
 class Panel(widgets.VBox):
@@ -57,7 +59,7 @@ class Panel(widgets.VBox):
         self.flow.observe(lambda change: setattr(self, "last_error", change["new"]), "last_error")
         self.chain = ChainView(can_propose=False)
         self.reading: Reading | None = None
-        self.time_line = widgets.HTML()
+        self.time_line = widgets.HTML().add_class("vmsnap-time")
         self._reading_lock = threading.Lock()
         self._closed = threading.Event()
         super().__init__()
@@ -137,6 +139,38 @@ class Panel(widgets.VBox):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return with_static(super()._repr_mimebundle_(**kwargs), self.shown)
+
+
+def names_of(images: Iterable[Image]) -> list[tuple[str, str]]:
+    """Give each image a name that no other has, and its path: the options of a list."""
+    return [(name, path) for path, name in distinct_names((image.path, image.name) for image in images).items()]
+
+
+def row(*controls: Any) -> Any:
+    """Put controls side by side, as many as there is room for."""
+    return widgets.HBox(controls).add_class("vmsnap-row")
+
+
+def group(title: str, *controls: Any) -> Any:
+    """Put controls that belong together under a heading.
+
+    Parameters
+    ----------
+    title : str
+        The heading.
+    *controls : Widget
+        They stand one below the other.
+
+    Returns
+    -------
+    VBox
+    """
+    return widgets.VBox([heading(title), *controls]).add_class("vmsnap-group")
+
+
+def heading(title: str) -> Any:
+    """Give a heading."""
+    return widgets.HTML(f'<div role="heading" aria-level="3">{escape(title)}</div>').add_class("vmsnap-heading")
 
 
 def in_thread(flow: Flow, act: Callable[[], None]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from html import escape
+from typing import Any
 
 import ipywidgets as widgets
 
@@ -11,8 +12,11 @@ from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.model.snapshot import Snapshot
 from vmsnap_nb.panels.call import Call
-from vmsnap_nb.panels.panel import Panel, choose
+from vmsnap_nb.panels.panel import Panel, group, heading, row
+from vmsnap_nb.panels.select_table import SelectTable
 from vmsnap_nb.panels.source import Reading
+from vmsnap_nb.views.snapshot_tree import STATE_WORDS
+from vmsnap_nb.views.words import shown
 
 __all__ = ["SnapshotPanel"]
 
@@ -37,8 +41,11 @@ class SnapshotPanel(Panel):
 
     def build(self) -> None:
         """Make the controls."""
-        self.table = widgets.Select(description="Snapshots", options=[], value=None, rows=8)
-        self.table.layout.width = "auto"
+        self.table = SelectTable(
+            label="Snapshots",
+            columns=["Name", "Kind", "Taken (UTC)", "State", "Record", "Description"],
+            empty="No snapshot yet: what is there now can be kept by the first one, below.",
+        )
         self.table.observe(self._chosen, "value")
         self.chain.observe(self._clicked, "selected")
         self.to = widgets.Dropdown(description="Revert to", options=_ENDS, value="as-taken")
@@ -60,7 +67,9 @@ class SnapshotPanel(Panel):
         )
         self.explained = widgets.HTML(_KINDS[""])
         self.description_text = widgets.Text(description="Description")
-        self.disks = widgets.SelectMultiple(description="Disks", options=[], rows=3)
+        self.disks = widgets.SelectMultiple(
+            description="Disks", options=[], rows=3, tooltip="none marked: all; Ctrl or Shift marks several"
+        )
         self.quiesce = widgets.Checkbox(description="Quiesce by the guest agent", indent=False)
         self.kind.observe(lambda change: setattr(self.explained, "value", _KINDS[change["new"]]), "value")
         self.memory_file = widgets.Text(description="Memory in", placeholder="a file; empty: managed save")
@@ -83,17 +92,31 @@ class SnapshotPanel(Panel):
             (self.restore_button, self.restore),
         ):
             button.on_click(lambda _, act=act: self.flow.guarded(act))
-        rows = [
-            [self.to, self.keep_current, self.revert_button],
-            [self.with_children, self.metadata_only, self.delete_button],
-            [self.reconcile_button],
-            [self.memory_file, self.save_button, self.restore_button],
-        ]
-        actions = widgets.VBox([widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows])
-        form = widgets.VBox(
-            [self.name, self.kind, self.explained, self.description_text, self.disks, self.quiesce, self.create_button]
+        self.selected = heading("")
+        self.agreement = widgets.HTML()
+        new = group(
+            "Take a snapshot",
+            self.name,
+            self.kind,
+            self.explained,
+            self.description_text,
+            self.disks,
+            self.quiesce,
+            self.create_button,
         )
-        self.children = (self.time_line, self.chain, self.table, actions, form, self.flow)
+        chosen = widgets.VBox(
+            [
+                self.selected,
+                row(self.to, self.revert_button),
+                self.keep_current,
+                row(self.with_children, self.delete_button),
+                self.metadata_only,
+            ]
+        ).add_class("vmsnap-group")
+        memory = group("Memory alone, without the disks", self.memory_file, row(self.save_button, self.restore_button))
+        records = group("Records", self.agreement, self.reconcile_button)
+        columns = [widgets.VBox(part).add_class("vmsnap-column") for part in ([new, memory], [chosen, records])]
+        self.children = (self.time_line, self.chain, self.table, row(*columns), self.flow)
 
     def update(self, reading: Reading) -> None:
         """Show what was read."""
@@ -102,11 +125,16 @@ class SnapshotPanel(Panel):
             super().update(reading)
         else:
             self.chain.show(reading.snapshots if len(reading.snapshots) else reading.shown)
-        choose(self.table, [(_row(snapshot), snapshot.name) for snapshot in snapshots])
+        self.table.show(_row(snapshot) for snapshot in snapshots)
+        self._tell_selected()
         disks = [disk.target for domain in reading.domains for disk in domain.disks if disk.source]
         if list(self.disks.options) != disks:
             self.disks.options = disks
-        self.reconcile_button.disabled = all(snapshot.status == "ok" for snapshot in snapshots)
+            self.disks.layout.display = None if len(disks) > 1 else "none"  # of one there is nothing to choose
+        drifted = [snapshot for snapshot in snapshots if snapshot.status != "ok"]
+        self.reconcile_button.disabled = not drifted
+        told = "".join(f"<li>{escape(shown(f'{one.name}: {one.problem}'))}</li>" for one in drifted)
+        self.agreement.value = f"<ul>{told}</ul>" if told else "<p>libvirt's records and the files agree.</p>"
 
     @property
     def shown(self) -> Shown:
@@ -126,7 +154,7 @@ class SnapshotPanel(Panel):
             raise InvalidRequestError(tried, said="no snapshot is selected", next_step="select one in the list")
         if name not in self._guest(tried).snapshots():
             raise NotFoundError(tried, said=f"{name} is not there any more", next_step="select another")
-        return cast(str, name)
+        return name
 
     def create(self) -> None:
         """Plan a new snapshot."""
@@ -158,10 +186,16 @@ class SnapshotPanel(Panel):
         """Mark in the tree what was selected in the list."""
         if change["new"] is None or change["new"] in self.chain.boxes.values():
             self.chain.selected = change["new"]
+        self._tell_selected()
+
+    def _tell_selected(self) -> None:
+        name = self.table.value
+        title = "Revert or delete: select a snapshot above" if name is None else f"Selected: {shown(name)}"
+        self.selected.value = heading(title).value
 
     def _clicked(self, change: Any) -> None:
         """Select in the list what was selected in the tree."""
-        if change["new"] is None or change["new"] in [name for _, name in self.table.options]:
+        if change["new"] is None or change["new"] in self.table.names:
             self.table.value = change["new"]
 
     def save(self) -> None:
@@ -181,8 +215,14 @@ class SnapshotPanel(Panel):
         self._propose("reconcile", {})
 
 
-def _row(snapshot: Snapshot) -> str:
+def _row(snapshot: Snapshot) -> tuple[str, ...]:
     record = snapshot.record
-    at = f"{record.created:%Y-%m-%d %H:%M:%S} UTC" if record.created else ""
-    here = "← you are here" if record.current else ""
-    return "   ".join(part for part in (snapshot.name, snapshot.kind, at, snapshot.status, here) if part)
+    return (
+        snapshot.name,
+        f"{snapshot.name} ← you are here" if record.current else snapshot.name,
+        snapshot.kind,
+        f"{record.created:%Y-%m-%d %H:%M:%S}" if record.created else "",
+        STATE_WORDS.get(record.state, record.state),
+        snapshot.status,
+        record.description,
+    )

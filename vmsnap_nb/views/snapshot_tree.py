@@ -12,7 +12,10 @@ from vmsnap_nb.views.folding import Fold, grow
 from vmsnap_nb.views.layout import lay_out
 from vmsnap_nb.views.words import clip, isolate, shown
 
-__all__ = ["snapshot_figure", "snapshots_figure"]
+__all__ = ["STATE_WORDS", "snapshot_figure", "snapshots_figure"]
+
+STATE_WORDS: Mapping[str, str] = {"disk-snapshot": "running, without memory", "shutoff": "shut off"}
+"""What is said of a state that libvirt has another word for."""
 
 STATUS_WORDS: Mapping[Drift, tuple[str, Shape]] = {
     "stale": ("STALE", "gone"),
@@ -121,7 +124,7 @@ def _lines(snapshot: Snapshot, options: Options) -> list[Line]:
     if options.shows("sizes"):
         if record.created is not None:
             lines.append(Line(f"{record.created:%Y-%m-%d %H:%M:%S} UTC"))
-        state = {"disk-snapshot": "running, without memory", "shutoff": "shut off"}.get(record.state, record.state)
+        state = STATE_WORDS.get(record.state, record.state)
         if state:
             lines.append(Line(shown(state)))
     if options.shows("users") and record.description:
