@@ -110,6 +110,46 @@ def test_what_is_entered_is_what_is_run(nb: Notebook) -> None:
         expect(command).to_have_value(line)
 
 
+def test_a_row_is_selected_by_keyboard(nb: Notebook) -> None:
+    nb.python(
+        "other = lab.guest('other <b>', backing=base); other.snapshot('s', kind='internal-disk').run(progress=False)"
+    )
+    root = nb.show("vs.panel(lab)")
+    expect(root.get_by_role("tab")).to_have_count(0)
+    demo, other = root.get_by_role("radio", name="demo, "), root.get_by_role("radio", name="other <b>, ")
+    demo.focus()
+    nb.page.keyboard.press("Space")
+    expect(demo).to_be_checked()
+    nb.page.keyboard.press("ArrowDown")
+    expect(other).to_be_checked()
+    expect(root.get_by_role("heading", name="Guest other <b>")).to_be_visible()
+    root.get_by_role("tab", name="Snapshots").click()
+    root.get_by_role("radio", name="s ").check()
+    expect(root.get_by_role("heading", name="Selected: s")).to_be_visible()
+    expect(other).to_be_checked()  # each table has a choice of its own
+    other.focus()
+    nb.page.keyboard.press("Space")  # once more gives up
+    expect(root.get_by_role("tab")).to_have_count(0)
+    expect(other).not_to_be_checked()
+    nb.python("other.undefine()")
+    expect(other).to_have_count(0)
+
+
+def test_code_and_commands_are_copied_from_the_log(nb: Notebook) -> None:
+    root = nb.show("vs.panel(lab)")
+    nb.python("panel.activity.add('<b>快照', 'done', 'guest.start()', ['virsh start demo', 'true'])")
+    root.get_by_text("<b>快照: done").click()
+    nb.python("panel.activity.add('something else', 'done')")
+    expect(root.get_by_text("something else: done")).to_be_visible()
+    root.get_by_role("radio", name="demo, ").check()
+    for button, text in (("Copy: In a terminal", "virsh start demo true"), ("Copy: In a cell", "guest.start()")):
+        press(root, button)  # it is open as before
+        command = root.get_by_label("Command")
+        command.fill("")
+        command.press("ControlOrMeta+v")
+        expect(command).to_have_value(re.compile(text.replace(" ", ".?")))
+
+
 def test_an_overlay_from_choice_to_report(nb: Notebook) -> None:
     root = nb.show("panels.OverlayPanel(vm)")
     image(root, "RootBase").click()

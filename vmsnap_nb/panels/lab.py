@@ -38,7 +38,7 @@ class LabPanel(Panel):
         )
         self.start_button = widgets.Button(description="Start")
         self.stop_button = widgets.Button(description="Shut down")
-        self.used = widgets.HTML().add_class("vmsnap-time")
+        self.used = widgets.HTML()
         self.doing = widgets.HTML()
         self.command = CommandLine(lambda line: self.flow.guarded(lambda: self.execute(line)))
         self.output = widgets.HTML()
@@ -66,7 +66,7 @@ class LabPanel(Panel):
         guests = group("Guests", self.guests, row(self.start_button, self.stop_button), self.doing)
         new = [group("New guests", self.name, self.base, self.count, self.guest_button)] if self._makes_guests else []
         self.children = (
-            row(self.time_line, self.used),
+            row(self.time_line, self.used).add_class("vmsnap-time"),
             row(guests, *new),
             self.flow,
             self._title,
@@ -98,7 +98,7 @@ class LabPanel(Panel):
             f"{plural(len(reading.forest), 'image')} on {disk} of disk",
             f"base images: {named or 'none'}",
         ]
-        self.used.value = f"<p>{escape('; '.join(words))}</p>"
+        self.used.value = f"<small>{escape('; '.join(words))}</small>"
 
     @property
     def _makes_guests(self) -> bool:

@@ -16,6 +16,8 @@ from vmsnap_nb.panels.source import Reading
 
 __all__ = ["MergePanel"]
 
+_HINT = "Drag one image onto another, or choose here. By keyboard: m on the one, Enter on the other."
+_NOTHING = "There is nothing to merge: no image here stands on another."
 _WAYS = {
     "commit": "Data of the top, and of what lies between, goes down into the base; the merged files become invalid.",
     "pull": "Data of what lies between goes up into the top, which then stands on the base; all files stay valid.",
@@ -71,12 +73,10 @@ class MergePanel(Panel):
         self.chain.can_propose = True
         self.direction.observe(lambda _: self._fit(), "value")
         self._fit()
-        hint = widgets.HTML(
-            "<p>Drag one image onto another, or choose here. By keyboard: m on the one, Enter on the other.</p>"
-        )
+        self.hint = widgets.HTML()
         form = group(
             "Merge",
-            hint,
+            self.hint,
             self.direction,
             self.explained,
             row(self.top, self.base, self.keep, self.limit),
@@ -104,8 +104,12 @@ class MergePanel(Panel):
         super().update(reading)
         self.cleanup_button.disabled = all(image.status != "invalid" for image in reading.shown)
         images = names_of(reading.shown)
-        choose(self.top, [pair for pair in images if reading.shown.parent(pair[1]) is not None])
+        tops = [pair for pair in images if reading.shown.parent(pair[1]) is not None]
+        self.hint.value = f"<p>{_HINT if tops else _NOTHING}</p>"
+        choose(self.top, tops)
         choose(self.base, [("(the next below, or none)", ""), *images])
+        if self.reading is None:  # for the first time
+            self.base.value = ""
 
     def _clicked(self, change: Any) -> None:
         if change["new"] in [path for _, path in self.top.options]:

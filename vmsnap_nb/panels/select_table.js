@@ -1,9 +1,7 @@
 // A table of which one row can be selected: by click, or by Space and the arrow keys, as with any radio buttons.
 
-let tables = 0;
-
 function render({ model, el }) {
-  const group = `vmsnap-table-${++tables}`;
+  const group = `vmsnap-${Math.random()}`; // each widget loads this file anew, so that counting would not tell them apart
   const box = document.createElement("div");
   box.className = "vmsnap-table";
   box.setAttribute("role", "radiogroup");
@@ -36,7 +34,11 @@ function render({ model, el }) {
       input.value = key;
       input.setAttribute("aria-label", cells.filter(Boolean).join(", "));
       row.insertCell().append(input);
-      for (const text of cells) row.insertCell().textContent = text;
+      for (const text of cells) {
+        const cell = row.insertCell();
+        cell.textContent = text;
+        cell.classList.toggle("vmsnap-long", /\S{21}/.test(text)); // may be broken anywhere
+      }
     }
     box.replaceChildren(table);
     mark();

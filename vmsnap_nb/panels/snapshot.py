@@ -115,8 +115,7 @@ class SnapshotPanel(Panel):
         ).add_class("vmsnap-group")
         memory = group("Memory alone, without the disks", self.memory_file, row(self.save_button, self.restore_button))
         records = group("Records", self.agreement, self.reconcile_button)
-        columns = [widgets.VBox(part).add_class("vmsnap-column") for part in ([new, memory], [chosen, records])]
-        self.children = (self.time_line, self.chain, self.table, row(*columns), self.flow)
+        self.children = (self.time_line, self.chain, self.table, row(new, chosen, memory, records), self.flow)
 
     def update(self, reading: Reading) -> None:
         """Show what was read."""
