@@ -101,7 +101,7 @@ def test_a_lab_shows_its_guests_and_the_panels_of_the_selected_one(lab: Lab, gue
         assert isinstance(panel.last_error, GuestNotReadyError)
         panel.stop_button.click()  # it is off, so nothing happens
         assert eventually(lambda: panel.activity.entries[-1].what == f"{guest.name}: shutdown()")
-        assert panel.activity.entries[-1].code == "guest.shutdown()"
+        assert panel.activity.entries[-1].code == f"lab.guest({guest.name!r}).shutdown()"
         parts = panel.tabs.children
         panel.guests.value = None
         assert panel.tabs.children == ()
@@ -153,7 +153,7 @@ def test_a_snapshot_is_selected_in_the_tree_reverted_to_and_deleted(panel: Snaps
     assert panel.last_error is None
     assert guest.snapshots().names == ()
     assert panel.chain.selected is None
-    assert panel.activity.entries[-1].code == "guest.delete_snapshot(name='one').run()"
+    assert panel.activity.entries[-1].code == f"lab.guest({guest.name!r}).delete_snapshot(name='one').run()"
 
 
 def test_a_record_alone_is_forgotten(panel: SnapshotPanel, guest: Guest) -> None:
@@ -168,7 +168,8 @@ def test_a_record_alone_is_forgotten(panel: SnapshotPanel, guest: Guest) -> None
     panel.flow.wait()
     assert panel.last_error is None
     assert [(snapshot.name, snapshot.status) for snapshot in guest.snapshots()] == [("one", "untracked")]
-    assert panel.activity.entries[-1].code == "guest.delete_snapshot(name='one', metadata_only=True).run()"
+    wanted = f"lab.guest({guest.name!r}).delete_snapshot(name='one', metadata_only=True).run()"
+    assert panel.activity.entries[-1].code == wanted
 
 
 def test_memory_is_saved_and_the_guest_goes_on_from_it(panel: SnapshotPanel, guest: Guest, tmp_path: Path) -> None:
@@ -183,6 +184,7 @@ def test_memory_is_saved_and_the_guest_goes_on_from_it(panel: SnapshotPanel, gue
             panel.flow.wait()
             assert panel.last_error is None
             assert guest.state == state
-        assert panel.activity.entries[-1].code == f"guest.restore(path={str(tmp_path / 'memory')!r}).run()"
+        wanted = f"lab.guest({guest.name!r}).restore(path={str(tmp_path / 'memory')!r}).run()"
+        assert panel.activity.entries[-1].code == wanted
     finally:
         guest.destroy()

@@ -106,7 +106,8 @@ class Flow(widgets.VBox):
             f'<div role="alert" class="vmsnap-failed"><strong>{escape(type(error).__name__)}</strong>'
             f'<pre style="white-space: pre-wrap">{escape(words)}</pre></div>'
         )
-        self.activity.add(getattr(error, "tried", "") or type(error).__name__, words)
+        tried = getattr(error, "tried", "") or type(error).__name__
+        self.activity.add(tried, words.removeprefix(f"{tried}\n"))
 
     # -- plan -------------------------------------------------------------------------------------------------
 

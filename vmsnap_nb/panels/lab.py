@@ -120,7 +120,7 @@ class LabPanel(Panel):
                 next_step="type a name, and choose an image in the list",
             )
         names = [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
-        call = Call(self.source.host, "lab", "plan_guests", {"names": names, "backing": base})
+        call = Call(self.source.host, self.source.host_called, "plan_guests", {"names": names, "backing": base})
         self.flow.propose(call.plan, str(call))
 
     def _guest(self) -> Guest:
@@ -189,7 +189,9 @@ class LabPanel(Panel):
             finally:
                 self._doing = tuple(one for one in self._doing if one != f"{guest.name}: {what} …")
                 self._show_doing()
-            self.activity.add(f"{guest.name}: {what}", "done", f"guest.{what}")
+            self.activity.add(
+                f"{guest.name}: {what}", "done", f"{self.source.host_called}.guest({guest.name!r}).{what}"
+            )
             self.refresh()
 
         in_thread(self.flow, go)

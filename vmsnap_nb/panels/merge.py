@@ -176,16 +176,16 @@ class MergePanel(Panel):
             return None
         options: dict[str, Any] = {"disk": found[0].target, **self._wishes(way)}
         if way == "shorten":
-            return Call(guest, "guest", "shorten", {"keep": self.keep.value, **options})
+            return Call(guest, self.source.called, "shorten", {"keep": self.keep.value, **options})
         image = {"commit": "top", "pull": "into"}[way]
         limit = {"bandwidth": self.limit.value << 20} if self.limit.value else {}
-        return Call(guest, "guest", way, {image: top, "base": self.base.value or None, **limit, **options})
+        return Call(guest, self.source.called, way, {image: top, "base": self.base.value or None, **limit, **options})
 
     def _call_of_forest(self, top: str, way: str) -> Call:
         assert self.reading is not None
         more = {"shorten": {"keep": self.keep.value}, "remove": {}}.get(way, {"base": self.base.value or None})
         image = "top" if way == "commit" else "image"
-        return Call(self.reading.forest, "forest", way, {image: top, **more, **self._wishes(way)})
+        return Call(self.reading.forest, self.source.forest_called, way, {image: top, **more, **self._wishes(way)})
 
     def _wishes(self, way: str) -> dict[str, bool]:
         wishes = {"remove": self.remove.value and way != "remove", "verify": self.verify.value}
@@ -194,7 +194,7 @@ class MergePanel(Panel):
     def cleanup(self) -> None:
         """Plan to remove the files that merges have left invalid."""
         assert self.reading is not None
-        call = Call(self.source.guest or self.reading.forest, self.source.kind, "cleanup", {})
+        call = Call(self.source.guest or self.reading.forest, self.source.called, "cleanup", {})
         self.flow.propose(call.plan, str(call))
 
     def remedies(self, plan: LivePlan) -> Iterator[Remedy]:

@@ -68,11 +68,11 @@ class OverlayPanel(Panel):
         size = {"size": self.size.value * 1024 * 1024} if self.size.value else {}
         options = {"path": paths, "backing": base, **size}
         if not file:
-            call = Call(self.reading.forest, "forest", "overlay", options)
+            call = Call(self.reading.forest, self.source.forest_called, "overlay", options)
             self.flow.propose(call.plan, str(call))
             return
         options["backing"] = os.path.abspath(os.path.expanduser(file))
         folder, host = os.path.dirname(options["backing"]), self.source.host
-        read, called = (scan, "vs.scan") if host is None else (host.survey, "host.survey")
+        read, called = (scan, "vs.scan") if host is None else (host.survey, f"{self.source.host_called}.survey")
         code = Call(None, f"{called}({folder!r})", "overlay", options)
         self.flow.propose(lambda: read(folder).overlay(**options), str(code))

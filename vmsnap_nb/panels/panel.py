@@ -101,7 +101,7 @@ class Panel(widgets.VBox):
                 )
             return unfinished[0]
 
-        self.flow.propose(make, f"{self.source.kind}.unfinished()[0]")
+        self.flow.propose(make, f"{self.source.called}.unfinished()[0]")
 
     def refresh(self) -> None:
         """Read again now; an error is shown in the place of the time."""

@@ -178,7 +178,7 @@ class SnapshotPanel(Panel):
         self._propose("delete_snapshot", {"name": name, **{key: value for key, value in options.items() if value}})
 
     def _propose(self, verb: str, options: dict[str, Any]) -> None:
-        call = Call(self._guest(f"plan to {verb}"), "guest", verb, options)
+        call = Call(self._guest(f"plan to {verb}"), self.source.called, verb, options)
         self.flow.propose(call.plan, str(call))
 
     def _chosen(self, change: Any) -> None:

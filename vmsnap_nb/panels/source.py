@@ -83,9 +83,19 @@ class Source:
         return Reading(forest, forest.tree(*paths), self.guest.snapshots(), (domain,))
 
     @property
-    def kind(self) -> str:
-        """What plans are asked of, as the code in a cell calls it: ``guest`` or ``forest``."""
-        return "forest" if self.guest is None else "guest"
+    def host_called(self) -> str:
+        """What the code in a cell calls the host: ``lab`` or ``host``."""
+        return "lab" if hasattr(self.host, "plan_guests") else "host"
+
+    @property
+    def forest_called(self) -> str:
+        """What the code in a cell calls all images."""
+        return "forest" if self.host is None else f"{self.host_called}.survey()"
+
+    @property
+    def called(self) -> str:
+        """What the code in a cell calls that of which plans are asked: the guest, or all images."""
+        return self.forest_called if self.guest is None else f"{self.host_called}.guest({self.guest.name!r})"
 
     def unfinished(self) -> tuple[LivePlan, ...]:
         """Give the plans that finish what was cut short.
