@@ -91,7 +91,7 @@ def make(nb: Notebook) -> None:
     command.fill("ls -l /installed")
     command.press("Enter")
     expect(root.get_by_text("3000000")).to_be_visible()
-    expect(root.locator("[data-path=updated]")).to_be_visible()
+    expect(root.locator("[data-path$='/demo.updated.qcow2']").last).to_be_visible()
     save(root, "lab")
     nb.python("panel.close(); lab.destroy()")
 
