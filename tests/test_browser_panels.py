@@ -124,7 +124,7 @@ def test_a_row_is_selected_by_keyboard(nb: Notebook) -> None:
     expect(other).to_be_checked()
     expect(root.get_by_role("heading", name="Guest other <b>")).to_be_visible()
     root.get_by_role("tab", name="Snapshots").click()
-    root.get_by_role("radio", name="s ").check()
+    root.get_by_role("radio", name="s ←").check()
     expect(root.get_by_role("heading", name="Selected: s")).to_be_visible()
     expect(other).to_be_checked()  # each table has a choice of its own
     other.focus()

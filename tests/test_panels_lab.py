@@ -138,6 +138,10 @@ def test_a_snapshot_is_selected_in_the_tree_reverted_to_and_deleted(panel: Snaps
     assert panel.table.value == "one"
     panel.table.value = None
     assert panel.chain.selected is None
+    panel.chain.boxes = {}  # as in a long list: its box is folded away
+    panel.chain.selected = "another"
+    panel.table.value = "one"
+    assert (panel.table.value, panel.chain.selected) == ("one", None)
     panel.table.value = "one"
     panel.keep_current.value = False
     panel.revert_button.click()

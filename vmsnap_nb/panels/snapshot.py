@@ -182,9 +182,8 @@ class SnapshotPanel(Panel):
         self.flow.propose(call.plan, str(call))
 
     def _chosen(self, change: Any) -> None:
-        """Mark in the tree what was selected in the list."""
-        if change["new"] is None or change["new"] in self.chain.boxes.values():
-            self.chain.selected = change["new"]
+        """Mark in the tree what was selected in the table, unless it is folded away there."""
+        self.chain.selected = change["new"] if change["new"] in self.chain.boxes.values() else None
         self._tell_selected()
 
     def _tell_selected(self) -> None:
@@ -193,8 +192,9 @@ class SnapshotPanel(Panel):
         self.selected.value = heading(title).value
 
     def _clicked(self, change: Any) -> None:
-        """Select in the list what was selected in the tree."""
-        if change["new"] is None or change["new"] in self.table.names:
+        """Select in the table what was selected in the tree."""
+        shown_there = self.table.value in self.chain.boxes.values()
+        if change["new"] in self.table.names or (change["new"] is None and shown_there):
             self.table.value = change["new"]
 
     def save(self) -> None:
