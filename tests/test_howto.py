@@ -35,6 +35,16 @@ page = lambda text: text.replace("qemu:///system", labs[0].uri).replace("/var/li
 import subprocess
 subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "my-template.qcow2", "1G"], check=True)
 """,
+    "snapshot-options": LAB
+    + """
+import subprocess
+guest = labs[0].guest("accounts", backing=labs[0].base("RootBase"))
+data = labs[0].root / "images" / "data.img"
+subprocess.run(["qemu-img", "create", "-q", "-f", "raw", str(data), "1M"], check=True)
+disk = f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{data}'/>"
+disk += "<target dev='vdb' bus='virtio'/></disk></devices>"
+labs[0].connection.defineXML(guest.xml().replace("</devices>", disk))
+""",
     "snapshot-quiesced": LAB,
     "delete": LAB,
     "merge": SCENARIO + 'build_scenario("merge", Path("images")); build_scenario("figure-2", Path("tree"))',
