@@ -25,7 +25,13 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 highlight_language = "none"  # figures are no code
 html_theme = "alabaster"
-html_theme_options = {"description": "Virtual machine snapshots, seen, planned and done", "page_width": "1100px"}
+html_theme_options = {
+    "description": "Virtual machine snapshots, seen, planned and done",
+    "page_width": "min(1500px, 96vw)",
+    "fixed_sidebar": True,
+    "body_max_width": "none",  # figures are wide; _static/custom.css keeps the text narrow
+}
+html_static_path = ["_static"]
 nb_execution_mode = "off"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
