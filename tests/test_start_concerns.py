@@ -1,4 +1,4 @@
-"""A header that does not tell the format of its backing file: what a guest says of it, and what libvirt does."""
+"""Chains on which no guest starts, for want of a layer or a format: what a guest says of it, and what libvirt does."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forests import forest, image
 from merging import MIB, create, run
 
 from vmsnap_nb.errors import ImageError, LibvirtError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.model.guest import Use
+from vmsnap_nb.plans.start import about_layers
 from vmsnap_nb.system.libvirt_library import library
 
 pytestmark = pytest.mark.system
@@ -65,6 +68,39 @@ def test_what_libvirt_refuses_is_foretold_and_mended_by_the_line_that_is_said(gu
     assert "NO BACKING FORMAT" not in guest.chain().to_text()
     start(guest)
     assert guest.running
+
+
+def test_a_layer_that_is_not_there_is_foretold_and_the_line_that_is_said_tells_where_it_is(
+    guest: Guest, short: Path
+) -> None:
+    (short / "base.qcow2").rename(short / "moved base")
+    [concern] = guest.concerns()
+    assert (concern.name, concern.level, concern.images) == ("missing-base", "refuse", (str(short / "base.qcow2"),))
+    with pytest.raises(ImageError, match="on which its disk vda stands, is not there") as said:
+        guest.start(wait=False)
+    with pytest.raises(LibvirtError, match="No such file"):
+        guest.start(wait=False, force=True)
+    line = (said.value.next_step or "").partition(": ")[2].replace("ITS-PATH", f"'{short}/moved base'")
+    assert run("sh", "-c", line).returncode == 0, line
+    assert guest.concerns() == ()
+    start(guest)
+    assert guest.running
+
+
+def test_chains_that_no_qemu_opens() -> None:
+    uses = (Use("g", "vda", "/i/top"), Use("g", "vdb", "/i/free"))
+    free = image("free")
+    merged = forest(image("a"), image("b", "a", status="invalid"), image("top", "b"), free, uses=uses)
+    ring = forest(image("a", "b"), image("b", "a"), image("top", "a"), free, uses=uses)
+    gone = forest(image("top", status="missing"), free, uses=uses)
+    found = {name: list(about_layers(tree, uses)) for name, tree in (("b", merged), ("a", ring), ("top", gone))}
+    assert [(concern.name, *concern.images) for [concern] in found.values()] == [
+        ("missing-base", "/i/b"),
+        ("loop", "/i/a"),
+        ("missing-base", "/i/top"),
+    ]
+    assert list(about_layers(forest(free, image("top", "free")), uses)) == []
+    assert list(about_layers(gone, [Use("g", "sda", "/i/top", readonly=True)])) == []
 
 
 def test_what_stands_on_nothing_is_guessed_and_that_is_only_a_warning(guest: Guest, short: Path) -> None:

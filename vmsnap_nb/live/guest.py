@@ -26,7 +26,7 @@ from vmsnap_nb.model.completed import Completed
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Disks, Domain, State, Use
 from vmsnap_nb.plans.plan import Concern
-from vmsnap_nb.plans.start import about_backing_formats
+from vmsnap_nb.plans.start import about_backing_formats, about_layers
 from vmsnap_nb.system import guest_agent, guest_port, locks
 from vmsnap_nb.system.console import console_log, read_console
 from vmsnap_nb.system.guest_port import COMMAND_PORT
@@ -201,8 +201,8 @@ class Guest:
     def concerns(self) -> tuple[Concern, ...]:
         """Tell what speaks against starting it now.
 
-        That is: images that somebody else holds, a pull that was cut short, and headers that do not tell the format
-        of a backing file.
+        That is: images that somebody else holds, a pull that was cut short, layers that are missing or not valid, and
+        headers that do not tell the format of a backing file.
 
         Returns
         -------
@@ -212,7 +212,12 @@ class Guest:
             return ()
         domain = self.domain()
         forest = self._forest(domain.disks)
-        return (*self._pulls(domain), *self._concerns(domain, forest), *about_backing_formats(forest, domain.uses))
+        return (
+            *self._pulls(domain),
+            *self._concerns(domain, forest),
+            *about_layers(forest, domain.uses),
+            *about_backing_formats(forest, domain.uses),
+        )
 
     def _pulls(self, domain: Domain) -> Iterator[Concern]:
         from vmsnap_nb.live.merge_live import unfinished_pulls
@@ -291,7 +296,8 @@ class Guest:
         InUseError
             Another guest or process holds an image of one of its chains; `holders` names it.
         ImageError
-            libvirt does not start it, since a header does not tell the format of a backing file.
+            libvirt does not start it, since a layer is missing or not valid, or a header does not tell the format of a
+            backing file.
         GuestNotReadyError
             It does not get ready in time.
         LibvirtError, NoSpaceError, PermissionDeniedError
@@ -312,7 +318,7 @@ class Guest:
         tried = f"start {self._name}"
         said = "\n".join(dict.fromkeys(concern.what for concern in concerns))
         next_step = "\n".join(dict.fromkeys(concern.remedy for concern in concerns))
-        if concerns and all(concern.name == "backing-format-missing" for concern in concerns):
+        if concerns and all(concern.name in {"backing-format-missing", "missing-base", "loop"} for concern in concerns):
             raise ImageError(tried, said=said, next_step=next_step)
         if concerns:
             raise InUseError(
