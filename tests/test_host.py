@@ -23,7 +23,12 @@ from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.libvirt_errors import from_libvirt
 from vmsnap_nb.system.libvirt_storage import read_domain_chains, read_volume
 
-SESSION = {"XDG_RUNTIME_DIR": "", "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""}
+SESSION = {
+    "XDG_RUNTIME_DIR": "",
+    "XDG_CONFIG_HOME": "",
+    "XDG_CACHE_HOME": "",
+    "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin",  # where libvirtd is; a plain user may not have it in PATH
+}
 
 
 @pytest.fixture
