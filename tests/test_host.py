@@ -141,13 +141,14 @@ def test_a_host_over_tcp(short: Path, session: tuple[Nobody, dict[str, str]]) ->
             except errors.LibvirtError:
                 time.sleep(0.1)
         images = f"{folder}/figure-1"
-        host.connection.storagePoolCreateXML(
-            f"<pool type='dir'><name>p</name><target><path>{images}</path></target></pool>")
         host.connection.defineXML(
             "<domain type='qemu'><name>far</name><memory>65536</memory><os><type>hvm</type></os><devices>"
             f"<disk type='file'><driver name='qemu' type='qcow2'/><source file='{images}/Overlay-1B.qcow2'/>"
             "<target dev='vda' bus='virtio'/></disk></devices></domain>")
         far = host.guest("far")
+        print("is not known" in host.survey().to_text())
+        host.connection.storagePoolCreateXML(
+            f"<pool type='dir'><name>p</name><target><path>{images}</path></target></pool>")
         print(host.files_are_here, [layer.name for layer in far.chain()], far.disks().depths)
         here = vs.scan(Path(folder) / "figure-1")
         for image in host.survey():
@@ -174,6 +175,7 @@ def test_a_host_over_tcp(short: Path, session: tuple[Nobody, dict[str, str]]) ->
     )
     names = ["RootBase", "Overlay-1", "Overlay-1A", "Overlay-1B"]
     assert done.stdout.splitlines() == [
+        "True",  # before there was a pool
         f"False {names} (4,)",
         "4 ['far']",
         "shut off 4",
@@ -263,7 +265,11 @@ def test_chains_are_read_from_the_xml_of_a_running_guest() -> None:
             "</disk></devices></domain>"
         )
     )
-    assert [(layer.path, layer.format, layer.backing and layer.backing.path) for layer in layers] == [
-        ("/b", "qcow2", "/a"),
-        ("/a", "raw", None),
+    assert [(layer.path, layer.format, layer.backing and layer.backing.path, layer.problem) for layer in layers] == [
+        ("/b", "qcow2", "/a", ""),
+        ("/a", "raw", None, ""),
     ]
+    (off,) = read_domain_chains(
+        "<domain><devices><disk type='file'><driver type='qcow2'/><source file='/b'/></disk></devices></domain>"
+    )
+    assert (off.backing, "is not known" in off.problem) == (None, True)

@@ -122,7 +122,8 @@ class LivePlan(Plan):
         """
         waive = (waive,) if isinstance(waive, str) else tuple(waive)
         if self.world.readonly:
-            raise ReadOnlyError(self.title, said=self.world.readonly, next_step="connect without readonly=True")
+            next_step = "connect without readonly=True, on the machine that has the images"
+            raise ReadOnlyError(self.title, said=self.world.readonly, next_step=next_step)
         options = self._options(remove=remove, verify=verify)
         self.check(waive)
         claim = Claim(self.title, self.world.guest, (*self.writes, *self.unlinks, *self.invalid))

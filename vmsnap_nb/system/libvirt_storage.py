@@ -124,8 +124,16 @@ def read_domain_chains(xml: str) -> Iterator[Image]:
                 break
             below = layer.find("backingStore")
             below_path = None if below is None else _file(below)
-            yield Image(path, format, backing=_reference(path, below_path, _format(below)))
+            # Only of a guest that runs libvirt tells the layers; the last one has an empty element.
+            problem = _NOT_TOLD if below is None and format != "raw" else ""
+            yield Image(path, format, problem=problem, backing=_reference(path, below_path, _format(below)))
             layer, format = below, _format(below)
+
+
+_NOT_TOLD = (
+    "what it stands on is not known: it is on another machine, in none of its storage pools, and its guest is not "
+    "running; virsh pool-define-as makes a pool of a folder"
+)
 
 
 def _file(element: ET.Element) -> str | None:
