@@ -38,6 +38,7 @@ def test_loops_of_every_length_end() -> None:
         assert {tree.status(f"/i/{name}") for name in names} == {"loop"}
         assert tree.status("/i/top") == "ok"
         assert len(tree.chain("/i/top")) == length + 1
+        assert not tree.chain("/i/L0").active(tree["/i/L0"])
         assert tree.depth("/i/free") == 1
 
 

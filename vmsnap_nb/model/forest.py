@@ -349,7 +349,7 @@ class Chain(Shown):
 
     def active(self, image: Image) -> bool:
         """Tell whether writes go to this layer: it is the top and writable, or a guest's source."""
-        if image.path == self.top and image.status in {"ok", "in-use"} and image.writable:
+        if image.path == self.top and self.forest.status(image.path) in {"ok", "in-use"} and image.writable:
             return True
         return bool(self.forest.writers(image.path))
 
