@@ -570,10 +570,11 @@ class Lab(Host):
             )
         taken = {str(guest.name) for guest in super().guests()} & set(overlays)
         if taken:
+            ours = sorted(taken & {guest.name for guest in self._list()})
             raise InvalidRequestError(
                 f"make the guest {', '.join(sorted(taken))}",
                 said="there is a guest of that name already",
-                next_step="give another name",
+                next_step="give another name" + (f", or use that guest: lab.guest({ours[0]!r})" if ours else ""),
             )
         forest, base = self._find_backing(backing)
         shielded = not forest.writers(base) if protect is None else protect
