@@ -132,7 +132,7 @@ def test_a_host_over_tcp(short: Path, session: tuple[Nobody, dict[str, str]]) ->
         here = os.getcwd()
         Path("r/libvirt").mkdir(parents=True)
         options = ["-f", f"{here}/libvirtd.conf", "-p", f"{here}/r/libvirt/tcp.pid"]
-        subprocess.run(["libvirtd", "--daemon", "--listen", *options], check=True)
+        subprocess.run(["libvirtd", "--daemon", "--listen", "--timeout", "20", *options], check=True)
         uri = f"qemu+tcp://127.0.0.1:{port}/session"
         for _ in range(100):
             try:
@@ -150,9 +150,9 @@ def test_a_host_over_tcp(short: Path, session: tuple[Nobody, dict[str, str]]) ->
         host.connection.storagePoolCreateXML(
             f"<pool type='dir'><name>p</name><target><path>{images}</path></target></pool>")
         print(host.files_are_here, [layer.name for layer in far.chain()], far.disks().depths)
-        here = vs.scan(Path(folder) / "figure-1")
+        own_forest = vs.scan(Path(folder) / "figure-1")
         for image in host.survey():
-            own = here[image.path]
+            own = own_forest[image.path]
             for what in ("format", "virtual_size", "allocated"):
                 assert getattr(image, what) == getattr(own, what), image
             for what in ("path", "format"):
@@ -166,6 +166,7 @@ def test_a_host_over_tcp(short: Path, session: tuple[Nobody, dict[str, str]]) ->
             except errors.ReadOnlyError as error:
                 print(error.said)
         print(sorted(path.name for path in Path(folder, "figure-1").iterdir()))
+        os.kill(int(Path(here, "r/libvirt/tcp.pid").read_text()), signal.SIGTERM)
         """,
         port,
         short / "d",
