@@ -104,7 +104,7 @@ def test_disks_alone_from_running_and_without_keeping(running: Guest) -> None:
     warned = {c.name: c for c in plan.concerns if c.level == "warn"}
     assert set(warned) == {"state-lost", "memory-lost"}
     assert warned["state-lost"].images == (overlay,)
-    assert "KiB on disk" in warned["state-lost"].what
+    assert "iB on disk)" in warned["state-lost"].what
     assert plan.run(progress=False).differences == ()
     assert running.start().state == "running"
     assert files(running) == {"/before"}
