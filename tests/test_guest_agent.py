@@ -139,6 +139,19 @@ def test_frozen_is_frozen_until_the_thaw(first: Guest) -> None:
     assert guest_agent.thaw(domain) == 0
 
 
+@pytest.mark.guest
+def test_an_agent_that_hangs_is_not_waited_for(first: Guest) -> None:
+    wait_for_agent(first)
+    to_agent = "for p in /proc/[0-9]*; do grep -q -a '^./ld.so' $p/cmdline && kill -{} ${{p#/proc/}}; done; true"
+    first.execute(to_agent.format("STOP")).check()
+    try:
+        plan = first.snapshot(kind="external-disk", quiesce=True)
+        assert [concern.name for concern in plan.concerns if concern.level == "refuse"] == ["no-agent"]
+    finally:
+        first.execute(to_agent.format("CONT")).check()
+    assert not first.snapshot(kind="external-disk", quiesce=True).refused
+
+
 @pytest.fixture
 def only_agent(lab: Lab, base: Image) -> Guest:
     """A guest whose domain has no port for the lab's own commands."""

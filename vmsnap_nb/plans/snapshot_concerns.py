@@ -167,7 +167,7 @@ def about_guest(domain: Domain, draft: SnapshotDraft, forest: Forest, facts: Sna
     """Look at the guest: its agent, its saved memory, what of it is not held."""
     running = is_running(domain)
     if draft.request.quiesce and not (running and facts.agent):
-        why = "no QEMU guest agent is connected" if running else "the guest is off, so no agent answers"
+        why = "no QEMU guest agent answers" if running else "the guest is off, so no agent answers"
         yield Concern(
             "no-agent",
             "refuse",

@@ -24,7 +24,7 @@ class SnapshotFacts:
     uri : str
         libvirt's address; stands in the commands.
     agent : bool
-        Whether a QEMU guest agent is connected.
+        Whether a QEMU guest agent is connected, and answers where that matters.
     jobs : mapping of str to str
         By disk target the kind of the block job that is active; under the empty name the guest's own job.
     memory : int
