@@ -17,7 +17,7 @@ from kinds import record
 from labs import run_python
 from small_disk import small_disk
 
-from vmsnap_nb.errors import LibvirtError, PlanRefusedError, StalePlanError, VmsnapError
+from vmsnap_nb.errors import GuestError, LibvirtError, PlanRefusedError, StalePlanError, VmsnapError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.domains import explained
 from vmsnap_nb.live.guest import Guest
@@ -361,6 +361,13 @@ def test_a_disk_that_is_full_leaves_guest_and_files_as_before(short: Path) -> No
 def test_what_qemu_says_of_memory_without_room_gets_a_next_step() -> None:
     said = "operation failed: Failed to take snapshot: Error: Error while writing VM state: Input/output error"
     assert "make room" in (explained(LibvirtError("take the snapshot a of demo", said=said)).next_step or "")
+
+
+def test_what_libvirt_says_of_a_qemu_that_was_killed_gets_a_next_step() -> None:
+    for words in ("domain is not running", "domain is no longer running"):
+        error = explained(LibvirtError("take the snapshot a of demo", said=f"operation failed: {words}"))
+        assert isinstance(error, GuestError)
+        assert "start it again" in (error.next_step or "")
 
 
 @pytest.mark.parametrize("kind", ["external-disk", "internal-disk"])
