@@ -391,8 +391,10 @@ class Guest:
         try:
             with libvirt_errors(f"shut {self._name} down"):
                 self._domain.shutdown()
-        except VmsnapError:
+        except VmsnapError as error:
             # It may be going at this moment: libvirt refuses then, a little before its state says so.
+            if "domain is not running" in (error.said or ""):
+                return
             deadline = time.monotonic() + 1.0
             while self._still_running():
                 if time.monotonic() >= deadline:
