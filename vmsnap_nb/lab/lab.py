@@ -101,6 +101,13 @@ class Lab(Host):
     Notes
     -----
     libvirt calls the embedded driver experimental (https://libvirt.org/drvqemu.html).
+
+    Examples
+    --------
+    >>> import vmsnap_nb as vs
+    >>> lab = vs.Lab()
+    >>> lab.guest("demo", backing=lab.base("RootBase"))
+    <Guest demo: shut off>
     """
 
     def __new__(
@@ -203,6 +210,13 @@ class Lab(Host):
             No such image.
         InvalidRequestError
             The name is taken, the format is not known, or your image stands on another.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> base = vs.Lab().base("RootBase")
+        >>> base.name, base.format, base.writable
+        ('RootBase', 'qcow2', False)
         """
         check_name(name, "base")
         own = None if image is None else os.path.abspath(os.path.expanduser(image))
@@ -246,6 +260,12 @@ class Lab(Host):
         ------
         NotFoundError
             There is none of that name; the error lists those that there are.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> sorted(image.name for image in vs.Lab().scenario("figure-1"))
+        ['Overlay-1', 'Overlay-1A', 'Overlay-1B', 'RootBase']
         """
         layers = find_scenario(name)
         folder = self.root / "scenarios" / name
@@ -368,6 +388,16 @@ class Lab(Host):
             There is none of that name, or it has not been set up.
         LabError
             What was written down at its start is gone.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> images = lab.exercise("first-overlay")
+        >>> images.overlay("Overlay-1.qcow2", backing="RootBase").run(progress=False).as_predicted
+        True
+        >>> bool(lab.check("first-overlay"))
+        True
         """
         return practice.check(self, name)
 
@@ -549,6 +579,14 @@ class Lab(Host):
         Returns
         -------
         LivePlan
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> plan = lab.plan_guests([f"seat-{n}" for n in range(1, 4)], backing=lab.base("RootBase"))
+        >>> len(plan.steps)  # an overlay and a definition for each
+        6
         """
         return self._plan({name: name for name in names}, backing, memory, cpus, boot, protect)
 

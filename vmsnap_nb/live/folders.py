@@ -57,6 +57,12 @@ class LiveForest(Forest):
         ------
         NotFoundError
             None, or more than one, is called so.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> vs.Lab().scenario("merge").find("Snap-3")
+        '...merge/Snap-3.qcow2'
         """
         text = os.fspath(image)
         if text in self:  # as an address, which is no path
@@ -105,6 +111,13 @@ class LiveForest(Forest):
         ------
         NotFoundError
             No such base in this forest.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> plan = vs.Lab().scenario("merge").overlay(["a.qcow2", "b.qcow2"], backing="Snap-4")
+        >>> len(plan.after) - len(plan.before)
+        2
         """
         base = self.find(backing)
         paths = [path] if isinstance(path, str | os.PathLike) else list(path)
@@ -150,6 +163,13 @@ class LiveForest(Forest):
             `top` has no backing file, or `base` is not below it.
         NotFoundError
             No such image in this forest.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> plan = vs.Lab().scenario("merge").commit("Snap-3", "Snap-1")
+        >>> sum(move.size for move in plan.moves), plan.refused
+        (196608, False)
         """
         high, low = self.find(top), None if base is None else self.find(base)
 
@@ -185,6 +205,13 @@ class LiveForest(Forest):
             There is nothing between the two.
         NotFoundError
             No such image in this forest.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> plan = vs.Lab().scenario("merge").pull("Snap-4", "RootBase")
+        >>> [path.rpartition("/")[2] for path in plan.writes]
+        ['Snap-4.qcow2']
         """
         high, low = self.find(image), None if base is None else self.find(base)
 
@@ -218,6 +245,13 @@ class LiveForest(Forest):
             Nothing stands on it: then it is not a layer, but content that would be lost.
         NotFoundError
             No such image in this forest.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> plan = vs.Lab().scenario("merge").remove("Snap-2")
+        >>> [int(bytes) for bytes in plan.alternatives_frame()["bytes"]]  # up, or down
+        [65536, 131072]
         """
         path = self.find(image)
 
@@ -260,6 +294,13 @@ class LiveForest(Forest):
             It is as short as that already, or an image to keep is not in the chain.
         NotFoundError
             No such image in this forest.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> plan = vs.Lab().scenario("merge").shorten("Snap-4", keep=2)
+        >>> int(plan.alternatives_frame()["bytes"].min())
+        196608
         """
         path = self.find(image)
         kept = keep if isinstance(keep, int) else self._find_all(keep)
@@ -327,6 +368,13 @@ class LiveForest(Forest):
             A layer cannot be read.
         NotFoundError
             No such image in this forest.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> frame = vs.Lab().scenario("merge").blockmap("Snap-4").to_frame()
+        >>> int(frame[frame["hidden"]]["length"].sum())
+        262144
         """
         return self.chain(self.find(image)).blockmap()
 
@@ -346,6 +394,13 @@ class LiveForest(Forest):
         ------
         NotFoundError
             No such image in this forest.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> forest = vs.Lab().scenario("figure-2")
+        >>> [image.name for image in forest.chain("Overlay-3A")]
+        ['RootBase', 'Overlay-3', 'Overlay-3A']
         """
         return LiveChain(self, self.find(path))
 
@@ -435,6 +490,13 @@ def chain(
     ------
     NotFoundError
         No such image.
+
+    Examples
+    --------
+    >>> import vmsnap_nb as vs
+    >>> path = vs.Lab().scenario("figure-1").find("Overlay-1B")
+    >>> [image.name for image in vs.chain(path)]
+    ['RootBase', 'Overlay-1', 'Overlay-1A', 'Overlay-1B']
     """
     full = absolute(path)
     if not os.path.lexists(full):
@@ -481,6 +543,14 @@ def create_overlay(
     ------
     InvalidRequestError
         A path or a size that cannot be meant.
+
+    Examples
+    --------
+    >>> import vmsnap_nb as vs
+    >>> base = vs.Lab().base("RootBase")
+    >>> plan = vs.create_overlay("new.qcow2", base.path)  # nothing has happened yet
+    >>> [step.action for step in plan.steps], plan.refused
+    (['create overlay'], False)
     """
     new, base = absolute(path), absolute(backing)
     folders = (os.path.dirname(base), os.path.dirname(new))

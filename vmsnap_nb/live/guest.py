@@ -121,6 +121,15 @@ class Guest:
         Returns
         -------
         Disks
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> lab.guest("listed", backing=lab.base("RootBase")).disks().to_frame()[["format", "bus", "depth"]]
+               format     bus  depth
+        target
+        vda     qcow2  virtio      2
         """
         disks = self.domain().disks
         forest = self._forest(disks)
@@ -152,6 +161,13 @@ class Guest:
         ------
         NotFoundError
             There is no such disk, or nothing is in it.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> [image.name for image in lab.guest("listed", backing=lab.base("RootBase")).chain()]
+        ['RootBase', 'listed']
         """
         disks = self.domain().disks
         disk = self._pick(disks, target)
@@ -302,6 +318,17 @@ class Guest:
             It does not get ready in time.
         LibvirtError, NoSpaceError, PermissionDeniedError
             It does not start.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> guest = lab.guest("booted", backing=lab.base("RootBase")).start()
+        >>> print(guest.execute("echo hello > /overlay-1; cat /overlay-1").stdout, end="")
+        hello
+        >>> guest.shutdown()
+        >>> guest.state
+        'shut off'
         """
         self._check_writable(f"start {self._name}")
         if not self.running:
@@ -489,6 +516,16 @@ class Guest:
         ------
         InvalidRequestError
             A name, kind, disk or combination that cannot be meant.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> guest = lab.guest("kept", backing=lab.base("RootBase"))
+        >>> guest.snapshot("before", kind="external-disk").run(progress=False).as_predicted
+        True
+        >>> guest.snapshots().to_frame().loc["before", "kind"]
+        'external-disk'
         """
         from vmsnap_nb.live.snapshots import snapshot_plan, snapshot_request
 
@@ -553,6 +590,17 @@ class Guest:
         A revert that is cut short, as by the end of this process, is known to `unfinished`.
         What libvirt does by itself:
         https://libvirt.org/html/libvirt-libvirt-domain-snapshot.html#virDomainRevertToSnapshot.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> guest = lab.guest("went-back", backing=lab.base("RootBase"))
+        >>> guest.snapshot("before", kind="internal-disk").run(progress=False).as_predicted
+        True
+        >>> plan = guest.revert("before", keep_current=False)
+        >>> [concern.name for concern in plan.concerns if concern.level == "warn"]
+        ['state-lost']
         """
         from vmsnap_nb.live.revert import revert_plan
         from vmsnap_nb.plans.revert_draft import RevertRequest
@@ -600,6 +648,16 @@ class Guest:
         -----
         What libvirt does by itself:
         https://libvirt.org/html/libvirt-libvirt-domain-snapshot.html#virDomainSnapshotDelete.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> guest = lab.guest("tidied", backing=lab.base("RootBase"))
+        >>> guest.snapshot("before", kind="external-disk").run(progress=False).as_predicted
+        True
+        >>> guest.delete_snapshot("before").run(progress=False).as_predicted, len(guest.chain())
+        (True, 2)
         """
         from vmsnap_nb.live.delete import delete_plan
 
@@ -703,6 +761,16 @@ class Guest:
             What cannot be meant, as a base that is not below the top.
         NotFoundError
             There is no such disk or layer.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> guest = lab.guest("merged", backing=lab.base("RootBase"))
+        >>> guest.snapshot(kind="external-disk", metadata=False).run(progress=False).as_predicted
+        True
+        >>> guest.commit(base="merged", remove=True).run(progress=False).as_predicted, len(guest.chain())
+        (True, 2)
         """
         from vmsnap_nb.live.merge_live import commit_plan
 
@@ -750,6 +818,14 @@ class Guest:
         ------
         InvalidRequestError, NotFoundError
             As in `commit`.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> plan = lab.guest("alone", backing=lab.base("RootBase")).pull()
+        >>> [path.rpartition("/")[2] for path in plan.writes]
+        ['alone.qcow2']
         """
         from vmsnap_nb.live.merge_live import pull_plan
 
@@ -793,6 +869,16 @@ class Guest:
             It is as short as that already, or what cannot be meant.
         NotFoundError
             There is no such disk or layer.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> guest = lab.guest("long", backing=lab.base("RootBase"))
+        >>> for name in ("one", "two", "three"):
+        ...     report = guest.snapshot(name, kind="external-disk", metadata=False).run(progress=False)
+        >>> guest.shorten(keep=2).run(progress=False).as_predicted, len(guest.chain())
+        (True, 2)
         """
         from vmsnap_nb.live.merge_live import shorten_plan
 

@@ -153,7 +153,15 @@ class Host:
         return Guest(self, find_domain(self.connection, name))
 
     def guests(self) -> Guests:
-        """List all guests, by name."""
+        """List all guests, by name.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> host = vs.connect("test:///default", readonly=True)
+        >>> [guest.name for guest in host.guests()]
+        ['test']
+        """
         with libvirt_errors("list the guests"):
             domains = self.connection.listAllDomains()
         return Guests(Guest(self, domain) for domain in sorted(domains, key=lambda domain: str(domain.name())))
@@ -185,6 +193,15 @@ class Host:
         Returns
         -------
         LiveForest
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> guest = lab.guest("surveyed", backing=lab.base("RootBase"))
+        >>> frame = lab.survey().to_frame().set_index("image")
+        >>> frame.loc["surveyed", "used_by"]
+        'surveyed'
         """
         return LiveForest.of(self.world(*folders))
 

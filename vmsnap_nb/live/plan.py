@@ -162,6 +162,13 @@ class LivePlan(Plan):
             As in `start`: nothing was done.
         VmsnapError
             Why a step failed; what had been done before it was taken back.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> report = vs.Lab().scenario("template").overlay("third.qcow2", backing="FedoraBase").run(progress=False)
+        >>> report.as_predicted, len(report.to_frame())
+        (True, 1)
         """
         job = self.start(waive=waive, remove=remove, verify=verify)
         return wait_with_bar(job, shown=progress)
