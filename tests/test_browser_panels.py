@@ -131,7 +131,7 @@ def test_a_row_is_selected_by_keyboard(nb: Notebook) -> None:
     nb.page.keyboard.press("Space")  # once more gives up
     expect(root.get_by_role("tab")).to_have_count(0)
     expect(other).not_to_be_checked()
-    nb.python("other.undefine()")
+    nb.python("other.delete_snapshot('s').run(progress=False); other.undefine()")
     expect(other).to_have_count(0)
 
 
@@ -355,7 +355,7 @@ def test_an_error_is_shown_with_its_next_step(nb: Notebook) -> None:
     press(root, "Plan delete")
     alert = root.get_by_role("alert")
     expect(alert).to_contain_text("no snapshot is selected")
-    expect(alert).to_contain_text("select one in the list")
+    expect(alert).to_contain_text("select one in the table")
     assert nb.python("print(type(panel.last_error).__name__, len(panel.activity.entries))") == "InvalidRequestError 1"
 
 

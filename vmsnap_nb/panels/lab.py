@@ -126,7 +126,7 @@ class LabPanel(Panel):
     def _guest(self) -> Guest:
         name = self.guests.value
         if name is None or self.source.host is None:
-            raise InvalidRequestError("use a guest", said="none is selected", next_step="select one in the list")
+            raise InvalidRequestError("use a guest", said="none is selected", next_step="select one in the table")
         return self.source.host.guest(name)
 
     def _chosen(self, _: Any = None) -> None:

@@ -58,15 +58,21 @@ function render({ model, el }) {
     }
   }
 
-  box.addEventListener("click", (event) => {
-    const key = event.target.closest("tbody tr")?.querySelector("input").value;
-    if (key === undefined) return;
+  function select(key) {
     model.set("value", model.get("value") === key ? null : key); // once more gives up, as in the figure
     model.save_changes();
     mark();
+  }
+
+  box.addEventListener("click", (event) => {
+    const input = event.target.closest("tbody tr")?.querySelector("input");
+    if (input) select(input.value);
   });
   box.addEventListener("keydown", (event) => {
     if (/^Arrow|^ $/.test(event.key)) event.stopPropagation(); // these mean something else to a notebook
+    if (event.key !== " " || !event.target.checked) return;
+    event.preventDefault(); // of one that is chosen, Space makes no click
+    select(event.target.value);
   });
 
   model.on("change:rows", draw);

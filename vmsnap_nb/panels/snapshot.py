@@ -150,7 +150,7 @@ class SnapshotPanel(Panel):
         """Give what is selected, after looking once more whether it is there."""
         name = self.table.value
         if name is None:
-            raise InvalidRequestError(tried, said="no snapshot is selected", next_step="select one in the list")
+            raise InvalidRequestError(tried, said="no snapshot is selected", next_step="select one in the table")
         if name not in self._guest(tried).snapshots():
             raise NotFoundError(tried, said=f"{name} is not there any more", next_step="select another")
         return name
