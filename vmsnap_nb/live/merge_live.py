@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from vmsnap_nb.live.merge_notes import read_notes, read_pull_notes
 from vmsnap_nb.live.notes import drop_note, write_note
 from vmsnap_nb.live.plan import Action, LivePlan, Undo, World
 from vmsnap_nb.live.snapshots import guest_world
+from vmsnap_nb.model.blockmap import share_before
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.plans.merge_facts import MergeFacts
@@ -331,7 +332,7 @@ def _commit(domain: Any, step: LiveCommit) -> Undo:
                     drop_note(note)
                 raise
         try:
-            end = job.follow(to_ready=step.active, tell=tell_fraction, stop=stop_asked, timeout=step.timeout)
+            end = job.follow(to_ready=step.active, tell=_tell(step), stop=stop_asked, timeout=step.timeout)
             if end == "ready":
                 _finish_active(domain, job, step, tried)
         except VmsnapError as error:
@@ -351,6 +352,15 @@ def _commit(domain: Any, step: LiveCommit) -> Undo:
         )
 
     return undo
+
+
+def _tell(step: LiveCommit | LivePull) -> Callable[[float], None]:
+    """Say how much of the data is copied, where QEMU tells at which place of the disk it is."""
+    share = share_before(step.extents or ())
+    active = isinstance(step, LiveCommit) and step.active  # a mirror counts the data alone
+    if share is None or active:
+        return tell_fraction
+    return lambda fraction: tell_fraction(share(fraction * step.length))
 
 
 def _finish_active(domain: Any, job: BlockJob, step: LiveCommit, tried: str) -> None:
@@ -381,7 +391,7 @@ def _pull(domain: Any, step: LivePull) -> Undo:
                     domain, step.target, step.base, relative=step.relative, bandwidth=step.bandwidth, tried=tried
                 )
             if not step.adopt or active_jobs(domain, [step.target]):
-                end = job.follow(to_ready=False, tell=tell_fraction, stop=stop_asked, timeout=step.timeout)
+                end = job.follow(to_ready=False, tell=_tell(step), stop=stop_asked, timeout=step.timeout)
                 if end == "stopped":
                     _settle_pull(domain, step)
                     raise StepStopped

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import graphviz
     import pandas as pd
 
-__all__ = ["BlockMap", "Extent", "LayerMap", "Run"]
+__all__ = ["BlockMap", "Extent", "LayerMap", "Run", "share_before"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +342,33 @@ class BlockMap:
             return 0
         tables = -(-new * 8 // (unit * unit)) + 2  # an L2 table of one cluster describes unit / 8 clusters
         return (new + 2 * tables) * unit
+
+
+def share_before(extents: Iterable[Extent]) -> Callable[[float], float] | None:
+    """Give a function from a place on the disk to the share of the data, from 0 to 1, that lies before it.
+
+    None where there is no data.
+
+    Examples
+    --------
+    >>> share = share_before([Extent(0, 10), Extent(100, 30), Extent(500, 50, zero=True)])
+    >>> [share(place) for place in (0, 5, 50, 115, 900)]
+    [0.0, 0.125, 0.25, 0.625, 1.0]
+    """
+    data = sorted((extent.start, extent.length) for extent in extents if not extent.zero)
+    starts = [start for start, _ in data]
+    sums = [0, *accumulate(length for _, length in data)]
+    if not sums[-1]:
+        return None
+
+    def share(place: float) -> float:
+        number = bisect_right(starts, place)
+        if not number:
+            return 0.0
+        start, length = data[number - 1]
+        return (sums[number - 1] + min(place - start, length)) / sums[-1]
+
+    return share
 
 
 def _clusters(extents: Iterator[Extent], unit: int) -> list[tuple[int, int]]:

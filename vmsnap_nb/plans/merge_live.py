@@ -377,7 +377,7 @@ class LiveDraft(MergeDraft):
             *about.about_names(forest, merged if remove and not keep else ()),
             *about.about_seen(forest, base),
         ]
-        size, _ = self._copy((base, *merged), base, "commit data")
+        size, extents = self._copy((base, *merged), base, "commit data")
         relative = bool(own) and all(self._is_relative(path) for path in (*merged, *own))
         step = LiveCommit(
             *self._who,
@@ -389,6 +389,8 @@ class LiveDraft(MergeDraft):
             request.bandwidth,
             request.timeout,
             request.adopt,
+            extents,
+            forest[top].virtual_size or 0,
         )
         steps = self._with_write(step, base, *own)
         pivot = top == request.source and not keep
@@ -431,13 +433,14 @@ class LiveDraft(MergeDraft):
             *about.about_exposure(forest, layers, image),
             *about.about_snapshots(forest, (image,), "which would read other content from the new backing file"),
         ]
-        size, _ = self._copy(tuple(reversed(layers)), image, "stream data")
+        size, extents = self._copy(tuple(reversed(layers)), image, "stream data")
         relative = base is not None and all(self._is_relative(path) for path in layers)
         backing = forest[image].backing
         assert backing is not None
         note = PullNote(image, backing.written, backing.format, base)
         limits = request.bandwidth, request.timeout, request.adopt, request.domain.state == "paused"
-        step = LivePull(*self._who, request.source, base, note, relative, size, *limits)
+        where = extents, forest[image].virtual_size or 0
+        step = LivePull(*self._who, request.source, base, note, relative, size, *limits, *where)
         self._copying += self._with_write(step, image)
         old = backing if relative else None
         self._put(image, backing=None if base is None else self._reference(image, base, old), allocated=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from vmsnap_nb.model.blockmap import Extent
 from vmsnap_nb.model.counting import plural
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.pull_note import PullNote
@@ -39,6 +40,10 @@ class LiveCommit(GuestStep):
         Seconds that it may take, since a guest can write faster than QEMU copies; None for no limit.
     adopt : bool
         Whether the job is there already, started by a process that has ended since.
+    extents : tuple of Extent or None
+        Where on the disk the data lies that is copied: QEMU tells only at which place it is.
+    length : int
+        Bytes of the disk.
     """
 
     target: str
@@ -50,6 +55,8 @@ class LiveCommit(GuestStep):
     bandwidth: int = 0
     timeout: float | None = None
     adopt: bool = False
+    extents: tuple[Extent, ...] | None = field(default=None, compare=False, repr=False)
+    length: int = field(default=0, compare=False)
 
     @property
     def active(self) -> bool:
@@ -109,7 +116,7 @@ class LivePull(GuestStep):
 
     Attributes
     ----------
-    target, source, relative, bytes, bandwidth, timeout, adopt
+    target, source, relative, bytes, bandwidth, timeout, adopt, extents, length
         As in `LiveCommit`.
     base : str or None
         Path of the image on which it will stand; None to copy everything.
@@ -129,6 +136,8 @@ class LivePull(GuestStep):
     timeout: float | None = None
     adopt: bool = False
     paused: bool = field(default=False, compare=False)  # the command alone differs
+    extents: tuple[Extent, ...] | None = field(default=None, compare=False, repr=False)
+    length: int = field(default=0, compare=False)
 
     @property
     def action(self) -> str:
