@@ -6,7 +6,14 @@ import kinds
 import pytest
 from labs import base, first, lab, short  # noqa: F401 - fixtures
 
+from vmsnap_nb.system.orphans import collect_orphans
+
 SLOW = frozenset({"system", "guest", "notebook", "browser"})
+
+
+def pytest_configure() -> None:
+    # What a test's own processes leave behind is collected at once, also on machines whose process 1 takes its time.
+    collect_orphans()
 
 
 @pytest.hookimpl(tryfirst=True)

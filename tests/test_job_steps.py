@@ -144,8 +144,9 @@ def test_a_terminal_shows_bytes_and_rate_and_what_is_left(three: Path, monkeypat
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
 import vmsnap_nb as vs
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in a shell's background would ignore it
 report = vs.scan(sys.argv[1]).commit("middle").run(progress=sys.argv[2] == "bar")
 print(report.cancelled, report.error)
 """
