@@ -238,6 +238,25 @@ def test_a_closed_lab_can_be_destroyed(short: Path) -> None:
     assert (done.stdout, done.returncode) == ("() False\n", 0), done.stderr
 
 
+@pytest.mark.system
+def test_an_image_of_ones_own_keeps_what_it_stands_on(short: Path) -> None:
+    done = run_python(
+        """
+        lab = vs.Lab(sys.argv[1])
+        folder = lab.scenario("figure-1").folders[0]
+        vs.create_overlay(folder + "/mine.qcow2", folder + "/Overlay-1A.qcow2").run()
+        print([os.path.basename(path) for path in lab.destroy()])
+        print([image.status for image in vs.chain(folder + "/mine.qcow2")])
+        """,
+        short / "l",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "['Overlay-1.qcow2', 'Overlay-1A.qcow2', 'RootBase.qcow2', 'mine.qcow2']",
+        "['ok', 'ok', 'ok', 'ok']",
+    ]
+
+
 def test_core_files_may_be_forbidden(short: Path) -> None:
     """As sudo does it."""
     code = """

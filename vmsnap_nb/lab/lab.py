@@ -808,7 +808,8 @@ class Lab(Host):
         Returns
         -------
         tuple of str
-            Files of your own that were in its folder: they are still there.
+            Files of your own that were in its folder: they are still there, and so are images of the lab on which one
+            of them stands.
 
         Raises
         ------
@@ -822,6 +823,8 @@ class Lab(Host):
             guest.destroy()
             self._own_snapshots(guest)
             self._forget(guest)
+        for path in self._stood_on():
+            self._folder.drop(path)
         self.close()
         return tuple(self._folder.remove())
 
@@ -851,6 +854,13 @@ class Lab(Host):
                     above = []
                 elif Path(path).is_relative_to(self._folder.images):
                     above.append(path)
+
+    def _stood_on(self) -> set[str]:
+        """Find the images of the lab on which an image in its folder stands that the lab did not make."""
+        made = self._folder.made()
+        forest = self.survey(self.root)
+        own = [path for path in forest.images if path not in made and Path(path).is_relative_to(self.root)]
+        return {below for path in own for below in forest.lineage(path) if below in made}
 
 
 def _absolute(root: str | os.PathLike[str] | None) -> Path:
