@@ -95,7 +95,7 @@ def qemu(*argv):
     return done.stdout
 
 def create_encrypted(path):
-    argv = ["qemu-img", "create", "-q", "-f", "qcow2", *SECRET, "-o", f"{LUKS},encrypt.iter-time=10", path, "16M"]
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", *SECRET, "-o", f"{LUKS},encrypt.iter-time=100", path, "16M"]
     for _ in range(20):  # on a busy machine QEMU cannot measure how fast it is, and gives up
         done = subprocess.run(argv, capture_output=True, text=True)
         if "accurate CPU usage" not in done.stderr:

@@ -118,7 +118,7 @@ def build_scenario(name: str, folder: Path) -> None:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise from_os_error(error, f"build the scenario {name}") from error
+        raise from_os_error(error, f"build the scenario {name} in {folder}") from error
 
 
 def make_layers(layers: Iterable[Layer], folder: Path, *, size: int = _DISK) -> None:

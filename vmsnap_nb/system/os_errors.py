@@ -34,6 +34,6 @@ def from_os_error(error: OSError, tried: str) -> VmsnapError:
             )
         case errno.ENOENT:
             return NotFoundError(tried, said=said, next_step="check the path")
-        case errno.EEXIST:
+        case errno.EEXIST | errno.ENOTEMPTY:
             return VmsnapError(tried, said=said, next_step="give another name; nothing is ever overwritten")
     return VmsnapError(tried, said=said)
