@@ -17,7 +17,7 @@ from vmsnap_nb.panels.call import Call
 from vmsnap_nb.panels.command_line import CommandLine
 from vmsnap_nb.panels.merge import MergePanel
 from vmsnap_nb.panels.overlay import OverlayPanel
-from vmsnap_nb.panels.panel import Panel, choose, group, heading, in_thread, names_of, row
+from vmsnap_nb.panels.panel import Panel, choose, group, heading, heading_text, in_thread, names_of, row
 from vmsnap_nb.panels.select_table import SelectTable
 from vmsnap_nb.panels.snapshot import SnapshotPanel
 from vmsnap_nb.panels.source import Reading
@@ -157,7 +157,8 @@ class LabPanel(Panel):
             self._parts = tuple(kind(guest, activity=self.activity) for kind in kinds)
         self.tabs.children = (self._console, *self._parts) if self._parts else ()
         self.tabs.titles = ("Console", "Snapshots", "Merge", "Overlays") if self._parts else ()
-        self._title.value = heading(f"Guest {shown(guest.name)}" if guest is not None else "The selected guest").value
+        title = "The selected guest" if guest is None else f"Guest {shown(guest.name)}"
+        self._title.value = heading_text(title)
         self._nothing.layout.display = "none" if self._parts else None
         self.tabs.layout.display = None if self._parts else "none"
 
@@ -189,9 +190,7 @@ class LabPanel(Panel):
             finally:
                 self._doing = tuple(one for one in self._doing if one != f"{guest.name}: {what} …")
                 self._show_doing()
-            self.activity.add(
-                f"{guest.name}: {what}", "done", f"{self.source.host_called}.guest({guest.name!r}).{what}"
-            )
+            self.activity.add(f"{guest.name}: {what}", "done", f"{self.source.guest_called(guest)}.{what}")
             self.refresh()
 
         in_thread(self.flow, go)

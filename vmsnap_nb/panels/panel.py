@@ -24,7 +24,7 @@ from vmsnap_nb.panels.flow import Flow, Remedy
 from vmsnap_nb.panels.source import Reading, Source, Subject
 from vmsnap_nb.views.words import distinct_names
 
-__all__ = ["Panel", "choose", "group", "heading", "in_thread", "names_of", "row"]
+__all__ = ["Panel", "choose", "group", "heading", "heading_text", "in_thread", "names_of", "row"]
 
 
 class Panel(widgets.VBox):
@@ -169,8 +169,13 @@ def group(title: str, *controls: Any) -> Any:
 
 
 def heading(title: str) -> Any:
-    """Give a heading."""
-    return widgets.HTML(f'<div role="heading" aria-level="3">{escape(title)}</div>').add_class("vmsnap-heading")
+    """Give a heading, whose value is `heading_text`."""
+    return widgets.HTML(heading_text(title)).add_class("vmsnap-heading")
+
+
+def heading_text(title: str) -> str:
+    """Give what a heading shows, as HTML: to change one that is there."""
+    return f'<div role="heading" aria-level="3">{escape(title)}</div>'
 
 
 def in_thread(flow: Flow, act: Callable[[], None]) -> None:

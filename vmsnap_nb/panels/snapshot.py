@@ -12,7 +12,7 @@ from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.model.snapshot import Snapshot
 from vmsnap_nb.panels.call import Call
-from vmsnap_nb.panels.panel import Panel, group, heading, row
+from vmsnap_nb.panels.panel import Panel, group, heading, heading_text, row
 from vmsnap_nb.panels.select_table import SelectTable
 from vmsnap_nb.panels.source import Reading
 from vmsnap_nb.views.snapshot_tree import STATE_WORDS
@@ -189,7 +189,7 @@ class SnapshotPanel(Panel):
     def _tell_selected(self) -> None:
         name = self.table.value
         title = "Revert or delete: select a snapshot above" if name is None else f"Selected: {shown(name)}"
-        self.selected.value = heading(title).value
+        self.selected.value = heading_text(title)
 
     def _clicked(self, change: Any) -> None:
         """Select in the table what was selected in the tree."""

@@ -95,7 +95,11 @@ class Source:
     @property
     def called(self) -> str:
         """What the code in a cell calls that of which plans are asked: the guest, or all images."""
-        return self.forest_called if self.guest is None else f"{self.host_called}.guest({self.guest.name!r})"
+        return self.forest_called if self.guest is None else self.guest_called(self.guest)
+
+    def guest_called(self, guest: Guest) -> str:
+        """Give what the code in a cell calls a guest of the host."""
+        return f"{self.host_called}.guest({guest.name!r})"
 
     def unfinished(self) -> tuple[LivePlan, ...]:
         """Give the plans that finish what was cut short.
