@@ -255,7 +255,9 @@ def test_its_qemu_is_killed_in_the_middle(paused: Paused, lab: Lab) -> None:
 
 def test_the_guest_itself_sees_its_files_all_the_time(lab: Lab, base: Image) -> None:
     guest = lab.guest("eyes", backing=base).start()
-    guest.execute("(while :; do n=$((n+1)); echo $n > /run/beats; sleep 0.1; done) & echo $! > /run/heart").check()
+    guest.execute(
+        "(while :; do n=$((n+1)); echo $n > /run/new; mv /run/new /run/beats; sleep 0.1; done) & echo $! > /run/heart"
+    ).check()
     depth = len(guest.chain())
     for name in ("one", "two", "three"):
         guest.execute(f"echo {name} > /deleted-{name}; head -c 400000 /dev/urandom > /blob-{name}").check()

@@ -16,7 +16,7 @@ from vmsnap_nb.model.image import Image
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(240)]
 
-COUNTER = "(while :; do n=$((n+1)); echo $n > /run/count; sleep 0.1; done) & echo $! > /run/pid"
+COUNTER = "(while :; do n=$((n+1)); echo $n > /run/new; mv /run/new /run/count; sleep 0.1; done) & echo $! > /run/pid"
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,9 @@ def test_an_active_job_and_a_changed_state_stand_in_the_way(running: Guest) -> N
 
 
 def test_saved_memory_goes_on_where_it_was(running: Guest, short: Path) -> None:
-    running.execute("(while :; do n=$((n+1)); echo $n > /run/count; sleep 0.2; done) & echo $! > /run/pid").check()
+    running.execute(
+        "(while :; do n=$((n+1)); echo $n > /run/new; mv /run/new /run/count; sleep 0.2; done) & echo $! > /run/pid"
+    ).check()
     time.sleep(0.5)
     file = short / "memory, saved"
     plan = running.save(file)
