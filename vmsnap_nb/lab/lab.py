@@ -17,10 +17,10 @@ from vmsnap_nb.errors import InvalidRequestError, LabError, LibvirtError, Missin
 from vmsnap_nb.lab.acceleration import Acceleration, choose_acceleration, qemu_program
 from vmsnap_nb.lab.agent import Agent, find_agent
 from vmsnap_nb.lab.alpine import copy_checked, find_alpine
+from vmsnap_nb.lab.boot_files import make_boot_files
 from vmsnap_nb.lab.domain_xml import GuestSpec, domain_xml, lab_of
 from vmsnap_nb.lab.exercises import practice
 from vmsnap_nb.lab.folder import LabFolder, check_guest_fits, default_root
-from vmsnap_nb.lab.initrd import build_initrd
 from vmsnap_nb.lab.scenarios import build_scenario, find_scenario
 from vmsnap_nb.live.files import ground_of
 from vmsnap_nb.live.folders import LiveForest, scan
@@ -712,21 +712,7 @@ class Lab(Host):
 
     def _boot_files(self) -> tuple[Path, Path]:
         if self._booting is None:
-            alpine = find_alpine()
-            folder = self.root / "boot"
-            kernel, plain, initrd = folder / "kernel", folder / "alpine.initrd", folder / "initrd"
-            for source, target in ((alpine.kernel, kernel), (alpine.initrd, plain)):
-                if not target.exists():
-                    copy_checked(source, target)
-            try:
-                small = build_initrd(plain.read_bytes(), self._agent())
-                if not initrd.exists() or initrd.read_bytes() != small:
-                    partial = folder / f".{uuid.uuid4().hex}.partial"
-                    partial.write_bytes(small)
-                    partial.replace(initrd)
-            except OSError as error:
-                raise from_os_error(error, f"write {initrd}") from error
-            self._booting = kernel, initrd
+            self._booting = make_boot_files(self.root / "boot", find_alpine(), self._agent())
         return self._booting
 
     def _agent(self) -> Agent | None:
