@@ -9,7 +9,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +23,17 @@ from vmsnap_nb.errors import (
     InUseError,
     InvalidRequestError,
     NoSpaceError,
+    NotFoundError,
     PlanRefusedError,
     StalePlanError,
     VmsnapError,
 )
+from vmsnap_nb.live import merge_files
 from vmsnap_nb.live.job import Job
+from vmsnap_nb.model.blockmap import Extent
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.merge_steps import CheckContent, RemoveFile, Repoint
+from vmsnap_nb.system.blockmap import reads_none_of
 from vmsnap_nb.system.content import content_digest
 from vmsnap_nb.system.fill import fill
 from vmsnap_nb.system.qcow2_mark import INVALID_NAME, mark_invalid, marked, write_header
@@ -126,6 +130,52 @@ def test_after_the_copying_of_a_pull_nothing_is_left_for_qemu_img_rebase(folder:
     assert shell([step.commands[0].replace("-t writethrough ", "")], folder).returncode == 0
     after = paths[-1].read_bytes()
     assert filled[65536:] == after[65536:], "only the header has changed"
+
+
+@pytest.mark.parametrize("base", ["RootBase", "Snap-1", None])
+def test_what_the_copying_of_a_pull_forgot_is_seen_by_qemu_and_copied(
+    folder: Path, base: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = handout_chain(folder)
+    was = [content(path) for path in paths]
+    plan = vs.scan(folder).pull("Snap-4", base)
+
+    def forgetful(path: str, extents: Iterable[Extent], **_: object) -> bool:
+        return fill(path, [extent for extent in extents if not extent.zero][:-1])
+
+    monkeypatch.setattr(merge_files, "fill", forgetful)
+    assert plan.run(progress=False).as_predicted
+    assert [content(path) for path in paths] == was
+
+
+def test_qemus_map_shows_what_an_image_reads_from_the_layers_right_below(folder: Path) -> None:
+    paths = handout_chain(folder)
+    write(paths[0], "discard -q 15M 1M")
+    top = str(paths[-1])
+    shown = [(left, below) for left in range(1, 5) for below in (True, False) if reads_none_of(top, left, below=below)]
+    assert shown == []
+    (step,) = vs.scan(folder).pull("Snap-4", "Snap-2").steps
+    fill(top, step.extents)  # type: ignore[attr-defined]
+    shown = [(left, below) for left in range(1, 5) for below in (True, False) if reads_none_of(top, left, below=below)]
+    assert shown == [(1, True), (1, False)]
+    with pytest.raises(NotFoundError):
+        reads_none_of(str(folder / "none"), 1, below=True)
+
+
+def test_zeros_beyond_the_end_of_a_layer_that_goes_stay(folder: Path) -> None:
+    base = create(folder / "base", size=4 * MIB)
+    write(base, "write -q -P 1 0 4M")
+    short = create(folder / "short", base, size=2 * MIB)
+    write(short, "write -q -P 2 1M 64k")
+    top = create(folder / "top", short, size=4 * MIB)
+    write(top, "write -q -P 3 3M 64k")
+    was = content(top)
+    plan = vs.scan(folder).pull("top", "base")
+    (step,) = plan.steps
+    assert step.left is None  # type: ignore[attr-defined]
+    assert plan.run(progress=False).as_predicted
+    assert content(top) == was
+    assert vs.scan(folder).pull("top").steps[0].left == 1  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("cluster", [512, 65536])

@@ -172,7 +172,9 @@ class MergeDraft:
         old = forest[image].backing
         assert old is not None
         new = None if base is None else self._reference(image, base, old)
-        self._copying += self._with_write(PullLayers(image, new, old, size, extents), image)
+        short = any((forest[path].virtual_size or 0) < (forest[image].virtual_size or 0) for path in layers[1:])
+        left = None if short and new is not None else len(layers) - 1
+        self._copying += self._with_write(PullLayers(image, new, old, size, extents, left), image)
         self._put(image, backing=new, allocated=None)
 
     def remove(self, paths: Iterable[str], *, asked: bool) -> None:

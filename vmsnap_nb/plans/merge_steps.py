@@ -123,6 +123,20 @@ class PullLayers(Step):
 
     By hand it is one command, which writes through, since else QEMU writes the new backing file's name into the
     header before it writes down where the copied data lies: a crash between the two would lose that data.
+
+    Attributes
+    ----------
+    path : str
+        The image.
+    backing, before : Reference or None
+        What it will stand on, and what it stands on now.
+    bytes : int, optional
+        Data to copy.
+    extents : tuple of Extent, optional
+        Where that is; without it QEMU has to look for it.
+    left : int, optional
+        How many layers it will stand on no longer. None if one of them is shorter than the image: what lies beyond its
+        end reads as zeros, which QEMU's map of a chain does not tell from those of the image itself.
     """
 
     path: str
@@ -130,6 +144,7 @@ class PullLayers(Step):
     before: Reference
     bytes: int | None = None
     extents: tuple[Extent, ...] | None = None
+    left: int | None = None
 
     @property
     def action(self) -> str:

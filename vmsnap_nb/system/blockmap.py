@@ -12,7 +12,7 @@ from vmsnap_nb.model.blockmap import Extent, LayerMap
 from vmsnap_nb.model.image import Identity, Image
 from vmsnap_nb.system import qemu_img
 
-__all__ = ["MapReader", "map_argv", "parse_map"]
+__all__ = ["MapReader", "map_argv", "parse_map", "reads_none_of"]
 
 _AT_ONCE = 4
 _RAW_UNIT = 4096
@@ -74,6 +74,38 @@ def parse_map(answer: bytes, path: str, size: int, cluster_size: int) -> LayerMa
     except (ValueError, KeyError, TypeError) as error:
         raise ImageError(f"map {path}", said=f"qemu-img's answer is not understood: {error}") from error
     return LayerMap(path, size, tuple(found), cluster_size)
+
+
+def reads_none_of(path: str, left: int, *, below: bool) -> bool:
+    """Ask QEMU whether an image reads nothing from the layers right below it, so that they can be left out.
+
+    Parameters
+    ----------
+    path : str
+        A qcow2 image that nobody writes to. QEMU opens what it stands on too.
+    left : int
+        How many layers below it are meant; none of them may be shorter than the image if `below`.
+    below : bool
+        Whether there are others below them: without, zeros that are read from a layer are read without it too.
+
+    Returns
+    -------
+    bool
+        False also where QEMU's answer does not show it.
+
+    Raises
+    ------
+    VmsnapError
+        As `vmsnap_nb.system.qemu_img.run`.
+    """
+    argv = ("qemu-img", "map", "--output=json", "-f", "qcow2", "--", path)
+    answer = qemu_img.run(argv, tried=f"map what {path} reads").stdout
+    try:
+        return not any(
+            1 <= part["depth"] <= left and (below or part["data"] or not part["zero"]) for part in json.loads(answer)
+        )
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 class MapReader:
