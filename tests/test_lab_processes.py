@@ -62,6 +62,42 @@ def test_guests_are_found_again_after_the_process_was_killed(short: Path) -> Non
 
 
 @pytest.mark.guest
+def test_what_libvirt_knows_of_qemu_is_handed_on_to_the_next_lab(short: Path) -> None:
+    code = """
+        from pathlib import Path
+        lab = vs.Lab(sys.argv[1])
+        place = Path(sys.argv[1], "cache", "qemu", "capabilities")
+        lent = {file.name: file.stat().st_mtime_ns for file in place.glob("*.xml")}
+        guest = lab.guest("demo", backing=lab.base(), boot="disk")
+        if sys.argv[2] == "start":
+            guest.start(wait=False)
+        print(len(lent), lent == {file.name: file.stat().st_mtime_ns for file in place.glob("*.xml")})
+        lab.destroy()
+    """
+    env = {"XDG_CACHE_HOME": str(short / "cache")}
+    kept = short / "cache" / "vmsnap_nb" / "capabilities"
+
+    def used(how: str) -> str:
+        done = run_python(code, short / how, how, env=env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert used("start") == "0 False"
+    (file,) = kept.iterdir()
+    assert used("believed") == "1 True"  # libvirt would have written it anew
+    found = file.read_text()
+    file.write_text(found.replace("<qemuctime>1", "<qemuctime>2"))
+    assert used("not believed") == "1 False"
+    file.write_text(found[: len(found) // 2])
+    assert used("start") == "1 False"
+    assert file.read_text() == found
+    file.unlink()
+    kept.rmdir()
+    kept.write_text("in the way")
+    assert used("believed") == "0 False"
+
+
+@pytest.mark.guest
 def test_the_end_of_the_process_stops_what_it_started_unless_told_to_keep_it(short: Path) -> None:
     start = """
         lab = vs.Lab(sys.argv[1], keep=sys.argv[2] == "keep")

@@ -17,6 +17,7 @@ from typing import Literal
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.lab.alpine import KERNEL
+from vmsnap_nb.lab.user_cache import user_cache, write_whole
 from vmsnap_nb.system.packages import missing_part
 
 __all__ = ["Acceleration", "choose_acceleration", "qemu_program"]
@@ -104,8 +105,7 @@ def choose_acceleration(kernel: Path, initrd: Path, cache: Path | None = None) -
 
 
 def _cache_file() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base, "vmsnap_nb", "acceleration.json")
+    return user_cache() / "acceleration.json"
 
 
 def _recall(cache: Path, circumstances: list[object]) -> Acceleration | None:
@@ -119,11 +119,9 @@ def _recall(cache: Path, circumstances: list[object]) -> Acceleration | None:
 
 
 def _remember(cache: Path, circumstances: list[object], choice: Acceleration) -> None:
-    partial = cache.with_name(f".{cache.name}.{os.getpid()}.partial")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"circumstances": circumstances, "choice": asdict(choice)}))
-        partial.replace(cache)
+        write_whole(cache, json.dumps({"circumstances": circumstances, "choice": asdict(choice)}).encode())
     except OSError:
         return  # then the next process finds out again
 

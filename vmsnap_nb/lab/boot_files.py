@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 from vmsnap_nb.lab.agent import Agent
 from vmsnap_nb.lab.alpine import Alpine, read_checked
 from vmsnap_nb.lab.initrd import build_initrd
 from vmsnap_nb.lab.kernel import unpack_kernel
+from vmsnap_nb.lab.user_cache import write_whole
 from vmsnap_nb.system.os_errors import from_os_error
 
 __all__ = ["make_boot_files"]
@@ -41,19 +41,10 @@ def make_boot_files(folder: Path, alpine: Alpine, agent: Agent | None) -> tuple[
     kernel, initrd = folder / "kernel", folder / "initrd"
     try:
         if not kernel.exists():
-            _write(kernel, unpack_kernel(read_checked(alpine.kernel)))
+            write_whole(kernel, unpack_kernel(read_checked(alpine.kernel)))
         small = build_initrd(read_checked(alpine.initrd), agent)
         if not initrd.exists() or initrd.read_bytes() != small:
-            _write(initrd, small)
+            write_whole(initrd, small)
     except OSError as error:
         raise from_os_error(error, f"write what guests boot to {folder}") from error
     return kernel, initrd
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

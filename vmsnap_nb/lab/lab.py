@@ -18,6 +18,7 @@ from vmsnap_nb.lab.acceleration import Acceleration, choose_acceleration, qemu_p
 from vmsnap_nb.lab.agent import Agent, find_agent
 from vmsnap_nb.lab.alpine import copy_checked, find_alpine
 from vmsnap_nb.lab.boot_files import make_boot_files
+from vmsnap_nb.lab.capabilities import keep_capabilities, lend_capabilities
 from vmsnap_nb.lab.domain_xml import GuestSpec, domain_xml, lab_of
 from vmsnap_nb.lab.exercises import practice
 from vmsnap_nb.lab.folder import LabFolder, check_guest_fits, default_root
@@ -171,6 +172,7 @@ class Lab(Host):
         if self.driver == "session":
             return "qemu:///session"
         _write_qemu_conf(self.root)
+        lend_capabilities(self.root)
         return f"qemu:///embed?root={quote(str(self.root))}"
 
     def __repr__(self) -> str:
@@ -744,6 +746,8 @@ class Lab(Host):
         return actions
 
     def _has_started(self, guest: Guest) -> None:
+        if not self._started and self.driver == "embed":
+            keep_capabilities(self.root)
         self._started[guest.uuid] = guest
 
     def _has_made(self, path: str, source: str) -> None:

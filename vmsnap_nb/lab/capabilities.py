@@ -1,0 +1,50 @@
+"""What libvirt found out about this machine's QEMU, handed on from one lab to the next.
+
+An embedded libvirt keeps that in its own folder, so that in each new lab it would start QEMU twice and ask it all
+again; nothing else in a new lab takes as long. Whether it still holds, libvirt checks itself before it uses it: by the
+times of QEMU's files and of its own, by the kernel, the processor and KVM (``virQEMUCapsIsValid`` in its file
+src/qemu/qemu_capabilities.c).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vmsnap_nb.lab.user_cache import user_cache, write_whole
+
+__all__ = ["keep_capabilities", "lend_capabilities"]
+
+_OF_LIBVIRT = Path("cache", "qemu", "capabilities")
+_MODE = 0o700
+
+
+def lend_capabilities(root: Path) -> None:
+    """Give a new lab what an earlier one has kept; a lab that has its own is left alone.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The lab's folder, before its libvirt is loaded.
+    """
+    if not (root / _OF_LIBVIRT).exists():
+        _copy(_kept(), root / _OF_LIBVIRT)
+
+
+def keep_capabilities(root: Path) -> None:
+    """Keep what a lab's libvirt found out for those that come."""
+    _copy(root / _OF_LIBVIRT, _kept())
+
+
+def _kept() -> Path:
+    return user_cache() / "capabilities"
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        for file in source.glob("*.xml"):
+            data, copy = file.read_bytes(), target / file.name
+            if not copy.exists() or copy.read_bytes() != data:
+                target.mkdir(_MODE, parents=True, exist_ok=True)
+                write_whole(copy, data)
+    except OSError:
+        return  # then libvirt asks QEMU again
