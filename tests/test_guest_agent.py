@@ -25,6 +25,9 @@ from vmsnap_nb.system import guest_agent
 from vmsnap_nb.system.guest_port import COMMAND_PORT
 from vmsnap_nb.system.libvirt_domains import channels
 
+TO_AGENT = "for p in /proc/[0-9]*; do grep -q -a '^./ld.so' $p/cmdline && kill -{} ${{p#/proc/}}; done; true"
+"""Sends the agent a signal, by the guest's own command line."""
+
 
 def wait_for_agent(guest: Guest) -> None:
     deadline = time.monotonic() + 60
@@ -142,13 +145,23 @@ def test_frozen_is_frozen_until_the_thaw(first: Guest) -> None:
 @pytest.mark.guest
 def test_an_agent_that_hangs_is_not_waited_for(first: Guest) -> None:
     wait_for_agent(first)
-    to_agent = "for p in /proc/[0-9]*; do grep -q -a '^./ld.so' $p/cmdline && kill -{} ${{p#/proc/}}; done; true"
-    first.execute(to_agent.format("STOP")).check()
+    first.execute(TO_AGENT.format("STOP")).check()
     try:
         plan = first.snapshot(kind="external-disk", quiesce=True)
         assert [concern.name for concern in plan.concerns if concern.level == "refuse"] == ["no-agent"]
     finally:
-        first.execute(to_agent.format("CONT")).check()
+        first.execute(TO_AGENT.format("CONT")).check()
+    assert not first.snapshot(kind="external-disk", quiesce=True).refused
+
+
+@pytest.mark.guest
+def test_an_agent_that_is_about_to_start_is_waited_for(first: Guest) -> None:
+    wait_for_agent(first)
+    first.execute(TO_AGENT.format("KILL")).check()  # the guest starts it again after a second
+    deadline = time.monotonic() + 30
+    while channels(first.xml())[guest_agent.AGENT_PORT]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     assert not first.snapshot(kind="external-disk", quiesce=True).refused
 
 
@@ -210,6 +223,9 @@ def test_a_snapshot_of_a_guest_that_was_frozen_for_it(
     without = lab.guest("without-agent", backing=below).start()
     assert without.execute("cat /unsynced; ls /after").stdout == "in-memory\n"
     assert not channels(without.xml())[guest_agent.AGENT_PORT]
+    monkeypatch.setattr("vmsnap_nb.live.guest._AGENT_STARTS", 999)  # it does not wait for one that will not come
+    plan = without.snapshot(kind="external-disk", quiesce=True)
+    assert [concern.name for concern in plan.concerns if concern.level == "refuse"] == ["no-agent"]
     with pytest.raises(GuestNotReadyError, match="freeze the file systems") as refused:
         guest_agent.freeze(without._domain)
     assert "qemu-guest-agent" in (refused.value.next_step or "")

@@ -43,6 +43,8 @@ __all__ = ["Guest"]
 
 _HELD_IMAGE = re.compile(r"Is another process using the image \[(.*?)\]\?", re.DOTALL)
 _BUSY_PORTS: dict[str, threading.Lock] = {}
+_AGENT_STARTS = 10.0
+"""Seconds that the agent of a lab's guest may take to start after the guest takes commands: without KVM about one."""
 
 
 class Guest:
@@ -1019,6 +1021,20 @@ class Guest:
             said="no QEMU guest agent answers in it",
             next_step="install and start qemu-guest-agent in the guest, or wait until it has started",
         )
+
+    def _agent_answers(self) -> bool:
+        """Tell whether its agent answers. A lab's guest takes commands before its agent runs: that is waited for."""
+        ports = channels(self.xml())
+        if COMMAND_PORT in ports and not ports.get(guest_agent.AGENT_PORT) and self.state == "running":
+            deadline = time.monotonic() + _AGENT_STARTS
+            try:
+                comes = self._run_on_port("test -d /run/vmsnap/agent", timeout=2, patience=2).exit_status == 0
+            except VmsnapError:
+                comes = False
+            while comes and not ports.get(guest_agent.AGENT_PORT) and time.monotonic() < deadline:
+                time.sleep(0.1)
+                ports = channels(self.xml())
+        return ports.get(guest_agent.AGENT_PORT, False) and guest_agent.agent_answers(self._domain)
 
     def _run_on_port(self, command: str, *, timeout: float, patience: float = 30.0) -> Completed:
         lock = _BUSY_PORTS.setdefault(self._uuid, threading.Lock())

@@ -22,7 +22,7 @@ from vmsnap_nb.plans.saved_state import SavedState, plan_restore, plan_save, sav
 from vmsnap_nb.plans.snapshot import plan_snapshot
 from vmsnap_nb.plans.snapshot_draft import SnapshotRequest, draft_snapshot
 from vmsnap_nb.plans.snapshot_facts import SnapshotFacts
-from vmsnap_nb.system.guest_agent import AGENT_PORT, agent_answers
+from vmsnap_nb.system.guest_agent import AGENT_PORT
 from vmsnap_nb.system.libvirt_block_jobs import active_jobs
 from vmsnap_nb.system.libvirt_domains import channels, read_disks
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
@@ -265,9 +265,9 @@ def snapshot_plan(guest: Guest, request: SnapshotRequest) -> LivePlan:
     def make(forest: Forest) -> Plan:
         domain = guest.domain()
         facts = facts_of(guest, Ground(), forest)
-        if request.quiesce and facts.agent and not guest.host.readonly:
+        if request.quiesce and guest.running and not guest.host.readonly:
             # One that is connected and hangs would keep libvirt waiting without an end.
-            facts = replace(facts, agent=agent_answers(guest._domain))
+            facts = replace(facts, agent=guest._agent_answers())
         draft = draft_snapshot(forest, domain, request, pflash=facts.pflash)
         images = [disk.source for disk in draft.disks if disk.held == "internal" and disk.source]
         ground = ground_of((*draft.paths, *images)) if guest.host.files_are_here else Ground()
