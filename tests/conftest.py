@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import kinds
 import pytest
 from labs import base, first, lab, short  # noqa: F401 - fixtures
@@ -23,6 +25,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.quick)
     # The quick ones last: then no process is left alone with a long file while the others have nothing to do.
     items.sort(key=lambda item: item.get_closest_marker("quick") is not None)
+
+
+def pytest_collection_finish() -> None:
+    # All that was loaded stays to the end: to look through it again and again takes some of the processor's time.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
