@@ -18,6 +18,7 @@ from typing import Any
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+START = 120_000  # milliseconds that a start, or a page, may take on a busy machine
 OPTIONS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -38,7 +39,7 @@ def chromium() -> Iterator[Browser]:
         timeout=20_000
     )  # milliseconds; how soon things appear is not what is tested, and machines are busy
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(OPTIONS))
+        browser = playwright.chromium.launch(executable_path=program, args=list(OPTIONS), timeout=START)
         yield browser
         browser.close()
 
@@ -156,16 +157,21 @@ def jupyter_lab(folder: Path) -> Iterator[str]:
     try:
         yield _address(server, own / "runtime", log)
     finally:
-        server.terminate()  # it ends its kernels in good order, and a kernel its lab
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        end(server)
+
+
+def end(server: subprocess.Popen[bytes]) -> None:
+    """End a server of Jupyter's kind, if it can be in good order."""
+    server.terminate()  # it ends its kernels, and a kernel its lab
+    try:
+        server.wait(30)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 def _address(server: subprocess.Popen[bytes], runtime: Path, log: Path) -> str:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while time.monotonic() < deadline:
         assert server.poll() is None, log.read_text(errors="replace")
         with suppress(FileNotFoundError, ValueError):
@@ -189,16 +195,16 @@ def notebook(browser: Browser, folder: Path) -> Iterator[Notebook]:
     (folder / "panels.ipynb").write_text(json.dumps(EMPTY))
     with jupyter_lab(folder) as address:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(START)
         page.goto(f"{address}lab/tree/panels.ipynb?reset")
-        page.wait_for_function("window.jupyterapp !== undefined", timeout=60_000)
+        page.wait_for_function("window.jupyterapp !== undefined")
         page.evaluate("jupyterapp.restored")
         page.wait_for_function(
             """() => {
                 const context = jupyterapp.shell.currentWidget?.sessionContext;
                 const kernel = context?.session?.kernel;
                 return context?.isReady && kernel?.connectionStatus === "connected" && kernel.status === "idle";
-            }""",
-            timeout=60_000,
+            }"""
         )
         yield Notebook(page)
         page.close()

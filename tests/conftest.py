@@ -6,11 +6,17 @@ import gc
 
 import kinds
 import pytest
+from hypothesis import HealthCheck, settings
 from labs import base, first, lab, short  # noqa: F401 - fixtures
 
 from vmsnap_nb.system.orphans import collect_orphans
 
 SLOW = frozenset({"system", "guest", "notebook", "browser"})
+
+
+# On a busy machine an example may take longer than usual, by no fault of ours.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_configure() -> None:

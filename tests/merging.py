@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -70,6 +71,10 @@ def content(path: Path | str, format: str = "qcow2", *, snapshot: str | None = N
         argv += ["-l", snapshot]
     try:
         done = run(*argv, str(path), str(raw), check=False)
+        deadline = time.monotonic() + 5
+        while '" lock' in done.stderr and time.monotonic() < deadline:
+            time.sleep(0.1)  # a QEMU that was killed: the kernel has not yet let go of all that it had
+            done = run(*argv, str(path), str(raw), check=False)
         if done.returncode != 0:
             return f"refused: {done.stderr.strip()}"
         return _checksum(raw, size)

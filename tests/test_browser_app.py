@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import os
-import socket
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from browser import chromium, violations
+from browser import chromium, end, violations
 from labs import REPOSITORY
 from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
-
-
 def test_the_page_shows_the_panel_and_no_code(short: Path) -> None:
-    port, log = free_port(), short / "log"
+    log = short / "log"
     own = {
         name: str(short / name)
         for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
     }
     with log.open("wb") as out:
         app = subprocess.Popen(
-            [REPOSITORY / "scripts" / "app", "--no-browser", f"--port={port}"],
+            [REPOSITORY / "scripts" / "app", "--no-browser"],
             env={**os.environ, **own, "VMSNAP_LAB": str(short / "lab")},
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -38,11 +32,12 @@ def test_the_page_shows_the_panel_and_no_code(short: Path) -> None:
     try:
         with chromium() as browser:
             page = browser.new_page(viewport={"width": 1000, "height": 1000})
-            page.set_default_timeout(60_000)
-            while "is running at" not in log.read_text(errors="replace"):
+            page.set_default_timeout(150_000)
+            # It tries other ports where its own is taken.
+            while not (told := re.search(r"is running at:\s+(\S+)\s", log.read_text(errors="replace"))):
                 assert app.poll() is None, log.read_text(errors="replace")
                 page.wait_for_timeout(100)
-            page.goto(f"http://127.0.0.1:{port}/")
+            page.goto(told[1])
             panel = page.locator(".vmsnap-panel").first
             panel.get_by_role("radio", name="demo, shut off").check()  # the kernel has started by now
             expect(panel.get_by_role("tab", name="Snapshots")).to_be_visible()
@@ -55,5 +50,4 @@ def test_the_page_shows_the_panel_and_no_code(short: Path) -> None:
             assert violations(page, ".vmsnap-panel") == []
             page.close()
     finally:
-        app.terminate()
-        app.wait(30)
+        end(app)

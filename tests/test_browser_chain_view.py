@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import chromium, violations
+from browser import START, chromium, violations
 from forests import figure_2, forest, image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.panels import ChainView
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 ADDRESS = "http://figure.test/"
 NAMES = ["svg", "text", "summary", "boxes", "selected", "proposed", "can_propose", "views"]
@@ -57,6 +57,7 @@ def page(browser: Browser) -> Iterator[Page]:
     sources = Path(ChainView._esm._path).parent  # type: ignore[union-attr]
     html = PAGE.format(css=(sources / "chain_view.css").read_text(encoding="utf-8"))
     page = browser.new_page(viewport={"width": 1200, "height": 700})
+    page.set_default_timeout(START)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.route(ADDRESS, lambda route: route.fulfill(body=html, content_type="text/html; charset=utf-8"))
@@ -293,23 +294,31 @@ def test_two_views_of_one_model_show_the_same(page: Page) -> None:
     expect(page.locator("[aria-pressed=true]")).to_have_count(1)
 
 
-def test_a_thousand_images_are_drawn_and_selected_at_once(page: Page) -> None:
-    many = forest(image("base"), *(image(f"overlay-{n:04}", "base") for n in range(999)))
-    view = ChainView(many)
-    given = view.get_state(NAMES)
-    page.evaluate("state => window.start(state)", given)
-    milliseconds = page.evaluate(
+def crowd(count: int) -> Forest:
+    return forest(image("base"), *(image(f"overlay-{n:04}", "base") for n in range(count - 1)))
+
+
+def milliseconds(page: Page, thing: Forest) -> float:
+    """How long a page takes to draw what it is shown, at best."""
+    taken: float = page.evaluate(
         """state => Math.min(...[1, 2, 3].map(() => {
             const began = performance.now();
             window.show(state);
             document.body.getBoundingClientRect(); // laid out as well
             return performance.now() - began;
         }))""",
-        given,
+        state(thing),
     )
-    assert milliseconds < 300
+    return taken
+
+
+def test_a_thousand_images_are_drawn_and_selected_at_once(page: Page) -> None:
+    hundred, thousand = crowd(100), crowd(1000)
+    start(page, hundred)
+    few, many = milliseconds(page, hundred), milliseconds(page, thousand)
+    assert many < 40 * max(few, 1), (few, many)  # not with the square of their number, on whatever machine
     page.locator("[data-path]").last.click()
-    assert held(page, "selected") in view.boxes.values()
+    assert held(page, "selected") in thousand
 
 
 def test_axe_finds_nothing_serious(page: Page) -> None:

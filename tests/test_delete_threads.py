@@ -139,12 +139,12 @@ class Held:
         self.reached, self.go_on = threading.Event(), threading.Event()
         actions = {kind: self._waiting(action) for kind, action in plan.world.actions.items()}
         self.job = replace(plan, world=replace(plan.world, actions=actions)).start()
-        assert self.reached.wait(30)
+        assert self.reached.wait(100)
 
     def _waiting(self, action: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def act(step: Any) -> Any:
             self.reached.set()
-            assert self.go_on.wait(30)
+            assert self.go_on.wait(100)
             return action(step)
 
         return act
@@ -193,7 +193,7 @@ def test_another_process_is_kept_out_too(tmp_path: Path) -> None:
         print("reached", flush=True)
         sys.stdin.readline()
         raise errors.VmsnapError("go on")
-    replace(plan, world=replace(plan.world, actions={type(step): wait for step in plan.steps})).start().watch(60)
+    replace(plan, world=replace(plan.world, actions={type(step): wait for step in plan.steps})).start().wait(60)
     """
     first = subprocess.Popen(
         [sys.executable, "-c", PREFIX + "\n".join(line[4:] for line in code.splitlines()), tmp_path],
@@ -211,5 +211,5 @@ def test_another_process_is_kept_out_too(tmp_path: Path) -> None:
         with pytest.raises(StalePlanError, match="another plan is changing"):
             plan.run(progress=False)
         first.kill()  # what a process had is free with its end
-        first.wait(30)
+        first.wait(100)
         assert plan.run(progress=False).as_predicted

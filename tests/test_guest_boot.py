@@ -39,7 +39,7 @@ def test_a_disk_that_boots_by_itself(lab: Lab, short: Path) -> None:
     assert "<kernel>" not in guest.xml()
     assert [layer.format for layer in guest.chain()] == ["raw", "qcow2"]
     guest.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while WORDS.decode().strip() not in guest.console():
         assert time.monotonic() < deadline, guest.console()
         time.sleep(0.1)
@@ -82,4 +82,4 @@ def test_who_waits_in_vain_hears_the_last_reason(first: Guest) -> None:
             first.wait_ready(timeout=3)
     finally:
         first._domain.resume()
-    assert first.wait_ready(timeout=20) is first
+    assert first.wait_ready(timeout=90) is first

@@ -112,8 +112,13 @@ def test_a_sibling_on_the_base_sees_nothing_of_it(lab: Lab, base: Image, first: 
     sibling = lab.guest("sibling", backing=base, memory=128).start()
     assert sibling.execute("ls /overlay-1").exit_status == 1
     assert sibling.execute("cat /proc/sys/kernel/hostname").stdout == "sibling\n"
-    # What virsh shutdown does: the power button. Its modules are loaded after the guest is ready.
-    sibling.execute("until [ -d /sys/module/evdev ]; do sleep 0.1; done; sleep 1").check()
+    # What virsh shutdown does: the power button. Its modules are loaded after the guest is ready; then all are read.
+    read = "ls -l /proc/[0-9]*/fd 2>/dev/null | grep -o '/dev/input/event[0-9]*' | sort -u | wc -l"
+    there = "ls /dev/input/event* 2>/dev/null | wc -l"
+    sibling.execute(
+        "until [ -d /sys/module/button ] && [ -d /sys/module/evdev ]; do sleep 0.1; done; "
+        f"until [ $({there}) -gt 0 ] && [ $({read}) -ge $({there}) ]; do sleep 0.1; done"
+    ).check()
     sibling._domain.shutdown()
     deadline = time.monotonic() + 60
     while sibling.running and time.monotonic() < deadline:

@@ -24,7 +24,7 @@ from vmsnap_nb.system.image_file import read_image
 from vmsnap_nb.system.qcow2_format import BACKING_FORMAT
 from vmsnap_nb.system.survey import Survey
 
-SOON = 5.0
+SOON = 30.0
 """Seconds. Each of these takes some milliseconds; a busy machine may take longer, but nothing may hang."""
 
 
@@ -257,7 +257,7 @@ def test_foreign_formats_that_are_not_what_they_seem(tmp_path: Path) -> None:
         (tmp_path / f"{number} short").write_bytes(start)
     began = time.monotonic()
     forest = Survey((str(tmp_path),)).read()
-    assert time.monotonic() - began < 6 * SOON
+    assert time.monotonic() - began < 2 * SOON
     assert len(forest) == 2 * len(starts)
     assert {image.status for image in forest} <= {"corrupt", "outside"}
 

@@ -164,7 +164,7 @@ class TestAcceleration:
         program = tmp_path / "qemu-system-x86_64"
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         monkeypatch.delenv("VMSNAP_ACCEL", raising=False)
-        monkeypatch.setattr(acceleration, "_SECONDS", 1.0)
+        monkeypatch.setattr(acceleration, "_SECONDS", 30.0)
         monkeypatch.setattr(acceleration, "_KVM", str(tmp_path / "kvm"))
         (tmp_path / "kvm").touch()
         return program
@@ -187,8 +187,12 @@ class TestAcceleration:
         assert choose_acceleration(Path("/k"), Path("/i"), cache).kind == "kvm"
         assert json.loads(cache.read_text())["choice"]["kind"] == "kvm"
 
-    def test_a_boot_that_hangs_or_fails_means_tcg(self, qemu: Path, tmp_path: Path) -> None:
-        hung = self.choose(qemu, "exec sleep 60", tmp_path / "1")
+    def test_a_boot_that_hangs_or_fails_means_tcg(
+        self, qemu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patient:
+            patient.setattr(acceleration, "_SECONDS", 1.0)
+            hung = self.choose(qemu, "exec sleep 60", tmp_path / "1")
         assert (hung.kind, "said nothing" in hung.reason) == ("tcg", True)
         failed = self.choose(qemu, "echo 'failed to initialize kvm' >&2; exit 1", tmp_path / "2")
         assert failed == Acceleration("tcg", "QEMU does not start with KVM: failed to initialize kvm")

@@ -161,7 +161,7 @@ import sys, time
 import tqdm.auto, tqdm.notebook  # on a busy machine that takes longer than the whole run
 sys.path.insert(0, sys.argv[1])
 from test_live_plan import ListWorld
-print(ListWorld(lambda path: time.sleep(0.4)).plan("/i/a", "/i/b", "/i/c").run())
+print(ListWorld(lambda path: time.sleep(0.7)).plan("/i/a", "/i/b", "/i/c").run())
 """
 
 

@@ -17,7 +17,7 @@ mkdir -p /load; rm -f /load/stop /load/done
     n=$((n+1)); f=/load/$((n % 24))
     head -c 200000 /dev/urandom > $f; sync; md5sum < $f > $f.sum
   done
-  echo $n > /load/done
+  echo $n > /load/new; mv /load/new /load/done
 ) > /dev/null 2>&1 &
 """
 CHECK = """
@@ -49,7 +49,8 @@ def test_nothing_differs_while_a_guest_writes(lab: Lab, base: Image) -> None:
         assert [image.path for image in guest.chain()] == [layers[0], *layers[1:3]]
         # The records that no longer mean anything are forgotten; no record is stale.
         assert {row.status for row in guest.snapshots()} <= {"ok"}
-        guest.execute("touch /load/stop; while [ ! -e /load/done ]; do sleep 0.1; done; sync", timeout=60).check()
+        guest.execute("until [ -e /load/5.sum ]; do sleep 0.1; done; touch /load/stop").check()
+        guest.execute("while [ ! -e /load/done ]; do sleep 0.1; done; sync", timeout=60).check()
         seen, bad, written = map(int, guest.execute(CHECK, timeout=60).check().stdout.split())
         assert seen > 3
         assert written > 3

@@ -32,13 +32,19 @@ GUESTS = """
         assert child.wait() == 7
         assert os.waitstatus_to_exitcode(os.waitpid(typed, 0)[1]) == 1
     lab.destroy()
-    ended = []
-    for process in filter(str.isdigit, os.listdir("/proc")):
-        with open(f"/proc/{process}/stat") as file:
-            text = file.read()
-        if ") Z" in text:
-            ended.append(text)
-    print(longest < 10, ended)
+    deadline = time.monotonic() + 10
+    ended = [""]
+    while ended and time.monotonic() < deadline:
+        ended = []
+        for process in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{process}/stat") as file:
+                    text = file.read()
+            except OSError:  # it has gone meanwhile
+                continue
+            if ") Z" in text:
+                ended.append(text)
+    print(longest < 20, ended)
 """
 
 

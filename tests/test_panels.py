@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import threading
 import time
@@ -14,7 +15,7 @@ import vmsnap_nb as vs
 from vmsnap_nb.errors import InvalidRequestError, NotFoundError, PlanRefusedError, StalePlanError
 from vmsnap_nb.live.folders import LiveForest
 from vmsnap_nb.live.notes import write_note
-from vmsnap_nb.panels import ChainView, MergePanel, OverlayPanel
+from vmsnap_nb.panels import ChainView, LabPanel, MergePanel, OverlayPanel, SnapshotPanel
 from vmsnap_nb.panels.panel import Panel
 from vmsnap_nb.plans.merge_note import MergeNote
 
@@ -57,7 +58,7 @@ def opened() -> Iterator[list[Panel]]:
         panel.close()
 
 
-def eventually(true: Callable[[], bool], seconds: float = 5.0) -> bool:
+def eventually(true: Callable[[], bool], seconds: float = 60.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if true():
@@ -402,6 +403,12 @@ def test_the_plan_of_an_image_that_is_gone_says_so(
 # -- steadiness ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", [LabPanel, SnapshotPanel, MergePanel, OverlayPanel])
+def test_a_panel_reads_each_second(kind: type[Panel]) -> None:
+    # So what others do appears within two. Not by the clock: a busy machine takes its time for a reading.
+    assert 0 < inspect.signature(kind).parameters["every"].default <= 1.0
+
+
 def test_what_others_do_appears_in_every_panel(
     forest: LiveForest, images: dict[str, Path], opened: list[Panel]
 ) -> None:
@@ -410,33 +417,36 @@ def test_what_others_do_appears_in_every_panel(
     panels[0].base.value = str(images["other"])
     new = create(images["first"].parent / "New.qcow2", images["other"])
     for panel in panels:
-        assert eventually(lambda panel=panel: str(new) in panel.chain.boxes.values(), 2.0)
+        assert eventually(lambda panel=panel: str(new) in panel.chain.boxes.values())
         assert "UTC" in panel.time_line.value
     images["other"].unlink()
-    assert eventually(lambda: panels[0].base.value is None, 2.0)
+    assert eventually(lambda: panels[0].base.value is None)
 
 
 def test_a_panel_reads_as_long_as_it_is_shown(forest: LiveForest, images: dict[str, Path], opened: list[Panel]) -> None:
+    def rests() -> bool:
+        reading = panel.reading
+        time.sleep(0.3)
+        return panel.reading is reading
+
     panel = OverlayPanel(forest, every=0.05)
     opened.append(panel)
     panel.chain.views = 1
     seen = create(images["first"].parent / "Seen.qcow2", images["other"])
     assert eventually(lambda: str(seen) in panel.chain.boxes.values())
     panel.chain.views = 0
-    time.sleep(0.2)
+    assert eventually(rests)  # one that was under way comes to its end
     reading = panel.reading
-    time.sleep(0.2)
-    assert panel.reading is reading
     panel.chain.views = 1
     assert eventually(lambda: panel.reading is not reading)
 
 
 def test_a_closed_panel_reads_no_more(forest: LiveForest, opened: list[Panel]) -> None:
-    def watchers() -> int:
-        return sum(thread.name == "vmsnap panel watch" for thread in threading.enumerate())
+    def watchers() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "vmsnap panel watch"}
 
     before = watchers()
     panel = MergePanel(forest, every=0.05)
-    assert watchers() == before + 1
+    assert len(watchers() - before) == 1
     panel.close()
-    assert eventually(lambda: watchers() == before)
+    assert eventually(lambda: watchers() <= before)

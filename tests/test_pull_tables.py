@@ -124,11 +124,15 @@ def test_the_job_goes_on(lab: Lab, short: Path) -> None:
     it = Pulled(lab, short, "tables-going")
     it.start()
     write_note(it.note)
-    it.guest._domain.blockRebase("vda", None, 4 << 20, library().VIR_DOMAIN_BLOCK_REBASE_BANDWIDTH_BYTES)
+    it.guest._domain.blockRebase("vda", None, 1 << 18, library().VIR_DOMAIN_BLOCK_REBASE_BANDWIDTH_BYTES)
     [plan] = it.guest.unfinished()
     assert plan.title == "pull RootBase … Snap-4 (5 layers) into tables-going"
     assert plan.concerns == ()
-    assert plan.run(progress=False).as_predicted
+    job = plan.start()
+    while not job.progress.text.startswith("pull") and job.running:
+        job.watch(0.05)
+    it.guest._domain.blockJobSetSpeed("vda", 0)
+    assert job.wait(60).as_predicted
     assert not it.noted
     it.kill()
     assert content(it.active) == it.content

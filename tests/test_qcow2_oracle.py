@@ -16,7 +16,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.survey import Survey
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]  # making the forest takes 20 s, on a busy machine longer
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # making the forest takes 20 s, on a busy machine longer
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def test_a_checkpoint_brings_back_disk_and_memory_and_what_was_there_is_kept(run
     name = kind[:3] + "-ram"
     begun = count(running)
     assert running.snapshot(name, kind=kind).run(progress=False).as_predicted  # type: ignore[arg-type]
-    running.execute("kill $(cat /run/pid); rm /before; echo a > /after; echo -1 > /run/count").check()
+    running.execute("kill $(cat /run/pid); sleep 1; rm /before; echo a > /after; echo -1 > /run/count").check()
     plan = running.revert(name)
     assert [c.name for c in plan.concerns if c.level != "note"] == []
     kept = next(line for line in plan.way.split() if line.startswith("kept") and line[4:5].isdigit()).rstrip(":;")

@@ -55,7 +55,7 @@ def explained(error: VmsnapError) -> VmsnapError:
             error.tried, said=said, next_step="start qemu-guest-agent in the guest, or leave quiesce out"
         )
     gone = "domain is not running" in said or "domain is no longer running" in said
-    if gone or ("monitor" in said and ("read from" in said or "closed" in said)):
+    if gone or ("monitor" in said and ("read from" in said or "write to" in said or "closed" in said)):
         return GuestError(
             error.tried,
             said=f"its QEMU has ended meanwhile: {said}",

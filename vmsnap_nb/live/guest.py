@@ -1028,7 +1028,7 @@ class Guest:
         if COMMAND_PORT in ports and not ports.get(guest_agent.AGENT_PORT) and self.state == "running":
             deadline = time.monotonic() + _AGENT_STARTS
             try:
-                comes = self._run_on_port("test -d /run/vmsnap/agent", timeout=2, patience=2).exit_status == 0
+                comes = self._run_on_port("test -d /run/vmsnap/agent", timeout=10, patience=10).exit_status == 0
             except VmsnapError:
                 comes = False
             while comes and not ports.get(guest_agent.AGENT_PORT) and time.monotonic() < deadline:
