@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,9 @@ if TYPE_CHECKING:
 __all__ = ["revert_actions", "revert_plan", "unfinished_reverts"]
 
 _OFF = {"shut off", "crashed", "no state"}
-_ENDED_AT_ONCE = ("connecting to monitor", "exited prior to exec", "notify child process")
+_ENDED_AT_ONCE = ("connecting to monitor", "connect to monitor", "exited prior to exec", "notify child process")
+_SETTLES = 0.5
+"""Seconds in which libvirt takes note of the end of a QEMU."""
 """What libvirt says of a QEMU that has ended before, or as soon as, it was there."""
 
 
@@ -195,16 +197,29 @@ def _end_guest(host: Host, domain: Any, step: EndGuest) -> Undo:
     def undo() -> None:
         paused = step.state == "paused"
         if step.kept is None:
-            _start(host, domain, paused=paused)
+            _twice(lambda: _start(host, domain, paused=paused))
             raise GuestError(
                 f"take back the end of {step.guest}",
                 said="its memory was not kept: it has been started again from its disks",
             )
         record = whole_record(domain, step.kept)
         path = parse_record(step.guest, record).memory_file or ""
-        _restore(host, domain, path, definition_of(record, sources, which="live"), paused=paused)
+        xml = definition_of(record, sources, which="live")
+        _twice(lambda: _restore(host, domain, path, xml, paused=paused))
 
     return undo
+
+
+def _twice(begin: Callable[[], None]) -> None:
+    """Do it, and once more if it fails.
+
+    Where a QEMU was killed, libvirt can take note of its end so late that it ends the next one, just started, as well.
+    """
+    try:
+        begin()
+    except VmsnapError:
+        time.sleep(_SETTLES)
+        begin()
 
 
 def _destroy(domain: Any, guest: str) -> None:
@@ -294,7 +309,7 @@ def _inside(host: Host, domain: Any, step: RevertInside) -> Undo:
     except VmsnapError as error:
         named = _explained(error)
         try:
-            _go_back(host, domain, step)
+            _twice(lambda: _go_back(host, domain, step))
         except VmsnapError as failure:
             named.add_note(f"could not take back: {failure}")
         raise named from error
