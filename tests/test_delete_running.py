@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import textwrap
@@ -240,9 +239,9 @@ def test_its_qemu_is_killed_in_the_middle(paused: Paused, lab: Lab) -> None:
     qemu = int(next((lab.root / "run").rglob(f"{paused.guest.name}.pid")).read_text())
     domain = paused.guest._domain
     job = paused.guest.delete_snapshot("b").start()
-    while not domain.blockJobInfo("vda") and job.running:
-        time.sleep(0.001)
-    with contextlib.suppress(library().libvirtError):  # it may be libvirt's own job, which it lets nobody change
+    if lab.connection.getLibVersion() < 11_000_000:  # else it is libvirt's own deletion, for whose end others wait
+        while not domain.blockJobInfo("vda") and job.running:
+            time.sleep(0.001)
         domain.blockJobSetSpeed("vda", 32)  # MiB/s, so that it is in the middle for a while
     while job.progress.done == 0 and job.running:
         time.sleep(0.001)

@@ -44,6 +44,10 @@ def definition(domain: Any) -> str:
         return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))
 
 
+_MONITOR_LOST = ("read from", "write to", "closed", "End of file")
+"""What libvirt says, in the same sentence as "monitor", where a QEMU has ended in the middle of something."""
+
+
 def explained(error: VmsnapError) -> VmsnapError:
     """Say what is known of libvirt's refusals of snapshots."""
     libvirt = library()
@@ -55,7 +59,7 @@ def explained(error: VmsnapError) -> VmsnapError:
             error.tried, said=said, next_step="start qemu-guest-agent in the guest, or leave quiesce out"
         )
     gone = "domain is not running" in said or "domain is no longer running" in said
-    if gone or ("monitor" in said and ("read from" in said or "write to" in said or "closed" in said)):
+    if gone or ("monitor" in said and any(words in said for words in _MONITOR_LOST)):
         return GuestError(
             error.tried,
             said=f"its QEMU has ended meanwhile: {said}",
