@@ -8,11 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from browser import chromium, end, violations
+from browser import START, chromium, end, violations
 from labs import REPOSITORY
 from playwright.sync_api import expect
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.browser
 
 
 def test_the_page_shows_the_panel_and_no_code(short: Path) -> None:
@@ -32,7 +32,7 @@ def test_the_page_shows_the_panel_and_no_code(short: Path) -> None:
     try:
         with chromium() as browser:
             page = browser.new_page(viewport={"width": 1000, "height": 1000})
-            page.set_default_timeout(150_000)
+            page.set_default_timeout(START)
             # It tries other ports where its own is taken.
             while not (told := re.search(r"is running at:\s+(\S+)\s", log.read_text(errors="replace"))):
                 assert app.poll() is None, log.read_text(errors="replace")

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.panels import ChainView
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.browser
 
 ADDRESS = "http://figure.test/"
 NAMES = ["svg", "text", "summary", "boxes", "selected", "proposed", "can_propose", "views"]

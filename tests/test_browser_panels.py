@@ -13,7 +13,7 @@ import pytest
 from browser import Notebook, chromium, notebook, violations
 from playwright.sync_api import Locator, expect
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.browser
 
 LONG = 60_000  # milliseconds that a thing with a guest may take on a busy machine
 AS_PREDICTED = "Done, and all is as the plan predicted."

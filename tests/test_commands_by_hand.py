@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from labs import run_python
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.guest
 
 CASES = {
     "checkpoint": ("", "guest.snapshot('s', kind='internal-checkpoint')"),

@@ -99,7 +99,6 @@ def test_the_metadata_is_nbgraders(source: Path, language: str, cells: list[Any]
 
 
 @pytest.mark.notebook
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_the_solutions_get_all_points(
     source: Path, tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch

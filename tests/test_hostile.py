@@ -293,7 +293,7 @@ def test_bounds_of_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 # -- any bytes at all ---------------------------------------------------------------------------------------
 
-_FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_FUZZ = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 _SNAPSHOT = struct.pack(">QIHHIIQII", 0x30000, 1, 1, 4, 1, 2, 3, 4, 16) + bytes(16) + b"1snap" + bytes(3)
 _VALID = (

@@ -27,7 +27,6 @@ echo $seen $bad $(cat /load/done)
 """
 
 
-@pytest.mark.timeout(300)  # it boots twice, and writes all the time
 def test_nothing_differs_while_a_guest_writes(lab: Lab, base: Image) -> None:
     guest = lab.guest("load", backing=base).start()
     try:

@@ -26,7 +26,6 @@ def test_there_is_a_quickstart() -> None:
 
 
 @pytest.mark.notebook
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_from_clean_and_shows_what_was_saved(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from labs import run_python
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.system
 
 OWN_PROCESSES = ["unshare", *([] if os.geteuid() == 0 else ["-r"]), "--pid", "--fork", "--kill-child", "--mount-proc"]
 """Without a shell in between, which would collect what is left behind."""

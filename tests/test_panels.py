@@ -6,10 +6,11 @@ import inspect
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import InvalidRequestError, NotFoundError, PlanRefusedError, StalePlanError
@@ -56,15 +57,6 @@ def opened() -> Iterator[list[Panel]]:
     yield panels
     for panel in panels:
         panel.close()
-
-
-def eventually(true: Callable[[], bool], seconds: float = 60.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if true():
-            return True
-        time.sleep(0.02)
-    return true()
 
 
 # -- the figure ----------------------------------------------------------------------------------------------------

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from waiting import eventually
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import GuestNotReadyError, InvalidRequestError
@@ -34,15 +34,6 @@ def panel(guest: Guest) -> Iterator[SnapshotPanel]:
     assert isinstance(panel, SnapshotPanel)
     yield panel
     panel.close()
-
-
-def eventually(true: Callable[[], bool], seconds: float = 60.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if true():
-            return True
-        time.sleep(0.02)
-    return true()
 
 
 def test_a_snapshot_from_choice_to_list(panel: SnapshotPanel, guest: Guest) -> None:

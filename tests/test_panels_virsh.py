@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from labs import as_nobody, run_python
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.system
 
 CODE = """
 import subprocess

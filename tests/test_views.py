@@ -317,7 +317,6 @@ def in_plain_letters(figure: Figure) -> Figure:
 
 
 @given(forests(), st.sampled_from(["all", "none"]), st.sampled_from([None, 2, 8]))
-@settings(deadline=None)
 def test_the_text_of_any_forest_is_aligned(tree: Forest, details: str, fold: int | None) -> None:
     figure = dataclasses.replace(figure_of(tree, Options(details=details, fold=fold, keep=2)), notes=())
     lines = figure_text(figure).splitlines()
@@ -329,7 +328,6 @@ def test_the_text_of_any_forest_is_aligned(tree: Forest, details: str, fold: int
 
 
 @given(forests())
-@settings(deadline=None)
 def test_the_chains_of_any_forest_are_drawn_as_boxes_of_one_height(tree: Forest) -> None:
     for path in tree.images:
         chain = tree.chain(path)
@@ -340,7 +338,6 @@ def test_the_chains_of_any_forest_are_drawn_as_boxes_of_one_height(tree: Forest)
 
 
 @given(forests())
-@settings(deadline=None)
 def test_every_file_of_any_forest_is_drawn_once_and_has_its_row(tree: Forest) -> None:
     figure = figure_of(tree, Options(fold=None))
     drawn = [box.path for block in figure.blocks for box in block.boxes]
@@ -370,7 +367,7 @@ def said(line: str) -> str:
 
 @pytest.mark.system
 @given(forests(most=8))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_picture_of_any_forest_says_what_the_text_says(tree: Forest) -> None:
     figure = figure_of(tree, Options())
     drawn = [said(text) for text in texts(figure_svg(figure))]

@@ -17,8 +17,9 @@ from typing import Literal
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.lab.alpine import KERNEL
-from vmsnap_nb.lab.user_cache import user_cache, write_whole
+from vmsnap_nb.lab.user_cache import user_cache
 from vmsnap_nb.system.packages import missing_part
+from vmsnap_nb.system.whole_file import write_whole
 
 __all__ = ["Acceleration", "choose_acceleration", "qemu_program"]
 

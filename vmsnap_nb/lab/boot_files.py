@@ -8,8 +8,8 @@ from vmsnap_nb.lab.agent import Agent
 from vmsnap_nb.lab.alpine import Alpine, read_checked
 from vmsnap_nb.lab.initrd import build_initrd
 from vmsnap_nb.lab.kernel import unpack_kernel
-from vmsnap_nb.lab.user_cache import write_whole
 from vmsnap_nb.system.os_errors import from_os_error
+from vmsnap_nb.system.whole_file import write_whole
 
 __all__ = ["make_boot_files"]
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vmsnap_nb.lab.user_cache import user_cache, write_whole
+from vmsnap_nb.lab.user_cache import user_cache
+from vmsnap_nb.system.whole_file import write_whole
 
 __all__ = ["keep_capabilities", "lend_capabilities"]
 

@@ -51,9 +51,9 @@ __all__ = ["revert_actions", "revert_plan", "unfinished_reverts"]
 
 _OFF = {"shut off", "crashed", "no state"}
 _ENDED_AT_ONCE = ("connecting to monitor", "connect to monitor", "exited prior to exec", "notify child process")
+"""What libvirt says of a QEMU that has ended before, or as soon as, it was there."""
 _SETTLES = 0.5
 """Seconds in which libvirt takes note of the end of a QEMU."""
-"""What libvirt says of a QEMU that has ended before, or as soon as, it was there."""
 
 
 # -- plans -----------------------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def _inside(host: Host, domain: Any, step: RevertInside) -> Undo:
     except VmsnapError as error:
         named = _explained(error)
         try:
-            _twice(lambda: _go_back(host, domain, step))
+            _go_back(host, domain, step)
         except VmsnapError as failure:
             named.add_note(f"could not take back: {failure}")
         raise named from error
@@ -335,7 +335,8 @@ def _go_back(host: Host, domain: Any, step: RevertInside) -> None:
             next_step=f"revert to {step.name} again, or to another snapshot",
         )
     running = () if step.state in _OFF else ("PAUSED",) if step.state == "paused" else ("RUNNING",)
-    _revert(domain, step.kept, (*running, "FORCE"), tried)
+    kept, flags = step.kept, (*running, "FORCE")
+    _twice(lambda: _revert(domain, kept, flags, tried))
     if running:
         host._has_started(guest_of(host, domain))
 
