@@ -18,7 +18,7 @@ from vmsnap_nb.model.image import Image, InternalSnapshot
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans.ground import Ground
 from vmsnap_nb.plans.merge import plan_cleanup, plan_commit, plan_finish, plan_pull, plan_remove
-from vmsnap_nb.plans.merge_facts import MergeFacts
+from vmsnap_nb.plans.merge_facts import MergeFacts, commit_needs, pull_needs
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.shorten import Group, _Costs, cheapest, plan_shorten
@@ -601,3 +601,62 @@ def test_verify_reads_every_disk_that_survives() -> None:
         ("checksum before", "/i/Snap-4"),
         ("checksum after", "/i/Snap-1"),
     ]
+
+
+# -- what a plan must look at ---------------------------------------------------------------------------------------
+
+
+@given(st.data())
+def test_a_plan_from_the_maps_that_it_needs_is_the_plan_from_all(data: st.DataObject) -> None:
+    count = 5
+    sizes = [data.draw(st.sampled_from([6, 6, 6, 5, 7])) * UNIT for _ in range(count + 1)]
+    below = [None, *range(count - 1), data.draw(st.integers(0, count - 1))]
+    texts = [data.draw(st.text("d0.", min_size=size // UNIT, max_size=size // UNIT)) for size in sizes]
+    images = [
+        image(str(n), None if under is None else str(under), virtual_size=size)
+        for n, (under, size) in enumerate(zip(below, sizes, strict=True))
+    ]
+    every = {
+        f"/i/{n}": LayerMap(
+            f"/i/{n}", len(text) * UNIT, tuple(Extent(i * UNIT, UNIT, c == "0") for i, c in enumerate(text) if c != ".")
+        )
+        for n, text in enumerate(texts)
+    }
+    world = forest(*images)
+    top = data.draw(st.integers(1, count - 1))
+    base = data.draw(st.sampled_from([None, *(f"/i/{n}" for n in range(top))]))
+    path = f"/i/{top}"
+
+    def limited(needed: tuple[str, ...]) -> MergeFacts:
+        return MergeFacts({one: every[one] for one in needed})
+
+    pairs = [
+        [
+            plan_commit(world, path, base, facts=facts)
+            for facts in (MergeFacts(every), limited(commit_needs(world, path, base)))
+        ]
+    ]
+    if base != f"/i/{top - 1}":
+        pairs.append(
+            [
+                plan_pull(world, path, base, facts=facts)
+                for facts in (MergeFacts(every), limited(pull_needs(world, path, base)))
+            ]
+        )
+    if world.children(path):
+        needed = (*commit_needs(world, path), *world.children(path))
+        pairs.append([plan_remove(world, path, facts=facts) for facts in (MergeFacts(every), limited(needed))])
+    for whole, part in pairs:
+        assert (part.steps, part.moves, part.concerns, part.space_needed, part.alternatives) == (
+            whole.steps,
+            whole.moves,
+            whole.concerns,
+            whole.space_needed,
+            whole.alternatives,
+        )
+
+
+def test_a_commit_looks_at_no_layer_below_its_base() -> None:
+    assert commit_needs(handout(), "/i/Snap-3") == ("/i/Snap-3", "/i/Snap-2")
+    assert commit_needs(handout(), "/i/Snap-3", "/i/Snap-1") == ("/i/Snap-3", "/i/Snap-2", "/i/Snap-1")
+    assert pull_needs(handout(), "/i/Snap-3", "/i/Snap-1") == ("/i/Snap-3", "/i/Snap-2")

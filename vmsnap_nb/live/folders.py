@@ -17,6 +17,7 @@ from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.size import Size, in_bytes
 from vmsnap_nb.plans.merge import plan_cleanup, plan_commit, plan_finish, plan_pull, plan_remove
+from vmsnap_nb.plans.merge_facts import commit_needs, pull_needs
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.overlay import plan_overlays
 from vmsnap_nb.plans.plan import Plan
@@ -174,7 +175,8 @@ class LiveForest(Forest):
         high, low = self.find(top), None if base is None else self.find(base)
 
         def make(forest: Forest, *, remove: bool, verify: bool) -> Plan:
-            facts = merge_facts(forest, (*forest.lineage(high), *forest.children(high)))
+            paths = (*forest.lineage(high), *forest.children(high))
+            facts = merge_facts(forest, paths, commit_needs(forest, high, low))
             return plan_commit(forest, high, low, remove=remove, verify=verify, facts=facts)
 
         return LivePlan.bind(make, self.world, self, remove=remove, verify=verify)
@@ -216,7 +218,7 @@ class LiveForest(Forest):
         high, low = self.find(image), None if base is None else self.find(base)
 
         def make(forest: Forest, *, remove: bool, verify: bool) -> Plan:
-            facts = merge_facts(forest, forest.lineage(high))
+            facts = merge_facts(forest, forest.lineage(high), pull_needs(forest, high, low))
             return plan_pull(forest, high, low, remove=remove, verify=verify, facts=facts)
 
         return LivePlan.bind(make, self.world, self, remove=remove, verify=verify)
@@ -256,7 +258,9 @@ class LiveForest(Forest):
         path = self.find(image)
 
         def make(forest: Forest, *, verify: bool) -> Plan:
-            facts = merge_facts(forest, (*forest.lineage(path), *forest.children(path)))
+            children = forest.children(path)
+            needed = (*commit_needs(forest, path), *children)
+            facts = merge_facts(forest, (*forest.lineage(path), *children), needed)
             return plan_remove(forest, path, method=method, verify=verify, facts=facts)
 
         return LivePlan.bind(make, self.world, self, verify=verify)

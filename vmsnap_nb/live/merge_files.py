@@ -53,7 +53,7 @@ _NOTHING_WRITTEN = (InUseError, MissingPartError, NotFoundError, PermissionDenie
 _MAPS = MapReader()
 
 
-def merge_facts(forest: Forest, paths: Iterable[str]) -> MergeFacts:
+def merge_facts(forest: Forest, paths: Iterable[str], mapped: Iterable[str] | None = None) -> MergeFacts:
     """Look at what the plan of a merge must know.
 
     Parameters
@@ -61,16 +61,19 @@ def merge_facts(forest: Forest, paths: Iterable[str]) -> MergeFacts:
     forest : Forest
         Where the images are.
     paths : iterable of str
-        Images that will be read or written.
+        Images that will be read or written, or stand on them.
+    mapped : iterable of str, optional
+        Of which a map is needed; of all of them if left out.
 
     Returns
     -------
     MergeFacts
     """
-    images = [forest[path] for path in dict.fromkeys(paths) if path in forest]
-    local = [image.path for image in images if image.path.startswith("/")]
+    paths = tuple(path for path in dict.fromkeys(paths) if path in forest)
+    local = [path for path in paths if path.startswith("/")]
     folders = {os.path.dirname(path) for path in local}
-    return MergeFacts(_MAPS.read(images), ground_of(local), read_notes(folders))
+    maps = _MAPS.read(forest[path] for path in (paths if mapped is None else mapped) if path in forest)
+    return MergeFacts(maps, ground_of(local), read_notes(folders))
 
 
 def blockmap(chain: Chain) -> BlockMap:

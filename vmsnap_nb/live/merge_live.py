@@ -21,7 +21,7 @@ from vmsnap_nb.live.snapshots import guest_world
 from vmsnap_nb.model.blockmap import share_before
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
-from vmsnap_nb.plans.merge_facts import MergeFacts
+from vmsnap_nb.plans.merge_facts import MergeFacts, commit_needs, pull_needs
 from vmsnap_nb.plans.merge_live import (
     LiveRequest,
     plan_guest_cleanup,
@@ -109,7 +109,8 @@ def commit_plan(
     def make(forest: Forest, *, remove: bool, verify: bool) -> Plan:
         request = _request(guest, target, remove=remove, verify=verify, bandwidth=bandwidth, timeout=timeout)
         end = request.source if high is None else high
-        facts = _facts(forest, request, (*forest.lineage(end), *forest.children(end)))
+        paths = (*forest.lineage(end), *forest.children(end))
+        facts = _facts(forest, request, paths, commit_needs(forest, end, low))
         return plan_guest_commit(forest, request, base=low, top=high, keep_active=keep_active, facts=facts)
 
     return LivePlan.bind(make, world, now, remove=remove, verify=verify)
@@ -134,7 +135,8 @@ def pull_plan(
 
     def make(forest: Forest, *, remove: bool, verify: bool) -> Plan:
         request = _request(guest, target, remove=remove, verify=verify, bandwidth=bandwidth, timeout=timeout)
-        facts = _facts(forest, request, forest.lineage(high or request.source))
+        end = high or request.source
+        facts = _facts(forest, request, forest.lineage(end), pull_needs(forest, end, low))
         return plan_guest_pull(forest, request, base=low, into=high, facts=facts)
 
     return LivePlan.bind(make, world, now, remove=remove, verify=verify)
@@ -171,10 +173,12 @@ def cleanup_plan(guest: Guest) -> LivePlan:
     return LivePlan.bind(make, merge_world(guest))
 
 
-def _facts(forest: Forest, request: LiveRequest, paths: Iterable[str]) -> MergeFacts:
+def _facts(
+    forest: Forest, request: LiveRequest, paths: Iterable[str], mapped: Iterable[str] | None = None
+) -> MergeFacts:
     """Look at what a plan must know; while a block job goes on QEMU lets nobody look into the layers."""
     if not request.jobs:
-        return merge_facts(forest, paths)
+        return merge_facts(forest, paths, mapped)
     return MergeFacts(notes=read_notes(_folders(paths)))
 
 
