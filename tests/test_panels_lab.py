@@ -102,6 +102,38 @@ def test_a_lab_shows_its_guests_and_the_panels_of_the_selected_one(lab: Lab, gue
         panel.close()
 
 
+def test_a_guest_is_paused_goes_on_and_has_its_plug_pulled(lab: Lab, guest: Guest) -> None:
+    panel = vs.panel(lab)
+    assert isinstance(panel, LabPanel)
+    try:
+        panel.guests.value = guest.name
+        assert panel._plug.layout.display == "none"
+        guest.start(wait=False)
+        assert eventually(lambda: panel._plug.layout.display is None)
+        assert panel.start_button.disabled
+        guest.suspend()
+        assert eventually(lambda: panel.start_button.description == "Resume" and not panel.start_button.disabled)
+        assert panel.stop_button.disabled
+        panel.start_button.click()
+        assert eventually(lambda: panel.start_button.description == "Start" and not panel.stop_button.disabled)
+        assert guest.state == "running"
+        assert panel.plug_button.disabled
+        panel.plug_button.click()
+        assert isinstance(panel.last_error, InvalidRequestError)
+        assert guest.state == "running"
+        panel.plug_known.value = True
+        assert not panel.plug_button.disabled
+        panel.plug_button.click()
+        assert eventually(lambda: panel._plug.layout.display == "none")
+        assert guest.state == "shut off"
+        assert not panel.plug_known.value
+        wanted = f"lab.guest({guest.name!r}).destroy()"
+        assert eventually(lambda: wanted in [entry.code for entry in panel.activity.entries])
+    finally:
+        panel.close()
+        guest.destroy()
+
+
 def test_new_guests_are_planned_in_a_lab(lab: Lab, base: Image) -> None:
     panel = vs.panel(lab)
     assert isinstance(panel, LabPanel)

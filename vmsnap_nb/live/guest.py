@@ -7,7 +7,7 @@ import re
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +32,7 @@ from vmsnap_nb.system.console import console_log, read_console
 from vmsnap_nb.system.guest_port import COMMAND_PORT
 from vmsnap_nb.system.libvirt_domains import channels, read_domain, state_of
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
+from vmsnap_nb.system.libvirt_library import library
 
 if TYPE_CHECKING:
     from vmsnap_nb.live.host import Host
@@ -396,7 +397,9 @@ class Guest:
             return
         if self.state == "paused":
             raise GuestError(
-                f"shut {self._name} down", said="it is paused, so it cannot do anything", next_step="resume it first"
+                f"shut {self._name} down",
+                said="it is paused, so it cannot do anything",
+                next_step="resume() it first, or use destroy(): that is pulling the plug",
             )
         self._ask_to_go()
         while self._still_running():
@@ -447,6 +450,64 @@ class Guest:
         except VmsnapError:
             if self._still_running():
                 raise
+
+    def suspend(self) -> None:
+        """Pause it: its processors stand still, and its memory stays. Nothing happens if it is paused.
+
+        Raises
+        ------
+        GuestError
+            It is off.
+        """
+        self._pace("pause", "paused", self._domain.suspend)
+
+    def resume(self) -> None:
+        """Let it go on after `suspend`, a revert to ``paused``, or a disk that was full. Nothing happens if it runs.
+
+        Raises
+        ------
+        GuestError
+            It is off; or QEMU pauses it again at once, since it still cannot write to a disk.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> guest = lab.guest("pausing", backing=lab.base("RootBase")).start(wait=False)
+        >>> guest.suspend()
+        >>> guest.state
+        'paused'
+        >>> guest.resume()
+        >>> guest.state
+        'running'
+        >>> guest.destroy()
+        """
+        self._pace("resume", "running", self._resume)
+
+    def _pace(self, verb: str, wanted: State, change: Callable[[], object]) -> None:
+        tried = f"{verb} {self._name}"
+        self._check_writable(tried)
+        if not self.running:
+            raise GuestError(tried, said="it is off", next_step="start it first")
+        if self.state != wanted:
+            with libvirt_errors(tried):
+                change()
+
+    def _resume(self) -> None:
+        failed = self._domain.diskErrors()  # for which QEMU has paused it; it tries those writes again when it goes on
+        self._domain.resume()
+        deadline = time.monotonic() + 1.0
+        while failed and self._still_running() and time.monotonic() < deadline:
+            if self.state == "paused":
+                full = library().VIR_DOMAIN_DISK_ERROR_NO_SPACE in failed.values()
+                raise GuestError(
+                    f"resume {self._name}",
+                    said=f"QEMU pauses it again, since it cannot write to {', '.join(sorted(failed))}"
+                    + (": no space is left" if full else ""),
+                    next_step="make room where its images are" * full
+                    or "see whether the disk below them still answers",
+                )
+            time.sleep(0.02)
 
     def undefine(self) -> None:
         """Make libvirt forget it; its images stay.

@@ -38,6 +38,12 @@ class LabPanel(Panel):
         )
         self.start_button = widgets.Button(description="Start")
         self.stop_button = widgets.Button(description="Shut down")
+        self.plug_known = widgets.Checkbox(
+            description="What it has not written to its disk may be lost",
+            indent=False,
+            layout=widgets.Layout(width="auto"),
+        )
+        self.plug_button = widgets.Button(description="Force off", button_style="danger")
         self.used = widgets.HTML()
         self.doing = widgets.HTML()
         self.command = CommandLine(lambda line: self.flow.guarded(lambda: self.execute(line)))
@@ -53,8 +59,10 @@ class LabPanel(Panel):
         self._states: dict[str, str] = {}
         self._doing: tuple[str, ...] = ()
         self._printed: list[str] = []
-        self.start_button.on_click(lambda _: self._in_thread("start()", lambda guest: guest.start()))
+        self.start_button.on_click(lambda _: self._go_on())
         self.stop_button.on_click(lambda _: self._in_thread("shutdown()", lambda guest: guest.shutdown()))
+        self.plug_known.observe(lambda _: self._tell_buttons(), "value")
+        self.plug_button.on_click(lambda _: self.flow.guarded(self._pull_plug))
         self.guests.observe(self._chosen, "value")
         self.chain.observe(self._clicked, "selected")
         self._asleep = widgets.HTML("<p>It takes commands as soon as it has been started.</p>")
@@ -63,7 +71,8 @@ class LabPanel(Panel):
         self._nothing = widgets.HTML(
             "<p>Select a guest in the table: its console, snapshots, merges and overlays appear here.</p>"
         )
-        guests = group("Guests", self.guests, row(self.start_button, self.stop_button), self.doing)
+        self._plug = row(self.plug_button, self.plug_known)
+        guests = group("Guests", self.guests, row(self.start_button, self.stop_button), self._plug, self.doing)
         new = [group("New guests", self.name, self.base, self.count, self.guest_button)] if self._makes_guests else []
         self.children = (
             row(self.time_line, self.used).add_class("vmsnap-time"),
@@ -132,6 +141,7 @@ class LabPanel(Panel):
     def _chosen(self, _: Any = None) -> None:
         if self.guests.value != self._parts_of:
             self._parts_of = self.guests.value
+            self.plug_known.value = False
             self.flow.guarded(self._show_parts)
             self._tell_buttons()
 
@@ -143,9 +153,30 @@ class LabPanel(Panel):
     def _tell_buttons(self) -> None:
         """Let those buttons be pressed that mean something for the selected guest."""
         state = self._states.get(self.guests.value or "")
-        self.start_button.disabled = state in {None, "running"}
-        self.stop_button.disabled = state in {None, "shut off"}
+        runs = state not in {None, "shut off", "crashed", "no state"}
+        self.start_button.description = "Resume" if state == "paused" else "Start"
+        self.start_button.disabled = state is None or (runs and state != "paused")
+        self.stop_button.disabled = not runs or state == "paused"
+        self.plug_button.disabled = not self.plug_known.value
+        self._plug.layout.display = None if runs else "none"
         self._asleep.layout.display = "none" if state == "running" else None
+
+    def _go_on(self) -> None:
+        if self._states.get(self.guests.value or "") == "paused":
+            self._in_thread("resume()", lambda guest: guest.resume())
+        else:
+            self._in_thread("start()", lambda guest: guest.start())
+
+    def _pull_plug(self) -> None:
+        """End the selected guest at once, once the user has said to know what that means."""
+        if not self.plug_known.value:
+            raise InvalidRequestError(
+                "force a guest off",
+                said="what it has not written to its disk may be lost",
+                next_step="shut it down if it still can; else check the box beside the button first",
+            )
+        self.plug_known.value = False
+        self._in_thread("destroy()", lambda guest: guest.destroy())
 
     def _show_parts(self) -> None:
         for part in self._parts:
