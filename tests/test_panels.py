@@ -106,6 +106,10 @@ def test_an_overlay_from_choice_to_report(forest: LiveForest, images: dict[str, 
     assert panel.last_error is None
     assert panel.flow.report is not None
     assert panel.flow.report.as_predicted
+    assert panel.flow.view.value == ""
+    assert "qemu-img create" in panel.flow.result.value
+    panel.flow.cancel_button.click()
+    assert panel.flow.result.value == ""
     assert vs.scan(new.parent).parent(str(new)) == str(images["second"])
     assert str(new) in panel.chain.boxes.values()
     entry = panel.activity.entries[-1]

@@ -77,7 +77,9 @@ class Flow(widgets.VBox):
         self.again_button = widgets.Button(description="Plan again")
         self.discard_button = widgets.Button(description="Discard")
         self.bar = widgets.HTML()
+        # One button from the beginning of a run until its report is closed: so the focus of the keyboard stays there.
         self.cancel_button = widgets.Button(description="Cancel")
+        self.result = widgets.HTML()
         self.understood.observe(lambda _: self._offer(), "value")
         self.confirm_button.on_click(lambda _: self.guarded(self.confirm))
         self.again_button.on_click(lambda _: self.guarded(self.again))
@@ -85,7 +87,9 @@ class Flow(widgets.VBox):
         self.cancel_button.on_click(lambda _: self.guarded(self.cancel))
         self._boxes = widgets.VBox()
         self._buttons = widgets.HBox().add_class("vmsnap-row")
-        super().__init__([self.message, self.view, self.danger, self._boxes, self._buttons, self.bar])
+        # What is said stands beside the buttons, and what comes of a click stands below: nothing jumps out of sight.
+        said = [self.message, self._boxes, self._buttons, self.cancel_button, self.bar]
+        super().__init__([self.view, self.danger, *said, self.result])
         self.add_class("vmsnap-flow")
         self._offer()
 
@@ -198,9 +202,11 @@ class Flow(widgets.VBox):
 
     def _offer(self) -> None:
         """Show those controls that mean something now."""
+        self.cancel_button.layout.display = None if self.job is not None or self.result.value else "none"
+        self.cancel_button.description = "Close" if self.job is None else "Cancel"
+        self.cancel_button.disabled = self.job is not None and self.job.cancelled
         if self.job is not None:
-            self.cancel_button.disabled = self.job.cancelled
-            self._boxes.children, self._buttons.children = (), (self.cancel_button,)
+            self._boxes.children = self._buttons.children = ()
             return
         if self.plan is None:
             self._boxes.children = ()
@@ -238,7 +244,8 @@ class Flow(widgets.VBox):
         self.plan = self.job = self.last_error = None
         self._waivers = {}
         self.understood.value = False
-        self.message.value = self.view.value = self.danger.value = self.bar.value = ""
+        for part in (self.message, self.view, self.danger, self.bar, self.result):
+            part.value = ""
 
     def _say(self, text: str, mark: str = "vmsnap-said") -> None:
         self.message.value = f'<p role="status" class="{mark}">{escape(text)}</p>'
@@ -258,11 +265,14 @@ class Flow(widgets.VBox):
     def _run(self) -> None:
         plan, waived = self.plan, self.waived
         assert plan is not None
+        self.report = None
         code = self._code and f"{self._code}.run({f'waive={waived!r}' if waived else ''})"
         try:
             self.job = job = plan.start(waive=waived)
             self._say("")
+            self.result.value, self.view.value, self.danger.value = self.view.value, "", ""
             self._offer()
+            self.cancel_button.focus()
             self._follow(job)
             self.report = job.report
             report = job.wait()
@@ -272,10 +282,11 @@ class Flow(widgets.VBox):
         finally:
             self.plan = self.job = None
             self.danger.value = self.bar.value = ""
+            if self.report is not None:
+                self.result.value = mimebundle(self.report)["text/html"]
             self._done()
         state = "cancelled" if report.cancelled else "done" if report.as_predicted else "not as predicted"
         self.activity.add(plan.title, state, code, plan.commands)
-        self.view.value = mimebundle(report)["text/html"]
         said = {"done": "Done, and all is as the plan predicted.", "cancelled": "Cancelled."}
         mark = {"done": "vmsnap-done", "cancelled": "vmsnap-said"}.get(state, "vmsnap-failed")
         self._say(said.get(state, "Done, but not all is as the plan predicted: " + "; ".join(report.differences)), mark)
@@ -293,11 +304,13 @@ class Flow(widgets.VBox):
             job.watch(0.2)
 
     def cancel(self) -> None:
-        """End what is running, as soon as that leaves everything valid."""
+        """End what is running, as soon as that leaves everything valid; if nothing is, close the report."""
         if self.job is not None:
             self.job.cancel()
             self._say("Cancelling …")
-            self._offer()
+        elif not self.busy:
+            self.result.value = ""
+        self._offer()
 
     def _background(self, work: Callable[[], None]) -> None:
         def go() -> None:
