@@ -41,8 +41,8 @@ __all__ = ["DeleteDraft", "DeleteFacts"]
 
 _GONE = {"missing", "not-a-file"}
 _NATIVE, _SAFE = (9, 9, 0), (11, 0, 0)
-"""Since which versions libvirt itself deletes external snapshots in general, and does so without a known fault: before
-11.0 it could wipe an image that holds internal ones."""
+"""Since which versions libvirt itself deletes external snapshots where reverts have made branches, too, and does so
+without a known fault: before 11.0 it could remove an image that holds internal ones."""
 
 
 @dataclass(frozen=True)
@@ -223,8 +223,8 @@ class DeleteDraft:
                 Concern(
                     "not-supported",
                     "note",
-                    f"libvirt {version} does not delete every external snapshot itself (9.9 does, unless several stand "
-                    "on it, or it on an internal one): this plan takes the steps by hand",
+                    f"libvirt {version} itself deletes external snapshots only in a single line (since 9.9 also the "
+                    "end of another branch): this plan takes the steps by hand",
                     holders=(self.domain.name,),
                 )
             )

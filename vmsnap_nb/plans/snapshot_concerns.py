@@ -124,8 +124,9 @@ def _about_firmware(domain: Domain, draft: SnapshotDraft, facts: SnapshotFacts) 
         return
     inside = draft.kind.startswith("internal")
     version = ".".join(map(str, facts.libvirt_version))
-    if inside and not facts.takes_inside:
-        why = f"libvirt {version} takes no internal snapshot of a guest with UEFI firmware (10.10 does)"
+    if inside and not facts.takes_inside(running=is_running(domain)):
+        doing, since = ("a running guest", "10.10") if is_running(domain) else ("a guest", "9.3")
+        why = f"libvirt {version} takes no internal snapshot of {doing} with UEFI firmware ({since} does)"
     elif inside and is_running(domain) and not facts.holds_nvram:
         why = f"libvirt takes an internal snapshot of a running guest with UEFI firmware only if {facts.nvram} is qcow2"
     else:

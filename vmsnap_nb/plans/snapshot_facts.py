@@ -10,7 +10,9 @@ from vmsnap_nb.plans.ground import Ground
 __all__ = ["SnapshotFacts"]
 
 _WITH_NVRAM = (10, 10, 0)
-"""Since this version libvirt takes internal snapshots of guests with UEFI firmware."""
+"""Since this version internal snapshots hold the variables of UEFI firmware, and are taken of running guests too."""
+_OFF_WITH_UEFI = (9, 3, 0)
+"""Since this version it takes those of guests with UEFI firmware that are off (libvirt's release notes)."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class SnapshotFacts:
     pflash : bool
         Whether its firmware keeps variables in a flash image (UEFI).
     nvram, nvram_format : str
-        The file of these variables, and its format: libvirt before 10.10 takes no internal snapshot of such a guest,
-        later ones hold the variables in it where they are in qcow2. No other snapshot holds them in a file.
+        The file of these variables, and its format: libvirt before 10.10 takes no internal snapshot of such a guest
+        while it runs, later ones hold the variables in it where they are in qcow2. No other snapshot holds them in a
+        file.
     libvirt_version : tuple of int
         Of the libvirt that performs it, as ``(9, 0, 0)``.
     gone : frozenset of str
@@ -51,12 +54,11 @@ class SnapshotFacts:
     libvirt_version: tuple[int, int, int] = (9, 0, 0)
     gone: frozenset[str] = frozenset()
 
-    @property
-    def takes_inside(self) -> bool:
-        """Whether this libvirt takes internal snapshots of this guest at all."""
-        return not self.pflash or self.libvirt_version >= _WITH_NVRAM
+    def takes_inside(self, *, running: bool) -> bool:
+        """Tell whether this libvirt takes internal snapshots of this guest at all."""
+        return not self.pflash or self.libvirt_version >= (_WITH_NVRAM if running else _OFF_WITH_UEFI)
 
     @property
     def holds_nvram(self) -> bool:
         """Whether an internal snapshot holds the variables of the firmware, too."""
-        return self.pflash and self.nvram_format == "qcow2" and self.takes_inside
+        return self.pflash and self.nvram_format == "qcow2" and self.libvirt_version >= _WITH_NVRAM
