@@ -345,7 +345,6 @@ def test_killed_while_qemu_goes_on(short: Path, moment: str) -> None:
     [before] = _python("lab = vs.Lab(sys.argv[1], keep=True); print(content(made(lab).chain().top))", lab)
     _python(
         """
-        from vmsnap_nb.system.libvirt_block_jobs import start_commit
 from vmsnap_nb.system.libvirt_library import library
         lab = vs.Lab(sys.argv[1], keep=True)
         guest = lab.guest("demo")
