@@ -345,7 +345,7 @@ def test_killed_while_qemu_goes_on(short: Path, moment: str) -> None:
     [before] = _python("lab = vs.Lab(sys.argv[1], keep=True); print(content(made(lab).chain().top))", lab)
     _python(
         """
-from vmsnap_nb.system.libvirt_library import library
+        from vmsnap_nb.system.libvirt_library import library
         lab = vs.Lab(sys.argv[1], keep=True)
         guest = lab.guest("demo")
         guest._domain.createWithFlags(library().VIR_DOMAIN_START_PAUSED)
