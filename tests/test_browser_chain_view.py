@@ -221,6 +221,14 @@ def test_zoom_by_button_and_wheel_and_fit(page: Page) -> None:
     page.set_viewport_size({"width": 600, "height": 700})
     page.get_by_role("button", name="Fit").click()
     assert width() <= 600
+    page.set_viewport_size({"width": 500, "height": 700})  # it goes on to fit
+    page.wait_for_function("document.querySelector('.vmsnap-stage svg').clientWidth <= 500")
+    page.get_by_role("button", name="Zoom in").click()
+    zoomed = width()
+    page.set_viewport_size({"width": 450, "height": 700})  # until the user zooms
+    page.wait_for_function("document.querySelector('.vmsnap-stage').clientWidth <= 450")
+    assert width() == zoomed
+    page.set_viewport_size({"width": 600, "height": 700})
     assert page.evaluate("document.documentElement.scrollWidth") <= 600
 
 

@@ -52,6 +52,8 @@ function render({ model, el }) {
   root.append(bar, stage, told);
   el.append(root);
   let zoom = 1;
+  let smallest = SMALLEST; // how small the figure is made to fit into the width; null once the user has zoomed
+  let width = 0; // of the stage, when the figure was last made to fit
   let held = null; // what the pointer holds: a box to drag, or the stage to pan
   let carried = null; // the path of the image that the keyboard holds
 
@@ -68,24 +70,31 @@ function render({ model, el }) {
     resize();
   }
 
-  function fit(smallest) {
+  function fit() {
     const svg = stage.querySelector("svg");
     const whole = svg && (stage.clientWidth - 8) / (svg.viewBox.baseVal.width * 1.333);
     if (svg) setZoom(Math.max(smallest, Math.min(1, whole)));
   }
 
-  // The first time that there is a width: a panel in a tab has none until the tab is opened.
-  const widened = new ResizeObserver(fitFirst);
-  function fitFirst() {
-    if (stage.clientWidth === 0) return;
-    widened.disconnect();
-    fit(SMALLEST);
+  // A panel in a tab has no width until the tab is opened, and cells become wider and narrower.
+  const widened = new ResizeObserver(() => {
+    if (smallest === null || stage.clientWidth === width) return;
+    width = stage.clientWidth;
+    if (width > 0) fit();
+  });
+
+  function zoomBy(factor) {
+    smallest = null;
+    setZoom(zoom * factor);
   }
 
   bar.append(
-    button("+", "Zoom in", () => setZoom(zoom * ZOOM)),
-    button("−", "Zoom out", () => setZoom(zoom / ZOOM)),
-    button("Fit", "Fit into the width", () => fit(0)),
+    button("+", "Zoom in", () => zoomBy(ZOOM)),
+    button("−", "Zoom out", () => zoomBy(1 / ZOOM)),
+    button("Fit", "Fit into the width", () => {
+      smallest = 0;
+      fit();
+    }),
   );
 
   function mark() {
@@ -208,7 +217,7 @@ function render({ model, el }) {
   stage.addEventListener("wheel", (event) => {
     if (!event.ctrlKey) return;
     event.preventDefault();
-    setZoom(event.deltaY < 0 ? zoom * ZOOM : zoom / ZOOM);
+    zoomBy(event.deltaY < 0 ? ZOOM : 1 / ZOOM);
   }, { passive: false });
 
   model.on("change:svg", draw);
@@ -221,7 +230,6 @@ function render({ model, el }) {
   count(1);
   draw();
   widened.observe(stage);
-  fitFirst();
   return () => {
     widened.disconnect();
     count(-1);
