@@ -14,6 +14,10 @@ export JUPYTER_DATA_DIR ?= $(state)/data
 export JUPYTER_RUNTIME_DIR ?= $(state)/runtime
 export IPYTHONDIR ?= $(state)/ipython
 
+# Tests and notebooks start hundreds of Python processes: what Python has compiled is kept, also where a machine's own
+# settings say otherwise.
+unexport PYTHONDONTWRITEBYTECODE
+
 help:  ## what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 

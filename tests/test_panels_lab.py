@@ -109,8 +109,7 @@ def test_a_guest_is_paused_goes_on_and_has_its_plug_pulled(lab: Lab, guest: Gues
         panel.guests.value = guest.name
         assert panel._plug.layout.display == "none"
         guest.start(wait=False)
-        assert eventually(lambda: panel._plug.layout.display is None)
-        assert panel.start_button.disabled
+        assert eventually(lambda: panel._plug.layout.display is None and panel.start_button.disabled)
         guest.suspend()
         assert eventually(lambda: panel.start_button.description == "Resume" and not panel.start_button.disabled)
         assert panel.stop_button.disabled
