@@ -31,7 +31,7 @@ BELOW: dict[str, frozenset[str]] = {
 }
 
 # Inside a function (a display hook, or what is loaded when it is first needed) these may be imported as well.
-HOOKS: dict[str, frozenset[str]] = {"model": frozenset({"views"}), "plans": frozenset({"views"})}
+HOOKS: dict[str, frozenset[str]] = dict.fromkeys(("errors", "model", "plans"), frozenset({"views"}))
 
 # For annotations alone, an error may name the types of what it carries.
 ANNOTATIONS: dict[str, frozenset[str]] = {"errors": frozenset({"model", "plans"})}

@@ -68,6 +68,11 @@ class VmsnapError(Exception):
             lines.append("  next: " + self.next_step.strip().replace("\n", "\n        "))
         return "\n".join(lines)
 
+    def _render_traceback_(self) -> list[str]:  # IPython asks for it
+        from vmsnap_nb.views.error_lines import error_lines
+
+        return error_lines(self)
+
 
 class MissingPartError(VmsnapError):
     """A program or a library that this needs is not installed; `next_step` says what to install."""
