@@ -232,6 +232,45 @@ def test_zoom_by_button_and_wheel_and_fit(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 600
 
 
+def test_a_figure_that_grows_is_made_to_fit_until_the_user_zooms(page: Page) -> None:
+    def chain(count: int) -> Forest:
+        return forest(*(image(f"{n:02}", f"{n - 1:02}" if n else None) for n in range(count)))
+
+    start(page, chain(3))
+    stage = page.locator(".vmsnap-stage")
+    fits = "stage => stage.scrollWidth <= stage.clientWidth"
+    show(page, chain(6))
+    assert stage.evaluate(fits)
+    page.get_by_role("button", name="Zoom in").click()
+    assert not stage.evaluate(fits)
+    show(page, chain(7))
+    assert not stage.evaluate(fits)
+
+
+def test_arrow_keys_go_from_box_to_box(page: Page) -> None:
+    start(page, forest(image("a"), image("b", "a"), image("c", "b")))
+    box(page, "a").focus()
+    for key, name in (
+        ("ArrowLeft", "a"),
+        ("ArrowRight", "b"),
+        ("ArrowDown", "c"),
+        ("ArrowDown", "c"),
+        ("ArrowUp", "b"),
+    ):
+        page.keyboard.press(key)
+        expect(box(page, name)).to_be_focused()
+
+
+def test_in_vs_code_a_widget_stands_on_white_whatever_the_theme(page: Page) -> None:
+    page.add_style_tag(content=":root { --vscode-editor-foreground: #eee; --vscode-editor-background: #111; }")
+    start(page, figure_2())
+    colour = "part => getComputedStyle(part).fill"
+    assert box(page, "RootBase").locator("text").first.evaluate(colour) == "rgb(17, 17, 17)"
+    assert box(page, "RootBase").locator("polygon").first.evaluate(colour) == "rgb(255, 255, 255)"
+    page.evaluate("svg => { document.getElementById('here').innerHTML = svg; }", state(figure_2())["svg"])
+    assert page.locator("#here text").first.evaluate(colour) == "rgb(238, 238, 238)"  # and a figure alone on the page
+
+
 def test_the_stage_is_panned_by_dragging_its_ground(page: Page) -> None:
     start(page, forest(*(image(f"{n:02}", f"{n - 1:02}" if n else None) for n in range(8))))
     page.set_viewport_size({"width": 600, "height": 700})

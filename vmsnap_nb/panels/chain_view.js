@@ -3,6 +3,7 @@
 
 const DRAG = 6; // pixels that a pointer may move and still be a click
 const ZOOM = 1.25;
+const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }; // from box to box
 const SMALLEST = 0.6; // as small as a figure is drawn unasked, so that it fits into its cell
 
 function boxesOf(root) {
@@ -137,7 +138,8 @@ function render({ model, el }) {
       if (path === focused) box.focus();
     }
     carry(null);
-    resize();
+    if (smallest !== null && stage.clientWidth > 0) fit();
+    else resize();
     mark();
     animate(stage, before);
   }
@@ -173,6 +175,9 @@ function render({ model, el }) {
       if (carried && carried !== path) propose(carried, path);
       else select(path);
       carry(null);
+    } else if (event.key in STEPS) {
+      const boxes = boxesOf(stage);
+      boxes[boxes.indexOf(box) + STEPS[event.key]]?.focus();
     } else {
       return;
     }

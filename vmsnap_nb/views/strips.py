@@ -119,7 +119,7 @@ def strips_svg(blocks: BlockMap) -> str:
             f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{left + wide + 210}" height="{total}" '
             f'viewBox="0 0 {left + wide + 210} {total}" aria-label="{escape(_summary(blocks))}" '
             'font-family="Helvetica,Arial,DejaVu Sans,Noto Sans CJK SC,sans-serif" font-size="12" '
-            'style="color: var(--jp-ui-font-color1, var(--vscode-editor-foreground, #111111))">'
+            'style="color: var(--vscode-editor-foreground, var(--jp-ui-font-color1, #111111))">'
         ),
         f'<text x="{left}" y="16" fill="currentColor">0</text>',
         f'<text x="{left + wide}" y="16" text-anchor="end" fill="currentColor">{human_size(blocks.size)}</text>',

@@ -14,8 +14,10 @@ __all__ = ["figure_svg"]
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 
-# JupyterLab's colours, then VS Code's, then black on white. Graphviz 2.43 accepts neither variables nor currentColor
-# as a colour, so a style sheet says it. Its rules begin with a class that is this figure's own.
+# VS Code's colours, then JupyterLab's, then black on white: VS Code gives JupyterLab's variables their light values in
+# dark themes too, since it shows widgets on white (panels/chain_view.css puts that right within them). Graphviz 2.43
+# accepts neither variables nor currentColor as a colour, so a style sheet says it. Its rules begin with a class that is
+# this figure's own.
 _STYLE = """
 {0} text {{ fill: {text}; }}
 {0} .caption text {{ fill: {faint}; }}
@@ -24,10 +26,10 @@ _STYLE = """
 {0} .box polyline {{ fill: none; }}
 """
 _COLOURS = {
-    "text": "var(--jp-ui-font-color1, var(--vscode-editor-foreground, #111111))",
-    "faint": "var(--jp-ui-font-color2, var(--vscode-descriptionForeground, #767676))",
-    "line": "var(--jp-ui-font-color2, var(--vscode-editor-foreground, #4d4d4d))",
-    "paper": "var(--jp-layout-color1, var(--vscode-editor-background, #ffffff))",
+    "text": "var(--vscode-editor-foreground, var(--jp-ui-font-color1, #111111))",
+    "faint": "var(--vscode-descriptionForeground, var(--jp-ui-font-color2, #767676))",
+    "line": "var(--vscode-editor-foreground, var(--jp-ui-font-color2, #4d4d4d))",
+    "paper": "var(--vscode-editor-background, var(--jp-layout-color1, #ffffff))",
 }
 
 
