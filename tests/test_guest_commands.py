@@ -25,7 +25,6 @@ def test_it_is_ready_within_15_seconds(first: Guest) -> None:
     assert 0 < ready < now
     # Seconds of the processor, all of QEMU's included: seconds of the clock tell how busy the machine is.
     assert first._domain.info()[4] / 1e9 * ready / now < 15
-    assert "ready for commands" in first.console()
 
 
 def test_status_and_both_outputs(first: Guest) -> None:

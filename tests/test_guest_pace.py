@@ -47,6 +47,7 @@ def test_a_guest_is_paused_and_goes_on(guest: Guest) -> None:
 def test_one_that_was_paused_for_a_full_disk_says_so_until_there_is_room(guest: Guest, short: Path) -> None:
     with small_disk(short / "small", "2m") as small:
         guest.start()
+        assert "ready for commands" in guest.console()
         guest.snapshot("before", kind="external-disk", disks={"vda": small / "top"}).run(progress=False)
         guest.execute("(dd if=/dev/urandom of=/much bs=1M count=8; sync; touch /run/written) >/dev/null 2>&1 &")
         assert eventually(lambda: guest.state == "paused")

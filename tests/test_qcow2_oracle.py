@@ -21,7 +21,9 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # making the forest
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    return make_forest(tmp_path_factory.mktemp("forest"))
+    tree = make_forest(tmp_path_factory.mktemp("forest"))
+    os.sync()  # file systems give blocks when they write: what a file takes changes until then
+    return tree
 
 
 @pytest.fixture(scope="module")
