@@ -31,15 +31,18 @@ OPTIONS = (
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """The system's Chromium, without a window."""
+def chromium(*, scrollbars: bool = False) -> Iterator[Browser]:
+    """The system's Chromium, without a window; with scrollbars that take room if asked for."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
     assert program, f"none of {', '.join(NAMES)} is installed: scripts/setup --tests does it"
     expect.set_options(
         timeout=20_000
     )  # milliseconds; how soon things appear is not what is tested, and machines are busy
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(OPTIONS), timeout=START)
+        without = ["--hide-scrollbars"] if scrollbars else None
+        browser = playwright.chromium.launch(
+            executable_path=program, args=list(OPTIONS), ignore_default_args=without, timeout=START
+        )
         yield browser
         browser.close()
 

@@ -48,7 +48,7 @@ window.ready = true;
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with chromium() as browser:
+    with chromium(scrollbars=True) as browser:
         yield browser
 
 
@@ -245,6 +245,25 @@ def test_a_figure_that_grows_is_made_to_fit_until_the_user_zooms(page: Page) -> 
     assert not stage.evaluate(fits)
     show(page, chain(7))
     assert not stage.evaluate(fits)
+
+
+def test_its_own_scrollbar_does_not_make_it_flicker(page: Page) -> None:
+    steady = """async () => {
+        const stage = document.querySelector(".vmsnap-stage");
+        const seen = new Set();
+        for (let frame = 0; frame < 6; frame++) {
+            await new Promise(requestAnimationFrame);
+            if (frame > 1) seen.add(stage.clientWidth);
+        }
+        return seen.size === 1;
+    }"""
+    # As high as the stage may be, a little more, a little less: at some width the bar comes and goes.
+    tall = forest(image("base"), *(image(f"{n}", "base") for n in range(6)))
+    start(page, tall)
+    page.get_by_role("button", name="Fit").click()
+    for width in range(300, 560, 4):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate(steady), width
 
 
 def test_arrow_keys_go_from_box_to_box(page: Page) -> None:

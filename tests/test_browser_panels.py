@@ -244,8 +244,14 @@ def test_a_live_merge_with_progress_and_cancel(nb: Notebook, running: None) -> N
     expect(bar).to_have_attribute("aria-valuenow", re.compile("[1-9]"), timeout=LONG)
     expect(root.get_by_text(re.compile(r"\d [KM]iB/s"))).to_be_visible()
     assert nb.python("print(6 * 7)") == "42"  # the kernel answers meanwhile
-    press(root, "Cancel")
+    keys = nb.page.keyboard
+    expect(root.get_by_role("button", name="Cancel")).to_be_focused()  # it stands where Confirm was
+    keys.press("Enter")
     expect(root.get_by_text("Cancelled.", exact=True)).to_be_visible(timeout=LONG)
+    close = root.get_by_role("button", name="Close")
+    expect(close).to_be_focused()
+    keys.press("Enter")
+    expect(close).to_be_hidden()
     expect(bar).to_have_count(0)
     assert nb.python("print(layers == [image.path for image in vm.chain()])") == "True"
     root.get_by_label("Limit MiB/s").fill("0")

@@ -125,7 +125,11 @@ def test_a_guest_is_paused_goes_on_and_has_its_plug_pulled(lab: Lab, guest: Gues
         panel.plug_button.click()
         assert eventually(lambda: panel._plug.layout.display == "none")
         assert guest.state == "shut off"
+        panel.plug_known.value = True  # said of one that is off, it counts for nothing when it runs again
+        guest.start(wait=False)
+        assert eventually(lambda: panel._plug.layout.display is None)
         assert not panel.plug_known.value
+        assert panel.plug_button.disabled
         wanted = f"lab.guest({guest.name!r}).destroy()"
         assert eventually(lambda: wanted in [entry.code for entry in panel.activity.entries])
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import ipywidgets as widgets
 import traitlets
@@ -66,6 +66,7 @@ class Flow(widgets.VBox):
         self._mending: list[Any] = []
         self._waivers: dict[str, Any] = {}
         self._code = ""
+        self._run_is: Literal["", "on", "to be cancelled", "over"] = ""
         self._thread: threading.Thread | None = None
         self.message = widgets.HTML()
         self.view = widgets.HTML()
@@ -77,7 +78,7 @@ class Flow(widgets.VBox):
         self.again_button = widgets.Button(description="Plan again")
         self.discard_button = widgets.Button(description="Discard")
         self.bar = widgets.HTML()
-        # One button from the beginning of a run until its report is closed: so the focus of the keyboard stays there.
+        # One button from the click on Confirm until the report is closed: so the focus of the keyboard stays there.
         self.cancel_button = widgets.Button(description="Cancel")
         self.result = widgets.HTML()
         self.understood.observe(lambda _: self._offer(), "value")
@@ -202,10 +203,10 @@ class Flow(widgets.VBox):
 
     def _offer(self) -> None:
         """Show those controls that mean something now."""
-        self.cancel_button.layout.display = None if self.job is not None or self.result.value else "none"
-        self.cancel_button.description = "Close" if self.job is None else "Cancel"
-        self.cancel_button.disabled = self.job is not None and self.job.cancelled
-        if self.job is not None:
+        self.cancel_button.layout.display = None if self._run_is else "none"
+        labels = {"on": "Cancel", "to be cancelled": "Cancelling …"}
+        self.cancel_button.description = labels.get(self._run_is, "Close")
+        if self._run_is in labels:
             self._boxes.children = self._buttons.children = ()
             return
         if self.plan is None:
@@ -243,6 +244,7 @@ class Flow(widgets.VBox):
     def _clear(self) -> None:
         self.plan = self.job = self.last_error = None
         self._waivers = {}
+        self._run_is = ""
         self.understood.value = False
         for part in (self.message, self.view, self.danger, self.bar, self.result):
             part.value = ""
@@ -260,6 +262,10 @@ class Flow(widgets.VBox):
             self._say("Say first that you have read which files change.")
             return
         self._say("Reading again …")
+        self._run_is = "on"
+        self.result.value, self.view.value, self.danger.value = self.view.value, "", ""
+        self._offer()
+        self.cancel_button.focus()  # the click has taken away the button that had it
         self._background(self._run)
 
     def _run(self) -> None:
@@ -269,10 +275,10 @@ class Flow(widgets.VBox):
         code = self._code and f"{self._code}.run({f'waive={waived!r}' if waived else ''})"
         try:
             self.job = job = plan.start(waive=waived)
-            self._say("")
-            self.result.value, self.view.value, self.danger.value = self.view.value, "", ""
-            self._offer()
-            self.cancel_button.focus()
+            if self._run_is == "to be cancelled":
+                job.cancel()
+            else:
+                self._say("")
             self._follow(job)
             self.report = job.report
             report = job.wait()
@@ -281,6 +287,7 @@ class Flow(widgets.VBox):
             raise
         finally:
             self.plan = self.job = None
+            self._run_is = "over"
             self.danger.value = self.bar.value = ""
             if self.report is not None:
                 self.result.value = mimebundle(self.report)["text/html"]
@@ -304,12 +311,14 @@ class Flow(widgets.VBox):
             job.watch(0.2)
 
     def cancel(self) -> None:
-        """End what is running, as soon as that leaves everything valid; if nothing is, close the report."""
-        if self.job is not None:
-            self.job.cancel()
+        """End what is running, as soon as that leaves everything valid; if it is over, close what came of it."""
+        if self._run_is == "on":
+            self._run_is = "to be cancelled"
+            if self.job is not None:
+                self.job.cancel()
             self._say("Cancelling …")
-        elif not self.busy:
-            self.result.value = ""
+        elif self._run_is == "over" and not self.busy:
+            self._run_is = self.result.value = ""
         self._offer()
 
     def _background(self, work: Callable[[], None]) -> None:

@@ -59,19 +59,19 @@ class LabPanel(Panel):
         self._states: dict[str, str] = {}
         self._doing: tuple[str, ...] = ()
         self._printed: list[str] = []
-        self.start_button.on_click(lambda _: self._go_on())
-        self.stop_button.on_click(lambda _: self._in_thread("shutdown()", lambda guest: guest.shutdown()))
+        self.start_button.on_click(lambda _: self.flow.guarded(self._go_on))
+        self.stop_button.on_click(lambda _: self.flow.guarded(self._shut_off))
         self.plug_known.observe(lambda _: self._tell_buttons(), "value")
         self.plug_button.on_click(lambda _: self.flow.guarded(self._pull_plug))
         self.guests.observe(self._chosen, "value")
         self.chain.observe(self._clicked, "selected")
-        self._asleep = widgets.HTML("<p>It takes commands as soon as it has been started.</p>")
+        self._asleep = widgets.HTML("<p>It takes commands as soon as it runs.</p>")
         self._console = widgets.VBox([self._asleep, self.output, self.command]).add_class("vmsnap-console")
         self._title = heading("")
         self._nothing = widgets.HTML(
             "<p>Select a guest in the table: its console, snapshots, merges and overlays appear here.</p>"
         )
-        self._plug = row(self.plug_button, self.plug_known)
+        self._plug = row(self.plug_known, self.plug_button)
         guests = group("Guests", self.guests, row(self.start_button, self.stop_button), self._plug, self.doing)
         new = [group("New guests", self.name, self.base, self.count, self.guest_button)] if self._makes_guests else []
         self.children = (
@@ -157,6 +157,8 @@ class LabPanel(Panel):
         self.start_button.description = "Resume" if state == "paused" else "Start"
         self.start_button.disabled = state is None or (runs and state != "paused")
         self.stop_button.disabled = not runs or state == "paused"
+        if not runs:
+            self.plug_known.value = False
         self.plug_button.disabled = not self.plug_known.value
         self._plug.layout.display = None if runs else "none"
         self._asleep.layout.display = "none" if state == "running" else None
@@ -166,6 +168,9 @@ class LabPanel(Panel):
             self._in_thread("resume()", lambda guest: guest.resume())
         else:
             self._in_thread("start()", lambda guest: guest.start())
+
+    def _shut_off(self) -> None:
+        self._in_thread("shutdown()", lambda guest: guest.shutdown())
 
     def _pull_plug(self) -> None:
         """End the selected guest at once, once the user has said to know what that means."""
@@ -212,8 +217,9 @@ class LabPanel(Panel):
         self._in_thread(f"execute({line!r})", run)
 
     def _in_thread(self, what: str, act: Callable[[Guest], Any]) -> None:
+        guest = self._guest()  # before the thread begins: another one may be selected then
+
         def go() -> None:
-            guest = self._guest()
             self._doing = (*self._doing, f"{guest.name}: {what} …")
             self._show_doing()
             try:
