@@ -193,6 +193,8 @@ def test_libvirt_does_it_itself_where_that_is_safe() -> None:
     assert [step.action for step in native.steps] == ["delete snapshot"]
     ours = plan("b", state="running", facts=DeleteFacts(SnapshotFacts(libvirt_version=(10, 10, 0))))
     assert "commit live" in [step.action for step in ours.steps]
+    assert [("11.0 does not" in c.what) for c in ours.concerns if c.name == "not-supported"] == [True]
+    assert not [c for c in native.concerns if c.name == "not-supported"]
     assert (native.after.images, native.after.records) == (ours.after.images, ours.after.records)
     assert (native.writes, native.unlinks) == (ours.writes, ours.unlinks)
     # Otherwise by our own steps: off, with its children, where another overlay stands on it, below an internal one.

@@ -6,48 +6,43 @@ import os
 import subprocess
 import sys
 import textwrap
-import traceback
 from pathlib import Path
 
 import pytest
 
-import vmsnap_nb as vs
-from vmsnap_nb.errors import NotFoundError, VmsnapError
-
-CELL = """
-def top(path):
-    return vs.chain(path).top
-top("/nowhere")
-"""
+from vmsnap_nb.errors import InvalidRequestError, VmsnapError
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.plans.merge import plan_cleanup
 
 
-def test_the_users_own_lines_and_no_others() -> None:
-    with pytest.raises(NotFoundError) as raised:
-        exec(compile(CELL, "/tmp/ipykernel_7/1.py", "exec"), {"vs": vs})
-    error = raised.value
-    package = str(Path(vs.__file__).parent)
-    assert any(frame.filename.startswith(package) for frame in traceback.extract_tb(error.__traceback__))
-    error.add_note("a note")
-    head, *places = error._render_traceback_()
-    assert head == f"\x1b[0;31mNotFoundError\x1b[0m: {error}\na note"
-    assert [place.partition(":")[0] for place in places[-2:]] == ["  at line 4", "  at line 3 in top"]
-    assert all(package not in place for place in places)
+def test_without_ipython_there_are_no_colours_and_no_frames_of_this_package() -> None:
+    with pytest.raises(InvalidRequestError) as raised:
+        plan_cleanup(Forest({}))
+    raised.value.add_note("a note")
+    head, place = raised.value._render_traceback_()
+    assert head == f"InvalidRequestError: {raised.value}\na note"
+    assert place.startswith(f"  at {__file__}, line ")
+    assert place.endswith("plan_cleanup(Forest({}))")
 
 
 def test_one_that_was_not_raised_yet() -> None:
-    assert VmsnapError("tried")._render_traceback_() == ["\x1b[0;31mVmsnapError\x1b[0m: tried"]
+    assert VmsnapError("tried")._render_traceback_() == ["VmsnapError: tried"]
 
 
-def test_ipython_shows_it_so(tmp_path: Path) -> None:
-    cell = textwrap.dedent(
-        """
+@pytest.mark.parametrize("colours", ["nocolor", "neutral"])
+def test_ipython_names_the_cells(tmp_path: Path, colours: str) -> None:
+    code = textwrap.dedent(
+        f"""
         from IPython.core.interactiveshell import InteractiveShell
-        InteractiveShell.instance().run_cell("import vmsnap_nb as vs\\nvs.chain('/nowhere')")
+        shell = InteractiveShell.instance(colors={colours!r})
+        shell.run_cell("import vmsnap_nb as vs\\n\\ndef top(path):\\n    return vs.chain(path).top", store_history=True)
+        shell.run_cell("top('/nowhere')", store_history=True)
         """
     )
     env = {**os.environ, "IPYTHONDIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", cell], capture_output=True, text=True, check=True, env=env)
-    assert "at line 2" in done.stdout
-    assert "read the chain of /nowhere" in done.stdout
-    assert "File " not in done.stdout
-    assert "Traceback" not in done.stdout
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    head, *_, outer, inner = done.stdout.strip().splitlines()
+    assert head.removeprefix("\x1b[0;31m").startswith("NotFoundError")
+    assert ("\x1b" in head) == (colours != "nocolor")
+    assert outer == "  at Cell In[2], line 1: top('/nowhere')"
+    assert inner == "  at Cell In[1], line 4 in top: return vs.chain(path).top"

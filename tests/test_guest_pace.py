@@ -37,6 +37,8 @@ def test_a_guest_is_paused_and_goes_on(guest: Guest) -> None:
         assert guest.state == "paused"
     with pytest.raises(GuestError, match="it is paused"):
         guest.shutdown()
+    with pytest.raises(GuestError, match="it is paused"):
+        guest.execute("true")
     guest.resume()
     assert guest.state == "running"
     with vs.connect(guest.host.uri, readonly=True) as reader, pytest.raises(ReadOnlyError):
@@ -51,7 +53,7 @@ def test_one_that_was_paused_for_a_full_disk_says_so_until_there_is_room(guest: 
         guest.snapshot("before", kind="external-disk", disks={"vda": small / "top"}).run(progress=False)
         guest.execute("(dd if=/dev/urandom of=/much bs=1M count=8; sync; touch /run/written) >/dev/null 2>&1 &")
         assert eventually(lambda: guest.state == "paused")
-        with pytest.raises(GuestError, match="cannot write to vda: no space is left") as refused:
+        with pytest.raises(GuestError, match="pauses it again: no space is left for vda") as refused:
             guest.resume()
         assert refused.value.next_step == "make room where its images are"
         assert guest.state == "paused"

@@ -9,7 +9,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,11 +29,14 @@ from vmsnap_nb.errors import (
     VmsnapError,
 )
 from vmsnap_nb.live import merge_files
+from vmsnap_nb.live.folders import LiveForest
 from vmsnap_nb.live.job import Job
-from vmsnap_nb.model.blockmap import Extent
+from vmsnap_nb.live.notes import write_note
+from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.model.blockmap import Extent, LayerMap
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.merge_steps import CheckContent, RemoveFile, Repoint
-from vmsnap_nb.system.blockmap import reads_none_of
+from vmsnap_nb.system.blockmap import MapReader, reads_none_of
 from vmsnap_nb.system.content import content_digest
 from vmsnap_nb.system.fill import fill
 from vmsnap_nb.system.qcow2_mark import INVALID_NAME, mark_invalid, marked, write_header
@@ -793,3 +796,41 @@ def test_a_plan_of_a_missing_image_has_no_bytes(folder: Path) -> None:
     plan = vs.scan(folder).commit("Snap-2", "Snap-1")
     assert plan.bytes_to_copy is None
     assert isinstance(plan.after[str(paths[1])], Image)
+
+
+def test_finishing_looks_at_what_the_commit_looked_at(tmp_path: Path) -> None:
+    # What is above is longer than the top, so it matters what is behind the top's end in all that is below.
+    for name, below, size in (("r", None, 8), ("b", "r", 8), ("t", "b", 4), ("c", "t", 8)):
+        backing = None if below is None else f"{below}.qcow2"
+        create(tmp_path / f"{name}.qcow2", backing, size=size * MIB)
+    plan = vs.scan(tmp_path).commit("t", "b")
+    assert not plan.refused
+    write_note(plan.steps[0].note)  # type: ignore[attr-defined]
+    [finish] = vs.scan(tmp_path).unfinished()
+    assert not finish.refused, finish.concerns
+    assert finish.run(progress=False).as_predicted
+
+
+@pytest.mark.parametrize(
+    ("verb", "maps"),
+    [
+        (lambda forest: forest.commit("Snap-3", "Snap-2"), {"Snap-2", "Snap-3"}),
+        (lambda forest: forest.pull("Snap-4", "Snap-2"), {"Snap-3", "Snap-4"}),
+        (lambda forest: forest.remove("Snap-3"), {"Snap-2", "Snap-3", "Snap-4"}),
+    ],
+)
+def test_only_layers_that_are_copied_between_are_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: Callable[[LiveForest], LivePlan], maps: set[str]
+) -> None:
+    handout_chain(tmp_path)
+    asked: set[str] = set()
+    read = MapReader.read
+
+    def noted(self: MapReader, images: Iterable[Image]) -> dict[str, LayerMap]:
+        images = list(images)
+        asked.update(image.name for image in images)
+        return read(self, images)
+
+    monkeypatch.setattr(MapReader, "read", noted)
+    assert verb(vs.scan(tmp_path)).bytes_to_copy
+    assert asked == maps

@@ -628,3 +628,24 @@ def test_forgetting_names_the_record_and_nothing_else() -> None:
     step = ForgetRecord("demo", UUID, "", "a b")
     assert step.commands == ("virsh snapshot-delete --domain demo --snapshotname 'a b' --metadata",)
     assert (step.creates, step.writes, step.unlinks) == ((), (), ())
+
+
+@pytest.mark.parametrize(
+    ("version", "state", "nvram", "level"),
+    [
+        ((9, 0, 0), "shut off", "raw", "refuse"),
+        ((9, 3, 0), "shut off", "raw", "note"),
+        ((10, 9, 0), "shut off", "qcow2", "note"),
+        ((10, 9, 0), "running", "qcow2", "refuse"),
+        ((10, 10, 0), "running", "raw", "refuse"),
+        ((10, 10, 0), "running", "qcow2", None),
+        ((10, 10, 0), "shut off", "qcow2", None),
+    ],
+)
+def test_inside_with_uefi_as_each_libvirt_takes_it(
+    version: tuple[int, int, int], state: State, nvram: str, level: str | None
+) -> None:
+    facts = SnapshotFacts(pflash=True, nvram="/i/nvram", nvram_format=nvram, libvirt_version=version)
+    kind = "internal-checkpoint" if state == "running" else "internal-disk"
+    made = plan(domain(state), facts=facts, kind=kind)
+    assert [c.level for c in made.concerns if "UEFI" in c.what] == ([] if level is None else [level])

@@ -17,7 +17,7 @@ from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.size import Size, in_bytes
 from vmsnap_nb.plans.merge import plan_cleanup, plan_commit, plan_finish, plan_pull, plan_remove
-from vmsnap_nb.plans.merge_facts import commit_needs, pull_needs
+from vmsnap_nb.plans.merge_facts import commit_needs, finish_needs, pull_needs
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.overlay import plan_overlays
 from vmsnap_nb.plans.plan import Plan
@@ -332,8 +332,7 @@ class LiveForest(Forest):
 
         def finisher(note: MergeNote) -> LivePlan:
             def make(forest: Forest) -> Plan:
-                paths = (*note.merged, *note.children, note.base)
-                return plan_finish(forest, note, facts=merge_facts(forest, paths))
+                return plan_finish(forest, note, facts=merge_facts(forest, finish_needs(forest, note)))
 
             return LivePlan.bind(make, self.world, self)
 

@@ -47,6 +47,9 @@ _BUSY_PORTS: dict[str, threading.Lock] = {}
 _AGENT_STARTS = 10.0
 """Seconds that the agent of a lab's guest may take to start after the guest takes commands: without KVM about one."""
 
+_TRIED_AGAIN = 3.0
+"""Seconds in which QEMU tries again what a disk could not do before."""
+
 
 class Guest:
     """A guest that libvirt knows. Get one from `Host.guest`, `Host.guests` or `Lab.guest`.
@@ -458,16 +461,24 @@ class Guest:
         ------
         GuestError
             It is off.
+        ReadOnlyError
+            The connection is for reading only.
+        LibvirtError
+            libvirt refuses, as for one whose system has put itself to sleep.
         """
         self._pace("pause", "paused", self._domain.suspend)
 
     def resume(self) -> None:
         """Let it go on after `suspend`, a revert to ``paused``, or a disk that was full. Nothing happens if it runs.
 
+        Where QEMU had paused it for a disk, up to three seconds pass until that is known to be over.
+
         Raises
         ------
         GuestError
-            It is off; or QEMU pauses it again at once, since it still cannot write to a disk.
+            It is off; or QEMU pauses it again within that time, since the disk still does not do what the guest wants.
+        ReadOnlyError, LibvirtError
+            As in `suspend`.
 
         Examples
         --------
@@ -496,16 +507,16 @@ class Guest:
     def _resume(self) -> None:
         failed = self._domain.diskErrors()  # for which QEMU has paused it; it tries those writes again when it goes on
         self._domain.resume()
-        deadline = time.monotonic() + 1.0
+        deadline = time.monotonic() + _TRIED_AGAIN
         while failed and self._still_running() and time.monotonic() < deadline:
             if self.state == "paused":
                 full = library().VIR_DOMAIN_DISK_ERROR_NO_SPACE in failed.values()
+                disks = ", ".join(sorted(failed))
+                what = f"no space is left for {disks}" if full else f"{disks} cannot be read or written"
                 raise GuestError(
                     f"resume {self._name}",
-                    said=f"QEMU pauses it again, since it cannot write to {', '.join(sorted(failed))}"
-                    + (": no space is left" if full else ""),
-                    next_step="make room where its images are" * full
-                    or "see whether the disk below them still answers",
+                    said=f"QEMU pauses it again: {what}",
+                    next_step="make room where its images are" if full else "see whether their disk still answers",
                 )
             time.sleep(0.02)
 
@@ -1064,11 +1075,12 @@ class Guest:
         GuestError
             The command took too long.
         """
-        self._check_writable(f"run a command in {self._name}")
+        tried = f"run a command in {self._name}"
+        self._check_writable(tried)
         if not self._still_running():
-            raise GuestNotReadyError(
-                f"run a command in {self._name}", said="it is not running", next_step="start it first"
-            )
+            raise GuestNotReadyError(tried, said="it is not running", next_step="start it first")
+        if self.state == "paused":
+            raise GuestNotReadyError(tried, said="it is paused", next_step="resume() it first")
         ports = channels(self.xml())
         # The agent refuses to run commands while it has the file systems frozen; the listener goes on.
         if ports.get(COMMAND_PORT):

@@ -21,7 +21,7 @@ from vmsnap_nb.live.snapshots import guest_world
 from vmsnap_nb.model.blockmap import share_before
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
-from vmsnap_nb.plans.merge_facts import MergeFacts, commit_needs, pull_needs
+from vmsnap_nb.plans.merge_facts import MergeFacts, commit_needs, finish_needs, pull_needs
 from vmsnap_nb.plans.merge_live import (
     LiveRequest,
     plan_guest_cleanup,
@@ -222,8 +222,7 @@ def _folders(paths: Iterable[str]) -> set[str]:
 def _finisher(guest: Guest, target: str, note: MergeNote, world: World, now: Forest) -> LivePlan:
     def make(forest: Forest) -> Plan:
         request = _request(guest, target, bandwidth=0, timeout=None, remove=note.remove)
-        paths = (*note.merged, *note.children, note.base)
-        return plan_guest_finish(forest, request, note, facts=_facts(forest, request, paths))
+        return plan_guest_finish(forest, request, note, facts=_facts(forest, request, finish_needs(forest, note)))
 
     return LivePlan.bind(make, world, now)
 

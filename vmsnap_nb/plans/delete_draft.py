@@ -40,9 +40,9 @@ from vmsnap_nb.plans.steps import Protect, Step
 __all__ = ["DeleteDraft", "DeleteFacts"]
 
 _GONE = {"missing", "not-a-file"}
-_NATIVE, _SAFE = (9, 9, 0), (11, 0, 0)
-"""Since which versions libvirt itself deletes external snapshots where reverts have made branches, too, and does so
-without a known fault: before 11.0 it could remove an image that holds internal ones."""
+_SAFE = (11, 0, 0)
+"""Since which version libvirt itself deletes an external snapshot without a known fault: before, it could remove an
+image that holds internal ones."""
 
 
 @dataclass(frozen=True)
@@ -217,17 +217,6 @@ class DeleteDraft:
         ]
         alive = [found for edge in reversed(edges) if (found := self._to_merge(edge)) is not None]
         runs = self._runs(alive)
-        if runs and self._facts.snapshot.libvirt_version < _NATIVE:
-            version = ".".join(map(str, self._facts.snapshot.libvirt_version))
-            self.concerns.append(
-                Concern(
-                    "not-supported",
-                    "note",
-                    f"libvirt {version} itself deletes external snapshots only in a single line (since 9.9 also the "
-                    "end of another branch): this plan takes the steps by hand",
-                    holders=(self.domain.name,),
-                )
-            )
         merged: list[tuple[Run, Plan]] = []
         while runs:
             run = runs.pop(0)
@@ -379,7 +368,15 @@ class DeleteDraft:
             and all(isinstance(step, LiveCommit | MarkInvalid) for step in self._copying)
             and all(step.note.merged == (step.note.top,) for step in self._copying if isinstance(step, LiveCommit))
         )
-        if not merged or not same or self._facts.snapshot.libvirt_version < _SAFE:
+        if not merged or not same:
+            return
+        if self._facts.snapshot.libvirt_version < _SAFE:
+            version = ".".join(map(str, self._facts.snapshot.libvirt_version))
+            what = (
+                f"libvirt {version} is not asked to delete it, since it could remove an image that holds internal "
+                "snapshots (11.0 does not): this plan takes the steps by hand"
+            )
+            self.concerns.append(Concern("not-supported", "note", what, holders=(self.domain.name,)))
             return
         runs = [run for run, _ in merged]
         sizes = [plan.bytes_to_copy for _, plan in merged]

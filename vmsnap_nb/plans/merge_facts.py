@@ -10,7 +10,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.ground import Ground
 from vmsnap_nb.plans.merge_note import MergeNote
 
-__all__ = ["MergeFacts", "commit_needs", "pull_needs"]
+__all__ = ["MergeFacts", "commit_needs", "finish_needs", "pull_needs"]
 
 
 @dataclass(frozen=True)
@@ -81,3 +81,22 @@ def pull_needs(forest: Forest, image: str, base: str | None = None) -> tuple[str
     """
     lineage = forest.lineage(image)
     return lineage[: lineage.index(base)] if base in lineage else lineage
+
+
+def finish_needs(forest: Forest, note: MergeNote) -> tuple[str, ...]:
+    """Give the images whose maps are needed to finish a commit that was cut short: those of the commit, if it is one.
+
+    Parameters
+    ----------
+    forest : Forest
+        Where the images are.
+    note : MergeNote
+        What the commit left behind.
+
+    Returns
+    -------
+    tuple of str
+        Paths.
+    """
+    again = commit_needs(forest, note.top, note.base) if note.top in forest else ()
+    return (*note.merged, *note.children, note.base, *again)

@@ -12,7 +12,7 @@ __all__ = ["SnapshotFacts"]
 _WITH_NVRAM = (10, 10, 0)
 """Since this version internal snapshots hold the variables of UEFI firmware, and are taken of running guests too."""
 _OFF_WITH_UEFI = (9, 3, 0)
-"""Since this version it takes those of guests with UEFI firmware that are off (libvirt's release notes)."""
+"""Since this version it takes those of guests that are off; some before do not where the XML names the loader."""
 
 
 @dataclass(frozen=True)

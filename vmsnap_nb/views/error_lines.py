@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from vmsnap_nb.errors import VmsnapError
 
@@ -27,22 +29,30 @@ def error_lines(error: VmsnapError) -> list[str]:
     Returns
     -------
     list of str
-        With the codes that terminals and notebooks show as colours.
+        With the codes that terminals and notebooks show as colours, if IPython shows colours.
     """
+    shell = _shell()
+    red, plain = (_RED, _PLAIN) if str(getattr(shell, "colors", "nocolor")).lower() != "nocolor" else ("", "")
     words = "\n".join([str(error), *getattr(error, "__notes__", ())])
-    lines = [f"{_RED}{type(error).__name__}{_PLAIN}: {words}"]
+    lines = [f"{red}{type(error).__name__}{plain}: {words}"]
     for frame in _own(traceback.extract_tb(error.__traceback__)):
-        place = "line" if _is_cell(frame.filename) else f"{frame.filename}, line"
         inside = "" if frame.name == "<module>" else f" in {frame.name}"
-        lines.append(f"  at {place} {frame.lineno}{inside}: {frame.line}")
+        lines.append(f"  at {_place(frame.filename, shell)}, line {frame.lineno}{inside}: {frame.line}")
     return lines
 
 
 def _own(frames: traceback.StackSummary) -> list[traceback.FrameSummary]:
     """Give the frames before the first of this package, without those of IPython that lead to the cell."""
     first = next((number for number, frame in enumerate(frames) if frame.filename.startswith(_OURS)), len(frames))
-    return [frame for frame in frames[:first] if "/IPython/" not in frame.filename]
+    return [frame for frame in frames[:first] if frame.line and "/IPython/" not in frame.filename]
 
 
-def _is_cell(filename: str) -> bool:
-    return filename.startswith("<") or "/ipykernel_" in filename
+def _shell() -> Any:
+    """Give the IPython that runs here, or None; without loading it."""
+    ipython = sys.modules.get("IPython")
+    return None if ipython is None else ipython.get_ipython()
+
+
+def _place(filename: str, shell: Any) -> str:
+    named = None if shell is None else shell.compile.format_code_name(filename)  # as ("Cell", "In[3]")
+    return filename if named is None else " ".join(named)
