@@ -41,6 +41,9 @@ def info(image: Image) -> dict[str, Any]:
     # Without -f for all but raw ones: the format is what QEMU finds by itself.
     force = ["-f", "raw"] if image.format == "raw" else []
     answer: dict[str, Any] = json.loads(qemu_img("info", "--output=json", "-U", *force, image.path))
+    data = image.data_file
+    if data is not None and data.path is not None and answer["actual-size"] != image.allocated:
+        answer["actual-size"] -= os.stat(data.path).st_blocks * 512  # QEMU 8.2 counts the data file, too
     return answer
 
 
