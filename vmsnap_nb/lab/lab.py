@@ -111,6 +111,8 @@ class Lab(Host):
     <Guest demo: shut off>
     """
 
+    _if_closed = "open the lab again, or make a new one: vmsnap_nb.Lab()"
+
     def __new__(
         cls,
         root: str | os.PathLike[str] | None = None,

@@ -96,6 +96,8 @@ class Host:
         Whether nothing may be changed.
     """
 
+    _if_closed = "connect again"
+
     def __init__(self, uri: str, *, readonly: bool = False) -> None:
         self.uri = uri
         self.readonly = readonly
@@ -111,7 +113,7 @@ class Host:
             It was closed.
         """
         if self._connection is None:
-            raise VmsnapError(f"use the connection to {self.uri}", said="it was closed", next_step="connect again")
+            raise VmsnapError(f"use the connection to {self.uri}", said="it was closed", next_step=self._if_closed)
         return self._connection
 
     @property
