@@ -179,6 +179,25 @@ def test_a_base_that_changed_since_makes_the_plan_stale(base: Path) -> None:
         plan.run()
 
 
+def test_plans_of_one_forest_run_one_after_the_other(base: Path) -> None:
+    forest = vs.scan(base.parent)
+    assert forest.overlay("one.qcow2", base.name).run().as_predicted
+    assert forest.overlay("two.qcow2", base.name).run().as_predicted
+    above = forest.overlay("three.qcow2", "two")
+    assert above.run().as_predicted, "what the plan before has made is found by its name"
+    assert len(forest) == 1, "a forest stays as it was read"
+    assert [image.name for image in forest.refresh().chain("three")] == [base.stem, "two", "three"]
+
+
+def test_a_stale_plan_is_mended_as_its_error_says(base: Path) -> None:
+    forest = vs.scan(base.parent)
+    plan = forest.overlay("new.qcow2", base.name)
+    qemu_img("resize", "-q", str(base), "128M")
+    with pytest.raises(StalePlanError, match="make the plan again"):
+        plan.run()
+    assert forest.overlay("new.qcow2", base.name).run().as_predicted
+
+
 def test_protect_takes_the_write_permission(base: Path) -> None:
     report = vs.create_overlay(base.with_name("new"), base, protect=True).run()
     assert report.as_predicted

@@ -33,6 +33,9 @@ PathLike = str | os.PathLike[str]
 class LiveForest(Forest):
     """A forest that knows where it was read: it can be read again, and gives plans that can be run.
 
+    It stays as it was read, also after a plan of its own has run; `refresh` gives it as it is then. Plans are made from
+    what is there when they are asked for.
+
     Attributes
     ----------
     world : World
@@ -120,13 +123,14 @@ class LiveForest(Forest):
         >>> len(plan.after) - len(plan.before)
         2
         """
-        base = self.find(backing)
+        now = self.refresh()
+        base = now.find(backing)
         paths = [path] if isinstance(path, str | os.PathLike) else list(path)
         return _overlay_plan(
             [_beside(one, base) for one in paths],
             base,
-            self.world,
-            self,
+            now.world,
+            now,
             backing_format=backing_format,
             size=None if size is None else in_bytes(size),
             cluster_size=None if cluster_size is None else in_bytes(cluster_size),
@@ -172,14 +176,15 @@ class LiveForest(Forest):
         >>> sum(move.size for move in plan.moves), plan.refused
         (196608, False)
         """
-        high, low = self.find(top), None if base is None else self.find(base)
+        now = self.refresh()
+        high, low = now.find(top), None if base is None else now.find(base)
 
         def make(forest: Forest, *, remove: bool, verify: bool) -> Plan:
             paths = (*forest.lineage(high), *forest.children(high))
             facts = merge_facts(forest, paths, commit_needs(forest, high, low))
             return plan_commit(forest, high, low, remove=remove, verify=verify, facts=facts)
 
-        return LivePlan.bind(make, self.world, self, remove=remove, verify=verify)
+        return LivePlan.bind(make, now.world, now, remove=remove, verify=verify)
 
     def pull(
         self, image: PathLike, base: PathLike | None = None, *, remove: bool = False, verify: bool = False
@@ -215,13 +220,14 @@ class LiveForest(Forest):
         >>> [path.rpartition("/")[2] for path in plan.writes]
         ['Snap-4.qcow2']
         """
-        high, low = self.find(image), None if base is None else self.find(base)
+        now = self.refresh()
+        high, low = now.find(image), None if base is None else now.find(base)
 
         def make(forest: Forest, *, remove: bool, verify: bool) -> Plan:
             facts = merge_facts(forest, forest.lineage(high), pull_needs(forest, high, low))
             return plan_pull(forest, high, low, remove=remove, verify=verify, facts=facts)
 
-        return LivePlan.bind(make, self.world, self, remove=remove, verify=verify)
+        return LivePlan.bind(make, now.world, now, remove=remove, verify=verify)
 
     def remove(self, image: PathLike, *, method: Literal[1, 2] | None = None, verify: bool = False) -> LivePlan:
         """Plan to take one layer out of its chain, and to remove its file; what stands on it reads the same.
@@ -255,7 +261,8 @@ class LiveForest(Forest):
         >>> [int(bytes) for bytes in plan.alternatives_frame()["bytes"]]  # up, or down
         [65536, 131072]
         """
-        path = self.find(image)
+        now = self.refresh()
+        path = now.find(image)
 
         def make(forest: Forest, *, verify: bool) -> Plan:
             children = forest.children(path)
@@ -263,7 +270,7 @@ class LiveForest(Forest):
             facts = merge_facts(forest, (*forest.lineage(path), *children), needed)
             return plan_remove(forest, path, method=method, verify=verify, facts=facts)
 
-        return LivePlan.bind(make, self.world, self, verify=verify)
+        return LivePlan.bind(make, now.world, now, verify=verify)
 
     def shorten(
         self,
@@ -306,8 +313,9 @@ class LiveForest(Forest):
         >>> int(plan.alternatives_frame()["bytes"].min())
         196608
         """
-        path = self.find(image)
-        kept = keep if isinstance(keep, int) else self._find_all(keep)
+        now = self.refresh()
+        path = now.find(image)
+        kept = keep if isinstance(keep, int) else now._find_all(keep)
 
         def make(forest: Forest, *, remove: bool, verify: bool) -> Plan:
             facts = merge_facts(forest, forest.lineage(path))
@@ -315,7 +323,7 @@ class LiveForest(Forest):
                 forest, path, keep=kept, top_may_go=top_may_go, remove=remove, verify=verify, facts=facts
             )
 
-        return LivePlan.bind(make, self.world, self, remove=remove, verify=verify)
+        return LivePlan.bind(make, now.world, now, remove=remove, verify=verify)
 
     def _find_all(self, images: PathLike | Iterable[PathLike]) -> tuple[str, ...]:
         several = (images,) if isinstance(images, str | os.PathLike) else images
@@ -330,13 +338,15 @@ class LiveForest(Forest):
             Empty if there are none.
         """
 
+        now = self.refresh()
+
         def finisher(note: MergeNote) -> LivePlan:
             def make(forest: Forest) -> Plan:
                 return plan_finish(forest, note, facts=merge_facts(forest, finish_needs(forest, note)))
 
-            return LivePlan.bind(make, self.world, self)
+            return LivePlan.bind(make, now.world, now)
 
-        folders = {os.path.dirname(path) for path in self.images if path.startswith("/")}
+        folders = {os.path.dirname(path) for path in now.images if path.startswith("/")}
         return tuple(finisher(note) for note in read_notes(folders))
 
     def cleanup(self) -> LivePlan:
@@ -351,7 +361,7 @@ class LiveForest(Forest):
         InvalidRequestError
             There are none.
         """
-        return LivePlan.bind(plan_cleanup, self.world, self)
+        return LivePlan.bind(plan_cleanup, self.world)
 
     def blockmap(self, image: PathLike) -> BlockMap:
         """Look which layer of an image's chain owns which part of the disk, and what lies hidden below.
@@ -379,7 +389,7 @@ class LiveForest(Forest):
         >>> int(frame[frame["hidden"]]["length"].sum())
         262144
         """
-        return self.chain(self.find(image)).blockmap()
+        return self.refresh().chain(image).blockmap()
 
     def chain(self, path: PathLike) -> LiveChain:
         """Give the chain that ends at an image.

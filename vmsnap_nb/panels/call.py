@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-from vmsnap_nb.live.folders import LiveForest
 from vmsnap_nb.live.plan import LivePlan
 
 __all__ = ["Call"]
@@ -34,8 +33,7 @@ class Call:
 
     def plan(self) -> LivePlan:
         """Make the plan, of what is there now."""
-        subject = self.subject.refresh() if isinstance(self.subject, LiveForest) else self.subject
-        return cast(LivePlan, getattr(subject, self.verb)(**self.options))
+        return cast(LivePlan, getattr(self.subject, self.verb)(**self.options))
 
     def __str__(self) -> str:
         return f"{self.called}.{self.verb}({', '.join(f'{name}={value!r}' for name, value in self.options.items())})"

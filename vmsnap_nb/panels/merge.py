@@ -225,6 +225,6 @@ class MergePanel(Panel):
         forest = self.reading.forest
 
         def work() -> None:
-            self.map_view.value = forest.refresh().blockmap(top)._repr_mimebundle_()["text/html"]
+            self.map_view.value = forest.blockmap(top)._repr_mimebundle_()["text/html"]
 
         in_thread(self.flow, work)
