@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from vmsnap_nb.errors import GuestError, InUseError, InvalidRequestError
+from vmsnap_nb.errors import ConcernWarning, GuestError, InUseError, InvalidRequestError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.image import Image
@@ -87,7 +87,9 @@ def test_a_second_guest_on_the_overlay_cannot_start_while_the_first_runs(lab: La
 def test_or_the_guest_below_is_shut_down(lab: Lab, first: Guest) -> None:
     below = lab.guest("second")
     below.execute("echo two > /overlay-1a").check()
-    above = lab.guest("third", backing=below, overlay="Overlay-1B")
+    with pytest.warns(ConcernWarning, match=r"in-use: second is running .*\n  next: shut second down") as told:
+        above = lab.guest("third", backing=below, overlay="Overlay-1B")
+    assert [warning.filename for warning in told] == [__file__], "it names the line that was written, not one of ours"
     with pytest.raises(InUseError):
         above.start()
     with pytest.raises(GuestError, match="it is running"):

@@ -1,6 +1,6 @@
-"""Every error that this package raises on purpose, under one root.
+"""Every error that this package raises on purpose, under one root; and its one warning.
 
-Each carries three things: what was tried, the words of the program that refused (libvirt's, QEMU's or
+Each error carries three things: what was tried, the words of the program that refused (libvirt's, QEMU's or
 the system's own), and the next step to take.
 """
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CommandError",
+    "ConcernWarning",
     "GuestError",
     "GuestNotReadyError",
     "ImageError",
@@ -209,3 +210,19 @@ class PlanRefusedError(VmsnapError):
             next_step="\n".join(c.remedy for c in concerns if c.remedy) or None,
         )
         self.concerns = tuple(concerns)
+
+
+class ConcernWarning(UserWarning):
+    """What a plan warns of that a call runs without showing it; `concern` holds it.
+
+    Parameters
+    ----------
+    tried : str
+        The plan's title.
+    concern : Concern
+        What it warns of.
+    """
+
+    def __init__(self, tried: str, concern: Concern) -> None:
+        super().__init__(f"{tried}\n  {concern.name}: {concern.what}\n  next: {concern.remedy}")
+        self.concern = concern

@@ -8,12 +8,21 @@ import shlex
 import stat
 import time
 import uuid
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import quote
 
-from vmsnap_nb.errors import InvalidRequestError, LabError, LibvirtError, MissingPartError, NotFoundError, VmsnapError
+from vmsnap_nb.errors import (
+    ConcernWarning,
+    InvalidRequestError,
+    LabError,
+    LibvirtError,
+    MissingPartError,
+    NotFoundError,
+    VmsnapError,
+)
 from vmsnap_nb.lab.acceleration import Acceleration, choose_acceleration, qemu_program
 from vmsnap_nb.lab.agent import Agent, find_agent
 from vmsnap_nb.lab.alpine import copy_checked, find_alpine
@@ -485,6 +494,11 @@ class Lab(Host):
             A guest of that name stands on another image, or cannot be called so.
         PlanRefusedError
             A concern stands in the way.
+
+        Warns
+        -----
+        ConcernWarning
+            Another guest writes to the image below, or will when it starts.
         """
         if backing is None:
             return self._existing(name)
@@ -492,8 +506,9 @@ class Lab(Host):
         if found is not None:
             self._check_stands_on(found, backing)
             return found
-        self.plan_guest(name, backing, memory=memory, cpus=cpus, boot=boot, overlay=overlay, protect=protect).run(
-            progress=False
+        _make_at_once(
+            self.plan_guest(name, backing, memory=memory, cpus=cpus, boot=boot, overlay=overlay, protect=protect),
+            progress=False,
         )
         return self._existing(name)
 
@@ -523,6 +538,16 @@ class Lab(Host):
         -------
         Guests
             All of the lab, or those that were named.
+
+        Raises
+        ------
+        InvalidRequestError, NotFoundError, PlanRefusedError
+            As for `guest`.
+
+        Warns
+        -----
+        ConcernWarning
+            As for `guest`.
         """
         if names is None:
             return self._list()
@@ -535,7 +560,8 @@ class Lab(Host):
                 self._check_stands_on(there[name], backing)
         new = [name for name in names if name not in there]
         if new:
-            self.plan_guests(new, backing, memory=memory, cpus=cpus, boot=boot, protect=protect).run(progress=progress)
+            plan = self.plan_guests(new, backing, memory=memory, cpus=cpus, boot=boot, protect=protect)
+            _make_at_once(plan, progress=progress)
         there = {guest.name: guest for guest in self._list()}
         return Guests(there[name] for name in names)
 
@@ -886,6 +912,14 @@ def _write_qemu_conf(root: Path) -> None:
         (root / "etc" / "qemu.conf").write_text("\n".join(lines) + "\n")
     except OSError as error:
         raise from_os_error(error, f"configure libvirt in {root}") from error
+
+
+def _make_at_once(plan: LivePlan, *, progress: bool) -> None:
+    """Run a plan that the user does not see, and say what it warns of, as if from the line that the user wrote."""
+    for concern in plan.concerns:
+        if concern.level == "warn":
+            warnings.warn(ConcernWarning(plan.title, concern), stacklevel=3)
+    plan.run(progress=progress)
 
 
 def _suffix(path: str, format: str | None) -> str:

@@ -337,7 +337,6 @@ class LiveForest(Forest):
         tuple of LivePlan
             Empty if there are none.
         """
-
         now = self.refresh()
 
         def finisher(note: MergeNote) -> LivePlan:

@@ -128,7 +128,7 @@ def plan_overlays(
         put.append(replace(base, writable=False))
     space = NEW_OVERLAY_BYTES * len(paths)
     concerns = [
-        *_concerns_of_base(known, base, backing_format, size),
+        *_concerns_of_base(known, base, backing_format, size, protect=protect),
         *_concerns_of_paths(known, paths, backing, space, ground),
     ]
     if protect:
@@ -233,7 +233,9 @@ def _check_request(paths: Sequence[str], size: int | None, cluster_size: int | N
         )
 
 
-def _concerns_of_base(forest: Forest, base: Image, backing_format: str | None, size: int | None) -> Iterator[Concern]:
+def _concerns_of_base(
+    forest: Forest, base: Image, backing_format: str | None, size: int | None, *, protect: bool
+) -> Iterator[Concern]:
     status = forest.status(base.path) if base.path in forest else base.status
     if status == "loop":
         yield Concern(
@@ -301,7 +303,7 @@ def _concerns_of_base(forest: Forest, base: Image, backing_format: str | None, s
             "shared-base",
             "warn",
             f"{base.name} is the disk of {', '.join(stopped)}: once that starts and writes, the overlay is spoilt",
-            f"give {stopped[0]} an overlay of its own, or use protect=True",
+            f"give {stopped[0]} an overlay of its own" + ("" if protect else ", or use protect=True"),
             images=(base.path,),
             holders=tuple(stopped),
         )
