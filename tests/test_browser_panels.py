@@ -354,6 +354,7 @@ def test_an_offline_merge_by_keyboard_alone(nb: Notebook) -> None:
     expect(root.get_by_role("button", name="Close")).to_be_focused()
     keys.press("Enter")
     expect(root.get_by_role("button", name="Close")).to_be_hidden()
+    expect(root.get_by_role("button", name="Plan merge")).to_be_focused()  # and not the beginning of the page
     assert nb.python("print(*[image.name for image in forest.refresh().chain(forest.find('Snap-4'))])") == (
         "RootBase Snap-1 Snap-4"
     )

@@ -46,6 +46,8 @@ class Flow(widgets.VBox):
         Of the last run.
     last_error : Exception or None
         The last one; also shown, and in the log.
+    home : Widget or None
+        A control outside that takes the focus of the keyboard when a click takes away the button that had it.
     """
 
     last_error = traitlets.Instance(Exception, allow_none=True)
@@ -59,6 +61,7 @@ class Flow(widgets.VBox):
         self.activity = activity
         self._remedies = remedies
         self.plan: LivePlan | None = None
+        self.home: Any = None
         self.job: Job | None = None
         self.report: Report | None = None
         self._done = done
@@ -227,16 +230,23 @@ class Flow(widgets.VBox):
 
     def _button(self, text: str, act: Callable[[], None]) -> Any:
         button = widgets.Button(description=text, layout=widgets.Layout(width="auto"))
+        button.on_click(lambda _: self._go_home())
         button.on_click(lambda _: self.guarded(act))
         return button
 
+    def _go_home(self) -> None:
+        if self.home is not None:
+            self.home.focus()
+
     def again(self) -> None:
         """Make the same plan again, from what is there now."""
+        self._go_home()
         if self._make is not None:
             self.propose(self._make, self._code)
 
     def discard(self) -> None:
         """Forget the plan."""
+        self._go_home()
         self._make = None
         self._clear()
         self._offer()
@@ -319,6 +329,7 @@ class Flow(widgets.VBox):
             self._say("Cancelling …")
         elif self._run_is == "over" and not self.busy:
             self._run_is = self.result.value = ""
+            self._go_home()
         self._offer()
 
     def _background(self, work: Callable[[], None]) -> None:

@@ -53,6 +53,7 @@ class LabPanel(Panel):
         self.count = widgets.BoundedIntText(description="How many", value=1, min=1, max=200)
         self.guest_button = widgets.Button(description="Plan guest")
         self.guest_button.on_click(lambda _: self.flow.guarded(self.propose))
+        self.flow.home = self.guest_button if self._makes_guests else self.start_button
         self.tabs = widgets.Tab()
         self._parts: tuple[Panel, ...] = ()
         self._parts_of: str | None = None

@@ -65,6 +65,7 @@ class MergePanel(Panel):
         self.map_button.on_click(lambda _: self.flow.guarded(self.show_map))
         self.plan_button = widgets.Button(description="Plan merge")
         self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
+        self.flow.home = self.plan_button
         self.cleanup_button = widgets.Button(description="Clean up", tooltip="plan to remove what merges left invalid")
         self.cleanup_button.on_click(lambda _: self.flow.guarded(self.cleanup))
         self.explained = widgets.HTML()

@@ -28,6 +28,7 @@ class OverlayPanel(Panel):
         self.count = widgets.BoundedIntText(description="How many", value=1, min=1, max=1000)
         self.plan_button = widgets.Button(description="Plan overlay")
         self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
+        self.flow.home = self.plan_button
         self.chain.observe(self._clicked, "selected")
         form = group(
             "New overlay",

@@ -74,6 +74,7 @@ class SnapshotPanel(Panel):
         self.kind.observe(lambda change: setattr(self.explained, "value", _KINDS[change["new"]]), "value")
         self.memory_file = widgets.Text(description="Memory in", placeholder="a file; empty: managed save")
         self.create_button = widgets.Button(description="Plan snapshot")
+        self.flow.home = self.create_button
         self.revert_button = widgets.Button(description="Plan revert")
         self.delete_button = widgets.Button(description="Plan delete")
         self.reconcile_button = widgets.Button(description="Put right")
