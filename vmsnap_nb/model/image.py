@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Literal
 
@@ -104,6 +104,11 @@ class Image(Built):
         qcow2: ``aes`` or ``luks``.
     lazy_refcounts, extended_l2, data_file_raw, dirty, corrupt : bool
         qcow2 feature bits.
+
+    Examples
+    --------
+    >>> Image("/images/base.img", "raw", virtual_size=67108864, writable=False)
+    Image(path='/images/base.img', format='raw', virtual_size=67108864, writable=False)
     """
 
     path: str
@@ -115,9 +120,9 @@ class Image(Built):
     backing: Reference | None = None
     data_file: Reference | None = None
     snapshots: tuple[InternalSnapshot, ...] = ()
-    identity: Identity | None = None
-    file_size: int | None = None
-    mtime_ns: int | None = None
+    identity: Identity | None = field(default=None, repr=False)
+    file_size: int | None = field(default=None, repr=False)
+    mtime_ns: int | None = field(default=None, repr=False)
     writable: bool = True
     held: Literal["", "read", "write"] = ""
     compat: str | None = None
@@ -130,6 +135,11 @@ class Image(Built):
     data_file_raw: bool = False
     dirty: bool = False
     corrupt: bool = False
+
+    def __repr__(self) -> str:
+        """Name what is known and not as usual: of 24 fields most are neither."""
+        told = ((f.name, getattr(self, f.name)) for f in fields(self) if f.repr and getattr(self, f.name) != f.default)
+        return f"Image({', '.join(f'{name}={value!r}' for name, value in told)})"
 
     @property
     def name(self) -> str:
