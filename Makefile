@@ -14,6 +14,9 @@ export JUPYTER_DATA_DIR ?= $(state)/data
 export JUPYTER_RUNTIME_DIR ?= $(state)/runtime
 export IPYTHONDIR ?= $(state)/ipython
 
+# So does a lab what it finds out about the machine.
+export VMSNAP_CACHE ?= $(CURDIR)/build/cache
+
 # Tests and notebooks start hundreds of Python processes: what Python has compiled is kept, also where a machine's own
 # settings say otherwise.
 unexport PYTHONDONTWRITEBYTECODE

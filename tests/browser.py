@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -38,10 +39,12 @@ def chromium(*, scrollbars: bool = False) -> Iterator[Browser]:
     expect.set_options(
         timeout=20_000
     )  # milliseconds; how soon things appear is not what is tested, and machines are busy
-    with sync_playwright() as playwright:
+    # Chromium keeps its reports of crashes and its fonts' cache in these, whatever folder the profile is in.
+    with tempfile.TemporaryDirectory() as own, sync_playwright() as playwright:
+        env: dict[str, str | float | bool] = {**os.environ, "XDG_CONFIG_HOME": own, "XDG_CACHE_HOME": own}
         without = ["--hide-scrollbars"] if scrollbars else None
         browser = playwright.chromium.launch(
-            executable_path=program, args=list(OPTIONS), ignore_default_args=without, timeout=START
+            executable_path=program, args=list(OPTIONS), ignore_default_args=without, timeout=START, env=env
         )
         yield browser
         browser.close()
@@ -146,6 +149,7 @@ def jupyter_lab(folder: Path) -> Iterator[str]:
         "--IdentityProvider.token=",
         f"--ServerApp.root_dir={folder}",
         "--LabApp.expose_app_in_browser=True",
+        "--LanguageServerManager.autodetect=False",  # npm, which it would ask, writes into the home folder
     ]
     log = folder / "jupyter.log"
     with log.open("wb") as out:

@@ -74,8 +74,8 @@ def test_what_libvirt_knows_of_qemu_is_handed_on_to_the_next_lab(short: Path) ->
         print(len(lent), lent == {file.name: file.stat().st_mtime_ns for file in place.glob("*.xml")})
         lab.destroy()
     """
-    env = {"XDG_CACHE_HOME": str(short / "cache")}
-    kept = short / "cache" / "vmsnap_nb" / "capabilities"
+    env = {"VMSNAP_CACHE": str(short / "cache")}
+    kept = short / "cache" / "capabilities"
 
     def used(how: str) -> str:
         done = run_python(code, short / how, how, env=env)

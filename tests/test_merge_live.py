@@ -321,7 +321,11 @@ def test_a_full_disk_in_the_middle(short: Path) -> None:
         """,
         short,
         os.path.dirname(__file__),
-        before=mounted(f"mkdir {short}/small", f"mount -t tmpfs -o size=24m,mode=777 tmpfs {short}/small"),
+        before=mounted(
+            "mount -t tmpfs tmpfs /run",
+            f"mkdir {short}/small",
+            f"mount -t tmpfs -o size=24m,mode=777 tmpfs {short}/small",
+        ),
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["['no-space']", "NoSpaceError True", "True 1", "True"]

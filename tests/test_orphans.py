@@ -10,7 +10,8 @@ from labs import run_python
 
 pytestmark = pytest.mark.system
 
-OWN_PROCESSES = ["unshare", *([] if os.geteuid() == 0 else ["-r"]), "--pid", "--fork", "--kill-child", "--mount-proc"]
+SAME_USER = [] if os.geteuid() == 0 else ["--map-current-user"]
+OWN_PROCESSES = ["unshare", *SAME_USER, "--pid", "--fork", "--kill-child", "--mount-proc"]
 """Without a shell in between, which would collect what is left behind."""
 
 GUESTS = """
