@@ -89,9 +89,6 @@ def test_roots_session_is_the_systems_libvirt(short: Path) -> None:
     daemon = mounted(
         *(f"mount -t tmpfs tmpfs {folder}" for folder in hidden),
         "mkdir -p /run/libvirt /var/lib/libvirt/qemu",
-        # sudo forbids core files, and libvirt would raise that limit.
-        "echo max_core = 0 >/run/qemu.conf",
-        "mount --bind /run/qemu.conf /etc/libvirt/qemu.conf",
         # sudo allows no core files, and in a container its root may not allow them again.
         "echo 'max_core = 0' >/run/qemu.conf",
         "mount --bind /run/qemu.conf /etc/libvirt/qemu.conf",

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from labs import mounted, run_python
+from labs import run_python
 from merging import MIB, content, handout_chain, write
+from small_disk import small_disk
 
 from vmsnap_nb.errors import (
     GuestError,
@@ -296,36 +297,32 @@ def _wait_for_job(guest: Guest) -> None:
 
 
 def test_a_full_disk_in_the_middle(short: Path) -> None:
-    done = run_python(
-        """
-        sys.path.insert(0, sys.argv[2])
-        from merging import MIB, content, create, write
-        from faults import start_paused
-        folder, small = Path(sys.argv[1]), Path(sys.argv[1]) / "small"
-        base = create(small / "base.qcow2", size=64 * MIB)
-        top = create(folder / "top.qcow2", base)
-        write(top, "write -q -P 5 0 40M")
-        with vs.Lab(folder / "l") as lab:
-            guest = lab.guest("demo", backing=top, boot="disk", protect=False)
-            before, names = content(guest.chain().top), [image.name for image in guest.chain()]
-            start_paused(guest)
-            plan = guest.commit(top="top", base="base")
-            print([c.name for c in plan.concerns if c.level == "refuse"])
-            try:
-                plan.run(waive="no-space", progress=False)
-            except errors.NoSpaceError as error:
-                print("NoSpaceError", bool(error.next_step))
-            print([image.name for image in guest.chain()] == names, len(guest.unfinished()))
-            guest.destroy()
-            print(content(guest.chain().top) == before)
-        """,
-        short,
-        os.path.dirname(__file__),
-        before=mounted(
-            "mount -t tmpfs tmpfs /run",
-            f"mkdir {short}/small",
-            f"mount -t tmpfs -o size=24m,mode=777 tmpfs {short}/small",
-        ),
-    )
+    with small_disk(short / "small", "24m"):
+        done = run_python(
+            """
+            sys.path.insert(0, sys.argv[2])
+            from merging import MIB, content, create, write
+            from faults import start_paused
+            folder, small = Path(sys.argv[1]), Path(sys.argv[1]) / "small"
+            base = create(small / "base.qcow2", size=64 * MIB)
+            top = create(folder / "top.qcow2", base)
+            write(top, "write -q -P 5 0 40M")
+            with vs.Lab(folder / "l") as lab:
+                guest = lab.guest("demo", backing=top, boot="disk", protect=False)
+                before, names = content(guest.chain().top), [image.name for image in guest.chain()]
+                start_paused(guest)
+                plan = guest.commit(top="top", base="base")
+                print([c.name for c in plan.concerns if c.level == "refuse"])
+                try:
+                    plan.run(waive="no-space", progress=False)
+                except errors.NoSpaceError as error:
+                    print("NoSpaceError", bool(error.next_step))
+                print([image.name for image in guest.chain()] == names, len(guest.unfinished()))
+                guest.destroy()
+                print(content(guest.chain().top) == before)
+            """,
+            short,
+            os.path.dirname(__file__),
+        )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["['no-space']", "NoSpaceError True", "True 1", "True"]
