@@ -402,7 +402,7 @@ def test_the_plan_of_an_image_that_is_gone_says_so(
 @pytest.mark.parametrize("kind", [LabPanel, SnapshotPanel, MergePanel, OverlayPanel])
 def test_a_panel_reads_each_second(kind: type[Panel]) -> None:
     # So what others do appears within two. Not by the clock: a busy machine takes its time for a reading.
-    assert 0 < inspect.signature(kind).parameters["every"].default <= 1.0
+    assert 0 < inspect.signature(kind.__init__).parameters["every"].default <= 1.0
 
 
 def test_what_others_do_appears_in_every_panel(
