@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import socket
 from pathlib import Path
 
@@ -84,19 +83,27 @@ def test_a_lab_beside_virsh(short: Path, session: tuple[Nobody, dict[str, str]])
     ], done.stderr
 
 
+def _with_name(file: str, entry: str) -> tuple[str, ...]:
+    """Commands that show a file of /etc with this entry, where it has none of that name."""
+    name = entry.partition(":")[0]
+    return (
+        f"cp /etc/{file} /run/{file}",
+        f"grep -q '^{name}:' /run/{file} || echo '{entry}' >>/run/{file}",
+        f"mount --bind /run/{file} /etc/{file}",
+    )
+
+
 @pytest.mark.system
 def test_roots_session_is_the_systems_libvirt(short: Path) -> None:
-    settings = """
-        user = "nobody"
-        group = "+65534"
-        max_core = 0
-    """  # sudo allows no core files, and in a container its root may not allow them again
-    # Not all packages need be installed that make these folders, and the user that QEMU would have.
+    # Not all packages need be installed that make these folders, and the user that QEMU has.
     hidden = ("/run", "/var/lib", "/var/log", "/var/cache", "/etc/libvirt")
     daemon = mounted(
         *(f"mount -t tmpfs tmpfs {folder}" for folder in hidden),
         "mkdir /run/libvirt /var/log/libvirt",
-        f"echo {shlex.quote(settings)} >/etc/libvirt/qemu.conf",
+        *_with_name("passwd", "libvirt-qemu:x:64055:64055::/nowhere:/bin/false"),
+        *_with_name("group", "libvirt-qemu:x:64055:"),
+        # sudo allows no core files, and in a container its root may not allow them again.
+        "echo 'max_core = 0' >/etc/libvirt/qemu.conf",
         "virtlogd -d",
         "libvirtd -d",
         sudo=True,  # only root has root's session
