@@ -28,6 +28,8 @@ from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, sho
 
 __all__ = ["figure_of"]
 
+_TO_REMOVE = "the report's cleanup(), or Clean up in a panel,"
+
 
 @singledispatch
 def figure_of(thing: Shown, options: Options) -> Figure:
@@ -290,7 +292,7 @@ def _report_sections(report: Report) -> Iterable[Section]:
         verb = "is" if len(left) == 1 else "are"
         yield Section(
             "Left behind",
-            ((f"{names} {verb} INVALID now, and still on disk: the report's cleanup() is the plan to remove them",),),
+            ((f"{names} {verb} INVALID now, and still on disk: {_TO_REMOVE} is the plan to remove them",),),
         )
     if report.differences:
         yield Section("Not as predicted", tuple((shown(difference),) for difference in report.differences))
