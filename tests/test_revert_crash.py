@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from labs import run_python
 
+from vmsnap_nb.errors import GuestError, LibvirtError
+from vmsnap_nb.live.revert import _explained
+
 pytestmark = pytest.mark.system
 
 
@@ -77,3 +80,20 @@ def test_a_killed_qemu_is_taken_back(short: Path, kind: str, while_: str) -> Non
         "True paused",
         "()",
     ], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ("internal error: End of file from qemu monitor (vm='demo')", GuestError),
+        ("internal error: process exited while connecting to monitor", GuestError),
+        ("internal error: Process exited prior to exec: libvirt: error", GuestError),
+        ("internal error: Child process (LC_ALL=C qemu -name guest=demo -S) unexpected exit status 1", GuestError),
+        ("internal error: Child process (qemu-img snapshot -a s a) unexpected exit status 1: no", LibvirtError),
+    ],
+)
+def test_the_end_of_a_qemu_has_many_words(said: str, named: type[Exception]) -> None:
+    error = _explained(LibvirtError("revert demo to a", said=said, code=1, domain=10))
+    assert type(error) is named
+    assert said in (error.said or "")
+    assert error.next_step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -50,7 +51,9 @@ if TYPE_CHECKING:
 __all__ = ["revert_actions", "revert_plan", "unfinished_reverts"]
 
 _OFF = {"shut off", "crashed", "no state"}
-_ENDED_AT_ONCE = ("connecting to monitor", "connect to monitor", "exited prior to exec", "notify child process")
+_ENDED_AT_ONCE = re.compile(
+    r"connect(ing)? to monitor|exited prior to exec|notify child process|Child process \(.* -name guest="
+)
 """What libvirt says of a QEMU that has ended before, or as soon as, it was there."""
 _SETTLES = 0.5
 """Seconds in which libvirt takes note of the end of a QEMU."""
@@ -270,7 +273,7 @@ def _started(host: Host, domain: Any, tried: str, begin: Any) -> None:
 def _explained(error: VmsnapError) -> VmsnapError:
     """Say what is known of libvirt's words, also where QEMU has ended before it could say anything."""
     named = explained(error)
-    if isinstance(named, LibvirtError) and any(words in (named.said or "") for words in _ENDED_AT_ONCE):
+    if isinstance(named, LibvirtError) and _ENDED_AT_ONCE.search(named.said or ""):
         return GuestError(
             named.tried,
             said=f"its QEMU has ended at once: {named.said}",
