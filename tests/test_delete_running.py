@@ -19,6 +19,7 @@ from small_disk import small_disk
 
 from vmsnap_nb.errors import GuestError, PlanRefusedError, VmsnapError
 from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live.job import Job
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.libvirt_block_jobs import start_commit
@@ -260,6 +261,51 @@ def test_its_qemu_is_killed_in_the_middle(paused: Paused, lab: Lab, monkeypatch:
     paused.delete("b")  # what was half done is done, the guest being off
     assert paused.guest.unfinished() == ()
     assert paused.reads() == before
+
+
+def kill_as_it_stands_on_the_base(paused: Paused, lab: Lab, job: Job) -> None:
+    """Kill QEMU when the top's header names the base already: the base's last tables are not written then."""
+    qemu = int(next((lab.root / "run").rglob(f"{paused.guest.name}.pid")).read_text())
+    with open(paused.guest.chain().top, "rb") as file:
+        was = os.pread(file.fileno(), 2048, 0)
+        while os.pread(file.fileno(), 2048, 0) == was:
+            assert job.running
+    os.kill(qemu, signal.SIGKILL)
+    with pytest.raises(VmsnapError):
+        job.wait(60)
+
+
+@pytest.fixture
+def three(paused: Paused) -> str:
+    """Take three snapshots; gives what the disk holds then."""
+    paused.take("a")
+    paused.take("b", "c", size="160M")
+    before = paused.reads()
+    paused.start()
+    return before
+
+
+def test_its_qemu_is_killed_at_the_very_end(paused: Paused, three: str, lab: Lab) -> None:
+    kill_as_it_stands_on_the_base(paused, lab, paused.guest.delete_snapshot("b").start())
+    assert paused.reads() == three
+    assert paused.names == ["RootBase", paused.guest.name, "a", "b", "c"]
+    assert paused.statuses == {"a": "ok", "b": "ok", "c": "ok"}
+    for plan in paused.guest.unfinished() or (paused.guest.delete_snapshot("b"),):
+        assert plan.run(progress=False).as_predicted
+    assert paused.reads() == three
+
+
+def test_both_are_killed_at_the_very_end(paused: Paused, three: str, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmsnap_nb.live.merge_live.put_back", lambda *_: None)  # as if this process was no more
+    name = paused.guest.name
+    kill_as_it_stands_on_the_base(paused, lab, paused.guest.commit(top=f"{name}.b", base=f"{name}.a").start())
+    assert paused.names == ["RootBase", name, "a", "c"]
+    (plan,) = paused.guest.unfinished()
+    assert plan.title == f"take back the merge of {name}.b into {name}.a"
+    assert plan.run(progress=False).as_predicted
+    assert paused.names == ["RootBase", name, "a", "b", "c"]
+    assert paused.reads() == three
+    assert paused.guest.unfinished() == ()
 
 
 def test_the_guest_itself_sees_its_files_all_the_time(lab: Lab, base: Image) -> None:

@@ -10,12 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.errors import VmsnapError
-from vmsnap_nb.live.domains import explained, find_domain, guard
+from vmsnap_nb.live.domains import explained, find_domain, guard, guest_of
 from vmsnap_nb.live.job import tell_fraction
 from vmsnap_nb.live.merge_files import merge_facts
 from vmsnap_nb.live.merge_live import merge_world
 from vmsnap_nb.live.merge_notes import read_notes
 from vmsnap_nb.live.plan import Action, LivePlan, Undo
+from vmsnap_nb.live.put_back import put_back, standing
 from vmsnap_nb.live.snapshots import facts_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.delete import Children, plan_delete
@@ -112,10 +113,14 @@ def delete_actions(host: Host) -> Mapping[type[Step], Action]:
         tried = f"delete the snapshot {step.name} of {step.guest}"
         with guard(step.uuid):
             domain = find_domain(host, step.uuid, step.guest)
+            guest = guest_of(host, domain)
+            before = standing(guest, step.targets, step.tops)
             try:
                 _watched(domain, step, tried)
             except VmsnapError as error:
-                raise explained(error) from error
+                named = explained(error)
+                put_back(guest, step.targets, before, named)
+                raise named from error
         return _no_way_back(tried)
 
     return {DeleteInternal: delete, DeleteExternal: merge, DropInside: drop}

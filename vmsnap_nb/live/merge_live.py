@@ -12,11 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.errors import GuestError, InvalidRequestError, NoSpaceError, NotFoundError, StalePlanError, VmsnapError
+from vmsnap_nb.live.domains import guest_of
 from vmsnap_nb.live.job import StepStopped, stop_asked, tell_fraction
 from vmsnap_nb.live.merge_files import merge_actions, merge_facts, point_back
 from vmsnap_nb.live.merge_notes import read_notes, read_pull_notes
 from vmsnap_nb.live.notes import drop_note, write_note
 from vmsnap_nb.live.plan import Action, LivePlan, Undo, World
+from vmsnap_nb.live.put_back import put_back, standing
 from vmsnap_nb.live.snapshots import guest_world
 from vmsnap_nb.model.blockmap import share_before
 from vmsnap_nb.model.forest import Forest
@@ -283,7 +285,7 @@ def live_merge_actions(host: Host) -> Mapping[type[Step], Action]:
 
     def commit(step: LiveCommit) -> Undo:
         with _alone(step):
-            return _commit(_find(host, step), step)
+            return _commit(host, _find(host, step), step)
 
     def pull(step: LivePull) -> Undo:
         with _alone(step):
@@ -308,13 +310,15 @@ def _find(host: Host, step: LiveCommit | LivePull | SetSource) -> Any:
         return host.connection.lookupByUUIDString(step.uuid)
 
 
-def _commit(domain: Any, step: LiveCommit) -> Undo:
+def _commit(host: Host, domain: Any, step: LiveCommit) -> Undo:
     note = step.note
+    guest = guest_of(host, domain)
     tried = f"commit {note.top} into {note.base}, the guest {step.guest} running"
     _check_source(domain, step, tried)
     noted = not step.keep
     known = noted and os.path.exists(note.path)
     job = BlockJob(domain, step.target, tried)
+    before = standing(guest, [step.target], [note.top])
     with job.listening():
         if noted:
             write_note(note)
@@ -339,7 +343,9 @@ def _commit(domain: Any, step: LiveCommit) -> Undo:
             if end == "ready":
                 _finish_active(domain, job, step, tried)
         except VmsnapError as error:
-            raise _explained(error, note.base) from error
+            named = _explained(error, note.base)
+            put_back(guest, [step.target], before, named)
+            raise named from error
     if end == "stopped":
         raise StepStopped
     if noted:

@@ -220,10 +220,18 @@ def plan_guest_finish(
     -------
     Plan
         Where QEMU goes on with it: to wait for its end. Where the chain is the old one: the commit again. Where the
-        chain is the new one: what comes after the copying.
+        chain is the new one: what comes after the copying, or, if nobody knows whether QEMU had written all its
+        tables before it ended, to let the chain be the old one.
     """
     lineage = forest.lineage(request.source)
     repointed = any(child in lineage and forest.parent(child) == note.base for child in note.children)
+    if repointed and note.phase == "copying" and not request.running and note.top in forest:
+        draft = LiveDraft(forest, facts or MergeFacts(), request)
+        draft.take_back(note)
+        way = "offline: nothing is copied; what was merged is there, and only was read"
+        return draft.plan(
+            f"take back the merge of {forest[note.top].name} into {forest[note.base].name}", way, resumed=note
+        )
     if repointed or (not note.children and request.source == note.base):
         return _with_records(plan_finish(forest, replace(note, phase="copied"), facts=facts), request)
     # Nothing stands on the base yet but what was merged, to which the guest may have written since: copy again.
@@ -463,6 +471,16 @@ class LiveDraft(MergeDraft):
             self.concerns += about.about_chain(self.forest, image, (), layers=(image,), keys=True)
         else:
             self._copying.append(EndPull(note))
+
+    def take_back(self, note: MergeNote) -> None:
+        """Let overlays stand on what was merged again, where QEMU has gone: see `settle_pull` for why."""
+        self._touched.update(dict.fromkeys((note.base, *note.merged)))
+        children = [path for path in note.children if path in self.forest and self.forest.parent(path) == note.base]
+        self.concerns += about.about_use(self.forest, tuple(children), ())
+        for child in children:
+            self._touched[child] = None
+            self._repoint(child, note.top)
+        self._ending.append(Finish(note))
 
     @property
     def _who(self) -> tuple[str, str, str, str]:
