@@ -106,6 +106,23 @@ def test_a_guest_that_has_not_got_its_new_disk_yet_is_never_left_with_a_merged_o
     assert refused(plan_finish(forest, note, facts=facts)) == {"in-use"}
 
 
+def test_a_commit_whose_qemu_may_not_have_written_its_tables_is_taken_back() -> None:
+    off = Domain("g", "u", "shut off", True, GUEST.disks)
+    forest = handout(image("Snap-4", "Snap-2")).edited(uses=off.uses)
+    note = MergeNote("/i/Snap-2", "/i/Snap-3", ("/i/Snap-3",), ("/i/Snap-4",), remove=True)
+    facts = replace(SMALL_BETWEEN_LARGE, notes=(note,))
+    plan = plan_guest_finish(forest, LiveRequest(off, off.disks[0], remove=True), note, facts=facts)
+    assert not plan.refused
+    assert plan.title == "take back the merge of Snap-3 into Snap-2"
+    assert [step.action for step in plan.steps] == ["repoint", "finish"]
+    assert [one.name for one in plan.after.chain("/i/Snap-4")] == ["RootBase", "Snap-1", "Snap-2", "Snap-3", "Snap-4"]
+    assert plan.unlinks == plan.invalid == ()
+    # All was copied: then only what comes after it is left.
+    copied = replace(note, phase="copied")
+    plan = plan_guest_finish(forest, LiveRequest(off, off.disks[0], remove=True), copied, facts=facts)
+    assert plan.unlinks == ("/i/Snap-3",)
+
+
 def test_others_on_a_layer_leave_it_as_it_is() -> None:
     shared = running(handout(image("Other", "Snap-2")))
     plan = plan_guest_shorten(shared, request(), keep=1, facts=SMALL_BETWEEN_LARGE)
