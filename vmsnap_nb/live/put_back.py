@@ -51,16 +51,16 @@ def put_back(guest: Guest, targets: Iterable[str], before: Mapping[str, Referenc
     """
     deadline = time.monotonic() + _ENDS
     try:
-        while before and guest.running:
+        now = {layer.path: layer.backing for target in targets for layer in guest.chain(target)} if before else {}
+        moved = [path for path, backing in before.items() if (stands := now.get(path)) and stands.path != backing.path]
+        while moved and guest.running:
             if time.monotonic() > deadline:
                 return  # it goes on, and knows best what it reads
             time.sleep(_LOOK)
-        now = {layer.path: layer.backing for target in targets for layer in guest.chain(target)} if before else {}
-        for path, backing in before.items():
-            stands = now.get(path)
-            if stands is not None and stands.path != backing.path and os.path.exists(backing.path or ""):
-                _rebase(path, backing, deadline)
-                error.add_note(f"QEMU had ended before all was written: {path} stands on {backing.path} again")
+        for path in moved:
+            if os.path.exists(before[path].path or ""):
+                _rebase(path, before[path], deadline)
+                error.add_note(f"QEMU had ended before all was written: {path} stands on {before[path].path} again")
     except VmsnapError as failure:
         error.add_note(f"could not make sure that its disks read as before: {failure}")
 
