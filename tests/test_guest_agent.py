@@ -11,6 +11,7 @@ from pathlib import Path
 
 import libvirt
 import pytest
+from refusals import refused
 
 from vmsnap_nb.errors import GuestNotReadyError, ImageError, LibvirtError, MissingPartError
 from vmsnap_nb.lab.agent import find_agent
@@ -148,10 +149,10 @@ def test_an_agent_that_hangs_is_not_waited_for(first: Guest) -> None:
     first.execute(TO_AGENT.format("STOP")).check()
     try:
         plan = first.snapshot(kind="external-disk", quiesce=True)
-        assert [concern.name for concern in plan.concerns if concern.level == "refuse"] == ["no-agent"]
+        assert refused(plan) == {"no-agent"}
     finally:
         first.execute(TO_AGENT.format("CONT")).check()
-    assert not first.snapshot(kind="external-disk", quiesce=True).refused
+    assert refused(first.snapshot(kind="external-disk", quiesce=True)) == set()
 
 
 @pytest.mark.guest
@@ -162,7 +163,15 @@ def test_an_agent_that_is_about_to_start_is_waited_for(first: Guest) -> None:
     while channels(first.xml())[guest_agent.AGENT_PORT]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert not first.snapshot(kind="external-disk", quiesce=True).refused
+    assert refused(first.snapshot(kind="external-disk", quiesce=True)) == set()
+
+
+@pytest.mark.guest
+def test_a_port_that_libvirt_has_not_opened_yet_is_waited_for(first: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_for_agent(first)
+    answers, refusals = guest_agent.agent_answers, iter("abc")
+    monkeypatch.setattr(guest_agent, "agent_answers", lambda domain: not next(refusals, "") and answers(domain))
+    assert refused(first.snapshot(kind="external-disk", quiesce=True)) == set()
 
 
 @pytest.fixture

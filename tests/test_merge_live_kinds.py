@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from faults import start_paused
 from merging import MIB, content, create, handout_chain, run, write
+from refusals import refused
 
 from vmsnap_nb.errors import PlanRefusedError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
-from vmsnap_nb.plans.plan import Plan
 
 pytestmark = pytest.mark.guest
 
@@ -63,10 +63,6 @@ def make(lab: Lab) -> Iterator[Makes]:
 
 def names(guest: Guest, target: str | None = None) -> list[str]:
     return [image.name for image in guest.chain(target)]
-
-
-def refused(plan: Plan) -> set[str]:
-    return {concern.name for concern in plan.concerns if concern.level == "refuse"}
 
 
 def done(guest: Guest, plan: object) -> None:

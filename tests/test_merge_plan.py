@@ -9,6 +9,7 @@ import pytest
 from forests import MIB, figure_2, forest, image
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refused
 
 from vmsnap_nb.errors import InvalidRequestError, PlanRefusedError
 from vmsnap_nb.model.blockmap import BlockMap, Extent, LayerMap
@@ -44,10 +45,6 @@ def maps(**clusters: tuple[int, ...]) -> MergeFacts:
 
 
 FACTS = maps(RootBase=tuple(range(8)), Snap_1=(0, 1), Snap_2=(1, 2), Snap_3=(2, 3), Snap_4=(3, 4))
-
-
-def refused(plan: Plan) -> set[str]:
-    return {concern.name for concern in plan.concerns if concern.level == "refuse"}
 
 
 def parents(plan: Plan) -> dict[str, str | None]:

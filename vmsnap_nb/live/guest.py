@@ -1097,17 +1097,23 @@ class Guest:
 
     def _agent_answers(self) -> bool:
         """Tell whether its agent answers. A lab's guest takes commands before its agent runs: that is waited for."""
+        deadline = time.monotonic() + _AGENT_STARTS
         ports = channels(self.xml())
-        if COMMAND_PORT in ports and not ports.get(guest_agent.AGENT_PORT) and self.state == "running":
-            deadline = time.monotonic() + _AGENT_STARTS
+        comes = COMMAND_PORT in ports and self.state == "running"
+        if comes and not ports.get(guest_agent.AGENT_PORT):
             try:
                 comes = self._run_on_port("test -d /run/vmsnap/agent", timeout=10, patience=10).exit_status == 0
             except VmsnapError:
                 comes = False
-            while comes and not ports.get(guest_agent.AGENT_PORT) and time.monotonic() < deadline:
-                time.sleep(0.1)
-                ports = channels(self.xml())
-        return ports.get(guest_agent.AGENT_PORT, False) and guest_agent.agent_answers(self._domain)
+        while True:
+            asked = time.monotonic()
+            if ports.get(guest_agent.AGENT_PORT) and guest_agent.agent_answers(self._domain):
+                return True
+            # One that was heard out hangs. libvirt says at once that it has not opened the port yet, when QEMU has.
+            if not comes or time.monotonic() > deadline or time.monotonic() - asked > 1:
+                return False
+            time.sleep(0.1)
+            ports = channels(self.xml())
 
     def _run_on_port(self, command: str, *, timeout: float, patience: float = 30.0) -> Completed:
         lock = _BUSY_PORTS.setdefault(self._uuid, threading.Lock())

@@ -25,8 +25,8 @@ AGENT_PORT = "org.qemu.guest_agent.0"
 """The name by which libvirt and the agent know its virtio serial port."""
 
 
-def agent_answers(domain: Any, *, seconds: int = 2) -> bool:
-    """Tell whether an agent answers now."""
+def agent_answers(domain: Any, *, seconds: int = 5) -> bool:
+    """Tell whether an agent answers now; it is heard out for as long as libvirt itself would."""
     try:
         _ask(domain, "guest-ping", seconds=seconds)
     except VmsnapError:
