@@ -300,15 +300,24 @@ def test_its_qemu_is_killed_at_the_very_end(paused: Paused, three: str, lab: Lab
     assert paused.reads() == three
 
 
-def test_both_are_killed_at_the_very_end(paused: Paused, three: str, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmsnap_nb.live.merge_live.put_back", lambda *_: None)  # as if this process was no more
-    name = paused.guest.name
-    kill_as_it_stands_on_the_base(paused, lab, paused.guest.commit(top=f"{name}.b", base=f"{name}.a").start())
-    paused.guest.destroy()
-    for plan in paused.guest.unfinished():
+@pytest.mark.parametrize("verb", ["commit", "delete"])
+def test_both_are_killed_at_the_very_end(
+    paused: Paused, three: str, lab: Lab, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    for module in ("merge_live", "delete"):  # as if this process was no more
+        monkeypatch.setattr(f"vmsnap_nb.live.{module}.put_back", lambda *_: False)
+    guest = paused.guest
+    commit = partial(guest.commit, top=f"{guest.name}.b", base=f"{guest.name}.a")
+    plan = commit() if verb == "commit" else guest.delete_snapshot("b")
+    kill_as_it_stands_on_the_base(paused, lab, plan.start())
+    guest.destroy()
+    for plan in guest.unfinished():
         assert plan.run(progress=False).as_predicted
     assert paused.reads() == three
-    assert paused.guest.unfinished() == ()
+    assert guest.unfinished() == guest.concerns() == ()
+    if "b" in paused.statuses:
+        paused.delete("b")
+    assert paused.reads() == three
 
 
 def test_the_guest_itself_sees_its_files_all_the_time(lab: Lab, base: Image) -> None:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 from forests import image
-from test_merge_plan import UNIT, handout, maps, refused
+from refusals import refused
+from test_merge_plan import UNIT, handout, maps
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
@@ -111,15 +112,30 @@ def test_a_commit_whose_qemu_may_not_have_written_its_tables_is_taken_back() -> 
     forest = handout(image("Snap-4", "Snap-2")).edited(uses=off.uses)
     note = MergeNote("/i/Snap-2", "/i/Snap-3", ("/i/Snap-3",), ("/i/Snap-4",), remove=True)
     facts = replace(SMALL_BETWEEN_LARGE, notes=(note,))
-    plan = plan_guest_finish(forest, LiveRequest(off, off.disks[0], remove=True), note, facts=facts)
+    asks = LiveRequest(off, off.disks[0], remove=True)
+    plan = plan_guest_finish(forest, asks, note, facts=facts)
     assert not plan.refused
     assert plan.title == "take back the merge of Snap-3 into Snap-2"
     assert [step.action for step in plan.steps] == ["repoint", "finish"]
     assert [one.name for one in plan.after.chain("/i/Snap-4")] == ["RootBase", "Snap-1", "Snap-2", "Snap-3", "Snap-4"]
     assert plan.unlinks == plan.invalid == ()
+    assert [concern.level for concern in plan.concerns] == ["warn"]
+    assert refused(plan_guest_finish(forest, asks, note, facts=facts, untouched=False)) == {"disk-changed"}
     # All was copied: then only what comes after it is left.
-    copied = replace(note, phase="copied")
-    plan = plan_guest_finish(forest, LiveRequest(off, off.disks[0], remove=True), copied, facts=facts)
+    plan = plan_guest_finish(forest, asks, replace(note, phase="copied"), facts=facts)
+    assert plan.unlinks == ("/i/Snap-3",)
+    # The layer is gone: so it is where libvirt has gone on alone with its own deletion.
+    without = forest.edited(drop=["/i/Snap-3"])
+    assert [step.action for step in plan_guest_finish(without, asks, note, facts=facts).steps] == ["finish"]
+
+
+def test_a_guest_that_runs_may_have_been_started_since_and_not_know_of_it() -> None:
+    forest = running(handout(image("Snap-4", "Snap-2")))
+    note = MergeNote("/i/Snap-2", "/i/Snap-3", ("/i/Snap-3",), ("/i/Snap-4",), remove=True)
+    facts = replace(SMALL_BETWEEN_LARGE, notes=(note,))
+    assert refused(plan_guest_finish(forest, request(), note, facts=facts)) == {"in-use"}
+    plan = plan_guest_finish(forest, request(), note, facts=facts, alike=True)
+    assert not plan.refused
     assert plan.unlinks == ("/i/Snap-3",)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.domains import explained, find_domain, guard, guest_of
 from vmsnap_nb.live.job import tell_fraction
-from vmsnap_nb.live.merge_files import merge_facts
+from vmsnap_nb.live.merge_files import merge_facts, reads_alike
 from vmsnap_nb.live.merge_live import merge_world
 from vmsnap_nb.live.merge_notes import read_notes
+from vmsnap_nb.live.notes import drop_note, write_note
 from vmsnap_nb.live.plan import Action, LivePlan, Undo
 from vmsnap_nb.live.put_back import put_back, standing
 from vmsnap_nb.live.snapshots import facts_of
@@ -81,18 +81,7 @@ def _merge_facts(guest: Guest, forest: Forest, busy: bool) -> MergeFacts:
 
 def _committed(forest: Forest) -> frozenset[str]:
     """Find the overlays that libvirt has committed, and then was cut short: they read just as the image below them."""
-    found = set()
-    for top, below in maybe_committed(forest):
-        upper, lower = forest[top], forest[below]
-        if upper.virtual_size != lower.virtual_size:
-            continue
-        formats = ("-f", upper.format or "raw", "-F", lower.format or "raw")
-        # By -U: a QEMU whose libvirt was cut short still has the overlay open; nobody writes to either.
-        argv = ("qemu-img", "compare", "-q", "-U", *formats, "--", top, below)
-        with contextlib.suppress(VmsnapError):
-            qemu_img.run(argv, tried=f"compare {top} with {below}")
-            found.add(top)
-    return frozenset(found)
+    return frozenset(top for top, below in maybe_committed(forest) if reads_alike(forest, top, below))
 
 
 def delete_actions(host: Host) -> Mapping[type[Step], Action]:
@@ -116,14 +105,24 @@ def delete_actions(host: Host) -> Mapping[type[Step], Action]:
             guest = guest_of(host, domain)
             before = standing(guest, step.targets, step.tops)
             try:
+                if host.files_are_here:
+                    for note in step.notes:
+                        write_note(note)
                 _watched(domain, step, tried)
             except VmsnapError as error:
                 named = explained(error)
-                put_back(guest, step.targets, before, named)
+                if put_back(guest, step.targets, before, named) and not any(_job(domain, one) for one in step.targets):
+                    _drop_notes(step)
                 raise named from error
+            _drop_notes(step)
         return _no_way_back(tried)
 
     return {DeleteInternal: delete, DeleteExternal: merge, DropInside: drop}
+
+
+def _drop_notes(step: DeleteExternal) -> None:
+    for note in step.notes:
+        drop_note(note)
 
 
 def _watched(domain: Any, step: DeleteExternal, tried: str) -> None:

@@ -11,7 +11,7 @@ from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.live.chain import LiveChain
 from vmsnap_nb.live.files import FILE_ACTIONS, absolute, ground_of
 from vmsnap_nb.live.merge_files import merge_actions, merge_facts
-from vmsnap_nb.live.merge_notes import read_notes
+from vmsnap_nb.live.merge_notes import is_untouched, read_notes
 from vmsnap_nb.live.plan import LivePlan, World
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.forest import Forest
@@ -341,7 +341,8 @@ class LiveForest(Forest):
 
         def finisher(note: MergeNote) -> LivePlan:
             def make(forest: Forest) -> Plan:
-                return plan_finish(forest, note, facts=merge_facts(forest, finish_needs(forest, note)))
+                facts = merge_facts(forest, finish_needs(forest, note))
+                return plan_finish(forest, note, facts=facts, untouched=is_untouched(note))
 
             return LivePlan.bind(make, now.world, now)
 

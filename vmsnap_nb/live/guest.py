@@ -223,8 +223,8 @@ class Guest:
     def concerns(self) -> tuple[Concern, ...]:
         """Tell what speaks against starting it now.
 
-        That is: images that somebody else holds, a pull that was cut short, layers that are missing or not valid, and
-        headers that do not tell the format of a backing file.
+        That is: images that somebody else holds, a merge that was cut short and without whose end its disk would read
+        otherwise, layers that are missing or not valid, and headers that do not tell the format of a backing file.
 
         Returns
         -------
@@ -236,6 +236,7 @@ class Guest:
         forest = self._forest(domain.disks)
         return (
             *self._pulls(domain),
+            *self._torn(forest, domain),
             *self._concerns(domain, forest),
             *about_layers(forest, domain.uses),
             *about_backing_formats(forest, domain.uses),
@@ -252,6 +253,19 @@ class Guest:
                 "the process that had begun it ended, and not all of it may be there",
                 "finish it first: guest.unfinished()[0].run()",
                 images=(note.image,),
+            )
+
+    def _torn(self, forest: Forest, domain: Domain) -> Iterator[Concern]:
+        from vmsnap_nb.live.merge_live import torn_commits
+
+        for note in torn_commits(forest, domain):
+            yield Concern(
+                "active-job",
+                "refuse",
+                f"{self._name} cannot start: {note.top} was being merged into {note.base} when QEMU, or the machine, "
+                "ended, and not all of it may be there",
+                "take it back first: guest.unfinished()[0].run()",
+                images=(note.base, note.top),
             )
 
     def _concerns(self, domain: Domain, forest: Forest) -> Iterator[Concern]:

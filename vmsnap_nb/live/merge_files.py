@@ -45,7 +45,7 @@ from vmsnap_nb.system.fill import fill
 from vmsnap_nb.system.os_errors import from_os_error
 from vmsnap_nb.system.qemu_img_progress import run_watched
 
-__all__ = ["blockmap", "merge_actions", "merge_facts", "point_back"]
+__all__ = ["blockmap", "merge_actions", "merge_facts", "point_back", "reads_alike"]
 
 _NOTHING_WRITTEN = (InUseError, MissingPartError, NotFoundError, PermissionDeniedError)
 """With these qemu-img ends before it writes anything."""
@@ -74,6 +74,34 @@ def merge_facts(forest: Forest, paths: Iterable[str], mapped: Iterable[str] | No
     folders = {os.path.dirname(path) for path in local}
     maps = _MAPS.read(forest[path] for path in (paths if mapped is None else mapped) if path in forest)
     return MergeFacts(maps, ground_of(local), read_notes(folders))
+
+
+def reads_alike(forest: Forest, top: str, below: str) -> bool:
+    """Tell whether the content of two images is the same; nobody may be writing to either.
+
+    Parameters
+    ----------
+    forest : Forest
+        Where they are.
+    top, below : str
+        Their paths; a QEMU may have them open.
+
+    Returns
+    -------
+    bool
+        False as well where that cannot be seen.
+    """
+    one, other = forest[top], forest[below]
+    formats = ("-f", one.format or "raw", "-F", other.format or "raw")
+    if one.virtual_size != other.virtual_size:
+        return False
+    try:
+        qemu_img.run(
+            ("qemu-img", "compare", "-q", "-U", *formats, "--", top, below), tried=f"compare {top} with {below}"
+        )
+    except VmsnapError:
+        return False
+    return True
 
 
 def blockmap(chain: Chain) -> BlockMap:

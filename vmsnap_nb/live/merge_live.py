@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 from vmsnap_nb.errors import GuestError, InvalidRequestError, NoSpaceError, NotFoundError, StalePlanError, VmsnapError
 from vmsnap_nb.live.domains import guest_of
 from vmsnap_nb.live.job import StepStopped, stop_asked, tell_fraction
-from vmsnap_nb.live.merge_files import merge_actions, merge_facts, point_back
-from vmsnap_nb.live.merge_notes import read_notes, read_pull_notes
+from vmsnap_nb.live.merge_files import merge_actions, merge_facts, point_back, reads_alike
+from vmsnap_nb.live.merge_notes import is_untouched, read_notes, read_pull_notes
 from vmsnap_nb.live.notes import drop_note, write_note
 from vmsnap_nb.live.plan import Action, LivePlan, Undo, World
 from vmsnap_nb.live.put_back import put_back, standing
-from vmsnap_nb.live.snapshots import guest_world
+from vmsnap_nb.live.snapshots import guest_world, jobs_of
 from vmsnap_nb.model.blockmap import share_before
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.plans.merge_concerns import is_gone, is_torn
 from vmsnap_nb.plans.merge_facts import MergeFacts, commit_needs, finish_needs, pull_needs
 from vmsnap_nb.plans.merge_live import (
     LiveRequest,
@@ -64,6 +65,7 @@ __all__ = [
     "merge_world",
     "pull_plan",
     "shorten_plan",
+    "torn_commits",
     "unfinished_plans",
     "unfinished_pulls",
 ]
@@ -189,6 +191,9 @@ def unfinished_plans(guest: Guest) -> tuple[LivePlan, ...]:
     world = merge_world(guest)
     now = world.read()
     found = dict.fromkeys((target, note) for target, top in _tops(guest, now) for note in _notes_below(now, top))
+    if not now.images.keys() >= {path for _, note in found for path in note.merged}:
+        world = merge_world(guest, *(path for _, note in found for path in note.merged))
+        now = world.read()
     commits = tuple(_finisher(guest, target, note, world, now) for target, note in found)
     pulls = tuple(_pull_finisher(guest, target, note) for target, note in unfinished_pulls(guest.domain()))
     return (*commits, *pulls)
@@ -217,6 +222,12 @@ def unfinished_pulls(domain: Domain) -> tuple[tuple[str, PullNote], ...]:
     return tuple((sources[note.image], note) for note in notes if note.image in sources)
 
 
+def torn_commits(forest: Forest, domain: Domain) -> tuple[MergeNote, ...]:
+    """Give the notes of commits in the chains of a guest's disks of which nobody knows whether all data was written."""
+    found = dict.fromkeys(note for use in domain.uses for note in _notes_below(forest, use.path))
+    return tuple(note for note in found if is_torn(forest, note) and os.path.lexists(note.top))
+
+
 def _folders(paths: Iterable[str]) -> set[str]:
     return {os.path.dirname(path) for path in paths if path.startswith("/")}
 
@@ -224,7 +235,10 @@ def _folders(paths: Iterable[str]) -> set[str]:
 def _finisher(guest: Guest, target: str, note: MergeNote, world: World, now: Forest) -> LivePlan:
     def make(forest: Forest) -> Plan:
         request = _request(guest, target, bandwidth=0, timeout=None, remove=note.remove)
-        return plan_guest_finish(forest, request, note, facts=_facts(forest, request, finish_needs(forest, note)))
+        facts = _facts(forest, request, finish_needs(forest, note))
+        seen = request.running and is_torn(forest, note) and not is_gone(forest, note.top)
+        alike = seen and reads_alike(forest, note.top, note.base)
+        return plan_guest_finish(forest, request, note, facts=facts, alike=alike, untouched=is_untouched(note))
 
     return LivePlan.bind(make, world, now)
 
@@ -273,7 +287,7 @@ def _request(guest: Guest, target: str, *, bandwidth: int, timeout: float | None
         )
     domain = guest.domain()
     disk = guest._pick(domain.disks, target)
-    jobs = active_jobs(guest._domain, [target]) if any(use.running for use in domain.uses) else {}
+    jobs = jobs_of(guest, [target]) if any(use.running for use in domain.uses) else {}
     return LiveRequest(domain, disk, guest.host.uri, jobs, bandwidth=bandwidth, timeout=timeout, **wishes)
 
 

@@ -10,7 +10,7 @@ from vmsnap_nb.live.notes import Note, read_note
 from vmsnap_nb.plans.merge_note import NOTE_PREFIX, MergeNote
 from vmsnap_nb.plans.pull_note import PULL_PREFIX, PullNote
 
-__all__ = ["read_notes", "read_pull_notes"]
+__all__ = ["is_untouched", "read_notes", "read_pull_notes"]
 
 _N = TypeVar("_N", bound=Note)
 
@@ -33,6 +33,15 @@ def read_notes(folders: Iterable[str]) -> tuple[MergeNote, ...]:
 def read_pull_notes(folders: Iterable[str]) -> tuple[PullNote, ...]:
     """Read the notes of pulls into the images of running guests, as `read_notes` does."""
     return tuple(_read(folders, PULL_PREFIX, PullNote.from_json))
+
+
+def is_untouched(note: MergeNote) -> bool:
+    """Tell whether nobody has written to the layers of a commit since its note was written."""
+    try:
+        begun = os.stat(note.path).st_mtime_ns
+        return all(os.stat(path).st_mtime_ns <= begun for path in note.merged)
+    except OSError:
+        return False
 
 
 def _read(folders: Iterable[str], prefix: str, parse: Callable[[str], _N | None]) -> list[_N]:

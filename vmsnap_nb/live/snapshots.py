@@ -38,6 +38,7 @@ __all__ = [
     "PathLike",
     "facts_of",
     "guest_world",
+    "jobs_of",
     "reconcile_plan",
     "restore_plan",
     "save_plan",
@@ -174,7 +175,7 @@ def facts_of(guest: Guest, ground: Ground, forest: Forest) -> SnapshotFacts:
         ground,
         guest.host.uri,
         agent=guest.running and channels(xml).get(AGENT_PORT, False),
-        jobs=_jobs(guest, read_targets(xml)) if guest.running else {},
+        jobs=jobs_of(guest, read_targets(xml)) if guest.running else {},
         memory=memory,
         pflash=loader is not None and loader.get("type") == "pflash",
         nvram="" if nvram is None else (nvram.text or ""),
@@ -189,7 +190,8 @@ def read_targets(xml: str) -> list[str]:
     return [disk.target for disk in read_disks(xml) if disk.source]
 
 
-def _jobs(guest: Guest, targets: Iterable[str]) -> dict[str, str]:
+def jobs_of(guest: Guest, targets: Iterable[str]) -> dict[str, str]:
+    """Give what goes on with the disks of a guest that runs, by target, and under ``""`` what concerns all of it."""
     libvirt = library()
     jobs = active_jobs(guest._domain, targets)
     with libvirt_errors(f"read the jobs of {guest.name}"):

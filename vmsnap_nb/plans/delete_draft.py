@@ -24,7 +24,7 @@ from vmsnap_nb.model.guest import Disk, Domain
 from vmsnap_nb.model.snapshot import Snapshot, SnapshotRecord
 from vmsnap_nb.plans.delete_steps import DeleteExternal, DeleteInternal, DropInside
 from vmsnap_nb.plans.merge import plan_commit, plan_pull
-from vmsnap_nb.plans.merge_concerns import sound
+from vmsnap_nb.plans.merge_concerns import about_notes, is_torn, sound
 from vmsnap_nb.plans.merge_facts import MergeFacts
 from vmsnap_nb.plans.merge_live import LiveRequest, plan_guest_commit, plan_guest_pull
 from vmsnap_nb.plans.merge_live_steps import LiveCommit, SetSource
@@ -215,6 +215,9 @@ class DeleteDraft:
             for disk in row.record.disks
             if disk.held == "external" and disk.source and disk.file
         ]
+        tops = {edge.top for edge in edges}
+        torn = tuple(note for note in self._facts.merge.notes if is_torn(self.forest, note))
+        self.concerns += about_notes(replace(self._facts.merge, notes=torn), tops)
         alive = [found for edge in reversed(edges) if (found := self._to_merge(edge)) is not None]
         runs = self._runs(alive)
         merged: list[tuple[Run, Plan]] = []
@@ -387,6 +390,7 @@ class DeleteDraft:
                 targets=tuple(run.target for run in runs),
                 bases=tuple(run.base for run in runs),
                 tops=tuple(run.top for run in runs),
+                notes=tuple(step.note for step in self._copying if isinstance(step, LiveCommit)),
                 bytes=None if None in sizes else sum(size for size in sizes if size is not None),
             )
         ]

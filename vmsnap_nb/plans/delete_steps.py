@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.snapshot_steps import GuestStep
 from vmsnap_nb.plans.steps import Step
 
@@ -89,6 +90,8 @@ class DeleteExternal(GuestStep):
         Its disks.
     bases, tops : tuple of str
         By disk the image that takes the data, and the overlay that goes.
+    notes : tuple of MergeNote
+        That lie beside the images meanwhile.
     bytes : int or None
         To copy.
     """
@@ -97,6 +100,7 @@ class DeleteExternal(GuestStep):
     targets: tuple[str, ...]
     bases: tuple[str, ...]
     tops: tuple[str, ...]
+    notes: tuple[MergeNote, ...] = ()
     bytes: int | None = field(default=None, compare=False)  # changes while the guest writes
 
     @property

@@ -7,7 +7,7 @@ from typing import Literal
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.plans.merge_concerns import sound
+from vmsnap_nb.plans.merge_concerns import is_gone, is_torn, sound
 from vmsnap_nb.plans.merge_draft import MergeDraft
 from vmsnap_nb.plans.merge_facts import MergeFacts
 from vmsnap_nb.plans.merge_note import MergeNote
@@ -192,7 +192,7 @@ def plan_remove(
 _METHODS = {1: "copy its data down into its backing file", 2: "copy its data up into what stands on it"}
 
 
-def plan_finish(forest: Forest, note: MergeNote, *, facts: MergeFacts | None = None) -> Plan:
+def plan_finish(forest: Forest, note: MergeNote, *, facts: MergeFacts | None = None, untouched: bool = True) -> Plan:
     """Plan to finish a commit that was cut short.
 
     Parameters
@@ -203,18 +203,26 @@ def plan_finish(forest: Forest, note: MergeNote, *, facts: MergeFacts | None = N
         What the commit left behind.
     facts : MergeFacts, optional
         As in `plan_commit`.
+    untouched : bool
+        Whether nobody has written to the merged layers since.
 
     Returns
     -------
     Plan
         The whole commit again if it was cut short while copying: that does no harm, since nothing stands on the base
-        but what it copies from. Else only what comes after the copying.
+        but what it copies from. Else only what comes after the copying. Where QEMU let overlays stand on the base, and
+        nobody knows whether it had written all of that: what lets them stand on the merged layers again.
 
     Raises
     ------
     InvalidRequestError
         It was cut short while copying, and the chain is not there any more.
     """
+    if is_torn(forest, note) and not is_gone(forest, note.top):
+        draft = MergeDraft(forest, facts or MergeFacts())
+        draft.take_back(note, untouched=untouched)
+        title = f"take back the merge of {_names(forest, note.merged)} into {_name(forest, note.base)}"
+        return draft.plan(title, "offline: nothing is copied; what was merged is there as it was", resumed=note)
     if note.phase == "copying":
         if note.top not in forest or note.base not in forest:
             raise InvalidRequestError(

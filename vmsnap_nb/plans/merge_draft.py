@@ -128,13 +128,41 @@ class MergeDraft:
     def complete(self, note: MergeNote) -> None:
         """Do what is left of a commit that was cut short when all had been copied."""
         forest = self.forest
-        merged = tuple(path for path in note.merged if path in forest and forest[path].status != "missing")
+        merged = tuple(path for path in note.merged if not about.is_gone(forest, path))
         children = tuple(dict.fromkeys(self.overlays(note.top) if note.top in forest else ()))
         self._touched.update(dict.fromkeys((note.base, *merged, *children)))
         self.concerns += about.about_use(forest, (*children, *merged), ())
         if note.top in merged:
             self.concerns += about.about_readers(forest, note.top, note.base)
         self._after_copying(note, children, merged)
+
+    def take_back(self, note: MergeNote, *, untouched: bool) -> None:
+        """Let overlays stand on what was merged again, where nobody knows whether the base holds all of it."""
+        forest, top, base = self.forest, self.forest[note.top].name, self.forest[note.base].name
+        children = tuple(path for path in note.children if path in forest and forest.parent(path) == note.base)
+        self._touched.update(dict.fromkeys((note.base, *note.merged, *children)))
+        self.concerns += about.about_use(forest, children, ())
+        self.concerns.append(
+            Concern(
+                "active-job",
+                "warn",
+                f"{base} may not hold all of {top}: QEMU, or the machine, may have ended before all was written",
+                images=(note.base, note.top),
+            )
+        )
+        if not untouched:
+            self.concerns.append(
+                Concern(
+                    "disk-changed",
+                    "refuse",
+                    f"{top} was written to after this merge had begun: it may be another image than the one merged",
+                    f"put back the one that was merged; or, if you know that {base} has all of it, remove {note.path}",
+                    images=(note.top,),
+                )
+            )
+        for child in children:
+            self._repoint(child, note.top)
+        self._ending.append(Finish(note))
 
     def _after_copying(self, note: MergeNote, children: Sequence[str], merged: Sequence[str] | None = None) -> None:
         merged = note.merged if merged is None else merged

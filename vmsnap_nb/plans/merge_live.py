@@ -205,7 +205,13 @@ def plan_guest_pull(
 
 
 def plan_guest_finish(
-    forest: Forest, request: LiveRequest, note: MergeNote, *, facts: MergeFacts | None = None
+    forest: Forest,
+    request: LiveRequest,
+    note: MergeNote,
+    *,
+    facts: MergeFacts | None = None,
+    alike: bool = False,
+    untouched: bool = True,
 ) -> Plan:
     """Plan to finish a commit in a guest's chain that was cut short, or whose process has ended while QEMU went on.
 
@@ -215,31 +221,31 @@ def plan_guest_finish(
         As in `plan_guest_commit`.
     note : MergeNote
         What the commit has left behind.
+    alike : bool
+        Whether the base was seen to hold all of the merged layers.
+    untouched : bool
+        As in `vmsnap_nb.plans.merge.plan_finish`.
 
     Returns
     -------
     Plan
         Where QEMU goes on with it: to wait for its end. Where the chain is the old one: the commit again. Where the
         chain is the new one: what comes after the copying, or, if nobody knows whether QEMU had written all its
-        tables before it ended, to let the chain be the old one.
+        tables before it ended, to let the chain be the old one; that waits until the guest is off.
     """
     lineage = forest.lineage(request.source)
+    gone = about.is_gone(forest, note.top)
+    if about.is_torn(forest, note) and not gone and not (request.running and alike):
+        return plan_finish(forest, note, facts=facts, untouched=untouched)
     repointed = any(child in lineage and forest.parent(child) == note.base for child in note.children)
-    if repointed and note.phase == "copying" and not request.running and note.top in forest:
-        draft = LiveDraft(forest, facts or MergeFacts(), request)
-        draft.take_back(note)
-        way = "offline: nothing is copied; what was merged is there, and only was read"
-        return draft.plan(
-            f"take back the merge of {forest[note.top].name} into {forest[note.base].name}", way, resumed=note
-        )
-    if repointed or (not note.children and request.source == note.base):
+    if gone or repointed or (not note.children and request.source == note.base):
         return _with_records(plan_finish(forest, replace(note, phase="copied"), facts=facts), request)
     # Nothing stands on the base yet but what was merged, to which the guest may have written since: copy again.
     again = note.phase == "copying" or (note.top == request.source and not note.children)
     if note.top in lineage and again:
         facts = facts or MergeFacts()
         notes = tuple(replace(one, phase="copying") if one.path == note.path else one for one in facts.notes)
-        adopt = request.jobs.get(request.disk.target) in {"commit", "active commit"}
+        adopt = "" not in request.jobs and request.jobs.get(request.disk.target) in {"commit", "active commit"}
         request, facts = replace(request, adopt=adopt), replace(facts, notes=notes)
         return plan_guest_commit(forest, request, base=note.base, top=note.top, facts=facts)
     return _with_records(plan_finish(forest, note, facts=facts), request)
@@ -471,16 +477,6 @@ class LiveDraft(MergeDraft):
             self.concerns += about.about_chain(self.forest, image, (), layers=(image,), keys=True)
         else:
             self._copying.append(EndPull(note))
-
-    def take_back(self, note: MergeNote) -> None:
-        """Let overlays stand on what was merged again, where QEMU has gone: see `settle_pull` for why."""
-        self._touched.update(dict.fromkeys((note.base, *note.merged)))
-        children = [path for path in note.children if path in self.forest and self.forest.parent(path) == note.base]
-        self.concerns += about.about_use(self.forest, tuple(children), ())
-        for child in children:
-            self._touched[child] = None
-            self._repoint(child, note.top)
-        self._ending.append(Finish(note))
 
     @property
     def _who(self) -> tuple[str, str, str, str]:

@@ -1,0 +1,138 @@
+"""Commits that ended when an overlay stood on the base already, and not all of that was written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from faults import start_paused
+from merging import content, create, run, write
+from refusals import refused
+
+import vmsnap_nb as vs
+from vmsnap_nb.errors import InUseError, PlanRefusedError
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.live.notes import write_note
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.plans.merge_note import MergeNote
+from vmsnap_nb.system.libvirt_library import library
+
+
+class Torn:
+    """The chain base <- a <- b <- c, whose b was being committed into a when QEMU ended: c stands on a."""
+
+    def __init__(self, a: Path, b: Path, c: Path, *, whole: bool) -> None:
+        self.b, self.c = b, c
+        self.holds = content(c)
+        if whole:  # all was written: only this process had ended
+            run("qemu-img", "commit", "-q", "-d", str(b))
+        run("qemu-img", "rebase", "-u", "-F", "qcow2", "-b", str(a), str(c))
+        self.note = MergeNote(str(a), str(b), (str(b),), (str(c),), remove=True)
+        write_note(self.note)
+
+
+# -- images ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> list[Path]:
+    made = [create(tmp_path / "a.qcow2", size=16 << 20)]
+    for number, name in enumerate("bc", start=1):
+        made.append(create(tmp_path / f"{name}.qcow2", made[-1]))
+        write(made[-1], f"write -q -P {number} {number}M 2M")
+    return made
+
+
+@pytest.mark.system
+def test_images_stand_on_what_was_merged_again(chain: list[Path], tmp_path: Path) -> None:
+    torn = Torn(*chain, whole=False)
+    assert content(torn.c) != torn.holds
+    [plan] = vs.scan(tmp_path).unfinished()
+    assert plan.title == "take back the merge of b into a"
+    assert "may not hold all of b" in plan.concerns[0].what
+    assert plan.run(progress=False).as_predicted
+    assert content(torn.c) == torn.holds
+    assert vs.scan(tmp_path).unfinished() == ()
+
+
+@pytest.mark.system
+def test_not_on_another_image_of_that_name(chain: list[Path], tmp_path: Path) -> None:
+    torn = Torn(*chain, whole=False)
+    torn.b.unlink()
+    create(torn.b, chain[0])
+    os.utime(torn.b, ns=(0, os.stat(torn.note.path).st_mtime_ns + 1))
+    [plan] = vs.scan(tmp_path).unfinished()
+    assert refused(plan) == {"disk-changed"}
+    with pytest.raises(PlanRefusedError, match="may be another image"):
+        plan.run(progress=False)
+
+
+# -- a guest -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def torn_guest(lab: Lab, base: Image, *, whole: bool) -> Iterator[tuple[Guest, Torn]]:
+    guest = lab.guest("torn", backing=base, boot="disk")
+    tops = [guest.chain().top]
+    for number, name in enumerate("bc", start=1):
+        assert guest.snapshot(name, kind="external-disk").run(progress=False).as_predicted
+        tops.append(guest.chain().top)
+        write(Path(tops[-1]), f"write -q -P {number} {number * 40}M 2M")
+    try:
+        yield guest, Torn(*map(Path, tops), whole=whole)
+    finally:
+        guest.destroy()
+        for record in guest.snapshots().records:
+            found = guest._domain.snapshotLookupByName(record.name)
+            found.delete(library().VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
+        guest.undefine()
+        for path in Path(tops[0]).parent.glob("torn*"):
+            path.unlink()
+
+
+@pytest.mark.guest
+def test_a_guest_does_not_start_before_it_is_taken_back(lab: Lab, base: Image) -> None:
+    with torn_guest(lab, base, whole=False) as (guest, torn):
+        with pytest.raises(InUseError, match="not all of it may be there") as said:
+            guest.start()
+        assert said.value.next_step == "take it back first: guest.unfinished()[0].run()"
+        # What is asked for again must not go on from the wrong chain.
+        assert "active-job" in refused(guest.delete_snapshot("b"))
+        [plan] = guest.unfinished()
+        assert plan.title == f"take back the merge of {torn.b.stem} into torn"
+        assert plan.run(progress=False).as_predicted
+        assert content(torn.c) == torn.holds
+        assert guest.unfinished() == guest.concerns() == ()
+        assert guest.delete_snapshot("b").run(progress=False).as_predicted
+        assert content(torn.c) == torn.holds
+
+
+@pytest.mark.guest
+def test_one_that_was_started_all_the_same_loses_nothing_more(lab: Lab, base: Image) -> None:
+    with torn_guest(lab, base, whole=False) as (guest, torn):
+        start_paused(guest)
+        [plan] = guest.unfinished()
+        assert refused(plan) == {"in-use"}
+        assert "may not hold all" in "".join(concern.what for concern in plan.concerns)
+        assert "active-job" in refused(guest.delete_snapshot("b"))
+        guest.destroy()
+        [plan] = guest.unfinished()
+        assert plan.run(progress=False).as_predicted
+        assert content(torn.c) == torn.holds
+
+
+@pytest.mark.guest
+def test_one_that_goes_on_with_all_data_in_the_base_is_finished(lab: Lab, base: Image) -> None:
+    with torn_guest(lab, base, whole=True) as (guest, torn):
+        start_paused(guest)
+        [plan] = guest.unfinished()
+        assert plan.title == f"finish the merge of {torn.b.stem} into torn"
+        assert plan.run(progress=False).as_predicted
+        assert not torn.b.exists()
+        assert {row.name: row.status for row in guest.snapshots()} == {"c": "ok"}
+        guest.destroy()
+        assert content(torn.c) == torn.holds
