@@ -6,6 +6,7 @@ import shlex
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forests import forest, image
@@ -112,3 +113,31 @@ def test_what_stands_on_nothing_is_guessed_and_that_is_only_a_warning(guest: Gue
     start(guest)
     assert guest.running
     assert guest.concerns() == ()  # it runs already
+
+
+class Deaf:
+    """libvirt's handle of a guest, which does not hear some times why QEMU has ended."""
+
+    def __init__(self, domain: Any, times: int) -> None:
+        self._domain, self._times = domain, times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._domain, name)
+
+    def create(self) -> None:
+        self._times -= 1
+        if self._times >= 0:
+            error = library().libvirtError("start")
+            said = "failed to connect to monitor socket: Connection refused"
+            error.err = (library().VIR_ERR_SYSTEM_ERROR, library().VIR_FROM_QEMU, said)
+            raise error
+        self._domain.createWithFlags(library().VIR_DOMAIN_START_PAUSED)
+
+
+def test_what_libvirt_was_too_late_to_hear_is_asked_once_more(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest, "_domain", Deaf(guest._domain, 2))
+    with pytest.raises(LibvirtError, match="monitor socket"):
+        guest.start(wait=False)
+    assert not guest.running
+    monkeypatch.setattr(guest, "_domain", Deaf(guest._domain, 1))
+    assert guest.start(wait=False).state == "paused"

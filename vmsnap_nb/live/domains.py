@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from vmsnap_nb.live.guest import Guest
     from vmsnap_nb.live.host import Host
 
-__all__ = ["definition", "explained", "find_domain", "guard", "guest_of"]
+__all__ = ["definition", "ended_at_once", "explained", "find_domain", "guard", "guest_of"]
 
 _BUSY: dict[str, threading.Lock] = {}
 """By the guest's UUID."""
@@ -42,6 +43,17 @@ def definition(domain: Any) -> str:
     libvirt = library()
     with libvirt_errors(f"read the XML of {domain.name()}"):
         return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))
+
+
+_ENDED_AT_ONCE = re.compile(
+    r"connect(ing)? to monitor|exited prior to exec|notify child process|Child process \(.* -name guest="
+)
+"""What libvirt says of a QEMU that has ended before, or as soon as, it was there."""
+
+
+def ended_at_once(error: VmsnapError) -> bool:
+    """Tell whether a QEMU had ended before it could tell libvirt why."""
+    return isinstance(error, LibvirtError) and _ENDED_AT_ONCE.search(error.said or "") is not None
 
 
 _MONITOR_LOST = ("read from", "write to", "closed", "End of file")

@@ -16,11 +16,13 @@ from vmsnap_nb.errors import (
     GuestNotReadyError,
     ImageError,
     InUseError,
+    LibvirtError,
     NotFoundError,
     ReadOnlyError,
     VmsnapError,
 )
 from vmsnap_nb.live.chain import LiveChain
+from vmsnap_nb.live.domains import ended_at_once
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.completed import Completed
 from vmsnap_nb.model.forest import Forest
@@ -376,8 +378,18 @@ class Guest:
             )
 
     def _create(self) -> None:
+        tried = f"start {self._name}"
         try:
-            with libvirt_errors(f"start {self._name}"):
+            self._create_once(tried)
+        except LibvirtError as error:
+            # libvirt can be too late to hear why QEMU has ended: then the next one says it.
+            if not ended_at_once(error):
+                raise
+            self._create_once(tried)
+
+    def _create_once(self, tried: str) -> None:
+        try:
+            with libvirt_errors(tried):
                 self._domain.create()
         except InUseError as error:
             raise self._named(error) from error

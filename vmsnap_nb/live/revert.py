@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vmsnap_nb.errors import GuestError, InUseError, LibvirtError, StalePlanError, VmsnapError
-from vmsnap_nb.live.domains import definition, explained, find_domain, guard, guest_of
+from vmsnap_nb.errors import GuestError, InUseError, StalePlanError, VmsnapError
+from vmsnap_nb.live.domains import definition, ended_at_once, explained, find_domain, guard, guest_of
 from vmsnap_nb.live.files import ground_of
 from vmsnap_nb.live.notes import drop_note, write_note
 from vmsnap_nb.live.plan import Action, LivePlan, Undo
@@ -51,10 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["revert_actions", "revert_plan", "unfinished_reverts"]
 
 _OFF = {"shut off", "crashed", "no state"}
-_ENDED_AT_ONCE = re.compile(
-    r"connect(ing)? to monitor|exited prior to exec|notify child process|Child process \(.* -name guest="
-)
-"""What libvirt says of a QEMU that has ended before, or as soon as, it was there."""
 _SETTLES = 0.5
 """Seconds in which libvirt takes note of the end of a QEMU."""
 
@@ -273,7 +268,7 @@ def _started(host: Host, domain: Any, tried: str, begin: Any) -> None:
 def _explained(error: VmsnapError) -> VmsnapError:
     """Say what is known of libvirt's words, also where QEMU has ended before it could say anything."""
     named = explained(error)
-    if isinstance(named, LibvirtError) and _ENDED_AT_ONCE.search(named.said or ""):
+    if ended_at_once(named):
         return GuestError(
             named.tried,
             said=f"its QEMU has ended at once: {named.said}",
