@@ -56,6 +56,10 @@ def test_images_stand_on_what_was_merged_again(chain: list[Path], tmp_path: Path
     assert "may not hold all of b" in plan.concerns[0].what
     assert plan.run(progress=False).as_predicted
     assert content(torn.c) == torn.holds
+    [plan] = vs.scan(tmp_path).unfinished()
+    assert plan.title == "commit b into a", "since a part of it may be there already"
+    assert plan.run(progress=False).as_predicted
+    assert content(torn.c) == torn.holds
     assert vs.scan(tmp_path).unfinished() == ()
 
 
@@ -69,6 +73,21 @@ def test_not_on_another_image_of_that_name(chain: list[Path], tmp_path: Path) ->
     assert refused(plan) == {"disk-changed"}
     with pytest.raises(PlanRefusedError, match="may be another image"):
         plan.run(progress=False)
+    torn.b.unlink()
+    [plan] = vs.scan(tmp_path).unfinished()
+    assert refused(plan) == {"missing-base"}
+
+
+@pytest.mark.system
+def test_not_without_its_key(chain: list[Path], tmp_path: Path) -> None:
+    a, b, c = chain
+    c.unlink()
+    key = ("--object", "secret,id=key,data=open")
+    options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10"
+    run("qemu-img", "create", "-q", *key, "-f", "qcow2", "-o", options, "-F", "qcow2", "-b", str(a), str(c))
+    write_note(MergeNote(str(a), str(b), (str(b),), (str(c),), remove=True))
+    [plan] = vs.scan(tmp_path).unfinished()
+    assert refused(plan) == {"not-supported"}
 
 
 # -- a guest -----------------------------------------------------------------------------------------------
@@ -78,12 +97,12 @@ def test_not_on_another_image_of_that_name(chain: list[Path], tmp_path: Path) ->
 def torn_guest(lab: Lab, base: Image, *, whole: bool) -> Iterator[tuple[Guest, Torn]]:
     guest = lab.guest("torn", backing=base, boot="disk")
     tops = [guest.chain().top]
-    for number, name in enumerate("bc", start=1):
+    for number, name in enumerate("bcd", start=1):
         assert guest.snapshot(name, kind="external-disk").run(progress=False).as_predicted
         tops.append(guest.chain().top)
         write(Path(tops[-1]), f"write -q -P {number} {number * 40}M 2M")
     try:
-        yield guest, Torn(*map(Path, tops), whole=whole)
+        yield guest, Torn(*map(Path, tops[:3]), whole=whole)
     finally:
         guest.destroy()
         for record in guest.snapshots().records:
@@ -100,15 +119,19 @@ def test_a_guest_does_not_start_before_it_is_taken_back(lab: Lab, base: Image) -
         with pytest.raises(InUseError, match="not all of it may be there") as said:
             guest.start()
         assert said.value.next_step == "take it back first: guest.unfinished()[0].run()"
+        assert refused(guest.revert("d")) == {"active-job"}
+        assert refused(guest.revert("c")) == set(), "b is as it was"
         # What is asked for again must not go on from the wrong chain.
         assert "active-job" in refused(guest.delete_snapshot("b"))
         [plan] = guest.unfinished()
         assert plan.title == f"take back the merge of {torn.b.stem} into torn"
         assert plan.run(progress=False).as_predicted
         assert content(torn.c) == torn.holds
-        assert guest.unfinished() == guest.concerns() == ()
+        assert guest.concerns() == ()
+        assert refused(guest.revert("b")) == {"active-job"}, "a part of b may be in it"
         assert guest.delete_snapshot("b").run(progress=False).as_predicted
         assert content(torn.c) == torn.holds
+        assert guest.unfinished() == ()
 
 
 @pytest.mark.guest
@@ -133,6 +156,6 @@ def test_one_that_goes_on_with_all_data_in_the_base_is_finished(lab: Lab, base: 
         assert plan.title == f"finish the merge of {torn.b.stem} into torn"
         assert plan.run(progress=False).as_predicted
         assert not torn.b.exists()
-        assert {row.name: row.status for row in guest.snapshots()} == {"c": "ok"}
+        assert {row.name: row.status for row in guest.snapshots()} == {"c": "ok", "d": "ok"}
         guest.destroy()
         assert content(torn.c) == torn.holds

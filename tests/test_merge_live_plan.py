@@ -113,27 +113,45 @@ def test_a_commit_whose_qemu_may_not_have_written_its_tables_is_taken_back() -> 
     note = MergeNote("/i/Snap-2", "/i/Snap-3", ("/i/Snap-3",), ("/i/Snap-4",), remove=True)
     facts = replace(SMALL_BETWEEN_LARGE, notes=(note,))
     asks = LiveRequest(off, off.disks[0], remove=True)
-    plan = plan_guest_finish(forest, asks, note, facts=facts)
+    plan = plan_guest_finish(forest, asks, note, facts=facts, untouched=True)
     assert not plan.refused
     assert plan.title == "take back the merge of Snap-3 into Snap-2"
-    assert [step.action for step in plan.steps] == ["repoint", "finish"]
+    assert [step.action for step in plan.steps] == ["repoint"], "and the note stays: a part may be in the base"
     assert [one.name for one in plan.after.chain("/i/Snap-4")] == ["RootBase", "Snap-1", "Snap-2", "Snap-3", "Snap-4"]
     assert plan.unlinks == plan.invalid == ()
     assert [concern.level for concern in plan.concerns] == ["warn"]
-    assert refused(plan_guest_finish(forest, asks, note, facts=facts, untouched=False)) == {"disk-changed"}
+    assert refused(plan_guest_finish(forest, asks, note, facts=facts)) == {"disk-changed"}
     # All was copied: then only what comes after it is left.
     plan = plan_guest_finish(forest, asks, replace(note, phase="copied"), facts=facts)
     assert plan.unlinks == ("/i/Snap-3",)
-    # The layer is gone: so it is where libvirt has gone on alone with its own deletion.
-    without = forest.edited(drop=["/i/Snap-3"])
-    assert [step.action for step in plan_guest_finish(without, asks, note, facts=facts).steps] == ["finish"]
+    # It is marked as invalid only when all is there.
+    marked = forest.edited(put=[replace(forest["/i/Snap-3"], status="invalid")])
+    assert plan_guest_finish(marked, asks, note, facts=facts).unlinks == ("/i/Snap-3",)
+
+
+@pytest.mark.parametrize("stands_on", ["Snap-2", "Snap-3"])
+def test_nothing_goes_on_without_the_layer_that_was_merged(stands_on: str) -> None:
+    off = Domain("g", "u", "shut off", True, GUEST.disks)
+    whole = handout(image("Snap-4", stands_on))
+    forest = whole.edited(uses=off.uses, put=[replace(whole["/i/Snap-3"], status="missing")])
+    asks = LiveRequest(off, off.disks[0], remove=True)
+    note = MergeNote("/i/Snap-2", "/i/Snap-3", ("/i/Snap-3",), ("/i/Snap-4",), remove=True)
+    for one in (note, replace(note, by_libvirt=True)):
+        facts = replace(SMALL_BETWEEN_LARGE, notes=(one,))
+        done = one.by_libvirt and stands_on == "Snap-2"
+        plan = plan_guest_finish(forest, asks, one, facts=facts, untouched=True)
+        # libvirt, which goes on alone, removes it when all is done, and then nothing names it any more.
+        assert refused(plan) == (set() if done else {"missing-base"})
+        assert [step.action for step in plan.steps] == (["finish"] if done else [])
+        named = forest.edited(records=[external("x", "Snap-3", "Snap-4")])
+        assert refused(plan_guest_finish(named, asks, one, facts=facts)) == {"missing-base"}
 
 
 def test_a_guest_that_runs_may_have_been_started_since_and_not_know_of_it() -> None:
     forest = running(handout(image("Snap-4", "Snap-2")))
     note = MergeNote("/i/Snap-2", "/i/Snap-3", ("/i/Snap-3",), ("/i/Snap-4",), remove=True)
     facts = replace(SMALL_BETWEEN_LARGE, notes=(note,))
-    assert refused(plan_guest_finish(forest, request(), note, facts=facts)) == {"in-use"}
+    assert refused(plan_guest_finish(forest, request(), note, facts=facts, untouched=True)) == {"in-use"}
     plan = plan_guest_finish(forest, request(), note, facts=facts, alike=True)
     assert not plan.refused
     assert plan.unlinks == ("/i/Snap-3",)

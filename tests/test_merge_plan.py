@@ -558,7 +558,8 @@ def test_finishing_when_all_was_repointed_already() -> None:
     assert not plan.refused, "the guest runs on the base already, and does not mind"
     assert [step.action for step in plan.steps] == ["mark invalid", "remove", "remove", "finish"]
     with pytest.raises(InvalidRequestError, match="not there any more"):
-        plan_finish(forest(image("RootBase")), replace(note, phase="copying"))
+        plan_finish(forest(image("Snap-2")), replace(note, phase="copying"))
+    assert refused(plan_finish(forest(image("RootBase")), replace(note, phase="copying"))) == {"missing-base"}
 
 
 @pytest.mark.parametrize(

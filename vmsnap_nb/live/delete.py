@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.errors import PermissionDeniedError, VmsnapError
 from vmsnap_nb.live.domains import explained, find_domain, guard, guest_of
 from vmsnap_nb.live.job import tell_fraction
 from vmsnap_nb.live.merge_files import merge_facts, reads_alike
 from vmsnap_nb.live.merge_live import merge_world
-from vmsnap_nb.live.merge_notes import read_notes
+from vmsnap_nb.live.merge_notes import is_untouched, read_notes
 from vmsnap_nb.live.notes import drop_note, write_note
 from vmsnap_nb.live.plan import Action, LivePlan, Undo
 from vmsnap_nb.live.put_back import put_back, standing
@@ -25,6 +26,7 @@ from vmsnap_nb.plans.delete_draft import DeleteFacts
 from vmsnap_nb.plans.delete_steps import DeleteExternal, DeleteInternal, DropInside
 from vmsnap_nb.plans.ground import Ground
 from vmsnap_nb.plans.merge_facts import MergeFacts
+from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.steps import Step
 from vmsnap_nb.system import qemu_img
@@ -104,25 +106,35 @@ def delete_actions(host: Host) -> Mapping[type[Step], Action]:
             domain = find_domain(host, step.uuid, step.guest)
             guest = guest_of(host, domain)
             before = standing(guest, step.targets, step.tops)
+            known = [note for note in step.notes if os.path.exists(note.path)]
+            # Who may not write there has it deleted all the same: libvirt may.
+            with contextlib.suppress(PermissionDeniedError):
+                for note in step.notes:
+                    write_note(note)
             try:
-                if host.files_are_here:
-                    for note in step.notes:
-                        write_note(note)
                 _watched(domain, step, tried)
             except VmsnapError as error:
                 named = explained(error)
-                if put_back(guest, step.targets, before, named) and not any(_job(domain, one) for one in step.targets):
-                    _drop_notes(step)
+                put_back(guest, step.targets, before, named)
+                _keep(step.notes, known, named)
                 raise named from error
-            _drop_notes(step)
+            for note in step.notes:
+                drop_note(note)
         return _no_way_back(tried)
 
     return {DeleteInternal: delete, DeleteExternal: merge, DropInside: drop}
 
 
-def _drop_notes(step: DeleteExternal) -> None:
-    for note in step.notes:
-        drop_note(note)
+def _keep(notes: Iterable[MergeNote], known: Collection[MergeNote], error: VmsnapError) -> None:
+    """Drop the notes of a deletion that failed before it wrote anything; the others tell of what it has left behind."""
+    for note in notes:
+        if not os.path.exists(note.path):
+            continue
+        if note in known or not is_untouched(note, note.base):
+            error.add_note(f"a part may be in {note.base} already: guest.unfinished() gives the plan that goes on")
+        else:
+            with contextlib.suppress(VmsnapError):
+                drop_note(note)
 
 
 def _watched(domain: Any, step: DeleteExternal, tried: str) -> None:

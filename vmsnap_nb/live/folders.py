@@ -332,6 +332,8 @@ class LiveForest(Forest):
     def unfinished(self) -> tuple[LivePlan, ...]:
         """Give the plans that finish merges which were cut short, by a crash, a full disk or a cancel.
 
+        Where nobody knows whether QEMU had written all, a plan takes the merge back, and the next one makes it again.
+
         Returns
         -------
         tuple of LivePlan

@@ -238,7 +238,7 @@ class Guest:
         forest = self._forest(domain.disks)
         return (
             *self._pulls(domain),
-            *self._torn(forest, domain),
+            *self._commits(domain, forest),
             *self._concerns(domain, forest),
             *about_layers(forest, domain.uses),
             *about_backing_formats(forest, domain.uses),
@@ -257,10 +257,10 @@ class Guest:
                 images=(note.image,),
             )
 
-    def _torn(self, forest: Forest, domain: Domain) -> Iterator[Concern]:
-        from vmsnap_nb.live.merge_live import torn_commits
+    def _commits(self, domain: Domain, forest: Forest) -> Iterator[Concern]:
+        from vmsnap_nb.live.merge_live import spoiling_commits
 
-        for note in torn_commits(forest, domain):
+        for note in spoiling_commits(self, (use.path for use in domain.uses), forest):
             yield Concern(
                 "active-job",
                 "refuse",
@@ -332,7 +332,8 @@ class Guest:
         ReadOnlyError
             The connection is for reading only.
         InUseError
-            Another guest or process holds an image of one of its chains; `holders` names it.
+            Another guest or process holds an image of one of its chains; `holders` names it. Or a merge was cut short,
+            and its disk may not read as it should before `unfinished` has done what is left.
         ImageError
             libvirt does not start it, since a layer is missing or not valid, or a header does not tell the format of a
             backing file.
@@ -1003,8 +1004,9 @@ class Guest:
     def unfinished(self) -> tuple[LivePlan, ...]:
         """Give the plans that finish what was cut short: commits in its chains, and a revert.
 
-        A commit may be one that QEMU still goes on with. Any other revert of the guest does away with the note of one
-        that was cut short.
+        A commit may be one that QEMU still goes on with. Where nobody knows whether QEMU had written all, a plan takes
+        it back, and the next makes it again. Any other revert of the guest does away with the note of one that was cut
+        short.
 
         Returns
         -------

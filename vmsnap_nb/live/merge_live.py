@@ -23,7 +23,7 @@ from vmsnap_nb.live.snapshots import guest_world, jobs_of
 from vmsnap_nb.model.blockmap import share_before
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
-from vmsnap_nb.plans.merge_concerns import is_gone, is_torn
+from vmsnap_nb.plans.merge_cut_short import is_gone, is_torn, spoils
 from vmsnap_nb.plans.merge_facts import MergeFacts, commit_needs, finish_needs, pull_needs
 from vmsnap_nb.plans.merge_live import (
     LiveRequest,
@@ -63,9 +63,10 @@ __all__ = [
     "commit_plan",
     "live_merge_actions",
     "merge_world",
+    "notes_below",
     "pull_plan",
     "shorten_plan",
-    "torn_commits",
+    "spoiling_commits",
     "unfinished_plans",
     "unfinished_pulls",
 ]
@@ -190,7 +191,7 @@ def unfinished_plans(guest: Guest) -> tuple[LivePlan, ...]:
     """Give what `Guest.unfinished` gives."""
     world = merge_world(guest)
     now = world.read()
-    found = dict.fromkeys((target, note) for target, top in _tops(guest, now) for note in _notes_below(now, top))
+    found = dict.fromkeys((target, note) for target, top in _tops(guest, now) for note in notes_below(now, top))
     if not now.images.keys() >= {path for _, note in found for path in note.merged}:
         world = merge_world(guest, *(path for _, note in found for path in note.merged))
         now = world.read()
@@ -210,7 +211,8 @@ def _tops(guest: Guest, now: Forest) -> Iterator[tuple[str, str]]:
                 yield from ((disk.target, path) for path in (disk.source, disk.file) if path is not None)
 
 
-def _notes_below(now: Forest, top: str) -> Iterator[MergeNote]:
+def notes_below(now: Forest, top: str) -> Iterator[MergeNote]:
+    """Give the notes of commits into layers of an image."""
     layers = now.lineage(top) if top in now else ()
     return (note for note in read_notes(_folders(layers)) if note.base in layers)
 
@@ -222,10 +224,14 @@ def unfinished_pulls(domain: Domain) -> tuple[tuple[str, PullNote], ...]:
     return tuple((sources[note.image], note) for note in notes if note.image in sources)
 
 
-def torn_commits(forest: Forest, domain: Domain) -> tuple[MergeNote, ...]:
-    """Give the notes of commits in the chains of a guest's disks of which nobody knows whether all data was written."""
-    found = dict.fromkeys(note for use in domain.uses for note in _notes_below(forest, use.path))
-    return tuple(note for note in found if is_torn(forest, note) and os.path.lexists(note.top))
+def spoiling_commits(guest: Guest, paths: Iterable[str], forest: Forest) -> tuple[MergeNote, ...]:
+    """Give the notes of commits that were cut short so that one of these images may not read what it should."""
+    paths = tuple(paths)
+    found = [(path, note) for path in paths for note in notes_below(forest, path) if spoils(forest, note, path)]
+    if not found:
+        return ()
+    now = merge_world(guest).read()  # with the guest's records
+    return tuple(dict.fromkeys(note for path, note in found if spoils(now, note, path)))
 
 
 def _folders(paths: Iterable[str]) -> set[str]:
@@ -236,7 +242,7 @@ def _finisher(guest: Guest, target: str, note: MergeNote, world: World, now: For
     def make(forest: Forest) -> Plan:
         request = _request(guest, target, bandwidth=0, timeout=None, remove=note.remove)
         facts = _facts(forest, request, finish_needs(forest, note))
-        seen = request.running and is_torn(forest, note) and not is_gone(forest, note.top)
+        seen = request.running and not request.jobs and is_torn(forest, note) and not is_gone(forest, note.top)
         alike = seen and reads_alike(forest, note.top, note.base)
         return plan_guest_finish(forest, request, note, facts=facts, alike=alike, untouched=is_untouched(note))
 

@@ -35,11 +35,11 @@ def read_pull_notes(folders: Iterable[str]) -> tuple[PullNote, ...]:
     return tuple(_read(folders, PULL_PREFIX, PullNote.from_json))
 
 
-def is_untouched(note: MergeNote) -> bool:
-    """Tell whether nobody has written to the layers of a commit since its note was written."""
+def is_untouched(note: MergeNote, *paths: str) -> bool:
+    """Tell whether nobody has written to some images since the note of a commit was written: by default, its layers."""
     try:
         begun = os.stat(note.path).st_mtime_ns
-        return all(os.stat(path).st_mtime_ns <= begun for path in note.merged)
+        return all(os.stat(path).st_mtime_ns <= begun for path in paths or note.merged)
     except OSError:
         return False
 

@@ -35,7 +35,7 @@ def standing(guest: Guest, targets: Iterable[str], tops: Iterable[str]) -> dict[
     return {layer.path: layer.backing for layer in layers if layer.backing is not None and layer.backing.path in wanted}
 
 
-def put_back(guest: Guest, targets: Iterable[str], before: Mapping[str, Reference], error: VmsnapError) -> bool:
+def put_back(guest: Guest, targets: Iterable[str], before: Mapping[str, Reference], error: VmsnapError) -> None:
     """Let overlays stand on what they stood on, if the guest's QEMU has ended.
 
     Parameters
@@ -48,11 +48,6 @@ def put_back(guest: Guest, targets: Iterable[str], before: Mapping[str, Referenc
         What `standing` gave when all was well.
     error : VmsnapError
         Is given a note.
-
-    Returns
-    -------
-    bool
-        Whether all of them stand there.
     """
     deadline = time.monotonic() + _ENDS
     try:
@@ -60,17 +55,14 @@ def put_back(guest: Guest, targets: Iterable[str], before: Mapping[str, Referenc
         moved = [path for path, backing in before.items() if (stands := now.get(path)) and stands.path != backing.path]
         while moved and guest.running:
             if time.monotonic() > deadline:
-                return False  # it goes on, and knows best what it reads
+                return  # it goes on, and knows best what it reads
             time.sleep(_LOOK)
         for path in moved:
-            if not os.path.exists(before[path].path or ""):
-                return False
-            _rebase(path, before[path], deadline)
-            error.add_note(f"QEMU had ended before all was written: {path} stands on {before[path].path} again")
+            if os.path.exists(before[path].path or ""):
+                _rebase(path, before[path], deadline)
+                error.add_note(f"QEMU had ended before all was written: {path} stands on {before[path].path} again")
     except VmsnapError as failure:
         error.add_note(f"could not make sure that its disks read as before: {failure}")
-        return False
-    return True
 
 
 def _rebase(path: str, backing: Reference, deadline: float) -> None:

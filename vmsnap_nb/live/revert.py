@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vmsnap_nb.errors import GuestError, InUseError, StalePlanError, VmsnapError
 from vmsnap_nb.live.domains import definition, ended_at_once, explained, find_domain, guard, guest_of
 from vmsnap_nb.live.files import ground_of
+from vmsnap_nb.live.merge_live import notes_below
 from vmsnap_nb.live.notes import drop_note, write_note
 from vmsnap_nb.live.plan import Action, LivePlan, Undo
 from vmsnap_nb.live.revert_notes import read_revert_note, revert_notes
@@ -73,9 +74,10 @@ def revert_plan(guest: Guest, request: RevertRequest) -> LivePlan:
         ground = ground_of((*draft.paths, *images, *discards)) if here else Ground()
         memory = draft.record.memory_file
         mtime = _mtime(memory) if here and memory is not None else None
-        return plan_revert(
-            forest, domain, draft, RevertFacts(replace(facts, ground=ground), _open_definition(guest), mtime)
-        )
+        then = [disk.path if disk.then is None else disk.then for disk in draft.disks]
+        merges = tuple(note for image in then for note in notes_below(forest, image)) if here else ()
+        facts = replace(facts, ground=ground)
+        return plan_revert(forest, domain, draft, RevertFacts(facts, _open_definition(guest), mtime, merges))
 
     return LivePlan.bind(make, world)
 

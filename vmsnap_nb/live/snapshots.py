@@ -197,7 +197,7 @@ def jobs_of(guest: Guest, targets: Iterable[str]) -> dict[str, str]:
     with libvirt_errors(f"read the jobs of {guest.name}"):
         try:
             if guest._domain.jobInfo()[0] not in (libvirt.VIR_DOMAIN_JOB_NONE, libvirt.VIR_DOMAIN_JOB_COMPLETED):
-                jobs[""] = "saving, migrating or dumping"
+                jobs[""] = "saving, migrating, dumping or deleting a snapshot"
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
                 raise

@@ -24,7 +24,8 @@ from vmsnap_nb.model.guest import Disk, Domain
 from vmsnap_nb.model.snapshot import Snapshot, SnapshotRecord
 from vmsnap_nb.plans.delete_steps import DeleteExternal, DeleteInternal, DropInside
 from vmsnap_nb.plans.merge import plan_commit, plan_pull
-from vmsnap_nb.plans.merge_concerns import about_notes, is_torn, sound
+from vmsnap_nb.plans.merge_concerns import about_notes, sound
+from vmsnap_nb.plans.merge_cut_short import is_torn
 from vmsnap_nb.plans.merge_facts import MergeFacts
 from vmsnap_nb.plans.merge_live import LiveRequest, plan_guest_commit, plan_guest_pull
 from vmsnap_nb.plans.merge_live_steps import LiveCommit, SetSource
@@ -390,7 +391,9 @@ class DeleteDraft:
                 targets=tuple(run.target for run in runs),
                 bases=tuple(run.base for run in runs),
                 tops=tuple(run.top for run in runs),
-                notes=tuple(step.note for step in self._copying if isinstance(step, LiveCommit)),
+                notes=tuple(
+                    replace(step.note, by_libvirt=True) for step in self._copying if isinstance(step, LiveCommit)
+                ),
                 bytes=None if None in sizes else sum(size for size in sizes if size is not None),
             )
         ]

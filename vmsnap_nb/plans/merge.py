@@ -7,7 +7,8 @@ from typing import Literal
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.plans.merge_concerns import is_gone, is_torn, sound
+from vmsnap_nb.plans.merge_concerns import sound
+from vmsnap_nb.plans.merge_cut_short import is_gone, is_torn, settled
 from vmsnap_nb.plans.merge_draft import MergeDraft
 from vmsnap_nb.plans.merge_facts import MergeFacts
 from vmsnap_nb.plans.merge_note import MergeNote
@@ -192,7 +193,7 @@ def plan_remove(
 _METHODS = {1: "copy its data down into its backing file", 2: "copy its data up into what stands on it"}
 
 
-def plan_finish(forest: Forest, note: MergeNote, *, facts: MergeFacts | None = None, untouched: bool = True) -> Plan:
+def plan_finish(forest: Forest, note: MergeNote, *, facts: MergeFacts | None = None, untouched: bool = False) -> Plan:
     """Plan to finish a commit that was cut short.
 
     Parameters
@@ -216,22 +217,26 @@ def plan_finish(forest: Forest, note: MergeNote, *, facts: MergeFacts | None = N
     Raises
     ------
     InvalidRequestError
-        It was cut short while copying, and the chain is not there any more.
+        It was cut short while copying, and its base is not there any more.
     """
-    if is_torn(forest, note) and not is_gone(forest, note.top):
-        draft = MergeDraft(forest, facts or MergeFacts())
-        draft.take_back(note, untouched=untouched)
-        title = f"take back the merge of {_names(forest, note.merged)} into {_name(forest, note.base)}"
-        return draft.plan(title, "offline: nothing is copied; what was merged is there as it was", resumed=note)
+    note = settled(forest, note)
+    draft = MergeDraft(forest, facts or MergeFacts())
     if note.phase == "copying":
-        if note.top not in forest or note.base not in forest:
+        if note.base not in forest:
             raise InvalidRequestError(
                 f"finish the merge into {note.base}",
-                said="its images are not there any more, or were not read",
-                next_step=f"if they are gone for good, remove the note {note.path}",
+                said="it is not there any more, or was not read",
+                next_step=f"if it is gone for good, remove the note {note.path}",
             )
+        title = f"the merge of {_names(forest, note.merged)} into {_name(forest, note.base)}"
+        if is_gone(forest, note.top):
+            draft.miss(note)
+            return draft.plan(f"finish {title}", "not at all, as long as an image is missing", resumed=note)
+        if is_torn(forest, note):
+            draft.take_back(note, untouched=untouched)
+            way = "offline: nothing is copied; what was merged is there as it was"
+            return draft.plan(f"take back {title}", way, resumed=note)
         return plan_commit(forest, note.top, note.base, remove=note.remove, facts=facts)
-    draft = MergeDraft(forest, facts or MergeFacts())
     draft.complete(note)
     title = f"finish the merge of {_names(forest, note.merged)} into {_name(forest, note.base)}"
     return draft.plan(title, "offline: all data was copied before it was cut short", resumed=note)

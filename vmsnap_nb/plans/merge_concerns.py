@@ -10,7 +10,6 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.ground import about_room
 from vmsnap_nb.plans.merge_facts import MergeFacts
-from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.plan import Concern
 
 __all__ = [
@@ -25,8 +24,6 @@ __all__ = [
     "about_snapshots",
     "about_space",
     "about_use",
-    "is_gone",
-    "is_torn",
     "outsiders",
     "sound",
 ]
@@ -366,21 +363,6 @@ def about_notes(facts: MergeFacts, paths: Iterable[str]) -> Iterator[Concern]:
                 "finish it first: guest.unfinished()[0].run(), or the same of the forest",
                 images=(note.base, note.top),
             )
-
-
-def is_torn(forest: Forest, note: MergeNote) -> bool:
-    """Tell whether overlays stand on the base of a commit although nobody knows whether all data is in it.
-
-    QEMU ends a commit by writing into the overlay that it stands on the base, and only then the base's last tables.
-    """
-    return note.phase == "copying" and any(
-        child in forest and forest.parent(child) == note.base for child in note.children
-    )
-
-
-def is_gone(forest: Forest, path: str) -> bool:
-    """Tell whether an image is not there, though something may refer to it."""
-    return path not in forest or forest[path].status == "missing"
 
 
 def about_names(forest: Forest, removed: Iterable[str]) -> Iterator[Concern]:

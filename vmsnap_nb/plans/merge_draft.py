@@ -25,6 +25,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans import merge_concerns as about
+from vmsnap_nb.plans.merge_cut_short import is_gone, spoils
 from vmsnap_nb.plans.merge_facts import MergeFacts
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.merge_steps import (
@@ -128,7 +129,7 @@ class MergeDraft:
     def complete(self, note: MergeNote) -> None:
         """Do what is left of a commit that was cut short when all had been copied."""
         forest = self.forest
-        merged = tuple(path for path in note.merged if not about.is_gone(forest, path))
+        merged = tuple(path for path in note.merged if not is_gone(forest, path))
         children = tuple(dict.fromkeys(self.overlays(note.top) if note.top in forest else ()))
         self._touched.update(dict.fromkeys((note.base, *merged, *children)))
         self.concerns += about.about_use(forest, (*children, *merged), ())
@@ -137,9 +138,12 @@ class MergeDraft:
         self._after_copying(note, children, merged)
 
     def take_back(self, note: MergeNote, *, untouched: bool) -> None:
-        """Let overlays stand on what was merged again, where nobody knows whether the base holds all of it."""
+        """Let overlays stand on what was merged again, where nobody knows whether the base holds all of it.
+
+        The note stays: a part of it may be in the base, so the merge is to be made again.
+        """
         forest, top, base = self.forest, self.forest[note.top].name, self.forest[note.base].name
-        children = tuple(path for path in note.children if path in forest and forest.parent(path) == note.base)
+        children = tuple(path for path in note.children if spoils(forest, note, path))
         self._touched.update(dict.fromkeys((note.base, *note.merged, *children)))
         self.concerns += about.about_use(forest, children, ())
         self.concerns.append(
@@ -147,6 +151,7 @@ class MergeDraft:
                 "active-job",
                 "warn",
                 f"{base} may not hold all of {top}: QEMU, or the machine, may have ended before all was written",
+                f"merge {top} again afterwards: a part of it is in {base}",
                 images=(note.base, note.top),
             )
         )
@@ -160,9 +165,45 @@ class MergeDraft:
                     images=(note.top,),
                 )
             )
+        if not set(forest.same_file(note.base)) & set(forest.lineage(note.top)):
+            self.concerns.append(
+                Concern(
+                    "disk-changed",
+                    "refuse",
+                    f"{top} does not stand on {base} any more",
+                    "let it stand there again, by qemu-img rebase -u",
+                    images=(note.top, note.base),
+                )
+            )
+            return
         for child in children:
+            if forest[child].encryption:
+                self.concerns.append(
+                    Concern(
+                        "not-supported",
+                        "refuse",
+                        f"{forest[child].name} is encrypted, and qemu-img does not change it without the key",
+                        f"let it stand on {note.top} by qemu-img rebase -u, with its key in --object and --image-opts",
+                        images=(child,),
+                    )
+                )
             self._repoint(child, note.top)
-        self._ending.append(Finish(note))
+            self.concerns += about.about_chain(self.forest, child, (), layers=(child,), keys=True)
+
+    def miss(self, note: MergeNote) -> None:
+        """Refuse to go on without the layers that were being merged."""
+        self._touched[note.base] = None
+        self.concerns.append(
+            Concern(
+                "missing-base",
+                "refuse",
+                f"{note.top}, which was being merged into {self.forest[note.base].name}, is not there: what it holds "
+                "may be in no other image",
+                "put it back, and ask again with guest.unfinished(); or, if you know that all of it was merged, remove "
+                + note.path,
+                images=(note.base,),
+            )
+        )
 
     def _after_copying(self, note: MergeNote, children: Sequence[str], merged: Sequence[str] | None = None) -> None:
         merged = note.merged if merged is None else merged

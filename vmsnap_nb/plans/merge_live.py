@@ -17,6 +17,7 @@ from vmsnap_nb.model.guest import Disk, Domain, Use
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.plans import merge_concerns as about
 from vmsnap_nb.plans.merge import plan_cleanup, plan_commit, plan_finish, plan_pull
+from vmsnap_nb.plans.merge_cut_short import is_done, is_gone, is_torn, settled
 from vmsnap_nb.plans.merge_draft import MergeDraft
 from vmsnap_nb.plans.merge_facts import MergeFacts
 from vmsnap_nb.plans.merge_live_steps import EndPull, LiveCommit, LivePull, SetSource
@@ -211,7 +212,7 @@ def plan_guest_finish(
     *,
     facts: MergeFacts | None = None,
     alike: bool = False,
-    untouched: bool = True,
+    untouched: bool = False,
 ) -> Plan:
     """Plan to finish a commit in a guest's chain that was cut short, or whose process has ended while QEMU went on.
 
@@ -233,16 +234,16 @@ def plan_guest_finish(
         chain is the new one: what comes after the copying, or, if nobody knows whether QEMU had written all its
         tables before it ended, to let the chain be the old one; that waits until the guest is off.
     """
+    note = replace(note, phase="copied") if is_done(forest, note) else settled(forest, note)
     lineage = forest.lineage(request.source)
-    gone = about.is_gone(forest, note.top)
-    if about.is_torn(forest, note) and not gone and not (request.running and alike):
+    torn = is_torn(forest, note)
+    if torn and not (request.running and alike):
         return plan_finish(forest, note, facts=facts, untouched=untouched)
-    repointed = any(child in lineage and forest.parent(child) == note.base for child in note.children)
-    if gone or repointed or (not note.children and request.source == note.base):
+    if torn or (not note.children and request.source == note.base):
         return _with_records(plan_finish(forest, replace(note, phase="copied"), facts=facts), request)
     # Nothing stands on the base yet but what was merged, to which the guest may have written since: copy again.
     again = note.phase == "copying" or (note.top == request.source and not note.children)
-    if note.top in lineage and again:
+    if note.top in lineage and again and not is_gone(forest, note.top):
         facts = facts or MergeFacts()
         notes = tuple(replace(one, phase="copying") if one.path == note.path else one for one in facts.notes)
         adopt = "" not in request.jobs and request.jobs.get(request.disk.target) in {"commit", "active commit"}
@@ -376,8 +377,10 @@ class LiveDraft(MergeDraft):
         request, forest, merged, top = self._request, self.forest, tuple(merged), merged[-1]
         lineage = forest.lineage(request.source)
         own = () if top == request.source else (lineage[lineage.index(top) - 1],)
-        children = self.overlays(top)
-        others = tuple(child for child in children if child not in own)
+        # By the name under which the guest has it: a file can have several.
+        aliases = {name for path in own for name in forest.same_file(path)}
+        others = tuple(child for child in self.overlays(top) if child not in aliases)
+        children = (*own, *others)
         note = MergeNote(base, top, merged, children, remove=remove)
         self._touched.update(dict.fromkeys((base, *merged, *children)))
         self.concerns += [
@@ -492,12 +495,14 @@ class LiveDraft(MergeDraft):
         request, found = self._request, []
         job = request.jobs.get(request.disk.target) or request.jobs.get("")
         if job and not request.adopt:
+            name, target = request.domain.name, request.disk.target
+            end = f"domjobabort {name}" if "" in request.jobs else f"blockjob {name} {target} --abort"
             found.append(
                 Concern(
                     "active-job",
                     "refuse",
                     f"{request.domain.name} has a job on {request.disk.target} already: {job}",
-                    f"wait for its end, or end it: virsh blockjob {request.domain.name} {request.disk.target} --abort",
+                    f"wait for its end, or end it: virsh {end}",
                     images=(request.source,),
                     holders=(request.domain.name,),
                 )

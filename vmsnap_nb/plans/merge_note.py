@@ -30,10 +30,13 @@ class MergeNote:
     children : tuple of str
         The overlays of `top`, which will stand on `base`.
     phase : str
-        ``copying``: the data may be in `base` partly, and nothing else has changed. ``copied``: all of it is there,
-        and it must never be copied again, since from now on overlays may stand on `base` itself.
+        ``copying``: the data may be in `base` partly; at the end of that QEMU lets an overlay stand on `base`.
+        ``copied``: all of it is there, and it must never be copied again, since from now on overlays may stand on
+        `base` itself.
     remove : bool
         Whether the merged files are to be removed in the end.
+    by_libvirt : bool
+        Whether it is a deletion by libvirt, which may go on alone, and then removes the merged file itself.
     """
 
     base: str
@@ -42,6 +45,7 @@ class MergeNote:
     children: tuple[str, ...] = ()
     phase: Literal["copying", "copied"] = "copying"
     remove: bool = False
+    by_libvirt: bool = False
 
     @property
     def path(self) -> str:
@@ -70,5 +74,5 @@ class MergeNote:
             return None
         paths: tuple[Any, ...] = (note.base, note.top, *note.merged, *note.children)
         sound = all(isinstance(path, str) and path.startswith("/") for path in paths)
-        sound = sound and note.phase in ("copying", "copied") and isinstance(note.remove, bool)
+        sound = sound and note.phase in ("copying", "copied") and {type(note.remove), type(note.by_libvirt)} == {bool}
         return note if sound and note.merged and note.merged[-1] == note.top else None
