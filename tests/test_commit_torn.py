@@ -54,6 +54,7 @@ def test_images_stand_on_what_was_merged_again(chain: list[Path], tmp_path: Path
     [plan] = vs.scan(tmp_path).unfinished()
     assert plan.title == "take back the merge of b into a"
     assert "may not hold all of b" in plan.concerns[0].what
+    assert plan.steps[0].what == f"its backing file is {torn.b} again, which was only read"
     assert plan.run(progress=False).as_predicted
     assert content(torn.c) == torn.holds
     [plan] = vs.scan(tmp_path).unfinished()

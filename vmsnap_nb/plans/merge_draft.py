@@ -187,7 +187,7 @@ class MergeDraft:
                         images=(child,),
                     )
                 )
-            self._repoint(child, note.top)
+            self._repoint(child, note.top, back=True)
             self.concerns += about.about_chain(self.forest, child, (), layers=(child,), keys=True)
 
     def miss(self, note: MergeNote) -> None:
@@ -358,11 +358,11 @@ class MergeDraft:
                 self.concerns.append(concern)
         return [*map(Unprotect, protected), step, *map(Protect, protected)]
 
-    def _repoint(self, child: str, base: str) -> None:
+    def _repoint(self, child: str, base: str, *, back: bool = False) -> None:
         old = self.forest[child].backing
         assert old is not None
         new = self._reference(child, base, old)
-        self._copying += self._with_write(Repoint(child, new, old), child)
+        self._copying += self._with_write(Repoint(child, new, old, back), child)
         self._put(child, backing=new)
 
     def _forget_raw(self) -> None:

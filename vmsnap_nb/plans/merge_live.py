@@ -475,7 +475,7 @@ class LiveDraft(MergeDraft):
             below = note.before.key
             self._touched[below] = None
             self.concerns += about.about_use(self.forest, (image,), ())
-            self._copying += [*self._with_write(Repoint(image, note.before, backing), image), EndPull(note)]
+            self._copying += [*self._with_write(Repoint(image, note.before, backing, back=True), image), EndPull(note)]
             self._put(image, backing=note.before)
             self.concerns += about.about_chain(self.forest, image, (), layers=(image,), keys=True)
         else:

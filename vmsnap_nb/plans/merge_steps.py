@@ -90,11 +90,22 @@ class CommitLayers(Step):
 
 @dataclass(frozen=True, slots=True)
 class Repoint(Step):
-    """Write another backing file into an overlay's header, where both read the same."""
+    """Write another backing file into an overlay's header, where both read the same.
+
+    Attributes
+    ----------
+    path : str
+        The overlay.
+    backing, before : Reference or None
+        What it will stand on, and what it stands on now.
+    back : bool
+        Whether it stood there before, and what it stands on now may not read the same.
+    """
 
     path: str
     backing: Reference
     before: Reference | None
+    back: bool = False
 
     @property
     def action(self) -> str:
@@ -106,7 +117,10 @@ class Repoint(Step):
 
     @property
     def what(self) -> str:
-        return f"its backing file becomes {self.backing.written}, which reads the same now"
+        name = self.backing.written
+        if self.back:
+            return f"its backing file is {name} again, which was only read"
+        return f"its backing file becomes {name}, which reads the same now"
 
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:
