@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from faults import start_paused
+from imagery import luks
 from merging import content, create, run, write
 from refusals import refused
 
@@ -83,9 +84,7 @@ def test_not_on_another_image_of_that_name(chain: list[Path], tmp_path: Path) ->
 def test_not_without_its_key(chain: list[Path], tmp_path: Path) -> None:
     a, b, c = chain
     c.unlink()
-    key = ("--object", "secret,id=key,data=open")
-    options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10"
-    run("qemu-img", "create", "-q", *key, "-f", "qcow2", "-o", options, "-F", "qcow2", "-b", str(a), str(c))
+    luks("qcow2", c, 16 << 20, "-F", "qcow2", "-b", a)
     write_note(MergeNote(str(a), str(b), (str(b),), (str(c),), remove=True))
     [plan] = vs.scan(tmp_path).unfinished()
     assert refused(plan) == {"not-supported"}
