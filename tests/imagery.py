@@ -22,11 +22,11 @@ def qemu_img(*argv: object) -> str:
     return done.stdout
 
 
-def luks(format: str, path: Path, size: int, *more: object) -> None:
+def luks(format: str, path: Path, size: int) -> None:
     """Make an encrypted image. QEMU times the making of its key, and gives up where the kernel's clock is coarse."""
     prefix = "encrypt.format=luks,encrypt." if format == "qcow2" else ""
     key = f"{prefix}key-secret=s,{'encrypt.' if prefix else ''}iter-time=100"
-    argv = ["qemu-img", "create", "-q", *SECRET, "-f", format, "-o", key, *map(str, more), str(path), str(size)]
+    argv = ["qemu-img", "create", "-q", *SECRET, "-f", format, "-o", key, str(path), str(size)]
     for _ in range(10):
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if "accurate CPU usage" not in done.stderr:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from faults import start_paused
-from imagery import luks
 from merging import content, create, run, write
 from refusals import refused
 
@@ -78,16 +77,6 @@ def test_not_on_another_image_of_that_name(chain: list[Path], tmp_path: Path) ->
     torn.b.unlink()
     [plan] = vs.scan(tmp_path).unfinished()
     assert refused(plan) == {"missing-base"}
-
-
-@pytest.mark.system
-def test_not_without_its_key(chain: list[Path], tmp_path: Path) -> None:
-    a, b, c = chain
-    c.unlink()
-    luks("qcow2", c, 16 << 20, "-F", "qcow2", "-b", a)
-    write_note(MergeNote(str(a), str(b), (str(b),), (str(c),), remove=True))
-    [plan] = vs.scan(tmp_path).unfinished()
-    assert refused(plan) == {"not-supported"}
 
 
 # -- a guest -----------------------------------------------------------------------------------------------

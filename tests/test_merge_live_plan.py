@@ -121,6 +121,9 @@ def test_a_commit_whose_qemu_may_not_have_written_its_tables_is_taken_back() -> 
     assert plan.unlinks == plan.invalid == ()
     assert [concern.level for concern in plan.concerns] == ["warn"]
     assert refused(plan_guest_finish(forest, asks, note, facts=facts)) == {"disk-changed"}
+    # qemu-img asks for the key, even if only the header changes.
+    secret = forest.edited(put=[replace(forest["/i/Snap-4"], encryption="luks")])
+    assert refused(plan_guest_finish(secret, asks, note, facts=facts, untouched=True)) == {"not-supported"}
     # All was copied: then only what comes after it is left.
     plan = plan_guest_finish(forest, asks, replace(note, phase="copied"), facts=facts)
     assert plan.unlinks == ("/i/Snap-3",)
