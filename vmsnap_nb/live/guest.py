@@ -23,6 +23,7 @@ from vmsnap_nb.errors import (
 )
 from vmsnap_nb.live.chain import LiveChain
 from vmsnap_nb.live.domains import ended_at_once
+from vmsnap_nb.live.written_chain import forget_old_chains
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.completed import Completed
 from vmsnap_nb.model.forest import Forest
@@ -380,6 +381,8 @@ class Guest:
 
     def _create(self) -> None:
         tried = f"start {self._name}"
+        if self.host.files_are_here:
+            forget_old_chains(self)
         try:
             self._create_once(tried)
         except LibvirtError as error:

@@ -1,0 +1,73 @@
+"""A guest that starts after merges while it was off: libvirt may have written down the chain that it had before."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faults import start_paused
+from merging import content, write
+
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.system.libvirt_library import library
+
+pytestmark = pytest.mark.guest
+
+
+@pytest.fixture
+def guest(lab: Lab, base: Image) -> Iterator[Guest]:
+    """A guest with three snapshots that were taken while it was running, off now."""
+    guest = lab.guest("written-down", backing=base, boot="disk")
+    start_paused(guest)
+    for name in "abc":
+        assert guest.snapshot(name, kind="external-disk").run(progress=False).as_predicted
+    guest.destroy()
+    for number, layer in enumerate(guest.chain()[-3:], start=1):
+        write(Path(layer.path), f"write -q -P {number} {number * 40}M 1M")
+    yield guest
+    guest.destroy()
+    for record in guest.snapshots().records:
+        found = guest._domain.snapshotLookupByName(record.name)
+        found.delete(library().VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
+    folder = Path(guest.chain().top).parent
+    guest.undefine()
+    for path in folder.glob("written-down*"):
+        path.unlink()
+
+
+def listed(guest: Guest) -> int:
+    """How many layers libvirt's definition for the next start lists."""
+    xml = guest._domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE)
+    return len(ET.fromstring(xml).findall(".//disk//backingStore/source"))
+
+
+def test_a_list_that_is_right_stays(guest: Guest) -> None:
+    guest.start(wait=False)
+    assert listed(guest) == 3
+
+
+@pytest.mark.parametrize("verb", ["delete", "commit", "remove", "pull", "images"])
+def test_it_starts_on_the_chain_as_it_is(guest: Guest, lab: Lab, verb: str) -> None:
+    assert listed(guest) == 3
+    name, folder = guest.name, Path(guest.chain().top).parent
+    reads = content(guest.chain().top)
+    top, below = f"{name}.b", f"{name}.a"
+    plans: dict[str, LivePlan] = {
+        "delete": guest.delete_snapshot("b"),
+        "commit": guest.commit(top=top, base=below),
+        "remove": guest.commit(top=top, base=below),
+        "pull": guest.pull(base=below),
+        "images": lab.survey(folder).commit(top, below) if verb == "images" else guest.commit(top=top, base=below),
+    }
+    plan = plans[verb]
+    assert plan.run(progress=False, **({"remove": True} if verb in ("remove", "pull") else {})).as_predicted
+    guest.start(wait=False)
+    assert [layer.path for layer in reversed(guest.chain())] == list(plan.after.lineage(guest.chain().top))
+    assert "written-down.b" not in guest.xml()
+    guest.destroy()
+    assert content(guest.chain().top) == reads
