@@ -146,8 +146,20 @@ def test_nothing_goes_on_without_the_layer_that_was_merged(stands_on: str) -> No
         # libvirt, which goes on alone, removes it when all is done, and then nothing names it any more.
         assert refused(plan) == (set() if done else {"missing-base"})
         assert [step.action for step in plan.steps] == (["finish"] if done else [])
-        named = forest.edited(records=[external("x", "Snap-3", "Snap-4")])
-        assert refused(plan_guest_finish(named, asks, one, facts=facts)) == {"missing-base"}
+
+
+@pytest.mark.parametrize("by_libvirt", [True, False])
+def test_a_layer_of_another_folder_may_only_be_missing_now(by_libvirt: bool) -> None:
+    off = Domain("g", "u", "shut off", True, GUEST.disks)
+    forest = handout(image("Snap-4", "Snap-2")).edited(uses=off.uses)
+    asks = LiveRequest(off, off.disks[0], remove=True)
+    note = MergeNote("/i/Snap-2", "/away/x", ("/away/x",), ("/i/Snap-4",), remove=True, by_libvirt=by_libvirt)
+    plan = plan_guest_finish(forest, asks, note, facts=replace(SMALL_BETWEEN_LARGE, notes=(note,)), untouched=True)
+    assert refused(plan) == (set() if by_libvirt else {"missing-base"})
+    record = external("x", "Snap-2", "x")
+    record = replace(record, disks=(replace(record.disks[0], file="/away/x"),))
+    plan = plan_guest_finish(forest.edited(records=[record]), asks, note, untouched=True)
+    assert refused(plan) == {"missing-base"}, "libvirt removes its record when all is done"
 
 
 def test_a_guest_that_runs_may_have_been_started_since_and_not_know_of_it() -> None:

@@ -557,9 +557,28 @@ def test_finishing_when_all_was_repointed_already() -> None:
     plan = plan_finish(moved, note)
     assert not plan.refused, "the guest runs on the base already, and does not mind"
     assert [step.action for step in plan.steps] == ["mark invalid", "remove", "remove", "finish"]
-    with pytest.raises(InvalidRequestError, match="not there any more"):
-        plan_finish(forest(image("Snap-2")), replace(note, phase="copying"))
-    assert refused(plan_finish(forest(image("RootBase")), replace(note, phase="copying"))) == {"missing-base"}
+
+
+@pytest.mark.parametrize("there", [[], [image("Snap-2")], [image("RootBase")], [image("RootBase"), image("Snap-2")]])
+def test_a_note_whose_images_are_not_as_it_left_them_is_a_plan_that_is_refused(there: list[Image]) -> None:
+    note = MergeNote("/i/RootBase", "/i/Snap-2", ("/i/Snap-2",), ("/i/Snap-3",))
+    plan = plan_finish(forest(*there), note)
+    assert refused(plan) == {"missing-base"}
+    assert note.path in plan.to_text()
+    assert "svg" in str(plan._repr_mimebundle_())
+
+
+def test_a_guest_that_may_write_to_the_base_by_now_is_asked() -> None:
+    """A commit of the image that a guest writes to, and nobody knows of the guest."""
+    note = MergeNote("/i/Snap-1", "/i/Snap-2", ("/i/Snap-2",), active=True)
+    chain = forest(image("RootBase"), image("Snap-1", "RootBase"), image("Snap-2", "Snap-1"))
+    assert refused(plan_finish(chain, note)) == {"missing-base"}
+    moved = chain.edited(uses=[Use("g", "vda", "/i/Snap-1", "running")])
+    plan = plan_finish(moved, note)
+    assert not plan.refused
+    assert [step.action for step in plan.steps] == ["mark invalid", "finish"]
+    still = chain.edited(uses=[Use("g", "vda", "/i/Snap-2", "shut off")])
+    assert "commit" in [step.action for step in plan_finish(still, note).steps]
 
 
 @pytest.mark.parametrize(

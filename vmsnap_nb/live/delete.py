@@ -14,7 +14,7 @@ from vmsnap_nb.live.domains import explained, find_domain, guard, guest_of
 from vmsnap_nb.live.job import tell_fraction
 from vmsnap_nb.live.merge_files import merge_facts, reads_alike
 from vmsnap_nb.live.merge_live import merge_world
-from vmsnap_nb.live.merge_notes import is_untouched, read_notes
+from vmsnap_nb.live.merge_notes import is_begun, read_notes
 from vmsnap_nb.live.notes import drop_note, write_note
 from vmsnap_nb.live.plan import Action, LivePlan, Undo
 from vmsnap_nb.live.put_back import put_back, standing
@@ -107,11 +107,10 @@ def delete_actions(host: Host) -> Mapping[type[Step], Action]:
             guest = guest_of(host, domain)
             before = standing(guest, step.targets, step.tops)
             known = [note for note in step.notes if os.path.exists(note.path)]
-            # Who may not write there has it deleted all the same: libvirt may.
-            with contextlib.suppress(PermissionDeniedError):
-                for note in step.notes:
-                    write_note(note)
             try:
+                for note in step.notes:
+                    with contextlib.suppress(PermissionDeniedError):  # libvirt may do what this user may not
+                        write_note(note)
                 _watched(domain, step, tried)
             except VmsnapError as error:
                 named = explained(error)
@@ -130,7 +129,7 @@ def _keep(notes: Iterable[MergeNote], known: Collection[MergeNote], error: Vmsna
     for note in notes:
         if not os.path.exists(note.path):
             continue
-        if note in known or not is_untouched(note, note.base):
+        if note in known or is_begun(note):
             error.add_note(f"a part may be in {note.base} already: guest.unfinished() gives the plan that goes on")
         else:
             with contextlib.suppress(VmsnapError):

@@ -261,13 +261,15 @@ class Guest:
     def _commits(self, domain: Domain, forest: Forest) -> Iterator[Concern]:
         from vmsnap_nb.live.merge_live import spoiling_commits
 
-        for note in spoiling_commits(self, (use.path for use in domain.uses), forest):
+        paths = [use.path for use in domain.uses] if self.host.files_are_here else []
+        for note in spoiling_commits(self, paths, forest):
             yield Concern(
                 "active-job",
                 "refuse",
                 f"{self._name} cannot start: {note.top} was being merged into {note.base} when QEMU, or the machine, "
                 "ended, and not all of it may be there",
-                "take it back first: guest.unfinished()[0].run()",
+                "take it back first: guest.unfinished()[0].run(); or start(force=True), if you know that all is in "
+                + note.base,
                 images=(note.base, note.top),
             )
 
@@ -1141,7 +1143,7 @@ class Guest:
             if ports.get(guest_agent.AGENT_PORT) and guest_agent.agent_answers(self._domain):
                 return True
             # One that was heard out hangs. libvirt says at once that it has not opened the port yet, when QEMU has.
-            if not comes or time.monotonic() > deadline or time.monotonic() - asked > 1:
+            if not comes or time.monotonic() > deadline or time.monotonic() - asked > 3:
                 return False
             time.sleep(0.1)
             ports = channels(self.xml())

@@ -15,7 +15,7 @@ from vmsnap_nb.errors import GuestError, InvalidRequestError, NoSpaceError, NotF
 from vmsnap_nb.live.domains import guest_of
 from vmsnap_nb.live.job import StepStopped, stop_asked, tell_fraction
 from vmsnap_nb.live.merge_files import merge_actions, merge_facts, point_back, reads_alike
-from vmsnap_nb.live.merge_notes import is_untouched, read_notes, read_pull_notes
+from vmsnap_nb.live.merge_notes import is_begun, is_untouched, read_notes, read_pull_notes
 from vmsnap_nb.live.notes import drop_note, write_note
 from vmsnap_nb.live.plan import Action, LivePlan, Undo, World
 from vmsnap_nb.live.put_back import put_back, standing
@@ -195,7 +195,8 @@ def unfinished_plans(guest: Guest) -> tuple[LivePlan, ...]:
     if not now.images.keys() >= {path for _, note in found for path in note.merged}:
         world = merge_world(guest, *(path for _, note in found for path in note.merged))
         now = world.read()
-    commits = tuple(_finisher(guest, target, note, world, now) for target, note in found)
+    commits = [_finisher(guest, target, note, world, now) for target, note in found]
+    commits.sort(key=lambda plan: plan.refused)  # what can be done comes first
     pulls = tuple(_pull_finisher(guest, target, note) for target, note in unfinished_pulls(guest.domain()))
     return (*commits, *pulls)
 
@@ -227,10 +228,12 @@ def unfinished_pulls(domain: Domain) -> tuple[tuple[str, PullNote], ...]:
 def spoiling_commits(guest: Guest, paths: Iterable[str], forest: Forest) -> tuple[MergeNote, ...]:
     """Give the notes of commits that were cut short so that one of these images may not read what it should."""
     paths = tuple(paths)
-    found = [(path, note) for path in paths for note in notes_below(forest, path) if spoils(forest, note, path)]
+    notes = [(path, note) for path in paths for note in notes_below(forest, path)]
+    # Whether libvirt has ended alone what it had begun only its records tell.
+    found = [(path, note) for path, note in notes if spoils(forest, replace(note, by_libvirt=False), path)]
     if not found:
         return ()
-    now = merge_world(guest).read()  # with the guest's records
+    now = merge_world(guest).read()
     return tuple(dict.fromkeys(note for path, note in found if spoils(now, note, path)))
 
 
@@ -365,8 +368,12 @@ def _commit(host: Host, domain: Any, step: LiveCommit) -> Undo:
         except VmsnapError as error:
             named = _explained(error, note.base)
             put_back(guest, [step.target], before, named)
+            if noted and not known and not is_begun(note):
+                drop_note(note)
             raise named from error
     if end == "stopped":
+        if noted and not known and not is_begun(note):
+            drop_note(note)
         raise StepStopped
     if noted:
         write_note(replace(note, phase="copied"))

@@ -10,7 +10,7 @@ from vmsnap_nb.live.notes import Note, read_note
 from vmsnap_nb.plans.merge_note import NOTE_PREFIX, MergeNote
 from vmsnap_nb.plans.pull_note import PULL_PREFIX, PullNote
 
-__all__ = ["is_untouched", "read_notes", "read_pull_notes"]
+__all__ = ["is_begun", "is_untouched", "read_notes", "read_pull_notes"]
 
 _N = TypeVar("_N", bound=Note)
 
@@ -35,13 +35,20 @@ def read_pull_notes(folders: Iterable[str]) -> tuple[PullNote, ...]:
     return tuple(_read(folders, PULL_PREFIX, PullNote.from_json))
 
 
-def is_untouched(note: MergeNote, *paths: str) -> bool:
-    """Tell whether nobody has written to some images since the note of a commit was written: by default, its layers."""
+def is_untouched(note: MergeNote) -> bool:
+    """Tell whether nobody has written to the layers of a commit since its note was written."""
     try:
-        begun = os.stat(note.path).st_mtime_ns
-        return all(os.stat(path).st_mtime_ns <= begun for path in paths or note.merged)
+        return all(os.stat(path).st_mtime_ns <= os.stat(note.path).st_mtime_ns for path in note.merged)
     except OSError:
         return False
+
+
+def is_begun(note: MergeNote) -> bool:
+    """Tell whether a part of a commit may be in its base: that was written to since the note was."""
+    try:
+        return os.stat(note.base).st_mtime_ns >= os.stat(note.path).st_mtime_ns
+    except OSError:
+        return True
 
 
 def _read(folders: Iterable[str], prefix: str, parse: Callable[[str], _N | None]) -> list[_N]:

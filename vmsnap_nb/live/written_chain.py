@@ -1,6 +1,6 @@
 """The chain that libvirt has written down: with a snapshot of a running guest its definition lists all layers.
 
-The next start goes by that list and not by the images' headers, which are all that a merge changes while a guest is off.
+The next start goes by that list and not by the images' headers. A merge while the guest is off changes only these.
 Source: https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms (backingStore).
 """
 

@@ -8,7 +8,7 @@ from typing import Literal
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.merge_concerns import sound
-from vmsnap_nb.plans.merge_cut_short import is_gone, is_torn, settled
+from vmsnap_nb.plans.merge_cut_short import is_gone, is_torn, names_of, settled
 from vmsnap_nb.plans.merge_draft import MergeDraft
 from vmsnap_nb.plans.merge_facts import MergeFacts
 from vmsnap_nb.plans.merge_note import MergeNote
@@ -213,25 +213,14 @@ def plan_finish(forest: Forest, note: MergeNote, *, facts: MergeFacts | None = N
         The whole commit again if it was cut short while copying: that does no harm, since nothing stands on the base
         but what it copies from. Else only what comes after the copying. Where QEMU let overlays stand on the base, and
         nobody knows whether it had written all of that: what lets them stand on the merged layers again.
-
-    Raises
-    ------
-    InvalidRequestError
-        It was cut short while copying, and its base is not there any more.
     """
     note = settled(forest, note)
     draft = MergeDraft(forest, facts or MergeFacts())
     if note.phase == "copying":
-        if note.base not in forest:
-            raise InvalidRequestError(
-                f"finish the merge into {note.base}",
-                said="it is not there any more, or was not read",
-                next_step=f"if it is gone for good, remove the note {note.path}",
-            )
         title = f"the merge of {_names(forest, note.merged)} into {_name(forest, note.base)}"
-        if is_gone(forest, note.top):
-            draft.miss(note)
-            return draft.plan(f"finish {title}", "not at all, as long as an image is missing", resumed=note)
+        if said := _not_as_left(forest, note):
+            draft.miss(note, said=said)
+            return draft.plan(f"finish {title}", "not at all, as it is", resumed=note)
         if is_torn(forest, note):
             draft.take_back(note, untouched=untouched)
             way = "offline: nothing is copied; what was merged is there as it was"
@@ -240,6 +229,19 @@ def plan_finish(forest: Forest, note: MergeNote, *, facts: MergeFacts | None = N
     draft.complete(note)
     title = f"finish the merge of {_names(forest, note.merged)} into {_name(forest, note.base)}"
     return draft.plan(title, "offline: all data was copied before it was cut short", resumed=note)
+
+
+def _not_as_left(forest: Forest, note: MergeNote) -> str:
+    """Say what is not as a commit that was cut short while copying must have left it; empty if all is."""
+    for path in (note.base, *note.merged):
+        if is_gone(forest, path):
+            return f"{path} is not there, or was not read: what it holds may be in no other image"
+    if not names_of(forest, note.base) & set(forest.lineage(note.top)[1:]):
+        return f"does not stand on it any more: {forest[note.top].problem or 'it has another backing file'}"
+    by_itself = not note.children and not any(use.path in names_of(forest, note.top) for use in forest.uses)
+    if note.active and by_itself:
+        return "the guest that wrote to it may write to the base now; that guest is not known here"
+    return ""
 
 
 def plan_cleanup(forest: Forest, among: Iterable[str] | None = None) -> Plan:

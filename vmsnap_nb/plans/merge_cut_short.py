@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import replace
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.merge_note import MergeNote
 
-__all__ = ["is_done", "is_gone", "is_torn", "settled", "spoils"]
+__all__ = ["is_done", "is_gone", "is_torn", "names_of", "settled", "spoils", "standing_on_base"]
 
 
 def is_gone(forest: Forest, path: str) -> bool:
@@ -18,10 +19,12 @@ def is_gone(forest: Forest, path: str) -> bool:
 def settled(forest: Forest, note: MergeNote) -> MergeNote:
     """Give a note as the images show it: a layer is marked as invalid only when all data is in the base.
 
+    Then, too, a guest that wrote to the layer gets the base as its disk.
+
     Parameters
     ----------
     forest : Forest
-        The images.
+        The images, with the guests' disks where they are known.
     note : MergeNote
         As it was read.
 
@@ -30,14 +33,15 @@ def settled(forest: Forest, note: MergeNote) -> MergeNote:
     MergeNote
     """
     marked = note.top in forest and forest[note.top].status == "invalid"
-    return replace(note, phase="copied") if marked else note
+    switched = note.active and any(use.path in names_of(forest, note.base) for use in forest.uses)
+    return replace(note, phase="copied") if marked or switched else note
 
 
 def is_done(forest: Forest, note: MergeNote) -> bool:
-    """Tell whether libvirt has gone on alone with a deletion of its own, to the end.
+    """Tell whether libvirt has gone on alone with a deletion of its own, to the end of this disk.
 
-    It removes the layer when QEMU has written all, and then the record. A layer that is missed for another reason, as
-    a file system that is not mounted, still has its record.
+    It removes the layer when QEMU has written all, and the record when it has done so with all disks. A layer that is
+    missed for another reason, as a file system that is not mounted, still has its record.
 
     Parameters
     ----------
@@ -51,7 +55,9 @@ def is_done(forest: Forest, note: MergeNote) -> bool:
     bool
     """
     named = any(note.top in (disk.source, disk.file) for record in forest.records for disk in record.disks)
-    return note.by_libvirt and is_gone(forest, note.top) and not forest.children(note.top) and not named
+    # Where the note was read, the layer would be as well.
+    beside = posixpath.dirname(note.top) == posixpath.dirname(note.base)
+    return note.by_libvirt and is_gone(forest, note.top) and not forest.children(note.top) and (beside or not named)
 
 
 def spoils(forest: Forest, note: MergeNote, path: str) -> bool:
@@ -72,11 +78,11 @@ def spoils(forest: Forest, note: MergeNote, path: str) -> bool:
     """
     if settled(forest, note).phase == "copied" or is_done(forest, note) or path not in forest:
         return False
-    bases = _names(forest, note.base)
-    if not note.children and any(use.path in bases for use in forest.uses):
-        return False  # a guest gets the base as its disk when all is there
+    bases = names_of(forest, note.base)
+    if any(use.path in bases for use in forest.uses):
+        return False  # a guest has it as its disk, as it is
     lineage = set(forest.lineage(path))
-    return bool(lineage & bases) and not any(lineage & _names(forest, layer) for layer in note.merged)
+    return bool(lineage & bases) and not any(lineage & names_of(forest, layer) for layer in note.merged)
 
 
 def is_torn(forest: Forest, note: MergeNote) -> bool:
@@ -95,8 +101,15 @@ def is_torn(forest: Forest, note: MergeNote) -> bool:
     -------
     bool
     """
-    return any(spoils(forest, note, child) for child in note.children)
+    return any(spoils(forest, note, child) for child in standing_on_base(forest, note))
 
 
-def _names(forest: Forest, path: str) -> set[str]:
+def standing_on_base(forest: Forest, note: MergeNote) -> tuple[str, ...]:
+    """Give the overlays of what is merged that stand on the base."""
+    bases = names_of(forest, note.base)
+    return tuple(path for path in note.children if path in forest and forest.parent(path) in bases)
+
+
+def names_of(forest: Forest, path: str) -> set[str]:
+    """Give all names of an image."""
     return {path, *forest.same_file(path)} if path in forest else {path}

@@ -25,7 +25,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans import merge_concerns as about
-from vmsnap_nb.plans.merge_cut_short import is_gone, spoils
+from vmsnap_nb.plans.merge_cut_short import is_gone, standing_on_base
 from vmsnap_nb.plans.merge_facts import MergeFacts
 from vmsnap_nb.plans.merge_note import MergeNote
 from vmsnap_nb.plans.merge_steps import (
@@ -143,7 +143,7 @@ class MergeDraft:
         The note stays: a part of it may be in the base, so the merge is to be made again.
         """
         forest, top, base = self.forest, self.forest[note.top].name, self.forest[note.base].name
-        children = tuple(path for path in note.children if spoils(forest, note, path))
+        children = standing_on_base(forest, note)
         self._touched.update(dict.fromkeys((note.base, *note.merged, *children)))
         self.concerns += about.about_use(forest, children, ())
         self.concerns.append(
@@ -161,21 +161,12 @@ class MergeDraft:
                     "disk-changed",
                     "refuse",
                     f"{top} was written to after this merge had begun: it may be another image than the one merged",
-                    f"put back the one that was merged; or, if you know that {base} has all of it, remove {note.path}",
+                    "put back the one that was merged; waive this if you know that it is that one (a copy is younger); "
+                    f"or, if {base} has all of it, remove {note.path}",
                     images=(note.top,),
+                    waivable=True,
                 )
             )
-        if not set(forest.same_file(note.base)) & set(forest.lineage(note.top)):
-            self.concerns.append(
-                Concern(
-                    "disk-changed",
-                    "refuse",
-                    f"{top} does not stand on {base} any more",
-                    "let it stand there again, by qemu-img rebase -u",
-                    images=(note.top, note.base),
-                )
-            )
-            return
         for child in children:
             if forest[child].encryption:
                 self.concerns.append(
@@ -190,18 +181,18 @@ class MergeDraft:
             self._repoint(child, note.top, back=True)
             self.concerns += about.about_chain(self.forest, child, (), layers=(child,), keys=True)
 
-    def miss(self, note: MergeNote) -> None:
-        """Refuse to go on without the layers that were being merged."""
-        self._touched[note.base] = None
+    def miss(self, note: MergeNote, *, said: str) -> None:
+        """Refuse to go on with a merge whose images are not as it had left them."""
+        there = tuple(path for path in (note.base, *note.merged, *note.children) if path in self.forest)
+        self._touched.update(dict.fromkeys(there))
         self.concerns.append(
             Concern(
                 "missing-base",
                 "refuse",
-                f"{note.top}, which was being merged into {self.forest[note.base].name}, is not there: what it holds "
-                "may be in no other image",
-                "put it back, and ask again with guest.unfinished(); or, if you know that all of it was merged, remove "
-                + note.path,
-                images=(note.base,),
+                f"{note.top} was being merged into {note.base}, and {said}",
+                "put it back as it was, and ask again with guest.unfinished(); or, if you know that nothing is left to "
+                f"be done, remove {note.path}",
+                images=there,
             )
         )
 

@@ -35,6 +35,8 @@ class MergeNote:
         `base` itself.
     remove : bool
         Whether the merged files are to be removed in the end.
+    active : bool
+        Whether a guest that runs writes to `top`; in the end it writes to `base`.
     by_libvirt : bool
         Whether it is a deletion by libvirt, which may go on alone, and then removes the merged file itself.
     """
@@ -45,6 +47,7 @@ class MergeNote:
     children: tuple[str, ...] = ()
     phase: Literal["copying", "copied"] = "copying"
     remove: bool = False
+    active: bool = False
     by_libvirt: bool = False
 
     @property
@@ -74,5 +77,6 @@ class MergeNote:
             return None
         paths: tuple[Any, ...] = (note.base, note.top, *note.merged, *note.children)
         sound = all(isinstance(path, str) and path.startswith("/") for path in paths)
-        sound = sound and note.phase in ("copying", "copied") and {type(note.remove), type(note.by_libvirt)} == {bool}
+        sound = sound and note.phase in ("copying", "copied")
+        sound = sound and {type(one) for one in (note.remove, note.active, note.by_libvirt)} == {bool}
         return note if sound and note.merged and note.merged[-1] == note.top else None

@@ -10,7 +10,7 @@ from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.plans.ground import about_room
-from vmsnap_nb.plans.merge_cut_short import spoils
+from vmsnap_nb.plans.merge_cut_short import names_of, spoils
 from vmsnap_nb.plans.overlay import NEW_OVERLAY_BYTES
 from vmsnap_nb.plans.plan import Concern
 from vmsnap_nb.plans.revert_definition import changed_hardware, definition_of
@@ -157,8 +157,7 @@ def about_images(domain: Domain, draft: RevertDraft, forest: Forest, facts: Reve
         if broken is not None:
             below = "" if broken == path else f", on which {path} stands,"
             yield _missing(broken, f"{broken}{below} is {forest.status(broken)}: {forest[broken].problem}")
-        if draft.way != "inside":
-            yield from _about_merges(domain, draft, forest, path, facts)
+        yield from _about_merges(domain, draft, forest, path, facts)
         if draft.way == "inside" and disk.then is not None and not disk.readonly:
             yield from _about_inside(domain, draft, forest, disk.target, image)
         elif disk.then is not None:
@@ -182,13 +181,14 @@ def _about_merges(
 ) -> Iterator[Concern]:
     """Look for commits that were cut short when a part of their data was in the image, or in one below it."""
     for note in dict.fromkeys(facts.merges):
-        if spoils(forest, note, path):
+        # What is inside the base as a snapshot is not written to.
+        if spoils(forest, note, path) and not (draft.way == "inside" and path in names_of(forest, note.base)):
             yield Concern(
                 "active-job",
                 "refuse",
                 f"{path} may not read as it did at {draft.record.name}: the merge of {note.top} into {note.base} was "
                 "cut short",
-                "finish it, or take it back, first: guest.unfinished()[0].run()",
+                f"guest.unfinished()[0].run() first; once a part of it is in {note.base}, what that held alone is lost",
                 images=(note.base,),
                 holders=(domain.name,),
             )
