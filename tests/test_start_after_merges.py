@@ -14,6 +14,7 @@ from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.snapshot import Kind
 from vmsnap_nb.system.libvirt_library import library
 
 pytestmark = pytest.mark.guest
@@ -71,3 +72,24 @@ def test_it_starts_on_the_chain_as_it_is(guest: Guest, lab: Lab, verb: str) -> N
     assert "written-down.b" not in guest.xml()
     guest.destroy()
     assert content(guest.chain().top) == reads
+
+
+@pytest.mark.parametrize("kind", ["external-disk", "internal-disk"])
+def test_snapshots_that_are_taken_then_are_gone_back_to(guest: Guest, kind: Kind) -> None:
+    assert guest.delete_snapshot("b").run(progress=False).as_predicted
+    reads = content(guest.chain().top)
+    assert guest.snapshot("x", kind=kind).run(progress=False).as_predicted
+    write(Path(guest.chain().top), "write -q -P 99 300M 1M")
+    assert guest.revert("x", to="paused", keep_current=False).run(progress=False).as_predicted
+    guest.destroy()
+    assert content(guest.chain().top) == reads
+    assert guest.revert("c", to="paused").run(progress=False).as_predicted
+
+
+def test_the_list_of_an_internal_snapshot_of_before_is_put_right_as_well(guest: Guest) -> None:
+    start_paused(guest)
+    assert guest.snapshot("inside", kind="internal-checkpoint").run(progress=False).as_predicted
+    assert guest.delete_snapshot("b").run(progress=False).as_predicted
+    assert guest.revert("inside", keep_current=False).run(progress=False).as_predicted
+    assert guest.state == "paused"
+    assert guest.snapshots().current == guest.snapshots()["inside"]

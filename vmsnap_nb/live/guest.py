@@ -383,8 +383,7 @@ class Guest:
 
     def _create(self) -> None:
         tried = f"start {self._name}"
-        if self.host.files_are_here:
-            forget_old_chains(self)
+        forget_old_chains(self)
         try:
             self._create_once(tried)
         except LibvirtError as error:

@@ -19,6 +19,7 @@ from vmsnap_nb.live.plan import Action, LivePlan, Undo
 from vmsnap_nb.live.revert_notes import read_revert_note, revert_notes
 from vmsnap_nb.live.snapshot_records import redefine, whole_record
 from vmsnap_nb.live.snapshots import facts_of, guest_world
+from vmsnap_nb.live.written_chain import forget_old_chains
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.ground import Ground
 from vmsnap_nb.plans.plan import Plan
@@ -304,6 +305,7 @@ def _inside(host: Host, domain: Any, step: RevertInside) -> Undo:
     now = read_domain(domain)
     if now.state != step.state:
         raise _stale(tried, f"it was {step.state}, and is {now.state} now")
+    forget_old_chains(guest_of(host, domain), step.name)
     try:
         _revert(domain, step.name, step.flags, tried)
     except VmsnapError as error:

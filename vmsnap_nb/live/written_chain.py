@@ -1,6 +1,7 @@
 """The chain that libvirt has written down: with a snapshot of a running guest its definition lists all layers.
 
-The next start goes by that list and not by the images' headers. A merge while the guest is off changes only these.
+The next start goes by that list and not by the images' headers, and libvirt's revert to an internal snapshot by that
+of then. A merge while the guest is off changes only the headers.
 Source: https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms (backingStore).
 """
 
@@ -11,7 +12,9 @@ import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
 from vmsnap_nb.live.domains import definition
+from vmsnap_nb.live.snapshot_records import redefine, whole_record
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
+from vmsnap_nb.system.libvirt_snapshots import read_records
 
 if TYPE_CHECKING:
     from vmsnap_nb.live.guest import Guest
@@ -19,38 +22,47 @@ if TYPE_CHECKING:
 __all__ = ["forget_old_chains"]
 
 
-def forget_old_chains(guest: Guest) -> None:
+def forget_old_chains(guest: Guest, snapshot: str | None = None) -> None:
     """Let libvirt go by the headers again, for each disk whose list is not what they say.
 
     Parameters
     ----------
     guest : Guest
-        One that is off. A list stays where the headers lead to something that is not in order: it may be right then.
+        One that is off, if its definition is meant. A list stays where the headers lead to something that is not in
+        order: it may be right then.
+    snapshot : str, optional
+        The definition in the record of a snapshot; the one for the next start if left out.
     """
-    root = ET.fromstring(definition(guest._domain))
-    old = False
-    for disk in root.iterfind("devices/disk"):
-        target, listed = disk.find("target"), _listed(disk)
-        if target is None or not listed or None in listed:
-            continue
-        chain = guest.chain(target.get("dev"))
-        layers = [os.path.realpath(layer.path) for layer in reversed(chain)][1:]
-        # What is below the end of the list libvirt looks up itself.
-        same = layers[: len(listed)] == [os.path.realpath(path or "") for path in listed]
-        if not same and all(layer.status == "ok" for layer in chain):
-            for element in disk.findall("backingStore"):
-                disk.remove(element)
-            old = True
-    if old:
+    if not guest.host.files_are_here:
+        return
+    domain = guest._domain
+    root = ET.fromstring(definition(domain) if snapshot is None else whole_record(domain, snapshot))
+    old = [disk for disk in root.iter("disk") if _is_old(guest, disk)]
+    for disk in old:
+        for element in disk.findall("backingStore"):
+            disk.remove(element)
+    text = ET.tostring(root, encoding="unicode")
+    if old and snapshot is None:
         with libvirt_errors(f"let {guest.name} start on the chain as it is"):
-            guest.host.connection.defineXML(ET.tostring(root, encoding="unicode"))
+            guest.host.connection.defineXML(text)
+    elif old:
+        current = any(record.current and record.name == snapshot for record in read_records(domain, xml=False))
+        redefine(domain, text, current=current)
 
 
-def _listed(disk: ET.Element) -> list[str | None]:
-    """Give the paths that a disk lists below its own image; None for what is no file."""
-    found = []
-    below = disk.find("backingStore")
+def _is_old(guest: Guest, disk: ET.Element) -> bool:
+    """Tell whether a disk lists other layers than the headers do. What is below its end libvirt looks up itself."""
+    source, below = disk.find("source"), disk.find("backingStore")
+    own = None if source is None else source.get("file")
+    listed = []
     while below is not None and (source := below.find("source")) is not None:
-        found.append(source.get("file"))
+        listed.append(source.get("file"))
         below = below.find("backingStore")
-    return found
+    if own is None or not listed or None in listed:
+        return False
+    forest = guest.host.survey(os.path.dirname(own))
+    layers = [forest[path] for path in forest.lineage(own) if path in forest] if own in forest else []
+    if not layers or any(layer.status != "ok" for layer in layers):
+        return False
+    paths = [os.path.realpath(layer.path) for layer in layers[1:]]
+    return paths[: len(listed)] != [os.path.realpath(path or "") for path in listed]
