@@ -67,6 +67,8 @@ def test_it_starts_on_the_chain_as_it_is(guest: Guest, lab: Lab, verb: str) -> N
     }
     plan = plans[verb]
     assert plan.run(progress=False, **({"remove": True} if verb in ("remove", "pull") else {})).as_predicted
+    inactive = guest._domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE)
+    assert ("written-down.b" in inactive) == (verb == "images"), "who knows the images alone cannot put it right"
     guest.start(wait=False)
     assert [layer.path for layer in reversed(guest.chain())] == list(plan.after.lineage(guest.chain().top))
     assert "written-down.b" not in guest.xml()

@@ -20,6 +20,7 @@ from vmsnap_nb.live.notes import drop_note, write_note
 from vmsnap_nb.live.plan import Action, LivePlan, Undo, World
 from vmsnap_nb.live.put_back import put_back, standing
 from vmsnap_nb.live.snapshots import guest_world, jobs_of
+from vmsnap_nb.live.written_chain import forget_old_chains
 from vmsnap_nb.model.blockmap import share_before
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
@@ -36,6 +37,7 @@ from vmsnap_nb.plans.merge_live import (
 )
 from vmsnap_nb.plans.merge_live_steps import EndPull, LiveCommit, LivePull, SetSource
 from vmsnap_nb.plans.merge_note import MergeNote
+from vmsnap_nb.plans.merge_steps import Finish, PullLayers
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.pull_note import PullNote
 from vmsnap_nb.plans.steps import Step
@@ -89,8 +91,23 @@ def merge_world(guest: Guest, *others: str) -> World:
     tops += [path for record in forest.records for path in record.files]
     layers = (layer for top in tops if top in forest for layer in forest.lineage(top))
     world = guest_world(guest, (*layers, *others))
-    actions = {**world.actions, **merge_actions(), **live_merge_actions(guest.host)}
-    return replace(world, actions=actions)
+    offline = merge_actions()
+    kinds: tuple[type[Step], ...] = (Finish, PullLayers)
+    ends = {kind: _then_forget_old_chains(guest, offline[kind]) for kind in kinds}
+    return replace(world, actions={**world.actions, **offline, **live_merge_actions(guest.host), **ends})
+
+
+def _then_forget_old_chains(guest: Guest, action: Action) -> Action:
+    """Perform a step that ends a merge; then whoever starts the guest, by virsh also, has the chain as it is."""
+
+    def perform(step: Any) -> Undo:
+        undo = action(step)
+        with contextlib.suppress(VmsnapError):  # guest.start() does it again
+            if not guest.running:
+                forget_old_chains(guest)
+        return undo
+
+    return perform
 
 
 def commit_plan(
