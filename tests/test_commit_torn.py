@@ -90,9 +90,11 @@ def torn_guest(lab: Lab, base: Image, *, whole: bool) -> Iterator[tuple[Guest, T
         assert guest.snapshot(name, kind="external-disk").run(progress=False).as_predicted
         tops.append(guest.chain().top)
         write(Path(tops[-1]), f"write -q -P {number} {number * 40}M 2M")
+    torn = Torn(*map(Path, tops[:3]), whole=whole)
     try:
-        yield guest, Torn(*map(Path, tops[:3]), whole=whole)
+        yield guest, torn
     finally:
+        Path(torn.note.path).unlink(missing_ok=True)  # after it was taken back the merge is still to be made
         guest.destroy()
         for record in guest.snapshots().records:
             found = guest._domain.snapshotLookupByName(record.name)
