@@ -311,7 +311,7 @@ def test_both_are_killed_at_the_very_end(
     paused: Paused, three: str, lab: Lab, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     for module in ("merge_live", "delete"):  # as if this process was no more
-        monkeypatch.setattr(f"vmsnap_nb.live.{module}.put_back", lambda *_: False)
+        monkeypatch.setattr(f"vmsnap_nb.live.{module}.put_back", lambda *_: None)
     guest = paused.guest
     commit = partial(guest.commit, top=f"{guest.name}.b", base=f"{guest.name}.a")
     plan = commit() if verb == "commit" else guest.delete_snapshot("b")

@@ -58,14 +58,15 @@ def test_it_starts_on_the_chain_as_it_is(guest: Guest, lab: Lab, verb: str) -> N
     name, folder = guest.name, Path(guest.chain().top).parent
     reads = content(guest.chain().top)
     top, below = f"{name}.b", f"{name}.a"
-    plans: dict[str, LivePlan] = {
-        "delete": guest.delete_snapshot("b"),
-        "commit": guest.commit(top=top, base=below),
-        "remove": guest.commit(top=top, base=below),
-        "pull": guest.pull(base=below),
-        "images": lab.survey(folder).commit(top, below) if verb == "images" else guest.commit(top=top, base=below),
-    }
-    plan = plans[verb]
+    plan: LivePlan
+    if verb == "delete":
+        plan = guest.delete_snapshot("b")
+    elif verb == "pull":
+        plan = guest.pull(base=below)
+    elif verb == "images":
+        plan = lab.survey(folder).commit(top, below)
+    else:
+        plan = guest.commit(top=top, base=below)
     assert plan.run(progress=False, **({"remove": True} if verb in ("remove", "pull") else {})).as_predicted
     inactive = guest._domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE)
     assert ("written-down.b" in inactive) == (verb == "images"), "who knows the images alone cannot put it right"

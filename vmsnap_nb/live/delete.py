@@ -14,7 +14,7 @@ from vmsnap_nb.live.domains import explained, find_domain, guard, guest_of
 from vmsnap_nb.live.job import tell_fraction
 from vmsnap_nb.live.merge_files import merge_facts, reads_alike
 from vmsnap_nb.live.merge_live import merge_world
-from vmsnap_nb.live.merge_notes import is_begun, read_notes
+from vmsnap_nb.live.merge_notes import drop_unless_begun, read_notes
 from vmsnap_nb.live.notes import drop_note, write_note
 from vmsnap_nb.live.plan import Action, LivePlan, Undo
 from vmsnap_nb.live.put_back import put_back, standing
@@ -129,11 +129,9 @@ def _keep(notes: Iterable[MergeNote], known: Collection[MergeNote], error: Vmsna
     for note in notes:
         if not os.path.exists(note.path):
             continue
-        if note in known or is_begun(note):
-            error.add_note(f"a part may be in {note.base} already: guest.unfinished() gives the plan that goes on")
-        else:
-            with contextlib.suppress(VmsnapError):
-                drop_note(note)
+        with contextlib.suppress(VmsnapError):
+            if drop_unless_begun(note, known=note in known):
+                error.add_note(f"a part may be in {note.base} already: guest.unfinished() gives the plan that goes on")
 
 
 def _watched(domain: Any, step: DeleteExternal, tried: str) -> None:

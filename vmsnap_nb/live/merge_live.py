@@ -15,7 +15,7 @@ from vmsnap_nb.errors import GuestError, InvalidRequestError, NoSpaceError, NotF
 from vmsnap_nb.live.domains import guest_of
 from vmsnap_nb.live.job import StepStopped, stop_asked, tell_fraction
 from vmsnap_nb.live.merge_files import merge_actions, merge_facts, point_back, reads_alike
-from vmsnap_nb.live.merge_notes import is_begun, is_untouched, read_notes, read_pull_notes
+from vmsnap_nb.live.merge_notes import drop_unless_begun, is_untouched, read_notes, read_pull_notes
 from vmsnap_nb.live.notes import drop_note, write_note
 from vmsnap_nb.live.plan import Action, LivePlan, Undo, World
 from vmsnap_nb.live.put_back import put_back, standing
@@ -385,12 +385,12 @@ def _commit(host: Host, domain: Any, step: LiveCommit) -> Undo:
         except VmsnapError as error:
             named = _explained(error, note.base)
             put_back(guest, [step.target], before, named)
-            if noted and not known and not is_begun(note):
-                drop_note(note)
+            if noted:
+                drop_unless_begun(note, known=known)
             raise named from error
     if end == "stopped":
-        if noted and not known and not is_begun(note):
-            drop_note(note)
+        if noted:
+            drop_unless_begun(note, known=known)
         raise StepStopped
     if noted:
         write_note(replace(note, phase="copied"))

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from vmsnap_nb.live.notes import Note, read_note
+from vmsnap_nb.live.notes import Note, drop_note, read_note
 from vmsnap_nb.plans.merge_note import NOTE_PREFIX, MergeNote
 from vmsnap_nb.plans.pull_note import PULL_PREFIX, PullNote
 
-__all__ = ["is_begun", "is_untouched", "read_notes", "read_pull_notes"]
+__all__ = ["drop_unless_begun", "is_begun", "is_untouched", "read_notes", "read_pull_notes"]
 
 _N = TypeVar("_N", bound=Note)
 
@@ -49,6 +49,14 @@ def is_begun(note: MergeNote) -> bool:
         return os.stat(note.base).st_mtime_ns >= os.stat(note.path).st_mtime_ns
     except OSError:
         return True
+
+
+def drop_unless_begun(note: MergeNote, *, known: bool) -> bool:
+    """Drop the note of a commit that wrote nothing, unless it was there before; tell whether it stays."""
+    if known or is_begun(note):
+        return True
+    drop_note(note)
+    return False
 
 
 def _read(folders: Iterable[str], prefix: str, parse: Callable[[str], _N | None]) -> list[_N]:

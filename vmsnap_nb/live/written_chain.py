@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vmsnap_nb.live.domains import definition
 from vmsnap_nb.live.snapshot_records import redefine, whole_record
+from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.system.libvirt_errors import libvirt_errors
 from vmsnap_nb.system.libvirt_snapshots import read_records
 
@@ -37,7 +39,11 @@ def forget_old_chains(guest: Guest, snapshot: str | None = None) -> None:
         return
     domain = guest._domain
     root = ET.fromstring(definition(domain) if snapshot is None else whole_record(domain, snapshot))
-    old = [disk for disk in root.iter("disk") if _is_old(guest, disk)]
+    lists = [(disk, own, listed) for disk in root.iter("disk") for own, listed in _lists(disk)]
+    if not lists:
+        return
+    forest = guest.host.survey(*sorted({os.path.dirname(own) for _, own, _ in lists}))
+    old = [disk for disk, own, listed in lists if _is_old(forest, own, listed)]
     for disk in old:
         for element in disk.findall("backingStore"):
             disk.remove(element)
@@ -50,19 +56,21 @@ def forget_old_chains(guest: Guest, snapshot: str | None = None) -> None:
         redefine(domain, text, current=current)
 
 
-def _is_old(guest: Guest, disk: ET.Element) -> bool:
-    """Tell whether a disk lists other layers than the headers do. What is below its end libvirt looks up itself."""
+def _lists(disk: ET.Element) -> Iterator[tuple[str, list[str]]]:
+    """Give the path of a disk's own image and those that it lists below, if all are files and there are any."""
     source, below = disk.find("source"), disk.find("backingStore")
     own = None if source is None else source.get("file")
     listed = []
     while below is not None and (source := below.find("source")) is not None:
-        listed.append(source.get("file"))
+        listed.append(source.get("file", ""))
         below = below.find("backingStore")
-    if own is None or not listed or None in listed:
-        return False
-    forest = guest.host.survey(os.path.dirname(own))
-    layers = [forest[path] for path in forest.lineage(own) if path in forest] if own in forest else []
+    if own and listed and all(listed):
+        yield own, listed
+
+
+def _is_old(forest: Forest, own: str, listed: list[str]) -> bool:
+    """Tell whether other layers are listed than the headers name. What is below the end libvirt looks up itself."""
+    layers = [forest[path] for path in forest.lineage(own)]
     if not layers or any(layer.status != "ok" for layer in layers):
         return False
-    paths = [os.path.realpath(layer.path) for layer in layers[1:]]
-    return paths[: len(listed)] != [os.path.realpath(path or "") for path in listed]
+    return [os.path.realpath(layer.path) for layer in layers[1:]][: len(listed)] != [*map(os.path.realpath, listed)]

@@ -536,7 +536,7 @@ class DeleteDraft:
         self.forest = self.forest.edited(drop=self.forest.same_file(path))
 
     def _move_records(self, path: str, now: str) -> None:
-        names = self.before.same_file(path) if path in self.before else (path,)
+        names = self.before.same_file(path)
         for record in list(self._left.values()):
             for name in names:
                 if any(disk.held == "external" and name in (disk.source, disk.file) for disk in record.disks):

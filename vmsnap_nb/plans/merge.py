@@ -8,7 +8,7 @@ from typing import Literal
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.merge_concerns import sound
-from vmsnap_nb.plans.merge_cut_short import is_gone, is_torn, names_of, settled
+from vmsnap_nb.plans.merge_cut_short import is_chain, is_gone, is_torn, settled
 from vmsnap_nb.plans.merge_draft import MergeDraft
 from vmsnap_nb.plans.merge_facts import MergeFacts
 from vmsnap_nb.plans.merge_note import MergeNote
@@ -236,9 +236,9 @@ def _not_as_left(forest: Forest, note: MergeNote) -> str:
     for path in (note.base, *note.merged):
         if is_gone(forest, path):
             return f"{path} is not there, or was not read: what it holds may be in no other image"
-    if not names_of(forest, note.base) & set(forest.lineage(note.top)[1:]):
+    if not is_chain(forest, note):
         return f"does not stand on it any more: {forest[note.top].problem or 'it has another backing file'}"
-    by_itself = not note.children and not any(use.path in names_of(forest, note.top) for use in forest.uses)
+    by_itself = not note.children and not any(use.path in forest.same_file(note.top) for use in forest.uses)
     if note.active and by_itself:
         return "the guest that wrote to it may write to the base now; that guest is not known here"
     return ""
@@ -287,7 +287,7 @@ def _between(forest: Forest, top: str, base: str | None, tried: str) -> tuple[st
 
 def _find(forest: Forest, lineage: Sequence[str], base: str, tried: str) -> str:
     """Find an image below the first of a chain, under whatever name the chain refers to it."""
-    names = set(forest.same_file(base)) if base in forest else {base}
+    names = set(forest.same_file(base))
     found = next((path for path in lineage[1:] if path in names), None)
     if found is None:
         raise InvalidRequestError(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.merge_note import MergeNote
 
-__all__ = ["is_done", "is_gone", "is_torn", "names_of", "settled", "spoils", "standing_on_base"]
+__all__ = ["is_chain", "is_done", "is_gone", "is_torn", "settled", "spoils", "standing_on_base"]
 
 
 def is_gone(forest: Forest, path: str) -> bool:
@@ -33,8 +33,14 @@ def settled(forest: Forest, note: MergeNote) -> MergeNote:
     MergeNote
     """
     marked = note.top in forest and forest[note.top].status == "invalid"
-    switched = note.active and any(use.path in names_of(forest, note.base) for use in forest.uses)
+    switched = note.active and any(use.path in forest.same_file(note.base) for use in forest.uses)
     return replace(note, phase="copied") if marked or switched else note
+
+
+def is_chain(forest: Forest, note: MergeNote) -> bool:
+    """Tell whether what is merged is there and still stands on the base."""
+    below = forest.lineage(note.top)[1:]
+    return not is_gone(forest, note.top) and not set(forest.same_file(note.base)).isdisjoint(below)
 
 
 def is_done(forest: Forest, note: MergeNote) -> bool:
@@ -78,11 +84,11 @@ def spoils(forest: Forest, note: MergeNote, path: str) -> bool:
     """
     if settled(forest, note).phase == "copied" or is_done(forest, note) or path not in forest:
         return False
-    bases = names_of(forest, note.base)
+    bases = set(forest.same_file(note.base))
     if any(use.path in bases for use in forest.uses):
         return False  # a guest has it as its disk, as it is
     lineage = set(forest.lineage(path))
-    return bool(lineage & bases) and not any(lineage & names_of(forest, layer) for layer in note.merged)
+    return bool(lineage & bases) and not any(lineage & set(forest.same_file(layer)) for layer in note.merged)
 
 
 def is_torn(forest: Forest, note: MergeNote) -> bool:
@@ -106,10 +112,5 @@ def is_torn(forest: Forest, note: MergeNote) -> bool:
 
 def standing_on_base(forest: Forest, note: MergeNote) -> tuple[str, ...]:
     """Give the overlays of what is merged that stand on the base."""
-    bases = names_of(forest, note.base)
+    bases = forest.same_file(note.base)
     return tuple(path for path in note.children if path in forest and forest.parent(path) in bases)
-
-
-def names_of(forest: Forest, path: str) -> set[str]:
-    """Give all names of an image."""
-    return {path, *forest.same_file(path)} if path in forest else {path}

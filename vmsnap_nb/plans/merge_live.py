@@ -17,7 +17,7 @@ from vmsnap_nb.model.guest import Disk, Domain, Use
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.plans import merge_concerns as about
 from vmsnap_nb.plans.merge import plan_cleanup, plan_commit, plan_finish, plan_pull
-from vmsnap_nb.plans.merge_cut_short import is_done, is_gone, is_torn, names_of, settled
+from vmsnap_nb.plans.merge_cut_short import is_chain, is_done, is_torn, settled
 from vmsnap_nb.plans.merge_draft import MergeDraft
 from vmsnap_nb.plans.merge_facts import MergeFacts
 from vmsnap_nb.plans.merge_live_steps import EndPull, LiveCommit, LivePull, SetSource
@@ -239,12 +239,11 @@ def plan_guest_finish(
     torn = is_torn(forest, note)
     if torn and not (request.running and alike):
         return plan_finish(forest, note, facts=facts, untouched=untouched)
-    if torn or (not note.children and request.source in names_of(forest, note.base)):
+    if torn or (not note.children and request.source in forest.same_file(note.base)):
         return _with_records(plan_finish(forest, replace(note, phase="copied"), facts=facts), request)
     # Nothing stands on the base yet but what was merged, to which the guest may have written since: copy again.
     again = note.phase == "copying" or (note.top == request.source and not note.children)
-    there = not is_gone(forest, note.top) and names_of(forest, note.base) & set(forest.lineage(note.top)[1:])
-    if note.top in lineage and again and there:
+    if note.top in lineage and again and is_chain(forest, note):
         facts = facts or MergeFacts()
         notes = tuple(replace(one, phase="copying") if one.path == note.path else one for one in facts.notes)
         adopt = "" not in request.jobs and request.jobs.get(request.disk.target) in {"commit", "active commit"}

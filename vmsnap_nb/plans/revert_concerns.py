@@ -10,7 +10,7 @@ from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.plans.ground import about_room
-from vmsnap_nb.plans.merge_cut_short import names_of, spoils
+from vmsnap_nb.plans.merge_cut_short import spoils
 from vmsnap_nb.plans.overlay import NEW_OVERLAY_BYTES
 from vmsnap_nb.plans.plan import Concern
 from vmsnap_nb.plans.revert_definition import changed_hardware, definition_of
@@ -182,7 +182,7 @@ def _about_merges(
     """Look for commits that were cut short when a part of their data was in the image, or in one below it."""
     for note in dict.fromkeys(facts.merges):
         # What is inside the base as a snapshot is not written to.
-        if spoils(forest, note, path) and not (draft.way == "inside" and path in names_of(forest, note.base)):
+        if spoils(forest, note, path) and not (draft.way == "inside" and path in forest.same_file(note.base)):
             yield Concern(
                 "active-job",
                 "refuse",

@@ -160,7 +160,7 @@ def _fixed(forest: Forest, layers: Sequence[str]) -> frozenset[int]:
 
 
 def _number(forest: Forest, layers: Sequence[str], path: str, tried: str) -> int:
-    names = set(forest.same_file(path)) if path in forest else {path}
+    names = set(forest.same_file(path))
     found = next((number for number, layer in enumerate(layers) if layer in names), None)
     if found is None:
         raise InvalidRequestError(
