@@ -2,7 +2,7 @@
 # Each installs first what is missing (scripts/setup); a second run finds all in place.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests lab app demo faults test check quick format docs bench test-debian13 test-fresh test-binder test-nbgrader constraints clean
+.PHONY: help setup setup-tests lab app demo faults test test-hosts check quick format docs bench test-debian13 test-fresh test-binder test-nbgrader words constraints clean
 
 PYTHON_RUN := .venv/bin/python
 NOTEBOOK := notebooks/00-quickstart.ipynb
@@ -20,6 +20,9 @@ export VMSNAP_CACHE ?= $(CURDIR)/build/cache
 # Tests and notebooks start hundreds of Python processes: what Python has compiled is kept, also where a machine's own
 # settings say otherwise.
 unexport PYTHONDONTWRITEBYTECODE
+
+# A mount namespace with daemons of root's takes root.
+as_root := $(if $(filter 0,$(shell id -u)),,sudo -n env PYTHONDONTWRITEBYTECODE=1)
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -41,8 +44,11 @@ setup-tests:
 	@scripts/setup --tests
 	@mkdir -p $(state)
 
-test: setup-tests  ## run every test (on other Debian releases: make test-debian13, make test-fresh)
-	$(PYTHON_RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+test: setup-tests  ## run every test but those of test-hosts (on other Debian releases: make test-debian13, make test-fresh)
+	$(PYTHON_RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not hosts"
+
+test-hosts: setup-tests  ## run the tests of real hosts: private system libvirt daemons, some over TCP (root, or sudo)
+	$(as_root) $(PYTHON_RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m hosts tests/hosts
 
 check: setup  ## ruff, mypy, the direction of imports and the quick tests
 	$(PYTHON_RUN) -m ruff check .
@@ -57,15 +63,16 @@ format: setup  ## let ruff put the code in order
 	$(PYTHON_RUN) -m ruff check --fix .
 	$(PYTHON_RUN) -m ruff format .
 
-docs: setup  ## build the documentation as build/docs/index.html; a warning is an error
-	$(PYTHON_RUN) -m sphinx -q -W --keep-going -b html docs build/docs
+docs: setup  ## build the documentation in both languages as build/docs/index.html; a warning is an error
+	$(PYTHON_RUN) scripts/docs.py build/docs
 	@echo build/docs/index.html
 
 bench: setup  ## run the benchmarks
 	@set -e; for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(PYTHON_RUN) $$bench; done
 
-faults: setup  ## faults in the middle of live merges (RUNS=300 of them); prints how many, and what was lost
-	$(PYTHON_RUN) tests/faults.py --runs $(or $(RUNS),300)
+faults: setup-tests  ## inject RUNS=300 faults (SEED=1) in the middle of all verbs, then RUNS/2 verbs on random hosts; print runs and losses, and how to repeat one (ONLY='…')
+	PYTHONPATH=tests $(PYTHON_RUN) -m support.faults $(if $(ONLY),--only '$(ONLY)',--runs $(or $(RUNS),300) --seed $(or $(SEED),1))
+	$(if $(ONLY),,$(as_root) env PYTHONPATH=tests $(PYTHON_RUN) -m support.random_host --runs $$(($(or $(RUNS),300) / 2)) --seed $(or $(SEED),1))
 
 test-debian13:  ## run the tests of snapshots and live merges on Debian 13 (root, debootstrap); T="arguments of pytest"
 	@scripts/debian13 $(T)
@@ -78,6 +85,9 @@ test-binder:  ## build binder/ as repo2docker does, in a fresh Ubuntu, and run t
 
 test-nbgrader: setup  ## have nbgrader make and grade the exercises: with their solutions, and untouched (installs it into build/)
 	@$(PYTHON_RUN) scripts/nbgrader_check.py
+
+words: setup  ## take new and changed messages into the catalogues of vmsnap_nb/words
+	@$(PYTHON_RUN) scripts/catalogues.py
 
 constraints: setup  ## write the installed versions to constraints.txt
 	@mkdir -p build

@@ -21,8 +21,9 @@ from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
-from vmsnap_nb.plans.merge import plan_commit
-from vmsnap_nb.system.libvirt_library import library
+from vmsnap_nb.plans.merge.request import CommitRequest
+from vmsnap_nb.plans.request import Reading
+from vmsnap_nb.system.libvirt.library import library
 
 MIB = 1 << 20
 
@@ -109,7 +110,7 @@ def pure(images: int, chain: int) -> None:
     for _ in range(5):
         fresh = Forest(dict(found), folders=forest.folders)
         began = time.perf_counter()
-        plan = plan_commit(fresh, f"/i/{chain - 2}", "/i/1")
+        plan = CommitRequest(top=f"/i/{chain - 2}", base="/i/1").plan(Reading(forest=fresh))
         planned = time.perf_counter()
         plan.to_text()
         times.append((planned - began, time.perf_counter() - began))

@@ -1,7 +1,7 @@
 """From click to picture: what panels take in Python to read, draw and hand over, for many images and many snapshots.
 
 Usage: ``python benchmarks/bench_panels.py``. The browser's own part is not in it: a figure of many images folds, so
-that it takes some 2 ms, however many there are (``tests/test_browser_chain_view.py``).
+that it takes some 2 ms, however many there are (``tests/panels/test_browser_chain_view.py``).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
         lab = vs.Lab(Path(name) / "lab")
         guest = lab.guest("many", backing=lab.base())
         for number in range(200):
-            guest._domain.snapshotCreateXML(f"<domainsnapshot><name>snap{number}</name></domainsnapshot>")
+            guest.handle.domain.snapshotCreateXML(f"<domainsnapshot><name>snap{number}</name></domainsnapshot>")
         panel = SnapshotPanel(guest, every=0)
         measure("  200 snapshots", panel, lambda: None)
         panel.close()

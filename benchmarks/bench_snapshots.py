@@ -33,7 +33,7 @@ DOMAIN = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory un
 def fill(connection: object, folder: Path) -> None:
     """Define the guests, and records of internal and external snapshots, as if they had been taken."""
     from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
-    from vmsnap_nb.plans.record_xml import record_xml
+    from vmsnap_nb.plans.snapshot.record_xml import record_xml
 
     for number in range(GUESTS):
         name = f"guest-{number:03}"
@@ -122,11 +122,11 @@ def main() -> int:
 
 def measure(folder: Path) -> int:
     import vmsnap_nb as vs
-    from vmsnap_nb.lab.lab import _write_qemu_conf
+    from vmsnap_nb.lab.driver import write_qemu_conf
     from vmsnap_nb.model.snapshot import Snapshot, SnapshotList, SnapshotLists
-    from vmsnap_nb.system.libvirt_snapshots import read_all_records
+    from vmsnap_nb.system.libvirt.snapshots import read_all_records
 
-    _write_qemu_conf(folder)  # otherwise libvirt looks at QEMU anew for each guest, as a user who may not come here
+    write_qemu_conf(folder)  # otherwise libvirt looks at QEMU anew for each guest, as a user who may not come here
     with vs.connect(f"qemu:///embed?root={folder}") as host:
         connection = host.connection
         fill(connection, folder)
@@ -148,7 +148,7 @@ def measure(folder: Path) -> int:
     print(
         f"  so parse and frame alone          {all_ours - limit:8.3f} s   {all_ours / limit - 1:.2f} x the bare calls"
     )
-    print(f"  host.snapshots(), files compared  {whole:8.3f} s")
+    print(f"  host.snapshots(), files compared  {whole:8.3f} s   {whole / limit:.2f} x the bare calls")
     print(f"  virsh, {ASKED} guests asked, scaled    {virsh:8.1f} s   {virsh / all_ours:.0f} x ours")
     if virsh / all_ours < 40 or (all_ours - limit) / limit > 1.5:
         print("NOT reached: at least 40 x faster than virsh, parse and frame at most 1.5 x the bare calls")

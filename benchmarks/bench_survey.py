@@ -25,7 +25,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.system.survey import Survey
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from imagery import Tree, make_forest
+from support.images import Tree, make_forest
 
 
 def use(forest: Forest) -> None:

@@ -43,7 +43,7 @@ EXHIBITS = (
     Exhibit(
         "figure-1",
         "Figure 1: a chain",
-        "Each image stands on the one at its left. The base may be raw; every overlay is a qcow2.",
+        "Each image is based on the one to its left. The base can be raw; every overlay is qcow2.",
         'lab.scenario("figure-1")',
         "figure-1",
         {"details": "format", "labels": {"RootBase": "(raw/qcow2)"}},
@@ -51,64 +51,64 @@ EXHIBITS = (
     Exhibit(
         "figure-2",
         "Figure 2: a tree",
-        "One base carries three families. None of them may write to it.",
+        "Three branches are based on one image. None of them may write to it.",
         'lab.scenario("figure-2")',
         "figure-2",
     ),
     Exhibit(
         "template",
         "A template and its guests",
-        "Two thin guests from one installed system; each was updated on a layer of its own. Where two files have one "
-        "name, as much of the folder is shown as tells them apart.",
+        "Two thin guests from one installed system; each was updated on its own layer. If two files have the "
+        "same name, enough of the folder is shown to distinguish them.",
         'lab.scenario("template")',
         "template",
     ),
     Exhibit(
         "figure-3",
         "Figure 3: commit Snap-2 and Snap-3 into Snap-1",
-        "A plan is drawn before it runs: the chain now, the data that would move, the chain afterwards, and what "
-        "becomes invalid by it.",
+        "A plan is drawn before it runs: the chain now, the data to copy, the chain afterwards, and the "
+        "layers that become invalid.",
         'merge = lab.scenario("merge")\nmerge.commit("Snap-3", "Snap-1")',
         "figure-3",
     ),
     Exhibit(
         "figure-4",
         "Figure 4: commit all three into the base",
-        "One pass over three layers: what several of them hold is copied once.",
+        "One pass over three layers: data that several of them hold is copied once.",
         'merge.commit("Snap-3", "RootBase")',
         "figure-4",
     ),
     Exhibit(
         "figure-5",
         "Figure 5: pull Snap-1 to Snap-3 into Snap-4",
-        "Data moves up. The layers below stay valid, and others may go on standing on them.",
+        "Data is copied up. The lower layers stay valid, and other overlays can still be based on them.",
         'merge.pull("Snap-4", "RootBase")',
         "figure-5",
     ),
     Exhibit(
         "figure-6",
         "Figure 6: pull everything",
-        "Snap-4 needs no backing file any more. (The handout draws it as Figure 5, with Snap-4 alone below.)",
+        "Snap-4 no longer has a backing file. (The handout shows this as Figure 5, with Snap-4 alone below.)",
         'merge.pull("Snap-4")',
     ),
     Exhibit(
         "blockmap",
-        "Who holds what",
-        "Layers laid over each other: what the guest reads on top, and below it what each layer has, seen or hidden.",
+        "Block map: which layer holds which data",
+        "The top strip shows what the guest reads. Below it, each layer has a strip with its data, visible or hidden.",
         'merge.blockmap("Snap-4")',
         options={},
     ),
     Exhibit(
         "refused",
         "A merge that is refused",
-        "For the first family it would be fine. The others stand on the same base, and would suddenly read the first "
-        "one's data; `qemu-img commit` does it without a word.",
+        "The first branch would be correct. The other overlays are based on the same image and would read the "
+        "first branch's data. If their guests are off, `qemu-img commit` does this without a warning.",
         'tree = lab.scenario("figure-2")\ntree.commit("Overlay-1B", "RootBase")',
     ),
     Exhibit(
         "branches",
-        "Back to an earlier snapshot, and on from there",
-        "What was there before is kept as a snapshot of its own: a second branch begins, and the first one stays.",
+        "A revert to an earlier snapshot",
+        "The previous state is kept as a snapshot. A second branch begins, and the first one stays.",
         'vm = lab.guest("web", backing=lab.base("RootBase"))\n'
         'for name in ("one", "two"):\n'
         '    vm.snapshot(name, kind="external-disk").run(progress=False)\n'
@@ -117,17 +117,17 @@ EXHIBITS = (
     ),
     Exhibit(
         "broken",
-        "What is broken is drawn",
-        "Somebody has removed a file in the middle. Nothing is raised: the box says what is wrong.",
+        "A missing file",
+        "A file in the middle of the chain was removed. No exception is raised: the box shows the problem.",
         'import os\n\nos.unlink(tree.find("Overlay-1A"))\ntree.refresh()',
     ),
 )
 
-HEAD = """# Gallery
+HEAD = """# Gallery of figures
 
-Each figure of the handout "Snapshots, QCOW2 backing files & overlays": as this package draws it, the code for it, the
-same as text, and the handout's own. All are drawn of real images. In a notebook the code alone shows picture and text;
-below, `details="none"` has left out formats, sizes and users.
+Each figure of the handout "Snapshots, QCOW2 backing files & overlays": this package's drawing, its code, the same
+figure as text, and the original. All of them show real images. In a notebook, the code alone shows picture and text;
+here, `details="none"` omits formats, sizes and users.
 
 ```python
 import vmsnap_nb as vs

@@ -32,6 +32,107 @@ REASONS = {
 }
 """Why nothing was tried, by kind, state and operation."""
 
+VERBS = ("external snapshot", "internal snapshot", "commit", "pull", "revert", "delete a snapshot")
+_W, _NO, _UNTRIED = "works", "refused: not-supported", "*not tried*"
+_FILE = "works, where a file is named for the overlay"
+_ROOM = "works, or no-space"
+_INSIDE = f"{_NO}, as only qcow2 has room inside"
+_KEY = f"{_NO}, as qemu-img has no key"
+_STARTS = f"{_NO}, as libvirt would not start the guest"
+_LOST = f"{_NO} (can be waived), as it could not be deleted"
+_ALONE = "*it has no backing file*"
+_HEADER = "refused: untrusted-backing where only a header names the device"
+_W_ABOVE = "works, into an overlay on it"
+_ABOVE = "works, in layers above it"
+_FAR = "refused: not-supported into it"
+DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
+    "qcow2 on a block device": (
+        "tests/hosts/test_disk_verbs.py",
+        {
+            "off": (_FILE, _W, f"{_ROOM}; {_HEADER}", f"{_ROOM}; {_HEADER}", _W, _W),
+            "running": (_FILE, _W, _W, _W, _W, _W),
+        },
+    ),
+    "raw block device": (
+        "tests/hosts/test_disk_verbs.py",
+        {
+            "off": (_FILE, _INSIDE, _ROOM, _W_ABOVE, _W, _W),
+            "running": (_FILE, _INSIDE, _W, _W_ABOVE, _W, _W),
+        },
+    ),
+    "LUKS inside qcow2": (
+        "tests/hosts/test_encryption.py",
+        {
+            "off": (_STARTS, _KEY, _KEY, _KEY, _STARTS, _KEY),
+            "running": (
+                "works, with a warning: the overlay is not encrypted",
+                f"{_NO}, as QEMU would end",
+                _UNTRIED,
+                _UNTRIED,
+                _UNTRIED,
+                _W,
+            ),
+        },
+    ),
+    "raw LUKS": (
+        "tests/hosts/test_encryption.py",
+        {
+            "off": (_STARTS, _UNTRIED, _UNTRIED, "*it has no backing file*", _UNTRIED, _UNTRIED),
+            "running": (_UNTRIED, _UNTRIED, _UNTRIED, "*it has no backing file*", _UNTRIED, _UNTRIED),
+        },
+    ),
+    "qcow2 with an external data file": (
+        "tests/hosts/test_encryption.py",
+        {
+            "off": (_LOST, f"{_NO}, as QEMU cannot", _ALONE, _ALONE, _UNTRIED, _UNTRIED),
+            "running": ("*libvirt gives QEMU no access to the data file*",) * 6,
+        },
+    ),
+    "part of a file (`<slices>`)": (
+        "tests/hosts/test_encryption.py",
+        {
+            "off": (f"{_NO}, as libvirt would make it on all of the file", _INSIDE, _ALONE, _ALONE, *(_UNTRIED,) * 2),
+            "running": (_UNTRIED,) * 6,
+        },
+    ),
+    "base in vmdk, vdi, vhdx, vpc, qed, qcow or parallels": (
+        "tests/hosts/test_disk_verbs.py",
+        {
+            "off": (_W, _W, f"works; {_NO} (can be waived) into the base", _W, _W, _W),
+            "running": (_W, "fails, as libvirt cannot save the memory then", _W, _W, _W, _W),
+        },
+    ),
+    "network disk (NBD)": (
+        "tests/live/merge/test_network.py",
+        {
+            "off": (_ABOVE, "*only qcow2 above it has room inside*", f"{_ABOVE}; {_FAR}", _ABOVE, _UNTRIED, _ABOVE),
+            "running": (
+                _FILE,
+                "*only qcow2 above it has room inside*",
+                f"{_ABOVE}; {_FAR}",
+                f"{_ABOVE}; {_FAR} with the base",
+                _UNTRIED,
+                f"{_ABOVE}; {_FAR} with the base",
+            ),
+        },
+    ),
+    "features that QEMU does not know": (
+        "tests/live/merge/test_unsupported.py",
+        {
+            "off": (_UNTRIED, _UNTRIED, _NO, _NO, _UNTRIED, _UNTRIED),
+            "running": ("*no QEMU opens it*",) * 6,
+        },
+    ),
+}
+"""By kind of disk: the tests that have seen it, and by the guest's state what each verb does with it."""
+
+DISKS_HEAD = """\
+## What a disk can be
+
+What tests have seen with libvirt 9.0 and QEMU 7.2. *Not tried* means that no test has such a guest yet.
+Of the bases in other formats, guests were tried with vmdk.
+"""
+
 HEAD = """\
 # What works on which libvirt
 
@@ -75,7 +176,26 @@ def page(rows: Iterable[list[str]]) -> str:
                 cells = [cell(results, version, kind, state, operation) for version in versions]
                 lines.append(f"| {kind} | {state} | " + " | ".join(cells) + " |")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join((*lines, *disks()))
+
+
+def disks() -> list[str]:
+    """Write the table of what a disk can be.
+
+    Raises
+    ------
+    ValueError
+        A row has not one cell for each verb, or names tests that are not there.
+    """
+    lines = [DISKS_HEAD, f"| disk | guest | {' | '.join(VERBS)} |", "|---" * (2 + len(VERBS)) + "|"]
+    for kind, (tests, cells) in DISKS.items():
+        if tuple(cells) != STATES or not (ROOT / tests).exists():
+            raise ValueError(f"the row of {kind} is not whole")
+        for state, row in cells.items():
+            if len(row) != len(VERBS):
+                raise ValueError(f"the row of {kind} has {len(row)} cells, and there are {len(VERBS)} verbs")
+            lines.append(f"| {kind} | {state} | {' | '.join(row)} |")
+    return [*lines, ""]
 
 
 def cell(results: dict[tuple[str, ...], set[str]], version: str, kind: str, state: str, operation: str) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from browser import Notebook, chromium, notebook  # noqa: E402 - where the tests are
 from playwright.sync_api import Locator, expect  # noqa: E402
+from support.browser import Notebook, chromium, notebook  # noqa: E402 - where the tests are
 
 PICTURES = ROOT / "docs" / "images"
 MOST = 80_000  # bytes: they lie in notebooks
@@ -51,7 +51,7 @@ def save(root: Locator, name: str, *, first: str = "", last: str = "") -> None:
 
 def planned(root: Locator) -> None:
     """Wait until a plan is shown."""
-    expect(root.get_by_text("Nothing was done yet.", exact=True)).to_be_visible()
+    expect(root.get_by_text("Nothing has been changed yet.", exact=True)).to_be_visible()
     expect(root.get_by_role("button", name="Confirm")).to_be_visible()
 
 

@@ -7,43 +7,217 @@ The names below are the whole public interface of this level; each is loaded whe
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # type checkers take it for true; typing's own would take some milliseconds to load
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from vmsnap_nb.errors import (
+        CommandError,
+        ConcernWarning,
+        GuestError,
+        GuestNotReadyError,
+        ImageError,
+        InUseError,
+        InvalidRequestError,
+        LabBusyError,
+        LabError,
+        LibvirtError,
+        MissingPartError,
+        NoSpaceError,
+        NotFoundError,
+        PermissionDeniedError,
+        PlanRefusedError,
+        ReadOnlyError,
+        StalePlanError,
+        VmsnapError,
+    )
+    from vmsnap_nb.lab.acceleration import Acceleration
+    from vmsnap_nb.lab.exercises.check import Check
     from vmsnap_nb.lab.lab import Lab
-    from vmsnap_nb.live.folders import chain, create_overlay, scan
-    from vmsnap_nb.live.host import Host, connect
+    from vmsnap_nb.live.chain import LiveChain
+    from vmsnap_nb.live.forest import LiveForest, chain, create_overlay, scan
+    from vmsnap_nb.live.guest import Guest
+    from vmsnap_nb.live.host import Guests, Host, connect
+    from vmsnap_nb.live.job import Job, Progress
+    from vmsnap_nb.live.leftovers import LiveLeftovers
+    from vmsnap_nb.live.plan import LivePlan
+    from vmsnap_nb.live.report import LiveReport
+    from vmsnap_nb.model.blockmap import BlockMap
+    from vmsnap_nb.model.completed import Completed
+    from vmsnap_nb.model.files import FileChange, FileChanges, FileEntry, FileParts, Files
+    from vmsnap_nb.model.forest import Chain, Forest
+    from vmsnap_nb.model.guest import Disk, Disks, Domain, Use
+    from vmsnap_nb.model.image import Bitmap, Image, InternalSnapshot
+    from vmsnap_nb.model.image_check import ImageCheck
+    from vmsnap_nb.model.leftovers import Leftover, Leftovers
+    from vmsnap_nb.model.need import Need
+    from vmsnap_nb.model.reference import Reference
+    from vmsnap_nb.model.snapshot import Snapshot, SnapshotList, SnapshotLists, SnapshotRecord
+    from vmsnap_nb.model.space import ImageSpace, InternalSpace, Space
     from vmsnap_nb.panels import panel
+    from vmsnap_nb.plans.concern import Concern, Concerns
+    from vmsnap_nb.plans.findings import Finding, Findings
+    from vmsnap_nb.plans.freed import Freed
+    from vmsnap_nb.plans.plan import Alternative, Move, Plan
+    from vmsnap_nb.plans.report import Report, StepDone
+    from vmsnap_nb.plans.step import Step
+    from vmsnap_nb.words.language import language, set_language
+    from vmsnap_nb.words.message import Message
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Host": "live.host",
-    "Lab": "lab.lab",
-    "chain": "live.folders",
-    "connect": "live.host",
-    "create_overlay": "live.folders",
-    "panel": "panels",
-    "scan": "live.folders",
+_NAMES = {
+    "errors": (
+        "CommandError",
+        "ConcernWarning",
+        "GuestError",
+        "GuestNotReadyError",
+        "ImageError",
+        "InUseError",
+        "InvalidRequestError",
+        "LabBusyError",
+        "LabError",
+        "LibvirtError",
+        "MissingPartError",
+        "NoSpaceError",
+        "NotFoundError",
+        "PermissionDeniedError",
+        "PlanRefusedError",
+        "ReadOnlyError",
+        "StalePlanError",
+        "VmsnapError",
+    ),
+    "lab.acceleration": ("Acceleration",),
+    "lab.exercises.check": ("Check",),
+    "lab.lab": ("Lab",),
+    "live.chain": ("LiveChain",),
+    "live.forest": ("LiveForest", "chain", "create_overlay", "scan"),
+    "live.guest": ("Guest",),
+    "live.host": ("Guests", "Host", "connect"),
+    "live.job": ("Job", "Progress"),
+    "live.leftovers": ("LiveLeftovers",),
+    "live.plan": ("LivePlan",),
+    "live.report": ("LiveReport",),
+    "model.blockmap": ("BlockMap",),
+    "model.completed": ("Completed",),
+    "model.files": ("FileChange", "FileChanges", "FileEntry", "FileParts", "Files"),
+    "model.forest": ("Chain", "Forest"),
+    "model.guest": ("Disk", "Disks", "Domain", "Use"),
+    "model.image": ("Bitmap", "Image", "InternalSnapshot"),
+    "model.image_check": ("ImageCheck",),
+    "model.leftovers": ("Leftover", "Leftovers"),
+    "model.need": ("Need",),
+    "model.reference": ("Reference",),
+    "model.snapshot": ("Snapshot", "SnapshotList", "SnapshotLists", "SnapshotRecord"),
+    "model.space": ("ImageSpace", "InternalSpace", "Space"),
+    "panels": ("panel",),
+    "plans.concern": ("Concern", "Concerns"),
+    "plans.findings": ("Finding", "Findings"),
+    "plans.freed": ("Freed",),
+    "plans.plan": ("Alternative", "Move", "Plan"),
+    "plans.report": ("Report", "StepDone"),
+    "plans.step": ("Step",),
+    "words.language": ("language", "set_language"),
+    "words.message": ("Message",),
 }
+"""What each module has of them."""
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
-__all__ = ["Host", "Lab", "__version__", "chain", "connect", "create_overlay", "panel", "scan"]
+__all__ = [
+    "Acceleration",
+    "Alternative",
+    "Bitmap",
+    "BlockMap",
+    "Chain",
+    "Check",
+    "CommandError",
+    "Completed",
+    "Concern",
+    "ConcernWarning",
+    "Concerns",
+    "Disk",
+    "Disks",
+    "Domain",
+    "FileChange",
+    "FileChanges",
+    "FileEntry",
+    "FileParts",
+    "Files",
+    "Finding",
+    "Findings",
+    "Forest",
+    "Freed",
+    "Guest",
+    "GuestError",
+    "GuestNotReadyError",
+    "Guests",
+    "Host",
+    "Image",
+    "ImageCheck",
+    "ImageError",
+    "ImageSpace",
+    "InUseError",
+    "InternalSnapshot",
+    "InternalSpace",
+    "InvalidRequestError",
+    "Job",
+    "Lab",
+    "LabBusyError",
+    "LabError",
+    "Leftover",
+    "Leftovers",
+    "LibvirtError",
+    "LiveChain",
+    "LiveForest",
+    "LiveLeftovers",
+    "LivePlan",
+    "LiveReport",
+    "Message",
+    "MissingPartError",
+    "Move",
+    "Need",
+    "NoSpaceError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "Plan",
+    "PlanRefusedError",
+    "Progress",
+    "ReadOnlyError",
+    "Reference",
+    "Report",
+    "Snapshot",
+    "SnapshotList",
+    "SnapshotLists",
+    "SnapshotRecord",
+    "Space",
+    "StalePlanError",
+    "Step",
+    "StepDone",
+    "Use",
+    "VmsnapError",
+    "__version__",
+    "chain",
+    "connect",
+    "create_overlay",
+    "language",
+    "panel",
+    "scan",
+    "set_language",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     try:
         home = importlib.import_module(f"vmsnap_nb.{_HOMES[name]}")
     except ModuleNotFoundError as error:
-        from vmsnap_nb.errors import MissingPartError
+        from vmsnap_nb.system.packages import missing_module
 
-        raise MissingPartError(
-            f"use vmsnap_nb.{name}",
-            said=str(error),
-            next_step=f"pip install {error.name}; the extra [lab] of this package has all that notebooks need",
-        ) from error
+        raise missing_module(name, error) from error
     value = getattr(home, name)
     globals()[name] = value
     return value

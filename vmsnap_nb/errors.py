@@ -1,7 +1,7 @@
 """Every error that this package raises on purpose, under one root; and its one warning.
 
-Each error carries three things: what was tried, the words of the program that refused (libvirt's, QEMU's or
-the system's own), and the next step to take.
+Each error says what was tried, why it failed, and what to do. A reason is either the package's own diagnosis or a
+quotation of the program that refused: libvirt, QEMU or the system.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vmsnap_nb.words.message import lines, t
+
 if TYPE_CHECKING:
-    from vmsnap_nb.plans.plan import Concern
+    from vmsnap_nb.plans.concern import Concern
 
 __all__ = [
     "CommandError",
@@ -35,16 +37,18 @@ __all__ = [
 
 
 class VmsnapError(Exception):
-    """The root of all errors of this package.
+    """The base class of all errors of this package.
 
     Parameters
     ----------
     tried : str
-        What was tried, as a sentence without a full stop.
+        What was tried, without a full stop.
     said : str, optional
-        What libvirt, QEMU or the system said, in its own words.
+        The message of libvirt, QEMU or the system, quoted.
     next_step : str, optional
-        What the user can do now.
+        What the user can do.
+    why : str, optional
+        The diagnosis of this package.
 
     Examples
     --------
@@ -55,19 +59,29 @@ class VmsnapError(Exception):
       next: check the name
     """
 
-    def __init__(self, tried: str, *, said: str | None = None, next_step: str | None = None) -> None:
+    def __init__(
+        self, tried: str, *, said: str | None = None, next_step: str | None = None, why: str | None = None
+    ) -> None:
         super().__init__(tried)
         self.tried = tried
         self.said = said
         self.next_step = next_step
+        self.why = why
 
     def __str__(self) -> str:
-        lines = [self.tried]
+        parts = [self.tried]
+        if self.why:
+            parts.append(t("  why:  {text}", text=_indented(self.why)))
         if self.said:
-            lines.append("  said: " + self.said.strip().replace("\n", "\n        "))
+            parts.append(t("  said: {text}", text=_indented(self.said)))
         if self.next_step:
-            lines.append("  next: " + self.next_step.strip().replace("\n", "\n        "))
-        return "\n".join(lines)
+            parts.append(t("  next: {text}", text=_indented(self.next_step)))
+        return "\n".join(parts)
+
+    @property
+    def reason(self) -> str:
+        """Why it failed: the diagnosis of this package, or the words of the program that refused."""
+        return self.why or self.said or ""
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for it
         from vmsnap_nb.views.error_lines import error_lines
@@ -75,20 +89,25 @@ class VmsnapError(Exception):
         return error_lines(self)
 
 
+def _indented(text: str) -> str:
+    """Return a text whose further lines begin below its first one."""
+    return text.strip().replace("\n", "\n        ")
+
+
 class MissingPartError(VmsnapError):
-    """A program or a library that this needs is not installed; `next_step` says what to install."""
+    """A required program or library is not installed; `next_step` says what to install."""
 
 
 class InvalidRequestError(VmsnapError, ValueError):
-    """What was asked for cannot be meant: a bad name, an impossible size, an option out of range."""
+    """An argument is invalid: a name, a size or an option out of range."""
 
 
 class NotFoundError(VmsnapError, LookupError):
-    """No image, guest, disk or snapshot of that name."""
+    """No image, guest, disk or snapshot has that name."""
 
 
 class ImageError(VmsnapError):
-    """An image cannot be read, or is not what it was taken for."""
+    """An image cannot be read, or has another format or content than expected."""
 
 
 class NoSpaceError(VmsnapError):
@@ -96,44 +115,22 @@ class NoSpaceError(VmsnapError):
 
 
 class PermissionDeniedError(VmsnapError):
-    """The system does not permit the current user to do this."""
+    """The current user lacks a permission."""
 
 
 class ReadOnlyError(VmsnapError):
-    """The connection was opened for reading only, so that no plan can run on it."""
+    """The connection is read-only, so no plan can run on it."""
 
 
 class InUseError(VmsnapError):
-    """An image is held by somebody else; `holders` names the guests or processes.
+    """Another guest or process has an image open; `holders` names it.
 
     Parameters
     ----------
-    tried, said, next_step
+    tried, said, next_step, why
         As in `VmsnapError`.
     holders : sequence of str
-        The names of the guests or processes that hold it.
-    """
-
-    def __init__(
-        self, tried: str, *, said: str | None = None, next_step: str | None = None, holders: Sequence[str] = ()
-    ) -> None:
-        super().__init__(tried, said=said, next_step=next_step)
-        self.holders = tuple(holders)
-
-
-class CommandError(VmsnapError):
-    """A program ended with an error; `argv`, `exit_status` and `stderr` say which and how.
-
-    Parameters
-    ----------
-    tried, said, next_step
-        As in `VmsnapError`.
-    argv : sequence of str
-        The command line.
-    exit_status : int or None
-        None where the program was ended for using too much time or memory.
-    stderr : str
-        All that it wrote to its standard error.
+        The names of the guests or processes that have it open.
     """
 
     def __init__(
@@ -142,22 +139,51 @@ class CommandError(VmsnapError):
         *,
         said: str | None = None,
         next_step: str | None = None,
+        why: str | None = None,
+        holders: Sequence[str] = (),
+    ) -> None:
+        super().__init__(tried, said=said, next_step=next_step, why=why)
+        self.holders = tuple(holders)
+
+
+class CommandError(VmsnapError):
+    """A program failed; `argv`, `exit_status` and `stderr` have the details.
+
+    Parameters
+    ----------
+    tried, said, next_step, why
+        As in `VmsnapError`.
+    argv : sequence of str
+        The command line.
+    exit_status : int or None
+        None if the program was ended because it took too long.
+    stderr : str
+        Its standard error.
+    """
+
+    def __init__(
+        self,
+        tried: str,
+        *,
+        said: str | None = None,
+        next_step: str | None = None,
+        why: str | None = None,
         argv: Sequence[str] = (),
         exit_status: int | None = None,
         stderr: str = "",
     ) -> None:
-        super().__init__(tried, said=said, next_step=next_step)
+        super().__init__(tried, said=said, next_step=next_step, why=why)
         self.argv = tuple(argv)
         self.exit_status = exit_status
         self.stderr = stderr
 
 
 class LibvirtError(VmsnapError):
-    """libvirt refused; `code` and `domain` are its own error numbers.
+    """libvirt refused an operation; `code` and `domain` are its error numbers.
 
     Parameters
     ----------
-    tried, said, next_step
+    tried, said, next_step, why
         As in `VmsnapError`.
     code, domain : int
         ``virErrorNumber`` and ``virErrorDomain`` of
@@ -165,19 +191,26 @@ class LibvirtError(VmsnapError):
     """
 
     def __init__(
-        self, tried: str, *, said: str | None = None, next_step: str | None = None, code: int = 0, domain: int = 0
+        self,
+        tried: str,
+        *,
+        said: str | None = None,
+        next_step: str | None = None,
+        why: str | None = None,
+        code: int = 0,
+        domain: int = 0,
     ) -> None:
-        super().__init__(tried, said=said, next_step=next_step)
+        super().__init__(tried, said=said, next_step=next_step, why=why)
         self.code = code
         self.domain = domain
 
 
 class GuestError(VmsnapError):
-    """A guest did not do what it was asked for."""
+    """A guest did not do what was requested."""
 
 
 class GuestNotReadyError(GuestError):
-    """A guest takes no commands: it is off, still starting, or has nothing that listens for them."""
+    """A guest does not accept commands: it is off, still starting, or has neither a listener nor an agent."""
 
 
 class LabError(VmsnapError):
@@ -185,44 +218,46 @@ class LabError(VmsnapError):
 
 
 class LabBusyError(LabError):
-    """Another process has this lab open: one process at a time can drive an embedded libvirt."""
+    """Another process has this lab open: only one process at a time can use an embedded libvirt."""
 
 
 class StalePlanError(VmsnapError):
-    """The images or guests have changed since the plan was made; make it again."""
+    """Images or guests have changed since the plan was made; make it again."""
 
 
 class PlanRefusedError(VmsnapError):
-    """A plan has concerns of level "refuse" that were not waived by name; `concerns` holds them.
+    """A plan has concerns of level "refuse" that were not waived; `concerns` has them.
 
     Parameters
     ----------
     tried : str
         The plan's title.
     concerns : sequence of Concern
-        Those that stand in the way.
+        The concerns that were not waived.
     """
 
     def __init__(self, tried: str, concerns: Sequence[Concern]) -> None:
         super().__init__(
             tried,
-            said="\n".join(f"{c.name}: {c.what}" for c in concerns),
-            next_step="\n".join(c.remedy for c in concerns if c.remedy) or None,
+            why=lines(t("{name}: {what}", name=c.name, what=c.what) for c in concerns),
+            next_step=lines(c.remedy for c in concerns if c.remedy) or None,
         )
         self.concerns = tuple(concerns)
 
 
 class ConcernWarning(UserWarning):
-    """What a plan warns of that a call runs without showing it; `concern` holds it.
+    """A warning of a plan that a call runs without showing it; `concern` has the details.
 
     Parameters
     ----------
     tried : str
         The plan's title.
     concern : Concern
-        What it warns of.
+        The concern.
     """
 
     def __init__(self, tried: str, concern: Concern) -> None:
-        super().__init__(f"{tried}\n  {concern.name}: {concern.what}\n  next: {concern.remedy}")
+        said = t("{name}: {what}", name=concern.name, what=concern.what)
+        remedy = t("  next: {text}", text=_indented(concern.remedy))
+        super().__init__(f"{tried}\n  {said}\n{remedy}")
         self.concern = concern

@@ -7,40 +7,39 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shutil
-import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.errors import CommandError, InvalidRequestError, MissingPartError
 from vmsnap_nb.lab.alpine import KERNEL
 from vmsnap_nb.lab.user_cache import user_cache
+from vmsnap_nb.model.shown import Carded
+from vmsnap_nb.system import process
+from vmsnap_nb.system.files.atomic import write_whole
+from vmsnap_nb.system.files.small import read_small
 from vmsnap_nb.system.packages import missing_part
-from vmsnap_nb.system.whole_file import write_whole
+from vmsnap_nb.system.process import Limits
+from vmsnap_nb.words.message import t
 
 __all__ = ["Acceleration", "choose_acceleration", "qemu_program"]
 
 _KVM = "/dev/kvm"
 _SECONDS = 8.0
 """How long a boot may take to say its first word; with KVM it takes a fraction of a second."""
+_LIMITS = Limits(seconds=_SECONDS, memory=8 << 30)
+_FIRST_WORD = b"Linux version"
+Outcome = Literal["booted", "silent", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Acceleration:
-    """How guests are run.
+class Acceleration(Carded):
+    """How guests are run, and the reason."""
 
-    Attributes
-    ----------
-    kind : str
-        ``kvm``, by the processor, or ``tcg``, emulated.
-    reason : str
-        Why so.
-    """
-
-    kind: Literal["kvm", "tcg"]
+    kind: Literal["kvm", "tcg"]  # ``kvm``, by the processor, or ``tcg``, emulated
     reason: str
 
     def __repr__(self) -> str:
@@ -48,111 +47,112 @@ class Acceleration:
 
 
 def qemu_program() -> str:
-    """Give the path of the QEMU that emulates a PC.
-
-    Raises
-    ------
-    MissingPartError
-        It is not installed.
-    """
+    """Return the path of the QEMU that emulates a PC."""
     found = shutil.which("qemu-system-x86_64")
     if found is None:
-        raise missing_part("qemu-system", "find QEMU", "there is no program qemu-system-x86_64")
+        raise missing_part("qemu-system", t("find QEMU"), t("the program qemu-system-x86_64 is not installed"))
     return found
 
 
-def choose_acceleration(kernel: Path, initrd: Path, cache: Path | None = None) -> Acceleration:
-    """Choose: what ``VMSNAP_ACCEL`` says, or what was found out before, or what a boot shows now.
+def choose_acceleration(boot_files: Callable[[], tuple[Path, Path]], cache: Path | None = None) -> Acceleration:
+    """Return what ``VMSNAP_ACCEL`` says, or what was found out before, or what a boot shows now.
 
-    Parameters
-    ----------
-    kernel, initrd : pathlib.Path
-        What to boot.
-    cache : pathlib.Path, optional
-        File to remember it in; one in the user's cache folder if left out.
-
-    Returns
-    -------
-    Acceleration
-
-    Raises
-    ------
-    InvalidRequestError
-        ``VMSNAP_ACCEL`` is neither ``kvm`` nor ``tcg``.
-    MissingPartError
-        There is no QEMU.
+    It is remembered in the file `cache`, by default in the user's cache folder. `boot_files` returns a kernel and an
+    initial file system; it is called only where they must be booted.
     """
     program = qemu_program()
     wish = os.environ.get("VMSNAP_ACCEL", "").lower()
     if wish in ("kvm", "tcg"):
-        return Acceleration("kvm" if wish == "kvm" else "tcg", f"VMSNAP_ACCEL={wish} says so")
+        return Acceleration("kvm" if wish == "kvm" else "tcg", t("VMSNAP_ACCEL={value} is set", value=wish))
     if wish:
         raise InvalidRequestError(
-            f"run guests by VMSNAP_ACCEL={wish}",
-            said="it is neither kvm nor tcg",
-            next_step="set it to kvm or tcg, or unset it",
+            t("run guests with VMSNAP_ACCEL={value}", value=wish),
+            why=t("the value is neither kvm nor tcg"),
+            next_step=t("set VMSNAP_ACCEL to kvm or tcg, or unset it"),
         )
     if not os.path.exists(_KVM):
-        return Acceleration("tcg", f"this machine has no {_KVM}")
+        return Acceleration("tcg", t("this machine has no {device}", device=_KVM))
     if not os.access(_KVM, os.R_OK | os.W_OK):
-        return Acceleration("tcg", f"no permission for {_KVM}: usually the group kvm has it")
+        return Acceleration("tcg", t("no permission for {device}; usually the group kvm has it", device=_KVM))
     cache = cache or _cache_file()
     circumstances = [program, os.stat(program).st_mtime_ns, os.uname().release, KERNEL]
-    known = _recall(cache, circumstances)
-    if known is None:
-        known = _try_kvm(program, kernel, initrd)
-        _remember(cache, circumstances, known)
-    return known
+    boot = _recall(cache, circumstances)
+    if boot is None:
+        try:
+            kernel, initrd = boot_files()
+        except MissingPartError as error:
+            return Acceleration("tcg", t("KVM cannot be tried: {reason}", reason=error.reason))
+        boot = _try_kvm(program, kernel, initrd)
+        _remember(cache, circumstances, boot)
+    return _judged(boot)
+
+
+@dataclass(frozen=True, slots=True)
+class _Boot:
+    """How a boot with KVM ended."""
+
+    outcome: Outcome
+    detail: str = ""  # the seconds that it took, or the last words
+
+
+def _judged(boot: _Boot) -> Acceleration:
+    if boot.outcome == "booted":
+        return Acceleration("kvm", t("a guest booted with KVM in {seconds} s", seconds=boot.detail))
+    if boot.outcome == "silent":
+        silent = t(
+            "a guest that booted with {device} printed nothing within {seconds:g} s", device=_KVM, seconds=_SECONDS
+        )
+        return Acceleration("tcg", silent)
+    if boot.detail:
+        return Acceleration("tcg", t("QEMU does not start with KVM: {error}", error=boot.detail))
+    return Acceleration("tcg", t("QEMU does not start with KVM, and prints no error"))
 
 
 def _cache_file() -> Path:
     return user_cache() / "acceleration.json"
 
 
-def _recall(cache: Path, circumstances: list[object]) -> Acceleration | None:
+def _recall(cache: Path, circumstances: list[object]) -> _Boot | None:
     try:
-        found = json.loads(cache.read_text())
-        if found["circumstances"] == circumstances and found["choice"]["kind"] in ("kvm", "tcg"):
-            return Acceleration(**found["choice"])
-    except (OSError, ValueError, KeyError, TypeError):
+        found = json.loads(read_small(cache, 1 << 16))
+        if found["circumstances"] == circumstances and found["boot"]["outcome"] in get_args(Outcome):
+            return _Boot(**found["boot"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # not there yet, or not ours: find out again
     return None
 
 
-def _remember(cache: Path, circumstances: list[object], choice: Acceleration) -> None:
+def _remember(cache: Path, circumstances: list[object], boot: _Boot) -> None:
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(cache, json.dumps({"circumstances": circumstances, "choice": asdict(choice)}).encode())
+        write_whole(cache, json.dumps({"circumstances": circumstances, "boot": asdict(boot)}).encode())
     except OSError:
         return  # then the next process finds out again
 
 
-def _try_kvm(program: str, kernel: Path, initrd: Path) -> Acceleration:
+def _try_kvm(program: str, kernel: Path, initrd: Path) -> _Boot:
     argv = [program, "-accel", "kvm", "-cpu", "host", "-machine", "pc", "-m", "128", "-nodefaults", "-no-user-config"]
     argv += ["-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", str(kernel), "-initrd", str(initrd)]
     argv += ["-append", "console=ttyS0"]
-    with subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
-    ) as process:
-        try:
-            return _judge(process)
-        finally:
-            process.kill()
-
-
-def _judge(process: subprocess.Popen[bytes]) -> Acceleration:
     began = time.monotonic()
     heard = b""
-    if process.stdout is None:
-        raise AssertionError("stdout is a pipe")
-    while (left := began + _SECONDS - time.monotonic()) > 0:
-        if not select.select([process.stdout], [], [], left)[0]:
-            break
-        data = process.stdout.read(4096)
-        heard += data
-        if b"Linux version" in heard:
-            return Acceleration("kvm", f"a guest booted with KVM in {time.monotonic() - began:.1f} s")
-        if not data:
-            words = heard.decode(errors="replace").strip().splitlines()
-            return Acceleration("tcg", "QEMU does not start with KVM: " + (words[-1] if words else "without a word"))
-    return Acceleration("tcg", f"{_KVM} is there, but a guest that booted with it said nothing within {_SECONDS:g} s")
+
+    def take(piece: bytes) -> None:
+        nonlocal heard
+        heard = (heard + piece)[-(1 << 16) :]
+
+    try:
+        done = process.run(
+            argv,
+            tried=t("boot a guest with KVM"),
+            limits=_LIMITS,
+            check=False,
+            take=take,
+            stop=lambda: _FIRST_WORD in heard,
+        )
+    except CommandError:
+        return _Boot("silent")
+    if _FIRST_WORD in heard:
+        return _Boot("booted", f"{time.monotonic() - began:.1f}")
+    words = (heard.decode(errors="replace") + done.stderr).strip().splitlines()
+    return _Boot("failed", words[-1] if words else "")

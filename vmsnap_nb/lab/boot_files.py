@@ -8,36 +8,15 @@ from vmsnap_nb.lab.agent import Agent
 from vmsnap_nb.lab.alpine import Alpine, read_checked
 from vmsnap_nb.lab.initrd import build_initrd
 from vmsnap_nb.lab.kernel import unpack_kernel
-from vmsnap_nb.system.os_errors import from_os_error
-from vmsnap_nb.system.whole_file import write_whole
+from vmsnap_nb.system.files.atomic import write_whole
+from vmsnap_nb.system.files.errors import from_os_error
+from vmsnap_nb.words.message import t
 
 __all__ = ["make_boot_files"]
 
 
 def make_boot_files(folder: Path, alpine: Alpine, agent: Agent | None) -> tuple[Path, Path]:
-    """Make the two files, or what is missing of them.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Where they are kept.
-    alpine : Alpine
-        What they are made of.
-    agent : Agent, optional
-        The guest agent for the guests.
-
-    Returns
-    -------
-    tuple of pathlib.Path
-        The kernel and the initial file system.
-
-    Raises
-    ------
-    ImageError
-        A file of the distribution is not what it should be.
-    NoSpaceError, PermissionDeniedError
-        They cannot be written.
-    """
+    """Return the kernel and the initial file system in a folder; those that are missing are made."""
     kernel, initrd = folder / "kernel", folder / "initrd"
     try:
         if not kernel.exists():
@@ -46,5 +25,5 @@ def make_boot_files(folder: Path, alpine: Alpine, agent: Agent | None) -> tuple[
         if not initrd.exists() or initrd.read_bytes() != small:
             write_whole(initrd, small)
     except OSError as error:
-        raise from_os_error(error, f"write what guests boot to {folder}") from error
+        raise from_os_error(error, t("write the kernel and initial file system to {folder}", folder=folder)) from error
     return kernel, initrd

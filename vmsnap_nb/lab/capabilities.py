@@ -11,22 +11,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from vmsnap_nb.lab.user_cache import user_cache
-from vmsnap_nb.system.whole_file import write_whole
+from vmsnap_nb.system.files.atomic import write_whole
+from vmsnap_nb.system.files.small import read_small
 
 __all__ = ["keep_capabilities", "lend_capabilities"]
 
 _OF_LIBVIRT = Path("cache", "qemu", "capabilities")
 _MODE = 0o700
+_MOST = 16 << 20
 
 
 def lend_capabilities(root: Path) -> None:
-    """Give a new lab what an earlier one has kept; a lab that has its own is left alone.
-
-    Parameters
-    ----------
-    root : pathlib.Path
-        The lab's folder, before its libvirt is loaded.
-    """
+    """Copy what an earlier lab has kept into one that has none, before its libvirt is loaded."""
     if not (root / _OF_LIBVIRT).exists():
         _copy(_kept(), root / _OF_LIBVIRT)
 
@@ -43,8 +39,8 @@ def _kept() -> Path:
 def _copy(source: Path, target: Path) -> None:
     try:
         for file in source.glob("*.xml"):
-            data, copy = file.read_bytes(), target / file.name
-            if not copy.exists() or copy.read_bytes() != data:
+            data, copy = read_small(file, _MOST), target / file.name
+            if not copy.exists() or read_small(copy, _MOST) != data:
                 target.mkdir(_MODE, parents=True, exist_ok=True)
                 write_whole(copy, data)
     except OSError:

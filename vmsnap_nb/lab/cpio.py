@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vmsnap_nb.errors import ImageError
+from vmsnap_nb.words.message import t
 
 __all__ = ["Entry", "pack", "unpack"]
 
@@ -20,47 +21,26 @@ _END = "TRAILER!!!"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file, folder, symbolic link or device of an archive.
+    """One file, folder, symbolic link or device of an archive."""
 
-    Attributes
-    ----------
-    name : str
-        Path without a leading slash.
-    mode : int
-        Type and permissions, as in ``st_mode``.
-    data : bytes
-        Content of a file, or target of a symbolic link.
-    device : tuple of int
-        Major and minor number of a device.
-    """
-
-    name: str
-    mode: int
-    data: bytes = b""
-    device: tuple[int, int] = (0, 0)
+    name: str  # path without a leading slash
+    mode: int  # type and permissions, as in ``st_mode``
+    data: bytes = b""  # content of a file, or target of a symbolic link
+    device: tuple[int, int] = (0, 0)  # major and minor number of a device
 
     @classmethod
     def file(cls, name: str, data: bytes, *, executable: bool = False) -> Entry:
-        """Give a regular file."""
+        """Return a regular file."""
         return cls(name, stat.S_IFREG | (0o755 if executable else 0o644), data)
 
     @classmethod
     def folder(cls, name: str) -> Entry:
-        """Give a folder."""
+        """Return a folder."""
         return cls(name, stat.S_IFDIR | 0o755)
 
 
 def pack(entries: Iterable[Entry]) -> bytes:
-    """Make an archive.
-
-    Parameters
-    ----------
-    entries : iterable of Entry
-        Folders before what is in them.
-
-    Returns
-    -------
-    bytes
+    """Make an archive; folders must come before what is in them.
 
     Examples
     --------
@@ -78,22 +58,18 @@ def pack(entries: Iterable[Entry]) -> bytes:
 
 
 def unpack(archive: bytes) -> Iterator[Entry]:
-    """Give the entries of an archive up to its end mark.
-
-    Raises
-    ------
-    ImageError
-        It is not such an archive, or it ends too early.
-    """
+    """Return the entries of an archive up to its end mark."""
     at = 0
     while True:
         head = archive[at : at + _HEADER]
         if len(head) < _HEADER or head[:6] != _MAGIC:
-            raise ImageError(f"read a cpio archive at byte {at}", said="no header of the kind 'newc' there")
+            raise ImageError(
+                t("read a cpio archive at byte {place}", place=at), why=t("there is no header of the kind 'newc'")
+            )
         try:
             fields = [int(head[i : i + 8], 16) for i in range(6, _HEADER, 8)]
         except ValueError as error:
-            raise ImageError(f"read a cpio archive at byte {at}", said=str(error)) from error
+            raise ImageError(t("read a cpio archive at byte {place}", place=at), said=str(error)) from error
         mode, size, major, minor, name_size = fields[1], fields[6], fields[9], fields[10], fields[11]
         start = at + _HEADER + name_size
         start += len(_padding(start))
@@ -101,7 +77,7 @@ def unpack(archive: bytes) -> Iterator[Entry]:
         if name == _END:
             return
         if start + size > len(archive):
-            raise ImageError(f"read {name!r} of a cpio archive", said="the archive ends within it")
+            raise ImageError(t("read {name!r} of a cpio archive", name=name), why=t("the archive is truncated"))
         yield Entry(name, mode, archive[start : start + size], (major, minor))
         at = start + size
         at += len(_padding(at))

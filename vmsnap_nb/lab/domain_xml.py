@@ -7,73 +7,39 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from vmsnap_nb.system.guest_agent import AGENT_PORT
-from vmsnap_nb.system.guest_port import COMMAND_PORT
+from vmsnap_nb.system.guest.agent import AGENT_PORT
+from vmsnap_nb.system.guest.port import COMMAND_PORT
 
-__all__ = ["GuestSpec", "domain_xml", "lab_of"]
+__all__ = ["DomainSpec", "domain_xml", "lab_of"]
 
 _NAMESPACE = "urn:vmsnap-nb:lab:1"
 _MARK = f"{{{_NAMESPACE}}}lab"
 
 
-@dataclass(frozen=True, slots=True)
-class GuestSpec:
-    """What a lab guest is made of.
-
-    Attributes
-    ----------
-    name, uuid : str
-        Of the domain.
-    disk : str
-        Absolute path of its image, a qcow2.
-    root : str
-        Absolute path of the lab's folder.
-    memory : int
-        MiB.
-    cpus : int
-        Number of virtual processors.
-    kernel, initrd : str or None
-        What it boots; None where it boots from its disk.
-    kvm : bool
-        Whether it is accelerated.
-    console_log : str
-        Path of the console's log.
-    as_root : bool
-        Whether QEMU is to run as root although libvirt would choose another user.
-    port, agent : str or None
-        Paths of the sockets for commands and for the QEMU guest agent; None leaves them to libvirt.
-    more : tuple of str
-        Paths of further images: its disks vdb, vdc, ….
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainSpec:
+    """What the domain of a lab guest is made of."""
 
     name: str
     uuid: str
-    disk: str
-    root: str
-    memory: int
+    disk: str  # absolute path of its image, a qcow2
+    root: str  # absolute path of the lab's folder
+    memory: int  # MiB
     cpus: int
+    # What it boots; None where it boots from its disk.
     kernel: str | None
     initrd: str | None
     kvm: bool
-    console_log: str
-    as_root: bool
+    console_log: str  # path of the console's log
+    as_root: bool  # whether QEMU is to run as root although libvirt would choose another user
+    # Paths of the sockets for commands and for the QEMU guest agent; None leaves them to libvirt.
     port: str | None
     agent: str | None
-    more: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()  # paths of further images: its disks vdb, vdc, …
 
 
-def domain_xml(spec: GuestSpec) -> str:
-    """Write the XML of a guest.
-
-    Parameters
-    ----------
-    spec : GuestSpec
-        What the guest is made of.
-
-    Returns
-    -------
-    str
-    """
+def domain_xml(spec: DomainSpec) -> str:
+    """Return the XML of a guest."""
     ET.register_namespace("vmsnap", _NAMESPACE)
     domain = ET.Element("domain", type="kvm" if spec.kvm else "qemu")
     _text(domain, "name", spec.name)
@@ -104,7 +70,7 @@ def domain_xml(spec: GuestSpec) -> str:
     return ET.tostring(domain, encoding="unicode") + "\n"
 
 
-def _devices(devices: ET.Element, spec: GuestSpec) -> None:
+def _devices(devices: ET.Element, spec: DomainSpec) -> None:
     for letter, path in zip(ascii_lowercase, (spec.disk, *spec.more), strict=False):
         disk = ET.SubElement(devices, "disk", type="file", device="disk")
         ET.SubElement(disk, "driver", name="qemu", type="qcow2")
@@ -136,6 +102,6 @@ def _host_name(name: str) -> str:
 
 
 def lab_of(xml: str) -> str | None:
-    """Give the folder of the lab that a domain belongs to, or None if it is no lab's."""
+    """Return the folder of the lab that a domain belongs to, or None if it is no lab's."""
     mark = ET.fromstring(xml).find(f"metadata/{_MARK}")
     return None if mark is None else mark.get("root")

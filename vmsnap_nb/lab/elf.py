@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vmsnap_nb.errors import ImageError
+from vmsnap_nb.words.message import t
 
 __all__ = ["Needs", "read_needs"]
 
@@ -20,43 +21,18 @@ _END, _NEEDED, _STRINGS = 0, 1, 5
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a program or a library needs.
+    """What a program or a library needs."""
 
-    Attributes
-    ----------
-    machine : int
-        The processor; 62 is x86-64.
-    loader : str
-        Path of the program that loads it; empty for libraries, and for programs that need none.
-    libraries : tuple of str
-        Names of files, without folders.
-    """
-
-    machine: int
-    loader: str
-    libraries: tuple[str, ...]
+    machine: int  # the processor; 62 is x86-64
+    loader: str  # path of the program that loads it; empty for libraries, and for programs that need none
+    libraries: tuple[str, ...]  # names of files, without folders
 
 
 def read_needs(data: bytes) -> Needs:
-    """Read what a program or a library needs.
-
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-
-    Returns
-    -------
-    Needs
-
-    Raises
-    ------
-    ImageError
-        It is no program for a 64-bit little-endian processor, or it is damaged.
-    """
-    tried = "read which libraries a program needs"
+    """Read what a program or a library for a 64-bit little-endian processor needs."""
+    tried = t("read which libraries a program needs")
     if not data.startswith(_IDENT):
-        raise ImageError(tried, said="it is no ELF file for a 64-bit little-endian processor")
+        raise ImageError(tried, why=t("it is not an ELF file for a 64-bit little-endian processor"))
     try:
         (machine,) = struct.unpack_from("<H", data, 18)
         (table,) = struct.unpack_from("<Q", data, 32)
@@ -68,7 +44,7 @@ def read_needs(data: bytes) -> Needs:
             name for part in parts if part[0] == _DYNAMIC for name in _libraries(data, part[2], part[5], parts)
         ]
     except (struct.error, ValueError) as error:
-        raise ImageError(tried, said=f"it is damaged: {error}") from error
+        raise ImageError(tried, why=t("it is damaged: {error}", error=error)) from error
     return Needs(machine, loader, tuple(libraries))
 
 
@@ -82,17 +58,17 @@ def _libraries(data: bytes, at: int, size: int, parts: list[tuple[int, ...]]) ->
     names = [value for tag, value in entries if tag == _NEEDED]
     addresses = [value for tag, value in entries if tag == _STRINGS]
     if names and not addresses:
-        raise ValueError("names of libraries, but no table of texts")
+        raise ValueError(t("it names libraries, but has no string table"))
     for name in names:
         yield _text(data, _offset(addresses[0], parts) + name)
 
 
 def _offset(address: int, parts: list[tuple[int, ...]]) -> int:
-    """Give where in the file lies what is loaded to an address."""
+    """Return where in the file lies what is loaded to an address."""
     for kind, _, offset, start, _, size, *_ in parts:
         if kind == _LOAD and start <= address < start + size:
             return offset + address - start
-    raise ValueError(f"nothing is loaded to address {address:#x}")
+    raise ValueError(t("nothing is loaded to address {address:#x}", address=address))
 
 
 def _text(data: bytes, at: int) -> str:

@@ -8,12 +8,20 @@ import json
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 from vmsnap_nb.errors import InvalidRequestError, LabBusyError, LabError, PermissionDeniedError
-from vmsnap_nb.system.os_errors import from_os_error
+from vmsnap_nb.lab.contents import OF_LIBVIRT, check_files
+from vmsnap_nb.system.files.atomic import write_whole
+from vmsnap_nb.system.files.errors import from_os_error
+from vmsnap_nb.system.files.locks import keep, release
+from vmsnap_nb.system.files.small import read_small
+from vmsnap_nb.system.files.temporary import is_temporary, sync_folder
+from vmsnap_nb.words.message import Message, t
 
 __all__ = ["MAX_ROOT", "LabFolder", "check_guest_fits", "default_root"]
 
@@ -26,15 +34,16 @@ _MONITOR = "/lib/qemu/domain-99999-" + 20 * "x" + "/monitor.sock"
 MAX_ROOT = _SOCKET_PATH_MAX - len(_MONITOR)
 """Bytes that the path of a lab's folder may have."""
 
+_MOST = 16 << 20
+"""Bytes of a mark."""
 _MARK = ".vmsnap-lab.json"
 _LOCK = ".vmsnap-lab.lock"
-# What an embedded libvirt makes in its folder, and what a lab makes beside that.
-_OF_LIBVIRT = ("cache", "etc", "lib", "log", "run")
+# What a lab makes beside what an embedded libvirt makes in its folder.
 _OF_LAB = ("boot", "console", "exercises", "images", "port", "scenarios")
 
 
 def default_root() -> Path:
-    """Give the folder of a lab for which no other was named.
+    """Return the folder of a lab for which no other was named.
 
     It outlives the process, so that guests are found again: ``$VMSNAP_LAB``, or ``~/.vmsnap``, or
     ``/var/tmp/vmsnap-UID`` where the home folder's path is too long.
@@ -47,83 +56,128 @@ def default_root() -> Path:
 
 
 class LabFolder:
-    """A lab's folder, locked for this process.
-
-    Parameters
-    ----------
-    root : path
-        It is made if it is not there.
-
-    Raises
-    ------
-    LabError
-        Its path is too long, or it is a folder of something else.
-    LabBusyError
-        Another process has it.
-    PermissionDeniedError, NoSpaceError
-        It cannot be made or written.
-    """
+    """A lab's folder, made if it is not there, and locked for this process."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(os.path.abspath(os.path.expanduser(root)))
         check_root(self.root)
-        tried = f"open the lab {self.root}"
+        tried = t("open the lab {folder}", folder=self.root)
         if os.path.lexists(self.root) and not self.root.is_dir():
-            raise LabError(tried, said="it is not a folder", next_step="give another path")
+            raise LabError(tried, why=t("it is not a folder"), next_step=t("choose another path"))
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_owner(tried)
-            if not (self.root / _MARK).exists() and any(self.root.iterdir()):
+            if not os.path.lexists(self.root / _MARK) and any(map(_is_foreign, os.listdir(self.root))):
                 raise LabError(
                     tried,
-                    said="the folder is not empty, and it is not a lab's",
-                    next_step="give a folder that is new or empty",
+                    why=t("the folder is not empty and not the folder of a lab"),
+                    next_step=t("choose a folder that is new or empty"),
                 )
             self._lock = self._take_lock(tried)
             self._skeleton: list[Path] = []
-            self._make()
+            try:
+                self._make()
+            except BaseException:
+                self.release()
+                raise
         except OSError as error:
             raise from_os_error(error, tried) from error
 
-    def _check_owner(self, tried: str) -> None:
+    def _check_owner(self, tried: Message) -> None:
         # In a folder such as /var/tmp somebody else may have been there first.
-        found = os.lstat(self.root)
-        if not stat.S_ISDIR(os.stat(self.root).st_mode):
-            raise LabError(tried, said="it is not a folder", next_step="give another path")
-        if found.st_uid != os.getuid():
-            raise PermissionDeniedError(
-                tried,
-                said=f"it belongs to the user with number {found.st_uid}",
-                next_step="give a folder of your own: Lab(root=…)",
-            )
+        found = os.stat(self.root)
+        if not stat.S_ISDIR(found.st_mode):
+            raise LabError(tried, why=t("it is not a folder"), next_step=t("choose another path"))
+        for owner in (os.lstat(self.root).st_uid, found.st_uid):
+            if owner != os.getuid():
+                raise PermissionDeniedError(
+                    tried,
+                    why=t("it belongs to the user with number {owner}", owner=owner),
+                    next_step=t("choose a folder of your own: Lab(root=…)"),
+                )
+        self._close_to_others(self.root, tried)
 
-    def _take_lock(self, tried: str) -> int:
+    def _close_to_others(self, folder: Path, tried: Message, *, quiet: bool = False) -> None:
+        """Take from others the permission to write to a folder of this user, and say so."""
+        with _opened(folder) as fd:
+            found = os.fstat(fd)
+            if found.st_uid != os.getuid():
+                raise PermissionDeniedError(
+                    tried,
+                    why=t(
+                        "{path} belongs to the user with number {owner}, who can write to it",
+                        path=folder,
+                        owner=found.st_uid,
+                    ),
+                    next_step=t("choose a folder of your own: Lab(root=…)"),
+                )
+            if not found.st_mode & 0o022:
+                return
+            os.fchmod(fd, stat.S_IMODE(found.st_mode) & ~0o022)
+        if quiet:
+            return
+        warn(
+            t(
+                "Other users could write to {path}, and make this lab remove files or boot their own. The lab removed "
+                "that permission (chmod go-w). Check that everything in it is yours.",
+                path=folder,
+            ),
+            stacklevel=4,
+        )
+
+    def _take_lock(self, tried: Message) -> int:
         path = self.root / _LOCK
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # What is written here later must not go through a link to another file.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise LabError(
+                tried,
+                why=t("{path} is not a regular file", path=path),
+                next_step=t("remove it, or choose another folder"),
+            )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.read(descriptor, 64).decode(errors="replace").strip() or "of unknown number"
+            holder = os.read(descriptor, 64).decode(errors="replace").strip()
             os.close(descriptor)
             raise LabBusyError(
                 tried,
-                said=f"process {holder} has it open",
-                next_step="end that process (in JupyterLab: shut that notebook's kernel down), "
-                "or open another lab: Lab(root=…)",
+                why=t("process {pid} has it open", pid=holder) if holder else t("another process has it open"),
+                next_step=t(
+                    "end that process (in JupyterLab: shut down the kernel of that notebook), or open another lab: "
+                    "Lab(root=…)"
+                ),
             ) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        return descriptor
+        return keep(descriptor)
 
     def _make(self) -> None:
-        if not (self.root / _MARK).exists():
+        tried = t("open the lab {folder}", folder=self.root)
+        if not os.path.lexists(self.root / _MARK):
             self._write({"lab": 1, "created": datetime.now(UTC).isoformat(timespec="seconds"), "made": {}})
-        for name in _OF_LAB:
-            (self.root / name).mkdir(mode=0o700, exist_ok=True)
+            sync_folder(str(self.root.parent))
+        for name in (*_OF_LAB, *OF_LIBVIRT):
+            folder = self.root / name
+            if name in _OF_LAB and not os.path.lexists(folder):
+                folder.mkdir(mode=0o700)
+            if folder.is_symlink() or (os.path.lexists(folder) and not folder.is_dir()):
+                raise LabError(
+                    tried,
+                    why=t(
+                        "{path} is a symbolic link or not a folder; the lab would remove files elsewhere", path=folder
+                    ),
+                    next_step=t("remove that link, or choose another folder: Lab(root=…)"),
+                )
+            if folder.is_dir():
+                self._close_to_others(folder, tried, quiet=name in OF_LIBVIRT)
+        check_files(self.root)
         # What a process that was killed has left half done.
         for folder in (self.images, self.root / "boot", self.root / "scenarios"):
-            for left in folder.glob(".*.partial"):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            for left in folder.iterdir():
+                if is_temporary(left.name) and not left.is_symlink():
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     @property
     def images(self) -> Path:
@@ -132,32 +186,50 @@ class LabFolder:
 
     def _read(self) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = json.loads((self.root / _MARK).read_text())
-        except (OSError, ValueError) as error:
+            content = json.loads(read_small(self.root / _MARK, _MOST))
+            made = content.get("made", {}) if isinstance(content, dict) else None
+            if not isinstance(made, dict) or not all(isinstance(source, str) for source in made.values()):
+                raise ValueError(t("it does not list the files of the lab"))
+        except (OSError, ValueError, RecursionError) as error:
             raise LabError(
-                f"read the mark {self.root / _MARK}",
+                t("read the file {file} of the lab", file=self.root / _MARK),
                 said=str(error),
-                next_step="without it nothing here is known to be a lab's, and nothing is removed",
+                next_step=t("restore it; without it the lab cannot know its files, and removes none"),
             ) from error
-        return content
+        return dict(content)
 
     def _write(self, content: dict[str, Any]) -> None:
-        partial = (self.root / _MARK).with_suffix(".partial")
         try:
-            partial.write_text(json.dumps(content, indent=1))
-            partial.rename(self.root / _MARK)
+            write_whole(self.root / _MARK, json.dumps(content, indent=1).encode())
         except OSError as error:
-            raise from_os_error(error, f"write to the lab {self.root}") from error
+            raise from_os_error(error, t("write to the lab {folder}", folder=self.root)) from error
 
     def made(self) -> dict[str, str]:
-        """Give the files that the lab made: absolute paths, each with what it was made from."""
-        return {str(self.root / name): source for name, source in self._read().get("made", {}).items()}
+        """Return the files that the lab made: absolute paths, each with what it was made from.
+
+        Names in the mark that lead out of the folder are left out: a lab makes none, so another has written them.
+        """
+        made = self._read().get("made", {})
+        return {str(self.root / name): source for name, source in made.items() if self._is_inside(name)}
+
+    def _is_inside(self, name: str) -> bool:
+        """Return whether a name is that of a file in the folder, not in one to which a link leads."""
+        parts = name.split("/")
+        if "\0" in name or not name or {"", ".", ".."} & set(parts):
+            return False
+        parent = os.path.join(os.path.realpath(self.root), *parts[:-1])
+        return os.path.realpath(parent) == parent
+
+    def has(self, path: str | os.PathLike[str]) -> bool:
+        """Return whether a path is in the folder, and no link on the way or at its end leads out of it."""
+        return self._is_inside(os.path.relpath(path, self.root)) and not os.path.islink(path)
 
     def add(self, path: str | os.PathLike[str], source: str = "") -> None:
         """Write down that the lab has made a file, so that `remove` takes it along."""
-        content = self._read()
-        content.setdefault("made", {})[os.path.relpath(path, self.root)] = source
-        self._write(content)
+        content, name = self._read(), os.path.relpath(path, self.root)
+        if self._is_inside(name):
+            content.setdefault("made", {})[name] = source
+            self._write(content)
 
     def drop(self, path: str | os.PathLike[str]) -> None:
         """Write down that a file is no longer one that the lab made."""
@@ -167,7 +239,7 @@ class LabFolder:
 
     def restore(self) -> None:
         """Make the folder again after `remove`: a libvirt that is still loaded goes on using the folders it had."""
-        tried = f"open the lab {self.root}"
+        tried = t("open the lab {folder}", folder=self.root)
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_owner(tried)
@@ -182,24 +254,19 @@ class LabFolder:
     def release(self) -> None:
         """Let another process have the lab."""
         if self._lock >= 0:
-            os.close(self._lock)
+            release(self._lock)
             self._lock = -1
 
     def remove(self) -> list[str]:
-        """Remove what the lab and its libvirt made, and the folder if nothing else is in it.
-
-        Returns
-        -------
-        list of str
-            Files of somebody else that were left where they are.
-        """
+        """Remove what the lab and its libvirt made, and the folder if nothing else is in it; return what was left."""
         made = self.made()
         try:
-            self._skeleton = [path for name in _OF_LIBVIRT for path in _folders(self.root / name)]
+            self._skeleton = [path for name in OF_LIBVIRT for path in _folders(self.root / name)]
             for path in made:
-                Path(path).unlink(missing_ok=True)
-            for name in (*_OF_LIBVIRT, "boot", "console", "exercises", "port"):
-                if (self.root / name).is_dir():
+                with contextlib.suppress(IsADirectoryError):
+                    Path(path).unlink(missing_ok=True)
+            for name in (*OF_LIBVIRT, "boot", "console", "exercises", "port"):
+                if (self.root / name).is_dir() and not (self.root / name).is_symlink():
                     shutil.rmtree(self.root / name)
             for name in ("images", "scenarios"):
                 _remove_empty(self.root / name)
@@ -210,8 +277,23 @@ class LabFolder:
             with contextlib.suppress(OSError):  # not empty: files of somebody else
                 self.root.rmdir()
         except OSError as error:
-            raise from_os_error(error, f"remove the lab {self.root}") from error
+            raise from_os_error(error, t("remove the lab {folder}", folder=self.root)) from error
         return left
+
+
+def _is_foreign(name: str) -> bool:
+    """Return whether a name in a folder without a mark is none that a lab leaves if it is cut short before the mark."""
+    return name != _LOCK and not is_temporary(name)
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """Open a folder, so that what is asked and changed is one and the same."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _folders(top: Path) -> list[Path]:
@@ -229,38 +311,37 @@ def _remove_empty(folder: Path) -> None:
 
 
 def check_root(root: Path) -> None:
-    """Raise if the path of a lab's folder is too long for the sockets in it.
-
-    Raises
-    ------
-    LabError
-        It says how long it may be.
-    InvalidRequestError
-        A character that the address of an embedded libvirt cannot carry.
-    """
+    """Check that the path of a lab's folder is short enough for the sockets in it, and fits into libvirt's address."""
     size = len(os.fsencode(root))
     if size > MAX_ROOT:
         raise LabError(
-            f"open the lab {root}",
-            said=f"its path has {size} bytes, and UNIX sockets in it need one of at most {MAX_ROOT}",
-            next_step="give a shorter one: Lab(root=…)",
+            t("open the lab {folder}", folder=root),
+            why=t(
+                "its path has {size} bytes; for the UNIX sockets in it at most {most} are allowed",
+                size=size,
+                most=MAX_ROOT,
+            ),
+            next_step=t("choose a shorter path: Lab(root=…)"),
         )
     if not str(root).isprintable():
-        raise InvalidRequestError(f"open the lab {str(root)!r}", said="a path with control characters")
+        raise InvalidRequestError(
+            t("open the lab {folder!r}", folder=str(root)),
+            why=t("the path contains control characters"),
+            next_step=t("choose another path: Lab(root=…)"),
+        )
 
 
 def check_guest_fits(root: Path, name: str) -> None:
-    """Raise if a guest's name is too long for its sockets: libvirt takes its first 20 characters for a folder's name.
-
-    Raises
-    ------
-    InvalidRequestError
-        It says how many bytes too many there are.
-    """
+    """Check that a guest's name is short enough for its sockets: its first 20 characters are in their paths."""
     longest = len(os.fsencode(root)) + len(_MONITOR) - 20 + len(name[:20].encode())
     if longest > _SOCKET_PATH_MAX:
         raise InvalidRequestError(
-            f"name a guest {name!r}",
-            said=f"the path of its socket in {root} would have {longest} bytes, and at most {_SOCKET_PATH_MAX} work",
-            next_step="give it a shorter name, or the lab a shorter folder",
+            t("name a guest {name!r}", name=name),
+            why=t(
+                "the path of its socket in {folder} would have {size} bytes; at most {most} are allowed",
+                folder=root,
+                size=longest,
+                most=_SOCKET_PATH_MAX,
+            ),
+            next_step=t("choose a shorter name, or a shorter path for the lab"),
         )

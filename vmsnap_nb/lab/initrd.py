@@ -15,6 +15,7 @@ from pathlib import Path
 from vmsnap_nb.errors import ImageError
 from vmsnap_nb.lab.agent import Agent
 from vmsnap_nb.lab.cpio import Entry, pack, unpack
+from vmsnap_nb.words.message import t
 
 __all__ = ["build_initrd"]
 
@@ -22,30 +23,15 @@ _MODULES = ("virtio_blk", "ext4")
 
 
 def build_initrd(distribution: bytes, agent: Agent | None = None) -> bytes:
-    """Make the initial file system of lab guests.
+    """Make the initial file system of lab guests, a cpio archive that is not compressed.
 
-    Parameters
-    ----------
-    distribution : bytes
-        The distribution's own initial file system: a cpio archive, compressed by gzip, with busybox, musl's loader
-        and the modules of its kernel.
-    agent : Agent, optional
-        The QEMU guest agent for the guests; they have none if left out.
-
-    Returns
-    -------
-    bytes
-        A cpio archive, not compressed.
-
-    Raises
-    ------
-    ImageError
-        Something that is needed is not in it.
+    It is made of the distribution's own: a cpio archive, compressed by gzip, with busybox, musl's loader and the
+    modules of its kernel. Without an agent the guests have none.
     """
     try:
         entries = {entry.name: entry for entry in unpack(gzip.decompress(distribution))}
     except (OSError, EOFError, zlib.error) as error:
-        raise ImageError("read the distribution's initial file system", said=str(error)) from error
+        raise ImageError(t("read the distribution's initial file system"), said=str(error)) from error
     files = [
         *(Entry.folder(name) for name in ("bin", "lib", "modules", "boot", "dev", "proc", "sys", "run", "sysroot")),
         Entry.file("bin/busybox", _only(entries, "busybox"), executable=True),
@@ -78,14 +64,19 @@ def _only(entries: dict[str, Entry], name: str) -> bytes:
     for path, entry in entries.items():
         if path.rpartition("/")[2] == name and entry.data:
             return entry.data
-    raise ImageError("make the initial file system of lab guests", said=f"the distribution's own has no {name}")
+    raise ImageError(
+        t("make the initial file system of lab guests"), why=t("the distribution's own has no {file}", file=name)
+    )
 
 
 def _load_order(entries: dict[str, Entry]) -> list[str]:
-    """Give the modules so that each comes after those that it needs."""
+    """Return the modules so that each comes after those that it needs."""
     table = next((path for path in entries if path.endswith("/modules.dep")), None)
     if table is None:
-        raise ImageError("make the initial file system of lab guests", said="the distribution's own has no modules.dep")
+        raise ImageError(
+            t("make the initial file system of lab guests"),
+            why=t("the distribution's own has no {file}", file="modules.dep"),
+        )
     folder = table.rpartition("/")[0]
     needs = {}
     for line in entries[table].data.decode(errors="replace").splitlines():

@@ -10,6 +10,7 @@ import struct
 import zlib
 
 from vmsnap_nb.errors import ImageError
+from vmsnap_nb.words.message import t
 
 __all__ = ["unpack_kernel"]
 
@@ -22,36 +23,20 @@ _MOST = 256 << 20
 
 
 def unpack_kernel(packed: bytes) -> bytes:
-    """Unpack a bzImage that was packed by gzip.
-
-    Parameters
-    ----------
-    packed : bytes
-        The whole file.
-
-    Returns
-    -------
-    bytes
-        An ELF file.
-
-    Raises
-    ------
-    ImageError
-        It is no such kernel, or it is damaged.
-    """
-    tried = "unpack a kernel"
+    """Return the ELF file in a bzImage that was packed by gzip."""
+    tried = t("unpack a kernel")
     try:
         (version,) = struct.unpack_from("<H", packed, _VERSION_AT)
         if packed[_MAGIC_AT : _MAGIC_AT + 4] != _MAGIC or version < _HAS_PAYLOAD:
-            raise ImageError(tried, said="it is no bzImage that tells where its payload is")
+            raise ImageError(tried, why=t("it is not a bzImage that records where its payload is"))
         offset, length = struct.unpack_from("<II", packed, _PAYLOAD_AT)
         start = ((packed[_SECTORS_AT] or 4) + 1) * 512 + offset  # 0 means 4, for old kernels
         reader = zlib.decompressobj(_GZIP)
         kernel = reader.decompress(packed[start : start + length], _MOST)
     except (struct.error, IndexError, zlib.error) as error:
-        raise ImageError(tried, said=f"it is damaged, or packed by something else than gzip: {error}") from error
+        raise ImageError(tried, why=t("it is damaged, or not packed by gzip: {error}", error=error)) from error
     if not reader.eof:
-        raise ImageError(tried, said="it ends too early, or is larger than any kernel")
+        raise ImageError(tried, why=t("it is truncated, or larger than any kernel"))
     if not kernel.startswith(b"\x7fELF"):
-        raise ImageError(tried, said="what is packed in it is no ELF file")
+        raise ImageError(tried, why=t("its payload is not an ELF file"))
     return kernel

@@ -8,35 +8,37 @@ import sys
 from typing import Any, NoReturn
 
 from vmsnap_nb.errors import InvalidRequestError, NotFoundError
-from vmsnap_nb.lab.lab import open_labs
+from vmsnap_nb.lab.opened import open_labs
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Host
+from vmsnap_nb.model.names import there_are
+from vmsnap_nb.words.message import Message, t
 
 __all__ = ["register"]
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise InvalidRequestError("%%guest", said=message, next_step=self.format_usage())
+        raise InvalidRequestError(
+            Message("{command}", command="%%guest"),
+            said=message,
+            next_step=Message("{usage}", usage=self.format_usage()),
+        )
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="%%guest", description="Run the cell in a guest by its /bin/sh.", add_help=False)
-    parser.add_argument("name", help="the guest, or a variable that holds it")
+    parser = _Parser(prog="%%guest", description=t("Run the cell in a guest with its /bin/sh."), add_help=False)
+    parser.add_argument("name", help=t("the guest, or a variable that holds it"))
     parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
-    parser.add_argument("--lab", metavar="VARIABLE", help="the lab or host; the open lab that has the guest otherwise")
-    parser.add_argument("--out", metavar="VARIABLE", help="where to put what the command left behind")
+    parser.add_argument(
+        "--lab", metavar="VARIABLE", help=t("the lab or host; by default the open lab that has the guest")
+    )
+    parser.add_argument("--out", metavar="VARIABLE", help=t("the variable for the result of the command"))
     return parser
 
 
 def register(shell: Any) -> None:
-    """Add the magic to an IPython shell.
-
-    Parameters
-    ----------
-    shell : IPython.core.interactiveshell.InteractiveShell
-        The shell.
-    """
+    """Add the magic to an IPython shell."""
 
     def guest(line: str, cell: str) -> None:
         options = _parser().parse_args(shlex.split(line))
@@ -48,7 +50,7 @@ def register(shell: Any) -> None:
             sys.stderr.flush()
         if done.stdout and not done.stdout.endswith("\n"):
             sys.stdout.write("\n")
-        sys.stdout.write(f"[{options.name}: exit status {done.exit_status}]\n")
+        sys.stdout.write(t("[{guest}: exit status {status}]", guest=options.name, status=done.exit_status) + "\n")
         if options.out:
             shell.user_ns[options.out] = done
 
@@ -60,10 +62,14 @@ def _find(names: dict[str, Any], name: str, lab: str | None) -> Guest:
     if lab is not None:
         host = names.get(lab)
         if not isinstance(host, Host):
-            raise NotFoundError(f"%%guest {name} --lab {lab}", said=f"there is no lab or host in the variable {lab}")
+            raise NotFoundError(
+                Message("{command}", command=f"%%guest {name} --lab {lab}"),
+                why=t("the variable {variable} holds no lab or host", variable=lab),
+                next_step=t("name a variable that holds a lab or a host: --lab VARIABLE"),
+            )
         return host.guest(name)
     labs = open_labs()
-    found = [guest for one in labs for guest in one.guests() if guest.name == name]
+    found = [guest for lab in labs for guest in lab.guests() if guest.name == name]
     if len(found) == 1:
         return found[0]
     held = names.get(name)
@@ -71,11 +77,13 @@ def _find(names: dict[str, Any], name: str, lab: str | None) -> Guest:
         return held
     if found:
         raise NotFoundError(
-            f"%%guest {name}", said="several open labs have a guest of that name", next_step="say which: --lab VARIABLE"
+            Message("{command}", command=f"%%guest {name}"),
+            why=t("several open labs have a guest '{guest}'", guest=name),
+            next_step=t("name the lab: --lab VARIABLE"),
         )
-    there = sorted(guest.name for one in labs for guest in one.guests())
+    there = sorted(guest.name for lab in labs for guest in lab.guests())
     raise NotFoundError(
-        f"%%guest {name}",
-        said="no open lab has a guest of that name" if labs else "no lab is open",
-        next_step="there are: " + ", ".join(there) if there else "open one and make a guest first",
+        Message("{command}", command=f"%%guest {name}"),
+        why=t("no open lab has a guest '{guest}'", guest=name) if labs else t("no lab is open"),
+        next_step=there_are(name, there, none=t("open a lab and make a guest first")),
     )

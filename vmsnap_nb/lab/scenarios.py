@@ -13,13 +13,27 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from vmsnap_nb.errors import NotFoundError
-from vmsnap_nb.plans.overlay import backing_reference
-from vmsnap_nb.plans.steps import create_overlay_argv
-from vmsnap_nb.system import qemu_img
-from vmsnap_nb.system.os_errors import from_os_error
+from vmsnap_nb.errors import LabError, NotFoundError
+from vmsnap_nb.lab.folder import LabFolder
+from vmsnap_nb.model.guest import Use
+from vmsnap_nb.model.names import there_are
+from vmsnap_nb.plans.by_hand import create_overlay_argv
+from vmsnap_nb.plans.overlay.reference import backing_reference
+from vmsnap_nb.system.files.errors import from_os_error
+from vmsnap_nb.system.qemu import qemu_img
+from vmsnap_nb.words.message import joined, t
 
-__all__ = ["PATTERN_SIZE", "SCENARIOS", "Layer", "build_scenario", "find_scenario", "make_layers", "pattern_of"]
+__all__ = [
+    "PATTERN_SIZE",
+    "SCENARIOS",
+    "Layer",
+    "build_scenario",
+    "find_scenario",
+    "keep_scenario",
+    "make_layers",
+    "pattern_of",
+    "remove_scenario",
+]
 
 _DISK = 64 << 20
 PATTERN_SIZE = 64 << 10
@@ -28,18 +42,10 @@ PATTERN_SIZE = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One image of a scenario.
+    """One image of a scenario."""
 
-    Attributes
-    ----------
-    file : str
-        Its path in the scenario's folder.
-    backing : str
-        The path of its backing file there, or empty for a base.
-    """
-
-    file: str
-    backing: str = ""
+    file: str  # its path in the scenario's folder
+    backing: str = ""  # the path of its backing file there, or empty for a base
 
     @property
     def format(self) -> str:
@@ -72,43 +78,24 @@ SCENARIOS: Mapping[str, tuple[Layer, ...]] = {
 
 
 def find_scenario(name: str) -> tuple[Layer, ...]:
-    """Give the layers of a scenario.
-
-    Raises
-    ------
-    NotFoundError
-        There is none of that name; the error lists those that there are.
-    """
+    """Return the layers of a scenario; the error lists those that there are."""
     try:
         return SCENARIOS[name]
     except KeyError as error:
         raise NotFoundError(
-            f"build the scenario {name!r}", said="there is none of that name", next_step=", ".join(SCENARIOS)
+            t("build the scenario {scenario!r}", scenario=name),
+            why=t("there is no scenario {scenario!r}", scenario=name),
+            next_step=there_are(name, SCENARIOS),
         ) from error
 
 
 def pattern_of(number: int) -> int:
-    """Give the byte with which the layer of this number (0 for the first) is marked."""
+    """Return the byte with which the layer of this number (0 for the first) is marked."""
     return 0x11 + number
 
 
 def build_scenario(name: str, folder: Path) -> None:
-    """Make the images of a scenario, all or none, as `make_layers` does.
-
-    Parameters
-    ----------
-    name : str
-        One of `SCENARIOS`.
-    folder : pathlib.Path
-        Must not be there yet.
-
-    Raises
-    ------
-    NotFoundError
-        No such scenario.
-    VmsnapError
-        An image cannot be made.
-    """
+    """Make the images of a scenario, all or none, in a folder that must not be there yet."""
     layers = find_scenario(name)
     partial = folder.with_name(f".{uuid.uuid4().hex}.partial")
     try:
@@ -118,27 +105,56 @@ def build_scenario(name: str, folder: Path) -> None:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise from_os_error(error, f"build the scenario {name} in {folder}") from error
+        raise from_os_error(
+            error, t("build the scenario {scenario} in {folder}", scenario=name, folder=folder)
+        ) from error
+
+
+def keep_scenario(folder: LabFolder, name: str) -> Path:
+    """Return the folder of a scenario in a lab's; it is made when it is asked for first."""
+    layers = find_scenario(name)
+    path = folder.root / "scenarios" / name
+    if not path.exists():
+        build_scenario(name, path)
+        for layer in layers:
+            folder.add(path / layer.file, f"scenario {name}")
+    return path
+
+
+def remove_scenario(folder: LabFolder, name: str, uses: Iterable[Use]) -> None:
+    """Remove the images of a scenario from a lab's folder, unless a guest uses one, or other files are among them."""
+    layers = find_scenario(name)
+    path = folder.root / "scenarios" / name
+    files = {str(path / layer.file) for layer in layers}
+    found = {os.path.join(top, file) for top, _, names in os.walk(path) for file in names}
+    used = [use.guest for use in uses if use.path in files]
+    if not all(map(folder.has, (str(path), *found))):
+        raise LabError(
+            t("rebuild the scenario {scenario}", scenario=name),
+            why=t("{path}, or a file in it, is a symbolic link that leads elsewhere", path=path),
+            next_step=t("remove that link"),
+        )
+    if used or found - files:
+        raise LabError(
+            t("rebuild the scenario {scenario}", scenario=name),
+            why=t("guests use it: {guests}", guests=joined(used))
+            if used
+            else t("its folder has other files: {files}", files=joined(sorted(found - files))),
+            next_step=t("undefine those guests first") if used else t("move those files away, or remove them"),
+        )
+    try:
+        for file in found:
+            os.unlink(file)
+        for top, _, _ in os.walk(path, topdown=False):
+            os.rmdir(top)
+    except OSError as error:
+        raise from_os_error(error, t("rebuild the scenario {scenario}", scenario=name)) from error
 
 
 def make_layers(layers: Iterable[Layer], folder: Path, *, size: int = _DISK) -> None:
-    """Make images, each after its backing file.
+    """Make images in a folder, each after its backing file, for a disk of `size` bytes.
 
     Layer number n has `PATTERN_SIZE` bytes of its `pattern_of` at offset 0 and at offset (n + 1) MiB.
-
-    Parameters
-    ----------
-    layers : iterable of Layer
-        The images.
-    folder : pathlib.Path
-        Where; it is made if it is not there.
-    size : int
-        Bytes of the disk.
-
-    Raises
-    ------
-    OSError, VmsnapError
-        An image cannot be made.
     """
     for number, layer in enumerate(layers):
         _make(layer, number, folder, size)
@@ -147,7 +163,7 @@ def make_layers(layers: Iterable[Layer], folder: Path, *, size: int = _DISK) -> 
 def _make(layer: Layer, number: int, folder: Path, size: int) -> None:
     path = folder / layer.file
     path.parent.mkdir(parents=True, exist_ok=True)
-    tried = f"make {layer.file}"
+    tried = t("make {file}", file=layer.file)
     if layer.backing:
         # Relative, so that the folder can be moved as a whole.
         backing = Layer(layer.backing)

@@ -9,7 +9,7 @@ __all__ = ["user_cache"]
 
 
 def user_cache() -> Path:
-    """Give ``$VMSNAP_CACHE``, or ``vmsnap_nb`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; it may not be there."""
+    """Return ``$VMSNAP_CACHE``, or ``vmsnap_nb`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; it may not be there."""
     if named := os.environ.get("VMSNAP_CACHE"):
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "vmsnap_nb")

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vmsnap_nb.live.merge_files import blockmap
+from vmsnap_nb.errors import InvalidRequestError, NotFoundError
+from vmsnap_nb.live.files import (
+    MOST_READ,
+    PathLike,
+    When,
+    changes,
+    copy_out,
+    find_files,
+    list_files,
+    read_file,
+    where,
+)
+from vmsnap_nb.live.reading import blockmap
 from vmsnap_nb.model.blockmap import BlockMap
+from vmsnap_nb.model.files import FileChanges, FileParts, Files
 from vmsnap_nb.model.forest import Chain
+from vmsnap_nb.model.lookup import ImageLike
+from vmsnap_nb.model.names import there_are
+from vmsnap_nb.system.filesystems.reader import DiskState
+from vmsnap_nb.words.message import t
 
 __all__ = ["LiveChain"]
 
 
 @dataclass(frozen=True, repr=False)
 class LiveChain(Chain):
-    """A chain whose images are at hand."""
+    """A backing chain whose images can be read."""
 
     def blockmap(self) -> BlockMap:
-        """Look which layer owns which part of the disk, and what lies hidden below; a guest may be writing to it.
+        """Map which layer holds which part of the disk, and which data lower layers hide; a guest may be running.
 
         Returns
         -------
@@ -28,3 +45,222 @@ class LiveChain(Chain):
             A layer cannot be read.
         """
         return blockmap(self)
+
+    # -- files ------------------------------------------------------------------------------------------------
+
+    def files(self, path: PathLike = "/", *, at: str | None = None, recursive: bool = False) -> Files:
+        """List what is in a folder of the guest's disk, without booting it, without root, and without a lock.
+
+        Parameters
+        ----------
+        path : path
+            A folder as the guest has it, or ``volume:/path`` on a volume that its ``/etc/fstab`` does not mount.
+        at : str, optional
+            A state of the disk: the name of a layer, as it was when nothing was above it, or of an internal snapshot of
+            one. The whole chain if left out.
+        recursive : bool
+            Whether to list all that is below the folder.
+
+        Returns
+        -------
+        Files
+            Its `notes` say what may be missing: a guest was writing, a journal has changes that are not in place yet.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such path, or no such state.
+        ImageError
+            A layer cannot be read, or there is no file system that is known here; what was found is named.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> vs.chain(vs.Lab().base("RootBase")).files("/etc/apk")["/etc/apk/world"].kind
+        'file'
+        """
+        return list_files(self._state(at), path, recursive=recursive)
+
+    def find_files(
+        self, pattern: str, *, path: PathLike = "/", newer: When | None = None, at: str | None = None
+    ) -> Files:
+        """List all files below a folder whose names match.
+
+        Parameters
+        ----------
+        pattern : str
+            As the shell's, ``*.log``: of the name, or with a ``/`` in it of the whole path.
+        path : path
+            Where to look.
+        newer : str or datetime, optional
+            Only what was changed after it; a text as ``"2026-11-29 08:00"``, in UTC unless it has a zone.
+        at : str, optional
+            As in `files`.
+
+        Returns
+        -------
+        Files
+
+        Raises
+        ------
+        NotFoundError, ImageError
+            As `files`.
+        """
+        return find_files(self._state(at), pattern, path, newer)
+
+    def read(self, path: PathLike, *, at: str | None = None, most: int = MOST_READ) -> bytes:
+        """Give the content of a file of the guest; symbolic links are followed within the disk.
+
+        Parameters
+        ----------
+        path, at
+            As in `files`.
+        most : int
+            Bytes that it may have; `copy_out` copies larger ones.
+
+        Returns
+        -------
+        bytes
+
+        Raises
+        ------
+        InvalidRequestError
+            It is no file, or larger.
+        NotFoundError, ImageError
+            As `files`.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> vs.chain(vs.Lab().base("RootBase")).read("/etc/alpine-release")[:2]
+        b'3.'
+        """
+        return read_file(self._state(at), path, most)
+
+    def copy_out(self, path: PathLike, to: PathLike, *, at: str | None = None) -> str:
+        """Copy a file of the guest to this machine, readable by you alone; nothing is overwritten.
+
+        Parameters
+        ----------
+        path, at
+            As in `files`.
+        to : path
+            The new file, or a folder that it is put into under its own name.
+
+        Returns
+        -------
+        str
+            The path of the new file.
+
+        Raises
+        ------
+        InvalidRequestError
+            It is no file, or there is one already where it would be put.
+        NotFoundError, ImageError
+            As `files`.
+        """
+        return copy_out(self._state(at), path, to)
+
+    def where(self, path: PathLike) -> FileParts:
+        """Look which layer holds which part of a file.
+
+        Parameters
+        ----------
+        path : path
+            As in `files`.
+
+        Returns
+        -------
+        FileParts
+
+        Raises
+        ------
+        NotFoundError, ImageError
+            As `files`.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> list(vs.chain(vs.Lab().base("RootBase")).where("/etc/alpine-release").to_frame()["image"])
+        ['RootBase']
+        """
+        return where(self._state(None), path)
+
+    def changes(self, layer: ImageLike | int, *, path: PathLike = "/") -> FileChanges:
+        """Compare the files before and after what one layer holds: what was changed while the guest wrote to it.
+
+        Parameters
+        ----------
+        layer : Image, path, name or int
+            The layer; it must have one below it.
+        path : path
+            Where to look.
+
+        Returns
+        -------
+        FileChanges
+
+        Raises
+        ------
+        InvalidRequestError
+            It is the base.
+        NotFoundError, ImageError
+            As `files`.
+        """
+        image = self[layer]
+        number = self.layers.index(image)
+        if number == 0:
+            raise InvalidRequestError(
+                t("compare the files before and after {image}", image=image.name),
+                why=t("it is the base, which has no layer below it"),
+                next_step=t("files() lists its files"),
+            )
+        layers = self.layers
+        below = DiskState(layers[number - 1].name, layers[:number])
+        return changes(below, DiskState(image.name, layers[: number + 1]), path)
+
+    def diff(self, before: str, after: str | None = None, *, path: PathLike = "/") -> FileChanges:
+        """Compare the files of two states of the disk.
+
+        Parameters
+        ----------
+        before : str
+            The earlier state: the name of a layer, or of an internal snapshot of one.
+        after : str, optional
+            The later one; the whole chain if left out.
+        path : path
+            Where to look.
+
+        Returns
+        -------
+        FileChanges
+
+        Raises
+        ------
+        NotFoundError, ImageError
+            As `files`.
+        """
+        return changes(self._state(before), self._state(after), path)
+
+    def _state(self, at: str | None) -> DiskState:
+        """Return the disk as it is, or as it was at a layer or an internal snapshot of one."""
+        layers = self.layers
+        if at is None:
+            return DiskState(layers[-1].name, layers)
+        found = [
+            DiskState(at, layers[: number + 1], snapshot.id)
+            for number, image in enumerate(layers)
+            for snapshot in image.snapshots
+            if snapshot.name == at
+        ]
+        if at in self:
+            number = layers.index(self[at])
+            found.append(DiskState(at, layers[: number + 1]))
+        if len(found) == 1:
+            return found[0]
+        names = [*(image.name for image in layers), *(one.name for image in layers for one in image.snapshots)]
+        raise NotFoundError(
+            t("find the state {name} of {image}", name=at, image=self.top),
+            why=t("several layers or internal snapshots have that name") if found else None,
+            next_step=there_are(at, names),
+        )

@@ -1,142 +1,161 @@
-"""How the steps that concern files are performed, and the facts that plans need of the folders."""
+"""Files on the disks of images and guests: read from the images, without booting, without root and without a lock."""
 
 from __future__ import annotations
 
-import errno
 import os
-import re
-import shutil
-import stat
-import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 from vmsnap_nb.errors import InvalidRequestError
-from vmsnap_nb.live.plan import Action, Undo
-from vmsnap_nb.plans.ground import Ground
-from vmsnap_nb.plans.steps import CreateOverlay, Protect, Step
-from vmsnap_nb.system import qemu_img
-from vmsnap_nb.system.os_errors import from_os_error
+from vmsnap_nb.model.files import FileChange, FileChanges, FileParts, Files
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.number import whole_number
+from vmsnap_nb.system.files.errors import os_errors
+from vmsnap_nb.system.files.paths import absolute
+from vmsnap_nb.system.files.temporary import publish_new, temporary
+from vmsnap_nb.system.filesystems.messages import Answers
+from vmsnap_nb.system.filesystems.reader import COPY, DiskState, ask
+from vmsnap_nb.words.message import t
 
-__all__ = ["FILE_ACTIONS", "absolute", "create_overlay", "ground_of", "protect"]
+__all__ = ["MOST_READ", "PathLike", "When", "changes", "copy_out", "find_files", "list_files", "read_file", "where"]
 
-_NAME_MAX = 255
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""What link() says on file systems such as FAT that have no hard links."""
+PathLike = str | os.PathLike[str]
+When = str | datetime
+
+MOST_READ = 64 << 20
+"""Bytes of a file that are read into memory unless more is asked for."""
 
 
-def absolute(path: str | os.PathLike[str]) -> str:
-    """Give the absolute path as QEMU would use it: ``~`` expanded, symbolic links left as they are.
+def list_files(state: DiskState, path: PathLike, *, recursive: bool = False) -> Files:
+    """Return what is in a folder; a file as itself."""
+    name = _path(path)
+    tried = t("list {path}", path=name)
+    answers = ask([state], tried, {"do": "list", "path": name, "recursive": recursive})
+    return _files(state, answers)
 
-    Raises
-    ------
-    InvalidRequestError
-        An empty name, a null byte, a name longer than file systems have, or a network address.
-    """
-    text = os.fspath(path)
-    if _ADDRESS.match(text):
+
+def find_files(state: DiskState, pattern: str, path: PathLike, newer: When | None) -> Files:
+    """Return the files below a folder that have a name, and were changed after a time."""
+    name = _path(path)
+    since = None if newer is None else _nanoseconds(newer)
+    request = {"do": "list", "path": name, "recursive": True, "pattern": pattern, "newer": since}
+    return _files(state, ask([state], t("find {pattern} in {path}", pattern=pattern, path=name), request))
+
+
+def read_file(state: DiskState, path: PathLike, most: int) -> bytes:
+    """Return the content of a file."""
+    name, content = _path(path), bytearray()
+    most = whole_number(most, "most", t("bytes"), least=0)
+    ask([state], t("read {path}", path=name), {"do": "read", "path": name, "most": most}, sink=content.extend)
+    return bytes(content)
+
+
+def copy_out(state: DiskState, path: PathLike, to: PathLike) -> str:
+    """Copy a file to a new one of this machine; return its path."""
+    name, target = _path(path), absolute(to)
+    if os.path.isdir(target):
+        target = os.path.join(target, name.rstrip("/").rpartition("/")[2])
+    tried = t("copy {source} to {target}", source=name, target=target)
+    if os.path.lexists(target):
         raise InvalidRequestError(
-            f"use {text} as a path",
-            said="it is a network address, and only local files are opened",
-            next_step="give a path; a file of that very name is ./" + text.replace("//", "/", 1),
+            tried,
+            why=t("the target already exists"),
+            next_step=t("choose another name; existing files are not overwritten"),
         )
-    if not text or "\0" in text:
-        raise InvalidRequestError(f"use {text!r} as a path", said="it is empty or has a null byte in it")
-    full = os.path.abspath(os.path.expanduser(text))
-    if len(os.fsencode(os.path.basename(full))) > _NAME_MAX:
+    with os_errors(tried), temporary(os.path.dirname(target)) as new:
+
+        def write(piece: bytes) -> None:
+            while piece:
+                piece = piece[os.write(new.fd, piece) :]
+
+        ask([state], tried, {"do": "read", "path": name, "most": None}, sink=write, limits=COPY)
+        publish_new(new, target)
+    return target
+
+
+def where(state: DiskState, path: PathLike) -> FileParts:
+    """Return in which layer each part of a file lies."""
+    name = _path(path)
+    answers = ask([state], t("find {path}", path=name), {"do": "where", "path": name})
+    parts = tuple(part._replace(image=_layer(state.layers, part.layer)) for part in answers.parts)
+    return FileParts(state.label, name, parts, volumes=tuple(answers.volumes), notes=(*in_use(state), *answers.notes))
+
+
+def changes(before: DiskState, after: DiskState, path: PathLike) -> FileChanges:
+    """Return what differs between two states of a disk."""
+    name = _path(path)
+    tried = t("compare {before} with {after}", before=before.name, after=after.name)
+    answers = ask([before, after], tried, {"do": "diff", "path": name})
+    found = tuple(
+        FileChange(
+            path=row.path,
+            change=row.change,
+            before=row.before,
+            after=row.after,
+            layer=_layer(after.layers, None if row.layer < 0 else row.layer),
+        )
+        for row in answers.rows
+    )
+    notes = dict.fromkeys((*in_use(before), *in_use(after), *answers.notes))
+    return FileChanges(
+        after.layers[-1].name,
+        before.name,
+        after.name,
+        found,
+        volumes=tuple(answers.volumes),
+        notes=tuple(notes),
+    )
+
+
+def in_use(state: DiskState) -> tuple[str, ...]:
+    """Return a note if a process can be writing to what is read."""
+    image = state.layers[-1]
+    if state.snapshot is not None or image.held != "write":
+        return ()
+    return (
+        t("a process was writing to {image} while it was read, so its file systems were changing", image=image.name),
+    )
+
+
+def _files(state: DiskState, answers: Answers) -> Files:
+    return Files(
+        state.label,
+        tuple(answers.entries),
+        volumes=tuple(answers.volumes),
+        notes=(*in_use(state), *answers.notes),
+    )
+
+
+def _layer(layers: Sequence[Image], number: int | None) -> str:
+    return "" if number is None or not 0 <= number < len(layers) else layers[number].name
+
+
+def _path(path: Any) -> str:
+    try:
+        text = os.fsdecode(path)
+    except TypeError as error:
+        raise _no_path(path) from error
+    if "\0" in text or not text:
+        raise _no_path(text)
+    return text
+
+
+def _no_path(path: object) -> InvalidRequestError:
+    return InvalidRequestError(
+        t("find {path}", path=repr(path)), why=t("it is not a path"), next_step=t("use a text such as '/etc'")
+    )
+
+
+def _nanoseconds(when: When) -> int:
+    """Return a time as nanoseconds since 1970; one without a zone is in UTC."""
+    try:
+        moment = datetime.fromisoformat(when) if isinstance(when, str) else when
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return int(moment.timestamp() * 1_000_000) * 1000
+    except (ValueError, AttributeError, OverflowError) as error:
         raise InvalidRequestError(
-            f"use {os.path.basename(full)[:40]}… as a name", said=f"it is longer than {_NAME_MAX} bytes"
-        )
-    return full
-
-
-def ground_of(paths: Iterable[str]) -> Ground:
-    """Look which of these paths are taken, and what their folders allow.
-
-    Parameters
-    ----------
-    paths : iterable of str
-        Absolute paths of files that a plan would make.
-
-    Returns
-    -------
-    Ground
-    """
-    paths = list(paths)
-    free: dict[str, int] = {}
-    closed: dict[str, str] = {}
-    for folder in {os.path.dirname(path) for path in paths}:
-        try:
-            if not stat.S_ISDIR(os.stat(folder).st_mode):
-                closed[folder] = "it is not a folder"
-            elif not os.access(folder, os.W_OK | os.X_OK):
-                closed[folder] = "no permission to write there"
-            free[folder] = shutil.disk_usage(folder).free
-        except FileNotFoundError:
-            closed[folder] = "there is no such folder"
-        except OSError as error:
-            closed[folder] = error.strerror or str(error)
-    return Ground(frozenset(path for path in paths if os.path.lexists(path)), free, closed)
-
-
-def create_overlay(step: CreateOverlay) -> Undo:
-    """Make the image under another name first, so that a half-made one never has the right name."""
-    folder = os.path.dirname(step.path)
-    partial = os.path.join(folder, f".{uuid.uuid4().hex}.partial")
-    tried = f"create {step.path}"
-    try:
-        for argv in replace(step, path=partial).argvs:
-            qemu_img.run(argv, tried=tried)
-        _settle(partial, step.path, tried)
-        identity = os.stat(step.path)
-    finally:
-        _unlink(partial)
-
-    def undo() -> None:
-        # Only the very file that was made here; another of that name is somebody else's.
-        now = os.stat(step.path)
-        if (now.st_dev, now.st_ino) == (identity.st_dev, identity.st_ino):
-            os.unlink(step.path)
-
-    return undo
-
-
-def _settle(partial: str, path: str, tried: str) -> None:
-    try:
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        try:
-            os.link(partial, path)  # unlike a rename, a link never replaces a file
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            _settle_without_links(partial, path)
-    except OSError as error:
-        raise from_os_error(error, tried) from error
-
-
-def _settle_without_links(partial: str, path: str) -> None:
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    os.replace(partial, path)
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
-
-
-def protect(step: Protect) -> Undo:
-    """Take the write permission of an image, of owner, group and others."""
-    try:
-        mode = stat.S_IMODE(os.stat(step.path).st_mode)
-        os.chmod(step.path, mode & ~0o222)
-    except OSError as error:
-        raise from_os_error(error, f"protect {step.path}") from error
-    return lambda: os.chmod(step.path, mode)
-
-
-FILE_ACTIONS: Mapping[type[Step], Action] = {CreateOverlay: create_overlay, Protect: protect}
-"""The actions of a world that has files only."""
+            t("find files newer than {time!r}", time=when),
+            said=str(error),
+            next_step=t("use a time such as '2026-11-29 08:00', or a datetime"),
+        ) from error

@@ -3,73 +3,134 @@
 from __future__ import annotations
 
 import os
-import re
-import threading
-import time
-import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from vmsnap_nb.errors import (
-    GuestError,
-    GuestNotReadyError,
-    ImageError,
-    InUseError,
-    LibvirtError,
-    NotFoundError,
-    ReadOnlyError,
-    VmsnapError,
-)
+from vmsnap_nb.errors import ConcernWarning, VmsnapError
+from vmsnap_nb.live.cards import guest_card, read_card
 from vmsnap_nb.live.chain import LiveChain
-from vmsnap_nb.live.domains import ended_at_once
-from vmsnap_nb.live.written_chain import forget_old_chains
+from vmsnap_nb.live.check import check_image
+from vmsnap_nb.live.commands import Commands
+from vmsnap_nb.live.guest_actions.block_jobs import guest_merge_actions
+from vmsnap_nb.live.guest_actions.delete import delete_actions
+from vmsnap_nb.live.guest_actions.revert import revert_actions, unfinished_revert
+from vmsnap_nb.live.guest_actions.snapshot import asked_of_disks, snapshot_actions
+from vmsnap_nb.live.guest_files import GuestFiles
+from vmsnap_nb.live.handle import GuestHandle
+from vmsnap_nb.live.image_names import named
+from vmsnap_nb.live.plan import LivePlan, Place
+from vmsnap_nb.live.power import Power
+from vmsnap_nb.live.reading import look_at_guest, sources_of
+from vmsnap_nb.live.snapshot_lists import snapshot_list
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.completed import Completed
+from vmsnap_nb.model.find import find_disk
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.guest import Disk, Disks, Domain, State, Use
-from vmsnap_nb.plans.plan import Concern
-from vmsnap_nb.plans.start import about_backing_formats, about_layers
-from vmsnap_nb.system import guest_agent, guest_port, locks
-from vmsnap_nb.system.console import console_log, read_console
-from vmsnap_nb.system.guest_port import COMMAND_PORT
-from vmsnap_nb.system.libvirt_domains import channels, read_domain, state_of
-from vmsnap_nb.system.libvirt_errors import libvirt_errors
-from vmsnap_nb.system.libvirt_library import library
+from vmsnap_nb.model.guest import Disk, Disks, Domain, State
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.image_check import ImageCheck
+from vmsnap_nb.model.lookup import ImageLike
+from vmsnap_nb.model.number import check_images, check_seconds
+from vmsnap_nb.plans.concern import Concern, Concerns
+from vmsnap_nb.plans.delete.request import DeleteRequest
+from vmsnap_nb.plans.merge.held import CorrectRequest, held_requests
+from vmsnap_nb.plans.merge.request import (
+    CleanupRequest,
+    CommitRequest,
+    FinishPullRequest,
+    FinishRequest,
+    PullRequest,
+    ShortenRequest,
+    unfinished,
+    unfinished_needs,
+)
+from vmsnap_nb.plans.request import Needs, Reading, Request
+from vmsnap_nb.plans.revert.request import RevertRequest
+from vmsnap_nb.plans.snapshot.memory import RestoreRequest, SaveRequest
+from vmsnap_nb.plans.snapshot.request import ReconcileRequest, SnapshotRequest
+from vmsnap_nb.system.files.paths import absolute
+from vmsnap_nb.system.survey import Survey
+from vmsnap_nb.words.message import t
 
 if TYPE_CHECKING:
     from vmsnap_nb.live.host import Host
-    from vmsnap_nb.live.plan import LivePlan
     from vmsnap_nb.model.snapshot import Kind, SnapshotList
-    from vmsnap_nb.plans.revert_draft import To
+    from vmsnap_nb.plans.revert.request import To
 
 __all__ = ["Guest"]
 
-_HELD_IMAGE = re.compile(r"Is another process using the image \[(.*?)\]\?", re.DOTALL)
-_BUSY_PORTS: dict[str, threading.Lock] = {}
-_AGENT_STARTS = 10.0
-"""Seconds that the agent of a lab's guest may take to start after the guest takes commands: without KVM about one."""
 
-_TRIED_AGAIN = 3.0
-"""Seconds in which QEMU tries again what a disk could not do before."""
-
-
-class Guest:
+class Guest(GuestFiles):
     """A guest that libvirt knows. Get one from `Host.guest`, `Host.guests` or `Lab.guest`.
 
     Parameters
     ----------
     host : Host
-        Where it is.
+        The host that runs it.
     domain : libvirt.virDomain
         libvirt's handle.
     """
 
+    _unlisted = frozenset({"commands", "handle", "power"})
+
     def __init__(self, host: Host, domain: Any) -> None:
         self.host = host
-        self._domain = domain
+        self._handle = GuestHandle(host.link, domain)
         self._name: str = domain.name()
         self._uuid: str = domain.UUIDString()
+        self.commands = Commands(self._handle)
+        self.power = Power(self._handle, self.commands)
+
+    @property
+    def handle(self) -> GuestHandle:
+        """What plans and their steps are given of it; its `domain` is libvirt's own handle."""
+        return self._handle
+
+    def _plan(
+        self, request: Request, files: Iterable[str] = (), *, around: bool = False, saved: str | None = None
+    ) -> LivePlan:
+        """Return the plan of a request about it."""
+        return LivePlan.bind(request, self._place(files, around=around, saved=saved))
+
+    def _merge(self, request: Request) -> LivePlan:
+        """Return the plan of a merge in its chains: of others that are based on its layers it must know all."""
+        return LivePlan.bind(request, self._merge_place())
+
+    def _merge_place(self, files: Iterable[str] = ()) -> Place:
+        # Several disks may be merged at once: a plan has its images for itself, and not the guest.
+        return replace(self._place(files, around=True), guest="")
+
+    def _place(self, files: Iterable[str] = (), *, around: bool = False, saved: str | None = None) -> Place:
+        """Return the place where requests about it are read for, and where their plans run."""
+        handle, link, survey = self._handle, self._handle.link, Survey(follow=True)
+        files = tuple(files)
+
+        def read() -> Reading:
+            return handle.survey(survey, files, around=around, saved=saved)
+
+        def look(now: Reading, needs: Needs) -> Reading:
+            here, by_libvirt = link.files_are_here, link.is_system
+            looked = look_at_guest(link.knowledge(), handle.domain, now, needs, here=here, by_libvirt=by_libvirt)
+            if not needs.agent or not looked.owner.running or link.readonly:
+                return looked
+            # One that is connected and hangs would keep libvirt waiting without an end.
+            return replace(looked, guest=replace(looked.owner, agent=self.commands.agent_answers()))
+
+        actions = {
+            **link.actions(),
+            **snapshot_actions(link),
+            **guest_merge_actions(handle),
+            **revert_actions(link),
+            **delete_actions(link),
+        }
+        return Place(read, look, actions, link.why_readonly, guest=self._uuid, access=link.access_if_other)
+
+    @property
+    def _domain(self) -> Any:
+        """libvirt's own handle of it."""
+        return self._handle.domain
 
     @property
     def name(self) -> str:
@@ -83,23 +144,19 @@ class Guest:
 
     @property
     def state(self) -> State:
-        """What it does now, in virsh's words, as ``running``, ``paused`` or ``shut off``.
+        """Its current state in virsh's terms: ``running``, ``paused``, ``shut off`` or another.
 
         Raises
         ------
         NotFoundError
-            It is not there any more.
+            The guest no longer exists.
         """
-        return state_of(self._domain)
+        return self._handle.state
 
     @property
     def running(self) -> bool:
-        """Whether QEMU has its images open now."""
-        return self._is_running(self.state)
-
-    @staticmethod
-    def _is_running(state: State) -> bool:
-        return state not in {"shut off", "crashed", "no state"}
+        """Whether a QEMU process has its images open."""
+        return self._handle.running
 
     def __repr__(self) -> str:
         try:
@@ -108,24 +165,26 @@ class Guest:
             state = "gone"
         return f"<Guest {self._name}: {state}>"
 
+    def _repr_html_(self) -> str:
+        return read_card(lambda: guest_card(self), t("Guest {name}", name=self._name))
+
     # -- what it is -------------------------------------------------------------------------------------
 
     def xml(self) -> str:
-        """Give its domain XML: the live one while it runs.
+        """Return its domain XML: the live one while it runs.
 
         Returns
         -------
         str
         """
-        with libvirt_errors(f"read the XML of {self._name}"):
-            return str(self._domain.XMLDesc())
+        return self._handle.xml()
 
     def domain(self) -> Domain:
         """Read what libvirt records of it."""
-        return read_domain(self._domain)
+        return self._handle.read()
 
     def disks(self) -> Disks:
-        """List its disks, with the depth and the sizes of their images, as `virsh domblklist` does.
+        """List its disks, as `virsh domblklist` does, with the depth of each chain and the sizes of the images.
 
         Returns
         -------
@@ -155,12 +214,12 @@ class Guest:
         return Disks(self._name, tuple(filled), tuple(depths))
 
     def chain(self, target: str | None = None) -> LiveChain:
-        """Read the chain of a disk: from its base to the image that it writes to.
+        """Read the backing chain of a disk, from its base to its active layer.
 
         Parameters
         ----------
         target : str, optional
-            The disk, as ``vda``; the first one that has an image if left out.
+            The disk, such as ``vda``. Default: the first disk that has an image.
 
         Returns
         -------
@@ -169,7 +228,7 @@ class Guest:
         Raises
         ------
         NotFoundError
-            There is no such disk, or nothing is in it.
+            There is no such disk, or it has no image.
 
         Examples
         --------
@@ -178,23 +237,21 @@ class Guest:
         >>> [image.name for image in lab.guest("listed", backing=lab.base("RootBase")).chain()]
         ['RootBase', 'listed']
         """
-        disks = self.domain().disks
-        disk = self._pick(disks, target)
-        forest = self._forest(disks)
-        return LiveChain(forest, forest.chain(disk.source or "").top)
+        forest = self._forest(self.domain().disks)
+        return LiveChain(forest, find_disk(forest, self._name, target).path)
 
     def blockmap(self, target: str | None = None) -> BlockMap:
-        """Look which layer of a disk's chain owns which part of it.
+        """Map which layer of a disk's chain holds which part of the disk.
 
         Parameters
         ----------
         target : str, optional
-            The disk, as ``vda``; the first one that has an image if left out.
+            The disk, such as ``vda``. Default: the first disk that has an image.
 
         Returns
         -------
         BlockMap
-            Of what is in the files. QEMU tells the files of what a running guest has written when the guest flushes its
+            The map of what the files contain. QEMU updates the tables in the files when a running guest flushes its
             disk: ``guest.execute("sync")`` brings the map up to date.
 
         Raises
@@ -206,16 +263,31 @@ class Guest:
         """
         return self.chain(target).blockmap()
 
-    def _pick(self, disks: tuple[Disk, ...], target: str | None) -> Disk:
-        with_image = [disk for disk in disks if disk.source]
-        for disk in with_image:
-            if target in (None, disk.target):
-                return disk
-        raise NotFoundError(
-            f"find the disk {target} of {self._name}" if target else f"find a disk of {self._name}",
-            said="there is no such disk, or nothing is in it" if target else "it has no disk with an image",
-            next_step="there are: " + ", ".join(disk.target for disk in with_image) if with_image else None,
-        )
+    def check(self, target: str | None = None, *, timeout: float = 600.0) -> ImageCheck:
+        """Check the tables of a disk's active layer with `qemu-img check`; the guest must be off.
+
+        To check a lower layer, use ``guest.chain()[0].check()``.
+
+        Parameters
+        ----------
+        target : str, optional
+            The disk, such as ``vda``. Default: the first disk that has an image.
+        timeout : float
+            Seconds that the check may take.
+
+        Returns
+        -------
+        ImageCheck
+
+        Raises
+        ------
+        NotFoundError
+            There is no such disk.
+        ImageError, InUseError, CommandError
+            As `Image.check`.
+        """
+        chain = self.chain(target)
+        return check_image(chain[chain.top], timeout)
 
     def _forest(self, disks: tuple[Disk, ...]) -> Forest:
         folders = {os.path.dirname(disk.source) for disk in disks if disk.source and disk.source.startswith("/")}
@@ -224,94 +296,17 @@ class Guest:
     # -- start and stop ---------------------------------------------------------------------------------
 
     def concerns(self) -> tuple[Concern, ...]:
-        """Tell what speaks against starting it now.
+        """Return the reasons not to start it now; for a running guest, what it would lose when it stops.
 
-        That is: images that somebody else holds, a merge that was cut short and without whose end its disk would read
-        otherwise, layers that are missing or not valid, and headers that do not tell the format of a backing file.
+        Reasons not to start it are images that another process holds, an interrupted merge without which its disk
+        would read differently, layers that are missing or invalid, and headers that do not record a backing format.
+        A running guest loses data if QEMU writes to another image than libvirt names, or to a deleted file.
 
         Returns
         -------
         tuple of Concern
         """
-        if self.running:
-            return ()
-        domain = self.domain()
-        forest = self._forest(domain.disks)
-        return (
-            *self._pulls(domain),
-            *self._commits(domain, forest),
-            *self._concerns(domain, forest),
-            *about_layers(forest, domain.uses),
-            *about_backing_formats(forest, domain.uses),
-        )
-
-    def _pulls(self, domain: Domain) -> Iterator[Concern]:
-        from vmsnap_nb.live.merge_live import unfinished_pulls
-
-        for target, note in unfinished_pulls(domain):
-            yield Concern(
-                "active-job",
-                "refuse",
-                f"{self._name} cannot start: data was being pulled into {note.image}, its disk {target}, when QEMU or "
-                "the process that had begun it ended, and not all of it may be there",
-                "finish it first: guest.unfinished()[0].run()",
-                images=(note.image,),
-            )
-
-    def _commits(self, domain: Domain, forest: Forest) -> Iterator[Concern]:
-        from vmsnap_nb.live.merge_live import spoiling_commits
-
-        paths = [use.path for use in domain.uses] if self.host.files_are_here else []
-        for note in spoiling_commits(self, paths, forest):
-            yield Concern(
-                "active-job",
-                "refuse",
-                f"{self._name} cannot start: {note.top} was being merged into {note.base} when QEMU, or the machine, "
-                "ended, and not all of it may be there",
-                "take it back first: guest.unfinished()[0].run(); or start(force=True), if you know that all is in "
-                + note.base,
-                images=(note.base, note.top),
-            )
-
-    def _concerns(self, domain: Domain, forest: Forest) -> Iterator[Concern]:
-        for use in domain.uses:
-            if use.path not in forest:
-                continue
-            for layer in forest.lineage(use.path):
-                top = layer == use.path and not use.readonly
-                # QEMU shares an image among readers. Whoever writes must be alone.
-                others = forest.users(layer) if top else forest.writers(layer)
-                holders = tuple(dict.fromkeys(o.guest for o in others if o.running and o.guest != self._name))
-                held = forest[layer].held
-                if holders or held == "write" or (held and top):
-                    yield self._in_use(use, layer, forest, holders)
-
-    def _in_use(self, use: Use, layer: str, forest: Forest, holders: tuple[str, ...]) -> Concern:
-        name = forest[layer].name
-        below = "" if layer == use.path else f", on which its disk {use.target} stands"
-        if holders:
-            who = f"guest {', '.join(holders)}"
-            remedy = (
-                f"shut {holders[0]} down; or take an external snapshot of {holders[0]} first: then it writes to a new "
-                f"overlay, and {name} becomes read-only"
-            )
-            if layer == use.path:
-                remedy = f"shut {holders[0]} down; or give {self._name} an overlay of its own on {name}"
-        else:
-            identity = forest[layer].identity
-            processes = [f"{command} ({pid})" for pid, command in locks.holders(identity)] if identity else []
-            holders = tuple(processes)
-            who = f"process {', '.join(processes)}" if processes else "a process that cannot be seen from here"
-            remedy = f"end what holds {name}, then start again"
-        return Concern(
-            "in-use",
-            "refuse",
-            f"{self._name} cannot start: {who} holds {name}{below}",
-            remedy,
-            images=(layer,),
-            holders=holders,
-            waivable=True,
-        )
+        return Concerns(self.power.concerns())
 
     def start(self, *, wait: bool = True, force: bool = False, timeout: float = 120.0) -> Guest:
         """Start it.
@@ -319,9 +314,10 @@ class Guest:
         Parameters
         ----------
         wait : bool
-            Whether to wait until it is ready for commands, where it is a lab's guest that takes them.
+            Whether to wait until a lab guest accepts commands.
         force : bool
-            Whether to leave it to libvirt and QEMU to find that an image is held, or what else is not in order.
+            Whether to skip the checks, so that only libvirt and QEMU refuse. They do not notice that overlays are
+            based on the image that the guest writes to.
         timeout : float
             Seconds to wait.
 
@@ -333,15 +329,15 @@ class Guest:
         Raises
         ------
         ReadOnlyError
-            The connection is for reading only.
+            The connection is read-only.
         InUseError
-            Another guest or process holds an image of one of its chains; `holders` names it. Or a merge was cut short,
-            and its disk may not read as it should before `unfinished` has done what is left.
+            Another guest or process holds an image of one of its chains; `holders` names it. Or a merge was
+            interrupted, and its disk may read wrong data until a plan of `unfinished` has finished it.
         ImageError
-            libvirt does not start it, since a layer is missing or not valid, or a header does not tell the format of a
-            backing file.
+            A layer is missing or invalid, or a header does not record a backing format, so that libvirt does not start
+            it. Or overlays are based on the image that it would write to.
         GuestNotReadyError
-            It does not get ready in time.
+            It does not become ready in time.
         LibvirtError, NoSpaceError, PermissionDeniedError
             It does not start.
 
@@ -356,158 +352,60 @@ class Guest:
         >>> guest.state
         'shut off'
         """
-        self._check_writable(f"start {self._name}")
-        if not self.running:
-            if not force:
-                self._raise_concerns()
-            self._create()
-            self.host._has_started(self)
-        if wait and COMMAND_PORT in channels(self.xml()):
-            self.wait_ready(timeout=timeout)
+        self.power.start(wait=wait, force=force, timeout=check_seconds(timeout))
         return self
 
-    def _raise_concerns(self) -> None:
-        concerns = [concern for concern in self.concerns() if concern.level == "refuse"]
-        tried = f"start {self._name}"
-        said = "\n".join(dict.fromkeys(concern.what for concern in concerns))
-        next_step = "\n".join(dict.fromkeys(concern.remedy for concern in concerns))
-        if concerns and all(concern.name in {"backing-format-missing", "missing-base", "loop"} for concern in concerns):
-            raise ImageError(tried, said=said, next_step=next_step)
-        if concerns:
-            raise InUseError(
-                tried,
-                said=said,
-                next_step=next_step,
-                holders=tuple(dict.fromkeys(holder for concern in concerns for holder in concern.holders)),
-            )
-
-    def _create(self) -> None:
-        tried = f"start {self._name}"
-        forget_old_chains(self)
-        try:
-            self._create_once(tried)
-        except LibvirtError as error:
-            # libvirt can be too late to hear why QEMU has ended: then the next one says it.
-            if not ended_at_once(error):
-                raise
-            self._create_once(tried)
-
-    def _create_once(self, tried: str) -> None:
-        try:
-            with libvirt_errors(tried):
-                self._domain.create()
-        except InUseError as error:
-            raise self._named(error) from error
-
-    def _named(self, error: InUseError) -> InUseError:
-        """Give QEMU's complaint with the names of the guests that hold the image."""
-        match = _HELD_IMAGE.search(error.said or "")
-        domain = self.domain()
-        concerns = list(self._concerns(domain, self._forest(domain.disks)))
-        concerns = [c for c in concerns if match is None or match[1] in c.images] or concerns
-        return InUseError(
-            error.tried,
-            said=error.said,
-            next_step="\n".join(dict.fromkeys(c.remedy for c in concerns)) or error.next_step,
-            holders=tuple(dict.fromkeys(holder for c in concerns for holder in c.holders)),
-        )
-
     def shutdown(self, *, timeout: float = 60.0) -> None:
-        """Shut it down in good order and wait for its end; nothing happens if it is off.
+        """Shut it down cleanly and wait until it is off; nothing happens if it is off.
 
         Parameters
         ----------
         timeout : float
-            Seconds.
+            Seconds to wait.
 
         Raises
         ------
         GuestError
-            It is still running after that time.
+            It is still running after that time. Or data would be lost, so it was not shut down: QEMU writes to
+            another image than libvirt names, or to a deleted file; `unfinished` returns the plan that prevents it.
         """
-        self._check_writable(f"shut {self._name} down")
-        deadline = time.monotonic() + timeout
-        if not self.running:
-            return
-        if self.state == "paused":
-            raise GuestError(
-                f"shut {self._name} down",
-                said="it is paused, so it cannot do anything",
-                next_step="resume() it first, or use destroy(): that is pulling the plug",
-            )
-        self._ask_to_go()
-        while self._still_running():
-            if time.monotonic() >= deadline:
-                raise GuestError(
-                    f"shut {self._name} down",
-                    said=f"it is still running after {timeout:g} s",
-                    next_step="give it more time, or use destroy(): that is pulling the plug",
-                )
-            time.sleep(0.05)
-
-    def _ask_to_go(self) -> None:
-        if channels(self.xml()).get(COMMAND_PORT):
-            try:
-                self._run_on_port("(sleep 0.1; kill -USR2 1) & exit", timeout=5, patience=10)
-                return
-            except GuestError:
-                # It may be going down without having answered; otherwise the power button is left.
-                if not self._still_running():
-                    return
-        try:
-            with libvirt_errors(f"shut {self._name} down"):
-                self._domain.shutdown()
-        except VmsnapError as error:
-            # It may be going at this moment: libvirt refuses then, a little before its state says so.
-            if "domain is not running" in (error.said or ""):
-                return
-            deadline = time.monotonic() + 1.0
-            while self._still_running():
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(0.05)
-
-    def _still_running(self) -> bool:
-        try:
-            return self.running
-        except NotFoundError:
-            return False  # one without a persistent record is gone with its end
+        self.power.shutdown(check_seconds(timeout))
 
     def destroy(self) -> None:
-        """Pull its plug: it ends at once, and its record and its images stay. Nothing happens if it is off."""
-        self._check_writable(f"end {self._name}")
-        if not self._still_running():
-            return
-        try:
-            with libvirt_errors(f"end {self._name}"):
-                self._domain.destroy()
-        except VmsnapError:
-            if self._still_running():
-                raise
+        """End its QEMU without shutting it down; its definition and images remain. Nothing happens if it is off.
+
+        Warns
+        -----
+        ConcernWarning
+            Data is lost, as `concerns` says: `shutdown` would have refused.
+        """
+        for concern in self.power.losses():
+            warnings.warn(ConcernWarning(t("end {guest}", guest=self._name), concern), stacklevel=2)
+        self.power.destroy()
 
     def suspend(self) -> None:
-        """Pause it: its processors stand still, and its memory stays. Nothing happens if it is paused.
+        """Pause it: its processors stop, and its memory is kept. Nothing happens if it is paused.
 
         Raises
         ------
         GuestError
             It is off.
         ReadOnlyError
-            The connection is for reading only.
+            The connection is read-only.
         LibvirtError
-            libvirt refuses, as for one whose system has put itself to sleep.
+            libvirt refuses, for example because the guest is suspended to RAM.
         """
-        self._pace("pause", "paused", self._domain.suspend)
+        self.power.suspend()
 
     def resume(self) -> None:
-        """Let it go on after `suspend`, a revert to ``paused``, or a disk that was full. Nothing happens if it runs.
+        """Resume it after `suspend`, a revert to ``paused``, or a full disk. Nothing happens if it is running.
 
-        Where QEMU had paused it for a disk, up to three seconds pass until that is known to be over.
+        If QEMU paused it because of a disk error, this waits up to three seconds to see whether the error is gone.
 
         Raises
         ------
         GuestError
-            It is off; or QEMU pauses it again within that time, since the disk still does not do what the guest wants.
+            It is off; or QEMU pauses it again within that time, because the disk error remains.
         ReadOnlyError, LibvirtError
             As in `suspend`.
 
@@ -524,52 +422,17 @@ class Guest:
         'running'
         >>> guest.destroy()
         """
-        self._pace("resume", "running", self._resume)
-
-    def _pace(self, verb: str, wanted: State, change: Callable[[], object]) -> None:
-        tried = f"{verb} {self._name}"
-        self._check_writable(tried)
-        if not self.running:
-            raise GuestError(tried, said="it is off", next_step="start it first")
-        if self.state != wanted:
-            with libvirt_errors(tried):
-                change()
-
-    def _resume(self) -> None:
-        failed = self._domain.diskErrors()  # for which QEMU has paused it; it tries those writes again when it goes on
-        self._domain.resume()
-        deadline = time.monotonic() + _TRIED_AGAIN
-        while failed and self._still_running() and time.monotonic() < deadline:
-            if self.state == "paused":
-                full = library().VIR_DOMAIN_DISK_ERROR_NO_SPACE in failed.values()
-                disks = ", ".join(sorted(failed))
-                what = f"no space is left for {disks}" if full else f"{disks} cannot be read or written"
-                raise GuestError(
-                    f"resume {self._name}",
-                    said=f"QEMU pauses it again: {what}",
-                    next_step="make room where its images are" if full else "see whether their disk still answers",
-                )
-            time.sleep(0.02)
+        self.power.resume()
 
     def undefine(self) -> None:
-        """Make libvirt forget it; its images stay.
+        """Remove its definition from libvirt; its images remain.
 
         Raises
         ------
         GuestError
             It is running.
         """
-        self._check_writable(f"undefine {self._name}")
-        if self.running:
-            raise GuestError(f"undefine {self._name}", said="it is running", next_step="shut it down first")
-        with libvirt_errors(f"undefine {self._name}"):
-            self._domain.undefine()
-
-    def _check_writable(self, tried: str) -> None:
-        if self.host.readonly:
-            raise ReadOnlyError(
-                tried, said="the connection is for reading only", next_step="connect without readonly=True"
-            )
+        self.power.undefine()
 
     # -- snapshots --------------------------------------------------------------------------------------
 
@@ -586,30 +449,30 @@ class Guest:
         reuse: bool = False,
         metadata: bool = True,
     ) -> LivePlan:
-        """Plan a snapshot; nothing happens until its `run`.
+        """Plan a snapshot; nothing changes until you call `run`.
 
         Parameters
         ----------
         name : str, optional
-            ``snap1``, ``snap2``, … if left out.
+            Default: ``snap1``, ``snap2``, ….
         kind : str, optional
-            ``internal-disk``, ``internal-checkpoint``, ``external-disk`` or ``external-checkpoint``. If left out, the
-            guest's state and disks decide, and `Plan.way` says why: off and all qcow2, internal disk; running and all
-            qcow2, internal checkpoint; otherwise external disk.
+            ``internal-disk``, ``internal-checkpoint``, ``external-disk`` or ``external-checkpoint``. By default the
+            guest's state and disks decide, and `Plan.way` gives the reason: internal disk if it is off and all disks
+            are qcow2, internal checkpoint if it is running and all disks are qcow2, otherwise external disk.
         description : str
-            Your words.
+            Free text.
         disks : mapping of str to str, or iterable of str, optional
-            By target ``internal``, ``external``, the path of the new overlay, or ``no`` (or None) to leave it out; an
-            iterable names those that are taken, and leaves the others out. If left out, all disks that can be part of
-            it are; a plan names the others with the reason.
+            By target: ``internal``, ``external``, the path of the new overlay, or ``no`` (or None) to exclude the disk.
+            An iterable names the disks to include, and excludes the others. Default: all disks that can be included;
+            the plan names the others with the reason.
         quiesce : bool
-            Whether the QEMU guest agent freezes the guest's file systems meanwhile (external disk only).
+            Whether the QEMU guest agent freezes the guest's file systems during the snapshot (external disk only).
         memory_file : path, optional
-            Where an external checkpoint writes the memory; beside the overlays if left out.
+            Where an external checkpoint writes the memory. Default: beside the overlays.
         atomic : bool
-            All disks or none.
+            Whether to include all disks or none.
         reuse : bool
-            Whether the overlays are there already, made by you.
+            Whether the overlays exist already, created by you.
         metadata : bool
             Whether libvirt keeps a record.
 
@@ -620,7 +483,7 @@ class Guest:
         Raises
         ------
         InvalidRequestError
-            A name, kind, disk or combination that cannot be meant.
+            A name, kind, disk or combination is invalid.
 
         Examples
         --------
@@ -632,52 +495,49 @@ class Guest:
         >>> guest.snapshots().to_frame().loc["before", "kind"]
         'external-disk'
         """
-        from vmsnap_nb.live.snapshots import snapshot_plan, snapshot_request
-
-        request = snapshot_request(
-            self,
+        request = SnapshotRequest(
+            guest=self.handle.ref,
             name=name,
             kind=kind,
             description=description,
-            disks=disks,
+            disks=asked_of_disks(disks),
             quiesce=quiesce,
-            memory_file=memory_file,
+            memory_file=None if memory_file is None else absolute(memory_file),
             atomic=atomic,
             reuse=reuse,
             metadata=metadata,
         )
-        return snapshot_plan(self, request)
+        return self._plan(request, request.files)
 
     def snapshots(self) -> SnapshotList:
-        """List its snapshots, those inside its images that libvirt does not know included."""
-        from vmsnap_nb.live.snapshots import snapshot_list
-
-        return snapshot_list(self)
+        """List its snapshots, including internal ones in its images that libvirt does not know."""
+        return snapshot_list(self.handle)
 
     def revert(self, name: str, *, to: To = "as-taken", keep_current: bool = True) -> LivePlan:
-        """Plan to go back to a snapshot; nothing happens until its `run`.
+        """Plan to revert to a snapshot; nothing changes until you call `run`.
 
-        Internal snapshots: libvirt writes what the images held then into the same images. External ones: the guest
-        gets a new, empty overlay on the image of then, called after the snapshot's own with a number, as
-        ``demo.snap1-2.qcow2``, and the definition of that moment; where the snapshot holds the memory, QEMU loads that
-        from its file. This is done by single steps with every libvirt: before 9.9 it does not do it at all, and since
-        then it removes the overlays of now. What was written there afterwards makes a second branch, and `revert` to a
-        snapshot of the first goes back to that.
+        For an internal snapshot, libvirt restores its content in the same images. For an external one, the guest gets
+        its definition at the time of the snapshot and a new, empty overlay on the snapshot's image. That overlay is
+        named after the snapshot's own with a number, such as ``demo.snap1-2.qcow2``. If the snapshot holds the memory,
+        QEMU loads it from its file. These single steps work with every libvirt: before 9.9 libvirt cannot revert to
+        external snapshots, and newer ones remove the current overlays. Writes after the revert form a second branch;
+        a `revert` to a snapshot of the first branch returns to it.
 
         Parameters
         ----------
         name : str
             The snapshot.
         to : str
-            ``as-taken``: running or paused where the snapshot holds the memory, otherwise off; or ``running``,
-            ``paused`` (from its memory if it holds that, otherwise from its disks), ``off`` (the disks alone).
+            The state afterwards. ``as-taken``: running or paused if the snapshot holds the memory, otherwise off.
+            ``running`` or ``paused``: from the snapshot's memory, or from its disks if it holds none. ``off``: only
+            the disks.
         keep_current : bool
-            Whether a snapshot ``kept1``, ``kept2``, … is taken first of what is there now, with its memory if it runs:
-            then nothing is lost, and reverting to that one goes back. It is internal where `name` is, otherwise
-            external, so that the image of now simply stays as it is. Without it the plan names each file whose content
-            is thrown away, with its size (`state-lost`): an internal snapshot's images are overwritten; of an
-            external one the overlay that the guest has now is removed, or emptied where a snapshot's record names it.
-            An image that holds or carries something else stays in any case.
+            Whether to keep the current state, with its memory if the guest runs, in a snapshot ``kept1``, ``kept2``, …
+            first: then nothing is lost, and a revert to that snapshot restores it. It is internal if `name` is;
+            otherwise it is external, and the current image remains unchanged. Without it the plan names each file
+            whose content is discarded, with its size (`state-lost`). The images of an internal snapshot are
+            overwritten. The current overlay of an external one is removed, or emptied if the record of a snapshot
+            names it. An image that other images, guests or snapshots depend on is always kept.
 
         Returns
         -------
@@ -686,13 +546,13 @@ class Guest:
         Raises
         ------
         NotFoundError
-            There is no such snapshot; the error lists those that there are.
+            There is no such snapshot; the error lists the existing ones.
         InvalidRequestError
-            There is no such state to go to.
+            `to` is not one of these states.
 
         Notes
         -----
-        A revert that is cut short, as by the end of this process, is known to `unfinished`.
+        If a revert is interrupted, for example because this process ends, `unfinished` returns a plan that finishes it.
         What libvirt does by itself:
         https://libvirt.org/html/libvirt-libvirt-domain-snapshot.html#virDomainRevertToSnapshot.
 
@@ -707,47 +567,44 @@ class Guest:
         >>> [concern.name for concern in plan.concerns if concern.level == "warn"]
         ['state-lost']
         """
-        from vmsnap_nb.live.revert import revert_plan
-        from vmsnap_nb.plans.revert_draft import RevertRequest
-
-        return revert_plan(self, RevertRequest(name, to, keep_current))
+        return self._plan(RevertRequest(guest=self.handle.ref, name=name, to=to, keep_current=keep_current))
 
     def delete_snapshot(
         self, name: str, *, children: Literal[False, "also", "only"] = False, metadata_only: bool = False
     ) -> LivePlan:
-        """Plan to delete a snapshot; nothing happens until its `run`.
+        """Plan to delete a snapshot; nothing changes until you call `run`.
 
-        What the guest reads, and all other snapshots, stay as they are. An internal snapshot is removed from its
-        images. An external one is merged: its overlay is committed down into the image that holds the state of that
-        moment, or that image is pulled up into the overlay, whichever is possible and copies fewer bytes; what is not
-        needed any more is removed. An image on which another guest, another overlay or a snapshot that stays stands is
-        never written to or removed. This is done by single steps with every libvirt, by block jobs of QEMU while the
-        guest runs, else by qemu-img. Only where libvirt's own deletion does just the same (since 11.0, one snapshot of
-        a guest that runs, downwards) it is left to libvirt; older ones cannot do it, or spoil images that hold
-        internal snapshots.
+        The content that the guest reads and all other snapshots remain. An internal snapshot is removed from its
+        images. An external one is merged: its overlay is committed into the image that holds its state, or that image
+        is pulled into the overlay. The direction that is possible and copies fewer bytes is chosen, and files that are
+        no longer needed are removed. An image that another guest, overlay or remaining snapshot depends on is never
+        written to or removed. These single steps work with every libvirt, as block jobs of QEMU while the guest runs,
+        otherwise with qemu-img. Only if libvirt's own deletion does exactly the same (since 11.0, one snapshot of a
+        running guest, downwards), libvirt does it. Older versions cannot do it, or corrupt images with internal
+        snapshots.
 
         Parameters
         ----------
         name : str
             The snapshot.
         children : str or False
-            ``also``: with all snapshots that stand on it; ``only``: these without it. If False they stay, and stand on
-            its parent then.
+            ``also``: delete all its descendants too; ``only``: delete the descendants, but not the snapshot. If False,
+            its children remain and get its parent.
         metadata_only : bool
-            Whether only libvirt's record goes; no file is touched.
+            Whether to remove only libvirt's record, and no file.
 
         Returns
         -------
         LivePlan
-            `Plan.way` says which merge happens, `Plan.alternatives` has both directions with their bytes, `Plan.writes`
-            and `Plan.unlinks` the files.
+            `Plan.way` names the merge, `Plan.alternatives` has both directions with their bytes, and `Plan.writes` and
+            `Plan.unlinks` have the files.
 
         Raises
         ------
         NotFoundError
-            There is no such snapshot; the error lists those that there are.
+            There is no such snapshot; the error lists the existing ones.
         InvalidRequestError
-            What cannot be meant, as the children of a snapshot that has none.
+            The request is invalid, for example the children of a snapshot that has none.
 
         Notes
         -----
@@ -764,46 +621,42 @@ class Guest:
         >>> guest.delete_snapshot("before").run(progress=False).as_predicted, len(guest.chain())
         (True, 2)
         """
-        from vmsnap_nb.live.delete import delete_plan
-
-        return delete_plan(self, name, children=children, metadata_only=metadata_only)
+        request = DeleteRequest(guest=self.handle.ref, name=name, children=children, metadata_only=metadata_only)
+        return self._plan(request, around=True)
 
     def reconcile(self) -> LivePlan:
-        """Plan to put libvirt's records of its snapshots right; no image is touched, and nothing happens until `run`.
+        """Plan to correct libvirt's records of its snapshots; images stay unchanged, and nothing happens until `run`.
 
-        Records whose files or internal snapshots are gone are forgotten; internal snapshots without a record get one.
+        Records whose files or internal snapshots are missing are removed; internal snapshots without a record get one.
 
         Returns
         -------
         LivePlan
         """
-        from vmsnap_nb.live.snapshots import reconcile_plan
-
-        return reconcile_plan(self)
+        return self._plan(ReconcileRequest())
 
     def save(self, path: str | os.PathLike[str] | None = None) -> LivePlan:
-        """Plan to save its memory and end its QEMU; nothing happens until its `run`.
+        """Plan to save its memory and end its QEMU; nothing changes until you call `run`.
 
         Parameters
         ----------
         path : path, optional
-            A new file; libvirt's managed save if left out: then the next start goes on from there.
+            A new file. Default: libvirt's managed save, from which the next start resumes the guest.
 
         Returns
         -------
         LivePlan
         """
-        from vmsnap_nb.live.snapshots import save_plan
-
-        return save_plan(self, path)
+        file = None if path is None else absolute(path)
+        return self._plan(SaveRequest(path=file), saved=file)
 
     def restore(self, path: str | os.PathLike[str] | None = None) -> LivePlan:
-        """Plan to let it go on from its saved memory; nothing happens until its `run`.
+        """Plan to resume it from saved memory; nothing changes until you call `run`.
 
         Parameters
         ----------
         path : path, optional
-            The file that `save` has written; the managed save if left out.
+            The file that `save` wrote. Default: the managed save.
 
         Returns
         -------
@@ -812,19 +665,20 @@ class Guest:
         Raises
         ------
         VmsnapError
-            There is no such file, or it is no saved memory.
+            There is no such file, or it is not saved memory.
         """
-        from vmsnap_nb.live.snapshots import restore_plan
-
-        return restore_plan(self, path)
+        file = None if path is None else absolute(path)
+        link = self.handle.link
+        sources = sources_of(link.handle, file, here=link.files_are_here)
+        return self._plan(RestoreRequest(path=file), sources, saved=file)
 
     # -- merging ----------------------------------------------------------------------------------------
 
     def commit(
         self,
         *,
-        base: str | os.PathLike[str] | None = None,
-        top: str | os.PathLike[str] | None = None,
+        base: ImageLike | None = None,
+        top: ImageLike | None = None,
         disk: str | None = None,
         keep_active: bool = False,
         remove: bool = False,
@@ -832,38 +686,37 @@ class Guest:
         bandwidth: int = 0,
         timeout: float | None = None,
     ) -> LivePlan:
-        """Plan to copy layers of a disk's chain down: live while it runs, by qemu-img while it is off.
+        """Plan to commit layers of a disk's chain: live while the guest runs, with qemu-img while it is off.
 
         Parameters
         ----------
-        base : path or name, optional
-            The layer that takes the data; the one below `top` if left out.
-        top : path or name, optional
-            The highest layer that is merged; if left out the image that the guest writes to: then the guest writes to
-            `base` in the end.
+        base : Image, path or name, optional
+            The layer that receives the data. Default: the backing file of `top`.
+        top : Image, path or name, optional
+            The highest layer to commit. Default: the active layer, after which the guest writes to `base`.
         disk : str, optional
-            Its target, as ``vda``; the first one that has an image if left out.
+            The target, such as ``vda``. Default: the first disk that has an image.
         keep_active : bool
-            Whether the guest, which must run, goes on writing to its image although that was committed.
+            Whether the guest, which must be running, keeps writing to its active layer after that was committed.
         remove : bool
-            Whether to remove the merged files in the end, instead of marking them as invalid. This and `verify` can be
-            given to `LivePlan.run` as well; `LiveReport.cleanup` removes the files afterwards.
+            Whether to remove the merged files at the end, instead of marking them as invalid. `LivePlan.run` accepts
+            this and `verify` too; `LiveReport.cleanup` removes the files later.
         verify : bool
-            Whether to compare the content before and after; only of a guest that is off.
+            Whether to compare the content before and after; only for a guest that is off.
         bandwidth : int
-            Bytes a second at most, while it runs; 0 for no limit.
+            Maximum bytes per second while the guest runs; 0 for no limit.
         timeout : float, optional
-            Seconds after which a block job is ended, the chain being what it was; without it there is no limit.
+            Seconds after which a block job is cancelled, which leaves the chain unchanged. Default: no limit.
 
         Returns
         -------
         LivePlan
-            `Plan.way` says which way it goes.
+            `Plan.way` says how the data is copied.
 
         Raises
         ------
         InvalidRequestError
-            What cannot be meant, as a base that is not below the top.
+            The request is invalid, for example a base that is not below the top.
         NotFoundError
             There is no such disk or layer.
 
@@ -877,41 +730,42 @@ class Guest:
         >>> guest.commit(base="merged", remove=True).run(progress=False).as_predicted, len(guest.chain())
         (True, 2)
         """
-        from vmsnap_nb.live.merge_live import commit_plan
-
-        return commit_plan(
-            self,
-            base=base,
-            top=top,
-            disk=disk,
-            keep_active=keep_active,
-            remove=remove,
-            verify=verify,
-            bandwidth=bandwidth,
-            timeout=timeout,
+        return self._merge(
+            CommitRequest(
+                guest=self._name,
+                disk=disk,
+                top=_named(top),
+                base=_named(base),
+                keep_active=keep_active,
+                remove=remove,
+                verify=verify,
+                bandwidth=bandwidth,
+                timeout=timeout,
+            )
         )
 
     def pull(
         self,
         *,
-        base: str | os.PathLike[str] | None = None,
-        into: str | os.PathLike[str] | None = None,
+        base: ImageLike | None = None,
+        into: ImageLike | None = None,
         disk: str | None = None,
         remove: bool = False,
         verify: bool = False,
         bandwidth: int = 0,
         timeout: float | None = None,
     ) -> LivePlan:
-        """Plan to copy data up in a disk's chain: live while it runs, by qemu-img while it is off.
+        """Plan to pull data up in a disk's chain: live while the guest runs, with qemu-img while it is off.
 
         Parameters
         ----------
-        base : path or name, optional
-            The layer on which `into` will stand; if left out everything is copied, and it stands alone.
-        into : path or name, optional
-            The layer that takes the data: the image that the guest writes to if left out.
+        base : Image, path or name, optional
+            The layer that becomes the backing file of `into`. By default everything is copied, and `into` has no
+            backing file afterwards.
+        into : Image, path or name, optional
+            The layer that receives the data. Default: the active layer.
         remove : bool
-            Whether to remove the layers between, as far as nobody else stands on them.
+            Whether to remove the layers in between that nothing else depends on.
         disk, verify, bandwidth, timeout
             As in `commit`.
 
@@ -932,46 +786,47 @@ class Guest:
         >>> [path.rpartition("/")[2] for path in plan.writes]
         ['alone.qcow2']
         """
-        from vmsnap_nb.live.merge_live import pull_plan
-
-        return pull_plan(
-            self,
-            base=base,
-            into=into,
-            disk=disk,
-            remove=remove,
-            verify=verify,
-            bandwidth=bandwidth,
-            timeout=timeout,
+        return self._merge(
+            PullRequest(
+                guest=self._name,
+                disk=disk,
+                into=_named(into),
+                base=_named(base),
+                remove=remove,
+                verify=verify,
+                bandwidth=bandwidth,
+                timeout=timeout,
+            )
         )
 
     def shorten(
         self,
         *,
-        keep: int | str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        keep: int | ImageLike | Iterable[ImageLike],
         disk: str | None = None,
         remove: bool = False,
         verify: bool = False,
     ) -> LivePlan:
-        """Plan to make a disk's chain short, the way that copies the fewest bytes; it goes on with the same image.
+        """Plan to shorten a disk's chain, copying the fewest bytes; its active layer remains the same.
 
         Parameters
         ----------
-        keep : int, path, name, or iterable of them
-            How many images may remain; or which must remain as they are, beside the last. While the guest runs block
-            jobs do it, one after the other: commits of neighbouring layers, and a pull into the last image.
+        keep : int, Image, path, name, or iterable of them
+            How many images may remain; or which images must remain unchanged, besides the active layer. While the
+            guest runs, block jobs do it one after the other: commits of adjacent layers, and a pull into the active
+            layer.
         disk, remove, verify
             As in `commit`.
 
         Returns
         -------
         LivePlan
-            `Plan.alternatives` has other ways, with their bytes.
+            `Plan.alternatives` has the other possibilities, with their bytes.
 
         Raises
         ------
         InvalidRequestError
-            It is as short as that already, or what cannot be meant.
+            The chain is already that short, or the request is invalid.
         NotFoundError
             There is no such disk or layer.
 
@@ -985,12 +840,12 @@ class Guest:
         >>> guest.shorten(keep=2).run(progress=False).as_predicted, len(guest.chain())
         (True, 2)
         """
-        from vmsnap_nb.live.merge_live import shorten_plan
-
-        return shorten_plan(self, keep=keep, disk=disk, remove=remove, verify=verify)
+        several = (keep,) if isinstance(keep, Image | str | os.PathLike) else keep
+        kept = check_images(several) if isinstance(several, int | float) else tuple(map(named, several))
+        return self._merge(ShortenRequest(guest=self._name, disk=disk, keep=kept, remove=remove, verify=verify))
 
     def cleanup(self) -> LivePlan:
-        """Plan to remove the invalid files that merges have left on layers of its chains; nothing happens until `run`.
+        """Plan to remove the invalid files that merges left on layers of its chains; nothing happens until `run`.
 
         Returns
         -------
@@ -1001,36 +856,48 @@ class Guest:
         InvalidRequestError
             There are none.
         """
-        from vmsnap_nb.live.merge_live import cleanup_plan
-
-        return cleanup_plan(self)
+        return self._merge(CleanupRequest(guest=self._name))
 
     def unfinished(self) -> tuple[LivePlan, ...]:
-        """Give the plans that finish what was cut short: commits in its chains, and a revert.
+        """Return the plans that finish interrupted operations: commits and pulls in its chains, and a revert.
 
-        A commit may be one that QEMU still goes on with. Where nobody knows whether QEMU had written all, a plan takes
-        it back, and the next makes it again. Any other revert of the guest does away with the note of one that was cut
-        short.
+        Plans that prevent a loss come first. If QEMU writes to another image than libvirt names, one corrects the
+        definition; if a file that QEMU has open was deleted, one copies it into an image that remains. If a change of
+        an internal snapshot was interrupted, one checks the image, and repairs it on a copy. A commit may be one that
+        QEMU is still running. If it is not known whether QEMU wrote everything, a plan undoes the commit, and the next
+        one repeats it. Any other revert of the guest removes the journal entry of an interrupted one.
 
         Returns
         -------
         tuple of LivePlan
             Empty if there are none.
         """
-        from vmsnap_nb.live.merge_live import unfinished_plans
-        from vmsnap_nb.live.revert import unfinished_reverts
-
-        return (*unfinished_plans(self), *unfinished_reverts(self))
+        place = self._merge_place()
+        now = place.survey()
+        looked = place.look(now, unfinished_needs(now.forest, self._name))
+        requests = (*held_requests(looked), *unfinished(looked, self._name))
+        files = {path for request in requests for path in getattr(request, "files", ())}
+        if not files <= now.forest.images.keys():
+            place = self._merge_place(files)
+            now = place.survey()
+        plans = LivePlan.bind_each(requests, place, now)
+        # A merge that cannot be finished until the definition is corrected is offered after that.
+        corrected = {request.disk for request in requests if isinstance(request, CorrectRequest)}
+        plans = [plan for plan in plans if not (plan.refused and _finished_disk(plan.request) in corrected)]
+        # What can be done comes first, and of that commits.
+        plans.sort(key=lambda plan: (isinstance(plan.request, FinishPullRequest), plan.refused))
+        revert = unfinished_revert(self._handle, now)
+        return (*plans, *(() if revert is None else [self._plan(revert, revert.files)]))
 
     # -- inside -----------------------------------------------------------------------------------------
 
     def wait_ready(self, *, timeout: float = 120.0) -> Guest:
-        """Wait until it takes commands.
+        """Wait until it accepts commands.
 
         Parameters
         ----------
         timeout : float
-            Seconds.
+            Seconds to wait.
 
         Returns
         -------
@@ -1040,120 +907,44 @@ class Guest:
         Raises
         ------
         GuestNotReadyError
-            It is off, or has nothing that listens, or does not get ready in time; the end of its console is said.
+            It is off, has nothing that accepts commands, or does not become ready in time; the error shows the end of
+            its console.
         """
-        tried = f"wait until {self._name} takes commands"
-        deadline = time.monotonic() + timeout
-        said = "it did not get ready in time"
-        while time.monotonic() < deadline:
-            if not self._still_running():
-                said = "it is not running"
-                break
-            ports = channels(self.xml())
-            if not {COMMAND_PORT, guest_agent.AGENT_PORT} & set(ports):
-                said = "it has neither the port of a lab's guest nor one for the QEMU guest agent"
-                break
-            if COMMAND_PORT in ports:
-                failed = self._try_port(min(deadline - time.monotonic(), 5.0))
-                if failed is None:
-                    return self
-                said = f"it did not get ready in time; the last attempt: {failed.said or failed}"
-            if ports.get(guest_agent.AGENT_PORT) and guest_agent.agent_answers(self._domain):
-                return self
-            time.sleep(0.1)
-        tail = self._console_tail()
-        raise GuestNotReadyError(
-            tried,
-            said=said + (f"; the end of its console:\n{tail}" if tail else ""),
-            next_step="start it" if said == "it is not running" else "look at console()",
-        )
-
-    def _try_port(self, seconds: float) -> VmsnapError | None:
-        """Run nothing by the port of a lab's guest, and give the reason if that fails."""
-        try:
-            self._run_on_port("true", timeout=1, patience=max(seconds - 1, 0.1))
-        except (GuestNotReadyError, GuestError) as error:
-            return error
-        return None
-
-    def _console_tail(self) -> str:
-        try:
-            return "\n".join(self.console().splitlines()[-8:])
-        except VmsnapError:
-            return ""
+        self.commands.wait_ready(check_seconds(timeout))
+        return self
 
     def execute(self, command: str, *, timeout: float = 60.0) -> Completed:
-        """Run a command in the guest by its ``/bin/sh``, as root, and wait for its end.
+        """Run a command in the guest with its ``/bin/sh``, as root, and wait until it ends.
 
-        A lab guest's own listener does it, in other guests the QEMU guest agent. Before this returns the guest has
-        written everything to its disk (`sync`), so that it outlives even `destroy`.
+        A lab guest runs it with its own listener, other guests with the QEMU guest agent. Before this returns, the
+        guest has written everything to its disk (`sync`), so that it survives even `destroy`.
 
         Parameters
         ----------
         command : str
-            One or more lines for the shell. Its standard input is empty. What it puts into the background goes on.
+            One or more lines for the shell. Standard input is empty. Background processes keep running.
         timeout : float
-            Seconds after which it is ended, with all that it started.
+            Seconds after which the command and all processes that it started are killed. They count from the call,
+            including the time to wait for a command of another thread. If the guest has still not answered a little
+            later, it is not waited for any longer.
 
         Returns
         -------
         Completed
-            An exit status other than 0 is no error here: see `Completed.check`.
+            An exit status other than 0 is not an error here: see `Completed.check`. The first 3 MiB of each output are
+            kept.
 
         Raises
         ------
         GuestNotReadyError
-            The guest takes no commands now.
+            The guest does not accept commands.
         GuestError
-            The command took too long.
+            The command took too long, or the guest's answer is not understood.
         """
-        tried = f"run a command in {self._name}"
-        self._check_writable(tried)
-        if not self._still_running():
-            raise GuestNotReadyError(tried, said="it is not running", next_step="start it first")
-        if self.state == "paused":
-            raise GuestNotReadyError(tried, said="it is paused", next_step="resume() it first")
-        ports = channels(self.xml())
-        # The agent refuses to run commands while it has the file systems frozen; the listener goes on.
-        if ports.get(COMMAND_PORT):
-            return self._run_on_port(command, timeout=timeout)
-        if ports.get(guest_agent.AGENT_PORT) and guest_agent.agent_answers(self._domain):
-            return guest_agent.run_by_agent(self._domain, command, timeout=timeout)
-        if COMMAND_PORT in ports:
-            return self._run_on_port(command, timeout=timeout)
-        raise GuestNotReadyError(
-            f"run a command in {self._name}",
-            said="no QEMU guest agent answers in it",
-            next_step="install and start qemu-guest-agent in the guest, or wait until it has started",
-        )
-
-    def _agent_answers(self) -> bool:
-        """Tell whether its agent answers. A lab's guest takes commands before its agent runs: that is waited for."""
-        deadline = time.monotonic() + _AGENT_STARTS
-        ports = channels(self.xml())
-        comes = COMMAND_PORT in ports and self.state == "running"
-        if comes and not ports.get(guest_agent.AGENT_PORT):
-            try:
-                comes = self._run_on_port("test -d /run/vmsnap/agent", timeout=10, patience=10).exit_status == 0
-            except VmsnapError:
-                comes = False
-        while True:
-            asked = time.monotonic()
-            if ports.get(guest_agent.AGENT_PORT) and guest_agent.agent_answers(self._domain):
-                return True
-            # One that was heard out hangs. libvirt says at once that it has not opened the port yet, when QEMU has.
-            if not comes or time.monotonic() > deadline or time.monotonic() - asked > 3:
-                return False
-            time.sleep(0.1)
-            ports = channels(self.xml())
-
-    def _run_on_port(self, command: str, *, timeout: float, patience: float = 30.0) -> Completed:
-        lock = _BUSY_PORTS.setdefault(self._uuid, threading.Lock())
-        with lock, guest_port.Port(self.host.connection, self._domain, COMMAND_PORT) as port:
-            return guest_port.run_on_port(port, command, timeout=timeout, patience=patience)
+        return self.commands.execute(command, check_seconds(timeout))
 
     def console(self) -> str:
-        """Give what it has written to its serial console since it was started.
+        """Return what it has written to its serial console since it was started.
 
         Returns
         -------
@@ -1165,11 +956,13 @@ class Guest:
         GuestError
             Its console is not written to a file, or that file is on another machine.
         """
-        path = console_log(ET.fromstring(self.xml()))
-        if path is None or not self.host.files_are_here:
-            raise GuestError(
-                f"read the console of {self._name}",
-                said="it is not written to a file" if path is None else f"{path} is on another machine",
-                next_step=f"use: virsh -c {self.host.uri} console {self._name}",
-            )
-        return read_console(path)
+        return self.commands.console()
+
+
+def _finished_disk(request: Request) -> str | None:
+    """Return the disk in whose chain a request finishes a merge."""
+    return request.disk if isinstance(request, FinishRequest | FinishPullRequest) else None
+
+
+def _named(image: ImageLike | None) -> str | None:
+    return None if image is None else named(image)

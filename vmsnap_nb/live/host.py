@@ -4,35 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self, overload
 
-from vmsnap_nb.errors import VmsnapError
-from vmsnap_nb.live.files import FILE_ACTIONS, absolute
-from vmsnap_nb.live.folders import LiveForest
+from vmsnap_nb.errors import NotFoundError, VmsnapError
+from vmsnap_nb.live.cards import host_card, read_card
+from vmsnap_nb.live.connection import Connection, Customs
+from vmsnap_nb.live.findings import host_findings
+from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.guest import Guest
-from vmsnap_nb.live.merge_files import merge_actions
-from vmsnap_nb.live.plan import World
-from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.guest import Domain, Use
-from vmsnap_nb.plans.steps import DefineDomain, Step
-from vmsnap_nb.system.libvirt_connection import files_are_here, open_connection
-from vmsnap_nb.system.libvirt_domains import find_domain, list_domains, read_domain
-from vmsnap_nb.system.libvirt_errors import libvirt_errors
-from vmsnap_nb.system.libvirt_storage import pool_folders, remote_forest
-from vmsnap_nb.system.survey import Survey
+from vmsnap_nb.live.leftovers import LiveLeftovers, read_leftovers
+from vmsnap_nb.live.plan import Place
+from vmsnap_nb.live.snapshot_lists import snapshot_lists
+from vmsnap_nb.live.space import read_space
+from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.model.names import there_are
+from vmsnap_nb.model.shown import Listed
+from vmsnap_nb.model.space import Space
+from vmsnap_nb.plans.findings import Findings
+from vmsnap_nb.system.libvirt.domains import find_domain
+from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.words.message import counted, t
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vmsnap_nb.live.plan import Action, Undo
     from vmsnap_nb.model.snapshot import SnapshotLists
 
 __all__ = ["Guests", "Host", "connect"]
 
+_MOST = 10
+"""Guests that a `repr` names."""
 
-class Guests(Sequence[Guest]):
-    """Guests in the order of their names; shows itself as a table.
+
+class Guests(Sequence[Guest], Listed):
+    """Guests in the order of their names, by index, slice or name; displayed as a table.
 
     Parameters
     ----------
@@ -44,26 +50,49 @@ class Guests(Sequence[Guest]):
         self._guests = tuple(guests)
 
     @overload
-    def __getitem__(self, index: int) -> Guest: ...
+    def __getitem__(self, index: int | str) -> Guest: ...
     @overload
     def __getitem__(self, index: slice) -> Guests: ...
-    def __getitem__(self, index: int | slice) -> Guest | Guests:
+    def __getitem__(self, index: int | str | slice) -> Guest | Guests:
+        if isinstance(index, str):
+            return self._named(index)
         return Guests(self._guests[index]) if isinstance(index, slice) else self._guests[index]
+
+    def _named(self, name: str) -> Guest:
+        for guest in self._guests:
+            if guest.name == name:
+                return guest
+        raise NotFoundError(
+            t("find the guest {name}", name=name),
+            why=counted(
+                "the {count} guest of this list does not have that name",
+                "none of these {count} guests has that name",
+                len(self),
+            ),
+            next_step=there_are(name, self._ipython_key_completions_(), none=t("there is no guest yet")),
+        )
+
+    def __contains__(self, guest: object) -> bool:
+        return any(guest in (one, one.name) for one in self._guests)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return [guest.name for guest in self._guests]
 
     def __len__(self) -> int:
         return len(self._guests)
 
     def __repr__(self) -> str:
-        return "[" + ", ".join(map(repr, self._guests)) + "]"
+        more = f", … {len(self) - _MOST} more" if len(self) > _MOST else ""
+        return "[" + ", ".join(map(repr, self._guests[:_MOST])) + more + "]"
 
     def to_frame(self) -> pd.DataFrame:
-        """Give the table.
+        """Return the guests as a table.
 
         Returns
         -------
         pandas.DataFrame
-            Index ``guest``; columns ``state persistent disks sources``: two texts around a truth value and the number
-            of disks, the sources separated by a comma.
+            Index ``guest``; columns ``state`` (text), ``persistent`` (boolean), ``disks`` (their number) and
+            ``sources`` (the images, separated by commas).
         """
         import pandas as pd
 
@@ -85,45 +114,60 @@ class Guests(Sequence[Guest]):
         return str(self.to_frame().to_html(escape=True))
 
 
-class Host:
-    """A connection to one libvirt. Get one from `connect`; a `Lab` is one as well.
+class Host(Listed):
+    """A connection to one libvirt. Get one from `connect`; a `Lab` is a host too.
 
     Parameters
     ----------
     uri : str
-        libvirt's address.
+        The URI of libvirt.
     readonly : bool
-        Whether nothing may be changed.
+        Whether the connection is read-only.
     """
 
-    _if_closed = "connect again"
+    _unlisted = frozenset({"link"})
 
     def __init__(self, uri: str, *, readonly: bool = False) -> None:
         self.uri = uri
         self.readonly = readonly
-        self._connection: Any = open_connection(uri, readonly=readonly)
+        self._link = Connection(uri, readonly=readonly, customs=self._customs())
+
+    def _customs(self) -> Customs:
+        """Return what this host does otherwise than a plain one."""
+        return Customs()
+
+    @property
+    def link(self) -> Connection:
+        """What guests and plans of this host are given of it."""
+        return self._link
 
     @property
     def connection(self) -> Any:
-        """The handle of libvirt itself, for what this package does not do.
+        """libvirt's own handle, for everything that this package does not provide.
 
         Raises
         ------
         VmsnapError
-            It was closed.
+            The connection was closed.
         """
-        if self._connection is None:
-            raise VmsnapError(f"use the connection to {self.uri}", said="it was closed", next_step=self._if_closed)
-        return self._connection
+        return self._link.handle
 
     @property
     def files_are_here(self) -> bool:
         """Whether its images are files of this machine, so that they can be read directly."""
-        return files_are_here(self.uri)
+        return self._link.files_are_here
+
+    @property
+    def closed(self) -> bool:
+        """Whether its connection was closed."""
+        return not self._link.is_open
 
     def __repr__(self) -> str:
-        closed = ", closed" if self._connection is None else ""
+        closed = ", closed" if self.closed else ""
         return f"<{type(self).__name__} {self.uri}{', read-only' if self.readonly else ''}{closed}>"
+
+    def _repr_html_(self) -> str:
+        return read_card(lambda: host_card(self), t("Host {uri}", uri=self.uri))
 
     def __enter__(self) -> Self:
         return self
@@ -132,25 +176,22 @@ class Host:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; guests go on as they are."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with libvirt_errors(f"close the connection to {self.uri}"):
-                connection.close()
+        """Close the connection; running guests keep running."""
+        self._link.close()
 
     # -- guests -----------------------------------------------------------------------------------------
 
     def domains(self) -> tuple[Domain, ...]:
         """Read what libvirt records of all guests, by name."""
-        return list_domains(self.connection)
+        return tuple(domain for domain, _ in self._link.domains())
 
     def guest(self, name: str) -> Guest:
-        """Find a guest.
+        """Return a guest by name.
 
         Raises
         ------
         NotFoundError
-            There is none of that name; the error lists those that there are.
+            No guest has that name; the error lists the existing ones.
         """
         return Guest(self, find_domain(self.connection, name))
 
@@ -164,28 +205,20 @@ class Host:
         >>> [guest.name for guest in host.guests()]
         ['test']
         """
-        with libvirt_errors("list the guests"):
+        with libvirt_errors(t("list the guests")):
             domains = self.connection.listAllDomains()
         return Guests(Guest(self, domain) for domain in sorted(domains, key=lambda domain: str(domain.name())))
 
     def snapshots(self) -> SnapshotLists:
-        """List the snapshots of all guests, read at once."""
-        from vmsnap_nb.live.snapshots import snapshot_lists
-
-        return snapshot_lists(self)
-
-    def _has_started(self, guest: Guest) -> None:
-        """Be told that a guest was started from here; a lab keeps a list."""
-
-    def _has_made(self, path: str, source: str) -> None:
-        """Be told that libvirt has made a file for a plan, and for what; a lab keeps a list."""
+        """List the snapshots of all guests, in one reading."""
+        return snapshot_lists(self.link)
 
     # -- images -----------------------------------------------------------------------------------------
 
     def survey(self, *folders: str | os.PathLike[str]) -> LiveForest:
-        """Read one forest: the images of all guests, of all storage pools that are folders, and of some folders.
+        """Read one forest: the images of all guests, of all storage pools that are folders, and of other folders.
 
-        On another machine the images are not opened; what is known of them there comes from libvirt.
+        Images on another machine are not opened; what is known of them comes from libvirt.
 
         Parameters
         ----------
@@ -205,10 +238,10 @@ class Host:
         >>> frame.loc["surveyed", "used_by"]
         'surveyed'
         """
-        return LiveForest.of(self.world(*folders))
+        return LiveForest.of(self.place(*folders))
 
-    def world(self, *folders: str | os.PathLike[str]) -> World:
-        """Give the place where plans of this host read and run.
+    def space(self, *folders: str | os.PathLike[str]) -> Space:
+        """Look what all images take on disk: those that `survey` reads.
 
         Parameters
         ----------
@@ -217,51 +250,72 @@ class Host:
 
         Returns
         -------
-        World
+        Space
+            Of images on another machine, only what libvirt tells.
         """
-        readonly = f"the connection to {self.uri} is for reading only" if self.readonly else ""
-        if not self.files_are_here:
-            there = tuple(os.fspath(folder) for folder in folders)
-            readonly = readonly or f"the images of {self.uri} are not files of this machine"
-            return World(lambda: self._read_there(there), self._actions(), readonly)
-        survey = Survey(follow=True)
-        here = tuple(absolute(folder) for folder in folders)
-        return World(lambda: self._read_here(survey, here), self._actions(), readonly)
+        return read_space(self.place(*folders).forest())
 
-    def _actions(self) -> Mapping[type[Step], Action]:
-        return {**FILE_ACTIONS, **merge_actions(), DefineDomain: self._define}
+    def findings(self, *folders: str | os.PathLike[str]) -> Findings:
+        """Look what is wrong or at risk: of all guests and their snapshots, and of the images that `survey` reads.
 
-    def _read_here(self, survey: Survey, folders: tuple[str, ...]) -> Forest:
-        domains = self.domains()
-        pools = (path for path in pool_folders(self.connection) if os.access(path, os.R_OK | os.X_OK))
-        survey.folders = tuple(dict.fromkeys((*folders, *pools)))
-        survey.images = self._known_formats() | {
-            disk.source: disk.format
-            for domain in domains
-            for disk in domain.disks
-            if disk.source and disk.source.startswith("/")
-        }
-        return survey.read([use for domain in domains for use in domain.uses])
+        Nothing is changed, and no image is opened by QEMU. That nothing is found is no proof that all is well.
 
-    def _known_formats(self) -> dict[str, str | None]:
-        """Give images whose format is known although neither they nor a guest tell it."""
-        return {}
+        Parameters
+        ----------
+        *folders : path
+            Further folders to read.
 
-    def _read_there(self, folders: tuple[str, ...]) -> Forest:
-        with libvirt_errors("list the guests"):
-            handles = self.connection.listAllDomains()
-        found: list[tuple[Any, tuple[Use, ...]]] = [(handle, read_domain(handle).uses) for handle in handles]
-        return remote_forest(self.connection, found, folders)
+        Returns
+        -------
+        Findings
+            A row each, the gravest first, with what helps.
 
-    def _define(self, step: DefineDomain) -> Undo:
-        with libvirt_errors(f"define the guest {step.name}"):
-            domain = self.connection.defineXML(step.xml)
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> vs.connect("test:///default", readonly=True).findings()
+        <Findings: nothing is wrong, as far as was looked>
+        """
+        return host_findings(self.link, folders)
 
-        def undo() -> None:
-            with libvirt_errors(f"undefine the guest {step.name}"):
-                domain.undefine()
+    def leftovers(self, *folders: str | os.PathLike[str]) -> LiveLeftovers:
+        """Look which files nothing on this host needs, as far as can be seen, in its pools and in some folders.
 
-        return undo
+        A file is needed by a guest's disk, a snapshot, saved memory, a block job, firmware, an open process, or what
+        was interrupted; and by whatever of that is based on it. The rest is listed, and that is no proof: a guest of
+        another libvirt may have it as a disk.
+
+        Parameters
+        ----------
+        *folders : path
+            Further folders to read.
+
+        Returns
+        -------
+        LiveLeftovers
+            A row each, with the evidence; `LiveLeftovers.move` and `LiveLeftovers.remove` give plans.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> vs.connect("test:///default", readonly=True).leftovers()
+        <Leftovers: none, as far as was looked>
+        """
+        return read_leftovers(self.place(*folders))
+
+    def place(self, *folders: str | os.PathLike[str]) -> Place:
+        """Return the place where plans of this host are read and run.
+
+        Parameters
+        ----------
+        *folders : path
+            Further folders to read.
+
+        Returns
+        -------
+        Place
+        """
+        return self._link.place(*folders)
 
 
 def connect(uri: str, *, readonly: bool = False) -> Host:
@@ -270,9 +324,10 @@ def connect(uri: str, *, readonly: bool = False) -> Host:
     Parameters
     ----------
     uri : str
-        As ``qemu:///system``, ``qemu:///session``, ``qemu+ssh://box/system``; see https://libvirt.org/uri.html.
+        For example ``qemu:///system``, ``qemu:///session`` or ``qemu+ssh://box/system``; see
+        https://libvirt.org/uri.html.
     readonly : bool
-        Whether nothing may be changed: libvirt itself then refuses every change, and plans do not run.
+        Whether the connection is read-only: libvirt refuses every change, and plans do not run.
 
     Returns
     -------
@@ -281,7 +336,7 @@ def connect(uri: str, *, readonly: bool = False) -> Host:
     Raises
     ------
     VmsnapError
-        A named one: a part is missing, nobody answers there, or permission is denied.
+        A subclass of it: a part is missing, libvirt does not answer, or permission is denied.
 
     Examples
     --------

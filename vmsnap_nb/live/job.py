@@ -14,6 +14,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from vmsnap_nb.live.cards import job_card, read_card
+from vmsnap_nb.model.number import check_seconds
+from vmsnap_nb.model.shown import Carded, Listed
+from vmsnap_nb.words.message import t
+
 if TYPE_CHECKING:
     from vmsnap_nb.live.report import LiveReport
 
@@ -27,19 +32,19 @@ class StepStopped(Exception):  # noqa: N818 - no error, but the end that was ask
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a job is.
+class Progress(Carded):
+    """The progress of a job.
 
     Attributes
     ----------
     done, total : int
-        In `unit`; total is 0 as long as it is not known.
+        In `unit`; the total is 0 while it is unknown.
     unit : str
         ``steps`` or ``bytes``.
     text : str
-        What is being done.
+        The current step.
     rate : float or None
-        Units a second since the first of them; None as long as that is not known.
+        Units per second since the first of them; None while it is unknown.
     """
 
     done: int = 0
@@ -50,11 +55,11 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds that the rest takes at this rate; None where that is not known."""
+        """Seconds that the rest takes at this rate; None if it is unknown."""
         return (self.total - self.done) / self.rate if self.rate and self.total else None
 
 
-class Job:
+class Job(Listed):
     """A plan that is running.
 
     Parameters
@@ -62,8 +67,10 @@ class Job:
     title : str
         The plan's title.
     work : callable
-        Takes the job, reports to it with `tell`, obeys `cancelled`, and gives the report.
+        It takes the job, reports its progress with `tell`, obeys `cancelled`, and returns the report.
     """
+
+    _unlisted = frozenset({"begin_part", "tell", "tell_part"})
 
     def __init__(self, title: str, work: Callable[[Job], LiveReport]) -> None:
         self.title = title
@@ -113,12 +120,12 @@ class Job:
 
     @property
     def progress(self) -> Progress:
-        """How far it is."""
+        """Its progress."""
         return self._progress
 
     @property
     def running(self) -> bool:
-        """Whether it goes on."""
+        """Whether it is running."""
         return not self._ended.is_set()
 
     @property
@@ -128,27 +135,28 @@ class Job:
 
     @property
     def report(self) -> LiveReport | None:
-        """What was done, also of a job that failed; None as long as it goes on."""
+        """The report, also of a job that failed; None while it is running."""
         return self._report
 
     def cancel(self) -> None:
-        """End it as soon as that leaves everything valid; `wait` then gives the report of what was done."""
+        """End it as soon as that leaves all images valid; `wait` then returns the report of what was done."""
         self._cancel.set()
 
     def watch(self, seconds: float) -> bool:
-        """Wait until there is news or the time is over; tell whether the job goes on."""
+        """Wait until the progress changes or the time is over; return whether the job is running."""
+        seconds = check_seconds(seconds, "seconds")
         with self._changed:
             if self.running:
                 self._changed.wait(seconds)
         return self.running
 
     def wait(self, timeout: float | None = None) -> LiveReport:
-        """Wait for the end.
+        """Wait until it ends.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds; without it as long as it takes.
+            Seconds to wait. Default: no limit.
 
         Returns
         -------
@@ -157,12 +165,12 @@ class Job:
         Raises
         ------
         TimeoutError
-            It goes on after that time.
+            It is still running after that time.
         VmsnapError
-            Why it failed.
+            It failed.
         """
-        if not self._ended.wait(timeout):
-            raise TimeoutError(f"{self.title}: still going on after {timeout} s")
+        if not self._ended.wait(None if timeout is None else check_seconds(timeout)):
+            raise TimeoutError(t("{title}: still running after {seconds} s", title=self.title, seconds=timeout))
         if self._error is not None:
             raise self._error
         assert self._report is not None
@@ -176,6 +184,9 @@ class Job:
     def __repr__(self) -> str:
         state = "running" if self.running else "ended"
         return f"<Job: {self.title}, {state}, {self.progress.done} of {self.progress.total} {self.progress.unit}>"
+
+    def _repr_html_(self) -> str:
+        return read_card(lambda: job_card(self), self.title)
 
 
 def tell_fraction(fraction: float) -> None:

@@ -1,24 +1,43 @@
-"""A plan that is bound to where it would run: re-read, check, perform, re-read, compare."""
+"""A request that is bound to the place where it would run: read again, check, perform, read again, compare."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 from vmsnap_nb.errors import InvalidRequestError, ReadOnlyError, StalePlanError, VmsnapError
-from vmsnap_nb.live.alone import Claim
+from vmsnap_nb.live.claim import Claim
 from vmsnap_nb.live.job import Job, Progress, StepStopped
 from vmsnap_nb.live.progress import wait_with_bar
 from vmsnap_nb.live.report import LiveReport
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.plans.checks.access import Access, unresolved, with_access
 from vmsnap_nb.plans.compare import differences
+from vmsnap_nb.plans.concern import sorted_concerns
+from vmsnap_nb.plans.merge.resume import plan_unread
+from vmsnap_nb.plans.merge.steps import Unprotect
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import StepDone
-from vmsnap_nb.plans.steps import Step
+from vmsnap_nb.plans.request import Needs, Reading, Request
+from vmsnap_nb.plans.step import Protect, Step
+from vmsnap_nb.system.files.taken import taken
+from vmsnap_nb.system.process import hearing
+from vmsnap_nb.words.message import Message, clauses, joined, t
 
-__all__ = ["Action", "LivePlan", "World"]
+__all__ = [
+    "Action",
+    "HalfDoneError",
+    "LivePlan",
+    "Place",
+    "StaysError",
+    "Undo",
+    "no_way_back",
+    "undo_of",
+    "with_sizes_of_files",
+]
 
 Undo = Callable[[], None]
 Action = Callable[[Any], Undo]
@@ -29,26 +48,85 @@ One that takes long says how far it is (`vmsnap_nb.live.job.tell_fraction`), and
 """
 
 
-@dataclass(frozen=True)
-class World:
-    """Where plans run.
+class StaysError(VmsnapError):
+    """A step stays, and what was done before it can be undone anyway: nothing of that is needed."""
 
-    Attributes
-    ----------
-    read : callable
-        Reads the forest as it is now.
-    actions : mapping of type to Action
-        How each kind of step is performed here.
-    readonly : str
-        Why nothing may be changed here, or empty.
-    guest : str
-        UUID of the guest whose snapshots are changed here, by one plan at a time; or empty.
+
+class HalfDoneError(Exception):
+    """A step has failed, and could not be brought back to where it began: so nothing before it is undone."""
+
+    def __init__(self, error: VmsnapError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def no_way_back(tried: Message, why: Message, next_step: Message | None = None, *, needed: bool = False) -> Undo:
+    """Return what is done to take a step back that cannot be: say so.
+
+    `needed` is whether what was done before it must stay, too, as the disk that a guest got for a file that is gone.
     """
 
-    read: Callable[[], Forest]
+    def undo() -> None:
+        kind = VmsnapError if needed else StaysError
+        raise kind(undo_of(tried), why=why, next_step=next_step)
+
+    return undo
+
+
+def with_sizes_of_files(plan: Plan) -> Plan:
+    """Return the plan with what those files take that it removes, and that are no images: memory, leftovers."""
+    others = {path: taken(path) for path in plan.unlinks if path not in plan.before.images}
+    if not others:
+        return plan
+    sizes = {path: None if size is None else -size for path, size in others.items()}
+    return replace(plan, growth={**plan.growth, **sizes})
+
+
+def undo_of(tried: Message) -> Message:
+    """Return what is tried when a step is undone."""
+    return t("undo: {action}", action=tried)
+
+
+_APART = (Protect, Unprotect)
+"""Steps that are undone in any case: what others need does not depend on them."""
+_OPTIONS = ("remove", "verify")
+"""What a request can be given as late as at the run."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where requests are read for, and where their plans run.
+
+    `survey` reads what is there now: the forest, and of a guest what libvirt says of it. `look` adds to such a reading
+    what a request needs beside it. `actions` says how each kind of step is performed here, `readonly` why nothing may
+    be changed, or is empty, and `guest` is the UUID of the guest whose snapshots are changed, by one plan at a time.
+    `uri` is the address of the libvirt whose guests are known, or empty.
+    """
+
+    survey: Callable[[], Reading]
+    look: Callable[[Reading, Needs], Reading]
     actions: Mapping[type[Step], Action]
     readonly: str = ""
     guest: str = ""
+    access: Callable[[Plan], Access] | None = None
+    uri: str = ""
+
+    def forest(self) -> Forest:
+        """Read the forest as it is now."""
+        return self.survey().forest
+
+    def read(self, request: Request, now: Reading | None = None) -> Reading:
+        """Read all that a request needs: the survey once, unless it was made already, and the facts once."""
+        now = self.survey() if now is None else now
+        return self.look(now, request.needs(now.forest))
+
+    def plan(self, request: Request, now: Reading | None = None) -> Plan:
+        """Make the plan of a request, as it can be performed here."""
+        plan = request.plan(self.read(request, now))
+        if found := tuple(unresolved(plan)):
+            plan = replace(plan, concerns=sorted_concerns((*plan.concerns, *found)))
+        plan = with_sizes_of_files(plan)
+        return plan if self.access is None else with_access(plan, self.access(plan))
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,53 +135,79 @@ class LivePlan(Plan):
 
     Attributes
     ----------
-    make : callable
-        The pure function that made it, from a forest and the options.
-    world : World
-        Where it runs.
-    options : mapping of str to bool
-        What it was made with and can be run with otherwise: ``remove`` and ``verify`` of a plan that merges.
+    request : Request
+        The request, with everything that was chosen while it was planned.
+    place : Place
+        The place where it runs.
     """
 
-    make: Callable[..., Plan] = field(kw_only=True, compare=False)
-    world: World = field(kw_only=True, compare=False)
-    options: Mapping[str, bool] = field(default_factory=dict, kw_only=True, compare=False)
+    _unlisted = frozenset({"bind", "bind_each"})
+
+    request: Request = field(kw_only=True, compare=False)
+    place: Place = field(kw_only=True, compare=False)
 
     @classmethod
-    def bind(cls, make: Callable[..., Plan], world: World, before: Forest | None = None, **options: bool) -> LivePlan:
-        """Make a plan from what is there now (or from what was read before), and bind it.
+    def bind(cls, request: Request, place: Place, now: Reading | Forest | None = None) -> LivePlan:
+        """Make the plan of a request from the current state, or from an earlier survey, and bind it to a place.
 
         Parameters
         ----------
-        make : callable
-            From a Forest, and the options, to a Plan; it is called again before the plan runs.
-        world : World
-            Where it will run.
-        before : Forest, optional
-            What was read already.
-        **options
-            What `make` takes beside the forest.
+        request : Request
+            The request.
+        place : Place
+            The place where it will run.
+        now : Reading, optional
+            The survey.
 
         Returns
         -------
         LivePlan
         """
-        plan = make(world.read() if before is None else before, **options)
-        return cls(**{f.name: getattr(plan, f.name) for f in fields(plan)}, make=make, world=world, options=options)
+        if isinstance(now, Forest):
+            now = Reading(forest=now)
+        plan = place.plan(request, now)
+        settled = getattr(request, "settled", None)
+        if settled is not None:
+            request = settled(plan)
+        return cls(**{f.name: getattr(plan, f.name) for f in fields(plan)}, request=request, place=place)
+
+    @classmethod
+    def bind_each(cls, requests: Iterable[Request], place: Place, now: Reading) -> list[LivePlan]:
+        """Make the plans that finish interrupted operations; one that cannot be made is refused, with the reason.
+
+        Parameters
+        ----------
+        requests : iterable of Request
+            The operations to finish.
+        place : Place
+            The place where they will run.
+        now : Reading
+            The survey.
+
+        Returns
+        -------
+        list of LivePlan
+        """
+        plans = []
+        for request in requests:
+            try:
+                plans.append(cls.bind(request, place, now))
+            except VmsnapError as error:
+                plan = plan_unread(now.forest, request, error)
+                plans.append(cls(**{f.name: getattr(plan, f.name) for f in fields(plan)}, request=request, place=place))
+        return plans
 
     def start(self, *, waive: Iterable[str] = (), remove: bool | None = None, verify: bool | None = None) -> Job:
-        """Check the plan against what is there now, and begin.
+        """Check the plan against the current state, and begin.
 
         Parameters
         ----------
         waive : iterable of str
-            Names of concerns that the user takes upon themselves.
+            Names of concerns that you override.
         remove : bool, optional
-            Of a plan that merges: whether to remove the files that are not needed any more. If left out, as it was
-            planned.
+            For a plan that merges: whether to remove the files that are no longer needed. Default: as planned.
         verify : bool, optional
-            Of a plan that merges: whether to read every disk that survives before and after, and to compare. If left
-            out, as it was planned.
+            For a plan that merges: whether to compare every remaining disk before and after. Default: as planned.
 
         Returns
         -------
@@ -114,22 +218,26 @@ class LivePlan(Plan):
         InvalidRequestError
             The plan has no such option, or cannot be run with it.
         ReadOnlyError
-            The connection is for reading only.
+            The connection is read-only.
         StalePlanError
             Something has changed since the plan was made, or another plan is changing it.
         PlanRefusedError
-            A concern of level "refuse" stands and was not waived.
+            The plan has a concern of level "refuse" that was not waived.
         """
         waive = (waive,) if isinstance(waive, str) else tuple(waive)
-        if self.world.readonly:
-            next_step = "connect without readonly=True, on the machine that has the images"
-            raise ReadOnlyError(self.title, said=self.world.readonly, next_step=next_step)
-        options = self._options(remove=remove, verify=verify)
+        if self.place.readonly:
+            next_step = t("connect without readonly=True, on the machine that has the images")
+            raise ReadOnlyError(self.title, why=self.place.readonly, next_step=next_step)
+        request = self._with(remove=remove, verify=verify)
         self.check(waive)
-        claim = Claim(self.title, self.world.guest, (*self.writes, *self.unlinks, *self.invalid))
+        relies = (layer for path in self.creates for layer in self.after.known_lineage(path)[1:])
+        built_on = (
+            layer for layer in relies if self.before.images.get(layer) and self.before.status(layer) in ("ok", "dirty")
+        )
+        claim = Claim(self.title, self.place.guest, (*self.writes, *self.unlinks, *self.invalid), built_on)
         try:
-            plan = self._fresh(waive, options)
-            return Job(plan.title, lambda job: plan._work_alone(job, claim))
+            plan = self._fresh(waive, request)
+            return Job(plan.title, partial(LivePlan._work_alone, plan, claim))
         except BaseException:
             claim.release()
             raise
@@ -142,26 +250,26 @@ class LivePlan(Plan):
         verify: bool | None = None,
         progress: bool = True,
     ) -> LiveReport:
-        """Do it, and wait for the end; an interrupt cancels it.
+        """Run the plan and wait until it ends; an interrupt cancels it.
 
         Parameters
         ----------
         waive, remove, verify
             As in `start`.
         progress : bool
-            Whether to show a progress bar when it takes longer than half a second.
+            Whether to show a progress bar if it takes longer than half a second.
 
         Returns
         -------
         LiveReport
-            `Report.as_predicted` says whether all is as the plan predicted.
+            `Report.as_predicted` says whether the result is as the plan predicted.
 
         Raises
         ------
         InvalidRequestError, ReadOnlyError, StalePlanError, PlanRefusedError
-            As in `start`: nothing was done.
+            As in `start`: nothing was changed.
         VmsnapError
-            Why a step failed; what had been done before it was taken back.
+            A step failed; the steps before it were undone.
 
         Examples
         --------
@@ -173,37 +281,40 @@ class LivePlan(Plan):
         job = self.start(waive=waive, remove=remove, verify=verify)
         return wait_with_bar(job, shown=progress)
 
-    def _options(self, **asked: bool | None) -> dict[str, bool]:
-        """Give the options to run with: those that were asked for, else those that it was made with."""
-        wanted = {name: value for name, value in asked.items() if value is not None}
-        if unknown := sorted(wanted.keys() - self.options.keys()):
+    def _with(self, **asked: bool | None) -> Request:
+        """Return the request with the options that were asked for; the others stay as it was planned with them."""
+        wanted: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        known = {option for option in _OPTIONS if hasattr(self.request, option)}
+        if unknown := sorted(wanted.keys() - known):
+            why = t("this plan has no such option, because it does not merge images")
+            if known:
+                why = t("this plan has no such option; it has {options}", options=joined(sorted(known)))
             raise InvalidRequestError(
-                f"{self.title}, with {', '.join(unknown)}",
-                said="this plan has no such option: "
-                + ("it has " + ", ".join(sorted(self.options)) if self.options else "it does not merge images"),
-                next_step="leave it out",
+                t("{plan}, with {options}", plan=self.title, options=joined(unknown)),
+                why=why,
+                next_step=t("leave it out"),
             )
-        return {**self.options, **wanted}
+        return replace(self.request, **wanted) if wanted else self.request  # type: ignore[type-var]
 
-    def _fresh(self, waive: Iterable[str], options: dict[str, bool]) -> LivePlan:
-        """Give what is to be run: this plan, or with other options the one that they make of it."""
-        now = self.world.read()
-        changed = list(differences(self.before.tree(*self.subjects), now))
+    def _fresh(self, waive: Iterable[str], request: Request) -> LivePlan:
+        """Return what is to be run: this plan, or the one of the same request with other options."""
+        now = self.place.survey()
+        changed: list[str] = [*differences(self.before, now.forest, self.about, self.changes)]
         # What has changed may make the request itself impossible; so that is said first.
-        again: Plan = self if changed else self.make(now, **self.options)
+        again: Plan = self if changed else self.place.plan(self.request, now)
         if again.steps != self.steps:
-            changed.append("the steps would be others now")
+            changed.append(t("the steps of the plan would now be different"))
         if changed:
             raise StalePlanError(
                 self.title,
-                said="changed since the plan was made: " + "; ".join(changed),
-                next_step="make the plan again, look at it, and run that",
+                why=t("changed since the plan was made: {changes}", changes=clauses(changed)),
+                next_step=t("make the plan again, review it and run it"),
             )
-        plan = self if options == self.options else self.bind(self.make, self.world, now, **options)
+        plan = self if request == self.request else self.bind(request, self.place, now)
         (again if plan is self else plan).check(waive)
         return plan
 
-    def _work_alone(self, job: Job, claim: Claim) -> LiveReport:
+    def _work_alone(self, claim: Claim, job: Job) -> LiveReport:
         try:
             return self._work(job)
         finally:
@@ -215,6 +326,8 @@ class LivePlan(Plan):
         error: Exception | None = None
         stopped = False
         sizes = [step.size or 0 for step in self.steps]
+        files = [path for path in self.frees if path.startswith("/")]
+        before = {path: taken(path) for path in files}
         for number, step in enumerate(self.steps):
             if job.cancelled:
                 break
@@ -225,38 +338,66 @@ class LivePlan(Plan):
                 job.begin_part(Progress(number, len(self.steps), "steps", text), 0)
             began = time.perf_counter()
             try:
-                undo.append(self.world.actions[type(step)](step))
+                with hearing() as said:
+                    undo.append(self.place.actions[type(step)](step))
             except StepStopped:
                 stopped = True
                 done.append(StepDone(step, "undone", time.perf_counter() - began))
+                break
+            except HalfDoneError as failure:
+                error = failure.error
+                done.append(StepDone(step, "failed", time.perf_counter() - began))
+                if undo:
+                    steps = clauses(one.step.what for one in done[:-1])
+                    error.add_note(t("the steps before it were not undone: {steps}", steps=steps))
+                    undo = []
                 break
             except Exception as failure:  # noqa: BLE001 - taken back, then raised by Job.wait
                 error = failure
                 done.append(StepDone(step, "failed", time.perf_counter() - began))
                 break
-            done.append(StepDone(step, "done", time.perf_counter() - began, step.size or 0))
+            done.append(StepDone(step, "done", time.perf_counter() - began, step.size or 0, said="\n".join(said)))
         undone = len(done) < len(self.steps) or error is not None or stopped
         if undone:
             done = self._take_back(done, undo, error)
-        job.tell(replace(job.progress, text="read again") if undone else _all_of(job.progress))
+        job.tell(replace(job.progress, text=t("read the images again")) if undone else _all_of(job.progress))
         missing = tuple(StepDone(step, "not run") for step in self.steps[len(done) :])
-        return LiveReport(self, (*done, *missing), self.world.read(), error, cancelled=undone and error is None)
+        after = self.place.forest()
+        freed = {
+            path: was - now for path, was in before.items() if was is not None and (now := taken(path)) is not None
+        }
+        cancelled = undone and error is None
+        return LiveReport(self, (*done, *missing), after, error=error, cancelled=cancelled, freed=freed)
 
     @staticmethod
     def _take_back(done: list[StepDone], undo: list[Undo], error: Exception | None) -> list[StepDone]:
+        """Undo what was done, the last first; what lies below a step whose undo fails stays.
+
+        Each step was planned on what the ones before it leave behind, so to undo one below another that stays would
+        take away what that needs: the snapshot that keeps a state, or the disk that a merged layer became.
+        """
         result = list(done)
+        stays: list[str] = []
         for number in reversed(range(len(undo))):
+            step = done[number].step
+            if stays and not isinstance(step, _APART):
+                stays.append(step.what)
+                continue
             try:
                 undo[number]()
             except (VmsnapError, OSError) as failure:
                 if error is not None:
-                    error.add_note(f"could not take back: {done[number].step.what}: {failure}")
+                    error.add_note(t("could not undo: {step}: {error}", step=step.what, error=str(failure)))
+                if not isinstance(failure, StaysError):
+                    stays.append(step.what)
                 continue
-            result[number] = StepDone(done[number].step, "undone", done[number].seconds)
-        if error is not None and undo:
-            error.add_note("what had been done before was taken back")
+            result[number] = replace(done[number], state="undone", size=0)
+        if error is not None and len(stays) > 1:
+            error.add_note(t("the steps before that were not undone either: {steps}", steps=clauses(stays[1:])))
+        if error is not None and undo and not stays:
+            error.add_note(t("the steps before it were undone"))
         return result
 
 
 def _all_of(progress: Progress) -> Progress:
-    return replace(progress, done=progress.total, text="read again")
+    return replace(progress, done=progress.total, text=t("read the images again"))

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.live.job import Job
+from vmsnap_nb.words.message import t
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -21,22 +22,7 @@ _DELAY = 0.5
 def wait_with_bar(job: Job, *, shown: bool = True) -> LiveReport:
     """Wait for a job and show how far it is; an interrupt (the notebook's stop button) cancels it.
 
-    Parameters
-    ----------
-    job : Job
-        What goes on.
-    shown : bool
-        Whether there is a bar at all.
-
-    Returns
-    -------
-    LiveReport
-        Also of a job that was cancelled.
-
-    Raises
-    ------
-    VmsnapError
-        Why it failed.
+    Return the report, also of a job that was cancelled, or raise why it failed.
     """
     began = time.monotonic()
     bar: tqdm[Any] | None = None
@@ -75,7 +61,7 @@ def _bar_of(job: Job, began: float) -> tqdm[Any]:
     bytes_ = progress.unit == "bytes"
     bar = tqdm(
         total=progress.total,
-        unit="B" if bytes_ else " " + progress.unit,
+        unit="B" if bytes_ else " " + t("steps"),
         unit_scale=bytes_,
         unit_divisor=1024,
         desc=job.title,

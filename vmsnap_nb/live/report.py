@@ -5,27 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vmsnap_nb.plans.merge import plan_cleanup
+from vmsnap_nb.plans.merge.request import CleanupRequest
 from vmsnap_nb.plans.report import Report
 
 if TYPE_CHECKING:
     from vmsnap_nb.live.plan import LivePlan
-    from vmsnap_nb.model.forest import Forest
-    from vmsnap_nb.plans.plan import Plan
 
 __all__ = ["LiveReport"]
 
 
 @dataclass(frozen=True, repr=False)
 class LiveReport(Report):
-    """A report that knows where its plan ran."""
+    """A report that knows the place where its plan ran."""
 
     plan: LivePlan
 
     def cleanup(self) -> LivePlan:
-        """Plan to remove the files that this merge has made invalid; nothing happens until its `run`.
+        """Plan to remove the files that this merge made invalid; nothing changes until you call `run`.
 
-        Files that are valid stay, as the lower layers after a pull: ``plan.run(remove=True)`` takes those as well.
+        Valid files remain, such as the lower layers after a pull: ``plan.run(remove=True)`` removes those too.
 
         Returns
         -------
@@ -34,11 +32,7 @@ class LiveReport(Report):
         Raises
         ------
         InvalidRequestError
-            It has left nothing invalid behind, or that is gone already.
+            The merge left no invalid files, or they were removed already.
         """
-        plan = self.plan
-
-        def make(forest: Forest) -> Plan:
-            return plan_cleanup(forest, plan.invalid)
-
-        return plan.bind(make, plan.world)
+        memory = [path for one in self.plan.concerns if one.name == "memory-lost" for path in one.images]
+        return self.plan.bind(CleanupRequest(among=(*self.plan.invalid, *memory)), self.plan.place)

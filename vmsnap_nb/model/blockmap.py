@@ -8,7 +8,9 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from vmsnap_nb.model.shown import Listed
 
 if TYPE_CHECKING:
     import graphviz
@@ -16,22 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = ["BlockMap", "Extent", "LayerMap", "Run", "share_before"]
 
+_RAW_UNIT = 512
+"""The unit of images without clusters, and so without tables that say where these are."""
 
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """A part of one image that is allocated in this very image.
 
-    Attributes
-    ----------
-    start, length : int
-        Bytes, as the guest counts them.
-    zero : bool
-        Whether the image says that it reads as zeros, so that no data is stored for it.
-    """
+class Extent(NamedTuple):
+    """A part of one image that is allocated in this very image: a tuple, since there can be millions."""
 
+    # Both in bytes, as the guest counts them.
     start: int
     length: int
-    zero: bool = False
+    zero: bool = False  # whether the image says that it reads as zeros, so that no data is stored for it
 
     @property
     def end(self) -> int:
@@ -41,24 +38,13 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class LayerMap:
-    """What one image holds itself, whatever it stands on.
-
-    Attributes
-    ----------
-    path : str
-        The image.
-    size : int
-        Virtual size in bytes.
-    extents : tuple of Extent
-        In order, without overlap. What lies between them is read from the backing file, or is zero without one.
-    cluster_size : int
-        Bytes that are allocated at once; 512 for a raw image.
-    """
+    """The parts of the disk that one image holds itself, without its backing file."""
 
     path: str
-    size: int
+    size: int  # virtual size in bytes
+    # In order, without overlap. What lies between them is read from the backing file, or is zero without one.
     extents: tuple[Extent, ...] = ()
-    cluster_size: int = 65536
+    cluster_size: int = 65536  # bytes that are allocated at once; 512 for a raw image
 
     @property
     def data(self) -> int:
@@ -68,28 +54,16 @@ class LayerMap:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A part of the disk that is of one kind in one layer.
+    """A part of the disk that is of one kind in one layer."""
 
-    Attributes
-    ----------
-    start, length : int
-        Bytes, as the guest counts them.
-    layer : int
-        Which layer; 0 is the base.
-    path : str
-        The layer's image.
-    kind : str
-        ``data``, or ``zero`` where the layer says that it reads as zeros.
-    covered_by : int or None
-        The nearest layer above that has something at the same place, so that the guest does not see this; None where
-        it does.
-    """
-
+    # Both in bytes, as the guest counts them.
     start: int
     length: int
-    layer: int
+    layer: int  # 0 is the base
     path: str
-    kind: Literal["data", "zero"]
+    kind: Literal["data", "zero"]  # ``data``, or ``zero`` where the layer says that it reads as zeros
+    # The nearest layer above that has something at the same place, so that the guest does not see this; None where it
+    # does.
     covered_by: int | None = None
 
     @property
@@ -99,8 +73,8 @@ class Run:
 
 
 @dataclass(frozen=True)
-class BlockMap:
-    """The layers of one chain, laid over each other.
+class BlockMap(Listed):
+    """The layers of one chain, and which of them holds which part of the disk.
 
     Attributes
     ----------
@@ -121,30 +95,30 @@ class BlockMap:
     layers: tuple[LayerMap, ...]
 
     def to_frame(self) -> pd.DataFrame:
-        """Give one row a run: index ``run``, columns ``start length layer image path kind hidden covered_by``.
+        """Return one row per run: index ``run``, columns ``start length layer image path kind hidden covered_by``.
 
         Returns
         -------
         pandas.DataFrame
-            Places and lengths in bytes, ``Int64``; layers are counted from 0, the base.
+            Offsets and lengths in bytes, ``Int64``; layers are counted from 0, the base.
         """
         from vmsnap_nb.views.strips import strips_frame
 
         return strips_frame(self)
 
     def to_text(self, *, cells: int = 64) -> str:
-        """Draw the disk from left to right in so many signs: what the guest reads, then a strip for each layer."""
+        """Draw the disk from left to right in so many characters: what the guest reads, then a strip for each layer."""
         from vmsnap_nb.views.strips import strips_text
 
         return strips_text(self, cells=cells)
 
     def to_graphviz(self) -> graphviz.Digraph:
-        """Give the strips for Graphviz.
+        """Return the strips for Graphviz.
 
         Returns
         -------
         graphviz.Digraph
-            A box for each part of a strip, at the same places as in `to_svg`.
+            A box for each part of a strip, at the same positions as in `to_svg`.
 
         Raises
         ------
@@ -156,7 +130,7 @@ class BlockMap:
         return strips_graph(self)
 
     def to_svg(self) -> str:
-        """Give the same as a picture, an ``<svg>`` element."""
+        """Return the strips as a picture, an ``<svg>`` element."""
         from vmsnap_nb.views.strips import strips_svg
 
         return strips_svg(self)
@@ -203,7 +177,7 @@ class BlockMap:
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """All that any layer holds, by place and then by layer; neighbours of one kind are one run."""
+        """Everything that any layer holds, by offset and then by layer; adjacent parts of one kind are one run."""
         return tuple(sorted(self._joined(), key=lambda run: (run.start, run.layer)))
 
     def _joined(self) -> Iterator[Run]:
@@ -214,11 +188,13 @@ class BlockMap:
                 if start >= layer.size:
                     continue
                 above = owners[position + 1] if position + 1 < len(owners) else None
-                run = Run(start, end - start, number, layer.path, "zero" if number in zeros else "data", above)
+                kind: Literal["data", "zero"] = "zero" if number in zeros else "data"
+                run = Run(start, end - start, number, layer.path, kind=kind, covered_by=above)
                 known = last.get(number)
                 if known is not None:
-                    if (known.start + known.length, known.kind, known.covered_by) == (start, run.kind, above):
-                        run = Run(known.start, known.length + run.length, number, layer.path, run.kind, above)
+                    if (known.start + known.length, known.kind, known.covered_by) == (start, kind, above):
+                        length = known.length + run.length
+                        run = Run(known.start, length, number, layer.path, kind=kind, covered_by=above)
                     else:
                         yield known
                 last[number] = run
@@ -226,11 +202,11 @@ class BlockMap:
 
     @property
     def visible(self) -> tuple[Run, ...]:
-        """What the guest reads: runs without overlap. Between them nobody holds anything, and it reads as zeros."""
+        """What the guest reads: runs without overlap. Between them no layer holds anything, and it reads as zeros."""
         return tuple(run for run in self.runs if not run.hidden and run.start < self.size)
 
     def owner(self, place: int) -> int | None:
-        """Give the layer from which the guest reads this byte, or None where no layer holds anything."""
+        """Return the layer from which the guest reads this byte, or None if no layer holds it."""
         for start, end, owners, _ in self._stacks:
             if start <= place < end:
                 return owners[-1]
@@ -238,7 +214,7 @@ class BlockMap:
 
     @cached_property
     def totals(self) -> tuple[tuple[int, int], ...]:
-        """For each layer the bytes of data that the guest sees of it, and those that are hidden."""
+        """For each layer, the bytes of its data that the guest sees, and those that are hidden."""
         seen = [0] * len(self.layers)
         hidden = [0] * len(self.layers)
         for run in self.runs:
@@ -248,10 +224,10 @@ class BlockMap:
 
     @cached_property
     def covers(self) -> Mapping[int, Mapping[int, int]]:
-        """For each layer its bytes of data by the nearest layer that covers them.
+        """For each layer, its bytes of data by the nearest layer that covers them.
 
-        What nothing covers stands under the number of layers. So the data of layer k that is still seen when layer j is
-        the last one is the sum over all numbers above j: this is all that a planner needs to know of any merge.
+        Data that nothing covers is counted under the number of layers. So the data of layer k that is still visible if
+        layer j is the top is the sum over all numbers above j: a planner needs nothing else to know about any merge.
         """
         covers: dict[int, dict[int, int]] = {number: {} for number in range(len(self.layers))}
         for start, end, owners, zeros in self._stacks:
@@ -262,29 +238,29 @@ class BlockMap:
         return covers
 
     def seen_up_to(self, layer: int, last: int) -> int:
-        """Give the bytes of data of a layer that are seen when `last` is the last layer of the chain."""
+        """Return the bytes of data of a layer that are visible if `last` is the top of the chain."""
         return sum(size for above, size in self.covers[layer].items() if above > last)
 
     def to_copy(self, first: int, last: int, into: int) -> Mapping[int, int]:
-        """Give what has to be copied to make one image of several layers; what overlaps counts once.
+        """Return what must be copied to merge several layers into one; overlapping data counts once.
 
         Parameters
         ----------
         first, last : int
-            The layers that become one, which then reads as `last` did.
+            The layers that are merged; the result reads as `last` did.
         into : int
-            The layer among them whose file will hold it.
+            The layer among them whose file receives the data.
 
         Returns
         -------
         mapping of int to int
-            For each layer that something is copied from, bytes of data; zeros cost none.
+            For each layer from which data is copied, its bytes; zeros cost nothing.
         """
         sizes = {layer: self.seen_up_to(layer, last) for layer in range(first, last + 1) if layer != into}
         return {layer: size for layer, size in sizes.items() if size}
 
     def extents_to_copy(self, first: int, last: int, into: int) -> tuple[Extent, ...]:
-        """Give where that is, zeros included: parts of the disk that the file `into` does not hold rightly yet."""
+        """Return the parts of the disk that must be copied into the file `into`, including zeros."""
         end_of_disk = self.layers[last].size
         found: list[Extent] = []
         for start, end, owners, zeros in self._stacks:
@@ -300,7 +276,7 @@ class BlockMap:
         return tuple(found)
 
     def clusters_to_fill(self, first: int, last: int, into: int) -> tuple[Extent, ...]:
-        """Give the same, with data in whole clusters of the file `into`: parts of one may be its own already."""
+        """Return the same, with data in whole clusters of the file `into`: parts of one may be in it already."""
         extents = self.extents_to_copy(first, last, into)
         unit, size = self.layers[into].cluster_size, self.layers[into].size
         data = (
@@ -310,7 +286,7 @@ class BlockMap:
         return (*data, *(extent for extent in extents if extent.zero))
 
     def merged(self, into: int) -> LayerMap:
-        """Give the map of the file `into` after all layers have become one in it."""
+        """Return the map of the file `into` after all layers were merged into it."""
         target = self.layers[into]
         found: list[Extent] = []
         for start, end, owners, zeros in self._stacks:
@@ -322,22 +298,51 @@ class BlockMap:
                 found.append(Extent(start, end - start, zero))
         return LayerMap(target.path, max(target.size, self.size), tuple(found), target.cluster_size)
 
+    def growth(self, first: int, last: int, into: int, *, own: Iterable[Extent] | None = None) -> int:
+        """Give the bytes that the file `into` grows by when that is copied into it, about.
+
+        Parameters
+        ----------
+        first, last, into : int
+            As in `to_copy`.
+        own : iterable of Extent, optional
+            The parts that the file has and can be written to in place: all that it holds if left out, and fewer where
+            internal snapshots keep what was there.
+        """
+        target = self.layers[into]
+        unit = target.cluster_size
+        clusters, new = self._new_clusters(first, last, into, target.extents if own is None else own)
+        if unit <= _RAW_UNIT:
+            return new * unit
+        span = unit // 8  # clusters that an L2 table describes
+        there = {table for start, end in _clusters(iter(target.extents), unit * span) for table in range(start, end)}
+        tables = {
+            table for start, end in clusters for table in range(start // span, -(-end // span)) if table not in there
+        }
+        return (new + len(tables)) * unit
+
+    def _new_clusters(
+        self, first: int, last: int, into: int, own: Iterable[Extent]
+    ) -> tuple[list[tuple[int, int]], int]:
+        """Return the clusters of the file `into` to which something is copied, and how many of them are new."""
+        unit = self.layers[into].cluster_size
+        clusters = _clusters((e for e in self.extents_to_copy(first, last, into) if not e.zero), unit)
+        held = _clusters((e for e in own if not e.zero), unit)
+        return clusters, sum(end - start for start, end in clusters) - _overlap(clusters, held)
+
     def room_to_copy(self, first: int, last: int, into: int, *, fresh: bool = False) -> int:
-        """Give the bytes that the file `into` may grow by when that is copied into it, qcow2's own tables included.
+        """Return the bytes by which the file `into` may grow when that is copied into it, including qcow2 tables.
 
         Parameters
         ----------
         first, last, into : int
             As in `to_copy`.
         fresh : bool
-            Whether even what the file holds already is written to a new place: so it is where internal snapshots keep
-            the old one.
+            Whether data that the file already holds is written to new clusters too, because internal snapshots keep
+            the old ones.
         """
-        target = self.layers[into]
-        unit = target.cluster_size
-        clusters = _clusters((e for e in self.extents_to_copy(first, last, into) if not e.zero), unit)
-        held = [] if fresh else _clusters((e for e in target.extents if not e.zero), unit)
-        new = sum(end - start for start, end in clusters) - _overlap(clusters, held)
+        unit = self.layers[into].cluster_size
+        _, new = self._new_clusters(first, last, into, () if fresh else self.layers[into].extents)
         if not new:
             return 0
         tables = -(-new * 8 // (unit * unit)) + 2  # an L2 table of one cluster describes unit / 8 clusters
@@ -345,7 +350,7 @@ class BlockMap:
 
 
 def share_before(extents: Iterable[Extent]) -> Callable[[float], float] | None:
-    """Give a function from a place on the disk to the share of the data, from 0 to 1, that lies before it.
+    """Return a function from a place on the disk to the share of the data, from 0 to 1, that lies before it.
 
     None where there is no data.
 

@@ -5,22 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vmsnap_nb.errors import GuestError
+from vmsnap_nb.model.shown import Carded
+from vmsnap_nb.words.message import lines, t
 
 __all__ = ["Completed"]
 
+_EXCERPT = 4000
+"""Characters of the output, its last ones, that an error shows."""
+_LONGEST = 200
+"""Letters of an output in a `repr`; `print` shows all."""
 
-@dataclass(frozen=True, slots=True)
-class Completed:
-    r"""What a command left behind.
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Completed(Carded):
+    r"""The result of a command.
 
     Attributes
     ----------
     exit_status : int
-        0 for success; 128 + n where signal n ended it, as shells count.
+        0 for success; 128 + n if signal n ended it, as in a shell.
     stdout, stderr : str
-        What it wrote, decoded as UTF-8; other bytes appear as ``\xNN``.
+        Its output, decoded as UTF-8; other bytes appear as ``\xNN``.
     stdout_bytes, stderr_bytes : bytes
-        The same as it came.
+        The same as bytes.
+    cut : bool
+        Whether the output was truncated: 3 MiB of each are kept.
 
     Examples
     --------
@@ -33,36 +42,48 @@ class Completed:
     stderr: str
     stdout_bytes: bytes = b""
     stderr_bytes: bytes = b""
+    cut: bool = False
 
     @classmethod
-    def of(cls, exit_status: int, stdout: bytes, stderr: bytes) -> Completed:
-        """Make one from bytes."""
+    def of(cls, exit_status: int, stdout: bytes, stderr: bytes, *, most: int | None = None) -> Completed:
+        """Make one from bytes; of each output `most` of them are kept."""
+        out, err = stdout[:most], stderr[:most]
         return cls(
             exit_status,
-            stdout.decode(errors="backslashreplace"),
-            stderr.decode(errors="backslashreplace"),
-            stdout,
-            stderr,
+            out.decode(errors="backslashreplace"),
+            err.decode(errors="backslashreplace"),
+            out,
+            err,
+            cut=(out, err) != (stdout, stderr),
         )
 
     def check(self) -> Completed:
-        """Give this object if the command succeeded.
+        """Return this object if the command succeeded.
 
         Raises
         ------
         GuestError
-            It did not.
+            The command failed.
         """
         if self.exit_status:
             raise GuestError(
-                f"run a command in the guest: it ended with exit status {self.exit_status}",
-                said=self.stderr or self.stdout or None,
+                t("run a command in the guest"),
+                why=t("the command ended with exit status {status}", status=self.exit_status),
+                said=(self.stderr or self.stdout)[-_EXCERPT:] or None,
             )
         return self
 
     def __str__(self) -> str:
-        """Give what a terminal would show."""
-        return (self.stdout + self.stderr).removesuffix("\n")
+        """Return what a terminal would show."""
+        wrote = (self.stdout + self.stderr).removesuffix("\n")
+        return lines([wrote, t("[the output is truncated]")]) if self.cut else wrote
 
     def __repr__(self) -> str:
-        return f"Completed(exit_status={self.exit_status}, stdout={self.stdout!r}, stderr={self.stderr!r})"
+        cut = ", cut=True" if self.cut else ""
+        out, err = _short(self.stdout), _short(self.stderr)
+        return f"Completed(exit_status={self.exit_status}, stdout={out}, stderr={err}{cut})"
+
+
+def _short(text: str) -> str:
+    """Return a text as Python writes it, with its middle left out if it is long."""
+    return repr(text) if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]!r} … {text[-_LONGEST // 2 :]!r}"

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
-from vmsnap_nb.model.image import InternalSnapshot
+from vmsnap_nb.model.image import NOT_READ, InternalSnapshot
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, Drift, Snapshot, SnapshotDisk, SnapshotList, SnapshotRecord
+from vmsnap_nb.words.message import Message, clauses, joined, t
 
 __all__ = ["list_snapshots"]
 
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_WORST_FIRST: tuple[Drift, ...] = ("missing-file", "stale", "unknown")
+
 _GONE = {"missing", "not-a-file"}
-_NOT_READ = {"outside", "remote", "unreadable"}
 
 
-def list_snapshots(domain: Domain, forest: Forest, *, gone: Collection[str] = ()) -> SnapshotList:
-    """Give the snapshots of a guest: libvirt's records, and the internal ones in its images that have none.
+def list_snapshots(
+    domain: Domain, forest: Forest, *, gone: Collection[str] = (), unknown: Mapping[str, str] = _NOTHING
+) -> SnapshotList:
+    """Return the snapshots of a guest: libvirt's records, and the internal ones in its images that have none.
 
-    Parameters
-    ----------
-    domain : Domain
-        The guest.
-    forest : Forest
-        Its images, with the records.
-    gone : collection of str
-        Paths that records name and at which there is no file: a forest holds images only, and no memory files.
-
-    Returns
-    -------
-    SnapshotList
+    In `gone` are paths that records name and at which there is no file: a forest holds images only, and no memory
+    files. Of those in `unknown` that is not known, for the reason that is said.
     """
     own = [record for record in forest.records if record.guest == domain.name]
     records = [record for record in own if not record.saved]
-    rows = [_row(record, forest, gone) for record in records]
+    rows = [_row(record, forest, gone, unknown) for record in records]
     rows += _untracked(domain, records, forest)
     return SnapshotList(
         domain.name,
@@ -43,52 +39,93 @@ def list_snapshots(domain: Domain, forest: Forest, *, gone: Collection[str] = ()
         domain.state,
         managed_save=any(record.name == MANAGED_SAVE for record in own),
         read_at=forest.read_at,
+        problems=tuple(use.problem for use in forest.uses if use.guest == domain.name and use.problem),
     )
 
 
-def _row(record: SnapshotRecord, forest: Forest, gone: Collection[str]) -> Snapshot:
-    problems: list[tuple[Drift, str]] = []
+def _row(record: SnapshotRecord, forest: Forest, gone: Collection[str], unknown: Mapping[str, str]) -> Snapshot:
+    problems: list[tuple[Drift, Message]] = []
     if record.memory_file is not None and record.memory_file in gone:
-        problems.append(("missing-file", f"its memory file {record.memory_file} is gone"))
+        problems.append(("missing-file", t("its memory file {path} is missing", path=record.memory_file)))
     for disk in record.held_disks:
         problems += _of_disk(record, disk, forest, gone)
+    problems += _unknown(record, forest, unknown)
     if not problems:
         return Snapshot(record)
-    worst: Drift = "missing-file" if any(drift == "missing-file" for drift, _ in problems) else "stale"
-    return Snapshot(record, worst, "; ".join(dict.fromkeys(text for _, text in problems)))
+    worst = next(drift for drift in _WORST_FIRST if any(drift == one for one, _ in problems))
+    return Snapshot(record, worst, clauses(dict.fromkeys(text for _, text in problems)))
+
+
+def _unknown(record: SnapshotRecord, forest: Forest, unknown: Mapping[str, str]) -> Iterator[tuple[Drift, Message]]:
+    """Say what nobody here knows of the files of a record."""
+    memory = (record.memory_file,) if record.memory_file else ()
+    for path in (*memory, *(path for disk in record.held_disks for path in (disk.source, disk.file) if path)):
+        image = forest.images.get(path)
+        if path in unknown and (image is None or image.status in NOT_READ):
+            yield "unknown", t("it is not known whether {path} exists: {why}", path=path, why=unknown[path])
+        elif image is not None and image.status in NOT_READ - {"remote"}:  # what a network image holds is not asked
+            yield "unknown", t("the content of {path} is not known: {why}", path=path, why=image.problem)
+    for disk in record.held_disks:
+        image = forest.images.get(disk.source or "")
+        if disk.held == "internal" and image is not None and image.status in {"ok", "remote"} and not image.is_seen:
+            text = t(
+                "it is not known whether {path} contains the internal snapshot {name}: {why}",
+                path=image.path,
+                name=record.name,
+                why=image.problem,
+            )
+            yield "unknown", text
 
 
 def _of_disk(
     record: SnapshotRecord, disk: SnapshotDisk, forest: Forest, gone: Collection[str]
-) -> Iterator[tuple[Drift, str]]:
+) -> Iterator[tuple[Drift, Message]]:
     source = disk.source
     if source is not None:
         image = forest.images.get(source)
         if source in gone or (image is not None and image.status in _GONE):
-            yield "missing-file", f"the image {source} that holds {disk.target} is gone"
+            text = t("the image {path}, which holds the state of disk {target}, is missing", **_named(source, disk))
+            yield "missing-file", text
         elif image is not None and image.status == "invalid":
-            yield "stale", f"{source} no longer holds {disk.target} as it was: {image.problem}"
+            text = t("{path} no longer holds the state of disk {target}: {why}", **_named(source, disk, image.problem))
+            yield "stale", text
         elif (
             disk.held == "internal"
             and image is not None
-            and image.status not in _NOT_READ
+            and image.is_seen
             and record.name not in (inside.name for inside in image.snapshots)
         ):
-            yield "stale", f"there is no snapshot {record.name} inside {source}"
+            yield "stale", t("{path} does not contain the internal snapshot {name}", path=source, name=record.name)
     if disk.held == "external" and disk.file is not None:
         image = forest.images.get(disk.file)
-        if disk.file in gone or (image is not None and image.status in _GONE):
-            yield "missing-file", f"its overlay {disk.file} is gone"
+        if disk.file in forest.deleted:
+            text = t("its overlay {path} was deleted, but a running QEMU still has it open", path=disk.file)
+            yield "missing-file", text
+        elif disk.file in gone or (image is not None and image.status in _GONE):
+            yield "missing-file", t("its overlay {path} is missing", path=disk.file)
         elif image is not None and image.status == "invalid":
-            yield "stale", f"what was written to its overlay {disk.file} was merged down, below what it was to keep"
-        elif image is not None and image.status not in _NOT_READ and source is not None:
-            below = {name for path in forest.lineage(disk.file)[1:] for name in forest.same_file(path)}
-            if source not in below:
-                yield "stale", f"its overlay {disk.file} does not stand on {source} any more"
+            text = t(
+                "its overlay {path} was committed into an image below, which no longer holds the state of the snapshot",
+                path=disk.file,
+            )
+            yield "stale", text
+        elif image is not None and image.status not in NOT_READ and source is not None:
+            below = forest.known_lineage(disk.file)[1:]
+            if _is_known(forest, source) and not any(forest.same(source, path) for path in below):
+                yield "stale", t("its overlay {path} is no longer based on {source}", path=disk.file, source=source)
+
+
+def _named(path: str, disk: SnapshotDisk, why: str = "") -> dict[str, str]:
+    return {"path": path, "target": disk.target, "why": why}
+
+
+def _is_known(forest: Forest, path: str) -> bool:
+    """Return whether it is known where a name leads: a file's own name tells that, an address may leave it open."""
+    return path.startswith("/") or forest.identity(path) is not None
 
 
 def _untracked(domain: Domain, records: Iterable[SnapshotRecord], forest: Forest) -> Iterator[Snapshot]:
-    """Find the internal snapshots without a record, in those images that no other guest stands on."""
+    """Find the internal snapshots without a record, in those images that no other guest is based on."""
     known = {
         (name, record.name)
         for record in records
@@ -98,7 +135,7 @@ def _untracked(domain: Domain, records: Iterable[SnapshotRecord], forest: Forest
     }
     found: dict[str, dict[str, tuple[str, InternalSnapshot]]] = {}
     for use in domain.uses:
-        for path in forest.lineage(use.path):
+        for path in forest.known_lineage(use.path):
             if any(other.guest != domain.name for other in forest.users(path)):
                 break
             for inside in forest[path].snapshots:
@@ -126,8 +163,8 @@ def _from_images(domain: Domain, name: str, by_target: dict[str, tuple[str, Inte
         ),
         created=min(times) if times else None,
     )
-    where = ", ".join(dict.fromkeys(path for path, _ in by_target.values()))
-    return Snapshot(record, "untracked", f"it is inside {where}, and libvirt has no record of it")
+    where = joined(dict.fromkeys(path for path, _ in by_target.values()))
+    return Snapshot(record, "untracked", t("it is inside {images}, but libvirt has no record of it", images=where))
 
 
 def _parents_first(rows: Iterable[Snapshot]) -> list[Snapshot]:

@@ -6,42 +6,75 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
+from typing import Any, SupportsIndex, overload
 
-from vmsnap_nb.model.counting import plural
+from vmsnap_nb.model.aliases import Aliases
 from vmsnap_nb.model.guest import Use
-from vmsnap_nb.model.image import Identity, Image, Status
+from vmsnap_nb.model.identity import Identity
+from vmsnap_nb.model.image import OPENABLE, Image, Status
+from vmsnap_nb.model.lookup import ImageLike, ImageNames, full_path, path_of
+from vmsnap_nb.model.need import Need, index_needs
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.model.snapshot import SnapshotRecord
+from vmsnap_nb.model.text import plural
+from vmsnap_nb.model.walk import depths_and_loops
+from vmsnap_nb.words.message import Message
 
 __all__ = ["Chain", "Forest"]
 
 
 @dataclass(frozen=True)
 class Forest(Shown):
-    """Images with their edges. What is broken is in it as data: missing files and loops are images with a status.
+    """Images with their backing files. Problems are data: missing files and loops are images with a status.
+
+    Methods that take an image accept the image itself, its path, or its name if only one image has that name.
 
     `to_frame` gives: index ``path``, columns ``image format backing backing_path backing_format virtual_size
-    allocated depth children snapshots used_by status``.
+    allocated depth children snapshots bitmaps used_by needed_by status``.
 
     Attributes
     ----------
     images : mapping of str to Image
-        By `Image.path`, in the order of reading. Every image that another refers to is in it.
+        By `Image.path`, in the order of reading. Every image that another refers to is included.
     uses : tuple of Use
         Which guest's disk has which image as its source.
     folders : tuple of str
         The folders that were read.
     read_at : datetime.datetime or None
-        When, UTC.
+        The time of reading, UTC.
     records : tuple of SnapshotRecord
-        libvirt's snapshots of those guests whose records were read.
+        libvirt's snapshots of all guests of the host.
+    places : mapping of str to tuple
+        The `Image.identity` of names in snapshot records under which no image was read.
+    needs : tuple of Need
+        What else needs an image: differing definitions of running guests, saved memory, block jobs, firmware.
+    stale_memory : tuple of Need
+        Files of saved memory that can no longer be used, each with an image that it names: the guest has used that
+        image since, or the image is missing.
     """
+
+    _unlisted = frozenset(
+        {
+            "deleted",
+            "edited",
+            "known_children",
+            "known_devices",
+            "known_lineage",
+            "known_needs",
+            "known_users",
+            "known_writers",
+            "only",
+        }
+    )
 
     images: Mapping[str, Image] = field(default_factory=dict)
     uses: tuple[Use, ...] = ()
     folders: tuple[str, ...] = ()
     read_at: datetime | None = None
     records: tuple[SnapshotRecord, ...] = ()
+    places: Mapping[str, Identity] = field(default_factory=dict, repr=False)
+    needs: tuple[Need, ...] = ()
+    stale_memory: tuple[Need, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -49,37 +82,74 @@ class Forest(Shown):
     def __iter__(self) -> Iterator[Image]:
         return iter(self.images.values())
 
-    def __contains__(self, path: object) -> bool:
-        return path in self.images
+    def __contains__(self, image: object) -> bool:
+        return bool(self.known(path_of(image)) or self._names.candidates(image))  # plans ask `images`: by the very path
 
-    def __getitem__(self, path: str) -> Image:
-        return self.images[path]
+    def __getitem__(self, image: ImageLike) -> Image:
+        try:
+            return self.images[image]  # type: ignore[index]
+        except (KeyError, TypeError):
+            return self.images[self.find(image)]
+
+    def _ipython_key_completions_(self) -> list[str]:
+        names: dict[str, list[str]] = {}
+        for path, image in self.images.items():
+            names.setdefault(image.name, []).append(path)
+        return [key for name, paths in names.items() for key in ([name] if len(paths) == 1 else paths)]
 
     def __repr__(self) -> str:
         leaves = "1 leaf" if len(self.leaves) == 1 else f"{len(self.leaves)} leaves"
         counts = f"{plural(len(self.images), 'image')}, {plural(len(self.roots), 'base')}, {leaves}"
         return f"<{type(self).__name__} of {counts}>"
 
+    # -- which image is meant ---------------------------------------------------------------------------
+
+    @cached_property
+    def _names(self) -> ImageNames:
+        return ImageNames(self.images)
+
+    def find(self, image: ImageLike) -> str:
+        """Return the path of an image, by the image itself, its path, or its name where only one has it.
+
+        Raises
+        ------
+        NotFoundError
+            No image, or more than one, has that name.
+
+        Examples
+        --------
+        >>> Forest({"/images/Base.qcow2": Image("/images/Base.qcow2")}).find("Base")
+        '/images/Base.qcow2'
+        """
+        known = self.known(path_of(image))
+        return known or self._names.find(image, "image")
+
     # -- one file under several names -------------------------------------------------------------------
+
+    @cached_property
+    def _known(self) -> Aliases:
+        return Aliases(self.images, self.places)
 
     @cached_property
     def _aliases(self) -> dict[str, tuple[str, ...]]:
         """All names of those files that have several, by each of them."""
-        identities = [image.identity for image in self.images.values() if image.identity is not None]
-        if len(set(identities)) == len(identities):
-            return {}
-        first: dict[Identity, str] = {}
-        several: dict[str, list[str]] = {}
-        for path, image in self.images.items():
-            if image.identity is not None:
-                name = first.setdefault(image.identity, path)
-                if name is not path:
-                    several.setdefault(name, [name]).append(path)
-        return {path: tuple(names) for names in several.values() for path in names}
+        return self._known.several
 
     def same_file(self, path: str) -> tuple[str, ...]:
-        """Give all paths of the forest that lead to the same file, this one included."""
+        """Return all paths of the forest that lead to the same file, including this one."""
         return self._aliases.get(path) or (path,)
+
+    def identity(self, path: str) -> Identity | None:
+        """Return the `Image.identity` to which a name leads, or None if it is not known."""
+        return self._known.place(path)
+
+    def same(self, path: str | None, other: str | None) -> bool:
+        """Return whether two names are of the same image."""
+        return self._known.same(path, other)
+
+    def known(self, path: str | None) -> str | None:
+        """Return the name under which an image was read that may have another in a record; None where it was not."""
+        return self._known.known(path)
 
     @property
     def duplicates(self) -> tuple[tuple[str, ...], ...]:
@@ -95,9 +165,12 @@ class Forest(Shown):
             for path, image in self.images.items()
         }
 
-    def parent(self, path: str) -> str | None:
-        """Give the backing file's path (or address), or None for a base."""
-        return self._parents[path]
+    def parent(self, image: ImageLike) -> str | None:
+        """Return the path or address of the backing file, or None for a base."""
+        try:  # plans and views ask by path, and often
+            return self._parents[image]  # type: ignore[index]
+        except (KeyError, TypeError):
+            return self._parents[self.find(image)]
 
     @cached_property
     def _children(self) -> dict[str, tuple[str, ...]]:
@@ -111,26 +184,37 @@ class Forest(Shown):
                     children[base].append(path)
                 else:
                     children[base] = [path]
-        return {base: tuple(paths) for base, paths in children.items()}
+        overlays = {base: tuple(paths) for base, paths in children.items()}
+        for path in self.images:
+            if path not in overlays:
+                overlays[path] = overlays.get(aliases[path][0], ()) if path in aliases else ()
+        return overlays
 
     def _first(self, path: str) -> str:
-        return self.same_file(path)[0]
+        return self.same_file(self.known(path) or path)[0]
 
-    def children(self, path: str) -> tuple[str, ...]:
-        """Give the overlays that stand directly on an image, by whatever name they refer to it."""
-        aliases = self._aliases
-        return self._children.get(aliases[path][0] if path in aliases else path, ())
+    def children(self, image: ImageLike) -> tuple[str, ...]:
+        """Return the overlays that are directly based on an image, by whatever name they refer to it."""
+        try:
+            return self._children[image]  # type: ignore[index]
+        except (KeyError, TypeError):
+            return self._children[self.find(image)]
 
-    def descendants(self, path: str) -> tuple[str, ...]:
-        """Give every image that stands on this one, directly or not, nearest first."""
+    def known_children(self, path: str) -> tuple[str, ...]:
+        """Return what `children` gives, and nothing for a path that is not in the forest: plans ask so."""
+        return self._children.get(path, ())
+
+    def descendants(self, image: ImageLike) -> tuple[str, ...]:
+        """Return all dependent overlays of an image, direct and indirect, nearest first."""
+        path = image if type(image) is str and image in self.images else self.find(image)
         found: dict[str, None] = {}
-        queue = list(self.children(path))
+        queue = list(self.known_children(path))
         seen = {self._first(path)}
         for child in queue:
             if self._first(child) not in seen:
                 seen.add(self._first(child))
                 found[child] = None
-                queue.extend(self.children(child))
+                queue.extend(self.known_children(child))
         return tuple(found)
 
     @cached_property
@@ -140,71 +224,55 @@ class Forest(Shown):
 
     @cached_property
     def leaves(self) -> tuple[str, ...]:
-        """Images on which nothing stands."""
+        """Images without overlays."""
         children = self._children
-        if not self._aliases:
-            return tuple(path for path in self.images if path not in children)
-        return tuple(path for path in self.images if self._first(path) not in children)
+        return tuple(path for path in self.images if not children[path])
 
     @cached_property
     def missing(self) -> tuple[str, ...]:
-        """Images that something refers to, and that are not there."""
+        """Images that something refers to and that do not exist."""
         return tuple(path for path, image in self.images.items() if image.status == "missing")
 
     @property
     def loops(self) -> tuple[tuple[str, ...], ...]:
-        """Groups of images that stand on themselves, each group in the order of its references."""
+        """Groups of images that are based on themselves, each group in the order of its references."""
         return self._walk[1]
-
-    def _loop_from(self, path: str) -> tuple[str, ...]:
-        loop = [path]
-        step = self._parents[path]
-        while step is not None and step != path:
-            loop.append(step)
-            step = self._parents[step]
-        return tuple(loop)
 
     @cached_property
     def _looped(self) -> frozenset[str]:
         return frozenset(name for loop in self.loops for path in loop for name in self.same_file(path))
 
-    def lineage(self, path: str) -> tuple[str, ...]:
-        """Give the paths from an image down to its base, the image first; a loop is walked once."""
+    def lineage(self, image: ImageLike) -> tuple[str, ...]:
+        """Return the paths from an image down to its base, the image first; a loop is followed once."""
+        path = image if type(image) is str and image in self.images else self.find(image)
+        return self.known_lineage(path)
+
+    def known_lineage(self, path: str) -> tuple[str, ...]:
+        """Return what `lineage` gives, and nothing for a path that is not in the forest: plans ask so."""
+        parents, aliases = self._parents, self._aliases
         found: dict[str, None] = {}
         step: str | None = path
-        while step is not None and step in self.images and step not in found:
+        while step is not None and step in parents and step not in found:
+            if aliases and not found.keys().isdisjoint(aliases.get(step, ())):
+                break  # the same file again, under another name: a loop
             found[step] = None
-            step = self.parent(step)
+            step = parents[step]
         return tuple(found)
 
     @cached_property
     def _walk(self) -> tuple[dict[str, int], tuple[tuple[str, ...], ...]]:
-        """The depths of all images, and the loops: found on the same walk."""
-        parents = self._parents
-        depths: dict[str, int] = {}
-        loops: list[tuple[str, ...]] = []
-        for start in parents:
-            if start in depths:
-                continue
-            trail: list[str] = []
-            step: str | None = start
-            while step is not None and step not in depths and step in parents:
-                depths[step] = 0  # so that a loop ends here, and is counted once around
-                trail.append(step)
-                step = parents[step]
-            below = 0
-            if step in depths:
-                below = depths[step]
-                if not below:
-                    loops.append(self._loop_from(step))
-            for path in reversed(trail):
-                below += 1
-                depths[path] = below
-        return depths, tuple(loops)
+        return depths_and_loops(self._parents, self._aliases)
 
-    def depth(self, path: str) -> int:
-        """Give the number of images in the chain from the base to this one; a base has depth 1."""
-        return self._walk[0][path]
+    def depth(self, image: ImageLike) -> int:
+        """Return the number of images in the chain from the base to this one; a base has depth 1."""
+        try:
+            return self._walk[0][image]  # type: ignore[index]
+        except (KeyError, TypeError):
+            return self._walk[0][self.find(image)]
+
+    def known_devices(self, *paths: str) -> tuple[str, ...]:
+        """Return those of some paths that are block devices, as far as the forest has them: plans ask so."""
+        return tuple(path for path in paths if path in self.images and self.images[path].device)
 
     # -- people -----------------------------------------------------------------------------------------
 
@@ -212,50 +280,84 @@ class Forest(Shown):
     def _users(self) -> dict[str, list[Use]]:
         users: dict[str, list[Use]] = {}
         for use in self.uses:
-            for path in self.lineage(use.path) or (use.path,):
+            for path in self.known_lineage(use.path) or (use.path,):
                 users.setdefault(self._first(path), []).append(use)
         return users
 
-    def users(self, path: str) -> tuple[Use, ...]:
-        """Give the disks of guests that read this image: as their source, or below it."""
+    @cached_property
+    def deleted(self) -> frozenset[str]:
+        """Files that were deleted or moved away, and that a QEMU that runs still has open."""
+        return frozenset(path for use in self.uses for path in use.deleted)
+
+    def users(self, image: ImageLike) -> tuple[Use, ...]:
+        """Return the disks of guests that read this image, as their source or as a lower layer."""
+        path = image if type(image) is str and image in self.images else self.find(image)
+        return self.known_users(path)
+
+    def known_users(self, path: str) -> tuple[Use, ...]:
+        """Return what `users` gives, also for a path that is not in the forest: plans ask so."""
         return tuple(self._users.get(self._first(path), ()))
 
-    def writers(self, path: str) -> tuple[Use, ...]:
-        """Give the disks of guests that have this very image as their source and may write to it."""
+    def writers(self, image: ImageLike) -> tuple[Use, ...]:
+        """Return the disks of guests that have this image as their source and may write to it."""
+        path = image if type(image) is str and image in self.images else self.find(image)
+        return self.known_writers(path)
+
+    def known_writers(self, path: str) -> tuple[Use, ...]:
+        """Return what `writers` gives, also for a path that is not in the forest: plans ask so."""
         first = self._first(path)
-        return tuple(use for use in self.users(path) if self._first(use.path) == first and not use.readonly)
+        return tuple(use for use in self.known_users(path) if self._first(use.path) == first and not use.readonly)
 
-    def active(self, path: str) -> bool:
-        """Tell whether writes go to this image: a guest's source; where no guest is known, a writable leaf."""
-        image = self.images[path]
+    @cached_property
+    def _needs(self) -> dict[str, tuple[Need, ...]]:
+        return index_needs(self.uses, self.records, self.needs, self.known_lineage, self._first)
+
+    def needed_by(self, image: ImageLike) -> tuple[Need, ...]:
+        """Return everything that needs this image: disks, snapshots, saved memory, jobs, firmware and overlays."""
+        path = image if type(image) is str and image in self.images else self.find(image)
+        overlays = (child for child in self.known_children(path) if self.images[child].status != "invalid")
+        return (*self.known_needs(path), *(Need("overlay", path, name=child) for child in overlays))
+
+    def known_needs(self, path: str) -> tuple[Need, ...]:
+        """Return what `needed_by` gives, but no overlays, also for a path that is not in the forest: plans ask so."""
+        return self._needs.get(self._first(path), ())
+
+    def active(self, image: ImageLike) -> bool:
+        """Return whether writes go to this image: the source of a guest or, if no guests are known, a writable leaf."""
+        path = image if type(image) is str and image in self.images else self.find(image)
+        found = self.images[path]
         if self.uses:
-            return bool(self.writers(path))
-        if image.status not in {"ok", "in-use"} or not image.writable:
+            return bool(self.known_writers(path))
+        if found.status not in OPENABLE or not found.writable:
             return False
-        return all(self.images[child].status == "invalid" for child in self.children(path))
+        return all(self.images[child].status == "invalid" for child in self.known_children(path))
 
-    def status(self, path: str) -> Status:
-        """Give what the image was found to be, loops and unexplained locks included."""
+    def status(self, image: ImageLike) -> Status:
+        """Return the status of an image, including loops, unexplained locks and images that were not closed."""
+        try:
+            found = self.images[image]  # type: ignore[index]
+        except (KeyError, TypeError):
+            found = self[image]
+        path = found.path
         if path in self._looped:
             return "loop"
-        image = self.images[path]
-        if image.status == "ok" and image.held == "write" and not any(use.running for use in self.writers(path)):
+        if found.status == "ok" and found.held == "write" and not any(use.running for use in self.known_writers(path)):
             return "in-use"
-        return image.status
+        if found.status == "ok" and found.dirty and found.held != "write":
+            return "dirty"
+        return found.status
 
     # -- parts and changes ------------------------------------------------------------------------------
 
-    def chain(self, path: str) -> Chain:
-        """Give the chain that ends at this image.
+    def chain(self, image: ImageLike) -> Chain:
+        """Return the backing chain of this image.
 
         Raises
         ------
-        KeyError
-            No such image in the forest.
+        NotFoundError
+            The forest has no such image.
         """
-        if path not in self.images:
-            raise KeyError(path)
-        return Chain(self, path)
+        return Chain(self, self.find(image))
 
     @property
     def chains(self) -> tuple[Chain, ...]:
@@ -263,10 +365,10 @@ class Forest(Shown):
         return tuple(Chain(self, leaf) for leaf in self.leaves)
 
     def tree(self, *paths: str) -> Forest:
-        """Give the part that is connected with these images: all below them, and all that stands on that."""
+        """Return the part that is connected with these images: all their layers, and all overlays based on those."""
         keep: set[str] = set()
         for path in paths:
-            for below in reversed(self.lineage(path)):  # the base first: its descendants are all the others'
+            for below in reversed(self.known_lineage(path)):  # the base first: its descendants are all the others'
                 known = below in keep
                 keep.update(self.same_file(below))
                 if not known:
@@ -274,15 +376,15 @@ class Forest(Shown):
         return self.only(keep)
 
     def only(self, paths: Iterable[str]) -> Forest:
-        """Give the forest of these images alone, in the order of this one, with the uses that touch them."""
+        """Return the forest of only these images, in the order of this one, with the uses of them."""
         keep = set(paths)
-        return Forest(
-            {path: image for path, image in self.images.items() if path in keep},
-            tuple(use for use in self.uses if use.path in keep),
-            self.folders,
-            self.read_at,
-            self.records,
-        )
+        images = {path: image for path, image in self.images.items() if path in keep}
+        return self._with(images, tuple(use for use in self.uses if use.path in keep))
+
+    def _with(self, images: Mapping[str, Image], uses: tuple[Use, ...], **changes: Any) -> Forest:
+        """Return a forest of other images and uses, in which the rest is the same but for some changes."""
+        rest = ("folders", "read_at", "records", "places", "needs", "stale_memory")
+        return Forest(images, uses, **({name: getattr(self, name) for name in rest} | changes))
 
     def edited(
         self,
@@ -291,35 +393,36 @@ class Forest(Shown):
         drop: Iterable[str] = (),
         uses: Iterable[Use] | None = None,
         records: Iterable[SnapshotRecord] | None = None,
+        places: Mapping[str, Identity] | None = None,
+        needs: Iterable[Need] | None = None,
+        stale_memory: Iterable[Need] | None = None,
     ) -> Forest:
-        """Give a forest in which some images are put in or replaced and others dropped: how plans predict."""
+        """Return a forest in which some images are added or replaced and others removed: how plans predict."""
         images = dict(self.images)
         for image in put:
             images[image.path] = image
         for path in drop:
             images.pop(path, None)
-        return Forest(
-            images,
-            self.uses if uses is None else tuple(uses),
-            self.folders,
-            self.read_at,
-            self.records if records is None else tuple(records),
-        )
+        given = {"records": records, "needs": needs, "stale_memory": stale_memory}
+        changes: dict[str, object] = {name: tuple(some) for name, some in given.items() if some is not None}
+        if places is not None:
+            changes["places"] = places
+        return self._with(images, self.uses if uses is None else tuple(uses), **changes)
 
 
 @dataclass(frozen=True)
 class Chain(Shown):
-    """The images from a base to one overlay.
+    """The images from a base to one overlay, by index (0 is the base), slice, name or path.
 
     `to_frame` gives: index ``layer`` (0 = base), columns ``image path format backing backing_format virtual_size
-    allocated active used_by snapshots status``.
+    allocated active used_by needed_by snapshots bitmaps status``.
 
     Attributes
     ----------
     forest : Forest
-        All that was read: it also knows who else stands on the layers.
+        All images that were read, including other overlays that are based on the layers.
     top : str
-        Path of the last overlay.
+        Path of the top of the chain.
     """
 
     forest: Forest
@@ -328,7 +431,31 @@ class Chain(Shown):
     @cached_property
     def layers(self) -> tuple[Image, ...]:
         """The images, base first."""
-        return tuple(self.forest[path] for path in reversed(self.forest.lineage(self.top)))
+        images = self.forest.images
+        return tuple(images[path] for path in reversed(self.forest.known_lineage(self.top)))
+
+    @cached_property
+    def _names(self) -> ImageNames:
+        return ImageNames({image.path: image for image in self.layers})
+
+    def find(self, image: ImageLike) -> str:
+        """Return the path of a layer, by the image itself, its path, or its name where only one layer has it.
+
+        Raises
+        ------
+        NotFoundError
+            No layer, or more than one, has that name.
+        """
+        names = [layer.name for layer in self.layers]
+        return self._names.find(self._as_named_here(image), "layer", order=names)
+
+    def _as_named_here(self, image: object) -> object:
+        """Return the path under which the chain has a file for which another path of it was given."""
+        text = path_of(image)
+        for path in () if text is None else (text, full_path(text)):
+            if here := self._names.of(self.forest.same_file(path)):
+                return here
+        return image
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -336,8 +463,20 @@ class Chain(Shown):
     def __iter__(self) -> Iterator[Image]:
         return iter(self.layers)
 
-    def __getitem__(self, layer: int) -> Image:
-        return self.layers[layer]
+    def __contains__(self, image: object) -> bool:
+        return bool(self._names.candidates(self._as_named_here(image)))
+
+    @overload
+    def __getitem__(self, layer: int | ImageLike) -> Image: ...
+    @overload
+    def __getitem__(self, layer: slice) -> tuple[Image, ...]: ...
+    def __getitem__(self, layer: int | slice | ImageLike) -> Image | tuple[Image, ...]:
+        if isinstance(layer, SupportsIndex | slice):
+            return self.layers[layer]
+        return self.forest.images[self.find(layer)]
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(dict.fromkeys(image.name for image in self.layers))
 
     def __repr__(self) -> str:
         names = " <- ".join(image.name for image in self.layers[:3])
@@ -345,15 +484,17 @@ class Chain(Shown):
             names += " <- …"
         if len(self) > 3:
             names += f" <- {self.layers[-1].name}"
-        return f"<Chain {names}>"
+        problems = (use.problem for use in self.forest.known_writers(self.top) if use.problem)
+        return f"<Chain {'; '.join((names, *problems))}>"
 
-    def active(self, image: Image) -> bool:
-        """Tell whether writes go to this layer: it is the top and writable, or a guest's source."""
-        if image.path == self.top and self.forest.status(image.path) in {"ok", "in-use"} and image.writable:
+    def active(self, layer: int | ImageLike) -> bool:
+        """Return whether writes go to this layer: it is the top and writable, or the source of a guest."""
+        image = layer if isinstance(layer, Image) else self[layer]
+        if image.path == self.top and self.forest.status(image.path) in OPENABLE and image.writable:
             return True
-        return bool(self.forest.writers(image.path))
+        return bool(self.forest.known_writers(image.path))
 
 
-def with_status(image: Image, status: Status, problem: str) -> Image:
-    """Give the image with another status, and why."""
+def with_status(image: Image, status: Status, problem: Message) -> Image:
+    """Return the image with another status, and why."""
     return replace(image, status=status, problem=problem)

@@ -3,73 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
-from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.model.need import Need
+from vmsnap_nb.model.shown import Carded, Shown
+from vmsnap_nb.words.message import NOTHING, Message, counted, joined, t
 
-__all__ = ["Disk", "Disks", "Domain", "State", "Use"]
+__all__ = ["OFF", "Disk", "Disks", "Domain", "State", "Use"]
 
-State = Literal["running", "idle", "paused", "in shutdown", "shut off", "crashed", "pmsuspended", "no state"]
+if TYPE_CHECKING:
+    State = Literal["running", "idle", "paused", "in shutdown", "shut off", "crashed", "pmsuspended", "no state"]
+else:
+    State = str  # where a property's annotation is a Literal, jedi completes nothing of the whole object
 """virsh's words for virDomainState (https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainState)."""
+OFF: frozenset[State] = frozenset({"shut off", "crashed", "no state"})
+"""States in which no QEMU has the images of a guest open."""
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """One disk of one guest that has an image as its source.
-
-    Attributes
-    ----------
-    guest : str
-        Name of the guest.
-    target : str
-        The disk's target, as ``vda``.
-    path : str
-        Absolute path of the image that is the disk's source.
-    state : str
-        The guest's state, one of `State`.
-    readonly : bool
-        Whether the guest may only read the disk.
-    """
+class Use(Carded):
+    """One disk of one guest that has an image as its source."""
 
     guest: str
-    target: str
-    path: str
+    target: str  # as ``vda``
+    path: str  # absolute path of the image that is the disk's source
     state: State = "shut off"
-    readonly: bool = False
+    readonly: bool = False  # the guest may only read the disk
+    # Where QEMU writes to another image than libvirt names, `path` is that of QEMU, and these are libvirt's: of the
+    # guest that runs, and of its definition for the next start if that names another one, too.
+    named: str | None = None
+    next: str | None = None
+    # Layers that QEMU has open, the image itself or what is below, of which there is no file any more.
+    deleted: tuple[str, ...] = ()
+    # Of a volume of which libvirt does not say which file it is: that volume, and its pool, in words.
+    volume: str = ""
 
     @property
     def running(self) -> bool:
         """Whether QEMU has the image open now."""
-        return self.state not in {"shut off", "crashed", "no state"}
+        return self.state not in OFF
+
+    @property
+    def problem(self) -> Message:
+        """How the file that QEMU has open differs from what libvirt and the file system know, or empty."""
+        fields = {"target": self.target, "guest": self.guest}
+        if self.named is not None:
+            return t(
+                "QEMU writes disk {target} of {guest} to {path}, but libvirt names {named}",
+                path=self.path,
+                named=self.named,
+                **fields,
+            )
+        if self.deleted == (self.path,):
+            return t(
+                "{path}, to which QEMU writes disk {target} of {guest}, was deleted or moved; QEMU still has it open, "
+                "but its data is lost when {guest} stops",
+                path=self.path,
+                **fields,
+            )
+        if self.deleted:
+            return counted(
+                "{paths}, from which QEMU reads disk {target} of {guest}, was deleted or moved; QEMU still has it "
+                "open, but its data is lost when {guest} stops",
+                "{paths}, from which QEMU reads disk {target} of {guest}, were deleted or moved; QEMU still has them "
+                "open, but their data is lost when {guest} stops",
+                len(self.deleted),
+                paths=joined(self.deleted),
+                **fields,
+            )
+        return NOTHING
 
 
 @dataclass(frozen=True, slots=True)
-class Disk:
-    """One disk of a guest.
+class Disk(Carded):
+    """One disk of a guest."""
 
-    Attributes
-    ----------
-    target : str
-        As ``vda``.
-    source : str or None
-        Absolute path or address of the image; None for an empty drive.
-    format, bus, device : str or None
-        As in the domain XML: ``qcow2``, ``virtio``, ``disk``.
-    readonly : bool
-        Whether the guest may only read it.
-    capacity, allocated : int or None
-        Virtual size and what the image takes on disk, in bytes.
-    """
-
-    target: str
-    source: str | None
+    target: str  # as ``vda``
+    source: str | None  # absolute path or address of the image; None for an empty drive
+    # As in the domain XML: ``qcow2``, ``virtio``, ``disk``.
     format: str | None = None
     bus: str | None = None
     device: str = "disk"
     readonly: bool = False
+    # Virtual size, and what the image takes on disk, in bytes.
     capacity: int | None = None
     allocated: int | None = None
+    volume: str = ""  # of which libvirt does not say which file it is, in words
 
 
 @dataclass(frozen=True)
@@ -77,20 +97,11 @@ class Disks(Shown):
     """The disks of one guest, as `virsh domblklist` lists them.
 
     `to_frame` gives: index ``target``, columns ``source format bus device depth capacity allocated``.
-
-    Attributes
-    ----------
-    guest : str
-        Name of the guest.
-    disks : tuple of Disk
-        In the order of the domain XML.
-    depths : tuple of (int or None)
-        For each disk the number of images in its chain.
     """
 
     guest: str
-    disks: tuple[Disk, ...] = ()
-    depths: tuple[int | None, ...] = ()
+    disks: tuple[Disk, ...] = ()  # in the order of the domain XML
+    depths: tuple[int | None, ...] = ()  # for each disk the number of images in its chain
 
     def __iter__(self) -> Iterator[Disk]:
         return iter(self.disks)
@@ -100,28 +111,31 @@ class Disks(Shown):
 
 
 @dataclass(frozen=True, slots=True)
-class Domain:
-    """One guest as libvirt records it.
-
-    Attributes
-    ----------
-    name, uuid : str
-        As libvirt gives them.
-    state : str
-        One of `State`.
-    persistent : bool
-        Whether it stays defined when it is shut off.
-    disks : tuple of Disk
-        In the order of the domain XML.
-    """
+class Domain(Carded):
+    """One guest as libvirt records it."""
 
     name: str
     uuid: str
     state: State = "shut off"
-    persistent: bool = True
-    disks: tuple[Disk, ...] = ()
+    persistent: bool = True  # whether it stays defined when it is shut off
+    disks: tuple[Disk, ...] = ()  # in the order of the domain XML
+    # What it needs beside its disks: those of its next start that differ, the target of a block job, its firmware.
+    needs: tuple[Need, ...] = field(default=(), repr=False)
+    # libvirt's checkpoints, by name: each is a dirty bitmap of that name in the images of its disks.
+    checkpoints: tuple[str, ...] = ()
+    # The XML of its definition for the next start, while it runs and has one; without passwords.
+    definition: str = field(default="", repr=False, compare=False)
+
+    @property
+    def running(self) -> bool:
+        """Whether QEMU has its images open now."""
+        return self.state not in OFF
 
     @property
     def uses(self) -> tuple[Use, ...]:
         """Which images the disks have as their source."""
-        return tuple(Use(self.name, d.target, d.source, self.state, d.readonly) for d in self.disks if d.source)
+        return tuple(
+            Use(self.name, d.target, d.source, self.state, readonly=d.readonly, volume=d.volume)
+            for d in self.disks
+            if d.source
+        )

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from vmsnap_nb.model.built import Built
+from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.model.fast_build import FastBuild
+from vmsnap_nb.model.identity import Identity
+from vmsnap_nb.model.image_check import ImageCheck
 from vmsnap_nb.model.reference import Reference
+from vmsnap_nb.model.shown import Carded
+from vmsnap_nb.words.message import NOTHING, Message, t
 
-__all__ = ["Identity", "Image", "InternalSnapshot", "Status"]
+if TYPE_CHECKING:
+    import os
+
+    from vmsnap_nb.model.files import Files
+
+__all__ = [
+    "MOST_BYTES",
+    "NOT_READ",
+    "OPENABLE",
+    "Bitmap",
+    "Image",
+    "InternalSnapshot",
+    "KnownFrom",
+    "Status",
+    "register_check",
+    "register_files",
+]
 
 Status = Literal[
     "ok",
@@ -17,51 +39,76 @@ Status = Literal[
     "unreadable",  # no permission, or an input/output error
     "not-a-file",  # a folder, FIFO, socket or device
     "corrupt",  # truncated, or a field that cannot be
+    "unsupported",  # it needs features of its format that are not known here, and QEMU refuses those it does not know
     "unknown",  # none of the formats known here, and nobody says that it is raw
     "outside",  # outside the folders that were to be read: not opened
     "remote",  # at a network address: not opened
     "loop",  # it stands on itself (only a Forest can tell)
     "invalid",  # it was merged into another image, and marked so that QEMU refuses it
-    "in-use",  # a process holds it for writing, and no known guest accounts for that
+    "in-use",  # a process holds it for writing, and no known guest accounts for that (only a Forest can tell)
+    "dirty",  # it was not closed properly: QEMU repairs it when it is next opened for writing (only a Forest can tell)
 ]
 """What an image was found to be; all but "ok" come with a sentence in `Image.problem`."""
 
-Identity = tuple[int, int]
-"""Device and inode: the same for all names of one file."""
+OPENABLE: frozenset[Status] = frozenset({"ok", "in-use", "dirty"})
+"""With these QEMU opens an image, if no other process keeps it from that."""
+
+MOST_BYTES = 2**63 - 1
+"""The largest size that QEMU can deal with."""
+
+KnownFrom = Literal[
+    "file",  # it was looked at by this process
+    "volume data",  # its first bytes, which libvirt has read out of a volume of a storage pool
+    "volume",  # what libvirt says of a volume
+    "definition",  # what libvirt says of the disks of a guest
+]
+"""Where what is known of an image comes from; all but "file" is what libvirt says, and of another machine always."""
+
+NOT_READ: frozenset[Status] = frozenset({"unreadable", "outside", "remote"})
+"""Of an image of these nobody here knows what it holds, or whether it is there at all."""
 
 
 @dataclass(frozen=True)
-class InternalSnapshot(Built):
-    """One entry of a qcow2 image's snapshot table.
+class InternalSnapshot(FastBuild, Carded):
+    """One entry of a qcow2 image's snapshot table (QEMU, docs/interop/qcow2.rst, "Snapshots")."""
 
-    Attributes
-    ----------
-    id, name : str
-        `qemu-img info` shows them as ID and TAG.
-    created : datetime.datetime or None
-        UTC.
-    vm_state_size : int
-        Bytes of RAM and device state; 0 for a disk-only snapshot.
-    vm_clock : int
-        Nanoseconds that the guest had run.
-    virtual_size : int or None
-        Size of the disk in bytes when it was taken; None where the entry does not tell (version 2).
-
-    Notes
-    -----
-    Source: QEMU, docs/interop/qcow2.rst, "Snapshots".
-    """
-
+    # `qemu-img info` shows them as ID and TAG.
     id: str
     name: str
-    created: datetime | None = None
-    vm_state_size: int = 0
-    vm_clock: int = 0
+    created: datetime | None = None  # UTC
+    vm_state_size: int = 0  # bytes of RAM and device state; 0 for a disk-only snapshot
+    vm_clock: int = 0  # nanoseconds that the guest had run
+    # Size of the disk in bytes when it was taken; None where the entry does not tell (version 2).
     virtual_size: int | None = None
 
 
 @dataclass(frozen=True)
-class Image(Built):
+class Bitmap(FastBuild, Carded):
+    """One persistent dirty bitmap of a qcow2 image: which parts of the disk were written since it was added.
+
+    Incremental backups copy only those parts. A libvirt checkpoint is a bitmap of the same name in each disk's images.
+    """
+
+    name: str
+    granularity: int  # bytes of the disk for each bit
+    # As `qemu-img info` shows them: "auto" for one that records what is written, "in-use" for one that was not saved
+    # when its QEMU ended, so that it misses writes.
+    flags: tuple[str, ...] = ()
+    size: int = 0  # bytes that it can take in the file, with its table
+
+    @property
+    def recording(self) -> bool:
+        """Whether QEMU records in it what is written to the image."""
+        return "auto" in self.flags
+
+    @property
+    def consistent(self) -> bool:
+        """Whether it has all that was written: it was saved when the image was closed."""
+        return "in-use" not in self.flags
+
+
+@dataclass(frozen=True)
+class Image(FastBuild, Carded):
     """One image file.
 
     Attributes
@@ -73,27 +120,33 @@ class Image(Built):
     status : str
         One of `Status`.
     problem : str
-        A sentence on anything that is not as it should be, or empty.
+        What is wrong with it, or empty.
     virtual_size : int or None
-        What the guest sees, in bytes.
+        Size of the disk that the guest sees, in bytes.
     allocated : int or None
-        What the file takes on disk, in bytes (``st_blocks`` × 512, as `qemu-img info` counts "disk size").
+        What the file takes on disk, in bytes (``st_blocks`` × 512, as `qemu-img info` counts "disk size"). For a block
+        device, its size, or the end of the last cluster in use of a qcow2 image on it.
     backing : Reference or None
         The backing file that the header names.
     data_file : Reference or None
         The external data file that the header names.
     snapshots : tuple of InternalSnapshot
         The snapshot table.
-    identity : tuple of int or None
-        Device and inode.
+    bitmaps : tuple of Bitmap
+        The persistent dirty bitmaps in the file; while a guest writes to the image, all are "in-use".
+    identity : tuple or None
+        Its place, which is the same for all of its names: device and inode of a file, ``device`` and number of a block
+        device, protocol, host and export of a network image; None if it is not known.
     file_size : int or None
-        Length of the file in bytes.
+        Length of the file, or size of the device, in bytes.
     mtime_ns : int or None
-        Last modification, nanoseconds since 1970 UTC.
+        Last modification, in nanoseconds since 1970 UTC; None for a device, which has none.
     writable : bool
-        Whether any write permission bit is set (root could write even without).
+        Whether any write permission bit is set (root can write without one); for a device, whether it is writable.
+    device : bool
+        Whether it is on a block device, which this package never creates, removes or write-protects.
     held : str
-        ``write`` or ``read`` where a process has locked it in QEMU's way, or empty.
+        ``write`` or ``read`` if a process holds QEMU's lock on it, or empty.
     compat : str or None
         qcow2: ``0.10`` or ``1.1``.
     cluster_size, refcount_bits : int or None
@@ -101,9 +154,14 @@ class Image(Built):
     compression : str or None
         qcow2: ``zlib`` or ``zstd``.
     encryption : str or None
-        qcow2: ``aes`` or ``luks``.
+        ``aes`` or ``luks``: its content can be read only with a key.
     lazy_refcounts, extended_l2, data_file_raw, dirty, corrupt : bool
         qcow2 feature bits.
+    data_status : str or None
+        The status of the external data file, one of `Status`; None without one, or if it was not inspected.
+    known_from : str
+        The source of this information, one of `KnownFrom`. Unless it is ``file``, this process cannot open the image,
+        and only libvirt can work with it.
 
     Examples
     --------
@@ -114,16 +172,18 @@ class Image(Built):
     path: str
     format: str | None = None
     status: Status = "ok"
-    problem: str = ""
+    problem: str = NOTHING
     virtual_size: int | None = None
     allocated: int | None = None
     backing: Reference | None = None
     data_file: Reference | None = None
     snapshots: tuple[InternalSnapshot, ...] = ()
+    bitmaps: tuple[Bitmap, ...] = ()
     identity: Identity | None = field(default=None, repr=False)
     file_size: int | None = field(default=None, repr=False)
     mtime_ns: int | None = field(default=None, repr=False)
     writable: bool = True
+    device: bool = False
     held: Literal["", "read", "write"] = ""
     compat: str | None = None
     cluster_size: int | None = None
@@ -135,11 +195,18 @@ class Image(Built):
     data_file_raw: bool = False
     dirty: bool = False
     corrupt: bool = False
+    data_status: Status | None = field(default=None, repr=False)
+    known_from: KnownFrom = "file"
 
     def __repr__(self) -> str:
-        """Name what is known and not as usual: of 24 fields most are neither."""
+        """Name what is known and not as usual: of 26 fields most are neither."""
         told = ((f.name, getattr(self, f.name)) for f in fields(self) if f.repr and getattr(self, f.name) != f.default)
         return f"Image({', '.join(f'{name}={value!r}' for name, value in told)})"
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether its header was read, so that its internal snapshots and features are known."""
+        return self.status not in NOT_READ and self.known_from in {"file", "volume data"}
 
     @property
     def name(self) -> str:
@@ -147,3 +214,155 @@ class Image(Built):
         name = self.path.rstrip("/").rpartition("/")[2] or self.path
         stem, dot, suffix = name.rpartition(".")
         return stem if dot and stem and suffix in {"qcow2", "img", "raw"} else name
+
+    def check(self, *, timeout: float = 600.0) -> ImageCheck:
+        """Check the tables of the image with `qemu-img check`; backing files are not opened, and nothing is changed.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds that the check may take.
+
+        Returns
+        -------
+        ImageCheck
+            `ImageCheck.to_frame` returns it as a table.
+
+        Raises
+        ------
+        ImageError
+            The image was not read on this machine, is encrypted, or cannot be opened by QEMU.
+        InUseError
+            A guest or another process writes to it.
+        CommandError
+            The check took longer.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> vs.Lab().scenario("figure-1")["Overlay-1"].check().result
+        'ok'
+        """
+        if not _checks:
+            raise _not_read(t("check {image}", image=self.path))
+        return _checks[-1](self, timeout)
+
+    def read(self, path: str | os.PathLike[str], *, most: int = 64 << 20) -> bytes:
+        """Give the content of a file of the guest, as the disk that ends with this image has it.
+
+        Parameters
+        ----------
+        path : path
+            As the guest has it; symbolic links are followed within the disk.
+        most : int
+            Bytes that it may have; `copy_out` copies larger ones.
+
+        Returns
+        -------
+        bytes
+
+        Raises
+        ------
+        InvalidRequestError
+            It is no file, or larger.
+        NotFoundError
+            There is no such path.
+        ImageError
+            A layer cannot be read, or there is no file system that is known here; what was found is named.
+        """
+        return self._files(t("read files of {image}", image=self.path)).read(self, path, most)
+
+    def copy_out(self, path: str | os.PathLike[str], to: str | os.PathLike[str]) -> str:
+        """Copy a file of the guest to this machine, readable by you alone; nothing is overwritten.
+
+        Parameters
+        ----------
+        path : path
+            As in `read`.
+        to : path
+            The new file, or a folder that it is put into under its own name.
+
+        Returns
+        -------
+        str
+            The path of the new file.
+
+        Raises
+        ------
+        InvalidRequestError
+            It is no file, or there is one already where it would be put.
+        NotFoundError, ImageError
+            As `read`.
+        """
+        return self._files(t("copy a file of {image}", image=self.path)).copy_out(self, path, to)
+
+    def find(self, pattern: str, *, path: str | os.PathLike[str] = "/", newer: str | datetime | None = None) -> Files:
+        """List all files below a folder whose names match, on the disk that ends with this image.
+
+        Parameters
+        ----------
+        pattern : str
+            As the shell's, ``*.log``: of the name, or with a ``/`` in it of the whole path.
+        path : path
+            Where to look.
+        newer : str or datetime, optional
+            Only what was changed after it; a text as ``"2026-11-29 08:00"``, in UTC unless it has a zone.
+
+        Returns
+        -------
+        Files
+
+        Raises
+        ------
+        NotFoundError, ImageError
+            As `read`.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> [entry.path for entry in vs.Lab().base("RootBase").find("alpine-release")]
+        ['/etc/alpine-release']
+        """
+        return self._files(t("find files in {image}", image=self.path)).find(self, pattern, path, newer)
+
+    def _files(self, tried: Message) -> FileVerbs:
+        if not _file_verbs:
+            raise _not_read(tried)
+        return _file_verbs[-1]
+
+
+def _not_read(tried: Message) -> InvalidRequestError:
+    return InvalidRequestError(
+        tried,
+        why=t("it was not read from a file"),
+        next_step=t("read it with vmsnap_nb.chain(path) or vmsnap_nb.scan(folder)"),
+    )
+
+
+class FileVerbs(Protocol):
+    """What reads files of an image: the layer that reads images, which this one does not know."""
+
+    def read(self, image: Image, path: str | os.PathLike[str], most: int) -> bytes:
+        """Return the content of a file."""
+
+    def copy_out(self, image: Image, path: str | os.PathLike[str], to: str | os.PathLike[str]) -> str:
+        """Copy a file to this machine."""
+
+    def find(self, image: Image, pattern: str, path: str | os.PathLike[str], newer: str | datetime | None) -> Files:
+        """Return files by their names."""
+
+
+_file_verbs: list[FileVerbs] = []
+
+
+def register_files(verbs: FileVerbs) -> None:
+    """Say what performs `Image.read`, `Image.copy_out` and `Image.find`."""
+    _file_verbs[:] = [verbs]
+
+
+_checks: list[Callable[[Image, float], ImageCheck]] = []
+
+
+def register_check(check: Callable[[Image, float], ImageCheck]) -> None:
+    """Say what performs `Image.check`: the layer that reads images, which this one does not know."""
+    _checks[:] = [check]

@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
-import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from vmsnap_nb.model.address import options_of, plain_address
 
 __all__ = ["Reference", "parse_reference"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What an image's header says of another file, and where that leads.
+    """What an image's header says of another file, and where that leads."""
 
-    Attributes
-    ----------
-    written : str
-        The reference as it stands in the header. Bytes that are not text are kept as `os.fsdecode` keeps them.
-    kind : str
-        ``relative``, ``absolute``, ``file:`` (with that prefix), ``json:`` or ``remote``.
-    path : str or None
-        The absolute local path that it leads to, or None for a network address and for what cannot be understood.
-    format : str or None
-        The format that the header gives for the file, or None: then QEMU would have to guess it.
-    """
-
+    # The reference as it stands in the header. Bytes that are not text are kept as `os.fsdecode` keeps them.
     written: str
+    # ``relative``, ``absolute``, ``file:`` (with that prefix), ``json:`` or ``remote``.
     kind: Literal["relative", "absolute", "file:", "json:", "remote"]
+    # The absolute local path that it leads to, or None for a network address and for what cannot be understood.
     path: str | None
+    # The format that the header gives for the file, or None: then QEMU would have to guess it.
     format: str | None = None
 
     @property
     def key(self) -> str:
         """The name under which a Forest holds the image: its path, or else the address as written."""
-        return self.path if self.path is not None else self.written
+        if self.path is not None:
+            return self.path
+        return plain_address(self.written) if self.kind == "remote" else self.written
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it says no more than which file and which format: then it can be written anew without a loss.
+
+        A ``json:`` reference can name a part of a file (``offset``, ``size``: a disk in a container, libvirt's
+        ``<slices>``), a backing file of its own, a key or a filter (QEMU, qapi/block-core.json, BlockdevOptions).
+        """
+        if not self.written.startswith("json:"):
+            return True
+        options = options_of(self.written[5:])
+        return options is not None and all(map(_is_plain, options.items()))
 
 
 # A frozen dataclass's constructor looks each field up by its name; this takes a third of its time.
@@ -47,27 +53,13 @@ _set_written, _set_kind, _set_path, _set_format = (
 
 
 def parse_reference(written: str, *, folder: str, format: str | None = None) -> Reference:
-    """Resolve a backing reference in QEMU's way.
+    """Resolve a backing reference of an image in `folder` in QEMU's way.
 
-    Parameters
-    ----------
-    written : str
-        The reference as it stands in the header.
-    folder : str
-        Absolute path of the folder that holds the image whose header it is.
-    format : str, optional
-        The backing format of the header.
+    A protocol is what stands before the first ``:``, unless a ``/`` comes before that (QEMU, block.c,
+    ``path_has_protocol``). So ``./a:b`` is a file and ``a:b`` is not.
 
-    Returns
-    -------
-    Reference
-        `Reference.path` is None for everything but a local file with a known place. After ``file:`` and in ``json:``
-        a relative name has no known place: QEMU takes it relative to the folder that it was started in.
-
-    Notes
-    -----
-    A protocol is what stands before the first ``:``, unless a ``/`` comes before that
-    (QEMU, block.c, ``path_has_protocol``). So ``./a:b`` is a file and ``a:b`` is not.
+    `Reference.path` is None for everything but a local file with a known place. After ``file:`` and in ``json:`` a
+    relative name has no known place: QEMU takes it relative to the folder that it was started in.
 
     Examples
     --------
@@ -121,12 +113,11 @@ def _absolute(name: object) -> str | None:
 # -- json: ------------------------------------------------------------------------------------------------
 
 _LOCAL = ("file", "host_device", "host_cdrom")
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'((?:[^\'\\]|\\.)*)\'', re.DOTALL)
 _DEEPEST = 16
 
 
 def _from_json(written: str, format: str | None) -> Reference:
-    options = _options(written[5:])
+    options = options_of(written[5:])
     if options is None:
         return Reference(written, "json:", None, format)
     driver = options.get("driver")
@@ -144,27 +135,19 @@ def _from_json(written: str, format: str | None) -> Reference:
     return Reference(written, "json:", _absolute(options.get(f"{prefix}filename")), format)
 
 
-def _options(text: str) -> dict[str, Any] | None:
-    """Read QEMU's JSON, which also has strings in single quotes, and flatten it to dotted keys."""
-    try:
-        options = json.loads(_QUOTED.sub(_double_quoted, text) if "'" in text else text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(options, dict):
-        return None
-    flat: dict[str, Any] = {}
-    level: list[tuple[str, dict[str, Any]]] = [("", options)]
-    for prefix, part in level:
-        for key, value in part.items():
-            if isinstance(value, dict):
-                level.append((f"{prefix}{key}.", value))
-            else:
-                flat[prefix + key] = value
-    return flat
+_FORMATS = frozenset({"raw", "qcow2", "qed", "vdi", "vhdx", "vmdk", "vpc", "qcow", "parallels", "dmg", "luks", *_LOCAL})
+_HARMLESS = frozenset(
+    {"filename", "node-name", "read-only", "auto-read-only", "discard", "detect-zeroes", "aio", "locking"}
+)
+"""Options that say how a file is opened, and not which of its bytes are read."""
 
 
-def _double_quoted(match: re.Match[str]) -> str:
-    inner = match[1]
-    if inner is None:
-        return match[0]
-    return '"' + inner.replace("\\'", "'").replace('"', '\\"') + '"'
+def _is_plain(option: tuple[str, object]) -> bool:
+    key, value = option
+    levels = key.split(".")
+    name = levels[-1]
+    if levels[:-1] not in ([], ["file"], ["cache"], ["file", "cache"]):
+        return False  # one node upon another: what is read is not what the file holds
+    if name == "driver":
+        return value in _FORMATS
+    return name in _HARMLESS or "cache" in levels

@@ -3,57 +3,116 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import graphviz
     import pandas as pd
 
-__all__ = ["Shown"]
+__all__ = ["Carded", "Listed", "Shown", "Tabled"]
 
 
-class Shown:
-    """Base of all that shows itself as a frame, a diagram and a text figure."""
+class Listed:
+    """Base of all that lists for `dir`, and so for Tab, what is meant for users."""
+
+    __slots__ = ()
+    _unlisted: ClassVar[frozenset[str]] = frozenset()
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not name.startswith("_") and name not in self._unlisted]
+
+
+class Carded(Listed):
+    """Base of all that shows itself as facts by name."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        from vmsnap_nb.views.cards import card_html, card_of
+
+        return card_html(card_of(self))
+
+
+class Tabled(Listed):
+    """Base of all that shows itself as a table: rows of what was found."""
 
     __slots__ = ()
 
     def to_frame(self) -> pd.DataFrame:
-        """Give the table: one row for each image, disk, snapshot or step.
+        """Give the table: one row for each thing that was found.
 
         Returns
         -------
         pandas.DataFrame
             The columns are those that the class of this object documents, also where there is no row.
-            Sizes are ``Int64`` in bytes, text is ``string``.
+            Sizes are ``Int64`` in bytes, text is ``string``, times are in UTC.
+        """
+        from vmsnap_nb.views.frames import to_frame
+
+        return to_frame(self)
+
+    def to_text(self) -> str:
+        """Give the table for reading: sizes in binary units, long texts below their row.
+
+        Returns
+        -------
+        str
+            Lines without trailing white space.
+        """
+        from vmsnap_nb.views.listing import listing_text
+
+        return listing_text(self)
+
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
+        from vmsnap_nb.views.listing import listing_bundle
+
+        return listing_bundle(self, include, exclude)
+
+
+class Shown(Listed):
+    """Base of all that shows itself as a frame, a diagram and a text figure."""
+
+    __slots__ = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a table with one row for each image, disk, snapshot or step.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns that the class of this object documents, even if there are no rows. Sizes are ``Int64`` in
+            bytes, text is ``string``.
         """
         from vmsnap_nb.views.frames import to_frame
 
         return to_frame(self)
 
     def to_graphviz(self, **options: Any) -> graphviz.Digraph:
-        """Give the diagram.
+        """Return the diagram for Graphviz.
 
         Parameters
         ----------
         **options
-            Those of `vmsnap_nb.views.figure.Options`.
+            The options of `vmsnap_nb.views.figure.Options`.
 
         Returns
         -------
         graphviz.Digraph
-            Base at the left, active at the right, an arrow from each overlay to its backing file.
+            The base at the left, the active layer at the right, an arrow from each overlay to its backing file.
         """
         from vmsnap_nb.views.dot import to_graphviz
 
         return to_graphviz(self, **options)
 
     def to_text(self, **options: Any) -> str:
-        """Give the diagram as an ASCII figure.
+        """Return the diagram as a text figure.
 
         Parameters
         ----------
         **options
-            Those of `vmsnap_nb.views.figure.Options`.
+            The options of `vmsnap_nb.views.figure.Options`.
 
         Returns
         -------

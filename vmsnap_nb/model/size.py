@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 import re
+from typing import SupportsIndex
 
 from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.words.message import t
 
 __all__ = ["Size", "human_size", "in_bytes"]
 
 Size = int | str
-"""Bytes, or a number with one of QEMU's suffixes, as ``"20G"``."""
+"""Bytes, or a number with a unit, as ``"20 GiB"`` or, with QEMU's suffixes, ``"20G"``."""
 
 _SUFFIXES = "BKMGTPE"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -17,22 +20,10 @@ _SIZE = re.compile(rf"(\d+(?:\.\d+)?)\s*([{_SUFFIXES}]?)(?:IB)?", re.IGNORECASE)
 
 
 def in_bytes(size: Size) -> int:
-    """Give a size in bytes.
+    """Return a size in bytes: given as such, or as a number with a suffix K, M, G, T, P or E.
 
-    Parameters
-    ----------
-    size : int or str
-        Bytes; or a number with a suffix K, M, G, T, P or E, each 1024 times the one before, as `qemu-img` takes it
-        (https://www.qemu.org/docs/master/tools/qemu-img.html).
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    InvalidRequestError
-        What is no size.
+    Each suffix is 1024 times the one before, as `qemu-img` takes it
+    (https://www.qemu.org/docs/master/tools/qemu-img.html); a unit KiB, MiB, … will do as well.
 
     Examples
     --------
@@ -41,28 +32,24 @@ def in_bytes(size: Size) -> int:
     >>> in_bytes("1.5k")
     1536
     """
-    if isinstance(size, int):
-        return size
-    found = _SIZE.fullmatch(str(size).strip())
-    if found is None:
+    given: object = size  # whatever it is declared to be
+    number, suffix = None, None
+    if isinstance(given, str):
+        if found := _SIZE.fullmatch(given.strip()):
+            number, suffix = found.groups()
+    elif isinstance(given, SupportsIndex) and not isinstance(given, bool) and operator.index(given) >= 0:
+        return operator.index(given)
+    if number is None:
         raise InvalidRequestError(
-            f"understand the size {size!r}", next_step="give bytes, or a number with a suffix: 21474836480, '20G'"
+            t("read the size {size!r}", size=given),
+            why=t("a size must be a whole number of bytes, 0 or more, or a number with a unit"),
+            next_step=t("write it as 21474836480, '20 GiB' or '20G'"),
         )
-    number, suffix = found.groups()
     return int(float(number) * 1024 ** (_SUFFIXES.index(suffix.upper()) if suffix else 0))
 
 
 def human_size(size: int) -> str:
     """Write a number of bytes in binary units, three digits long.
-
-    Parameters
-    ----------
-    size : int
-        Bytes.
-
-    Returns
-    -------
-    str
 
     Examples
     --------

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 from vmsnap_nb.errors import NotFoundError
-from vmsnap_nb.model.built import Built
+from vmsnap_nb.model.fast_build import FastBuild
 from vmsnap_nb.model.guest import State
-from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.model.names import there_are
+from vmsnap_nb.model.shown import Carded, Shown
+from vmsnap_nb.words.message import NOTHING, Message, t
 
 __all__ = [
     "MANAGED_SAVE",
@@ -18,97 +21,65 @@ __all__ = [
     "Held",
     "Kind",
     "Snapshot",
+    "SnapshotCost",
     "SnapshotDisk",
     "SnapshotList",
     "SnapshotLists",
     "SnapshotRecord",
 ]
 
-Kind = Literal["internal-disk", "internal-checkpoint", "external-disk", "external-checkpoint", "vm-state", "mixed"]
+if TYPE_CHECKING:
+    Kind = Literal["internal-disk", "internal-checkpoint", "external-disk", "external-checkpoint", "vm-state", "mixed"]
+else:
+    Kind = str  # where a property's annotation is a Literal, jedi completes nothing of the whole object
 """The five kinds; ``mixed`` is a record of internal and external parts, which libvirt itself never makes."""
 
 Held = Literal["internal", "external", "no"]
 """Where a snapshot holds a disk (or the memory): in the same image, in files of its own, or not at all."""
 
-Drift = Literal["ok", "stale", "untracked", "missing-file"]
+Drift = Literal["ok", "stale", "untracked", "missing-file", "unknown"]
 """Whether record and files agree: ``stale`` is a record that no longer describes the files, ``untracked`` an internal
-snapshot without a record, ``missing-file`` a record whose files are gone."""
+snapshot without a record, ``missing-file`` a record whose files are gone, ``unknown`` one whose files cannot be read,
+so that nobody here knows."""
 
 MANAGED_SAVE = "managed save"
 """Name of the record of a managed save, which libvirt keeps apart from snapshots."""
 
 
 @dataclass(frozen=True)
-class SnapshotDisk(Built):
-    """What a snapshot holds of one disk.
+class SnapshotDisk(FastBuild, Carded):
+    """What a snapshot holds of one disk."""
 
-    Attributes
-    ----------
-    target : str
-        The disk, as ``vda``.
-    held : str
-        One of `Held`.
-    source : str or None
-        The image that was the disk's source when the snapshot was taken: the state of that moment is in it. Under an
-        external snapshot nothing writes to it any more.
-    file : str or None
-        External: the overlay that was new then, to which everything was written afterwards.
-    """
-
-    target: str
+    target: str  # the disk, as ``vda``
     held: Held = "no"
+    # The image that was the disk's source when the snapshot was taken: the state of that moment is in it. Under an
+    # external snapshot nothing writes to it any more.
     source: str | None = None
-    file: str | None = None
+    file: str | None = None  # external: the overlay that was new then, to which everything was written afterwards
 
 
 @dataclass(frozen=True)
-class SnapshotRecord(Built):
-    """What libvirt records of one snapshot.
+class SnapshotRecord(FastBuild, Carded):
+    """libvirt's record of one snapshot (https://libvirt.org/formatsnapshot.html).
 
-    Two records are equal if they describe the same snapshot; times and sizes, which no plan can predict, do not count.
-
-    Attributes
-    ----------
-    guest, name : str
-        Of the guest and of the snapshot.
-    state : str
-        What the guest did: ``shutoff``, ``running``, ``paused``; ``disk-snapshot`` where it ran and its memory is
-        not held.
-    parent : str or None
-        Name of the snapshot on which it stands.
-    current : bool
-        Whether what the guest does now goes on from this one.
-    memory : str
-        One of `Held`: where RAM and device state are.
-    memory_file : str or None
-        Their file, if external.
-    disks : tuple of SnapshotDisk
-        In the order of the domain XML.
-    description : str
-        The user's words.
-    created : datetime.datetime or None
-        UTC, in whole seconds.
-    memory_size : int or None
-        Bytes of the memory file, where that is known.
-    xml : str
-        libvirt's whole record, with the guest's definition of that moment; empty where many are read at once.
-
-    Notes
-    -----
-    Source: https://libvirt.org/formatsnapshot.html.
+    Two records are equal if they describe the same snapshot; times and sizes, which no plan can predict, are ignored.
     """
 
     guest: str
     name: str
+    # What the guest did: ``shutoff``, ``running``, ``paused``; ``disk-snapshot`` where it ran and its memory is not
+    # held.
     state: str = "shutoff"
-    parent: str | None = None
-    current: bool = False
-    memory: Held = "no"
-    memory_file: str | None = None
-    disks: tuple[SnapshotDisk, ...] = ()
-    description: str = ""
-    created: datetime | None = field(default=None, compare=False)
+    parent: str | None = None  # name of the snapshot on which it stands
+    current: bool = False  # whether what the guest does now goes on from this one
+    memory: Held = "no"  # where RAM and device state are
+    memory_file: str | None = None  # their file, if external
+    disks: tuple[SnapshotDisk, ...] = ()  # in the order of the domain XML
+    description: str = ""  # the user's words
+    created: datetime | None = field(default=None, compare=False)  # UTC, in whole seconds
+    # Of the memory file, in bytes, where that is known.
     memory_size: int | None = field(default=None, compare=False, repr=False)
+    # libvirt's whole record, with the guest's definition of that moment; empty where many are read at once.
     xml: str = field(default="", compare=False, repr=False)
 
     @property
@@ -147,23 +118,23 @@ class SnapshotRecord(Built):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """One row of a list: a record, or an internal snapshot without one, and whether it agrees with the files.
+@dataclass(frozen=True, slots=True, repr=False)
+class Snapshot(Carded):
+    """One row of a list: a record, or an internal snapshot without one, and whether it matches the files.
 
     Attributes
     ----------
     record : SnapshotRecord
-        libvirt's; for an untracked snapshot what the images say, in the same form.
+        libvirt's record; for an untracked snapshot, the information of the images in the same form.
     status : str
         One of `Drift`.
     problem : str
-        A sentence on what does not agree, or empty.
+        What does not match, or empty.
     """
 
     record: SnapshotRecord
     status: Drift = "ok"
-    problem: str = ""
+    problem: Message = NOTHING
 
     @property
     def name(self) -> str:
@@ -175,14 +146,30 @@ class Snapshot:
         """One of `Kind`."""
         return self.record.kind
 
+    def __repr__(self) -> str:
+        current = ", current" if self.record.current else ""
+        status = "" if self.status == "ok" else f", {self.status}"
+        return f"<Snapshot {self.name} of {self.record.guest}: {self.kind}{current}{status}>"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotCost(Carded):
+    """What a snapshot takes on disk, in bytes; None where that is not known."""
+
+    exclusive: int | None = None  # what it alone holds, its memory included
+    freed: int | None = None  # what its deletion frees; None where the plan of it is refused, too
+
 
 @dataclass(frozen=True)
 class SnapshotList(Shown):
-    """The snapshots of one guest, oldest first; a parent always comes before what stands on it.
+    """The snapshots of one guest, oldest first; a parent always precedes its children.
 
-    `to_frame` gives: index ``name``, columns ``kind state created parent current disks files memory_file description
-    status``. ``created`` is a time in UTC; ``disks`` are the targets that it holds; ``files`` the overlays of an
-    external snapshot, or the images that an internal one is inside of; both separated by a comma.
+    `to_frame` gives: index ``name``, columns ``kind state created parent current disks files memory_file exclusive
+    freed_if_deleted description status``. ``created`` is a time in UTC; ``disks`` are the targets that it includes;
+    ``files`` are the overlays of an external snapshot, or the images that contain an internal one; both are separated
+    by commas. ``exclusive`` are the bytes that only this snapshot holds. ``freed_if_deleted`` are the bytes that its
+    deletion frees, as `delete_snapshot` plans it: ``<NA>`` if that is refused, or not known. Both are measured when the
+    table is first requested.
 
     Attributes
     ----------
@@ -191,13 +178,15 @@ class SnapshotList(Shown):
     snapshots : tuple of Snapshot
         The rows.
     state : str
-        What the guest does now.
+        The current state of the guest.
     managed_save : bool
-        Whether libvirt keeps its memory, so that the next start goes on from there.
+        Whether libvirt keeps its memory, from which the next start resumes the guest.
     going_back_to : str or None
-        The snapshot to which a revert goes on, or was cut short.
+        The snapshot to which a revert is running, or was interrupted.
+    problems : tuple of str
+        Cases in which QEMU has another image open than libvirt and the file system know.
     read_at : datetime.datetime or None
-        When, UTC.
+        The time of reading, UTC.
     """
 
     guest: str
@@ -206,6 +195,15 @@ class SnapshotList(Shown):
     managed_save: bool = False
     read_at: datetime | None = None
     going_back_to: str | None = None
+    problems: tuple[Message, ...] = ()
+    measure: Callable[[], Mapping[str, SnapshotCost]] = field(default=dict, compare=False, repr=False)
+
+    _unlisted = frozenset({"costs", "measure"})
+
+    @cached_property
+    def costs(self) -> Mapping[str, SnapshotCost]:
+        """What each snapshot takes, by its name, as far as that is known; the images are read for it."""
+        return self.measure()
 
     def __len__(self) -> int:
         return len(self.snapshots)
@@ -216,13 +214,16 @@ class SnapshotList(Shown):
     def __contains__(self, name: object) -> bool:
         return any(snapshot.name == name for snapshot in self.snapshots)
 
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.names)
+
     def __getitem__(self, name: str | int) -> Snapshot:
-        """Give a snapshot by name or place.
+        """Return a snapshot by name or index.
 
         Raises
         ------
         NotFoundError
-            None has that name; the error lists those that there are.
+            No snapshot has that name; the error lists the existing ones.
         """
         if isinstance(name, int):
             return self.snapshots[name]
@@ -230,15 +231,16 @@ class SnapshotList(Shown):
             if snapshot.name == name:
                 return snapshot
         raise NotFoundError(
-            f"find the snapshot {name} of {self.guest}",
-            said="no snapshot has that name",
-            next_step="there are: " + ", ".join(self.names) if self.snapshots else "there is none yet",
+            t("find the snapshot {name} of {guest}", name=name, guest=self.guest),
+            why=t("no snapshot has that name"),
+            next_step=there_are(name, self.names),
         )
 
     def __repr__(self) -> str:
         current = "" if self.current is None else f", current {self.current.name}"
         drift = sum(snapshot.status != "ok" for snapshot in self.snapshots)
-        return f"<SnapshotList of {self.guest}: {len(self)}{current}{f', {drift} not in order' if drift else ''}>"
+        parts = (f"{len(self)}{current}{f', {drift} not in order' if drift else ''}", *self.problems)
+        return f"<SnapshotList of {self.guest}: {'; '.join(parts)}>"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -252,15 +254,15 @@ class SnapshotList(Shown):
 
     @property
     def current(self) -> Snapshot | None:
-        """The one from which the guest goes on now."""
+        """The snapshot from which the guest's current state continues."""
         return next((snapshot for snapshot in self.snapshots if snapshot.record.current), None)
 
     def children(self, name: str) -> tuple[Snapshot, ...]:
-        """Give the snapshots that stand directly on one."""
+        """Return the children of a snapshot."""
         return tuple(s for s in self.snapshots if s.record.parent == name and s.status != "untracked")
 
     def descendants(self, name: str) -> tuple[Snapshot, ...]:
-        """Give all snapshots that stand on one, directly or not, parents first."""
+        """Return all descendants of a snapshot, parents first."""
         found: dict[str, Snapshot] = {}
         queue = list(self.children(name))
         for snapshot in queue:
@@ -272,18 +274,13 @@ class SnapshotList(Shown):
 
 @dataclass(frozen=True)
 class SnapshotLists(Shown):
-    """The snapshots of many guests, read at once.
+    """The snapshots of several guests, from one reading.
 
     `to_frame` gives: index ``guest``, columns ``name kind state created parent current disks files memory_file
     description status``, as a `SnapshotList` does for one.
-
-    Attributes
-    ----------
-    lists : tuple of SnapshotList
-        One for each guest, by name, also where it has no snapshots.
     """
 
-    lists: tuple[SnapshotList, ...] = ()
+    lists: tuple[SnapshotList, ...] = ()  # one for each guest, by name, also where it has no snapshots
 
     def __len__(self) -> int:
         return len(self.lists)
@@ -291,14 +288,17 @@ class SnapshotLists(Shown):
     def __iter__(self) -> Iterator[SnapshotList]:
         return iter(self.lists)
 
+    def _ipython_key_completions_(self) -> list[str]:
+        return [one.guest for one in self.lists]
+
     def __getitem__(self, guest: str) -> SnapshotList:
-        for one in self.lists:
-            if one.guest == guest:
-                return one
+        for snapshots in self.lists:
+            if snapshots.guest == guest:
+                return snapshots
         raise NotFoundError(
-            f"find the snapshots of {guest}",
-            said="no guest has that name",
-            next_step="there are: " + ", ".join(one.guest for one in self.lists),
+            t("find the snapshots of {guest}", guest=guest),
+            why=t("no guest has that name"),
+            next_step=there_are(guest, (snapshots.guest for snapshots in self.lists), none=t("there is no guest yet")),
         )
 
     def __repr__(self) -> str:

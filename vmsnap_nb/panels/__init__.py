@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vmsnap_nb.live.folders import LiveForest
+from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.panels.chain_view import ChainView
 from vmsnap_nb.panels.lab import LabPanel

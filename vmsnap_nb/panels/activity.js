@@ -1,6 +1,6 @@
 // The log of what was done: each entry opens to its code and its commands, with a button to copy them.
 
-function copyable(label, text) {
+function copyable(words, [label, title, text]) {
   const part = document.createElement("div");
   const name = document.createElement("p");
   const copy = document.createElement("button");
@@ -8,35 +8,36 @@ function copyable(label, text) {
   name.textContent = `${label} `;
   copy.type = "button";
   copy.className = "vmsnap-copy";
-  copy.textContent = "Copy";
-  copy.setAttribute("aria-label", `Copy: ${label}`);
+  copy.textContent = words.copy;
+  copy.setAttribute("aria-label", title);
   code.textContent = text;
   copy.addEventListener("click", () => {
     getSelection().selectAllChildren(code); // also shows what was copied; pages without HTTPS have no other way
-    copy.textContent = document.execCommand("copy") ? "Copied" : "Press Ctrl-C";
-    setTimeout(() => { copy.textContent = "Copy"; }, 2000);
+    copy.textContent = document.execCommand("copy") ? words.copied : words.press;
+    setTimeout(() => { copy.textContent = words.copy; }, 2000);
   });
   name.append(copy);
   part.append(name, code);
   return part;
 }
 
-function entry({ head, state, parts }) {
+function entry(words, { head, state, parts }) {
   const line = document.createElement(parts.length ? "summary" : "p");
   const ended = document.createElement("strong");
   ended.textContent = state;
-  line.append(`${head}: `, ended);
+  line.append(`${head} `, ended);
   if (!parts.length) return line;
   const details = document.createElement("details");
-  details.append(line, ...parts.map(([label, text]) => copyable(label, text)));
+  details.append(line, ...parts.map((part) => copyable(words, part)));
   return details;
 }
 
 function render({ model, el }) {
+  const words = model.get("words");
   const log = document.createElement("div");
   log.className = "vmsnap-log";
   log.setAttribute("role", "group");
-  log.setAttribute("aria-label", "What was done");
+  log.setAttribute("aria-label", words.label);
   el.append(log);
   let shown = 0; // how many were told so far
 
@@ -45,9 +46,9 @@ function render({ model, el }) {
     const fresh = Math.min(model.get("count") - shown, entries.length);
     if (shown === 0) log.replaceChildren();
     shown = model.get("count");
-    if (fresh > 0) log.prepend(...entries.slice(-fresh).reverse().map(entry)); // those that are there stay open
+    if (fresh > 0) log.prepend(...entries.slice(-fresh).reverse().map((one) => entry(words, one))); // those that are there stay open
     while (log.childElementCount > entries.length) log.lastElementChild.remove();
-    if (shown === 0) log.textContent = "Nothing yet. What you do here appears with its code for a cell and its commands for a terminal.";
+    if (shown === 0) log.textContent = words.empty;
   }
 
   model.on("change:told", draw);

@@ -11,30 +11,20 @@ from typing import Any
 import anywidget
 import traitlets
 
+from vmsnap_nb.words.message import t
+
 __all__ = ["Activity", "Entry"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that was done, or that failed.
+    """One thing that was done, or that failed."""
 
-    Attributes
-    ----------
-    at : datetime.datetime
-        When, UTC.
-    what, state : str
-        The title, and how it ended.
-    code : str
-        The same in Python.
-    commands : tuple of str
-        The same in a shell.
-    """
-
-    at: datetime
-    what: str
-    state: str
-    code: str = ""
-    commands: tuple[str, ...] = ()
+    at: datetime  # when, UTC
+    what: str  # the title
+    state: str  # how it ended
+    code: str = ""  # the same in Python
+    commands: tuple[str, ...] = ()  # the same in a shell
 
 
 class Activity(anywidget.AnyWidget):
@@ -42,24 +32,38 @@ class Activity(anywidget.AnyWidget):
 
     _esm = Path(__file__).parent / "activity.js"
     told: Any = traitlets.List([]).tag(sync=True)
+    words: Any = traitlets.Dict({}).tag(sync=True)  # what the JavaScript says
     count = traitlets.Int(0).tag(sync=True)
 
     def __init__(self, **options: Any) -> None:
         self.entries: list[Entry] = []
-        super().__init__(**options)
+        words = {
+            "label": t("Activity"),
+            "empty": t(
+                "Nothing yet. What you do here appears with its code for a cell and its commands for a terminal."
+            ),
+            "copy": t("Copy"),
+            "copied": t("Copied"),
+            "press": t("Press Ctrl-C"),
+        }
+        super().__init__(words=words, **options)
 
     def add(self, what: str, state: str, code: str = "", commands: Sequence[str] = ()) -> None:
         """Note what was done."""
-        self.entries.append(Entry(datetime.now(UTC), what, state, code, tuple(commands)))
+        self.entries.append(Entry(datetime.now(UTC), what, state, code=code, commands=tuple(commands)))
         with self.hold_sync():  # both in one message
             self.count = len(self.entries)
             self.told = [_told(entry) for entry in self.entries[-100:]]
 
 
 def _told(entry: Entry) -> dict[str, Any]:
-    parts = [("In a cell", entry.code), ("In a terminal", "\n".join(entry.commands))]
+    commands = "\n".join(entry.commands)
+    parts = [
+        (t("In a cell"), t("Copy: In a cell"), entry.code),
+        (t("In a terminal"), t("Copy: In a terminal"), commands),
+    ]
     return {
-        "head": f"{entry.at:%H:%M:%S} UTC, {entry.what}",
+        "head": t("{time} UTC, {what}:", time=f"{entry.at:%H:%M:%S}", what=entry.what),
         "state": entry.state,
-        "parts": [part for part in parts if part[1]],
+        "parts": [part for part in parts if part[-1]],
     }

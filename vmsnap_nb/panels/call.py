@@ -12,22 +12,10 @@ __all__ = ["Call"]
 
 @dataclass(frozen=True)
 class Call:
-    """A call that gives a plan; as text, the same for a cell.
+    """A call that gives a plan; as text, the same for a cell."""
 
-    Attributes
-    ----------
-    subject : Guest or LiveForest
-        What is asked.
-    called : str
-        What it is called in a cell.
-    verb : str
-        Its method.
-    options : dict
-        The arguments, by name.
-    """
-
-    subject: Any
-    called: str
+    subject: Any  # a Guest or a LiveForest
+    called: str  # what it is called in a cell
     verb: str
     options: dict[str, Any]
 

@@ -39,6 +39,7 @@ function button(text, label, act) {
 }
 
 function render({ model, el }) {
+  const words = model.get("words");
   const root = document.createElement("div");
   root.className = "vmsnap-chain-view";
   const bar = document.createElement("div");
@@ -90,9 +91,9 @@ function render({ model, el }) {
   }
 
   bar.append(
-    button("+", "Zoom in", () => zoomBy(ZOOM)),
-    button("−", "Zoom out", () => zoomBy(1 / ZOOM)),
-    button("Fit", "Fit into the width", () => {
+    button("+", words.zoom_in, () => zoomBy(ZOOM)),
+    button("−", words.zoom_out, () => zoomBy(1 / ZOOM)),
+    button(words.fit, words.fit_title, () => {
       smallest = 0;
       fit();
     }),
@@ -158,7 +159,7 @@ function render({ model, el }) {
     carried = path;
     for (const box of boxesOf(stage)) box.classList.toggle("vmsnap-dragged", box.dataset.path === path);
     const name = path?.split("/").at(-1);
-    told.textContent = path ? `Merge ${name}: go to another image and press Enter; Escape gives up.` : "";
+    told.textContent = path ? words.carry.replace("{image}", () => name) : "";
   }
 
   const boxAt = (target) => target?.closest?.("[data-path]") ?? null;

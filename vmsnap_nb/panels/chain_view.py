@@ -16,6 +16,7 @@ from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
 from vmsnap_nb.views.svg import figure_svg
 from vmsnap_nb.views.text import to_text
+from vmsnap_nb.words.message import t
 
 __all__ = ["ChainView"]
 
@@ -53,9 +54,17 @@ class ChainView(anywidget.AnyWidget):
     proposed = traitlets.List(traitlets.Unicode(), []).tag(sync=True)
     can_propose = traitlets.Bool(True).tag(sync=True)
     views = traitlets.Int(0).tag(sync=True)
+    words: Any = traitlets.Dict({}).tag(sync=True)  # what the JavaScript says
 
     def __init__(self, thing: Shown | None = None, **options: Any) -> None:
-        super().__init__(**options)
+        words = {
+            "zoom_in": t("Zoom in"),
+            "zoom_out": t("Zoom out"),
+            "fit": t("Fit"),
+            "fit_title": t("Fit into the width"),
+            "carry": t("Merge {image}: go to another image and press Enter, or Escape to cancel.", image="{image}"),
+        }
+        super().__init__(words=words, **options)
         self.thing: Shown = Forest()
         self.show(self.thing if thing is None else thing)
 

@@ -2,6 +2,7 @@
 // arrive after Enter, and then the line before would run once more.
 
 function render({ model, el }) {
+  const words = model.get("words");
   const lines = []; // that were entered: the arrow keys bring them back
   let place = 0;
   const form = document.createElement("form");
@@ -9,16 +10,16 @@ function render({ model, el }) {
   const label = document.createElement("label");
   const name = document.createElement("span");
   name.className = "widget-label";
-  name.textContent = "Command";
+  name.textContent = words.label;
   const input = document.createElement("input");
   input.type = "text";
-  input.placeholder = "a line for the guest's shell";
+  input.placeholder = words.placeholder;
   input.spellcheck = false;
   label.append(name, input);
   const button = document.createElement("button");
   button.type = "submit";
   button.className = "jupyter-widgets jupyter-button widget-button";
-  button.textContent = "Run in guest";
+  button.textContent = words.run;
   form.append(label, button);
   el.append(form);
 

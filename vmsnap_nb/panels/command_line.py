@@ -7,21 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
+import traitlets
+
+from vmsnap_nb.words.message import t
 
 __all__ = ["CommandLine"]
 
 
 class CommandLine(anywidget.AnyWidget):
-    """Takes a line, and hands over exactly what stands there when it is entered.
-
-    Parameters
-    ----------
-    entered : callable
-        Called with each line.
-    """
+    """Takes a line, and calls `entered` with exactly what stands there when it is entered."""
 
     _esm = Path(__file__).parent / "command_line.js"
 
+    words: Any = traitlets.Dict({}).tag(sync=True)  # what the JavaScript says
+
     def __init__(self, entered: Callable[[str], None], **options: Any) -> None:
-        super().__init__(**options)
+        words = {
+            "label": t("Command"),
+            "placeholder": t("a command line for the guest's shell"),
+            "run": t("Run in guest"),
+        }
+        super().__init__(words=words, **options)
         self.on_msg(lambda _, content, __: entered(str(content["line"])))

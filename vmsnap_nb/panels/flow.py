@@ -10,18 +10,21 @@ from typing import Any, Literal
 import ipywidgets as widgets
 import traitlets
 
+from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.job import Job, Progress
 from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.model.number import check_seconds
 from vmsnap_nb.panels.activity import Activity
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.bundle import mimebundle
 from vmsnap_nb.views.words import human_size
+from vmsnap_nb.words.message import Message, clauses, joined, t
 
 __all__ = ["Flow", "Remedy"]
 
 Remedy = tuple[str, Callable[[], None]]
-"""What a button says that would take a concern away, and what it does; see `Flow.mend` for what takes time."""
+"""The label of a button that would resolve a concern, and what it does; see `Flow.resolve` for what takes time."""
 
 
 class Flow(widgets.VBox):
@@ -75,14 +78,14 @@ class Flow(widgets.VBox):
         self.view = widgets.HTML()
         self.danger = widgets.HTML()
         self.understood = widgets.Checkbox(
-            description="I have read which files change", indent=False, layout=widgets.Layout(width="auto")
+            description=t("I have read which files change"), indent=False, layout=widgets.Layout(width="auto")
         )
-        self.confirm_button = widgets.Button(description="Confirm", button_style="primary")
-        self.again_button = widgets.Button(description="Plan again")
-        self.discard_button = widgets.Button(description="Discard")
+        self.confirm_button = widgets.Button(description=t("Confirm"), button_style="primary")
+        self.again_button = widgets.Button(description=t("Plan again"))
+        self.discard_button = widgets.Button(description=t("Discard"))
         self.bar = widgets.HTML()
         # One button from the click on Confirm until the report is closed: so the focus of the keyboard stays there.
-        self.cancel_button = widgets.Button(description="Cancel")
+        self.cancel_button = widgets.Button(description=t("Cancel"))
         self.result = widgets.HTML()
         self.understood.observe(lambda _: self._offer(), "value")
         self.confirm_button.on_click(lambda _: self.guarded(self.confirm))
@@ -109,12 +112,16 @@ class Flow(widgets.VBox):
     def fail(self, error: Exception) -> None:
         """Show an error."""
         self.last_error = error
-        words = "\n".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+        # Our own errors say all in words; of another one its class is a part of what it says.
+        known = isinstance(error, VmsnapError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        words = "\n".join([text, *getattr(error, "__notes__", ())])
+        head = escape(t("Failed"))
         self.message.value = (
-            f'<div role="alert" class="vmsnap-failed"><strong>{escape(type(error).__name__)}</strong>'
+            f'<div role="alert" class="vmsnap-failed"><strong>{head}</strong>'
             f'<pre style="white-space: pre-wrap">{escape(words)}</pre></div>'
         )
-        tried = getattr(error, "tried", "") or type(error).__name__
+        tried = error.tried if isinstance(error, VmsnapError) else t("unexpected error")
         self.activity.add(tried, words.removeprefix(f"{tried}\n"))
 
     # -- plan -------------------------------------------------------------------------------------------------
@@ -133,15 +140,15 @@ class Flow(widgets.VBox):
             return
         self._make, self._code = make, code
         self._clear()
-        self._say("Reading …")
+        self._say(t("Reading …"))
         self._background(self._propose)
 
-    def mend(self, what: str, act: Callable[[], None]) -> None:
+    def resolve(self, what: Message, act: Callable[[], None]) -> None:
         """Do in a thread what a plan wants first, then make the plan again.
 
         Parameters
         ----------
-        what : str
+        what : Message
             What is done, in a few words.
         act : callable
             Does it; an error that it raises is shown.
@@ -151,17 +158,17 @@ class Flow(widgets.VBox):
 
         def work() -> None:
             act()
-            self.activity.add(what, "done")
+            self.activity.add(what, t("done"))
             self._done()
             self._propose()
 
         self._clear()
-        self._say(f"{what} …")
+        self._say(t("{what} …", what=what))
         self._background(work)
 
     def _is_busy(self) -> bool:
         if self.busy:
-            self._say("Something is going on here: wait for its end, or cancel it.")
+            self._say(t("This panel is busy: wait until it has finished, or cancel it."))
         return self.busy
 
     def _propose(self) -> None:
@@ -170,23 +177,28 @@ class Flow(widgets.VBox):
         self.plan = plan
         self._mending = [self._button(*remedy) for remedy in self._remedies(plan)] if plan.refused else []
         self._waivers = {name: self._waiver(name, risks) for name, risks in _waivable(plan).items()}
-        files = [("will be written", plan.writes), ("become invalid", plan.invalid), ("will be removed", plan.unlinks)]
+        files = [
+            (t("These files will be written:"), plan.writes),
+            (t("These files become invalid:"), plan.invalid),
+            (t("These files will be removed:"), plan.unlinks),
+        ]
         lists = "".join(
-            f"<p>{what}:</p><ul>{''.join(f'<li><code>{escape(path)}</code></li>' for path in paths)}</ul>"
+            f"<p><strong>{escape(what)}</strong></p>"
+            f"<ul>{''.join(f'<li><code>{escape(path)}</code></li>' for path in paths)}</ul>"
             for what, paths in files
             if paths
         )
-        self.danger.value = f'<div class="vmsnap-danger"><strong>These files</strong>{lists}</div>' if lists else ""
+        self.danger.value = f'<div class="vmsnap-danger">{lists}</div>' if lists else ""
         self.confirm_button.button_style = "danger" if lists else "primary"
         self.view.value = mimebundle(plan)["text/html"]
         if plan.refused:
-            self._say("This plan is refused: its concerns say why.", "vmsnap-failed")
+            self._say(t("This plan is refused; its concerns give the reasons."), "vmsnap-failed")
         else:
-            self._say("Nothing was done yet.")
+            self._say(t("Nothing has been changed yet."))
 
     @property
     def waived(self) -> tuple[str, ...]:
-        """Names of the concerns that the user takes upon themselves."""
+        """Names of the concerns that the user overrides."""
         return tuple(name for name, box in self._waivers.items() if box.value)
 
     @property
@@ -207,8 +219,8 @@ class Flow(widgets.VBox):
     def _offer(self) -> None:
         """Show those controls that mean something now."""
         self.cancel_button.layout.display = None if self._run_is else "none"
-        labels = {"on": "Cancel", "to be cancelled": "Cancelling …"}
-        self.cancel_button.description = labels.get(self._run_is, "Close")
+        labels = {"on": t("Cancel"), "to be cancelled": t("Cancelling …")}
+        self.cancel_button.description = labels.get(self._run_is, t("Close"))
         if self._run_is in labels:
             self._boxes.children = self._buttons.children = ()
             return
@@ -223,7 +235,7 @@ class Flow(widgets.VBox):
         self._buttons.children = (self.confirm_button, *self._mending, self.again_button, self.discard_button)
 
     def _waiver(self, name: str, risks: list[str]) -> Any:
-        text = f"I take {name} upon myself: {'; '.join(risks)}"
+        text = t("Override {name}: I accept the risk. {risks}", name=name, risks=clauses(risks))
         box = widgets.Checkbox(description=text, indent=False, layout=widgets.Layout(width="auto"))
         box.observe(lambda _: self._offer(), "value")
         return box
@@ -269,9 +281,9 @@ class Flow(widgets.VBox):
         if self.plan is None or self.busy:
             return
         if self.destructive and not self.understood.value and not self._hopeless:
-            self._say("Say first that you have read which files change.")
+            self._say(t("First confirm that you have read which files change."))
             return
-        self._say("Reading again …")
+        self._say(t("Reading again …"))
         self._run_is = "on"
         self.result.value, self.view.value, self.danger.value = self.view.value, "", ""
         self._offer()
@@ -293,7 +305,7 @@ class Flow(widgets.VBox):
             self.report = job.report
             report = job.wait()
         except Exception as error:
-            self.activity.add(plan.title, f"failed: {error}", code, plan.commands)
+            self.activity.add(plan.title, t("failed: {error}", error=error), code, plan.commands)
             raise
         finally:
             self.plan = self.job = None
@@ -302,11 +314,15 @@ class Flow(widgets.VBox):
             if self.report is not None:
                 self.result.value = mimebundle(self.report)["text/html"]
             self._done()
-        state = "cancelled" if report.cancelled else "done" if report.as_predicted else "not as predicted"
+        if report.cancelled:
+            state, said, mark = t("cancelled"), t("Cancelled."), "vmsnap-said"
+        elif report.as_predicted:
+            state, said, mark = t("done"), t("Done, as the plan predicted."), "vmsnap-done"
+        else:
+            state, mark = t("not as predicted"), "vmsnap-failed"
+            said = t("Done, but not as the plan predicted: {differences}", differences=clauses(report.differences))
         self.activity.add(plan.title, state, code, plan.commands)
-        said = {"done": "Done, and all is as the plan predicted.", "cancelled": "Cancelled."}
-        mark = {"done": "vmsnap-done", "cancelled": "vmsnap-said"}.get(state, "vmsnap-failed")
-        self._say(said.get(state, "Done, but not all is as the plan predicted: " + "; ".join(report.differences)), mark)
+        self._say(said, mark)
 
     def _follow(self, job: Job) -> None:
         while job.running:
@@ -316,7 +332,7 @@ class Flow(widgets.VBox):
                 f'<div role="progressbar" aria-label="{escape(job.title)}" aria-valuemin="0" aria-valuemax="100" '
                 f'aria-valuenow="{part:.0f}" style="border: 1px solid var(--jp-border-color1, #767676)"><div '
                 f'style="width: {part:.1f}%; height: 12px; background: #0072b2"></div></div>'
-                f"<p>{escape(now.text)}: {escape(_amount(now))}</p>"
+                f"<p>{escape(_progress(now))}</p>"
             )
             job.watch(0.2)
 
@@ -326,7 +342,7 @@ class Flow(widgets.VBox):
             self._run_is = "to be cancelled"
             if self.job is not None:
                 self.job.cancel()
-            self._say("Cancelling …")
+            self._say(t("Cancelling …"))
         elif self._run_is == "over" and not self.busy:
             self._run_is = self.result.value = ""
             self._go_home()
@@ -352,13 +368,13 @@ class Flow(widgets.VBox):
         """
         thread = self._thread
         if thread is not None:
-            thread.join(timeout)
+            thread.join(check_seconds(timeout))
             if thread.is_alive():
-                raise TimeoutError(f"the panel is still busy after {timeout} s")
+                raise TimeoutError(t("the panel is still busy after {seconds} s", seconds=timeout))
 
 
 def _waivable(plan: Plan) -> dict[str, list[str]]:
-    """Give what each concern risks that refuses the plan, by name; nothing where one of them cannot be waived."""
+    """Return what each concern risks that refuses the plan, by name; nothing where one of them cannot be waived."""
     refusing = [concern for concern in plan.concerns if concern.level == "refuse"]
     found: dict[str, list[str]] = {}
     for concern in refusing:
@@ -366,12 +382,12 @@ def _waivable(plan: Plan) -> dict[str, list[str]]:
     return found if all(concern.waivable for concern in refusing) else {}
 
 
-def _amount(now: Progress) -> str:
+def _progress(now: Progress) -> Message:
     if now.unit != "bytes":
-        return f"{now.done} of {now.total} {now.unit}"
-    words = [f"{human_size(now.done)} of {human_size(now.total)}"]
+        return t("{what}: {done} of {total} steps", what=now.text, done=now.done, total=now.total)
+    words = [t("{done} of {total}", done=human_size(now.done), total=human_size(now.total))]
     if now.rate:
-        words.append(f"{human_size(int(now.rate))}/s")
+        words.append(t("{size}/s", size=human_size(int(now.rate))))
     if now.seconds_left is not None:
-        words.append(f"{now.seconds_left:.0f} s left")
-    return ", ".join(words)
+        words.append(t("{seconds:.0f} s left", seconds=now.seconds_left))
+    return t("{what}: {amount}", what=now.text, amount=joined(words))

@@ -10,18 +10,19 @@ import ipywidgets as widgets
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.live.guest import Guest
-from vmsnap_nb.model.counting import plural
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.panels.call import Call
 from vmsnap_nb.panels.command_line import CommandLine
 from vmsnap_nb.panels.merge import MergePanel
 from vmsnap_nb.panels.overlay import OverlayPanel
-from vmsnap_nb.panels.panel import Panel, choose, group, heading, heading_text, in_thread, names_of, row
+from vmsnap_nb.panels.panel import Panel, choose, group, heading, heading_text, in_thread, names_of, paragraph, row
 from vmsnap_nb.panels.select_table import SelectTable
 from vmsnap_nb.panels.snapshot import SnapshotPanel
 from vmsnap_nb.panels.source import Reading
+from vmsnap_nb.views.labels import state_text
 from vmsnap_nb.views.words import human_size, shown
+from vmsnap_nb.words.message import Message, counted, joined, t
 
 __all__ = ["LabPanel"]
 
@@ -32,26 +33,26 @@ class LabPanel(Panel):
     def build(self) -> None:
         """Make the controls."""
         self.guests = SelectTable(
-            label="Guests",
-            columns=["Name", "State", "Writes to", "Layers"],
-            empty="No guest yet." + (" Plan one beside." if self._makes_guests else ""),
+            label=t("Guests"),
+            columns=[t("Name"), t("State"), t("Writes to"), t("Layers")],
+            empty=t("No guests yet. Plan the first one under New guests.") if self._makes_guests else t("No guests."),
         )
-        self.start_button = widgets.Button(description="Start")
-        self.stop_button = widgets.Button(description="Shut down")
+        self.start_button = widgets.Button(description=t("Start"))
+        self.stop_button = widgets.Button(description=t("Shut down"))
         self.plug_known = widgets.Checkbox(
-            description="What it has not written to its disk may be lost",
+            description=t("Data that the guest has not written to its disk may be lost"),
             indent=False,
             layout=widgets.Layout(width="auto"),
         )
-        self.plug_button = widgets.Button(description="Force off", button_style="danger")
+        self.plug_button = widgets.Button(description=t("Force off"), button_style="danger")
         self.used = widgets.HTML()
         self.doing = widgets.HTML()
         self.command = CommandLine(lambda line: self.flow.guarded(lambda: self.execute(line)))
         self.output = widgets.HTML()
-        self.name = widgets.Text(description="New guest", placeholder="name of the guest")
-        self.base = widgets.Dropdown(description="Stands on", options=[], value=None)
-        self.count = widgets.BoundedIntText(description="How many", value=1, min=1, max=200)
-        self.guest_button = widgets.Button(description="Plan guest")
+        self.name = widgets.Text(description=t("New guest"), placeholder=t("name of the guest"))
+        self.base = widgets.Dropdown(description=t("Based on"), options=[], value=None)
+        self.count = widgets.BoundedIntText(description=t("How many"), value=1, min=1, max=200)
+        self.guest_button = widgets.Button(description=t("Plan guest"))
         self.guest_button.on_click(lambda _: self.flow.guarded(self.propose))
         self.flow.home = self.guest_button if self._makes_guests else self.start_button
         self.tabs = widgets.Tab()
@@ -66,15 +67,17 @@ class LabPanel(Panel):
         self.plug_button.on_click(lambda _: self.flow.guarded(self._pull_plug))
         self.guests.observe(self._chosen, "value")
         self.chain.observe(self._clicked, "selected")
-        self._asleep = widgets.HTML("<p>It takes commands as soon as it runs.</p>")
+        self._asleep = paragraph(t("The console accepts commands while the guest is running."))
         self._console = widgets.VBox([self._asleep, self.output, self.command]).add_class("vmsnap-console")
         self._title = heading("")
-        self._nothing = widgets.HTML(
-            "<p>Select a guest in the table: its console, snapshots, merges and overlays appear here.</p>"
+        self._nothing = paragraph(
+            t("Select a guest in the table to open its console, snapshots, merges and overlays here.")
         )
         self._plug = row(self.plug_known, self.plug_button)
-        guests = group("Guests", self.guests, row(self.start_button, self.stop_button), self._plug, self.doing)
-        new = [group("New guests", self.name, self.base, self.count, self.guest_button)] if self._makes_guests else []
+        guests = group(t("Guests"), self.guests, row(self.start_button, self.stop_button), self._plug, self.doing)
+        new = (
+            [group(t("New guests"), self.name, self.base, self.count, self.guest_button)] if self._makes_guests else []
+        )
         self.children = (
             row(self.time_line, self.used).add_class("vmsnap-time"),
             row(guests, *new),
@@ -82,9 +85,9 @@ class LabPanel(Panel):
             self._title,
             self._nothing,
             self.tabs,
-            heading("All images"),
+            heading(t("All images")),
             self.chain,
-            heading("What was done"),
+            heading(t("Activity")),
             self.activity,
         )
         self._show_parts()
@@ -97,18 +100,16 @@ class LabPanel(Panel):
         self._tell_buttons()
         choose(self.base, names_of(image for image in reading.forest if image.status != "missing"))
         disk = human_size(sum(image.allocated or 0 for image in reading.forest))
-        bases = [
-            f"{reading.forest[path].name} ({human_size(reading.forest[path].allocated or 0)})"
-            for path in reading.forest.roots
-        ]
-        named = ", ".join(map(shown, bases[:20])) + (f" and {len(bases) - 20} more" if len(bases) > 20 else "")
         running = sum(domain.state == "running" for domain in reading.domains)
-        words = [
-            f"{plural(len(reading.domains), 'guest')}, {running} running",
-            f"{plural(len(reading.forest), 'image')} on {disk} of disk",
-            f"base images: {named or 'none'}",
-        ]
-        self.used.value = f"<small>{escape('; '.join(words))}</small>"
+        words = t(
+            "{guests}, {running} running; {images}, {size} on disk; base images: {bases}",
+            guests=counted("{count} guest", "{count} guests", len(reading.domains)),
+            running=running,
+            images=counted("{count} image", "{count} images", len(reading.forest)),
+            size=disk,
+            bases=_bases(reading.forest),
+        )
+        self.used.value = f"<small>{escape(words)}</small>"
 
     @property
     def _makes_guests(self) -> bool:
@@ -125,9 +126,9 @@ class LabPanel(Panel):
         name, base, count = self.name.value.strip(), self.base.value, self.count.value
         if not name or not base:
             raise InvalidRequestError(
-                "plan a guest",
-                said="it has no name" if not name else "nothing to stand on was chosen",
-                next_step="type a name, and choose an image in the list",
+                t("plan a guest"),
+                why=t("the name is empty") if not name else t("no base is selected"),
+                next_step=t("enter a name, and select an image in the list"),
             )
         names = [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
         call = Call(self.source.host, self.source.host_called, "plan_guests", {"names": names, "backing": base})
@@ -136,7 +137,9 @@ class LabPanel(Panel):
     def _guest(self) -> Guest:
         name = self.guests.value
         if name is None or self.source.host is None:
-            raise InvalidRequestError("use a guest", said="none is selected", next_step="select one in the table")
+            raise InvalidRequestError(
+                t("use a guest"), why=t("no guest is selected"), next_step=t("select a guest in the table")
+            )
         return self.source.host.guest(name)
 
     def _chosen(self, _: Any = None) -> None:
@@ -155,7 +158,7 @@ class LabPanel(Panel):
         """Let those buttons be pressed that mean something for the selected guest."""
         state = self._states.get(self.guests.value or "")
         runs = state not in {None, "shut off", "crashed", "no state"}
-        self.start_button.description = "Resume" if state == "paused" else "Start"
+        self.start_button.description = t("Resume") if state == "paused" else t("Start")
         self.start_button.disabled = state is None or (runs and state != "paused")
         self.stop_button.disabled = not runs or state == "paused"
         if not runs:
@@ -177,9 +180,9 @@ class LabPanel(Panel):
         """End the selected guest at once, once the user has said to know what that means."""
         if not self.plug_known.value:
             raise InvalidRequestError(
-                "force a guest off",
-                said="what it has not written to its disk may be lost",
-                next_step="shut it down if it still can; else check the box beside the button first",
+                t("force a guest off"),
+                why=t("data that the guest has not written to its disk may be lost"),
+                next_step=t("shut it down instead, or select the checkbox beside the button first"),
             )
         self.plug_known.value = False
         self._in_thread("destroy()", lambda guest: guest.destroy())
@@ -193,8 +196,8 @@ class LabPanel(Panel):
             kinds: tuple[type[Panel], ...] = (SnapshotPanel, MergePanel, OverlayPanel)
             self._parts = tuple(kind(guest, activity=self.activity) for kind in kinds)
         self.tabs.children = (self._console, *self._parts) if self._parts else ()
-        self.tabs.titles = ("Console", "Snapshots", "Merge", "Overlays") if self._parts else ()
-        title = "The selected guest" if guest is None else f"Guest {shown(guest.name)}"
+        self.tabs.titles = (t("Console"), t("Snapshots"), t("Merge"), t("Overlays")) if self._parts else ()
+        title = t("Selected guest") if guest is None else t("Guest {name}", name=shown(guest.name))
         self._title.value = heading_text(title)
         self._nothing.layout.display = "none" if self._parts else None
         self.tabs.layout.display = None if self._parts else "none"
@@ -210,7 +213,7 @@ class LabPanel(Panel):
 
         def run(guest: Guest) -> None:
             done = guest.execute(line)
-            status = [f"(exit status {done.exit_status})"] if done.exit_status else []
+            status = [t("(exit status {status})", status=done.exit_status)] if done.exit_status else []
             printed = "\n".join([f"{guest.name}# {line}", (done.stdout + done.stderr).rstrip("\n"), *status])
             self._printed = [*self._printed[-49:], printed]
             self.output.value = f'<div class="vmsnap-output"><pre>{escape(chr(10).join(self._printed))}</pre></div>'
@@ -220,21 +223,24 @@ class LabPanel(Panel):
     def _in_thread(self, what: str, act: Callable[[Guest], Any]) -> None:
         guest = self._guest()  # before the thread begins: another one may be selected then
 
+        doing = t("{guest}: {what} …", guest=guest.name, what=what)
+
         def go() -> None:
-            self._doing = (*self._doing, f"{guest.name}: {what} …")
+            self._doing = (*self._doing, doing)
             self._show_doing()
             try:
                 act(guest)
             finally:
-                self._doing = tuple(one for one in self._doing if one != f"{guest.name}: {what} …")
+                self._doing = tuple(line for line in self._doing if line is not doing)
                 self._show_doing()
-            self.activity.add(f"{guest.name}: {what}", "done", f"{self.source.guest_called(guest)}.{what}")
+            called = t("{guest}: {what}", guest=guest.name, what=what)
+            self.activity.add(called, t("done"), f"{self.source.guest_called(guest)}.{what}")
             self.refresh()
 
         in_thread(self.flow, go)
 
     def _show_doing(self) -> None:
-        self.doing.value = "".join(f'<p role="status">{escape(one)}</p>' for one in self._doing)
+        self.doing.value = "".join(f'<p role="status">{escape(line)}</p>' for line in self._doing)
 
     def close(self) -> None:
         """Close it with all its parts."""
@@ -243,8 +249,25 @@ class LabPanel(Panel):
         super().close()
 
 
+def _bases(forest: Forest) -> Message:
+    bases = [
+        t("{name} ({size})", name=shown(forest[path].name), size=human_size(forest[path].allocated or 0))
+        for path in forest.roots
+    ]
+    if not bases:
+        return t("none")
+    first, more = joined(bases[:20]), len(bases) - 20
+    return t("{names} and {count} more", names=first, count=more) if more > 0 else first
+
+
 def _row(domain: Domain, forest: Forest) -> tuple[str, ...]:
     written = [disk.source for disk in domain.disks if disk.source and not disk.readonly]
-    read = [path for path in written if path in forest]
-    names = ", ".join(forest[path].name if path in forest else path for path in written)
-    return domain.name, domain.name, domain.state, names, ", ".join(str(len(forest.lineage(path))) for path in read)
+    read = [path for path in written if path in forest.images]
+    names = ", ".join(forest[path].name if path in forest.images else path for path in written)
+    return (
+        domain.name,
+        domain.name,
+        state_text(domain.state),
+        names,
+        ", ".join(str(len(forest.known_lineage(path))) for path in read),
+    )

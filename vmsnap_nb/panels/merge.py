@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import escape
 from typing import Any, cast
 
 import ipywidgets as widgets
@@ -13,16 +14,21 @@ from vmsnap_nb.panels.call import Call
 from vmsnap_nb.panels.flow import Remedy
 from vmsnap_nb.panels.panel import Panel, choose, group, in_thread, names_of, row
 from vmsnap_nb.panels.source import Reading
+from vmsnap_nb.words.message import N_, Message, t
 
 __all__ = ["MergePanel"]
 
-_HINT = "Drag one image onto another, or choose here. By keyboard: m on the one, Enter on the other."
-_NOTHING = "There is nothing to merge: no image here stands on another."
+_HINT = N_("Drag one image onto another, or choose here. By keyboard: press m on the first and Enter on the second.")
+_NOTHING = N_("There is nothing to merge: no image here has a backing file.")
 _WAYS = {
-    "commit": "Data of the top, and of what lies between, goes down into the base; the merged files become invalid.",
-    "pull": "Data of what lies between goes up into the top, which then stands on the base; all files stay valid.",
-    "shorten": "Of the chain below the top, as many images remain as you say; the plan finds the cheapest way.",
-    "remove": "The top alone goes: its data is kept by a neighbour in the chain, and its file is removed.",
+    "commit": N_(
+        "Moves the data of the top, and of the layers between, down into the base. The merged files become invalid."
+    ),
+    "pull": N_(
+        "Copies the data of the layers between up into the top, which is then based on the base. All files stay valid."
+    ),
+    "shorten": N_("Keeps as many images of the chain below the top as you choose. The plan finds the cheapest way."),
+    "remove": N_("Removes the top image only. A neighbour in the chain takes its data, and its file is removed."),
 }
 
 
@@ -33,40 +39,44 @@ class MergePanel(Panel):
         """Make the controls."""
         self.direction = widgets.ToggleButtons(
             options=[
-                ("Commit (data down)", "commit"),
-                ("Pull (data up)", "pull"),
-                ("Shorten", "shorten"),
-                ("Take one out", "remove"),
+                (t("Commit (data down)"), "commit"),
+                (t("Pull (data up)"), "pull"),
+                (t("Shorten"), "shorten"),
+                (t("Remove one"), "remove"),
             ],
             value="commit",
-            description="Direction",
+            description=t("Direction"),
             style={"button_width": "auto"},
         )
-        self.top = widgets.Dropdown(description="Top", options=[], value=None)
-        self.base = widgets.Dropdown(description="Base", options=[], value=None)
-        self.keep = widgets.BoundedIntText(description="Keep", value=2, min=1, max=200, tooltip="images that remain")
+        self.top = widgets.Dropdown(description=t("Top"), options=[], value=None)
+        self.base = widgets.Dropdown(description=t("Base"), options=[], value=None)
+        self.keep = widgets.BoundedIntText(
+            description=t("Keep"), value=2, min=1, max=200, tooltip=t("images that remain")
+        )
         self.remove = widgets.Checkbox(
-            description="Remove the merged files in the end", indent=False, layout=widgets.Layout(width="auto")
+            description=t("Remove the merged files afterwards"), indent=False, layout=widgets.Layout(width="auto")
         )
         self.verify = widgets.Checkbox(
-            description="Read what every disk holds before and after, and compare",
+            description=t("Read the content of every disk before and after, and compare"),
             indent=False,
             layout=widgets.Layout(width="auto"),
         )
         self.limit = widgets.BoundedIntText(
-            description="Limit MiB/s",
+            description=t("Limit MiB/s"),
             value=0,
             min=0,
             max=1 << 20,
-            tooltip="at most, while the guest runs; 0: no limit",
+            tooltip=t("bandwidth limit while the guest is running; 0: no limit"),
         )
-        self.map_button = widgets.Button(description="Block map")
+        self.map_button = widgets.Button(description=t("Block map"))
         self.map_view = widgets.HTML()
         self.map_button.on_click(lambda _: self.flow.guarded(self.show_map))
-        self.plan_button = widgets.Button(description="Plan merge")
+        self.plan_button = widgets.Button(description=t("Plan merge"))
         self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
         self.flow.home = self.plan_button
-        self.cleanup_button = widgets.Button(description="Clean up", tooltip="plan to remove what merges left invalid")
+        self.cleanup_button = widgets.Button(
+            description=t("Clean up"), tooltip=t("plan the removal of files that merges left invalid")
+        )
         self.cleanup_button.on_click(lambda _: self.flow.guarded(self.cleanup))
         self.explained = widgets.HTML()
         self.chain.observe(self._clicked, "selected")
@@ -76,7 +86,7 @@ class MergePanel(Panel):
         self._fit()
         self.hint = widgets.HTML()
         form = group(
-            "Merge",
+            t("Merge"),
             self.hint,
             self.direction,
             self.explained,
@@ -91,7 +101,7 @@ class MergePanel(Panel):
         """Show the controls that mean something for this direction."""
         way = self.direction.value
         copies = way in {"commit", "pull"}
-        self.explained.value = f"<p>{_WAYS[way]}</p>"
+        self.explained.value = f"<p>{escape(t(_WAYS[way]))}</p>"
         for control, wanted in (
             (self.base, copies),
             (self.limit, copies),
@@ -106,9 +116,9 @@ class MergePanel(Panel):
         self.cleanup_button.disabled = all(image.status != "invalid" for image in reading.shown)
         images = names_of(reading.shown)
         tops = [pair for pair in images if reading.shown.parent(pair[1]) is not None]
-        self.hint.value = f"<p>{_HINT if tops else _NOTHING}</p>"
+        self.hint.value = f"<p>{escape(t(_HINT if tops else _NOTHING))}</p>"
         choose(self.top, tops)
-        choose(self.base, [("(the next below, or none)", ""), *images])
+        choose(self.base, [(t("(the next below, or none)"), ""), *images])
         if self.reading is None:  # for the first time
             self.base.value = ""
 
@@ -135,16 +145,16 @@ class MergePanel(Panel):
         """
         assert self.reading is not None
         shown = self.reading.shown
-        if target in shown.lineage(source)[1:]:
+        if target in shown.known_lineage(source)[1:]:
             self.direction.value, self.top.value, self.base.value = "commit", source, target
-        elif source in shown.lineage(target)[1:]:
+        elif source in shown.known_lineage(target)[1:]:
             # Data of `source`, and of all between, goes up: what remains below is what `source` stands on.
             self.direction.value, self.top.value, self.base.value = "pull", target, shown.parent(source) or ""
         else:
             raise InvalidRequestError(
-                f"merge {source} and {target}",
-                said="neither stands on the other",
-                next_step="drag an image onto one of the same chain",
+                t("merge {image} and {other}", image=source, other=target),
+                why=t("neither is based on the other"),
+                next_step=t("drag an image onto another one of the same chain"),
             )
         self.propose()
 
@@ -156,14 +166,14 @@ class MergePanel(Panel):
         InvalidRequestError
             No image was chosen.
         """
-        top, way = self._top("plan a merge"), self.direction.value
+        top, way = self._top(t("plan a merge")), self.direction.value
         call = self._call_of_guest(top, way) or self._call_of_forest(top, way)
         self.flow.propose(call.plan, str(call))
 
-    def _top(self, tried: str) -> str:
+    def _top(self, tried: Message) -> str:
         if not self.top.value or self.reading is None:
             raise InvalidRequestError(
-                tried, said="no image was chosen", next_step="choose the top in the figure or in the list"
+                tried, why=t("no image is selected"), next_step=t("select the top in the figure or in the list")
             )
         return cast(str, self.top.value)
 
@@ -172,7 +182,11 @@ class MergePanel(Panel):
         assert self.reading is not None
         guest, forest = self.source.guest, self.reading.forest
         disks = guest.domain().disks if guest is not None else ()
-        found = [disk for disk in disks if disk.source and disk.source in forest and top in forest.lineage(disk.source)]
+        found = [
+            disk
+            for disk in disks
+            if disk.source and disk.source in forest.images and top in forest.lineage(disk.source)
+        ]
         if not found or way == "remove" or (way == "shorten" and top != found[0].source):
             return None
         options: dict[str, Any] = {"disk": found[0].target, **self._wishes(way)}
@@ -199,14 +213,14 @@ class MergePanel(Panel):
         self.flow.propose(call.plan, str(call))
 
     def remedies(self, plan: LivePlan) -> Iterator[Remedy]:
-        """Give those of all panels, and a pull where a commit would spoil what somebody else reads."""
+        """Return those of all panels, and a pull where a commit would corrupt other overlays."""
         yield from super().remedies(plan)
         if self.direction.value != "commit" or "shared-base" not in [concern.name for concern in plan.concerns]:
             return
         shown, top, base = plan.before, self.top.value, self.base.value
-        above = shown.children(top)
+        above = shown.known_children(top)
         if len(above) == 1 or (base and shown.parent(top) != base):
-            yield "Pull up instead", lambda: self._pull_instead(above[0] if len(above) == 1 else top)
+            yield t("Pull up instead"), lambda: self._pull_instead(above[0] if len(above) == 1 else top)
 
     def _pull_instead(self, into: str) -> None:
         base = self.base.value or (self.reading and self.reading.shown.parent(self.top.value)) or ""
@@ -221,7 +235,7 @@ class MergePanel(Panel):
         InvalidRequestError
             No image was chosen.
         """
-        top = self._top("draw a block map")
+        top = self._top(t("draw a block map"))
         assert self.reading is not None
         forest = self.reading.forest
 

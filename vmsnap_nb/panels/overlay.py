@@ -8,10 +8,11 @@ from typing import Any
 import ipywidgets as widgets
 
 from vmsnap_nb.errors import InvalidRequestError
-from vmsnap_nb.live.folders import scan
+from vmsnap_nb.live.forest import scan
 from vmsnap_nb.panels.call import Call
-from vmsnap_nb.panels.panel import Panel, choose, group, names_of, row
+from vmsnap_nb.panels.panel import Panel, choose, group, names_of, paragraph, row
 from vmsnap_nb.panels.source import Reading
+from vmsnap_nb.words.message import t
 
 __all__ = ["OverlayPanel"]
 
@@ -21,18 +22,18 @@ class OverlayPanel(Panel):
 
     def build(self) -> None:
         """Make the controls."""
-        self.base = widgets.Dropdown(description="Base", options=[], value=None)
-        self.file = widgets.Text(description="or a file", placeholder="path of an image elsewhere")
-        self.name = widgets.Text(description="Name", placeholder="name of the overlay")
-        self.size = widgets.IntText(description="Size, MiB", value=0, tooltip="0: as large as the base")
-        self.count = widgets.BoundedIntText(description="How many", value=1, min=1, max=1000)
-        self.plan_button = widgets.Button(description="Plan overlay")
+        self.base = widgets.Dropdown(description=t("Base"), options=[], value=None)
+        self.file = widgets.Text(description=t("or a file"), placeholder=t("path of an image elsewhere"))
+        self.name = widgets.Text(description=t("Name"), placeholder=t("name of the overlay"))
+        self.size = widgets.IntText(description=t("Size, MiB"), value=0, tooltip=t("0: as large as the base"))
+        self.count = widgets.BoundedIntText(description=t("How many"), value=1, min=1, max=1000)
+        self.plan_button = widgets.Button(description=t("Plan overlay"))
         self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
         self.flow.home = self.plan_button
         self.chain.observe(self._clicked, "selected")
         form = group(
-            "New overlay",
-            widgets.HTML("<p>Click on an image above, or choose here what the overlay shall stand on.</p>"),
+            t("New overlay"),
+            paragraph(t("Click an image above, or choose here the base of the overlay.")),
             row(self.base, self.file),
             row(self.name, self.size, self.count),
             self.plan_button,
@@ -60,9 +61,9 @@ class OverlayPanel(Panel):
         base = file or self.base.value
         if not base or not name or self.reading is None:
             raise InvalidRequestError(
-                "plan an overlay",
-                said="no base was chosen" if not base else "it has no name",
-                next_step="choose a base in the figure or in the list, and type a name",
+                t("plan an overlay"),
+                why=t("no base is selected") if not base else t("the name is empty"),
+                next_step=t("select a base in the figure or in the list, and enter a name"),
             )
         stem = name.removesuffix(".qcow2")
         paths = [f"{stem}.qcow2"] if count == 1 else [f"{stem}-{number}.qcow2" for number in range(1, count + 1)]

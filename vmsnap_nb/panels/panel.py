@@ -23,8 +23,9 @@ from vmsnap_nb.panels.chain_view import ChainView, with_static
 from vmsnap_nb.panels.flow import Flow, Remedy
 from vmsnap_nb.panels.source import Reading, Source, Subject
 from vmsnap_nb.views.words import distinct_names
+from vmsnap_nb.words.message import t
 
-__all__ = ["Panel", "choose", "group", "heading", "heading_text", "in_thread", "names_of", "row"]
+__all__ = ["Panel", "choose", "group", "heading", "heading_text", "in_thread", "names_of", "paragraph", "row"]
 
 
 class Panel(widgets.VBox):
@@ -78,26 +79,28 @@ class Panel(widgets.VBox):
         self.chain.show(reading.shown)
 
     def remedies(self, plan: LivePlan) -> Iterator[Remedy]:
-        """Give what can be done here about the concerns of a plan that is refused; a panel may add its own."""
+        """Return what can be done here about the concerns of a plan that is refused; a panel may add its own."""
         refusing = [concern for concern in plan.concerns if concern.level == "refuse"]
         holders = {name for concern in refusing if concern.name == "in-use" for name in concern.holders}
         running = dict.fromkeys(use.guest for use in plan.before.uses if use.running and use.guest in holders)
         host = self.source.host
         if host is not None:
             for name in running:
-                yield f"Shut {name} down", partial(self._shut_down, host.guest(name))
+                yield t("Shut down {guest}", guest=name), partial(self._shut_down, host.guest(name))
         if any(concern.name == "active-job" for concern in refusing):
-            yield "Finish what was cut short", self._finish
+            yield t("Complete the interrupted merge"), self._finish
 
     def _shut_down(self, guest: Guest) -> None:
-        self.flow.mend(f"Shut {guest.name} down", guest.shutdown)
+        self.flow.resolve(t("Shut down {guest}", guest=guest.name), guest.shutdown)
 
     def _finish(self) -> None:
         def make() -> LivePlan:
             unfinished = self.source.unfinished()
             if not unfinished:
                 raise NotFoundError(
-                    "finish a merge", said="none was cut short", next_step="wait for the end of what goes on"
+                    t("complete an interrupted merge"),
+                    why=t("no merge was interrupted"),
+                    next_step=t("wait for the running block job to end"),
                 )
             return unfinished[0]
 
@@ -114,10 +117,11 @@ class Panel(widgets.VBox):
             except Exception as error:  # noqa: BLE001 - shown to the user, whatever it is
                 if str(error) != str(self.last_error):
                     self.last_error = error
-                    self.activity.add("read", str(error))
+                    self.activity.add(t("read the images"), str(error))
                 self.time_line.value = f'<pre role="alert">{escape(str(error))}</pre>'
                 return
-            self.time_line.value = f"<small>read at {datetime.now(UTC):%H:%M:%S} UTC</small>"
+            now = t("read at {time} UTC", time=f"{datetime.now(UTC):%H:%M:%S}")
+            self.time_line.value = f"<small>{escape(now)}</small>"
 
     def _watch(self, every: float) -> None:
         seen = False
@@ -142,7 +146,7 @@ class Panel(widgets.VBox):
 
 
 def names_of(images: Iterable[Image]) -> list[tuple[str, str]]:
-    """Give each image a name that no other has, and its path: the options of a list."""
+    """Return for each image a name that no other has, and its path: the options of a list."""
     return [(name, path) for path, name in distinct_names((image.path, image.name) for image in images).items()]
 
 
@@ -152,29 +156,22 @@ def row(*controls: Any) -> Any:
 
 
 def group(title: str, *controls: Any) -> Any:
-    """Put controls that belong together under a heading.
-
-    Parameters
-    ----------
-    title : str
-        The heading.
-    *controls : Widget
-        They stand one below the other.
-
-    Returns
-    -------
-    VBox
-    """
+    """Put controls that belong together one below the other under a heading."""
     return widgets.VBox([heading(title), *controls]).add_class("vmsnap-group")
 
 
+def paragraph(text: str) -> Any:
+    """Return a sentence among the controls."""
+    return widgets.HTML(f"<p>{escape(text)}</p>")
+
+
 def heading(title: str) -> Any:
-    """Give a heading, whose value is `heading_text`."""
+    """Return a heading, whose value is `heading_text`."""
     return widgets.HTML(heading_text(title)).add_class("vmsnap-heading")
 
 
 def heading_text(title: str) -> str:
-    """Give what a heading shows, as HTML: to change one that is there."""
+    """Return what a heading shows, as HTML: to change one that is there."""
     return f'<div role="heading" aria-level="3">{escape(title)}</div>'
 
 
@@ -184,7 +181,7 @@ def in_thread(flow: Flow, act: Callable[[], None]) -> None:
 
 
 def choose(control: Any, options: Iterable[tuple[str, str]]) -> None:
-    """Give a list new options; the chosen one stays chosen if it is still there, and nothing is chosen in its place."""
+    """Set the options of a list; the chosen one stays chosen if it is still there, or else nothing is chosen."""
     options = list(options)
     if list(control.options) == options:
         return

@@ -14,28 +14,16 @@ __all__ = ["SelectTable"]
 
 
 class SelectTable(anywidget.AnyWidget):
-    """Rows of text; one can be selected by mouse or by keyboard, and once more gives it up.
-
-    Attributes
-    ----------
-    label : str
-        What it lists.
-    columns : list of str
-        Heads.
-    rows : list of list of str
-        Each a key, and what stands in the columns. See `show`.
-    value : str or None
-        The key of the selected row; it clears when that is no longer there. To be observed.
-    empty : str
-        What is said where there is no row.
-    """
+    """Rows of text; one can be selected by mouse or by keyboard, and once more gives it up."""
 
     _esm = Path(__file__).parent / "select_table.js"
-    label = traitlets.Unicode("").tag(sync=True)
+    label = traitlets.Unicode("").tag(sync=True)  # what it lists
     columns = traitlets.List(traitlets.Unicode(), []).tag(sync=True)
+    # Each a key, and what stands in the columns; see `show`.
     rows = traitlets.List(traitlets.List(traitlets.Unicode()), []).tag(sync=True)
+    # The key of the selected row; it clears when that is no longer there. To be observed.
     value = traitlets.Unicode(None, allow_none=True).tag(sync=True)
-    empty = traitlets.Unicode("").tag(sync=True)
+    empty = traitlets.Unicode("").tag(sync=True)  # what is said where there is no row
 
     @property
     def names(self) -> list[str]:
@@ -43,12 +31,9 @@ class SelectTable(anywidget.AnyWidget):
         return [key for key, *_ in self.rows]
 
     def show(self, rows: Iterable[tuple[str, ...]]) -> None:
-        """Show these rows instead; what is selected stays so, if it is still there.
+        """Show these rows instead: each a key, which need not be shown, and what stands in the columns.
 
-        Parameters
-        ----------
-        rows : iterable of tuple of str
-            A key, which need not be shown, and what stands in the columns.
+        What is selected stays so, if it is still there.
         """
         self.rows = [[key, *map(shown, cells)] for key, *cells in rows]
         if self.value not in self.names:

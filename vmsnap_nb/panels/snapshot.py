@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from html import escape
 from typing import Any
 
@@ -15,25 +16,42 @@ from vmsnap_nb.panels.call import Call
 from vmsnap_nb.panels.panel import Panel, group, heading, heading_text, row
 from vmsnap_nb.panels.select_table import SelectTable
 from vmsnap_nb.panels.source import Reading
-from vmsnap_nb.views.snapshot_tree import STATE_WORDS
+from vmsnap_nb.views.labels import kind_text, state_text
 from vmsnap_nb.views.words import shown
+from vmsnap_nb.words.message import N_, Message, t
 
 __all__ = ["SnapshotPanel"]
 
 _KINDS = {
-    "": "What fits the guest's state and disks; the plan says why.",
-    "internal-disk": "The disk alone, inside the same qcow2 file; the guest is shut off.",
-    "internal-checkpoint": "Memory, devices and disk, inside the same qcow2 file; the guest runs.",
-    "external-disk": "The old file becomes a read-only backing file, and writes go to a new overlay.",
-    "external-checkpoint": "Memory in a file of its own, and the disk as with external-disk; the guest runs.",
+    "": (N_("(chosen for you)"), N_("The kind that suits the guest's state and disks; the plan gives the reason.")),
+    "internal-disk": (
+        N_("internal-disk"),
+        N_("The disk only, inside the same qcow2 file; the guest is shut off."),
+    ),
+    "internal-checkpoint": (
+        N_("internal-checkpoint"),
+        N_("Memory, devices and disk, inside the same qcow2 file; the guest is running."),
+    ),
+    "external-disk": (
+        N_("external-disk"),
+        N_("The old file becomes a read-only backing file, and writes go to a new overlay."),
+    ),
+    "external-checkpoint": (
+        N_("external-checkpoint"),
+        N_("Memory in a separate file, and the disk as with external-disk; the guest is running."),
+    ),
 }
 _ENDS = [
-    ("as it was taken", "as-taken"),
-    ("running", "running"),
-    ("paused", "paused"),
-    ("off, the disks alone", "off"),
+    (N_("as it was taken"), "as-taken"),
+    (N_("running"), "running"),
+    (N_("paused"), "paused"),
+    (N_("off, disks only"), "off"),
 ]
-_CHILDREN = [("this one alone", False), ("with all that stand on it", "also"), ("only what stands on it", "only")]
+_CHILDREN = [
+    (N_("this snapshot only"), False),
+    (N_("with its descendants"), "also"),
+    (N_("its descendants only"), "only"),
+]
 
 
 class SnapshotPanel(Panel):
@@ -42,61 +60,40 @@ class SnapshotPanel(Panel):
     def build(self) -> None:
         """Make the controls."""
         self.table = SelectTable(
-            label="Snapshots",
-            columns=["Name", "Kind", "Taken (UTC)", "State", "Record", "Description"],
-            empty="No snapshot yet: what is there now can be kept by the first one, below.",
+            label=t("Snapshots"),
+            columns=[t("Name"), t("Kind"), t("Created (UTC)"), t("State"), t("Record"), t("Description")],
+            empty=t("No snapshots yet. Create the first one below."),
         )
         self.table.observe(self._chosen, "value")
         self.chain.observe(self._clicked, "selected")
-        self.to = widgets.Dropdown(description="Revert to", options=_ENDS, value="as-taken")
-        self.keep_current = widgets.Checkbox(
-            description="First keep what is there now, as a snapshot",
-            value=True,
-            indent=False,
-            layout=widgets.Layout(width="auto"),
-        )
-        self.with_children = widgets.Dropdown(description="Delete", options=_CHILDREN, value=False)
-        self.metadata_only = widgets.Checkbox(
-            description="Forget the record alone: no file changes, no data goes",
-            indent=False,
-            layout=widgets.Layout(width="auto"),
-        )
-        self.name = widgets.Text(description="Name", placeholder="snap1, snap2, …")
-        self.kind = widgets.Dropdown(
-            description="Kind", options=[(kind or "(chosen for you)", kind) for kind in _KINDS], value=""
-        )
-        self.explained = widgets.HTML(_KINDS[""])
-        self.description_text = widgets.Text(description="Description")
-        self.disks = widgets.SelectMultiple(
-            description="Disks", options=[], rows=3, tooltip="none marked: all; Ctrl or Shift marks several"
-        )
-        self.quiesce = widgets.Checkbox(description="Quiesce by the guest agent", indent=False)
-        self.kind.observe(lambda change: setattr(self.explained, "value", _KINDS[change["new"]]), "value")
-        self.memory_file = widgets.Text(description="Memory in", placeholder="a file; empty: managed save")
-        self.create_button = widgets.Button(description="Plan snapshot")
+        groups = row(self._new_group(), self._selected_group(), self._memory_group(), self._records_group())
         self.flow.home = self.create_button
-        self.revert_button = widgets.Button(description="Plan revert")
-        self.delete_button = widgets.Button(description="Plan delete")
-        self.reconcile_button = widgets.Button(description="Put right")
-        self.save_button = widgets.Button(
-            description="Plan save", tooltip="the memory alone is written, and the guest is off; its disks are not kept"
+        self.children = (self.time_line, self.chain, self.table, groups, self.flow)
+
+    def _button(self, description: str, act: Callable[[], None], tooltip: str | None = None) -> Any:
+        button = widgets.Button(description=description, tooltip=tooltip)
+        button.on_click(lambda _: self.flow.guarded(act))
+        return button
+
+    def _new_group(self) -> Any:
+        """Return the controls for a new snapshot."""
+        self.name = widgets.Text(description=t("Name"), placeholder="snap1, snap2, …")
+        self.kind = widgets.Dropdown(
+            description=t("Kind"), options=[(t(label), kind) for kind, (label, _) in _KINDS.items()], value=""
         )
-        self.restore_button = widgets.Button(
-            description="Plan restore", tooltip="the guest goes on from the memory that was saved"
+        self.explained = widgets.HTML(_explained(""))
+        self.kind.observe(lambda change: setattr(self.explained, "value", _explained(change["new"])), "value")
+        self.description_text = widgets.Text(description=t("Description"))
+        self.disks = widgets.SelectMultiple(
+            description=t("Disks"),
+            options=[],
+            rows=3,
+            tooltip=t("none selected: all disks; Ctrl or Shift selects several"),
         )
-        for button, act in (
-            (self.create_button, self.create),
-            (self.revert_button, self.revert),
-            (self.delete_button, self.delete),
-            (self.reconcile_button, self.reconcile),
-            (self.save_button, self.save),
-            (self.restore_button, self.restore),
-        ):
-            button.on_click(lambda _, act=act: self.flow.guarded(act))
-        self.selected = heading("")
-        self.agreement = widgets.HTML()
-        new = group(
-            "Take a snapshot",
+        self.quiesce = widgets.Checkbox(description=t("Quiesce with the guest agent"), indent=False)
+        self.create_button = self._button(t("Plan snapshot"), self.create)
+        return group(
+            t("Create a snapshot"),
             self.name,
             self.kind,
             self.explained,
@@ -105,7 +102,26 @@ class SnapshotPanel(Panel):
             self.quiesce,
             self.create_button,
         )
-        chosen = widgets.VBox(
+
+    def _selected_group(self) -> Any:
+        """Return the controls for the snapshot that is selected in the table."""
+        self.selected = heading("")
+        self.to = widgets.Dropdown(description=t("Revert to"), options=_translated(_ENDS), value="as-taken")
+        self.revert_button = self._button(t("Plan revert"), self.revert)
+        self.keep_current = widgets.Checkbox(
+            description=t("First keep the current state as a snapshot"),
+            value=True,
+            indent=False,
+            layout=widgets.Layout(width="auto"),
+        )
+        self.with_children = widgets.Dropdown(description=t("Delete"), options=_translated(_CHILDREN), value=False)
+        self.delete_button = self._button(t("Plan delete"), self.delete)
+        self.metadata_only = widgets.Checkbox(
+            description=t("Remove only the record: no file changes, no data is lost"),
+            indent=False,
+            layout=widgets.Layout(width="auto"),
+        )
+        return widgets.VBox(
             [
                 self.selected,
                 row(self.to, self.revert_button),
@@ -114,9 +130,24 @@ class SnapshotPanel(Panel):
                 self.metadata_only,
             ]
         ).add_class("vmsnap-group")
-        memory = group("Memory alone, without the disks", self.memory_file, row(self.save_button, self.restore_button))
-        records = group("Records", self.agreement, self.reconcile_button)
-        self.children = (self.time_line, self.chain, self.table, row(new, chosen, memory, records), self.flow)
+
+    def _memory_group(self) -> Any:
+        """Return the controls for the memory alone."""
+        self.memory_file = widgets.Text(description=t("Memory file"), placeholder=t("path; empty: managed save"))
+        self.save_button = self._button(
+            t("Plan save"), self.save, t("saves the memory only and stops the guest; its disks are not saved")
+        )
+        self.restore_button = self._button(
+            t("Plan restore"), self.restore, t("the guest resumes from the saved memory")
+        )
+        buttons = row(self.save_button, self.restore_button)
+        return group(t("Memory only, without the disks"), self.memory_file, buttons)
+
+    def _records_group(self) -> Any:
+        """Return the controls for libvirt's records."""
+        self.agreement = widgets.HTML()
+        self.reconcile_button = self._button(t("Reconcile"), self.reconcile)
+        return group(t("Records"), self.agreement, self.reconcile_button)
 
     def update(self, reading: Reading) -> None:
         """Show what was read."""
@@ -133,8 +164,10 @@ class SnapshotPanel(Panel):
             self.disks.layout.display = None if len(disks) > 1 else "none"  # of one there is nothing to choose
         drifted = [snapshot for snapshot in snapshots if snapshot.status != "ok"]
         self.reconcile_button.disabled = not drifted
-        told = "".join(f"<li>{escape(shown(f'{one.name}: {one.problem}'))}</li>" for one in drifted)
-        self.agreement.value = f"<ul>{told}</ul>" if told else "<p>libvirt's records and the files agree.</p>"
+        problems = [t("{snapshot}: {problem}", snapshot=shown(one.name), problem=shown(one.problem)) for one in drifted]
+        items = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
+        agree = escape(t("libvirt's records and the files agree."))
+        self.agreement.value = f"<ul>{items}</ul>" if items else f"<p>{agree}</p>"
 
     @property
     def shown(self) -> Shown:
@@ -142,18 +175,26 @@ class SnapshotPanel(Panel):
         reading = self.reading
         return reading.snapshots if reading is not None and reading.snapshots else super().shown
 
-    def _guest(self, tried: str) -> Guest:
+    def _guest(self, tried: Message) -> Guest:
         if self.source.guest is None:
-            raise InvalidRequestError(tried, said="this panel is not about a guest", next_step="give it a guest")
+            raise InvalidRequestError(
+                tried,
+                why=t("this panel is not the panel of a guest"),
+                next_step=t("make a panel of a guest: vs.panel(guest)"),
+            )
         return self.source.guest
 
-    def _selected(self, tried: str) -> str:
-        """Give what is selected, after looking once more whether it is there."""
+    def _selected(self, tried: Message) -> str:
+        """Return what is selected, after looking once more whether it is there."""
         name = self.table.value
         if name is None:
-            raise InvalidRequestError(tried, said="no snapshot is selected", next_step="select one in the table")
+            raise InvalidRequestError(
+                tried, why=t("no snapshot is selected"), next_step=t("select a snapshot in the table")
+            )
         if name not in self._guest(tried).snapshots():
-            raise NotFoundError(tried, said=f"{name} is not there any more", next_step="select another")
+            raise NotFoundError(
+                tried, why=t("snapshot '{name}' no longer exists", name=name), next_step=t("select another snapshot")
+            )
         return name
 
     def create(self) -> None:
@@ -170,16 +211,16 @@ class SnapshotPanel(Panel):
     def revert(self) -> None:
         """Plan to go back to the selected snapshot."""
         options = {"to": self.to.value, "keep_current": self.keep_current.value}
-        self._propose("revert", {"name": self._selected("plan to revert to a snapshot"), **options})
+        self._propose("revert", {"name": self._selected(t("plan a revert")), **options})
 
     def delete(self) -> None:
         """Plan to delete the selected snapshot."""
-        name = self._selected("plan to delete a snapshot")
+        name = self._selected(t("plan a deletion"))
         options = {"children": self.with_children.value, "metadata_only": self.metadata_only.value}
         self._propose("delete_snapshot", {"name": name, **{key: value for key, value in options.items() if value}})
 
     def _propose(self, verb: str, options: dict[str, Any]) -> None:
-        call = Call(self._guest(f"plan to {verb}"), self.source.called, verb, options)
+        call = Call(self._guest(t("plan {verb}()", verb=verb)), self.source.called, verb, options)
         self.flow.propose(call.plan, str(call))
 
     def _chosen(self, change: Any) -> None:
@@ -189,8 +230,8 @@ class SnapshotPanel(Panel):
 
     def _tell_selected(self) -> None:
         name = self.table.value
-        title = "Revert or delete: select a snapshot above" if name is None else f"Selected: {shown(name)}"
-        self.selected.value = heading_text(title)
+        nothing = t("Revert or delete: select a snapshot above")
+        self.selected.value = heading_text(nothing if name is None else t("Selected: {name}", name=shown(name)))
 
     def _clicked(self, change: Any) -> None:
         """Select in the table what was selected in the tree."""
@@ -215,14 +256,23 @@ class SnapshotPanel(Panel):
         self._propose("reconcile", {})
 
 
+def _explained(kind: str) -> str:
+    _, text = _KINDS[kind]
+    return escape(t(text))
+
+
+def _translated(options: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    return [(t(label), value) for label, value in options]
+
+
 def _row(snapshot: Snapshot) -> tuple[str, ...]:
     record = snapshot.record
     return (
         snapshot.name,
-        f"{snapshot.name} ← you are here" if record.current else snapshot.name,
-        snapshot.kind,
+        t("{name} ← you are here", name=snapshot.name) if record.current else snapshot.name,
+        kind_text(snapshot.kind),
         f"{record.created:%Y-%m-%d %H:%M:%S}" if record.created else "",
-        STATE_WORDS.get(record.state, record.state),
+        state_text(record.state),
         snapshot.status,
         record.description,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vmsnap_nb.live.folders import LiveForest
+from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Host
 from vmsnap_nb.live.plan import LivePlan
@@ -19,27 +19,15 @@ Subject = Guest | Host | LiveForest
 
 @dataclass(frozen=True)
 class Reading:
-    """All that a panel shows, read at one time.
+    """All that a panel shows, read at one time."""
 
-    Attributes
-    ----------
-    forest : LiveForest
-        Everything, for plans.
-    shown : Forest
-        The part that the panel is about.
-    snapshots : SnapshotList or None
-        Of the guest.
-    domains : tuple of Domain
-        The guests of the host.
-    """
-
-    forest: LiveForest
-    shown: Forest
-    snapshots: SnapshotList | None = None
-    domains: tuple[Domain, ...] = ()
+    forest: LiveForest  # everything, for plans
+    shown: Forest  # the part that the panel is about
+    snapshots: SnapshotList | None = None  # where the panel is about a guest
+    domains: tuple[Domain, ...] = ()  # the guests of the host
 
     def differs(self, other: Reading | None) -> bool:
-        """Tell whether there is anything new to show; the time of reading is nothing new."""
+        """Return whether there is anything new to show; the time of reading is nothing new."""
         return other is None or (
             self.shown.images != other.shown.images
             or self.shown.uses != other.shown.uses
@@ -49,13 +37,7 @@ class Reading:
 
 
 class Source:
-    """Reads what a panel is about.
-
-    Parameters
-    ----------
-    subject : Guest, Host or LiveForest
-        What it is about.
-    """
+    """Reads what a panel is about."""
 
     def __init__(self, subject: Subject) -> None:
         self.guest = subject if isinstance(subject, Guest) else None
@@ -63,13 +45,7 @@ class Source:
         self._forest = subject if isinstance(subject, LiveForest) else None
 
     def read(self) -> Reading:
-        """Read all of it; of images, only what has changed is opened.
-
-        Raises
-        ------
-        VmsnapError
-            As in `Host.survey` and `Guest.snapshots`.
-        """
+        """Read all of it; of images, only what has changed is opened."""
         if self._forest is not None:
             self._forest = self._forest.refresh()
         else:
@@ -79,7 +55,7 @@ class Source:
         if self.guest is None:
             return Reading(forest, forest, domains=self.host.domains() if self.host else ())
         domain = self.guest.domain()
-        paths = [disk.source for disk in domain.disks if disk.source and disk.source in forest]
+        paths = [disk.source for disk in domain.disks if disk.source and disk.source in forest.images]
         return Reading(forest, forest.tree(*paths), self.guest.snapshots(), (domain,))
 
     @property
@@ -98,15 +74,9 @@ class Source:
         return self.forest_called if self.guest is None else self.guest_called(self.guest)
 
     def guest_called(self, guest: Guest) -> str:
-        """Give what the code in a cell calls a guest of the host."""
+        """Return what the code in a cell calls a guest of the host."""
         return f"{self.host_called}.guest({guest.name!r})"
 
     def unfinished(self) -> tuple[LivePlan, ...]:
-        """Give the plans that finish what was cut short.
-
-        Raises
-        ------
-        VmsnapError
-            As in `Guest.unfinished`.
-        """
+        """Return the plans that finish what was cut short."""
         return self.read().forest.unfinished() if self.guest is None else self.guest.unfinished()

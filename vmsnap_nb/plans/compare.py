@@ -2,85 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.identity import Identity
+from vmsnap_nb.model.image import NOT_READ, Image
+from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
+from vmsnap_nb.words.message import N_, Message, t
 
 __all__ = ["differences"]
 
 
-def differences(expected: Forest, found: Forest) -> tuple[str, ...]:
-    """Compare what does not change while a guest merely runs: formats, edges, sizes, snapshots, uses.
+def differences(
+    expected: Forest, found: Forest, about: Iterable[str] | None = None, changed: Iterable[str] | None = None
+) -> tuple[Message, ...]:
+    """Return a sentence for each difference in what does not change while a guest merely runs.
 
-    Allocated sizes and times are left out: they change whenever a guest writes. libvirt's snapshot records count too.
-
-    Parameters
-    ----------
-    expected, found : Forest
-        Only images of `expected`, and those that stand on them in `found`, are compared.
-
-    Returns
-    -------
-    tuple of str
-        A sentence for each difference; empty if there is none.
+    That is formats, edges, sizes, snapshots, uses and libvirt's records; allocated sizes and times change whenever a
+    guest writes. `about` are the images that count, with what they are based on, and `changed` those on which an
+    overlay that is only in `found` would not read what it should; all images of `expected` if left out. Images are the
+    same that lie in the same place, whatever their names.
     """
-    return tuple(_differences(expected, found))
+    about = list(expected.images if about is None else about)
+    changed = about if changed is None else list(changed)
+    return tuple(_Comparison(expected, found).differences(about, changed))
 
 
-def _differences(expected: Forest, found: Forest) -> Iterator[str]:
-    for path, image in expected.images.items():
-        other = found.images.get(path)
+_HEARSAY = {"outside", "remote"}
+"""What an image is that was not read, only others say; and not all of them are asked each time."""
+
+
+class _Comparison:
+    def __init__(self, expected: Forest, found: Forest) -> None:
+        self.expected = expected
+        self.found = found
+
+    def differences(self, about: Iterable[str], changed: Iterable[str]) -> Iterator[Message]:
+        about = tuple(about)
+        layers = (layer for path in about for layer in self.expected.known_lineage(path))
+        for path in dict.fromkeys(layers):
+            yield from self._image(path)
+        for path in dict.fromkeys(changed):
+            yield from self._overlays(path)
+        places = {self._place(path) for path in about}
+        yield from self._uses(places)
+        yield from self._records(places)
+
+    def _place(self, path: str) -> Identity | str:
+        """Return where a name leads, or the name itself where that is not known; what will be new has no place yet."""
+        return self.found.identity(path) or self.expected.identity(path) or path
+
+    def _placed(self, path: str | None) -> Identity | str | None:
+        return None if path is None else self._place(path)
+
+    def _found(self, path: str) -> Image | None:
+        """Return what an image is now, by another of its names if this one is not read any more."""
+        names = (path, *self.expected.same_file(path))
+        images = (image for name in names if (image := self.found.images.get(name)) is not None)
+        first = next(images, None)
+        if first is None and not path.startswith("/"):  # an address that is written in another form now
+            first = next((one for one in self.found if one.identity and one.identity == self._place(path)), None)
+        return next((image for image in images if first.status == "missing"), first) if first is not None else None
+
+    def _image(self, path: str) -> Iterator[Message]:
+        image, other = self.expected.images[path], self._found(path)
+        if other is None and image.known_from == "definition":
+            return  # no guest has it any more, and only libvirt could see it
         if other is None or (other.status == "missing" and image.status != "missing"):
             if image.status != "missing":
-                yield f"{path} is not there any more"
-            continue
-        if image.status == "missing":
+                yield t("{path} no longer exists", path=path)
+        elif image.status == "missing":
             if other.status != "missing":
-                yield f"{path} was missing and is there now"
-            continue
-        for what, was, now in _fields(image, other):
-            if was != now:
-                yield f"{path}: {what} is {now}, not {was}"
-        for child in found.children(path):
-            if child not in expected:
-                yield f"{child} stands on {path} now"
-    had, has = _disks(expected, expected), _disks(found, expected)
-    for guest, target, path in had:
-        if (guest, target, path) not in has:
-            yield f"guest {guest} does not have {path} as its disk {target} any more"
-    for guest, target, path in has:
-        if (guest, target, path) not in had:
-            yield f"guest {guest} has {path} as its disk {target} now"
-    yield from _records(expected, found)
+                yield t("{path} was missing, but now exists", path=path)
+        else:
+            for what, was, now in self._fields(image, other):
+                yield t("{path}: {what} is {now}, not {was}", path=path, what=t(what), now=now, was=was)
+
+    def _fields(self, image: Image, other: Image) -> Iterator[tuple[str, object, object]]:
+        if other.status in NOT_READ and "definition" in (image.known_from, other.known_from):
+            return  # only the definition of a running guest tells more of it than its name
+        below, base = (one.backing.key if one.backing is not None else None for one in (image, other))
+        fields: tuple[tuple[str, object, object], ...] = (
+            (N_("format"), image.format, image.format if image.status in _HEARSAY else other.format),
+            (N_("backing format"), image.backing and image.backing.format, other.backing and other.backing.format),
+            (N_("virtual size"), image.virtual_size, other.virtual_size if image.virtual_size is not None else None),
+            (N_("status"), image.status, other.status),
+            (N_("snapshots"), [s.name for s in image.snapshots if other.is_seen], [s.name for s in other.snapshots]),
+        )
+        if not image.held and not other.held:  # QEMU writes those of an image that it has open when it closes it
+            was, now = ({bitmap.name for bitmap in one.bitmaps} for one in (image, other))
+            if was - now:  # one that QEMU had in memory may have come
+                fields += ((N_("dirty bitmaps"), sorted(was), sorted(now)),)
+        if self._placed(below) != self._placed(base):
+            yield N_("backing file"), below, base
+        yield from (field for field in fields if field[1] != field[2])
+        if image.identity is not None and image.identity != other.identity:
+            yield N_("file"), image.identity, other.identity
+
+    def _overlays(self, path: str) -> Iterator[Message]:
+        known = {self._place(child) for child in self.expected.known_children(path)}
+        for name in (path, *self.expected.same_file(path)):
+            for child in self.found.known_children(name):
+                if self._place(child) not in known:
+                    known.add(self._place(child))
+                    yield t("{overlay} is now based on {base}", overlay=child, base=path)
+
+    def _uses(self, about: set[Identity | str]) -> Iterator[Message]:
+        had, has = (
+            {(use.guest, use.target, place): use for use in forest.uses if (place := self._place(use.path)) in about}
+            for forest in (self.expected, self.found)
+        )
+        for use in (use for key, use in had.items() if key not in has):
+            yield t("{path} is no longer disk {disk} of {guest}", path=use.path, disk=use.target, guest=use.guest)
+        for use in (use for key, use in has.items() if key not in had):
+            yield t("{path} is now disk {disk} of {guest}", path=use.path, disk=use.target, guest=use.guest)
+
+    def _records(self, about: set[Identity | str]) -> Iterator[Message]:
+        """Compare the records that name such an image, and all of those guests that have one as their disk."""
+        forests = self.expected, self.found
+        guests = {use.guest for forest in forests for use in forest.uses if self._place(use.path) in about}
+        had, has = (
+            {(r.guest, r.name): r for r in forest.records if r.guest in guests or not about.isdisjoint(self._named(r))}
+            for forest in forests
+        )
+        for (guest, name), record in had.items():
+            other = has.get((guest, name))
+            if other is None:
+                yield t("{guest} no longer has a record of snapshot {name}", guest=guest, name=name)
+                continue
+            for what in ("state", "parent", "current", "memory", "memory_file", "description"):
+                was, now = getattr(record, what), getattr(other, what)
+                if was != now:
+                    yield _changed(record, what, was, now)
+            if list(map(self._disk, record.disks)) != list(map(self._disk, other.disks)):
+                yield _changed(record, "disks", record.disks, other.disks)
+        for guest, name in has:
+            if (guest, name) not in had:
+                yield t("{guest} now has a snapshot {name}", guest=guest, name=name)
+
+    def _named(self, record: SnapshotRecord) -> set[Identity | str]:
+        return {self._place(path) for disk in record.held_disks for path in (disk.source, disk.file) if path}
+
+    def _disk(self, disk: SnapshotDisk) -> tuple[object, ...]:
+        return disk.target, disk.held, self._placed(disk.source), self._placed(disk.file)
 
 
-def _records(expected: Forest, found: Forest) -> Iterator[str]:
-    had, has = ({(record.guest, record.name): record for record in one.records} for one in (expected, found))
-    for (guest, name), record in had.items():
-        other = has.get((guest, name))
-        if other is None:
-            yield f"guest {guest} has no record of a snapshot {name} any more"
-            continue
-        for what in ("state", "parent", "current", "memory", "memory_file", "disks", "description"):
-            was, now = getattr(record, what), getattr(other, what)
-            if was != now:
-                yield f"snapshot {name} of {guest}: {what} is {now}, not {was}"
-    for guest, name in has:
-        if (guest, name) not in had:
-            yield f"guest {guest} has a snapshot {name} now"
-
-
-def _disks(forest: Forest, among: Forest) -> dict[tuple[str, str, str], None]:
-    return dict.fromkeys((use.guest, use.target, use.path) for use in forest.uses if use.path in among)
-
-
-def _fields(image: Image, other: Image) -> Iterator[tuple[str, object, object]]:
-    yield "format", image.format, other.format
-    yield "backing file", image.backing and image.backing.key, other.backing and other.backing.key
-    yield "backing format", image.backing and image.backing.format, other.backing and other.backing.format
-    yield "virtual size", image.virtual_size, other.virtual_size
-    yield "status", image.status, other.status
-    yield "snapshots", [s.name for s in image.snapshots], [s.name for s in other.snapshots]
-    if image.identity is not None:
-        yield "file", image.identity, other.identity
+def _changed(record: SnapshotRecord, what: str, was: object, now: object) -> Message:
+    return t(
+        "snapshot {name} of {guest}: {what} is {now}, not {was}",
+        name=record.name,
+        guest=record.guest,
+        what=what,
+        now=now,
+        was=was,
+    )

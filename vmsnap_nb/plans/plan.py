@@ -2,83 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from vmsnap_nb.errors import InvalidRequestError, PlanRefusedError
-from vmsnap_nb.model.counting import plural
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.shown import Shown
-from vmsnap_nb.plans.steps import Step
+from vmsnap_nb.model.shown import Carded, Shown
+from vmsnap_nb.plans.concern import CONCERNS, Concern, ConcernName, Concerns
+from vmsnap_nb.plans.freed import Freed
+from vmsnap_nb.plans.step import Step
+from vmsnap_nb.words.message import NOTHING, Message, counted, joined, t
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["CONCERNS", "Alternative", "Concern", "ConcernName", "Move", "Plan"]
 
-ConcernName = Literal[
-    "file-exists",
-    "missing-base",
-    "loop",
-    "smaller-size",
-    "shared-base",
-    "in-use",
-    "backing-format-missing",
-    "backing-format-wrong",
-    "no-space",
-    "grows-base",
-    "mixed-kinds",
-    "active-job",
-    "managed-save",
-    "memory-lost",
-    "state-lost",
-    "not-supported",
-    "untrusted-backing",
-    "no-permission",
-    "read-only",
-    "name-taken",
-    "no-agent",
-    "disk-changed",
-    "hardware-changed",
-]
-CONCERNS: frozenset[str] = frozenset(ConcernName.__args__)  # type: ignore[attr-defined]
-"""All names that a concern can have."""
-
 
 @dataclass(frozen=True, slots=True)
-class Concern:
-    """Why a plan is refused, or wants a warning.
-
-    Attributes
-    ----------
-    name : str
-        One of `CONCERNS`; `Plan.run` takes it in ``waive``.
-    level : str
-        ``refuse``, ``warn`` or ``note``.
-    what : str
-        A sentence that names the images and guests.
-    remedy : str
-        What to do about it, or empty.
-    images : tuple of str
-        Paths that it is about.
-    holders : tuple of str
-        Guests (or processes) that it is about.
-    waivable : bool
-        Whether a user may waive it by name; not so where the system would refuse anyway.
-    """
-
-    name: ConcernName
-    level: Literal["refuse", "warn", "note"]
-    what: str
-    remedy: str = ""
-    images: tuple[str, ...] = ()
-    holders: tuple[str, ...] = ()
-    waivable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(Carded):
     """Data that is copied from one image into another.
 
     Attributes
@@ -98,25 +41,25 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Alternative:
+class Alternative(Carded):
     """Another way to the same end, and what it would cost.
 
     Attributes
     ----------
-    what : str
+    what : Message
         The way, in a sentence.
     size : int or None
         Bytes that would be copied; None where that is not known.
     chosen : bool
         Whether the plan goes this way.
-    refused : str
+    refused : Message
         Why it cannot be chosen, or empty.
     """
 
-    what: str
+    what: Message
     size: int | None
     chosen: bool = False
-    refused: str = ""
+    refused: Message = NOTHING
 
 
 @dataclass(frozen=True)
@@ -127,7 +70,7 @@ class Plan(Shown):
 
     Attributes
     ----------
-    title : str
+    title : Message
         What it does, in a few words, as ``create Overlay-1 on RootBase``.
     before : Forest
         What was read when it was made.
@@ -138,8 +81,8 @@ class Plan(Shown):
     moves : tuple of Move
         Which bytes go where.
     concerns : tuple of Concern
-        What speaks against it, the gravest first.
-    way : str
+        `Concerns`: what speaks against it, the gravest first.
+    way : Message
         How it will be done and why so, in a sentence.
     space_needed : int
         Bytes of disk that it may need.
@@ -147,18 +90,25 @@ class Plan(Shown):
         Paths of the images that it is about; the figure is drawn around them.
     alternatives : tuple of Alternative
         The ways that were compared, where there was a choice, the cheapest first; `alternatives_frame` gives a table.
+    growth : mapping of str to int or None
+        About how many bytes more each file takes that stays, and how many less (negative); None where that is not
+        known.
     """
 
-    title: str
+    title: Message
     before: Forest
     steps: tuple[Step, ...]
     after: Forest
     moves: tuple[Move, ...] = ()
     concerns: tuple[Concern, ...] = ()
-    way: str = ""
+    way: Message = NOTHING
     space_needed: int = 0
     subjects: tuple[str, ...] = field(default=())
     alternatives: tuple[Alternative, ...] = ()
+    growth: Mapping[str, int | None] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "concerns", Concerns(self.concerns))
 
     @property
     def creates(self) -> tuple[str, ...]:
@@ -181,10 +131,39 @@ class Plan(Shown):
         return tuple(dict.fromkeys(path for step in self.steps for path in step.invalidates))
 
     @property
+    def changes(self) -> tuple[str, ...]:
+        """Images that read otherwise afterwards, or are not valid: an overlay made on one meanwhile would be lost."""
+        paths = (path for step in self.steps for path in (*step.changes, *step.unlinks, *step.invalidates))
+        return tuple(dict.fromkeys(paths))
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """All images that it is about: with what these are based on, they must stay as they were when it was made."""
+        steps = (path for step in self.steps for path in (step.image, *step.creates))
+        moved = (path for move in self.moves for path in (move.source, move.target))
+        return tuple(dict.fromkeys((*self.subjects, *steps, *self.writes, *self.changes, *moved)))
+
+    @property
     def bytes_to_copy(self) -> int | None:
         """Sum of all moves in bytes; None where one of them is not known."""
         sizes = [move.size for move in self.moves]
         return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    @property
+    def frees(self) -> Freed:
+        """What becomes free on disk, file by file; `Freed.total` is the sum."""
+        going = set(self.unlinks)
+        sizes: dict[str, int | None] = {path: self._taken(path, going) for path in self.unlinks}
+        sizes |= {path: None if size is None else -size for path, size in self.growth.items() if path not in sizes}
+        return Freed(sizes)
+
+    def _taken(self, path: str, going: set[str]) -> int | None:
+        """Return what a file takes that is removed: nothing is freed while another hard link of it stays."""
+        if path not in self.before.images:
+            size = self.growth.get(path)
+            return None if size is None else -size
+        names = [name for name in self.before.same_file(path) if name in self.before.images]
+        return self.before.images[path].allocated if going.issuperset(names) and path == names[-1] else 0
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -214,7 +193,7 @@ class Plan(Shown):
         Parameters
         ----------
         waive : iterable of str
-            Names of concerns that the user takes upon themselves.
+            Names of concerns whose consequences the user accepts.
 
         Raises
         ------
@@ -226,9 +205,9 @@ class Plan(Shown):
         waived = {waive} if isinstance(waive, str) else set(waive)
         if unknown := waived - CONCERNS:
             raise InvalidRequestError(
-                f"waive {', '.join(sorted(unknown))}",
-                said="no concern has that name",
-                next_step="the names are: " + ", ".join(sorted(CONCERNS)),
+                t("waive {names}", names=joined(sorted(unknown))),
+                why=counted("no concern has that name", "no concerns have these names", len(unknown)),
+                next_step=t("choose from: {choices}", choices=joined(sorted(CONCERNS))),
             )
         standing = [c for c in self.concerns if c.level == "refuse" and not (c.name in waived and c.waivable)]
         if standing:
@@ -236,4 +215,5 @@ class Plan(Shown):
 
     def __repr__(self) -> str:
         refused = ", refused" if self.refused else ""
-        return f"<Plan: {self.title}, {plural(len(self.steps), 'step')}{refused}>"
+        number = "1 step" if len(self.steps) == 1 else f"{len(self.steps)} steps"
+        return f"<Plan: {self.title}, {number}{refused}>"

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.model.shown import Carded, Shown
 from vmsnap_nb.plans.compare import differences
+from vmsnap_nb.plans.freed import Freed
 from vmsnap_nb.plans.plan import Plan
-from vmsnap_nb.plans.steps import Step
+from vmsnap_nb.plans.step import Step
+from vmsnap_nb.words.message import Message
 
 __all__ = ["Report", "StepDone"]
 
 
 @dataclass(frozen=True, slots=True)
-class StepDone:
+class StepDone(Carded):
     """One step of a plan, and how it went.
 
     Attributes
@@ -28,12 +31,15 @@ class StepDone:
         How long it took.
     size : int
         Bytes that were copied.
+    said : str
+        What the programs that did it have said on their standard error, though they ended well.
     """
 
     step: Step
     state: Literal["done", "failed", "undone", "not run"]
     seconds: float | None = None
     size: int = 0
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class Report(Shown):
         Why it ended early.
     cancelled : bool
         Whether the user ended it.
+    freed : mapping of str to int
+        Bytes that files take less than before, by path; negative where one has grown.
     """
 
     plan: Plan
@@ -61,11 +69,22 @@ class Report(Shown):
     after: Forest
     error: Exception | None = None
     cancelled: bool = False
+    freed: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def differences(self) -> tuple[str, ...]:
+    def differences(self) -> tuple[Message, ...]:
         """Sentences on what is not as the plan predicted."""
-        return differences(self.plan.after, self.after)
+        return differences(self.plan.after, self.after, self.plan.about, self.plan.changes)
+
+    @property
+    def frees(self) -> Freed:
+        """What the plan said that becomes free, and what did."""
+        return Freed(self.plan.frees.foreseen, self.freed)
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What programs have said on their standard error, though they ended well; each message once."""
+        return tuple(dict.fromkeys(step.said for step in self.steps if step.said))
 
     @property
     def as_predicted(self) -> bool:

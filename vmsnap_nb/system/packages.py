@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from vmsnap_nb.errors import MissingPartError
+from vmsnap_nb.words.message import Message, lines, t
 
-__all__ = ["how_to_install", "install_sentence", "missing_part"]
+__all__ = ["how_to_install", "install_sentence", "missing_module", "missing_part"]
 
 _PACKAGES = {
     "qemu-system": {
@@ -37,11 +38,12 @@ _PACKAGES = {
 }
 _VERBS = {"apt": "apt install", "dnf": "dnf install", "pacman": "pacman -S", "zypper": "zypper install"}
 
+_EXTRAS = {"anywidget": "panels", "ipywidgets": "panels", "traitlets": "panels"}
 _SYSTEMS = {"apt": "Debian, Ubuntu", "dnf": "Fedora", "pacman": "Arch", "zypper": "openSUSE"}
 
 
 def how_to_install(part: str) -> str:
-    """Give the command lines that install a part, one for each package manager.
+    """Return the command lines that install a part, one for each package manager.
 
     Examples
     --------
@@ -54,27 +56,25 @@ def how_to_install(part: str) -> str:
     return "\n".join(f"{_VERBS[manager]} {names}" for manager, names in _PACKAGES[part].items())
 
 
+def missing_module(name: str, error: ModuleNotFoundError) -> MissingPartError:
+    """Return the error for a public name whose module needs a Python package that is missing."""
+    module = error.name or ""
+    if extra := _EXTRAS.get(module.partition(".")[0]):
+        step = t("run in a checkout: pip install '.[{extra}]' (or: pip install {module})", extra=extra, module=module)
+    else:
+        step = t("run: pip install {module}", module=module)
+    return MissingPartError(t("use vmsnap_nb.{name}", name=name), said=str(error), next_step=step)
+
+
 def install_sentence(program: str) -> str:
-    """Give the same in one line with the names of the systems; of a program that is not known, its name."""
+    """Return the same in one line with the names of the systems; of a program that is not known, its name."""
     packages = _PACKAGES.get(program, {})
     return ", ".join(f"{_VERBS[m]} {names} ({_SYSTEMS[m]})" for m, names in packages.items()) or program
 
 
-def missing_part(part: str, tried: str, said: str | None = None, *, then: str = "") -> MissingPartError:
-    """Give the error for a part that is missing.
-
-    Parameters
-    ----------
-    part : str
-        ``qemu-system``, ``qemu-guest-agent``, ``qemu-img``, ``libvirt-qemu-driver`` or ``libvirt-python``.
-    tried, said : str
-        As in `vmsnap_nb.errors.VmsnapError`.
-    then : str
-        What to do after the installation.
-
-    Returns
-    -------
-    MissingPartError
-    """
-    step = "install it, whichever of these your system has:\n" + how_to_install(part)
-    return MissingPartError(tried, said=said, next_step=f"{step}\n{then}" if then else step)
+def missing_part(
+    part: str, tried: Message, said: str | None = None, *, then: Message | None = None
+) -> MissingPartError:
+    """Return the error for a part that is missing; `then` is what to do after the installation."""
+    step = t("install it with the package manager of your system:\n{commands}", commands=how_to_install(part))
+    return MissingPartError(tried, said=said, next_step=step if then is None else lines([step, then]))

@@ -10,15 +10,30 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice
 from operator import attrgetter
 
+from vmsnap_nb.model.doubts import DIRTY, is_smaller
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
-from vmsnap_nb.model.image import Image, Status
+from vmsnap_nb.model.identity import Identity
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.kernel_paths import is_kernel_path
 from vmsnap_nb.model.reference import Reference
-from vmsnap_nb.system import foreign
-from vmsnap_nb.system.image_file import Stamp, not_a_file, raw_size, read_image, stamp, with_lock
-from vmsnap_nb.system.places import Places
+from vmsnap_nb.system.claimed_format import USER, mismatch, taken_for_raw
+from vmsnap_nb.system.data_file import NO_DATA, look_at_data
+from vmsnap_nb.system.device_image import Devices
+from vmsnap_nb.system.files.allowed import Places
+from vmsnap_nb.system.files.devices import identity_of
+from vmsnap_nb.system.files.identity import place_of
+from vmsnap_nb.system.files.paths import tidy
+from vmsnap_nb.system.files.temporary import is_temporary
+from vmsnap_nb.system.image_file import Stamp, as_raw, not_a_file, read_image, stamp, was_read, with_lock
+from vmsnap_nb.system.other_formats import read_other
+from vmsnap_nb.system.qcow2.directories import Room
+from vmsnap_nb.system.saved_memory import is_saved_memory
+from vmsnap_nb.system.unread import nowhere, outside, remote, too_much, unreachable, unread_folder
+from vmsnap_nb.words.message import NOTHING, Message, clauses, t
 
 __all__ = ["Survey"]
 
@@ -28,9 +43,9 @@ MOST_ENTRIES = 200_000
 """Names in folders that are looked at in one reading."""
 
 _FRESH = 20_000_000
-"""Nanoseconds. The clock of file systems goes in steps of up to 10 ms: a file changed twice within a step looks the
-same, so what changed just before it was read is read again the next time."""
+"""Nanoseconds: the clocks of file systems go in steps of up to 10 ms, so what has just changed is read again."""
 _NOT_ENTERED = ("/proc", "/sys", "/dev")
+"""Folders in which nothing is looked for; folders within /dev, as that of a volume group, can be given."""
 _OWN_READER = frozenset({"qcow2", "raw", None})
 _NO_MAGIC = frozenset({"vpc"})
 """Formats that have kinds without a mark at the beginning."""
@@ -40,57 +55,40 @@ class Survey:
     """Reads images, and what they stand on; reads only what has changed when asked again.
 
     Folders are read with the folders in them, up to `DEEPEST` levels and `MOST_ENTRIES` names; symbolic links to
-    folders are not entered. A file is an image if it begins like one, or if another image or a guest refers to it.
-    What is reached only by reference is opened if it lies in one of the folders, and otherwise is in the forest with
-    the status ``outside``. Network addresses have the status ``remote``. Nothing is ever written or locked.
+    folders are not entered. A file is an image if it begins like one, or if another image or a guest refers to it. What
+    is reached only by reference is opened if it lies in one of the folders, and otherwise is in the forest with the
+    status ``outside``. Network addresses have the status ``remote``. Nothing is ever written or locked.
 
-    Parameters
-    ----------
-    folders : iterable of str
-        Absolute paths.
-    images : mapping of str to (str or None)
-        Paths that somebody vouches for, a guest or the user, with the format that they give, or None. They are opened
-        wherever they are; given ``raw``, a file is raw whatever it contains.
-    follow : bool
-        Whether to open local files outside of the folders that images refer to.
+    `images` are paths that somebody vouches for, a guest or the user, with the format that they give, or None. They are
+    opened wherever they are; given ``raw``, a file is raw whatever it contains. With `follow` local files outside of
+    the folders that images refer to are opened as well.
 
-    Attributes
-    ----------
-    folders : tuple of str
-        As given.
-    images : dict
-        As given; may be changed between two readings.
-    follow : bool
-        As given.
+    A block device is opened only if somebody vouches for it, as one of `images` or of `devices`, or if it is in one of
+    the folders or beside a device that is vouched for. Of any other only its number and size are found out.
     """
 
     def __init__(
         self, folders: Iterable[str] = (), *, images: Mapping[str, str | None] | None = None, follow: bool = False
     ) -> None:
         self.folders = tuple(folders)
-        self.images = dict(images or {})
+        self.images = dict(images or {})  # may be changed between two readings
+        self.devices: set[str] = set()  # may be changed, too
         self.follow = follow
+        self.saved: dict[str, int] = {}  # files of saved memory in the folders, and when each was completed (ns)
         self._cache: dict[str, tuple[Stamp, Image]] = {}
 
-    def read(self, uses: Iterable[Use] = ()) -> Forest:
-        """Read, or read again.
+    def read(self, uses: Iterable[Use] = (), *, around: Iterable[str] = ()) -> Forest:
+        """Read, or read again; the images of `uses`, the disks of guests, are opened like those of `images`.
 
-        Parameters
-        ----------
-        uses : iterable of Use
-            The disks of guests; their images are opened like those of `images`.
-
-        Returns
-        -------
-        Forest
-            What cannot be read is in it, with a status and a problem that say why.
+        Every folder that holds a layer of the chains of the images `around` is read as well. What cannot be read is in
+        the forest, with a status and a problem that say why.
         """
-        uses = tuple(uses)
+        uses, around = tuple(uses), tuple(around)
         named = {use.path: None for use in uses} | self.images
-        reading = _Reading(self.folders, named, self.follow, self._cache)
-        images = reading.images()
-        self._cache = reading.cache
-        return Forest(images, uses, self.folders, datetime.now(UTC))
+        reader = _Reading(self.folders, named, self.follow, self._cache, around=around, devices=frozenset(self.devices))
+        images, self._cache = reader.images(), reader.cache
+        self.saved = {path: i.mtime_ns or 0 for path, i in reader.others.items() if is_saved_memory(i)}
+        return Forest(images, uses, (*self.folders, *reader.added), datetime.now(UTC))
 
 
 class _Reading:
@@ -102,12 +100,16 @@ class _Reading:
         named: Mapping[str, str | None],
         follow: bool,
         before: dict[str, tuple[Stamp, Image]],
+        around: tuple[str, ...] = (),
+        devices: frozenset[str] = frozenset(),
     ) -> None:
-        self.folders = folders
+        self.folders, self.around = folders, around
+        self.added: list[str] = []
         self.named = dict(named)
         self.before = before
         self.follow = follow
         self.places = Places(folders, anywhere=follow)
+        self.devices = Devices(folders, devices)
         self.oldest = time.time_ns() - _FRESH
         self.cache: dict[str, tuple[Stamp, Image]] = {}
         self.found: dict[str, Image] = {}
@@ -117,10 +119,12 @@ class _Reading:
         self.disputed: dict[str, dict[str | None, str]] = {}
         self.pending: list[Image] = []
         self.with_data_file: list[str] = []
-        self.dirty: list[str] = []
-        self.cut = False
+        self.notes: list[tuple[str, Message]] = []
+        self.based: list[tuple[str, str]] = []
+        self.cut, self.entries, self.room = False, 0, Room()
         self.straight: dict[tuple[str, str], str | None] = {}
-        self.entries = 0
+        self.reached: dict[str, str] = {}
+        self.seen: set[Identity] = set()
 
     def images(self) -> dict[str, Image]:
         # All that is made here is kept: the collector would only look at it again and again.
@@ -138,6 +142,7 @@ class _Reading:
             self._folder(folder)
         for path in self.named:
             self._named(path)
+        self._folders_of_chains()
         self._complete(self.pending)
         starts = list(self.found)
         self._follow()
@@ -146,11 +151,13 @@ class _Reading:
         self._data_files()
         if self.cut or not self.parts.isdisjoint(self.found):
             self._prune(starts)
-        self._note_dirty()
+        for path, problem in (*self.notes, *self._smaller()):
+            if path in self.found and self.found[path].format != "raw":
+                self._note(path, problem)
 
     # -- files --------------------------------------------------------------------------------------------
 
-    def _folder(self, top: str) -> None:
+    def _folder(self, top: str, *, deep: bool = True) -> None:
         top = top.rstrip("/") or "/"
         if top in self.listed:
             return
@@ -161,36 +168,61 @@ class _Reading:
                 continue
             try:
                 with os.scandir(folder) as listing:
-                    entries = sorted(listing, key=attrgetter("name"))
+                    entries = sorted(islice(listing, MOST_ENTRIES + 1), key=attrgetter("name"))
             except NotADirectoryError:
                 self.named.setdefault(folder, None)
                 continue
             except OSError as error:
-                self.found[folder] = _unread(folder, error)
+                self.found[folder] = unread_folder(folder, error)
                 continue
             self.entries += len(entries)
             if self.entries > MOST_ENTRIES or depth > DEEPEST:
-                much = f"more than {MOST_ENTRIES} names" if depth <= DEEPEST else f"more than {DEEPEST} folders deep"
-                problem = f"this folder was not read: {much}; read it by itself"
-                self.found[folder] = Image(folder, status="not-a-file", problem=problem)
+                self.found[folder] = Image(folder, status="not-a-file", problem=too_much(depth, DEEPEST, MOST_ENTRIES))
                 continue
             for name in self._files(entries, folder):
-                if name not in self.listed:
+                if deep and name not in self.listed:
                     self.listed.add(name)
                     waiting.append((name, depth + 1))
+
+    def _folders_of_chains(self) -> None:
+        """Read each folder that holds a layer of the chains that are asked for: others may be based on it there."""
+        listed = {place for folder in self.listed if (place := place_of(folder)) is not None} if self.around else set()
+        seen: set[str | Identity] = set()
+        for top in self.around:
+            path: str | None = top
+            above: Image | None = None
+            while path is not None and path.startswith("/") and path not in seen:
+                seen.add(path)
+                folder = os.path.dirname(path)
+                place = None if folder in self.listed or is_kernel_path(folder) else place_of(folder)
+                if place is not None and place not in listed and os.path.isdir(folder):
+                    listed.add(place)  # under another name it is the same folder
+                    self.added.append(folder := tidy(folder))
+                    self._folder(folder, deep=folder != "/")  # a header could have all of this machine read
+                image = self.found.get(path) or self.others.get(path) or self._open(path, folder, above=above)
+                if image.identity is not None:
+                    if image.identity in seen:
+                        break
+                    seen.add(image.identity)
+                above, reference = image, image.backing
+                if reference is not None and ".." in reference.written:
+                    reference = self._straight(image, reference)
+                path = None if reference is None else reference.path
 
     def _files(self, entries: list[os.DirEntry[str]], folder: str) -> Iterator[str]:
         """Read the files of a folder, and give the folders in it."""
         before, cache, found, others, oldest = self.before, self.cache, self.found, self.others, self.oldest
         for entry in entries:
             path = entry.path
+            if path.endswith(".partial") and is_temporary(entry.name) and not entry.is_dir(follow_symlinks=False):
+                continue  # not complete yet, or left by a process that was killed: nobody's image
             if entry.is_file(follow_symlinks=False):
                 known = before.get(path)
                 if known is not None and known[0] == _stamp_of(entry):
                     image = with_lock(known[1])
                     cache[path] = known if image is known[1] else (known[0], image)
                 else:
-                    image, mark = read_image(path, folder)
+                    image, mark = read_image(path, folder, room=self.room)
                     if mark is not None and mark[4] < oldest:
                         cache[path] = (mark, image)
                 format = image.format
@@ -227,26 +259,28 @@ class _Reading:
         elif path.startswith("/"):
             image = self._open(path, os.path.dirname(path), trusted=True)
         else:
-            image = _remote(path)
+            image = remote(path)
         told = self.named[path]
-        if told is not None and image.status == "unreadable" and image.format is None:
+        if told is not None and image.status in {"unreadable", "remote"} and image.format is None:
             image = replace(image, format=told)
-        elif told == "raw" and _is_read(image):
-            image = _as_raw(image)
+        elif told == "raw" and was_read(image):
+            image = as_raw(image)
         elif told is not None and told != image.format:
-            self.disputed[path] = {told: "who uses it"}
+            self.disputed[path] = {told: USER}
         self.found[path] = image
         self.pending.append(image)
 
-    def _open(self, path: str, folder: str, *, trusted: bool = False) -> Image:
-        """Read a file that may be a link, or anything else, if that is permitted."""
+    def _open(self, path: str, folder: str, *, trusted: bool = False, above: Image | None = None) -> Image:
+        """Read a file that may be a link, or anything else, if that is permitted; `above` is what refers to it."""
         try:
             target = os.path.realpath(path) if trusted else self.places.target(path)
             if target is None:
-                return self._outside(path)
+                return self.devices.read(path, above) or self._outside(path)
             status = os.stat(target)
         except (OSError, ValueError) as error:
-            return _unreachable(path, error)
+            return unreachable(path, error)
+        if stat.S_ISBLK(status.st_mode) and (device := self.devices.read(path, above, trusted=trusted)) is not None:
+            return device
         if not stat.S_ISREG(status.st_mode):
             return not_a_file(path, status)
         known = self.before.get(path)
@@ -254,20 +288,35 @@ class _Reading:
             image = with_lock(known[1], target)
             self.cache[path] = (known[0], image)
             return image
-        image, mark = read_image(path, folder, target)
+        image, mark = read_image(path, folder, target, room=self.room)
         if mark is not None and mark[4] < self.oldest:
             self.cache[path] = (mark, image)
         return image
 
     def _outside(self, path: str) -> Image:
         if self.follow:
-            return Image(path, status="not-a-file", problem="it is a device or a file of the kernel; it was not opened")
-        return Image(
-            path,
-            status="outside",
-            problem="it is outside of the folders that were read, so it was not opened; "
-            "name its folder too, or read with follow=True",
-        )
+            problem = t("it is a device or a file of the kernel, so it was not opened")
+            return Image(path, status="not-a-file", problem=problem)
+        identity = self._identity_outside(path)
+        here = None if identity is None else self._by_identity.get(identity)
+        if here is not None:  # by a symbolic link, a bind mount or a hard link it is an image that was read
+            return replace(self.found[here], path=path)
+        return outside(path, identity)
+
+    @cached_property
+    def _by_identity(self) -> dict[Identity, str]:
+        """The images that were read in the folders, by device and inode: references are followed after that."""
+        return {image.identity: path for path, image in self.found.items() if image.identity is not None}
+
+    def _identity_outside(self, path: str) -> Identity | None:
+        """Return which file a name outside of the folders leads to: it is resolved, and not opened."""
+        try:
+            if is_kernel_path(os.path.realpath(path)):
+                return None
+            status = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        return identity_of(status) if stat.S_ISREG(status.st_mode) else None
 
     def _complete(self, images: list[Image]) -> None:
         """Let qemu-img read what only it can."""
@@ -281,7 +330,7 @@ class _Reading:
         ]
         if not pending:
             return
-        for result in foreign.read_foreign(pending):
+        for result in read_other(pending):
             path = result.image.path
             self.found[path] = result.image
             self.parts.update(result.parts)
@@ -300,30 +349,57 @@ class _Reading:
             reference = image.backing
             if image.data_file is not None:
                 self.with_data_file.append(image.path)
-            if image.dirty:
-                self.dirty.append(image.path)
+            if image.dirty and image.held != "write":
+                self.notes.append((image.path, t(DIRTY)))
             if reference is None:
                 continue
             if ".." in reference.written:
                 reference = self._straight(image, reference)
-            path = reference.path or reference.written
+            path = reference.path or reference.key
             base = found.get(path)
             if base is None:
-                base = self._reach(path, reference)
+                base = self._reach(path, reference, image)
+                self.reached[path] = image.path
+                if (above := self._above(base)) is not None:
+                    del found[path]
+                    found[image.path] = replace(image, backing=replace(reference, path=above))
+                    continue
                 queue.append(base)
+            self.based.append((image.path, path))
             if base.format != reference.format or base.format is None:
                 self.disputed.setdefault(path, {}).setdefault(reference.format, image.path)
 
-    def _reach(self, path: str, reference: Reference) -> Image:
+    def _smaller(self) -> Iterator[tuple[str, Message]]:
+        """Yield the overlays that are smaller than the images below them; the format of each is settled by now."""
+        found = self.found
+        for path, below in self.based:
+            if path in found and below in found and (problem := is_smaller(found[path], found[below])):
+                yield path, problem
+
+    def _reach(self, path: str, reference: Reference, above: Image) -> Image:
         if reference.path is None:
-            base = _remote(path) if reference.kind == "remote" else _nowhere(path)
+            base = remote(path) if reference.kind == "remote" else nowhere(path)
         elif path in self.others:
             base = self.others[path]
         else:
-            base = self._open(path, os.path.dirname(path))
+            base = self._open(path, os.path.dirname(path), above=above)
         self.found[path] = base
         self._complete([base])
         return self.found[path]
+
+    def _above(self, base: Image) -> str | None:
+        """Return the earlier name of an image that is based on itself by a link: each turn would give it another."""
+        identity = base.identity
+        if identity is None:
+            return None
+        if identity in self.seen or identity in self._by_identity:
+            above = self.reached.get(base.path)
+            while above is not None:
+                if self.found[above].identity == identity:
+                    return above
+                above = self.reached.get(above)
+        self.seen.add(identity)
+        return None
 
     def _straight(self, image: Image, reference: Reference) -> Reference:
         """Where a symbolic link comes before ``..``, the system goes elsewhere than the letters say."""
@@ -350,61 +426,59 @@ class _Reading:
     def _settle(self, path: str, claims: dict[str | None, str]) -> None:
         """Decide what a file is that others take for something else than it begins like."""
         image = self.found[path]
-        if not _is_read(image) or self.named.get(path) == "raw":
+        if image.device and image.status == "outside" and set(claims) == {"raw"}:
+            # Nothing of a raw device has to be read to know what it is, and the kernel tells its size.
+            raw = as_raw(image)
+            self.found[path] = raw if self.follow else replace(raw, status="outside", problem=image.problem)
+            return
+        if not was_read(image) or self.named.get(path) == "raw":
             return
         if image.format is None:
             self._settle_unmarked(path, image, claims)
         elif "raw" in claims and (path, image.format) not in self._agreed:
             self.cut = True  # what it seemed to stand on may be there for nobody else
             self.found[path] = replace(
-                _as_raw(image),
-                problem=f"{claims['raw']} takes it for raw, though it begins like {image.format}: if that is a "
-                f"mistake, its overlays see the file instead of the disk in it",
+                as_raw(image),
+                problem=taken_for_raw(claims["raw"], image.format),
             )
         else:
             for claim, who in claims.items():
                 if claim is not None:
-                    self._note(path, f"{who} takes it for {claim}, and it begins like {image.format}")
+                    self._note(path, mismatch(who, claim, image.format))
 
     def _settle_unmarked(self, path: str, image: Image, claims: dict[str | None, str]) -> None:
         if "raw" in claims or None in claims:  # without a format QEMU guesses, and takes it for raw too
-            self.found[path] = _as_raw(image)
+            self.found[path] = as_raw(image)
             return
         claim, who = next(iter(claims.items()))
         if claim in _NO_MAGIC:
-            self.found[path] = replace(image, format=claim, status="ok", problem="")
+            self.found[path] = replace(image, format=claim, status="ok", problem=NOTHING)
             self._complete([self.found[path]])
         else:
-            problem = f"{who} takes it for {claim}, and it does not begin like that"
-            self.found[path] = replace(image, status="corrupt", problem=problem)
+            self.found[path] = replace(image, status="corrupt", problem=mismatch(who, claim))
 
-    def _note(self, path: str, problem: str) -> None:
+    def _note(self, path: str, problem: Message) -> None:
         image = self.found[path]
-        self.found[path] = replace(image, problem=f"{image.problem}; {problem}" if image.problem else problem)
+        self.found[path] = replace(image, problem=clauses(filter(None, (image.problem, problem))))
 
     def _data_files(self) -> None:
         """A data file belongs to the image that names it; it is no image of its own."""
         for path in self.with_data_file:
-            image = self.found[path]
-            data = image.data_file
+            data = self.found[path].data_file
             if data is None:  # it turned out to be raw
                 continue
-            if data.path is None:
-                beside = f"{os.path.dirname(path)}/{data.written}"
-                if data.kind == "relative" and (beside in self.found or beside in self.others):
-                    self.parts.add(beside)
-                self._note(
-                    path,
-                    "its data is at a network address"
-                    if data.kind == "remote"
-                    else f"its data is in {data.written!r}, which QEMU looks for in the folder that it is started in",
-                )
-                continue
-            self.parts.add(data.path)
-            target = self.places.target(data.path)
-            if target is not None and not os.path.exists(target):
-                self.found[path] = replace(image, status="unreadable")
-                self._note(path, f"its data is in {data.path}, and there is no such file")
+            status, problem = look_at_data(data, path, (*self.folders, *self.added))
+            image = replace(self.found[path], data_status=status)
+            self.found[path] = replace(image, status="unreadable") if status in NO_DATA else image
+            if problem:
+                self._note(path, problem)
+            place = data.path
+            if place is None and data.kind == "relative":
+                place = f"{os.path.dirname(path)}/{data.written}"
+            part = None if place is None else self.found.get(place) or self.others.get(place)
+            # What is based on another image is left in the forest: a header could hide somebody's overlay else.
+            if place is not None and part is not None and part.backing is None:
+                self.parts.add(place)
 
     def _prune(self, starts: list[str]) -> None:
         """Keep what was found in folders or named, and what that stands on, now that all is settled."""
@@ -417,59 +491,9 @@ class _Reading:
                 queue.append(backing.key)
         self.found = {path: self.found[path] for path in keep}
 
-    def _note_dirty(self) -> None:
-        for path in self.dirty:
-            if path in self.found and self.found[path].dirty and self.found[path].held != "write":
-                self._note(path, "it was not closed properly; QEMU repairs it when it is next opened for writing")
-
 
 def _stamp_of(entry: os.DirEntry[str]) -> Stamp | None:
     try:
         return stamp(entry.stat(follow_symlinks=False))
     except OSError:
         return None
-
-
-def _is_read(image: Image) -> bool:
-    return image.identity is not None and image.status != "not-a-file"
-
-
-def _as_raw(image: Image) -> Image:
-    return Image(
-        image.path,
-        "raw",
-        virtual_size=None if image.file_size is None else raw_size(image.file_size),
-        allocated=image.allocated,
-        identity=image.identity,
-        file_size=image.file_size,
-        mtime_ns=image.mtime_ns,
-        writable=image.writable,
-        held=image.held,
-    )
-
-
-def _remote(path: str) -> Image:
-    return Image(path, status="remote", problem="it is no local file, and is never opened")
-
-
-def _nowhere(path: str) -> Image:
-    return Image(
-        path,
-        status="unknown",
-        problem="QEMU would look for it in the folder that it is started in, or cannot understand the reference: "
-        "write the absolute path into the overlay (qemu-img rebase -u)",
-    )
-
-
-def _unreachable(path: str, error: OSError | ValueError) -> Image:
-    status: Status = "missing" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable"
-    said = error.strerror if isinstance(error, OSError) else str(error)
-    problem = "there is no such file" if status == "missing" else f"it cannot be looked at: {said}"
-    return Image(path, status=status, problem=problem)
-
-
-def _unread(folder: str, error: OSError) -> Image:
-    if isinstance(error, FileNotFoundError):
-        return Image(folder, status="missing", problem="there is no such folder")
-    problem = f"this folder cannot be listed, so its images are not known: {error.strerror}"
-    return Image(folder, status="unreadable", problem=problem)

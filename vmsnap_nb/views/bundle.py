@@ -19,6 +19,7 @@ from vmsnap_nb.views.html import page
 from vmsnap_nb.views.svg import figure_svg
 from vmsnap_nb.views.tables import table_of
 from vmsnap_nb.views.text import to_text
+from vmsnap_nb.words.message import t
 
 __all__ = ["mimebundle"]
 
@@ -26,20 +27,10 @@ __all__ = ["mimebundle"]
 def mimebundle(
     thing: Shown, include: Container[str] | None = None, exclude: Container[str] | None = None
 ) -> dict[str, str]:
-    """Give what a notebook may show of an object.
+    """Return what a notebook may show of an object, by MIME type.
 
-    Parameters
-    ----------
-    thing : Shown
-        A Forest, Chain, Disks, SnapshotList, Plan or Report.
-    include, exclude : container of str, optional
-        The MIME types that are wanted, and those that are not.
-
-    Returns
-    -------
-    dict of str to str
-        By MIME type. Where Graphviz is missing, there is no ``image/svg+xml``, and the HTML shows the text figure
-        and says what to install.
+    Where Graphviz is missing, there is no ``image/svg+xml``, and the HTML shows the text figure and says what to
+    install.
     """
 
     def wanted(kind: str) -> bool:
@@ -53,7 +44,7 @@ def mimebundle(
         try:
             svg = figure_svg(figure)
         except VmsnapError as error:
-            why = f"No picture: {error.said}. {error.next_step}."
+            why = t("No picture: {reason}. {next_step}.", reason=error.reason, next_step=error.next_step)
         if svg is not None and wanted("image/svg+xml"):
             bundle["image/svg+xml"] = svg
         if wanted("text/html"):

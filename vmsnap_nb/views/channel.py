@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vmsnap_nb.views.words import width
+
 __all__ = ["Wire", "draw_channel", "least_width", "sides"]
 
 _STEP = 3  # columns between two arrows that arrive at one box
@@ -20,22 +22,14 @@ class Wire:
 
 
 def least_width(labels: Sequence[str]) -> int:
-    """Give the least width of a box so that these labels fit on the arrows between neighbouring columns."""
-    return max((len(label) for label in labels), default=0) + 4 + _STEP * (len(labels) > 1)
+    """Return the least width of a box so that these labels fit on the arrows between neighbouring columns."""
+    return max((width(label) for label in labels), default=0) + 4 + _STEP * (len(labels) > 1)
 
 
 def sides(pairs: Sequence[tuple[tuple[int, int], tuple[int, int], str]]) -> list[Wire]:
     """Choose where arrows leave and arrive, so that no two of one box share a place.
 
-    Parameters
-    ----------
-    pairs : sequence
-        For each arrow the first column and the width of its source and of its target, and its label.
-
-    Returns
-    -------
-    list of Wire
-        In the order of `pairs`.
+    A pair has the first column and the width of the source and of the target, and the label.
     """
     wires: list[Wire] = []
     for (source, wide), (target, room), label in pairs:
@@ -54,18 +48,9 @@ def sides(pairs: Sequence[tuple[tuple[int, int], tuple[int, int], str]]) -> list
 def draw_channel(wires: Sequence[Wire]) -> list[str]:
     """Draw arrows in the room between two rows of boxes.
 
-    An arrow goes down, along a lane of its own that has its label, and down to its head. The lanes are in such an
-    order that arrows into one box do not cross.
-
-    Parameters
-    ----------
-    wires : sequence of Wire
-        What to draw.
-
-    Returns
-    -------
-    list of str
-        Lines; the box above ends before the first, the box below begins after the last.
+    An arrow goes down, along a lane of its own that has its label, and down to its head. The lanes are in such an order
+    that arrows into one box do not cross. The box above ends before the first line, the box below begins after the
+    last.
     """
     if not wires:
         return []
@@ -103,8 +88,9 @@ def draw_channel(wires: Sequence[Wire]) -> list[str]:
 def _write(line: list[str], first: int, end: int, label: str) -> None:
     """Write a label into a lane where nothing crosses it, in the middle if it fits there."""
     text = f" {label} "
-    middle = first + (end - first - len(text)) // 2
-    for place in sorted(range(first + 1, end - len(text)), key=lambda x: abs(x - middle)):
-        if set(line[place : place + len(text)]) == {"-"}:
-            line[place : place + len(text)] = text
+    wide = width(text)
+    middle = first + (end - first - wide) // 2
+    for place in sorted(range(first + 1, end - wide), key=lambda x: abs(x - middle)):
+        if set(line[place : place + wide]) == {"-"}:
+            line[place : place + wide] = [text, *[""] * (wide - 1)]  # a place for each column
             return

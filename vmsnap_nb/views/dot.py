@@ -20,7 +20,8 @@ from vmsnap_nb.errors import MissingPartError
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import NEW_EDGE, Arrow, Block, Box, Figure, Line, Move, Options, Shape
-from vmsnap_nb.views.words import shown, width
+from vmsnap_nb.views.words import shown, wrap
+from vmsnap_nb.words.message import t
 
 if TYPE_CHECKING:
     import graphviz
@@ -53,48 +54,24 @@ _PAD, _HEAD = 10.0, 9.0  # beside the text; length of an arrow head
 
 
 def to_graphviz(thing: Shown, **options: Any) -> graphviz.Digraph:
-    """Give an object's figure for Graphviz.
-
-    Parameters
-    ----------
-    thing : Shown
-        A Forest, Chain, Disks, SnapshotList, Plan or Report.
-    **options
-        Those of `vmsnap_nb.views.figure.Options`.
-
-    Returns
-    -------
-    graphviz.Digraph
-        Its source is the same whenever the figure is.
-
-    Raises
-    ------
-    MissingPartError
-        The Python package graphviz is not installed.
-    """
+    """Return an object's figure for Graphviz; its source is the same whenever the figure is."""
     return figure_graph(figure_of(thing, Options.of(**options)))
 
 
 def figure_graph(figure: Figure) -> graphviz.Digraph:
-    """Give a figure for Graphviz; each node has an ``id`` of its block's and its box's number, as ``box-0-3``."""
+    """Return a figure for Graphviz; each node has an ``id`` of its block's and its box's number, as ``box-0-3``."""
     return graph_of("figure", _lines(figure))
 
 
 def graph_of(name: str, lines: Iterable[str]) -> graphviz.Digraph:
-    """Give a graph of lines of DOT.
-
-    Raises
-    ------
-    MissingPartError
-        The Python package graphviz is not installed.
-    """
+    """Return a graph of lines of DOT."""
     try:
         import graphviz
     except ImportError as error:
         raise MissingPartError(
-            "draw a picture with the Python package graphviz",
+            t("draw a picture with the Python package graphviz"),
             said=str(error),
-            next_step="pip install graphviz, or use .to_text()",
+            next_step=t("pip install graphviz, or use .to_text()"),
         ) from error
     graph = graphviz.Digraph(name)
     graph.body += [f"\t{line}\n" for line in lines]
@@ -102,7 +79,7 @@ def graph_of(name: str, lines: Iterable[str]) -> graphviz.Digraph:
 
 
 def node_names(figure: Figure) -> dict[tuple[int, int], str]:
-    """Give the name of each node, by the numbers of block and box: the path, and ``(after)`` where it comes twice."""
+    """Return the name of each node, by the numbers of block and box: the path, and ``(after)`` where it comes twice."""
     names: dict[tuple[int, int], str] = {}
     used: set[str] = set()
     caption = ""
@@ -176,13 +153,13 @@ def _lines(figure: Figure) -> Iterator[str]:
             tail, head = names[number, arrow.tail], names[number, arrow.head]
             yield _edge(tail, head, _route(arrow, boxes), "arrow changed" if arrow.changed else "arrow")
             if arrow.changed and (corner := _label_place(arrow, boxes)):
-                yield _caption(f"edge {number}-{arrow.tail}", [NEW_EDGE], *corner)
+                yield _caption(f"edge {number}-{arrow.tail}", [t(NEW_EDGE)], *corner)
         floors[number] = min((at.bottom for at in boxes), default=y)
         y = floors[number] - _BLOCK_GAP
     for move, path in _move_routes(figure.moves, placed, floors):
         yield _edge(names[move.source], names[move.target], path, "arrow move", move.label)
     if figure.notes:
-        yield _caption("notes", [part for note in figure.notes for part in _wrap(f"* {note}", 90)], y)
+        yield _caption("notes", [part for note in figure.notes for part in wrap(note, 90, "* ", "  ")], y)
 
 
 def _column_widths(blocks: Sequence[Block]) -> dict[int, float]:
@@ -207,11 +184,14 @@ def _place(block: Block, widths: Mapping[int, float], y: float) -> list[_Placed]
     for row in sorted(heights):
         top[row] = y
         y -= heights[row] + _ROW_GAP
-    return [_Placed(box, left[box.column], top[box.row], widths[box.column], heights[box.row]) for box in block.boxes]
+    return [
+        _Placed(box, left=left[box.column], top=top[box.row], wide=widths[box.column], high=heights[box.row])
+        for box in block.boxes
+    ]
 
 
 def _route(arrow: Arrow, boxes: Sequence[_Placed]) -> list[tuple[float, float]]:
-    """Give the corners of an arrow, from the overlay to its backing file."""
+    """Return the corners of an arrow, from the overlay to its backing file."""
     tail, head = boxes[arrow.tail], boxes[arrow.head]
     if arrow.trunk is None:
         return [(tail.left, tail.line), (head.right, head.line)]
@@ -223,7 +203,7 @@ def _route(arrow: Arrow, boxes: Sequence[_Placed]) -> list[tuple[float, float]]:
 def _move_routes(
     moves: Sequence[Move], placed: Mapping[tuple[int, int], _Placed], floors: Mapping[int, float]
 ) -> Iterator[tuple[Move, list[tuple[float, float]]]]:
-    """Give the corners of the arrows between blocks: each has a lane of its own, and those into one box do not cross.
+    """Return the corners of the arrows between blocks: each has a lane of its own, and those into one box do not cross.
 
     That is so when of the arrows to the left the leftmost has the highest lane, and of those to the right the last.
     """
@@ -251,9 +231,9 @@ def _move_routes(
 
 
 def _label_place(arrow: Arrow, boxes: Sequence[_Placed]) -> tuple[float, float] | None:
-    """Give top and left of the words below an arrow along its row, or None where they do not fit."""
+    """Return top and left of the words below an arrow along its row, or None where they do not fit."""
     tail, head = boxes[arrow.tail], boxes[arrow.head]
-    wide = points(Line(NEW_EDGE))
+    wide = points(Line(t(NEW_EDGE)))
     if arrow.trunk is not None or tail.left - head.right < wide + 10:
         return None
     return tail.line - 3.0, (tail.left + head.right - wide) / 2
@@ -335,16 +315,6 @@ def html(text: str) -> str:
     for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("\\", "\\\\")):
         text = text.replace(char, entity)
     return text
-
-
-def _wrap(text: str, columns: int) -> list[str]:
-    lines = [""]
-    for word in text.split(" "):
-        if lines[-1] and width(lines[-1]) + 1 + width(word) > columns:
-            lines.append("  " + word)
-        else:
-            lines[-1] += (" " if lines[-1] else "") + word
-    return lines
 
 
 def points(line: Line) -> float:

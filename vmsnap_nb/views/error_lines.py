@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.words.message import Message, t
 
 __all__ = ["error_lines"]
 
@@ -16,39 +17,34 @@ _RED, _PLAIN = "\x1b[0;31m", "\x1b[0m"
 
 
 def error_lines(error: VmsnapError) -> list[str]:
-    """Give the lines that IPython shows in place of a traceback.
+    """Return the lines that IPython shows in place of a traceback, with colours if IPython shows colours.
 
-    The frames of this package and of what it stands on are left out: they say nothing to whoever has asked for
-    something that cannot be done. ``%debug`` and `traceback.print_exception` have them still.
-
-    Parameters
-    ----------
-    error : VmsnapError
-        As it was raised.
-
-    Returns
-    -------
-    list of str
-        With the codes that terminals and notebooks show as colours, if IPython shows colours.
+    The frames of this package and of its libraries are left out: they do not help a user who asked for something that
+    is refused. ``%debug`` and `traceback.print_exception` still have them.
     """
     shell = _shell()
     red, plain = (_RED, _PLAIN) if str(getattr(shell, "colors", "nocolor")).lower() != "nocolor" else ("", "")
     words = "\n".join([str(error), *getattr(error, "__notes__", ())])
     lines = [f"{red}{type(error).__name__}{plain}: {words}"]
-    for frame in _own(traceback.extract_tb(error.__traceback__)):
-        inside = "" if frame.name == "<module>" else f" in {frame.name}"
-        lines.append(f"  at {_place(frame.filename, shell)}, line {frame.lineno}{inside}: {frame.line}")
-    return lines
+    frames = _own(traceback.extract_tb(error.__traceback__))
+    return lines + [f"  {_at(frame, _place(frame.filename, shell))}" for frame in frames]
+
+
+def _at(frame: traceback.FrameSummary, place: str) -> Message:
+    line, code = frame.lineno, frame.line
+    if frame.name == "<module>":
+        return t("at {place}, line {line}: {code}", place=place, line=line, code=code)
+    return t("at {place}, line {line} in {name}: {code}", place=place, line=line, name=frame.name, code=code)
 
 
 def _own(frames: traceback.StackSummary) -> list[traceback.FrameSummary]:
-    """Give the frames before the first of this package, without those of IPython that lead to the cell."""
+    """Return the frames before the first of this package, without those of IPython that lead to the cell."""
     first = next((number for number, frame in enumerate(frames) if frame.filename.startswith(_OURS)), len(frames))
     return [frame for frame in frames[:first] if frame.line and "/IPython/" not in frame.filename]
 
 
 def _shell() -> Any:
-    """Give the IPython that runs here, or None; without loading it."""
+    """Return the IPython that runs here, or None; without loading it."""
     ipython = sys.modules.get("IPython")
     return None if ipython is None else ipython.get_ipython()
 

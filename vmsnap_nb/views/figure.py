@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.words.message import N_, joined, t
 
 __all__ = [
     "DETAILS",
@@ -27,11 +28,11 @@ __all__ = [
     "Shape",
 ]
 
-DETAILS = ("active", "format", "sizes", "users", "snapshots", "links", "others", "protected")
+DETAILS = ("active", "format", "sizes", "users", "snapshots", "bitmaps", "links", "others", "protected")
 """What `Options.details` may name."""
 
-NEW_EDGE = "Backing File"
-"""What stands at an arrow that a plan changes, where it fits."""
+NEW_EDGE = N_("Backing File")
+"""The label of an arrow that a plan changes, where it fits."""
 
 Role = Literal["name", "status", "mark", "format", "active", "detail"]
 """What a line of a box is for; a picture may set it in another face, never leave it out."""
@@ -50,8 +51,9 @@ class Options:
         What the boxes show beside name, status and what a plan does: some of `DETAILS`, or ``"all"``, or ``"none"``:
         only the name and ``(Active)``, as in the handout's Figure 2. ``active`` is the mark ``(Active)``, ``format``
         as ``(qcow2)``, ``sizes`` the virtual size and what the file takes on disk, ``users`` the guests' disks that
-        have the image as their source, ``snapshots`` the number of internal ones, ``links`` other names of the same
-        file, ``others`` (in a chain) the overlays that are not of this chain, ``protected`` that no one may write.
+        have the image as their source, ``snapshots`` the number of internal ones, ``bitmaps`` that of dirty
+        bitmaps, ``links`` other names of the same file, ``others`` (in a chain) the overlays that are not of this
+        chain, ``protected`` that no one may write.
     labels : mapping of str to str
         A line of your own for some images, in the place of the format; by path or by name, as
         ``{"RootBase": "(raw/qcow2)"}``.
@@ -71,15 +73,15 @@ class Options:
         unknown = set() if self.details in ("all", "none") else set(self._words()) - set(DETAILS)
         if unknown:
             raise InvalidRequestError(
-                f"draw a figure with details={self.details!r}",
-                said="there is no such detail: " + ", ".join(sorted(map(str, unknown))),
-                next_step='give "all", "none" or some of: ' + ", ".join(DETAILS),
+                t("draw a figure with details={details!r}", details=self.details),
+                why=t("unknown details: {names}", names=joined(sorted(map(str, unknown)))),
+                next_step=t('use "all", "none" or some of: {names}', names=joined(DETAILS)),
             )
         if self.keep < 2 or (self.fold is not None and self.fold < 2):
             raise InvalidRequestError(
-                f"draw a figure with fold={self.fold!r}, keep={self.keep!r}",
-                said="both ends of a folded row stay visible",
-                next_step="give 2 or more, or fold=None",
+                t("draw a figure with fold={fold!r}, keep={keep!r}", fold=self.fold, keep=self.keep),
+                why=t("both ends of a folded row stay visible, so that fold and keep must be 2 or more"),
+                next_step=t("use 2 or more, or fold=None to fold nothing"),
             )
 
     @classmethod
@@ -88,9 +90,9 @@ class Options:
         known = [f.name for f in fields(cls)]
         if unknown := sorted(set(options) - set(known)):
             raise InvalidRequestError(
-                f"draw a figure with {', '.join(unknown)}",
-                said="there is no such option",
-                next_step="the options are: " + ", ".join(known),
+                t("draw a figure with {options}", options=joined(unknown)),
+                why=t("unknown options"),
+                next_step=t("the options are: {names}", names=joined(known)),
             )
         return cls(**options)
 
@@ -98,7 +100,7 @@ class Options:
         return [self.details] if isinstance(self.details, str) else self.details
 
     def shows(self, detail: str) -> bool:
-        """Tell whether the boxes show this detail."""
+        """Return whether the boxes show this detail."""
         if self.details == "all":
             return True
         if self.details == "none":
@@ -116,81 +118,42 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One image, or a fold of several.
+    """One image, or a fold of several."""
 
-    Attributes
-    ----------
-    key : str
-        Unique in its block: the path for an image.
-    lines : tuple of Line
-        What stands in it, the name first.
-    title : str
-        What a pointer over it shows: the full path, then what is wrong, if anything.
-    shape : str
-        One of `Shape`.
-    row, column : int
-        Its place; the base of a chain has column 0.
-    active : bool
-        Whether it is marked as one that writes go to.
-    path : str or None
-        The image's path; None for a fold or a guest.
-    trunks : int
-        How many arrows arrive at it from below.
-    snapshot : str or None
-        The snapshot's name; None for anything else.
-    """
-
-    key: str
-    lines: tuple[Line, ...]
-    title: str
+    key: str  # unique in its block: the path for an image
+    lines: tuple[Line, ...]  # what stands in it, the name first
+    title: str  # what a pointer over it shows: the full path, then what is wrong, if anything
     shape: Shape = "image"
+    # Its place; the base of a chain has column 0.
     row: int = 0
     column: int = 0
-    active: bool = False
-    path: str | None = None
-    trunks: int = 0
-    snapshot: str | None = None
+    active: bool = False  # whether it is marked as one that writes go to
+    path: str | None = None  # the image's path; None for a fold or a guest
+    trunks: int = 0  # how many arrows arrive at it from below
+    snapshot: str | None = None  # the snapshot's name; None for anything else
 
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """From an overlay to its backing file.
+    """From an overlay to its backing file."""
 
-    Attributes
-    ----------
-    tail, head : int
-        Places of the overlay and of the backing file in `Block.boxes`.
-    trunk : int or None
-        None for an overlay on the row of its backing file. Otherwise the arrow comes from below, and this counts
-        the places at which arrows arrive under the backing file, from 0 (the outermost, left). Several arrows at one
-        place share a trunk.
-    changed : bool
-        Whether a plan gives an image that exists already another backing file.
-    """
-
+    # Places of the overlay and of the backing file in `Block.boxes`.
     tail: int
     head: int
+    # None for an overlay on the row of its backing file. Otherwise the arrow comes from below, and this counts the
+    # places at which arrows arrive under the backing file, from 0 (the outermost, left). Several arrows at one place
+    # share a trunk.
     trunk: int | None = None
-    changed: bool = False
+    changed: bool = False  # whether a plan gives an image that exists already another backing file
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One connected tree, with what is written above it.
+    """One connected tree, with what is written above it."""
 
-    Attributes
-    ----------
-    boxes : tuple of Box
-        Parents before children.
-    arrows : tuple of Arrow
-        One for each box with a parent.
-    caption : str
-        ``before``, ``after``, or empty.
-    """
-
-    boxes: tuple[Box, ...]
-    arrows: tuple[Arrow, ...]
-    caption: str = ""
+    boxes: tuple[Box, ...]  # parents before children
+    arrows: tuple[Arrow, ...]  # one for each box with a parent
+    caption: str = ""  # ``before``, ``after``, or empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,30 +175,13 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """All that a figure says.
+    """All that a figure says."""
 
-    Attributes
-    ----------
-    summary : str
-        What it shows, in one sentence: for those who do not see it.
-    blocks : tuple of Block
-        From top to bottom.
-    heading : str
-        A title above it, or empty.
-    moves : tuple of Move
-        Arrows between blocks.
-    notes : tuple of str
-        Sentences below it, on what is not as it should be.
-    sections : tuple of Section
-        Concerns, steps and the like: below the figure in text and HTML, not in the picture.
-    aligned : bool
-        Whether all blocks have the same columns, so that an image stands below itself.
-    """
-
-    summary: str
-    blocks: tuple[Block, ...]
-    heading: str = ""
-    moves: tuple[Move, ...] = ()
-    notes: tuple[str, ...] = ()
+    summary: str  # what it shows, in one sentence: for those who do not see it
+    blocks: tuple[Block, ...]  # from top to bottom
+    heading: str = ""  # a title above it, or empty
+    moves: tuple[Move, ...] = ()  # arrows between blocks
+    notes: tuple[str, ...] = ()  # sentences below it, on what is not as it should be
+    # Concerns, steps and the like: below the figure in text and HTML, not in the picture.
     sections: tuple[Section, ...] = ()
-    aligned: bool = False
+    aligned: bool = False  # whether all blocks have the same columns, so that an image stands below itself

@@ -18,22 +18,13 @@ MOST_BOXES = 100
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Images that are not drawn one by one.
+    """Images that are not drawn one by one."""
 
-    Attributes
-    ----------
-    kind : str
-        ``layers`` for a stretch in the middle of a chain; ``overlays`` (or ``bases``) for some that stand side by
-        side, each with all that stands on it.
-    count : int
-        How many of that kind.
-    members : tuple of str
-        All images in it, in order.
-    """
-
+    # ``layers`` for a stretch in the middle of a chain; ``overlays`` (or ``bases``) for some that stand side by side,
+    # each with all that stands on it.
     kind: Literal["layers", "overlays", "bases"]
-    count: int
-    members: tuple[str, ...]
+    count: int  # how many of that kind
+    members: tuple[str, ...]  # all images in it, in order
 
 
 @dataclass(slots=True)
@@ -52,25 +43,11 @@ def grow(
     keep: int,
     important: AbstractSet[str] = frozenset(),
 ) -> list[Node]:
-    """Decide what is drawn.
+    """Decide what is drawn: a tree for each root, in which the images of `important` are drawn in any case.
 
-    Parameters
-    ----------
-    roots : sequence of str
-        Images to begin with.
-    children : mapping of str to sequence of str
-        For each image those that stand on it; without loops.
-    fold, keep : int
-        As in `vmsnap_nb.views.figure.Options`.
-    important : set of str
-        Images that are drawn in any case.
-
-    Returns
-    -------
-    list of Node
-        One for each tree.
+    `children` are for each image those that stand on it, without loops; `fold` and `keep` are as in `Options`.
     """
-    grower = _Grower(roots, children, fold, keep, important)
+    grower = _Grower(roots, children, fold=fold, keep=keep, important=important)
     trees, boxes, deepest = grower.grow(None)
     if fold is None or boxes <= MOST_BOXES:
         return trees
@@ -102,7 +79,7 @@ class _Grower:
                 step = parents.get(step)
 
     def grow(self, most_columns: int | None) -> tuple[list[Node], int, int]:
-        """Give the trees, the number of their boxes and of their columns, cut at so many columns."""
+        """Return the trees, the number of their boxes and of their columns, cut at so many columns."""
         top = Node("")
         boxes = deepest = 0
         stack: list[tuple[Node, str | Fold, int]] = []

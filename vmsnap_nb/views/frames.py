@@ -6,39 +6,51 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.model.image_check import ImageCheck
+from vmsnap_nb.model.shown import Shown, Tabled
+from vmsnap_nb.model.space import Space
 from vmsnap_nb.plans.plan import Plan
-from vmsnap_nb.views.tables import Cell, Column, Table, table_of, table_of_alternatives
+from vmsnap_nb.views.tables import (
+    Cell,
+    Column,
+    Table,
+    table_of,
+    table_of_alternatives,
+    table_of_check,
+    table_of_internal,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from pandas.api.extensions import ExtensionArray
 
-__all__ = ["alternatives_frame", "frame_of_table", "to_frame"]
+__all__ = ["alternatives_frame", "check_frame", "frame_of_table", "internal_frame", "to_frame"]
 
 _DTYPES = {"bytes": "Int64", "count": "Int64", "seconds": "Float64", "yes or no": "boolean"}
 
 
-def to_frame(thing: Shown) -> pd.DataFrame:
-    """Give an object's table.
+def to_frame(thing: Shown | Tabled) -> pd.DataFrame:
+    """Return an object's table.
 
-    Parameters
-    ----------
-    thing : Shown
-        A Forest, Chain, Disks, SnapshotList, Plan or Report.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Sizes in bytes and counts are ``Int64``, durations ``Float64`` in seconds, text is ``string``, truth is
-        ``boolean``, times are ``datetime64[us, UTC]``; ``<NA>`` where nothing is known or nothing applies.
+    Sizes in bytes and counts are ``Int64``, durations ``Float64`` in seconds, text is ``string``, truth is ``boolean``,
+    times are ``datetime64[us, UTC]``; ``<NA>`` where nothing is known or nothing applies.
     """
     return frame_of_table(table_of(thing))
 
 
 def alternatives_frame(plan: Plan) -> pd.DataFrame:
-    """Give the ways that a plan compared, as `to_frame` gives its steps."""
+    """Return the ways that a plan compared, as `to_frame` gives its steps."""
     return frame_of_table(table_of_alternatives(plan))
+
+
+def check_frame(check: ImageCheck) -> pd.DataFrame:
+    """Return what a check of one image has found, in one row."""
+    return frame_of_table(table_of_check(check))
+
+
+def internal_frame(space: Space) -> pd.DataFrame:
+    """Return the internal snapshots of all images, with what each of them takes."""
+    return frame_of_table(table_of_internal(space))
 
 
 def frame_of_table(table: Table) -> pd.DataFrame:

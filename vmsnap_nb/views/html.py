@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from html import escape
 
@@ -14,8 +15,10 @@ from vmsnap_nb.model.snapshot import SnapshotList, SnapshotLists
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.figure import Figure
+from vmsnap_nb.views.labels import head_text
 from vmsnap_nb.views.tables import Cell, Column, Table
 from vmsnap_nb.views.words import LONG_COMMAND, human_size, isolate, shown
+from vmsnap_nb.words.message import t
 
 __all__ = ["page", "table_html"]
 
@@ -24,7 +27,7 @@ _LONG_WORD, _LONG_TEXT = 20, 30
 """Letters. Longer words, paths above all, may be broken anywhere, so that a table fits into a narrow cell; and a longer
 text gets some room."""
 _LEFT, _RIGHT = ' style="text-align: left"', ' style="text-align: right"'  # JupyterLab sets all cells to the right
-_LEFT_OUT = {"path", "backing_path"}  # the row's tooltip has the path; `to_frame` has all
+_LEFT_OUT = frozenset({"path", "backing_path"})  # the row's tooltip has the path; `to_frame` has all
 
 # The text figure is hidden only by a style sheet, and the picture shown only by one: a viewer that strips styles
 # (GitHub, a notebook that JupyterLab does not trust) strips SVG as well, and shows the text figure instead.
@@ -38,24 +41,7 @@ _STYLE = """
 
 
 def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str | None, why_no_svg: str = "") -> str:
-    """Give what a notebook shows of an object.
-
-    Parameters
-    ----------
-    thing : Shown
-        The object.
-    figure, text, table
-        Its figure, the same as text, and its table.
-    svg : str or None
-        The picture; None where it could not be drawn.
-    why_no_svg : str
-        Why not, and what to do.
-
-    Returns
-    -------
-    str
-        One ``<div>``.
-    """
+    """Return one ``<div>`` that shows an object; `why_no_svg` says why there is no picture, and what to do."""
     scope = "vmsnap-" + hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:10]
     parts = [f'<div class="vmsnap {scope}">']
     if svg is not None:
@@ -76,45 +62,37 @@ def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str | No
 
 def _table_below(thing: Shown, table: Table) -> str:
     nouns = {
-        Forest: "Images",
-        Chain: "Layers, base first",
-        Disks: "Disks",
-        SnapshotList: "Snapshots",
-        SnapshotLists: "Snapshots",
-        Plan: "Steps",
-        Report: "Steps",
+        Forest: t("Images"),
+        Chain: t("Layers, base first"),
+        Disks: t("Disks"),
+        SnapshotList: t("Snapshots"),
+        SnapshotLists: t("Snapshots"),
+        Plan: t("Steps"),
+        Report: t("Steps"),
     }
-    caption = next((noun for kind, noun in nouns.items() if isinstance(thing, kind)), "Table")
+    caption = next((noun for kind, noun in nouns.items() if isinstance(thing, kind)), t("Table"))
     html = table_html(table, caption)
     if isinstance(thing, Plan | Report | Disks | SnapshotList):
         return html
-    return f"<details><summary>{escape(caption)} ({len(table.rows)})</summary>\n{html}\n</details>"
+    summary = t("{caption} ({count})", caption=caption, count=len(table.rows))
+    return f"<details><summary>{escape(summary)}</summary>\n{html}\n</details>"
 
 
-def table_html(table: Table, caption: str) -> str:
-    """Give a table for reading: sizes in binary units, the path as the row's tooltip, at most 60 rows.
+def table_html(table: Table, caption: str, *, left_out: AbstractSet[str] = _LEFT_OUT) -> str:
+    """Return a table for reading: sizes in binary units, the path as the row's tooltip, at most 60 rows.
 
-    Parameters
-    ----------
-    table : Table
-        Its index becomes the head of each row.
-    caption : str
-        What it lists.
-
-    Returns
-    -------
-    str
-        A ``<table>`` with a caption, heads of columns and of rows.
+    The ``<table>`` has a caption, and heads of columns and of rows: the index becomes the head of each row.
     """
-    places = [number for number, column in enumerate(table.columns) if column.name not in _LEFT_OUT]
+    places = [number for number, column in enumerate(table.columns) if column.name not in left_out]
     path = next((number for number, column in enumerate(table.columns) if column.kind == "path"), None)
     heads = "".join(
-        f'<th scope="col"{_align(table.columns[n])}>{escape(table.columns[n].name.replace("_", " "))}</th>'
+        f'<th scope="col"{_align_head(table.columns[n])}>{escape(head_text(table.columns[n].name))}</th>'
         for n in places
     )
     rows = [_row(table, row, places, path) for row in table.rows[:_MOST_ROWS]]
     if (more := len(table.rows) - _MOST_ROWS) > 0:
-        rows.append(f'<tr><td colspan="{len(places)}">… {more} more rows: see .to_frame()</td></tr>')
+        said = t("… {count} more rows: see .to_frame()", count=more)
+        rows.append(f'<tr><td colspan="{len(places)}">{escape(said)}</td></tr>')
     return "\n".join(
         [
             "<table>",
@@ -151,13 +129,17 @@ def _align(column: Column) -> str:
     return _RIGHT if column.kind in {"bytes", "count", "seconds"} else _LEFT
 
 
+def _align_head(column: Column) -> str:
+    return _align(column).removesuffix('"') + '; word-break: keep-all"'  # a Chinese word stays on its line
+
+
 def _cell(column: Column, value: Cell) -> str:
     if value is None:
         return ""
     if column.kind == "bytes" and isinstance(value, int):
         return escape(human_size(value))
     if column.kind == "yes or no":
-        return "yes" if value else ""
+        return escape(t("yes")) if value else ""
     if column.kind == "seconds" and isinstance(value, float):
         return f"{value:.1f}"
     if isinstance(value, datetime):
@@ -167,5 +149,6 @@ def _cell(column: Column, value: Cell) -> str:
         whole = "<br>".join((first, *rest))
         if len(rest) < LONG_COMMAND:
             return whole
-        return f"<details><summary>{first} <small>and {len(rest)} more lines</small></summary>{whole}</details>"
+        more = escape(t("and {count} more lines", count=len(rest)))
+        return f"<details><summary>{first} <small>{more}</small></summary>{whole}</details>"
     return escape(isolate(shown(str(value))))

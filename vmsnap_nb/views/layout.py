@@ -27,23 +27,10 @@ def lay_out(
     columns: Mapping[str, int] | None = None,
     changed: Callable[[str], bool] = lambda _: False,
 ) -> Block:
-    """Lay out one tree.
+    """Lay out one tree: the root at row 0 and column 0, parents before children.
 
-    Parameters
-    ----------
-    tree : Node
-        The items.
-    make : callable
-        Makes a box.
-    columns : mapping of str to int, optional
-        Columns that items have in another figure and keep in this one if they can.
-    changed : callable
-        Whether the arrow of an item is drawn as one that a plan changes.
-
-    Returns
-    -------
-    Block
-        The root at row 0 and column 0, parents before children.
+    `columns` are those that items have in another figure and keep in this one if they can; `changed` is whether the
+    arrow of an item is drawn as one that a plan changes.
     """
     columns = columns or {}
     boxes: list[Box] = []

@@ -13,16 +13,17 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from vmsnap_nb.model.blockmap import BlockMap
-from vmsnap_nb.model.counting import plural
 from vmsnap_nb.views.frames import frame_of_table
 from vmsnap_nb.views.tables import Column, Table
 from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, shown, width
+from vmsnap_nb.words.message import N_, Message, counted, joined, t
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
     "LEGEND",
+    "READS",
     "Strips",
     "colour_of",
     "layer_names",
@@ -39,14 +40,16 @@ Kind = Literal["nothing", "zero", "hidden", "both", "seen"]
 
 _SIGNS: dict[Kind, str] = {"nothing": ".", "zero": "0", "hidden": "x", "both": "%", "seen": "#"}
 _WORDS: dict[Kind, str] = {
-    "nothing": "nothing: read from below",
-    "zero": "zeros",
-    "hidden": "hidden data: a layer above covers it",
-    "both": "data, some of it hidden",
-    "seen": "data that the guest reads",
+    "nothing": N_("nothing: read from the layer below"),
+    "zero": N_("zeros"),
+    "hidden": N_("hidden data: a layer above covers it"),
+    "both": N_("data, some of it hidden"),
+    "seen": N_("data that the guest reads"),
 }
-LEGEND = "full: the guest reads it; low and outlined: hidden by a layer above; a thin line: zeros; empty: nothing"
-"""How the parts of a picture are to be read."""
+LEGEND = N_("full: the guest reads it; low and outlined: hidden by a layer above; a thin line: zeros; empty: nothing")
+"""How to read the parts of a picture."""
+READS = N_("guest reads")
+"""The label of the top strip."""
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _COLUMNS = (
     Column("run", "count"),
@@ -64,7 +67,7 @@ _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#
 
 
 def strips_frame(blocks: BlockMap) -> pd.DataFrame:
-    """Give one row for each run, by place and then by layer; sizes and places in bytes."""
+    """Return one row for each run, by place and then by layer; sizes and places in bytes."""
     names = layer_names(blocks)
     rows = tuple(
         (n, r.start, r.length, r.layer, names[r.layer], r.path, r.kind, r.hidden, r.covered_by)
@@ -74,36 +77,27 @@ def strips_frame(blocks: BlockMap) -> pd.DataFrame:
 
 
 def strips_text(blocks: BlockMap, *, cells: int = 64) -> str:
-    """Draw the strips in ASCII.
-
-    Parameters
-    ----------
-    blocks : BlockMap
-        What to draw.
-    cells : int
-        Characters for the whole disk.
-
-    Returns
-    -------
-    str
-        Lines without trailing white space.
-    """
+    """Draw the strips in ASCII, with `cells` characters for the whole disk."""
     if not blocks.size:
-        return "* an empty disk"
+        return t("* an empty disk")
     strips = Strips.of(blocks, cells)
     names = [clip(name, 24) for name in layer_names(blocks)]
-    wide = max(width(name) for name in ("guest reads", *names)) + 3
+    reads = t(READS)
+    wide = max(width(name) for name in (reads, *names)) + 3
     end = human_size(blocks.size)
     lines = [" " * (wide + 1) + "0" + end.rjust(strips.cells)]
-    lines.append(_padded("guest reads", wide) + f"|{''.join(_digit(one) for one in strips.owners)}|")
+    lines.append(_padded(reads, wide) + f"|{''.join(_digit(owners) for owners in strips.owners)}|")
     for number in reversed(range(len(names))):
         strip = "".join(_SIGNS[kind] for kind in strips.kinds[number])
         lines.append(_padded(f"{_digit((number,))} {names[number]}", wide) + f"|{strip}|  {said_of(blocks, number)}")
     lines += [
         "",
-        f"one sign = {human_size(strips.unit)}; the guest reads from the layer of that number, * from several",
+        t(
+            "one sign = {size}; the guest reads from the layer of that number, * from several",
+            size=human_size(strips.unit),
+        ),
     ]
-    lines.append("   ".join(f"{sign} {_WORDS[kind]}" for kind, sign in _SIGNS.items()))
+    lines.append("   ".join(f"{sign} {t(_WORDS[kind])}" for kind, sign in _SIGNS.items()))
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -112,7 +106,7 @@ def strips_svg(blocks: BlockMap) -> str:
     names = [clip(name, 24) for name in layer_names(blocks)]
     strips = Strips.of(blocks, 256)
     left, wide, high, gap = 190, 3 * strips.cells, 18, 8
-    rows = ["guest reads", *(f"{number}  {name}" for number, name in reversed(list(enumerate(names))))]
+    rows = [t(READS), *(f"{number}  {name}" for number, name in reversed(list(enumerate(names))))]
     total = 26 + len(rows) * (high + gap) + 34
     parts = [
         (
@@ -138,18 +132,19 @@ def strips_svg(blocks: BlockMap) -> str:
         ]
         if place:
             said = said_of(blocks, number)
-            parts.append(f'<text x="{left + wide + 8}" y="{y + 13}" fill="currentColor">{said}</text>')
+            parts.append(f'<text x="{left + wide + 8}" y="{y + 13}" fill="currentColor">{escape(said)}</text>')
     y = total - 14
-    parts.append(f'<text x="{left}" y="{y}" fill="currentColor">{LEGEND}</text></svg>')
+    parts.append(f'<text x="{left}" y="{y}" fill="currentColor">{escape(t(LEGEND))}</text></svg>')
     return "\n".join(parts)
 
 
 def strips_bundle(
     blocks: BlockMap, include: Container[str] | None = None, exclude: Container[str] | None = None
 ) -> dict[str, str]:
-    """Give what a notebook may show: the picture as SVG and in HTML, and the text."""
+    """Return what a notebook may show: the picture as SVG and in HTML, and the text."""
     text, svg = strips_text(blocks), strips_svg(blocks)
-    html = f'<div class="vmsnap">{svg}<details><summary>As text</summary><pre>{escape(text)}</pre></details></div>'
+    summary, shown_text = escape(t("As text")), escape(text)
+    html = f'<div class="vmsnap">{svg}<details><summary>{summary}</summary><pre>{shown_text}</pre></details></div>'
     bundle = {"image/svg+xml": svg, "text/html": html, "text/plain": text}
     return {
         kind: value
@@ -185,13 +180,13 @@ class Strips:
         return cls(cells, unit, tuple(tuple(sorted(cell)) for cell in owners), kinds)
 
     def read_cells(self) -> Iterator[tuple[int, int, Kind, tuple[int, ...]]]:
-        """Give stretches of the top strip that are read from the same layers."""
+        """Return stretches of the top strip that are read from the same layers."""
         for first, count, owners in _stretches(self.owners):
             if owners:
                 yield first, count, "seen", owners
 
     def layer_cells(self, layer: int) -> Iterator[tuple[int, int, Kind, tuple[int, ...]]]:
-        """Give stretches of one kind in a layer."""
+        """Return stretches of one kind in a layer."""
         for first, count, kind in _stretches(self.kinds[layer]):
             if kind != "nothing":
                 yield first, count, kind, (layer,)
@@ -240,25 +235,32 @@ def _part(
 
 def part_title(
     strips: Strips, first: int, count: int, kind: Kind, owners: tuple[int, ...], names: Sequence[str]
-) -> str:
-    """Say what a stretch of cells is: for whoever points at it."""
-    what = ", ".join(names[one] for one in owners)
-    return f"{human_size(first * strips.unit)} to {human_size((first + count) * strips.unit)}: {what}, {_WORDS[kind]}"
+) -> Message:
+    """Return what a stretch of cells is: the text of its tooltip."""
+    return t(
+        "{start} to {end}: {layers}, {kind}",
+        start=human_size(first * strips.unit),
+        end=human_size((first + count) * strips.unit),
+        layers=joined(names[owner] for owner in owners),
+        kind=t(_WORDS[kind]),
+    )
 
 
 def colour_of(owners: Sequence[int]) -> str:
-    """Give the colour of the highest of some layers."""
+    """Return the colour of the highest of some layers."""
     return _COLOURS[owners[-1] % len(_COLOURS)]
 
 
-def said_of(blocks: BlockMap, layer: int) -> str:
-    """Say how much of a layer's data the guest sees."""
-    seen, hidden = blocks.totals[layer]
-    return f"{human_size(seen)} seen" + (f", {human_size(hidden)} hidden" if hidden else "")
+def said_of(blocks: BlockMap, layer: int) -> Message:
+    """Return how much of a layer's data the guest sees."""
+    seen, hidden = map(human_size, blocks.totals[layer])
+    if blocks.totals[layer][1]:
+        return t("{seen} seen, {hidden} hidden", seen=seen, hidden=hidden)
+    return t("{seen} seen", seen=seen)
 
 
 def layer_names(blocks: BlockMap) -> list[str]:
-    """Give a name for each layer that no other has."""
+    """Return a name for each layer that no other has."""
     named = distinct_names((layer.path, _stem(layer.path)) for layer in blocks.layers)
     return [named[layer.path] for layer in blocks.layers]
 
@@ -269,13 +271,18 @@ def _stem(path: str) -> str:
     return stem if dot and stem and suffix in {"qcow2", "img", "raw"} else name
 
 
-def _summary(blocks: BlockMap) -> str:
+def _summary(blocks: BlockMap) -> Message:
     seen = [
-        f"{human_size(total)} from {isolate(shown(name))}"
+        t("{size} from {image}", size=human_size(total), image=isolate(shown(name)))
         for name, (total, _) in zip(layer_names(blocks), blocks.totals, strict=True)
         if total
     ]
-    return f"Block map of {plural(len(blocks.layers), 'layer')}; the guest reads " + (", ".join(seen) or "only zeros")
+    return counted(
+        "Block map of {count} layer; the guest reads {data}",
+        "Block map of {count} layers; the guest reads {data}",
+        len(blocks.layers),
+        data=joined(seen) if seen else t("only zeros"),
+    )
 
 
 def _digit(owners: tuple[int, ...]) -> str:

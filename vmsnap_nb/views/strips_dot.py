@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.views.dot import FONTS, graph_of, html, points, quote
 from vmsnap_nb.views.figure import Line
-from vmsnap_nb.views.strips import LEGEND, Strips, colour_of, layer_names, part_title, said_of
+from vmsnap_nb.views.strips import LEGEND, READS, Strips, colour_of, layer_names, part_title, said_of
 from vmsnap_nb.views.words import clip, human_size
+from vmsnap_nb.words.message import t
 
 if TYPE_CHECKING:
     import graphviz
@@ -21,13 +22,7 @@ _GREY = "#767676"  # to be read on white and on black
 
 
 def strips_graph(blocks: BlockMap) -> graphviz.Digraph:
-    """Give the strips for Graphviz: what the guest reads on top, then a strip for each layer.
-
-    Raises
-    ------
-    MissingPartError
-        The Python package graphviz is not installed.
-    """
+    """Return the strips for Graphviz: what the guest reads on top, then a strip for each layer."""
     return graph_of("blockmap", _lines(blocks))
 
 
@@ -35,7 +30,7 @@ def _lines(blocks: BlockMap) -> Iterator[str]:
     yield f"graph [layout=nop2 bgcolor=transparent pad=0.1 fontname={quote(FONTS)}]"
     yield f'node [shape=box margin=0 label="" fontsize=10 fontname={quote(FONTS)} color="{_GREY}" fontcolor="{_GREY}"]'
     if not blocks.size:
-        yield _text("empty", "an empty disk", 0, 0)
+        yield _text("empty", t("an empty disk"), 0, 0)
         return
     strips = Strips.of(blocks, _CELLS)
     names = [clip(name, 24) for name in layer_names(blocks)]
@@ -46,7 +41,7 @@ def _lines(blocks: BlockMap) -> Iterator[str]:
     rows: list[int | None] = [None, *reversed(range(len(names)))]
     for place, layer in enumerate(rows):
         y = -place * _STEP
-        head = "guest reads" if layer is None else f"{layer}  {names[layer]}"
+        head = t(READS) if layer is None else f"{layer}  {names[layer]}"
         yield _text(f"head {place}", head, -_GAP - points(Line(head)), y)
         yield _box(f"strip {place}", 0, wide, y, _HIGH, f'style="" penwidth=0.5 tooltip={quote(html(head))}')
         for first, count, kind, owners in strips.read_cells() if layer is None else strips.layer_cells(layer):
@@ -62,7 +57,7 @@ def _lines(blocks: BlockMap) -> Iterator[str]:
             yield _box(name, first * _WIDE, count * _WIDE, low, high, f'class="{kind}" {look} tooltip={title}')
         if layer is not None:
             yield _text(f"said {place}", said_of(blocks, layer), wide + _GAP, y)
-    yield _text("legend", LEGEND, 0, -len(rows) * _STEP)
+    yield _text("legend", t(LEGEND), 0, -len(rows) * _STEP)
 
 
 def _box(name: str, left: float, wide: float, y: float, high: float, more: str) -> str:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import resource
+import subprocess
 import xml.etree.ElementTree as ET
+from subprocess import PIPE
 
 from vmsnap_nb.errors import CommandError, MissingPartError
 from vmsnap_nb.views.dot import FONTS, figure_graph
 from vmsnap_nb.views.figure import Figure
+from vmsnap_nb.words.message import t
 
 __all__ = ["figure_svg"]
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
+_SECONDS, _MEMORY, _WORDS = 60.0, 4 << 30, 1 << 16
+"""What dot may take, and how much of its complaints is shown."""
 
 # VS Code's colours, then JupyterLab's, then black on white: VS Code gives JupyterLab's variables their light values in
 # dark themes too, since it shows widgets on white (panels/chain_view.css puts that right within them). Graphviz 2.43
@@ -34,53 +41,68 @@ _COLOURS = {
 
 
 def figure_svg(figure: Figure) -> str:
-    """Draw a figure by Graphviz.
+    """Draw a figure by Graphviz; return an ``<svg>`` element.
 
-    Parameters
-    ----------
-    figure : Figure
-        What to draw.
-
-    Returns
-    -------
-    str
-        An ``<svg>`` element. Each box is a ``<g>`` of the class ``box``. Its ``data-box="0-3"`` numbers its block and
-        itself, its ``<title>`` is the full path and what is wrong with it. Nothing has an ``id``, so that a figure may
-        stand twice on a page.
-
-    Raises
-    ------
-    MissingPartError
-        Graphviz is not installed.
-    CommandError
-        Graphviz refused its input.
+    Each box is a ``<g>`` of the class ``box``. Its ``data-box="0-3"`` numbers its block and itself, its ``<title>`` is
+    the full path and what is wrong with it. Nothing has an ``id``, so that a figure may stand twice on a page.
     """
-    digraph = figure_graph(figure)
-    import graphviz
+    source = figure_graph(figure).source
+    return _fit(_drawn(source), figure, "vmsnap-" + hashlib.sha256(source.encode()).hexdigest()[:10])
 
+
+def _drawn(source: str) -> bytes:
+    argv = ("dot", "-Kdot", "-Tsvg")
     try:
-        drawn = digraph.pipe(format="svg", encoding="utf-8", quiet=True)
-    except graphviz.ExecutableNotFound as error:
+        with subprocess.Popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True) as dot:
+            try:
+                with contextlib.suppress(ProcessLookupError):
+                    resource.prlimit(dot.pid, resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+                drawn, words = dot.communicate(source.encode(), timeout=_SECONDS)
+            finally:
+                dot.kill()
+    except FileNotFoundError as error:
         raise MissingPartError(
-            "draw a picture with Graphviz",
-            said="the program dot is not installed, or not on PATH",
-            next_step="apt install graphviz (dnf, pacman and zypper call it graphviz too), then show this again",
+            t("draw a picture with Graphviz"),
+            why=t("the program dot is not installed, or not on PATH"),
+            next_step=t("apt install graphviz (the same name for dnf, pacman and zypper), then show this again"),
         ) from error
-    except graphviz.CalledProcessError as error:
-        said = error.stderr if isinstance(error.stderr, str) else (error.stderr or b"").decode(errors="replace")
+    except OSError as error:
         raise CommandError(
-            "draw a picture with Graphviz",
-            said=said or str(error),
-            next_step="use .to_text(), and report the output of .to_graphviz().source",
-            argv=[str(part) for part in error.cmd],
-            exit_status=error.returncode,
-            stderr=said,
+            t("draw a picture with Graphviz"),
+            why=t("the program dot cannot be run: {error}", error=error.strerror or error),
+            next_step=t("check what it is and who may execute it: ls -lL $(which -a dot)"),
+            argv=argv,
         ) from error
-    return _fit(drawn, figure, "vmsnap-" + hashlib.sha256(digraph.source.encode()).hexdigest()[:10])
+    except subprocess.TimeoutExpired as error:
+        raise CommandError(
+            t("draw a picture with Graphviz"),
+            why=t("dot did not end within {seconds:g} s", seconds=_SECONDS),
+            next_step=t("use .to_text()"),
+            argv=argv,
+        ) from error
+    if dot.returncode != 0:
+        said = words[:_WORDS].decode(errors="replace")
+        raise CommandError(
+            t("draw a picture with Graphviz"),
+            said=said,
+            why=None if said else t("dot ended with exit status {status}", status=dot.returncode),
+            next_step=t("use .to_text(), and report the output of .to_graphviz().source"),
+            argv=argv,
+            exit_status=dot.returncode,
+            stderr=said,
+        )
+    return drawn
 
 
-def _fit(drawn: str, figure: Figure, scope: str) -> str:
-    root = ET.fromstring(drawn)
+def _fit(drawn: bytes, figure: Figure, scope: str) -> str:
+    try:
+        root = ET.fromstring(drawn)
+    except ET.ParseError as error:
+        raise CommandError(
+            t("draw a picture with Graphviz"),
+            why=t("the output of dot is not SVG: {error}", error=error),
+            next_step=t("check which program dot is: command -v dot; dot -V"),
+        ) from error
     boxes = {f"box-{b}-{n}": box for b, block in enumerate(figure.blocks) for n, box in enumerate(block.boxes)}
     root.set("class", scope)
     root.set("role", "img")

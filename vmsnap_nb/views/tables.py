@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sized
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import singledispatch
 from typing import Literal
 
+from vmsnap_nb.model.files import FileChanges, FileParts, Files
 from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.guest import Disks
 from vmsnap_nb.model.image import Image
-from vmsnap_nb.model.shown import Shown
-from vmsnap_nb.model.snapshot import Snapshot, SnapshotList, SnapshotLists
+from vmsnap_nb.model.image_check import ImageCheck
+from vmsnap_nb.model.leftovers import Leftovers
+from vmsnap_nb.model.shown import Shown, Tabled
+from vmsnap_nb.model.snapshot import Snapshot, SnapshotCost, SnapshotList, SnapshotLists
+from vmsnap_nb.model.space import Space
+from vmsnap_nb.plans.findings import Findings
+from vmsnap_nb.plans.freed import Freed
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 
-__all__ = ["Cell", "Column", "Table", "table_of", "table_of_alternatives"]
+__all__ = ["Cell", "Column", "Table", "table_of", "table_of_alternatives", "table_of_check", "table_of_internal"]
 
+Kind = Literal["text", "bytes", "count", "seconds", "yes or no", "path", "command", "time"]
 Cell = str | int | float | bool | datetime | None
 
 
@@ -26,23 +33,15 @@ class Column:
     """A column's name and what it holds; ``bytes`` are numbers to be read in KiB and GiB, a ``time`` is in UTC."""
 
     name: str
-    kind: Literal["text", "bytes", "count", "seconds", "yes or no", "path", "command", "time"] = "text"
+    kind: Kind = "text"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under columns; the first column is the index.
+    """Rows under columns; the first column is the index."""
 
-    Attributes
-    ----------
-    columns : tuple of Column
-        The index first.
-    rows : tuple of tuple
-        One cell a column; None where nothing is known or nothing applies.
-    """
-
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    columns: tuple[Column, ...]  # the index first
+    rows: tuple[tuple[Cell, ...], ...]  # one cell a column; None where nothing is known or nothing applies
 
 
 _FOREST = (
@@ -57,7 +56,9 @@ _FOREST = (
     Column("depth", "count"),
     Column("children", "count"),
     Column("snapshots", "count"),
+    Column("bitmaps", "count"),
     Column("used_by"),
+    Column("needed_by"),
     Column("status"),
 )
 _CHAIN = (
@@ -71,7 +72,9 @@ _CHAIN = (
     Column("allocated", "bytes"),
     Column("active", "yes or no"),
     Column("used_by"),
+    Column("needed_by"),
     Column("snapshots", "count"),
+    Column("bitmaps", "count"),
     Column("status"),
 )
 _DISKS = (
@@ -96,6 +99,8 @@ _SNAPSHOT = (
     Column("description"),
     Column("status"),
 )
+_COST = [column.name for column in _SNAPSHOT].index("memory_file") + 1
+"""Before which of these columns a list of one guest has what its snapshots take."""
 _PLAN = (
     Column("step", "count"),
     Column("action"),
@@ -110,6 +115,43 @@ _ALTERNATIVES = (
     Column("chosen", "yes or no"),
     Column("refused"),
 )
+_SPACE = (
+    Column("path", "path"),
+    Column("image"),
+    Column("allocated", "bytes"),
+    Column("exclusive", "bytes"),
+    Column("hidden", "bytes"),
+    Column("internal", "bytes"),
+    Column("memory_files", "bytes"),
+    Column("reclaim"),
+)
+_INTERNAL = (
+    Column("path", "path"),
+    Column("id"),
+    Column("snapshot"),
+    Column("exclusive", "bytes"),
+    Column("vm_state_size", "bytes"),
+)
+_FINDINGS = (
+    Column("finding"),
+    Column("severity"),
+    Column("where", "path"),
+    Column("what"),
+    Column("help", "command"),
+)
+_LEFTOVERS = (
+    Column("path", "path"),
+    Column("kind"),
+    Column("allocated", "bytes"),
+    Column("last_written", "time"),
+    Column("evidence"),
+    Column("doubt"),
+)
+_FREED = (
+    Column("path", "path"),
+    Column("foreseen", "bytes"),
+    Column("freed", "bytes"),
+)
 _REPORT = (
     Column("step", "count"),
     Column("action"),
@@ -119,22 +161,46 @@ _REPORT = (
     Column("seconds", "seconds"),
     Column("command", "command"),
 )
+_FILES = (
+    Column("path"),
+    Column("kind"),
+    Column("size", "bytes"),
+    Column("mtime", "time"),
+    Column("mode"),
+    Column("owner"),
+    Column("inode", "count"),
+    Column("links", "count"),
+    Column("target"),
+    Column("volume"),
+)
+_CHANGES = (
+    Column("path"),
+    Column("change"),
+    Column("kind"),
+    Column("size_before", "bytes"),
+    Column("size_after", "bytes"),
+    Column("mtime_before", "time"),
+    Column("mtime_after", "time"),
+    Column("mode"),
+    Column("owner"),
+    Column("layer"),
+)
+_PARTS = (
+    Column("start", "bytes"),
+    Column("length", "bytes"),
+    Column("layer", "count"),
+    Column("image"),
+    Column("kind"),
+    Column("place", "bytes"),
+)
 
 
 @singledispatch
-def table_of(thing: Shown) -> Table:
-    """Give the table of an object.
+def table_of(thing: Shown | Tabled) -> Table:
+    """Return the table of an object; a new kind registers itself: ``@table_of.register``.
 
-    Parameters
-    ----------
-    thing : Shown
-        A Forest, Chain, Disks, SnapshotList, Plan or Report. A new kind registers itself: ``@table_of.register``.
-
-    Returns
-    -------
-    Table
-        Sizes in bytes. ``snapshots`` counts internal snapshots, ``used_by`` names the guests that read an image, as
-        their source or below it. Steps are counted from 1, layers from 0.
+    Sizes are in bytes. ``snapshots`` counts internal snapshots, ``bitmaps`` dirty bitmaps, ``used_by`` names
+    the guests that read an image, as their source or below it. Steps are counted from 1, layers from 0.
     """
     raise NotImplementedError(f"no table is known for a {type(thing).__name__}")
 
@@ -158,8 +224,10 @@ def _forest_rows(forest: Forest) -> Iterator[tuple[Cell, ...]]:
             image.allocated,
             forest.depth(path),
             len(forest.children(path)),
-            _snapshots(image),
+            _count(image, image.snapshots),
+            _count(image, image.bitmaps),
             _guests(forest, path),
+            _needs(forest, path),
             forest.status(path),
         )
 
@@ -178,7 +246,9 @@ def _(chain: Chain) -> Table:
             image.allocated,
             chain.active(image),
             _guests(chain.forest, image.path),
-            _snapshots(image),
+            _needs(chain.forest, image.path),
+            _count(image, image.snapshots),
+            _count(image, image.bitmaps),
             chain.forest.status(image.path),
         )
         for layer, image in enumerate(chain.layers)
@@ -198,12 +268,19 @@ def _(disks: Disks) -> Table:
 
 @table_of.register
 def _(snapshots: SnapshotList) -> Table:
-    return Table((Column("name"), *_SNAPSHOT), tuple((one.name, *_snapshot(one)) for one in snapshots))
+    rows = []
+    for snapshot in snapshots:
+        cost, cells = snapshots.costs.get(snapshot.name, SnapshotCost()), _snapshot(snapshot)
+        rows.append((snapshot.name, *cells[:_COST], cost.exclusive, cost.freed, *cells[_COST:]))
+    columns = (*_SNAPSHOT[:_COST], Column("exclusive", "bytes"), Column("freed_if_deleted", "bytes"))
+    return Table((Column("name"), *columns, *_SNAPSHOT[_COST:]), tuple(rows))
 
 
 @table_of.register
 def _(lists: SnapshotLists) -> Table:
-    rows = tuple((every.guest, one.name, *_snapshot(one)) for every in lists for one in every)
+    rows = tuple(
+        (snapshots.guest, snapshot.name, *_snapshot(snapshot)) for snapshots in lists for snapshot in snapshots
+    )
     return Table((Column("guest"), Column("name"), *_SNAPSHOT), rows)
 
 
@@ -235,9 +312,62 @@ def _(plan: Plan) -> Table:
 
 
 def table_of_alternatives(plan: Plan) -> Table:
-    """Give the ways that a plan compared, the cheapest first."""
+    """Return the ways that a plan compared, the cheapest first."""
     rows = tuple((way.what, way.size, way.chosen, way.refused or None) for way in plan.alternatives)
     return Table(_ALTERNATIVES, rows)
+
+
+def table_of_check(check: ImageCheck) -> Table:
+    """Return what a check of one image has found."""
+    columns = ((field.name, getattr(check, field.name)) for field in fields(check))
+    kinds: dict[str, Kind] = {"path": "path", "format": "text", "result": "text", "image_end": "bytes"}
+    names, row = zip(*columns, strict=True)
+    return Table(tuple(Column(name, kinds.get(name, "count")) for name in names), (row,))
+
+
+@table_of.register
+def _(space: Space) -> Table:
+    rows = tuple(
+        (
+            image.path,
+            image.name,
+            image.allocated,
+            image.exclusive,
+            image.hidden,
+            image.internal,
+            image.memory_files,
+            image.reclaim,
+        )
+        for image in space
+    )
+    return Table(_SPACE, rows)
+
+
+def table_of_internal(space: Space) -> Table:
+    """Return the internal snapshots of all images, with what each of them takes."""
+    rows = (
+        (inside.path, inside.id, inside.name, inside.exclusive, inside.vm_state_size)
+        for image in space
+        for inside in image.snapshots
+    )
+    return Table(_INTERNAL, tuple(rows))
+
+
+@table_of.register
+def _(findings: Findings) -> Table:
+    rows = ((one.name, one.severity, one.where or None, one.what, one.help or None) for one in findings)
+    return Table(_FINDINGS, tuple(rows))
+
+
+@table_of.register
+def _(leftovers: Leftovers) -> Table:
+    rows = ((one.path, one.kind, one.allocated, one.last_written, one.evidence, one.doubt or None) for one in leftovers)
+    return Table(_LEFTOVERS, tuple(rows))
+
+
+@table_of.register
+def _(freed: Freed) -> Table:
+    return Table(_FREED, tuple((path, freed.foreseen.get(path), freed.found.get(path)) for path in freed.paths))
 
 
 @table_of.register
@@ -257,11 +387,64 @@ def _(report: Report) -> Table:
     return Table(_REPORT, rows)
 
 
+@table_of.register
+def _(files: Files) -> Table:
+    rows = tuple(
+        (
+            entry.path,
+            entry.kind,
+            entry.size,
+            entry.mtime,
+            entry.permissions,
+            entry.owner,
+            entry.inode,
+            entry.links,
+            entry.target or None,
+            entry.volume,
+        )
+        for entry in files
+    )
+    return Table(_FILES, rows)
+
+
+@table_of.register
+def _(changes: FileChanges) -> Table:
+    rows = []
+    for one in changes:
+        before, after = one.before, one.after
+        last = after or before
+        rows.append(
+            (
+                one.path,
+                one.change,
+                one.kind,
+                before.size if before else None,
+                after.size if after else None,
+                before.mtime if before else None,
+                after.mtime if after else None,
+                last.permissions if last else None,
+                last.owner if last else None,
+                one.layer or None,
+            )
+        )
+    return Table(_CHANGES, tuple(rows))
+
+
+@table_of.register
+def _(parts: FileParts) -> Table:
+    rows = ((part.start, part.length, part.layer, part.image or None, part.kind, part.place) for part in parts)
+    return Table(_PARTS, tuple(rows))
+
+
 def _guests(forest: Forest, path: str) -> str | None:
-    return ", ".join(sorted({use.guest for use in forest.users(path)})) or None
+    return ", ".join(sorted({use.guest for use in forest.known_users(path)})) or None
 
 
-def _snapshots(image: Image) -> int | None:
-    """Count internal snapshots; None where the header was not read, so that nobody knows."""
-    read = image.status in {"ok", "in-use", "loop"} or bool(image.snapshots)
-    return len(image.snapshots) if read else None
+def _needs(forest: Forest, path: str) -> str | None:
+    return ", ".join(dict.fromkeys(need.text for need in forest.needed_by(path))) or None
+
+
+def _count(image: Image, inside: Sized) -> int | None:
+    """Count what is inside an image; None where its header was not read, so that nobody knows."""
+    read = image.status in {"ok", "loop"} or bool(inside)
+    return len(inside) if read else None

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from vmsnap_nb.model.counting import plural
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
+from vmsnap_nb.plans.step import Step
 from vmsnap_nb.views.channel import draw_channel, least_width, sides
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import NEW_EDGE, Block, Box, Figure, Move, Options, Shape
-from vmsnap_nb.views.words import LONG_COMMAND, human_size, shown, width
+from vmsnap_nb.views.labels import state_text
+from vmsnap_nb.views.words import LONG_COMMAND, human_size, shown, width, wrap
+from vmsnap_nb.words.message import Message, counted, t
 
 __all__ = ["figure_text", "to_text"]
 
@@ -32,6 +33,7 @@ _BORDERS: Mapping[Shape, tuple[str, str, str, str]] = {
     "snapshot": (".", "'", "-", "|"),
     "memory": ("(", "(", "~", "|"),
 }
+_WIDE = 100  # columns of sentences below a figure
 _GAP = 4  # columns between two boxes, filled by "<---"
 _ROW_GAP = 2  # lines between two rows, where arrows from below arrive
 _NAME = 2  # the line of a box, from its top, on which its name and its arrow stand
@@ -41,39 +43,13 @@ _KEPT_STEPS = 5  # of those, at the beginning and at the end
 
 
 def to_text(thing: Shown, **options: Any) -> str:
-    """Give an object's figure, and what is to be read below it, as text.
-
-    Parameters
-    ----------
-    thing : Shown
-        A Forest, Chain, Disks, SnapshotList, Plan or Report.
-    **options
-        Those of `vmsnap_nb.views.figure.Options`.
-
-    Returns
-    -------
-    str
-        Lines without trailing white space.
-    """
+    """Return an object's figure, and what is to be read below it, as text; no line ends in white space."""
     figure = figure_of(thing, Options.of(**options))
     return figure_text(figure, _steps(thing))
 
 
 def figure_text(figure: Figure, steps: Sequence[str] = ()) -> str:
-    """Draw a figure.
-
-    Parameters
-    ----------
-    figure : Figure
-        What to draw.
-    steps : sequence of str
-        Lines on the steps of a plan.
-
-    Returns
-    -------
-    str
-        Lines without trailing white space.
-    """
+    """Draw a figure as text, with lines on the steps of a plan; no line ends in white space."""
     parts: list[list[str]] = [[figure.heading]] if figure.heading else []
     shared = _column_widths(figure.blocks) if figure.aligned else None
     drawn = _drawn_moves(figure)
@@ -89,28 +65,23 @@ def figure_text(figure: Figure, steps: Sequence[str] = ()) -> str:
         parts.append([block.caption, *lines] if block.caption else lines)
     names = {(b, n): box.lines[0].text for b, block in enumerate(figure.blocks) for n, box in enumerate(block.boxes)}
     if listed := [move for move in figure.moves if move not in drawn]:
-        parts.append([f"{move.label}: {names[move.source]} ---> {names[move.target]}" for move in listed])
+        arrows = [(move.label, f"{names[move.source]} ---> {names[move.target]}") for move in listed]
+        parts.append([t("{label}: {arrow}", label=label, arrow=arrow) for label, arrow in arrows])
     if figure.notes:
-        parts.append([line for note in figure.notes for line in _wrap(note, "* ", "  ")])
+        parts.append([line for note in figure.notes for line in wrap(note, _WIDE, "* ", "  ")])
     for section in figure.sections:
         lines = [section.heading]
         for first, *rest in section.items:
-            lines += _wrap(first, "  * ", "    ")
-            lines += [line for text in rest for line in _wrap(text, "    ", "    ")]
+            lines += wrap(first, _WIDE, "  * ", "    ")
+            lines += [line for text in rest for line in wrap(text, _WIDE, "    ", "    ")]
         parts.append(lines)
     if steps:
-        parts.append(["Steps", *steps])
+        parts.append([t("Steps"), *steps])
     return "\n\n".join("\n".join(line.rstrip() for line in part) for part in parts)
 
 
-def _wrap(text: str, first: str, other: str) -> list[str]:
-    return textwrap.wrap(
-        text, 100, initial_indent=first, subsequent_indent=other, break_long_words=False, break_on_hyphens=False
-    ) or [first]
-
-
 def _drawn_moves(figure: Figure) -> list[Move]:
-    """Give the moves that can be drawn: from the lowest box of a column to the highest of one in the next block."""
+    """Return the moves that can be drawn: from the lowest box of a column to the highest of one in the next block."""
     drawn: list[Move] = []
     for move in figure.moves:
         (above, source), (below, target) = move.source, move.target
@@ -135,8 +106,8 @@ def _channel(figure: Figure, moves: Sequence[Move], widths: Mapping[int, int]) -
     lines = draw_channel(sides([(span(move.source), span(move.target), move.label) for move in moves]))
     caption = figure.blocks[moves[0].target[0]].caption
     for number in (-2, -1):
-        if not lines[number][: len(caption) + 1].strip():
-            lines[number] = caption + lines[number][len(caption) :]
+        if not lines[number][: width(caption) + 1].strip():
+            lines[number] = caption + lines[number][width(caption) :]
             return lines
     return [*lines[:-1], f"{lines[-1]}  {caption}".rstrip()]
 
@@ -199,6 +170,7 @@ def _block(block: Block, widths: Mapping[int, int]) -> list[str]:
     canvas = _Canvas()
     for box in block.boxes:
         _draw_box(canvas, box, left[box.column], top[box.row], widths[box.column], heights[box.row])
+    edge = t(NEW_EDGE)
     reach: dict[tuple[int, int], int] = {}  # (x, first line) of a trunk -> the last line that it reaches
     for arrow in block.arrows:
         tail, head = block.boxes[arrow.tail], block.boxes[arrow.head]
@@ -208,8 +180,8 @@ def _block(block: Block, widths: Mapping[int, int]) -> list[str]:
         if arrow.trunk is None:
             start = left[head.column] + widths[head.column]
             canvas.put(start, line, "<" + dash * (end - start - 1))
-            if arrow.changed and end - start >= len(NEW_EDGE) + 2:
-                canvas.put(start + (end - start - len(NEW_EDGE)) // 2, line + 1, NEW_EDGE)
+            if arrow.changed and end - start >= width(edge) + 2:
+                canvas.put(start + (end - start - width(edge)) // 2, line + 1, edge)
             continue
         room = widths[head.column] - 6
         step = min(5, room // max(head.trunks - 1, 1))
@@ -250,8 +222,7 @@ def _planned(plan: Plan) -> list[list[str]]:
     parts: list[list[str]] = []
     place = 0
     for number, step in enumerate(plan.steps, 1):
-        where = f"{shown(step.image)}, " if step.image else ""
-        lines = [f"  {number}. {step.action}: {where}{shown(step.what)}"]
+        lines = [f"  {number}. {_said_of(step)}"]
         for command in step.commands:
             lines += _command(command, place)
             place += 1
@@ -259,18 +230,27 @@ def _planned(plan: Plan) -> list[list[str]]:
     return parts
 
 
+def _said_of(step: Step) -> Message:
+    if step.image:
+        return t("{action}: {image}, {what}", action=step.action, image=shown(step.image), what=shown(step.what))
+    return t("{action}: {what}", action=step.action, what=shown(step.what))
+
+
 def _performed(report: Report) -> list[list[str]]:
     parts: list[list[str]] = []
     for number, done in enumerate(report.steps, 1):
-        took = "" if done.seconds is None else f", {done.seconds:.1f} s"
-        took += f", {human_size(done.size)} copied" if done.size else ""
         where = shown(done.step.image or done.step.what)
-        parts.append([f"  {number}. {done.state}: {done.step.action} {where}{took}"])
+        said = t("{state}: {action} {image}", state=state_text(done.state), action=done.step.action, image=where)
+        if done.seconds is not None:
+            said = t("{done}, {seconds:.1f} s", done=said, seconds=done.seconds)
+        if done.size:
+            said = t("{done}, {size} copied", done=said, size=human_size(done.size))
+        parts.append([f"  {number}. {said}"])
     return parts
 
 
 def _folded(parts: Sequence[Sequence[str]], important: AbstractSet[int]) -> list[str]:
-    """Give the lines of all steps; of more than can be read those of the first, the last and the important ones."""
+    """Return the lines of all steps; of more than can be read those of the first, the last and the important ones."""
     last = len(parts) - _KEPT_STEPS
     lines: list[str] = []
     hidden = 0
@@ -286,11 +266,13 @@ def _folded(parts: Sequence[Sequence[str]], important: AbstractSet[int]) -> list
 
 
 def _hidden(count: int) -> str:
-    return f"  … {plural(count, 'more step')}; to_frame() has all"
+    said = counted("… {count} more step; to_frame() has all", "… {count} more steps; to_frame() has all", count)
+    return f"  {said}"
 
 
 def _command(command: str, place: int) -> list[str]:
     first, *rest = command.split("\n")
     if len(rest) >= LONG_COMMAND:
-        rest = [f"… {len(rest)} more lines, all in commands[{place}]"]
+        more = t("… {count} more lines, all in commands[{place}]", count=len(rest), place=place)
+        return [f"     $ {shown(first)}", f"       {more}"]
     return [f"     $ {shown(first)}", *(f"       {shown(line)}" for line in rest)]

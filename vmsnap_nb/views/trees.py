@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vmsnap_nb.model.counting import plural
 from vmsnap_nb.model.forest import Chain, Forest
+from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import Image, Status
+from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.views.figure import Block, Box, Line, Options, Shape
 from vmsnap_nb.views.folding import Fold, Node, grow
+from vmsnap_nb.views.labels import state_text
 from vmsnap_nb.views.layout import lay_out
-from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, shown
+from vmsnap_nb.views.words import clip, distinct_names, isolate, shown, sizes_text
+from vmsnap_nb.words.message import N_, Message, counted, joined, t
 
 __all__ = ["STATUS_WORDS", "Graph", "Mark", "chain_graph", "forest_graph", "tree_blocks"]
 
 STATUS_WORDS: Mapping[Status, tuple[str, Shape]] = {
-    "missing": ("MISSING", "broken"),
-    "unreadable": ("UNREADABLE", "broken"),
-    "not-a-file": ("NOT A FILE", "broken"),
-    "corrupt": ("CORRUPT", "broken"),
-    "unknown": ("UNKNOWN FORMAT", "unopened"),
-    "outside": ("OUTSIDE, not opened", "unopened"),
-    "remote": ("REMOTE, not opened", "unopened"),
-    "loop": ("LOOP, stands on itself", "loop"),
-    "invalid": ("INVALID, was merged", "gone"),
-    "in-use": ("IN USE by a process", "in-use"),
+    "missing": (N_("MISSING"), "broken"),
+    "unreadable": (N_("UNREADABLE"), "broken"),
+    "not-a-file": (N_("NOT A FILE"), "broken"),
+    "corrupt": (N_("CORRUPT"), "broken"),
+    "unsupported": (N_("UNSUPPORTED FEATURES"), "broken"),
+    "unknown": (N_("UNKNOWN FORMAT"), "unopened"),
+    "outside": (N_("OUTSIDE, not opened"), "unopened"),
+    "remote": (N_("REMOTE, not opened"), "unopened"),
+    "loop": (N_("LOOP, based on itself"), "loop"),
+    "invalid": (N_("INVALID, was merged"), "gone"),
+    "in-use": (N_("IN USE by a process"), "in-use"),
+    "dirty": (N_("DIRTY, not closed"), "image"),
 }
-"""For each status but "ok": what the box says, and its shape."""
+"""For each status but "ok": the template of what the box says, and its shape."""
 
 _MOST_NOTES = 8
 _MOST_BROKEN = 10  # more broken images than this are folded with the others, and counted in the fold
@@ -48,36 +53,20 @@ class Mark:
 
 @dataclass(frozen=True)
 class Graph:
-    """Images as a figure sees them: each file once, and no loop.
-
-    Attributes
-    ----------
-    forest : Forest
-        Where they come from.
-    paths : tuple of str
-        One path for each file.
-    parents : mapping of str to str
-        The backing file, where there is one in the figure; loops are cut at one place.
-    active : callable
-        Whether writes go to an image.
-    cuts : mapping of str to str
-        Where a loop was cut: the image and its backing file.
-    others : mapping of str to int
-        Overlays that are not in the figure, by the image that they stand on.
-    memory : mapping of str to (SnapshotRecord, str)
-        Files of saved memory, by path, each with its record and the image whose state belongs to it.
-    """
+    """Images as a figure sees them: each file once, and no loop."""
 
     forest: Forest
-    paths: tuple[str, ...]
-    parents: Mapping[str, str]
-    active: Callable[[str], bool]
-    cuts: Mapping[str, str] = field(default_factory=dict)
+    paths: tuple[str, ...]  # one path for each file
+    parents: Mapping[str, str]  # the backing file, where there is one in the figure; loops are cut at one place
+    active: Callable[[str], bool]  # whether writes go to an image
+    cuts: Mapping[str, str] = field(default_factory=dict)  # where a loop was cut: the image and its backing file
+    # How many overlays are not in the figure, by the image that they are based on.
     others: Mapping[str, int] = field(default_factory=dict)
+    # Files of saved memory, by path, each with its record and the image whose state belongs to it.
     memory: Mapping[str, tuple[SnapshotRecord, str]] = field(default_factory=dict)
 
     def status(self, path: str) -> Status:
-        """Give the status of a file; a loop under any of its names counts."""
+        """Return the status of a file; a loop under any of its names counts."""
         statuses = [self.forest.status(name) for name in self.forest.same_file(path)]
         if "loop" in statuses or path in self.cuts:
             return "loop"
@@ -90,7 +79,7 @@ def forest_graph(forest: Forest) -> Graph:
     parents: dict[str, str] = {}
     for path in paths:
         parent = forest.parent(path)
-        if parent is not None and parent in forest:
+        if parent is not None and parent in forest.images:
             parents[path] = forest.same_file(parent)[0]
     cuts: dict[str, str] = {}
     sound: set[str] = set()
@@ -103,21 +92,28 @@ def forest_graph(forest: Forest) -> Graph:
         if step in trail:  # came back: cut at the first image of the loop that was met
             cuts[step] = parents.pop(step)
         sound.update(trail)
-    return Graph(forest, paths, parents, forest.active, cuts, memory=_memory(forest))
+    return Graph(forest, paths, parents, active=forest.active, cuts=cuts, memory=_memory(forest))
 
 
 def _memory(forest: Forest) -> dict[str, tuple[SnapshotRecord, str]]:
     found: dict[str, tuple[SnapshotRecord, str]] = {}
+    saved = (*forest.needs, *forest.stale_memory)
+    files = {need.name: need for need in saved if need.kind == "saved memory" and need.path in forest.images}
+    found |= {path: (_saved(need), forest.same_file(need.path)[0]) for path, need in files.items()}
     for record in forest.records:
         if record.memory != "external":
             continue
         held = [disk.source for disk in record.held_disks if disk.source is not None]
         beside = held or [use.path for use in forest.uses if use.guest == record.guest]
-        image = next((path for path in beside if path in forest), None)
+        image = next((path for path in beside if path in forest.images), None)
         if image is not None:
             key = record.memory_file or f"{record.name} of {record.guest}"
             found[key] = record, forest.same_file(image)[0]
     return found
+
+
+def _saved(need: Need) -> SnapshotRecord:
+    return SnapshotRecord(need.guest, need.name, "", memory="external", memory_file=need.name)
 
 
 def chain_graph(chain: Chain) -> Graph:
@@ -134,7 +130,7 @@ def chain_graph(chain: Chain) -> Graph:
     def active(path: str) -> bool:
         return chain.active(chain.forest[path])
 
-    return Graph(chain.forest, tuple(layers), parents, active, cuts, others)
+    return Graph(chain.forest, tuple(layers), parents, active=active, cuts=cuts, others=others)
 
 
 def tree_blocks(
@@ -146,36 +142,20 @@ def tree_blocks(
     columns: Mapping[str, int] | None = None,
     order: Mapping[str, int] | None = None,
 ) -> tuple[list[Block], list[str]]:
-    """Lay out the trees of a graph.
+    """Return the trees of a graph, laid out, and notes on images that are not as they should be.
 
-    Parameters
-    ----------
-    graph : Graph
-        What is to be drawn.
-    options : Options
-        How much of it.
-    names : mapping of str to str, optional
-        Names to show by path, where they are not to be found out from these images alone.
-    marks : mapping of str to Mark, optional
-        What a plan does.
-    columns : mapping of str to int, optional
-        Columns that images have in another figure and keep in this one if they can.
-    order : mapping of str to int, optional
-        Of the images that stand on the same one those of a low number come first, and the very first stays on its row;
-        0 for those that are not named.
-
-    Returns
-    -------
-    list of Block
-        One for each tree, the base of each at row 0 and column 0.
-    list of str
-        Notes on images that are not as they should be.
+    The base of each is at row 0 and column 0. `names` are names to show by path, where they are not to be found out
+    from these images alone; `columns` those that images have in another figure and keep in this one if they can. Of the
+    images that are based on the same one those of a low `order` come first, and the very first stays on its row; 0 for
+    those that are not named.
     """
-    return _Trees(graph, options, names or name_images(graph), marks or {}, columns or {}, order or {}).draw()
+    return _Trees(
+        graph, options, names=names or name_images(graph), marks=marks or {}, columns=columns or {}, order=order or {}
+    ).draw()
 
 
 def name_images(*graphs: Graph) -> dict[str, str]:
-    """Give all images of some graphs names that tell them apart."""
+    """Return for all images of some graphs names that tell them apart."""
     images = {path: graph.forest[path].name for graph in graphs for path in graph.paths}
     for graph in graphs:
         for path in graph.cuts.values():
@@ -213,10 +193,12 @@ class _Trees:
             important.update(broken)
         trees = grow(roots, children, fold=self.options.fold, keep=self.options.keep, important=important)
         blocks = [self._block(tree) for tree in trees]
-        notes = [f"{_some(names)}: {problem}" for problem, names in self.problems.items()]
+        notes: list[str] = [
+            t("{image}: {problem}", image=_some(names), problem=why) for why, names in self.problems.items()
+        ]
         if len(notes) > _MOST_NOTES:
             more = sum(len(names) for names in list(self.problems.values())[_MOST_NOTES - 1 :])
-            notes[_MOST_NOTES - 1 :] = [f"… and {more} more images with a problem"]
+            notes[_MOST_NOTES - 1 :] = [t("… and {count} more images with a problem", count=more)]
         return blocks, notes
 
     def _block(self, tree: Node) -> Block:
@@ -228,128 +210,175 @@ class _Trees:
     def _box(self, what: str | Fold, /, *, row: int, column: int, trunks: int) -> Box:
         if isinstance(what, Fold):
             what = replace(what, members=tuple(path for path in what.members if path not in self.graph.memory))
-            title = "folded: " + ", ".join(self.names[path] for path in what.members[:20])
-            title += ", …" if len(what.members) > 20 else ""
+            names = joined(self.names[path] for path in what.members[:20])
+            title = (
+                t("folded: {names}, …", names=names) if len(what.members) > 20 else t("folded: {names}", names=names)
+            )
             key = f"{what.kind} from {shown(what.members[0])}"
-            return Box(key, tuple(self._fold_lines(what)), title, "fold", row, column, trunks=trunks)
+            return Box(key, tuple(self._fold_lines(what)), title, shape="fold", row=row, column=column, trunks=trunks)
         if what in self.graph.memory:
             return self._memory_box(what, row, column, trunks)
         image = self.graph.forest[what]
         status = self.graph.status(what)
-        title = isolate(shown(what))
+        about = [isolate(shown(what))]
         if image.snapshots:
-            title += "\nsnapshots inside: " + ", ".join(shown(one.name) for one in image.snapshots[:20])
+            inside = joined(shown(snapshot.name) for snapshot in image.snapshots[:20])
+            about.append(t("internal snapshots: {names}", names=inside))
+        if image.bitmaps:
+            about.append(t("dirty bitmaps: {names}", names=joined(shown(one.name) for one in image.bitmaps[:20])))
         if image.problem:
-            title += "\n" + shown(image.problem)
+            about.append(shown(image.problem))
             self.problems.setdefault(shown(image.problem), []).append(self.names[what])
         mark = self.marks.get(what)
-        shape: Shape = "image"
-        if status != "ok":
-            shape = STATUS_WORDS[status][1]
-        elif mark is not None and mark.shape is not None:
+        shape: Shape = "image" if status == "ok" else STATUS_WORDS[status][1]
+        if shape == "image" and mark is not None and mark.shape is not None:
             shape = mark.shape
         active = self.graph.active(what)
         lines = tuple(self._lines(what, image, status, active))
-        return Box(what, lines, title, shape, row, column, active and self.options.shows("active"), what, trunks)
+        return Box(
+            what,
+            lines,
+            "\n".join(about),
+            shape=shape,
+            row=row,
+            column=column,
+            active=active and self.options.shows("active"),
+            path=what,
+            trunks=trunks,
+        )
 
     def _memory_box(self, key: str, row: int, column: int, trunks: int) -> Box:
         record, _ = self.graph.memory[key]
-        name = key if record.memory_file is None else record.memory_file.rpartition("/")[2]
+        guest = isolate(clip(shown(record.guest)))
+        name: str = t("{snapshot} of {guest}", snapshot=record.name, guest=record.guest)
+        if record.memory_file is not None:
+            name = record.memory_file.rpartition("/")[2]
         lines = [Line(isolate(clip(shown(name))), "name")]
         if key in self.marks:
             lines.append(Line(self.marks[key].text, "mark"))
-        guest = isolate(clip(shown(record.guest)))
-        lines.append(Line(f"(memory of {guest})", "format"))
+        lines.append(Line(t("(memory of {guest})", guest=guest), "format"))
         if record.kind != "vm-state":
-            lines.append(Line(f"snapshot {isolate(clip(shown(record.name)))}"))
+            lines.append(Line(t("snapshot {name}", name=isolate(clip(shown(record.name))))))
         if self.options.shows("sizes") and record.memory_size is not None:
-            lines.append(Line(f"{human_size(record.memory_size)} on disk"))
-        return Box(key, tuple(lines), f"memory of {guest}: {shown(key)}", "memory", row, column, trunks=trunks)
+            lines.append(Line(sizes_text(None, record.memory_size)))
+        title = t("memory of {guest}: {file}", guest=guest, file=shown(key))
+        return Box(key, tuple(lines), title, shape="memory", row=row, column=column, trunks=trunks)
 
     def _lines(self, path: str, image: Image, status: Status, active: bool) -> list[Line]:
         shows, forest = self.options.shows, self.graph.forest
         lines = [Line(self.names[path], "name")]
         if status != "ok":
             known = status == "unknown" and image.format is not None  # and qemu-img, which reads it, is not here
-            lines.append(Line("NOT READ" if known else STATUS_WORDS[status][0], "status"))
+            lines.append(Line(t("NOT READ") if known else t(STATUS_WORDS[status][0]), "status"))
         if path in self.graph.cuts:
-            lines.append(Line(f"its backing file is {self.names[self.graph.cuts[path]]}", "status"))
-        elif image.backing is not None and path not in self.graph.parents and image.backing.key not in forest:
-            lines.append(Line(f"on {isolate(clip(shown(image.backing.key)))}, not read", "status"))
+            lines.append(Line(t("its backing file is {image}", image=self.names[self.graph.cuts[path]]), "status"))
+        elif image.backing is not None and path not in self.graph.parents and image.backing.key not in forest.images:
+            lines.append(Line(t("on {image}, not read", image=isolate(clip(shown(image.backing.key)))), "status"))
         if image.format == "qcow2" and image.backing is not None and image.backing.format is None:
-            lines.append(Line("NO BACKING FORMAT", "status"))
+            lines.append(Line(t("NO BACKING FORMAT"), "status"))
         if path in self.marks:
             lines.append(Line(self.marks[path].text, "mark"))
         label = self.options.labels.get(path, self.options.labels.get(image.name))
         if label is not None:
             lines.append(Line(shown(label), "format"))
         elif shows("format") and image.format:
-            lines.append(Line(f"({shown(image.format)})", "format"))
+            kind = shown(image.format)
+            lines.append(Line(t("({format}, block device)", format=kind) if image.device else f"({kind})", "format"))
         if shows("active") and active:
-            lines.append(Line("(Active)", "active"))
-        if shows("sizes"):
-            sizes = [] if image.virtual_size is None else [human_size(image.virtual_size)]
-            sizes += [] if image.allocated is None else [f"{human_size(image.allocated)} on disk"]
-            if sizes:
-                lines.append(Line(", ".join(sizes)))
+            lines.append(Line(t("(Active)"), "active"))
+        if shows("sizes") and (sizes := sizes_text(image.virtual_size, image.allocated)):
+            lines.append(Line(sizes))
         if shows("users"):
             lines += self._users(path)
         if shows("snapshots") and image.snapshots:
-            lines.append(Line(plural(len(image.snapshots), "internal snapshot")))
+            lines.append(_snapshots(len(image.snapshots)))
+        if shows("bitmaps") and image.bitmaps:
+            lines.append(_bitmaps(len(image.bitmaps)))
         links = [name for name in forest.same_file(path) if name != path]
         if shows("links") and links:
             also = isolate(clip(shown(links[0].rpartition("/")[2])))
-            lines.append(Line(f"also named {also}" + (f" and {len(links) - 1} more" if len(links) > 1 else "")))
-        if shows("others") and self.graph.others.get(path):
-            lines.append(Line("+ " + plural(self.graph.others[path], "other overlay")))
+            more = len(links) - 1
+            named = t("also named {name} and {count} more", name=also, count=more) if more else None
+            lines.append(Line(named or t("also named {name}", name=also)))
+        if shows("others") and (count := self.graph.others.get(path)):
+            lines.append(Line(counted("+ {count} other overlay", "+ {count} other overlays", count)))
         if shows("protected") and not image.writable and image.status == "ok":
-            lines.append(Line("write-protected"))
+            lines.append(Line(t("write-protected")))
         return lines
 
     def _users(self, path: str) -> list[Line]:
         names = set(self.graph.forest.same_file(path))
-        uses = [use for use in self.graph.forest.users(path) if use.path in names]
-        said = [
-            f"{isolate(clip(shown(use.guest)))}: {shown(use.target)}" + (f" ({use.state})" if use.running else "")
-            for use in uses
-        ]
+        uses = [use for use in self.graph.forest.known_users(path) if use.path in names]
+        said: list[str] = [_use(use) for use in uses]
+        said += [isolate(clip(shown(text))) for text in dict.fromkeys(need.text for need in self._needs(path))]
         if len(said) > _MOST_USERS:
-            said[_MOST_USERS - 1 :] = [f"and {len(said) - _MOST_USERS + 1} more disks"]
+            said[_MOST_USERS - 1 :] = [t("and {count} more users", count=len(said) - _MOST_USERS + 1)]
         return [Line(text) for text in said]
+
+    def _needs(self, path: str) -> Iterator[Need]:
+        """Yield what needs the image beside what is drawn as what it is: disks, overlays, memory."""
+        drawn = {"disk", "snapshot", "managed save", "saved memory"}
+        return (need for need in self.graph.forest.known_needs(path) if need.kind not in drawn)
 
     def _fold_lines(self, fold: Fold) -> list[Line]:
         graph, shows = self.graph, self.options.shows
         images = [graph.forest[path] for path in fold.members]
-        noun = {"layers": "layer", "overlays": "overlay", "bases": "base"}[fold.kind]
-        lines = [Line(f"… {plural(fold.count, 'more ' + noun)} …", "name")]
+        lines = [Line(_folded(fold), "name")]
         if len(images) != fold.count:
-            lines.append(Line(f"({plural(len(images), 'image')})"))
+            lines.append(Line(counted("({count} image)", "({count} images)", len(images))))
         for status, count in sorted(Counter(graph.status(path) for path in fold.members).items()):
             if status != "ok":
-                lines.append(Line(f"{count} {STATUS_WORDS[status][0]}", "status"))
+                lines.append(Line(t("{count} {what}", count=count, what=t(STATUS_WORDS[status][0])), "status"))
         for text, count in sorted(Counter(self.marks[p].text for p in fold.members if p in self.marks).items()):
-            lines.append(Line(f"{count} {text}", "mark"))
+            lines.append(Line(t("{count} {what}", count=count, what=text), "mark"))
         active = sum(graph.active(path) for path in fold.members)
         if shows("active") and active:
-            lines.append(Line(f"({active} Active)", "active"))
+            lines.append(Line(t("({count} Active)", count=active), "active"))
         sizes = [image.allocated for image in images if image.allocated is not None]
         if shows("sizes") and sizes:
-            lines.append(Line(f"{human_size(sum(sizes))} on disk"))
+            lines.append(Line(sizes_text(None, sum(sizes))))
         if shows("users"):
-            guests = {use.guest for path in fold.members for use in graph.forest.users(path)}
+            guests = {use.guest for path in fold.members for use in graph.forest.known_users(path)}
             if guests:
-                lines.append(Line("used by " + plural(len(guests), "guest")))
+                lines.append(Line(counted("used by {count} guest", "used by {count} guests", len(guests))))
         snapshots = sum(len(image.snapshots) for image in images)
         if shows("snapshots") and snapshots:
-            lines.append(Line(plural(snapshots, "internal snapshot")))
+            lines.append(_snapshots(snapshots))
+        bitmaps = sum(len(image.bitmaps) for image in images)
+        if shows("bitmaps") and bitmaps:
+            lines.append(_bitmaps(bitmaps))
         return lines
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NOTES} more" if len(names) > _MOST_NOTES else ""
-    return ", ".join(names[:_MOST_NOTES]) + more
+def _folded(fold: Fold) -> Message:
+    if fold.kind == "layers":
+        return counted("… {count} more layer …", "… {count} more layers …", fold.count)
+    if fold.kind == "overlays":
+        return counted("… {count} more overlay …", "… {count} more overlays …", fold.count)
+    return counted("… {count} more base …", "… {count} more bases …", fold.count)
+
+
+def _snapshots(count: int) -> Line:
+    return Line(counted("{count} internal snapshot", "{count} internal snapshots", count))
+
+
+def _bitmaps(count: int) -> Line:
+    return Line(counted("{count} dirty bitmap", "{count} dirty bitmaps", count))
+
+
+def _use(use: Use) -> Message:
+    guest, disk = isolate(clip(shown(use.guest))), shown(use.target)
+    if use.running:
+        return t("{guest}: {disk} ({state})", guest=guest, disk=disk, state=state_text(use.state))
+    return t("{guest}: {disk}", guest=guest, disk=disk)
+
+
+def _some(names: Sequence[str]) -> Message:
+    first = joined(names[:_MOST_NOTES])
+    more = len(names) - _MOST_NOTES
+    return t("{names} and {count} more", names=first, count=more) if more > 0 else first
 
 
 def chain_paths(blocks: Sequence[Block]) -> dict[str, int]:
-    """Give the column of each image that is drawn."""
+    """Return the column of each image that is drawn."""
     return {box.path: box.column for block in blocks for box in block.boxes if box.path is not None}

@@ -1,15 +1,28 @@
-"""Names and sizes as people read them: safe to show, short enough, and told apart."""
+"""Names, sizes and sentences as people read them: safe to show, short enough, and told apart."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from wcwidth import wcswidth
 
 from vmsnap_nb.model.size import human_size
+from vmsnap_nb.words.language import language
+from vmsnap_nb.words.message import Message, t
 
-__all__ = ["LONG_COMMAND", "MOST", "clip", "distinct_names", "human_size", "isolate", "shown", "width"]
+__all__ = [
+    "LONG_COMMAND",
+    "MOST",
+    "clip",
+    "distinct_names",
+    "human_size",
+    "isolate",
+    "shown",
+    "sizes_text",
+    "width",
+    "wrap",
+]
 
 MOST = 32
 """Columns that a name may take in a figure."""
@@ -22,16 +35,18 @@ _JOINERS = {"\u200c", "\u200d"}  # they shape emoji and Indic or Arabic letters
 
 
 def shown(text: str) -> str:
-    r"""Make a text safe to show: what is invisible, or would disturb what stands around it, is written as an escape.
+    r"""Make a text safe to show: what is invisible, or would disturb the text around it, is written as an escape.
 
-    These are control characters, line ends, direction marks (a file may be called so that it reads backwards),
-    bytes that are no UTF-8 (Python's surrogate escapes) and code points that no XML may hold.
+    These are control characters, line ends, direction marks (a file may be called so that it reads backwards), bytes
+    that are no UTF-8 (Python's surrogate escapes) and code points that no XML may hold.
 
     Examples
     --------
     >>> print(shown("a\nb"), shown("\udcff"), shown("evil\u202egpj"))
     a\nb \xff evil\u202egpj
     """
+    if isinstance(text, Message):
+        text = text.in_language(language())  # it may be older than the choice of the language
     if text.isascii() and text.isprintable():
         return text
     parts: list[str] = []
@@ -47,16 +62,76 @@ def shown(text: str) -> str:
             short = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
             parts.append(_SHORT.get(char, short))
         elif category[0] == "M" and not parts:
-            parts.append("\u25cc" + char)  # Unicode's own way to show a mark that has no letter to stand on
+            parts.append("\u25cc" + char)  # Unicode's own way to show a mark that has no letter
         else:
             parts.append(char)
     return "".join(parts)
 
 
 def width(text: str) -> int:
-    """Give the number of columns that a text takes in a terminal; a Chinese character or an emoji takes two."""
+    """Return the number of columns that a text takes in a terminal; a Chinese character or an emoji takes two."""
     columns = wcswidth(text)
     return columns if columns >= 0 else len(text)
+
+
+def wrap(text: str, columns: int, first: str = "", other: str = "") -> list[str]:
+    """Break a sentence into lines of at most so many columns, between words or between Chinese characters.
+
+    `first` and `other` begin the first line and those after it. A word that is longer than a line is not broken.
+
+    Examples
+    --------
+    >>> wrap("the image is read", 12, "* ", "  "), wrap("镜像：只读。", 8)
+    (['* the image', '  is read'], ['镜像：只', '读。'])
+    """
+    lines, used, filled = [first], width(first), False
+    for gap, piece in _pieces(text):
+        wide = width(piece)
+        if filled and used + len(gap) + wide > columns:
+            lines.append(other + piece)
+            used = width(other) + wide
+        else:
+            lines[-1] += (gap if filled else "") + piece
+            used += (len(gap) if filled else 0) + wide
+        filled = True
+    return lines
+
+
+_NOT_FIRST, _NOT_LAST = "，。：；！？、）」』》】…%", "（「『《【"
+"""Signs that stay with what is before them, or after them."""
+
+
+def _pieces(text: str) -> Iterator[tuple[str, str]]:
+    """Yield what stays on one line, each piece after its gap."""
+    for number, word in enumerate(text.split(" ")):
+        gap = " " if number else ""
+        piece = ""
+        for char in word:
+            wide = piece and (_is_wide(piece[-1]) or _is_wide(char))
+            if (
+                wide
+                and char not in _NOT_FIRST
+                and piece[-1] not in _NOT_LAST
+                and unicodedata.category(char)[0] in "LNPS"
+            ):
+                yield gap, piece
+                gap, piece = "", ""
+            piece += char
+        yield gap, piece
+
+
+def _is_wide(char: str) -> bool:
+    """Return whether a character is Chinese, or its punctuation; emoji are no letters."""
+    return unicodedata.east_asian_width(char) in {"W", "F"} and unicodedata.category(char)[0] in "LP"
+
+
+def sizes_text(virtual: int | None, allocated: int | None) -> str:
+    """Return the virtual size of an image and what it takes on disk; empty if neither is known."""
+    if allocated is None:
+        return "" if virtual is None else human_size(virtual)
+    if virtual is None:
+        return t("{size} on disk", size=human_size(allocated))
+    return t("{virtual}, {allocated} on disk", virtual=human_size(virtual), allocated=human_size(allocated))
 
 
 def clip(text: str, most: int = MOST) -> str:
@@ -95,20 +170,10 @@ def isolate(text: str) -> str:
 
 
 def distinct_names(paths: Iterable[tuple[str, str]], most: int = MOST) -> dict[str, str]:
-    """Give each image a name to show that no other has.
+    """Return for each image, by path, a name to show that no other has, of at most `most` columns.
 
-    Parameters
-    ----------
-    paths : iterable of (str, str)
-        Path or address, and short name.
-    most : int
-        Columns that a name may take.
-
-    Returns
-    -------
-    dict of str to str
-        By path. Where two images have one short name, the file name with its suffix tells them apart, or else the
-        shortest sufficient part of the folder.
+    Where two images have one short name, the file name with its suffix tells them apart, or else the shortest
+    sufficient part of the folder.
 
     Examples
     --------

@@ -17,6 +17,16 @@ until [ "$port" ]; do
 	[ "$port" ] || $B sleep 0.1
 done
 
+save() {
+	[ -e /run/vmsnap/agent/qga.state.isfrozen ] || $B sync
+}
+
+# The host keeps 3 MiB of each output; a little more shows it that there was more.
+part() {
+	echo "@$id $1"
+	[ ! -s "$work/$1" ] || $B dd if="$work/$1" bs=65536 count=49 2>/dev/null | $B base64
+}
+
 answer() {
 	id=$1 seconds=$2
 	work=/run/vmsnap/command.$id
@@ -51,16 +61,15 @@ answer() {
 			tries=$((tries + 1))
 		done
 	fi
-	# What the command wrote is on the host's disk before the host hears of its end. While the agent has the file
-	# systems frozen there is nothing left to write, and it would wait for the thaw.
-	[ -e /run/vmsnap/agent/qga.state.isfrozen ] || $B sync
+	# What the command wrote is on the host's disk before the host hears of its end; of one that was ended it is soon
+	# after. While the agent has the file systems frozen there is nothing left to write, and it would wait for the thaw.
+	[ $late = 1 ] || save
 	{
-		echo "@$id out"
-		$B base64 "$work/out"
-		echo "@$id err"
-		$B base64 "$work/err"
+		part out
+		part err
 		echo "@$id end $status $late"
 	} >&3
+	[ $late = 0 ] || save
 	$B rm -rf "$work"
 }
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.lab.exercises.exercise import Aim, Seen
 from vmsnap_nb.model.guest import Disk
+from vmsnap_nb.views.labels import state_text
+from vmsnap_nb.words.message import Message, joined, t
 
 __all__ = [
     "disk_of",
@@ -21,99 +23,119 @@ __all__ = [
 ]
 
 
-def _not_there(seen: Seen, name: str) -> str:
+def _not_there(seen: Seen, name: str) -> Message:
     names = sorted(seen.call(image.path) for image in seen.forest if image.status != "missing")
-    return f"there is no {name}.qcow2; there are: {', '.join(names) or 'no images'}"
+    if not names:
+        return t("there is no {image}.qcow2, and no other image", image=name)
+    return t("there is no {image}.qcow2; the images are: {names}", image=name, names=joined(names))
 
 
 def there(seen: Seen, name: str, *, kept: bool = False) -> Aim:
-    """Give the aim that an image is there, and is a qcow2."""
-    what = f"{name} is there, as a qcow2 image"
+    """Return the aim that an image is there, and is a qcow2."""
+    what = t("{image} exists and is a qcow2 image", image=name)
     image = seen.image(name)
     if image is None:
         return Aim(what, False, _not_there(seen, name), kept)
-    return Aim(what, image.format == "qcow2", f"{name} is {image.format or 'of no known format'}", kept)
+    found = t("the format of {image} is unknown", image=name)
+    if image.format:
+        found = t("the format of {image} is {format}", image=name, format=image.format)
+    return Aim(what, image.format == "qcow2", found, kept)
 
 
 def stands_on(seen: Seen, name: str, base: str, *, kept: bool = False) -> Aim:
-    """Give the aim that an image stands directly on another."""
-    what = f"{name} stands directly on {base}"
+    """Return the aim that an image is based directly on another."""
+    what = t("{image} is based directly on {base}", image=name, base=base)
     image = seen.image(name)
     if image is None:
         return Aim(what, False, _not_there(seen, name), kept)
     parent = seen.forest.parent(image.path)
     if parent is None:
-        return Aim(what, False, f"{name} stands on nothing: it is a base of its own", kept)
+        return Aim(what, False, t("{image} has no backing file", image=name), kept)
     met = seen.path(base) in seen.forest.same_file(parent)
-    gone = ", and there is no such file" if parent in seen.forest.missing else ""
-    return Aim(what, met, f"{name} stands on {seen.call(parent)}{gone}", kept)
+    found = t("{image} is based on {base}", image=name, base=seen.call(parent))
+    if parent in seen.forest.missing:
+        found = t("{image} is based on {base}, which does not exist", image=name, base=seen.call(parent))
+    return Aim(what, met, found, kept)
 
 
 def says_format(seen: Seen, name: str, *, kept: bool = False) -> Aim:
-    """Give the aim that the header of an overlay says the true format of its backing file."""
-    what = f"the header of {name} says the format of its backing file, and it is the right one"
+    """Return the aim that the header of an overlay records the true format of its backing file."""
+    what = t("the header of {image} records the correct backing format", image=name)
     image = seen.image(name)
     if image is None:
         return Aim(what, False, _not_there(seen, name), kept)
     if image.backing is None:
-        return Aim(what, False, f"the header of {name} names no backing file", kept)
+        return Aim(what, False, t("the header of {image} names no backing file", image=name), kept)
     said = image.backing.format
     if said is None:
-        return Aim(what, False, f"the header of {name} does not say a format", kept)
+        return Aim(what, False, t("the header of {image} records no backing format", image=name), kept)
     true = seen.start.formats.get(seen.call(image.backing.path or ""), said)
-    return Aim(what, said == true, f"the header of {name} says {said}, and its backing file is {true}", kept)
+    found = t(
+        "the header of {image} records {format}, but its backing file is {true}", image=name, format=said, true=true
+    )
+    return Aim(what, said == true, found, kept)
 
 
 def reads_as_before(seen: Seen, name: str, *, kept: bool = True) -> Aim:
-    """Give the aim that a guest would read from an image what it did at the start."""
-    what = f"{name} reads the same as at the start"
+    """Return the aim that a guest would read from an image what it did at the start."""
+    what = t("{image} reads the same data as at the start", image=name)
     image = seen.image(name)
     if image is None:
-        return Aim(what, False, f"there is no {name}.qcow2 any more", kept)
-    for below in seen.forest.lineage(image.path):
+        return Aim(what, False, t("{image}.qcow2 no longer exists", image=name), kept)
+    for below in seen.forest.known_lineage(image.path):
         if seen.forest.status(below) == "loop":
-            return Aim(what, False, f"{name} cannot be read: {seen.call(below)} is part of a loop", kept)
+            found = t("{image} cannot be read: {layer} is part of a loop", image=name, layer=seen.call(below))
+            return Aim(what, False, found, kept)
         if seen.forest[below].status == "missing":
-            return Aim(what, False, f"{name} cannot be read: {seen.call(below)} is not there", kept)
-        if running := [use.guest for use in seen.forest.writers(below) if use.running]:
-            return Aim(what, False, f"{name} cannot be compared while the guest {running[0]} runs", kept)
+            found = t("{image} cannot be read: {layer} does not exist", image=name, layer=seen.call(below))
+            return Aim(what, False, found, kept)
+        if running := [use.guest for use in seen.forest.known_writers(below) if use.running]:
+            found = t("{image} cannot be compared while the guest {guest} is running", image=name, guest=running[0])
+            return Aim(what, False, found, kept)
     try:
         now = seen.reads(image.path, seen.start.formats[name])  # whatever an overlay says that it is
     except VmsnapError as error:
-        return Aim(what, False, f"{name} cannot be read: {(error.said or str(error)).splitlines()[0]}", kept)
-    return Aim(what, now == seen.start.content[name], f"{name} does not read what it read at the start", kept)
+        reason = (error.reason or str(error)).splitlines()[0]
+        return Aim(what, False, t("{image} cannot be read: {reason}", image=name, reason=reason), kept)
+    found = t("{image} does not read the data that it read at the start", image=name)
+    return Aim(what, now == seen.start.content[name], found, kept)
 
 
 def unchanged(seen: Seen, *names: str) -> Iterator[Aim]:
-    """Give `reads_as_before` for several images that only must not be spoilt."""
+    """Return `reads_as_before` for several images that must not change."""
     for name in names:
         yield reads_as_before(seen, name)
 
 
 def protected(seen: Seen, name: str) -> Aim:
-    """Give the aim that an image has no write permission."""
-    what = f"{name} is protected against writing"
+    """Return the aim that an image has no write permission."""
+    what = t("{image} is write-protected", image=name)
     image = seen.image(name)
     if image is None:
         return Aim(what, False, _not_there(seen, name))
-    return Aim(what, not image.writable, f"the file permissions of {name} allow writing")
+    return Aim(what, not image.writable, t("the file permissions of {image} allow writing", image=name))
 
 
 def disk_of(seen: Seen, guest: str, target: str) -> Disk | None:
-    """Give a disk of a guest, or None."""
+    """Return a disk of a guest, or None."""
     domain = seen.domains.get(guest)
     return next((disk for disk in domain.disks if disk.target == target), None) if domain else None
 
 
 def runs(seen: Seen, guest: str) -> Aim:
-    """Give the aim that a guest runs."""
+    """Return the aim that a guest runs."""
     domain = seen.domains.get(guest)
-    found = f"{guest} is {domain.state}" if domain else f"there is no guest {guest} any more"
-    return Aim(f"{guest} runs", domain is not None and domain.state == "running", found)
+    found = t("the guest {guest} no longer exists", guest=guest)
+    if domain is not None:
+        found = t("the state of {guest} is: {state}", guest=guest, state=state_text(domain.state))
+    return Aim(t("{guest} is running", guest=guest), domain is not None and domain.state == "running", found)
 
 
 def runs_on(seen: Seen, guest: str) -> Aim:
-    """Give the aim that a guest has been running since the start."""
+    """Return the aim that a guest has been running since the start."""
     now, then = seen.runs.get(guest), seen.start.runs.get(guest)
-    found = f"{guest} does not run" if now is None else f"{guest} runs, but it was off in between"
-    return Aim(f"{guest} has been running all the time", now is not None and now == then, found, kept=True)
+    found = t("{guest} is running, but was off in between", guest=guest)
+    if now is None:
+        found = t("{guest} is not running", guest=guest)
+    what = t("{guest} has been running all the time", guest=guest)
+    return Aim(what, now is not None and now == then, found, kept=True)

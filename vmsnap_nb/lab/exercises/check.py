@@ -8,10 +8,12 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from vmsnap_nb.lab.exercises.exercise import Aim
+from vmsnap_nb.model.shown import Listed
 from vmsnap_nb.views.frames import frame_of_table
 from vmsnap_nb.views.html import table_html
 from vmsnap_nb.views.tables import Column, Table
-from vmsnap_nb.views.words import shown
+from vmsnap_nb.views.words import shown, width
+from vmsnap_nb.words.message import Message, t
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +24,7 @@ _COLUMNS = (Column("aim"), Column("met", "yes or no"), Column("kept", "yes or no
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(Listed):
     """What an exercise was found to be. It is true if all is done.
 
     Attributes
@@ -30,17 +32,19 @@ class Check:
     exercise, title : str
         Its name and title.
     aims : tuple of Aim
-        What is to be so, in the order in which one would go about it.
+        What must hold, in the order in which one would do it.
 
     Examples
     --------
     >>> from vmsnap_nb.lab.exercises.exercise import Aim
-    >>> check = Check("x", "An example", (Aim("A is there", True), Aim("A stands on B", False, "A stands on C")))
+    >>> from vmsnap_nb.words.message import Message
+    >>> aims = (Aim(Message("A exists"), True), Aim(Message("A is based on B"), False, Message("A is based on C")))
+    >>> check = Check("x", "An example", aims)
     >>> print(check.to_text())
     x: An example: 1 of 2 done
-      yes      A is there
-      not yet  A stands on B
-               seen: A stands on C
+      done     A exists
+      not yet  A is based on B
+               seen: A is based on C
     >>> bool(check), check.points(4)
     (False, 2.0)
     """
@@ -51,12 +55,12 @@ class Check:
 
     @property
     def done(self) -> bool:
-        """Whether every aim is met, and nothing is spoilt."""
+        """Whether every aim is met."""
         return all(aim.met for aim in self.aims)
 
     @property
     def missing(self) -> tuple[Aim, ...]:
-        """The aims that are not met, and what is spoilt."""
+        """The aims that are not met, or no longer."""
         return tuple(aim for aim in self.aims if not aim.met)
 
     def __bool__(self) -> bool:
@@ -73,20 +77,22 @@ class Check:
         Returns
         -------
         float
-            The share of those aims that are met and were not from the start, to two digits; 0 if anything is spoilt
-            that was to be kept.
+            The share of those aims that are met and were not from the start, to two digits; 0 if anything is broken
+            that had to stay as it was.
         """
         if any(aim.kept and not aim.met for aim in self.aims):
             return 0.0
         own = [aim.met for aim in self.aims if not aim.kept]
         return round(float(most) * sum(own) / len(own), 2)
 
-    def _summary(self) -> str:
+    def _summary(self) -> Message:
         if self.done:
-            return f"{self.exercise}: {self.title}: done"
+            return t("{exercise}: {title}: done", exercise=self.exercise, title=self.title)
         own = [aim.met for aim in self.aims if not aim.kept]
-        spoilt = ", and something is spoilt" if any(aim.kept for aim in self.missing) else ""
-        return f"{self.exercise}: {self.title}: {sum(own)} of {len(own)} done{spoilt}"
+        fields = {"exercise": self.exercise, "title": self.title, "done": sum(own), "count": len(own)}
+        if any(aim.kept for aim in self.missing):
+            return t("{exercise}: {title}: {done} of {count} done, and something is broken", **fields)
+        return t("{exercise}: {title}: {done} of {count} done", **fields)
 
     def to_text(self) -> str:
         """Give it as lines of text.
@@ -94,16 +100,16 @@ class Check:
         Returns
         -------
         str
-            What was in order from the start is told only if it is spoilt.
+            What was in order from the start is shown only if it is broken.
         """
-        lines = [self._summary()]
+        lines: list[str] = [self._summary()]
         for aim in self.aims:
             if aim.kept and aim.met:
                 continue
-            word = "yes" if aim.met else "spoilt" if aim.kept else "not yet"
-            lines.append(f"  {word:8} {shown(aim.what)}")
+            word = t("done") if aim.met else t("broken") if aim.kept else t("not yet")
+            lines.append(f"  {word}{' ' * (8 - width(word))} {shown(aim.what)}")
             if not aim.met:
-                lines.append(f"{'':11}seen: {shown(aim.seen)}")
+                lines.append(" " * 11 + t("seen: {found}", found=shown(aim.seen or "")))
         return "\n".join(lines)
 
     def to_frame(self) -> pd.DataFrame:
@@ -135,10 +141,11 @@ class Check:
         rows = tuple(
             (
                 aim.what,
-                "✓ yes" if aim.met else "✗ spoilt" if aim.kept else "… not yet",
+                t("✓ done") if aim.met else t("✗ broken") if aim.kept else t("… not yet"),
                 None if aim.met else aim.seen,
             )
             for aim in told
         )
-        table = Table((Column("what is to be so"), Column("is it so"), Column("seen instead")), rows)
-        return f"{heading}\n{table_html(table, 'Aims')}"
+        table = Table((Column(t("aim")), Column(t("met")), Column(t("seen instead"))), rows)
+        caption = t("Aims")
+        return f"{heading}\n{table_html(table, caption)}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from vmsnap_nb.lab.exercises.aims import protected, says_format, stands_on, there, unchanged
 from vmsnap_nb.lab.exercises.exercise import Aim, Exercise, Seen
 from vmsnap_nb.lab.exercises.stage import Stage, layers_on
+from vmsnap_nb.words.message import N_, joined, t
 
 __all__ = ["OVERLAYS"]
 
@@ -35,7 +36,7 @@ def _thin_guests_aims(seen: Seen) -> Iterator[Aim]:
     yield from unchanged(seen, "Template")
 
 
-# The names tell nothing: disk-d carries two branches, disk-c one, and disk-g, a base as well, nobody.
+# The names say nothing: disk-d is the base of two branches, disk-c of one, and disk-g of none.
 _STRANGERS = (
     ("disk-d", ""),
     ("disk-a", "disk-d"),
@@ -57,18 +58,18 @@ def _who_stands_on_aims(seen: Seen) -> Iterator[Aim]:
     open_ones = [name for name in images if name in carrying and (image := images[name]) and image.writable]
     closed = [name for name in images if name not in carrying and (image := images[name]) and not image.writable]
     yield Aim(
-        "every image on which another stands is protected against writing",
+        t("every image that has overlays is write-protected"),
         not open_ones,
-        f"{len(open_ones)} of {len(carrying)} such images can be written to",
+        t("{count} of {total} such images are writable", count=len(open_ones), total=len(carrying)),
     )
     yield Aim(
-        "every other image can be written to",
+        t("every other image is writable"),
         not closed,
-        f"{', '.join(closed)} cannot be written to, and nothing stands on it",
+        t("without overlays, but write-protected: {names}", names=joined(closed)),
         kept=True,
     )
     gone = [name for name, image in images.items() if image is None]
-    yield Aim("every image is still there", not gone, f"{', '.join(gone)} is gone", kept=True)
+    yield Aim(t("every image still exists"), not gone, t("missing: {names}", names=joined(gone)), kept=True)
 
 
 def _missing_format(stage: Stage) -> None:
@@ -81,9 +82,9 @@ def _missing_format_aims(seen: Seen) -> Iterator[Aim]:
     overlays = [image for image in seen.forest if image.backing is not None]
     silent = [image for image in overlays if image.backing is not None and image.backing.format is None]
     yield Aim(
-        "every overlay says the format of its backing file",
+        t("every overlay records its backing format"),
         not silent,
-        f"{len(silent)} of {len(overlays)} overlays do not say it",
+        t("{count} of {total} overlays do not record it", count=len(silent), total=len(overlays)),
     )
     for name, base in layers_on("RootBase", "Overlay-1", "Overlay-2"):
         yield stands_on(seen, name, base, kept=True)
@@ -95,45 +96,53 @@ def _missing_format_aims(seen: Seen) -> Iterator[Aim]:
 
 OVERLAYS = (
     Exercise(
-        "first-overlay",
-        "An overlay",
-        "overlays",
-        "easy",
-        "Make an overlay Overlay-1.qcow2 on RootBase.qcow2, in the same folder. Its header is to say the format of its "
-        "backing file as well.",
-        _first_overlay,
-        _first_overlay_aims,
+        name="first-overlay",
+        title=N_("An overlay"),
+        topic="overlays",
+        level="easy",
+        task=N_(
+            "Create an overlay Overlay-1.qcow2 on RootBase.qcow2, in the same folder. Its header must also record the "
+            "backing format."
+        ),
+        build=_first_overlay,
+        aims=_first_overlay_aims,
     ),
     Exercise(
-        "thin-guests",
-        "Thin guests from one template",
-        "overlays",
-        "easy",
-        "Three guests are to begin with what Template.qcow2 has, and none is to see what another writes. Make the "
-        "images web.qcow2, mail.qcow2 and data.qcow2 for them, which take next to no room, and protect the template "
-        "against writing.",
-        _thin_guests,
-        _thin_guests_aims,
+        name="thin-guests",
+        title=N_("Thin guests from one template"),
+        topic="overlays",
+        level="easy",
+        task=N_(
+            "Three guests start with the content of Template.qcow2, and none must see what another writes. Create the "
+            "images web.qcow2, mail.qcow2 and data.qcow2 for them, which take almost no space, and write-protect the "
+            "template."
+        ),
+        build=_thin_guests,
+        aims=_thin_guests_aims,
     ),
     Exercise(
-        "who-stands-on",
-        "Who stands on whom",
-        "overlays",
-        "medium",
-        "Somebody left seven images whose names tell nothing. Take the write permission from every image on which "
-        "another one stands, and from no other: the rest belongs to guests that have to write.",
-        _who_stands_on,
-        _who_stands_on_aims,
+        name="who-stands-on",
+        title=N_("Which image is based on which"),
+        topic="overlays",
+        level="medium",
+        task=N_(
+            "The names of these seven images say nothing about their chains. Remove the write permission from every "
+            "image that has overlays, and from no other: guests must be able to write to the rest."
+        ),
+        build=_who_stands_on,
+        aims=_who_stands_on_aims,
     ),
     Exercise(
-        "missing-format",
-        "A backing format that nobody said",
-        "overlays",
-        "medium",
-        "libvirt refuses a guest whose disk is Overlay-2.qcow2: the format of a backing image was not specified. Find "
-        "the image whose header does not say it, and mend that header. What stands on what, and what the images read, "
-        "must stay as it is.",
-        _missing_format,
-        _missing_format_aims,
+        name="missing-format",
+        title=N_("A missing backing format"),
+        topic="overlays",
+        level="medium",
+        task=N_(
+            "libvirt refuses a guest whose disk is Overlay-2.qcow2: the format of a backing image was not specified. "
+            "Find the image whose header does not record it, and repair that header. The chain, and the data that the "
+            "images read, must not change."
+        ),
+        build=_missing_format,
+        aims=_missing_format_aims,
     ),
 )

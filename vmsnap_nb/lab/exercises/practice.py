@@ -6,27 +6,32 @@ import shutil
 from typing import TYPE_CHECKING
 
 from vmsnap_nb.errors import LabError, NotFoundError
+from vmsnap_nb.lab.closing import forget
 from vmsnap_nb.lab.exercises.check import Check
 from vmsnap_nb.lab.exercises.exercise import Exercise, Seen
 from vmsnap_nb.lab.exercises.merging import MERGING
 from vmsnap_nb.lab.exercises.overlays import OVERLAYS
+from vmsnap_nb.lab.exercises.place import ExercisePlace
 from vmsnap_nb.lab.exercises.repair import REPAIR
 from vmsnap_nb.lab.exercises.snapshots import SNAPSHOTS
 from vmsnap_nb.lab.exercises.stage import Stage
-from vmsnap_nb.live.folders import LiveForest
-from vmsnap_nb.system.content import content_digest
-from vmsnap_nb.system.os_errors import from_os_error
+from vmsnap_nb.live.forest import LiveForest
+from vmsnap_nb.model.names import there_are
+from vmsnap_nb.system.files.errors import from_os_error
+from vmsnap_nb.system.qemu.content import content_digest
 from vmsnap_nb.views.frames import frame_of_table
 from vmsnap_nb.views.tables import Column, Table
+from vmsnap_nb.words.message import joined, t
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vmsnap_nb.lab.lab import Lab
+    from vmsnap_nb.lab.exercises.exercise_lab import ExerciseLab
+    from vmsnap_nb.lab.machine import Machine
 
 __all__ = ["EXERCISES", "check", "clear", "find_exercise", "set_up", "table"]
 
-EXERCISES: dict[str, Exercise] = {one.name: one for one in (*OVERLAYS, *SNAPSHOTS, *MERGING, *REPAIR)}
+EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in (*OVERLAYS, *SNAPSHOTS, *MERGING, *REPAIR)}
 """By name, in the order of learning."""
 
 _COLUMNS = (
@@ -41,26 +46,20 @@ _COLUMNS = (
 
 
 def find_exercise(name: str) -> Exercise:
-    """Give an exercise.
-
-    Raises
-    ------
-    NotFoundError
-        There is none of that name; the error lists those that there are.
-    """
+    """Return an exercise; the error lists those that there are."""
     try:
         return EXERCISES[name]
     except KeyError as error:
         raise NotFoundError(
-            f"find the exercise {name!r}",
-            said="there is none of that name",
-            next_step="there are: " + ", ".join(EXERCISES),
+            t("find the exercise {exercise!r}", exercise=name),
+            why=t("there is no exercise {exercise!r}", exercise=name),
+            next_step=there_are(name, EXERCISES),
         ) from error
 
 
-def set_up(lab: Lab, name: str) -> LiveForest:
-    """Set up an exercise if it is not, and give its images as they are now."""
-    exercise, stage = find_exercise(name), Stage(lab, name)
+def set_up(lab: ExerciseLab, machine: Machine, name: str) -> LiveForest:
+    """Set up an exercise if it is not, and return its images as they are now."""
+    exercise, stage = find_exercise(name), Stage(lab, name, machine)
     if not stage.is_set:
         clear(lab, name)  # what a process that was killed has left half done
         try:
@@ -72,50 +71,60 @@ def set_up(lab: Lab, name: str) -> LiveForest:
     return stage.forest()
 
 
-def clear(lab: Lab, name: str) -> None:
-    """Remove an exercise's guests and its folder, unless somebody else's guest uses an image in it."""
-    exercise, stage = find_exercise(name), Stage(lab, name)
-    used = {use.guest for use in stage.forest().uses}
+def clear(lab: ExerciseLab, name: str) -> None:
+    """Remove an exercise's guests and its folder, unless another guest uses an image in it."""
+    exercise, place = find_exercise(name), ExercisePlace(lab, name)
+    used = {use.guest for use in place.forest().uses}
     if others := sorted(used - set(exercise.guests)):
         raise LabError(
-            f"clear the folder of the exercise {name}",
-            said=f"guests use its images that are not its own: {', '.join(others)}",
-            next_step="undefine those guests first",
+            t("clear the folder of the exercise {exercise}", exercise=name),
+            why=t("other guests use its images: {guests}", guests=joined(others)),
+            next_step=t("undefine those guests first"),
         )
     for guest in lab.guests():
         if guest.name in used:
-            lab._forget(guest)
+            forget(guest, lab.root if lab.driver == "embed" else None)
     try:
-        if stage.folder.exists():
-            shutil.rmtree(stage.folder)
+        if place.folder.exists():
+            shutil.rmtree(place.folder)
     except OSError as error:
-        raise from_os_error(error, f"clear the folder of the exercise {name}") from error
+        raise from_os_error(error, t("clear the folder of the exercise {exercise}", exercise=name)) from error
 
 
-def check(lab: Lab, name: str) -> Check:
-    """Look at the images and guests of an exercise."""
-    exercise, stage = find_exercise(name), Stage(lab, name)
-    if not stage.is_set:
+def check(lab: ExerciseLab, name: str) -> Check:
+    """Check the images and guests of an exercise."""
+    exercise, place = find_exercise(name), ExercisePlace(lab, name)
+    if not place.is_set:
         raise NotFoundError(
-            f"check the exercise {name}", said="it has not been set up", next_step=f"begin: lab.exercise({name!r})"
+            t("check the exercise {exercise}", exercise=name),
+            why=t("it has not been set up"),
+            next_step=t("set it up: lab.exercise({exercise!r})", exercise=name),
         )
     there = [guest for guest in lab.guests() if guest.name in exercise.guests]
     seen = Seen(
-        str(stage.folder),
-        stage.forest(),
-        stage.start(),
+        str(place.folder),
+        place.forest(),
+        place.start(),
         content_digest,
         domains={domain.name: domain for domain in lab.domains()},
         snapshots={guest.name: guest.snapshots() for guest in there},
-        runs=stage.runs(),
+        runs=place.runs(),
     )
-    return Check(name, exercise.title, tuple(exercise.aims(seen)))
+    return Check(name, t(exercise.title), tuple(exercise.aims(seen)))
 
 
-def table(lab: Lab) -> pd.DataFrame:
+def table(lab: ExerciseLab) -> pd.DataFrame:
     """List the exercises."""
     rows = tuple(
-        (one.name, one.title, one.topic, one.level, ", ".join(one.guests), Stage(lab, one.name).is_set, one.task)
-        for one in EXERCISES.values()
+        (
+            exercise.name,
+            t(exercise.title),
+            exercise.topic,
+            exercise.level,
+            ", ".join(exercise.guests),
+            ExercisePlace(lab, exercise.name).is_set,
+            t(exercise.task),
+        )
+        for exercise in EXERCISES.values()
     )
     return frame_of_table(Table(_COLUMNS, rows))

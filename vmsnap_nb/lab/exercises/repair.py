@@ -1,4 +1,4 @@
-"""Exercises on images that somebody has broken."""
+"""Exercises on broken images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from vmsnap_nb.lab.exercises.aims import reads_as_before, says_format, stands_on, unchanged
 from vmsnap_nb.lab.exercises.exercise import Aim, Exercise, Seen
 from vmsnap_nb.lab.exercises.stage import Stage, layers_on
+from vmsnap_nb.words.message import N_, joined, t
 
 __all__ = ["REPAIR"]
 
@@ -27,7 +28,8 @@ def _moved_base_aims(seen: Seen) -> Iterator[Aim]:
         yield stands_on(seen, name, "templates/RootBase")
         yield reads_as_before(seen, name, kept=False)
     again = seen.image("RootBase") is not None
-    yield Aim("nothing lies at the old place", not again, "there is a RootBase.qcow2 at the old place", kept=True)
+    found = t("there is a RootBase.qcow2 at the old place")
+    yield Aim(t("no image is at the old place"), not again, found, kept=True)
     yield from unchanged(seen, "templates/RootBase", "templates/RootBase-old")
 
 
@@ -38,8 +40,8 @@ def _loop(stage: Stage) -> None:
 
 
 def _loop_aims(seen: Seen) -> Iterator[Aim]:
-    around = ", ".join(seen.call(path) for loop in seen.forest.loops for path in loop)
-    yield Aim("no image stands on itself", not around, f"these stand on each other in a circle: {around}")
+    around = [seen.call(path) for loop in seen.forest.loops for path in loop]
+    yield Aim(t("no chain has a loop"), not around, t("these images form a loop: {names}", names=joined(around)))
     for name, base in layers_on("RootBase", "Overlay-1", "Overlay-2", "Overlay-3"):
         kept = name != "Overlay-1"
         yield stands_on(seen, name, base, kept=kept)
@@ -58,13 +60,13 @@ def _orphan(stage: Stage) -> None:
 
 def _orphan_aims(seen: Seen) -> Iterator[Aim]:
     orphan = seen.image("Orphan")
-    what = "Orphan stands on an image that is there"
+    what = t("Orphan is based on an image that exists")
     if orphan is None:
-        yield Aim(what, False, "there is no Orphan.qcow2 any more")
+        yield Aim(what, False, t("{image}.qcow2 no longer exists", image="Orphan"))
     elif (parent := seen.forest.parent(orphan.path)) is None:
-        yield Aim(what, False, "Orphan stands on nothing")
+        yield Aim(what, False, t("{image} has no backing file", image="Orphan"))
     else:
-        found = f"Orphan stands on {seen.call(parent)}, and there is no such file"
+        found = t("{image} is based on {base}, which does not exist", image="Orphan", base=seen.call(parent))
         yield Aim(what, parent not in seen.forest.missing, found)
         yield says_format(seen, "Orphan", kept=True)
     yield reads_as_before(seen, "Orphan", kept=False)
@@ -73,34 +75,40 @@ def _orphan_aims(seen: Seen) -> Iterator[Aim]:
 
 REPAIR = (
     Exercise(
-        "moved-base",
-        "A base that was moved",
-        "repair",
-        "medium",
-        "RootBase.qcow2 was moved into the folder templates, where it is to stay, and its overlays were not told. Mend "
-        "them.",
-        _moved_base,
-        _moved_base_aims,
+        name="moved-base",
+        title=N_("The base was moved"),
+        topic="repair",
+        level="medium",
+        task=N_(
+            "RootBase.qcow2 was moved into the folder templates, where it must stay. The headers of its overlays still "
+            "name the old path. Repair them."
+        ),
+        build=_moved_base,
+        aims=_moved_base_aims,
     ),
     Exercise(
-        "loop",
-        "A chain that bites its tail",
-        "repair",
-        "hard",
-        "The chain was RootBase <- Overlay-1 <- Overlay-2 <- Overlay-3, until somebody used `qemu-img rebase -u`. "
-        "Since then no image of it can be opened but RootBase. Mend it, so that Overlay-3 reads what it did before.",
-        _loop,
-        _loop_aims,
+        name="loop",
+        title=N_("A loop in the chain"),
+        topic="repair",
+        level="hard",
+        task=N_(
+            "The chain was RootBase <- Overlay-1 <- Overlay-2 <- Overlay-3, until a wrong `qemu-img rebase -u`. Since "
+            "then only RootBase can be opened. Repair the chain, so that Overlay-3 reads the same data as before."
+        ),
+        build=_loop,
+        aims=_loop_aims,
     ),
     Exercise(
-        "orphan",
-        "An orphan",
-        "repair",
-        "hard",
-        "RootBase.qcow2, on which Orphan.qcow2 stands, was deleted. One of the three images in the folder copies is a "
-        "true copy of it, and SHA256SUMS tells the checksum that the lost file had. Have Orphan read again what it "
-        "read before; the copies are to stay as they are.",
-        _orphan,
-        _orphan_aims,
+        name="orphan",
+        title=N_("An overlay without its base"),
+        topic="repair",
+        level="hard",
+        task=N_(
+            "RootBase.qcow2, on which Orphan.qcow2 is based, was deleted. One of the three images in the folder copies "
+            "is an exact copy of it, and SHA256SUMS has the checksum of the lost file. Make Orphan read the same data "
+            "as before. The copies must not change."
+        ),
+        build=_orphan,
+        aims=_orphan_aims,
     ),
 )

@@ -9,32 +9,50 @@ from vmsnap_nb.lab.exercises.aims import disk_of, protected, runs, runs_on, stan
 from vmsnap_nb.lab.exercises.exercise import Aim, Exercise, Seen
 from vmsnap_nb.lab.exercises.stage import Stage
 from vmsnap_nb.model.snapshot import Snapshot
+from vmsnap_nb.words.message import N_, joined, t
 
 __all__ = ["SNAPSHOTS"]
 
+_HELD = {
+    "no": N_("{disk} is not included"),
+    "internal": N_("the snapshot of {disk} is internal"),
+    "external": N_("the snapshot of {disk} is external"),
+}
+
 
 def _recorded(seen: Seen, guest: str, name: str) -> tuple[Aim, Snapshot | None]:
-    """Give the aim that libvirt has a record of a snapshot, and the snapshot if so."""
+    """Return the aim that libvirt has a record of a snapshot, and the snapshot if so."""
     rows = seen.snapshots.get(guest) or ()
     found = next((row for row in rows if row.name == name and row.status != "untracked"), None)
-    names = ", ".join(row.name for row in rows if row.status != "untracked")
-    missing = f"libvirt's records of {guest} are: {names}" if names else f"libvirt has no record of {guest}"
-    return Aim(f"libvirt has a record of the snapshot {name}", found is not None, missing), found
+    names = [row.name for row in rows if row.status != "untracked"]
+    missing = t("libvirt has no snapshots of {guest}", guest=guest)
+    if names:
+        missing = t("libvirt has these snapshots of {guest}: {names}", guest=guest, names=joined(names))
+    return Aim(t("libvirt has a record of the snapshot {name}", name=name), found is not None, missing), found
 
 
 def _source(seen: Seen, guest: str, target: str, image: str, *, kept: bool = True) -> Aim:
-    """Give the aim that a disk of a guest writes to an image."""
+    """Return the aim that a disk of a guest writes to an image."""
     disk = disk_of(seen, guest, target)
-    where = seen.call(disk.source) if disk and disk.source else "nothing"
-    return Aim(f"{guest} writes {target} to {image}", where == image, f"it writes to {where}", kept)
+    where = seen.call(disk.source) if disk and disk.source else ""
+    found = (
+        t("it writes to {image}", image=where)
+        if where
+        else t("there is no disk {disk} of {guest}", disk=target, guest=guest)
+    )
+    what = t("{guest} writes {disk} to {image}", guest=guest, disk=target, image=image)
+    return Aim(what, where == image, found, kept)
 
 
 def _writes_above(seen: Seen, guest: str, target: str, image: str) -> Aim:
-    """Give the aim that a disk of a guest writes to an overlay somewhere above an image."""
+    """Return the aim that a disk of a guest writes to an overlay somewhere above an image."""
     disk = disk_of(seen, guest, target)
-    lineage = seen.forest.lineage(disk.source) if disk and disk.source else ()
-    found = f"its chain is {seen.row(lineage[0])}" if lineage else f"there is no disk {target} of {guest}"
-    return Aim(f"{guest} writes {target} to an overlay above {image}", seen.path(image) in lineage[1:], found)
+    lineage = seen.forest.known_lineage(disk.source) if disk and disk.source else ()
+    found = t("there is no disk {disk} of {guest}", disk=target, guest=guest)
+    if lineage:
+        found = t("its chain is {chain}", chain=seen.row(lineage[0]))
+    what = t("{guest} writes {disk} to an overlay of {image}", guest=guest, disk=target, image=image)
+    return Aim(what, seen.path(image) in lineage[1:], found)
 
 
 def _one_disk(stage: Stage) -> None:
@@ -47,11 +65,12 @@ def _one_disk_aims(seen: Seen) -> Iterator[Aim]:
     aim, found = _recorded(seen, "accounts", "before-update")
     yield aim
     held = {disk.target: disk.held for disk in found.record.disks} if found else {}
-    for target, wanted in (("vda", "external"), ("vdb", "no")):
-        words = "leaves vdb out" if wanted == "no" else f"holds {target} outside of its image"
-        got = {"no": "left out", "internal": "held inside of its image", "external": "held outside of its image"}
-        saw = f"{target} is {got[held[target]]}" if target in held else "there is no such record"
-        yield Aim(f"before-update {words}", held.get(target) == wanted, saw)
+    for target, wanted, what in (
+        ("vda", "external", t("before-update has an external snapshot of {disk}", disk="vda")),
+        ("vdb", "no", t("before-update does not include {disk}", disk="vdb")),
+    ):
+        saw = t(_HELD[held[target]], disk=target) if target in held else t("there is no such record")
+        yield Aim(what, held.get(target) == wanted, saw)
     yield _writes_above(seen, "accounts", "vda", "System")
     yield _source(seen, "accounts", "vdb", "Data")
     yield from unchanged(seen, "System", "Data")
@@ -67,13 +86,15 @@ def _inside_and_outside_aims(seen: Seen) -> Iterator[Aim]:
     for name, kind in (("inside", "internal-disk"), ("outside", "external-disk")):
         aim, found = _recorded(seen, "ledger", name)
         yield aim
-        saw = f"it is an {found.kind} snapshot" if found else "there is no such record"
-        yield Aim(f"{name} is an {kind} snapshot", found is not None and found.kind == kind, saw)
+        saw = t("its kind is {kind}", kind=found.kind) if found else t("there is no such record")
+        what = t("the kind of {name} is {kind}", name=name, kind=kind)
+        yield Aim(what, found is not None and found.kind == kind, saw)
     image = seen.image("Ledger")
     names = [inside.name for inside in image.snapshots] if image else []
-    yield Aim(
-        "inside is inside of Ledger", "inside" in names, f"inside of Ledger there is: {', '.join(names) or 'none'}"
-    )
+    contained = t("Ledger contains no internal snapshots")
+    if names:
+        contained = t("Ledger contains these internal snapshots: {names}", names=joined(names))
+    yield Aim(t("Ledger contains the internal snapshot inside"), "inside" in names, contained)
     yield _writes_above(seen, "ledger", "vda", "Ledger")
     yield from unchanged(seen, "Ledger")
 
@@ -85,7 +106,7 @@ def _stale_records(stage: Stage) -> None:
         overlay = {"vda": stage.path(day)}
         guest.snapshot(day, kind="external-disk", disks=overlay).run(progress=False)
     stage.run("qemu-img", "snapshot", "-c", "by-hand", stage.path("wednesday"))
-    # What somebody did with qemu-img alone: monday's overlay is merged down, and its file removed.
+    # The work with qemu-img alone: monday's overlay is merged down, and its file removed.
     stage.run("qemu-img", "commit", "-q", "-d", stage.path("monday"))
     stage.repoint("tuesday", "Archive")
     stage.run("rm", stage.path("monday"))
@@ -95,14 +116,16 @@ def _stale_records(stage: Stage) -> None:
 def _stale_records_aims(seen: Seen) -> Iterator[Aim]:
     rows = seen.snapshots.get("archive") or ()
     wrong = [row for row in rows if row.status in ("stale", "missing-file")]
-    yield Aim("every record agrees with the files", not wrong, f"{len(wrong)} of {len(rows)} snapshots do not")
+    found = t("{count} of {total} snapshots do not", count=len(wrong), total=len(rows))
+    yield Aim(t("every record agrees with the files"), not wrong, found)
     aim, _ = _recorded(seen, "archive", "by-hand")
     yield aim
     kept, _ = _recorded(seen, "archive", "wednesday")
     yield Aim(kept.what, kept.met, kept.seen, kept=True)
     image = seen.image("wednesday")
-    inside = image is not None and "by-hand" in [one.name for one in image.snapshots]
-    yield Aim("by-hand is still inside of wednesday", inside, "there is no such snapshot inside any more", kept=True)
+    inside = image is not None and "by-hand" in [snapshot.name for snapshot in image.snapshots]
+    gone = t("wednesday no longer contains it")
+    yield Aim(t("wednesday still contains the internal snapshot by-hand"), inside, gone, kept=True)
     yield _source(seen, "archive", "vda", "wednesday")
     yield from unchanged(seen, "Archive", "wednesday")
 
@@ -115,14 +138,14 @@ def _wrote_to_base(stage: Stage) -> None:
 
 
 def _wrote_to_base_aims(seen: Seen) -> Iterator[Aim]:
-    writers = [use.guest for use in seen.forest.writers(seen.path("Golden"))]
-    yield Aim("no guest has Golden as its disk", not writers, f"{', '.join(writers)} would write to Golden")
+    writers = [use.guest for use in seen.forest.known_writers(seen.path("Golden"))]
+    found = t("these guests would write to Golden: {guests}", guests=joined(writers))
+    yield Aim(t("no guest has Golden as its disk"), not writers, found)
     yield _writes_above(seen, "tester", "vda", "Golden")
     disk = disk_of(seen, "tester", "vda")
-    shared = [use.guest for use in seen.forest.writers(disk.source)] if disk and disk.source else []
-    yield Aim(
-        "tester has its image alone", shared == ["tester"], f"it belongs to: {', '.join(shared) or 'nobody'}", True
-    )
+    shared = [use.guest for use in seen.forest.known_writers(disk.source)] if disk and disk.source else []
+    users = t("its image is the disk of: {guests}", guests=joined(shared)) if shared else t("it has no image")
+    yield Aim(t("no other guest uses the image of tester"), shared == ["tester"], users, True)
     yield protected(seen, "Golden")
     for guest, image in (("shop", "Shop"), ("blog", "Blog")):
         yield _source(seen, guest, "vda", image)
@@ -136,7 +159,7 @@ def _second_guest(stage: Stage) -> None:
     for name, base in (("Overlay-1", "RootBase"), ("Overlay-1A", "Overlay-1")):
         stage.run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", stage.path(base), stage.path(name))
     stage.define("reader", "Overlay-1A", boots=True)
-    stage.define("writer", "Overlay-1", boots=True).start(wait=False)
+    stage.define("writer", "Overlay-1", boots=True).start(wait=False, force=True)
 
 
 def _second_guest_aims(seen: Seen) -> Iterator[Aim]:
@@ -149,62 +172,73 @@ def _second_guest_aims(seen: Seen) -> Iterator[Aim]:
 
 SNAPSHOTS = (
     Exercise(
-        "one-disk",
-        "A snapshot of one disk",
-        "snapshots",
-        "medium",
-        "The guest accounts has two disks, and is off. Its system, vda, will be updated. Take a snapshot called "
-        "before-update which keeps vda outside of its image: what is written from now on goes to a new file. vdb is to "
-        "have no part in it.",
-        _one_disk,
-        _one_disk_aims,
+        name="one-disk",
+        title=N_("A snapshot of one disk"),
+        topic="snapshots",
+        level="medium",
+        task=N_(
+            "The guest accounts is shut off. It has two disks, and its system disk vda will be updated. Create an "
+            "external snapshot before-update of vda, so that further writes go to a new file. The snapshot must not "
+            "include vdb."
+        ),
+        build=_one_disk,
+        aims=_one_disk_aims,
         guests=("accounts",),
     ),
     Exercise(
-        "inside-and-outside",
-        "Inside and outside",
-        "snapshots",
-        "medium",
-        "The guest ledger is off. Keep its disk as it is now in two ways: a snapshot called inside, within the file "
-        "Ledger.qcow2, and one called outside, after which Ledger.qcow2 is not written to any more.",
-        _inside_and_outside,
-        _inside_and_outside_aims,
+        name="inside-and-outside",
+        title=N_("Internal and external"),
+        topic="snapshots",
+        level="medium",
+        task=N_(
+            "The guest ledger is shut off. Keep the current state of its disk in two ways: an internal snapshot "
+            "inside, in the file Ledger.qcow2, and an external snapshot outside, after which nothing is written to "
+            "Ledger.qcow2."
+        ),
+        build=_inside_and_outside,
+        aims=_inside_and_outside_aims,
         guests=("ledger",),
     ),
     Exercise(
-        "stale-records",
-        "Records that no longer fit",
-        "snapshots",
-        "hard",
-        "The guest archive is off. Somebody has worked on its images with qemu-img alone, so that libvirt's records of "
-        "its snapshots no longer say what the files hold. Put the records right: each is to agree with the files, "
-        "every snapshot that the files hold is to have one, and no image is to change.",
-        _stale_records,
-        _stale_records_aims,
+        name="stale-records",
+        title=N_("Stale records"),
+        topic="snapshots",
+        level="hard",
+        task=N_(
+            "The guest archive is shut off. Its images were changed with qemu-img alone, so that libvirt's snapshot "
+            "records no longer agree with the files. Correct the records: each must agree with the files, every "
+            "snapshot in the files must have a record, and no image must change."
+        ),
+        build=_stale_records,
+        aims=_stale_records_aims,
         guests=("archive",),
     ),
     Exercise(
-        "wrote-to-base",
-        "The guest that writes to the base",
-        "snapshots",
-        "hard",
-        "The guests shop and blog stand on Golden.qcow2. A third one, tester, was set up with Golden.qcow2 itself as "
-        "its disk; luckily it is off still. See to it that tester begins with the same content and nothing is ever "
-        "written to Golden, which is to be protected; shop and blog stay as they are.",
-        _wrote_to_base,
-        _wrote_to_base_aims,
+        name="wrote-to-base",
+        title=N_("A guest that would write to the base"),
+        topic="snapshots",
+        level="hard",
+        task=N_(
+            "The disks of the guests shop and blog are based on Golden.qcow2. The disk of a third guest, tester, is "
+            "Golden.qcow2 itself; tester is still shut off. Change tester so that it starts with the same content but "
+            "never writes to Golden. Write-protect Golden, and leave shop and blog as they are."
+        ),
+        build=_wrote_to_base,
+        aims=_wrote_to_base_aims,
         guests=("blog", "shop", "tester"),
     ),
     Exercise(
-        "second-guest",
-        "Two guests on one overlay",
-        "snapshots",
-        "hard",
-        "The guest writer runs, and writes to Overlay-1.qcow2. The guest reader, whose image Overlay-1A.qcow2 stands "
-        "on that, does not start. Both are to run at the same time; writer must not be shut off for it, and reader is "
-        "to see what writer has written so far.",
-        _second_guest,
-        _second_guest_aims,
+        name="second-guest",
+        title=N_("Two guests on one overlay"),
+        topic="snapshots",
+        level="hard",
+        task=N_(
+            "The guest writer is running and writes to Overlay-1.qcow2. The guest reader, whose image Overlay-1A.qcow2 "
+            "is based on it, does not start. Make both run at the same time. Do not shut writer down, and let reader "
+            "see what writer has written so far."
+        ),
+        build=_second_guest,
+        aims=_second_guest_aims,
         guests=("reader", "writer"),
     ),
 )

@@ -1,0 +1,147 @@
+"""Make `docs/images/merge-panel.webp`: a merge by mouse in JupyterLab, from the drag to the report, and then a refusal.
+
+Usage: ``python scripts/moving_picture.py``. It needs what ``scripts/setup --tests`` installs, and Pillow (``pip install
+pillow``), which joins the pictures.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from playwright.sync_api import Locator, expect  # noqa: E402
+from support.browser import Notebook, chromium, notebook  # noqa: E402 - where the tests are
+
+PICTURE = ROOT / "docs" / "images" / "merge-panel.webp"
+MOST = 1_000_000  # bytes
+WIDTH, HEIGHT = 960, 660
+POINTER = """() => {
+    const pointer = document.createElement("div");
+    pointer.style = "position: fixed; width: 18px; height: 18px; margin: -9px; border-radius: 9px; z-index: 9999;"
+        + "background: rgba(213, 94, 0, 0.6); pointer-events: none; left: -50px";
+    document.body.append(pointer);
+    for (const kind of ["mousemove", "pointermove", "dragover"])
+        document.addEventListener(kind, (event) => {
+            pointer.style.left = `${event.clientX}px`;
+            pointer.style.top = `${event.clientY}px`;
+        }, true);
+}"""
+
+
+class Film:
+    """Pictures of one panel, with the time that each of them stays."""
+
+    def __init__(self) -> None:
+        self.pictures: list[Image.Image] = []
+        self.times: list[int] = []
+        self.top = 0.0
+
+    def look(self, root: Locator, at: Locator | None = None) -> None:
+        """Let the next pictures begin at the top of an element, or of the panel."""
+        box = (at or root).bounding_box()
+        assert box is not None
+        self.top = max(0.0, box["y"] - 8)
+
+    def look_up_to(self, at: Locator) -> None:
+        """Let the next pictures end below an element."""
+        box = at.bounding_box()
+        assert box is not None
+        self.top = max(0.0, box["y"] + box["height"] + 16 - HEIGHT)
+
+    def take(self, root: Locator, milliseconds: int) -> None:
+        """Take a picture."""
+        place = root.bounding_box()
+        assert place is not None
+        clip = {"x": place["x"] - 8, "y": self.top, "width": WIDTH, "height": HEIGHT}
+        shot = Image.open(io.BytesIO(root.page.screenshot(clip=clip)))
+        self.pictures.append(shot.convert("RGB").quantize(64).convert("RGB"))
+        self.times.append(milliseconds)
+
+    def drag(self, root: Locator, name: str, onto: str) -> None:
+        """Drag one image onto another, slowly enough to be seen."""
+        boxes = [root.locator(f"[data-path$='/{image}.qcow2']").first.bounding_box() for image in (name, onto)]
+        (x, y), (to_x, to_y) = ((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in boxes if box)
+        mouse = root.page.mouse
+        mouse.move(x, y)
+        self.take(root, 700)
+        mouse.down()
+        for step in range(1, 9):
+            mouse.move(x + (to_x - x) * step / 8, y + (to_y - y) * step / 8)
+            self.take(root, 110)
+        self.take(root, 500)
+        mouse.up()
+
+    def press(self, root: Locator, button: Locator) -> None:
+        """Press a button, with the pointer on it."""
+        button.hover()
+        self.take(root, 900)
+        button.click()
+
+    def save(self) -> None:
+        """Join the pictures into one that moves."""
+        first, *others = self.pictures
+        first.save(PICTURE, save_all=True, append_images=others, duration=self.times, loop=0, lossless=True, method=6)
+        size = PICTURE.stat().st_size
+        print(f"saved {PICTURE}, {len(self.pictures)} pictures, {size} bytes")
+        assert size < MOST
+
+
+def make(nb: Notebook, film: Film) -> None:
+    """Merge once, and be refused once."""
+    nb.python("import vmsnap_nb as vs\nfrom vmsnap_nb import panels\nlab = vs.Lab()")
+    nb.page.evaluate("jupyterapp.shell.collapseLeft()")
+    nb.page.set_viewport_size({"width": 1120, "height": 4000})
+    nb.page.evaluate(POINTER)
+
+    root = nb.show("panels.MergePanel(lab.scenario('merge'))")
+    film.look(root)
+    film.take(root, 1500)
+    film.drag(root, "Snap-3", "Snap-1")
+    confirm = root.get_by_role("button", name="Confirm")
+    expect(confirm).to_be_visible()
+    plan = root.locator("svg", has_text=re.compile("after")).last
+    film.look(root, plan)
+    film.take(root, 3500)
+    film.look_up_to(confirm)
+    root.get_by_role("checkbox").last.check()
+    film.press(root, confirm)
+    expect(root.get_by_role("button", name="Close")).to_be_visible()
+    film.look(root)
+    film.take(root, 2000)
+    film.look(root, root.get_by_role("button", name="Close"))
+    film.take(root, 2500)
+
+    root = nb.show("panels.MergePanel(lab.scenario('figure-2'))")
+    film.look(root)
+    film.take(root, 1000)
+    film.drag(root, "Overlay-1A", "RootBase")
+    expect(root.get_by_role("button", name="Confirm")).to_be_disabled()
+    film.look(root, root.locator("svg", has_text=re.compile("after")).last)
+    film.take(root, 2500)
+    film.look_up_to(root.get_by_role("button", name="Confirm"))
+    film.take(root, 4000)
+    nb.python("panel.close(); lab.destroy()")
+
+
+def main() -> None:
+    """Start JupyterLab on an empty folder, and make the picture."""
+    film = Film()
+    with (
+        tempfile.TemporaryDirectory(prefix="v", dir="/tmp") as folder,
+        chromium() as browser,
+        notebook(browser, Path(folder)) as nb,
+    ):
+        make(nb, film)
+    film.save()
+
+
+if __name__ == "__main__":
+    main()

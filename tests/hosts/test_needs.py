@@ -1,0 +1,89 @@
+"""Who needs an image, on a host of which this process knows nothing beforehand: all that libvirt names is kept."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import pytest
+from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool, volume_disk
+from support.images import MIB, create
+
+import vmsnap_nb as vs
+
+pytestmark = pytest.mark.hosts
+
+SYSTEM = "qemu:///system"
+
+
+def virsh(*words: object) -> str:
+    argv = ["virsh", "-q", "-c", SYSTEM, *map(str, words)]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+def lost(plan: vs.LivePlan) -> list[str]:
+    return [c.what for c in plan.concerns if c.level == "refuse" and c.name in ("state-lost", "managed-save")]
+
+
+def needed_by(host: vs.Host, name: str) -> str:
+    return str(host.survey(IMAGES).to_frame().set_index("image").loc[name, "needed_by"])
+
+
+def test_snapshots_that_virsh_took_keep_their_images(connection: Any) -> None:
+    create(IMAGES / "d.qcow2", size=4 * MIB)
+    define(connection, "d", file_disk(IMAGES / "d.qcow2"))
+    for name in ("s1", "s2"):
+        virsh("snapshot-create-as", "d", name, "--disk-only")
+    with vs.connect(SYSTEM) as host:
+        assert needed_by(host, "d") == "snapshot s1 of d, d.s1"
+        assert needed_by(host, "d.s1") == "snapshot s1 of d, snapshot s2 of d, d.s2"
+        for plan in (
+            host.survey(IMAGES).commit(str(IMAGES / "d.s1"), remove=True),
+            host.survey().remove(str(IMAGES / "d.s1")),
+            host.survey().shorten(str(IMAGES / "d.s2"), keep=1, remove=True),
+        ):
+            assert any("snapshot s1 of d" in what for what in lost(plan)), plan.title
+
+
+@pytest.mark.parametrize("way", ["managedsave", "save"])
+def test_memory_that_virsh_saved_keeps_its_images(connection: Any, way: str) -> None:
+    create(IMAGES / "base.qcow2", size=4 * MIB)
+    create(IMAGES / "mid.qcow2", backing=IMAGES / "base.qcow2")
+    create(IMAGES / "top.qcow2", backing=IMAGES / "mid.qcow2")
+    pool(connection, "default", IMAGES)
+    define(connection, "m", volume_disk("default", "top.qcow2"), running=True)
+    virsh(way, "m", *(() if way == "managedsave" else (IMAGES / "m.save",)))
+    text = "managed save of m" if way == "managedsave" else "memory of m in m.save"
+    with vs.connect(SYSTEM) as host:
+        assert text in needed_by(host, "mid")
+        guest = host.guest("m")
+        for plan in (
+            guest.commit(top="mid"),
+            guest.pull(remove=True),
+            guest.shorten(keep=1, remove=True),
+            host.survey().commit("mid"),
+        ):
+            assert lost(plan), plan.title
+        if way == "managedsave":
+            # What removes no layer is done: QEMU goes on with the layers that the memory names, and reads the same.
+            assert guest.shorten(keep=1).run(progress=False).as_predicted
+    # A folder that is read without libvirt knows files of saved memory as well.
+    if way == "save":
+        assert lost(vs.scan(IMAGES).commit("mid"))
+    virsh(*(("start", "m") if way == "managedsave" else ("restore", IMAGES / "m.save")))
+    assert virsh("domstate", "m").strip() == "paused", "as it was"
+
+
+def test_what_another_host_needs_is_seen_from_here(other: SystemLibvirt) -> None:
+    from vmsnap_nb.system.libvirt.library import library
+
+    with other.entered():
+        create(IMAGES / "far.qcow2", size=4 * MIB)
+        connection = library().open(SYSTEM)
+        pool(connection, "default", IMAGES)
+        define(connection, "far", file_disk(IMAGES / "far.qcow2"))
+        virsh("snapshot-create-as", "far", "s", "--disk-only")
+        connection.close()
+    with vs.connect(other.uri) as host:
+        frame = host.survey().to_frame()
+        assert "snapshot s of far" in frame.loc[str(IMAGES / "far.qcow2"), "needed_by"]

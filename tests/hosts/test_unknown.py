@@ -1,0 +1,179 @@
+"""Three answers: an image is there, it is gone, or that is not known; nothing is dropped on what is not known."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool, qemu_img
+
+import vmsnap_nb as vs
+
+pytestmark = pytest.mark.hosts
+
+
+def guest_with_snapshot(
+    connection: Any, name: str = "demo", *, running: bool = False, kind: str = "external-disk"
+) -> None:
+    """A guest on an image that only QEMU's user may read, with a snapshot s1."""
+    qemu_img("create", "-q", "-f", "qcow2", f"{name}.qcow2", "16M")
+    os.chmod(IMAGES / f"{name}.qcow2", 0o600)
+    define(connection, name, file_disk(IMAGES / f"{name}.qcow2"), running=running)
+    with vs.connect("qemu:///system") as host:
+        guest = host.guest(name)
+        assert guest.snapshot("s1", kind=kind).run(progress=False).as_predicted  # type: ignore[arg-type]
+    for path in IMAGES.glob("*"):
+        os.chmod(path, 0o600)
+
+
+@contextmanager
+def forwarded(folder: Path, target: str = "/run/libvirt/libvirt-sock") -> Iterator[str]:
+    """A socket that leads to the daemon's, as ssh -L makes one."""
+    path = folder / "forwarded"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    os.chmod(path, 0o777)
+    listener.listen()
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for end in (source, sink):
+                end.close()
+
+    def serve() -> None:
+        while True:
+            try:
+                here, _ = listener.accept()
+            except OSError:
+                return
+            there = socket.socket(socket.AF_UNIX)
+            there.connect(target)
+            for pair in ((here, there), (there, here)):
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"qemu+unix:///system?socket={path}"
+    finally:
+        listener.close()
+        path.unlink()
+
+
+DELETE = """
+    host = vs.connect(sys.argv[1])
+    guest = host.guest("demo")
+    print([(s.name, s.status) for s in guest.snapshots()])
+    plan = guest.delete_snapshot("s1")
+    print(plan.refused, sorted({c.name for c in plan.concerns if c.level == "refuse"}))
+    print([step.action for step in guest.reconcile().steps])
+    """
+
+
+@pytest.mark.parametrize("kind", ["external-disk", "internal-disk"])
+def test_no_record_is_dropped_by_a_user_who_may_not_read_the_images(
+    system: SystemLibvirt, connection: Any, kind: str
+) -> None:
+    guest_with_snapshot(connection, kind=kind)
+    done = system.python(DELETE, "qemu:///system")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "[('s1', 'unknown')]", done.stderr
+    assert lines[2] == "[]"
+    if kind == "external-disk":
+        assert lines[1] == "True ['unknown-image']"
+    else:  # libvirt looks inside the image itself
+        assert lines[1] == "False []"
+        done = system.python(
+            "print(vs.connect('qemu:///system').guest('demo').delete_snapshot('s1').run(progress=False).as_predicted)"
+        )
+        assert done.stdout == "True\n", done.stderr
+        assert qemu_img("snapshot", "-l", "demo.qcow2") == ""
+
+
+def test_a_forwarded_socket_may_lead_to_another_machine(
+    system: SystemLibvirt, other: SystemLibvirt, tmp_path: Path
+) -> None:
+    with other.entered():
+        handle = vs.connect("qemu:///system")
+        guest_with_snapshot(handle.connection)
+        handle.close()
+    target = f"/proc/{other.keeper.pid}/root/run/libvirt/libvirt-sock"
+    with forwarded(other.folder, target) as uri:
+        host = vs.connect(uri)
+        assert not host.files_are_here
+        guest = host.guest("demo")
+        assert [row.status for row in guest.snapshots()] == ["unknown"]
+        plan = guest.delete_snapshot("s1")
+        assert {concern.name for concern in plan.concerns if concern.level == "refuse"} == {"unknown-image"}
+        assert guest.reconcile().steps == ()
+        host.close()
+
+
+def test_a_record_of_a_remote_host_whose_overlay_is_gone(system: SystemLibvirt, other: SystemLibvirt) -> None:
+    with other.entered():
+        handle = vs.connect("qemu:///system")
+        guest_with_snapshot(handle.connection)
+        images = pool(handle.connection, "images", IMAGES)
+    host = vs.connect(other.uri)
+    guest = host.guest("demo")
+    assert [row.status for row in guest.snapshots()] == ["ok"]
+    assert [image.known_from for image in guest.chain()] == ["volume data", "volume data"]
+    with other.entered():
+        (IMAGES / "demo.s1.qcow2").unlink()  # without a word to libvirt
+    assert [row.status for row in guest.snapshots()] == ["missing-file"]
+    with vs.connect(other.uri, readonly=True) as reading:
+        [row] = reading.guest("demo").snapshots()
+        assert row.status in ("unknown", "missing-file")
+    images.destroy()
+    [row] = guest.snapshots()
+    assert row.status == "unknown"
+    assert "pool images is not active" in row.problem
+    images.create()
+    host.close()
+    handle.close()
+
+
+def test_files_of_the_same_path_here_are_not_those_of_another_host(system: SystemLibvirt, other: SystemLibvirt) -> None:
+    with other.entered():
+        handle = vs.connect("qemu:///system")
+        guest_with_snapshot(handle.connection)
+    # Here are other files under these names: one is larger, the other no overlay.
+    qemu_img("create", "-q", "-f", "qcow2", "demo.qcow2", "64M")
+    qemu_img("create", "-q", "-f", "qcow2", "demo.s1.qcow2", "64M")
+    with vs.connect(other.uri) as host:
+        assert {image.virtual_size for image in host.guest("demo").chain()} <= {None, 16 << 20}
+    pool(handle.connection, "images", IMAGES)
+    handle.close()
+    with vs.connect(other.uri) as host:
+        assert [(image.virtual_size, image.name) for image in host.guest("demo").chain()] == [
+            (16 << 20, "demo"),
+            (16 << 20, "demo.s1"),
+        ]
+
+
+def test_an_image_that_only_the_daemon_sees_is_not_gone(system: SystemLibvirt, connection: Any) -> None:
+    guest_with_snapshot(connection)
+    images = pool(connection, "images", IMAGES)
+    (IMAGES / "demo.s1.qcow2").rename("/var/lib/libvirt/kept")
+    with vs.connect("qemu:///system", readonly=True) as host:
+        [row] = host.guest("demo").snapshots()
+        assert row.status == "unknown"
+        assert "was not refreshed" in row.problem
+    with vs.connect("qemu:///system") as host:
+        assert [row.status for row in host.guest("demo").snapshots()] == ["missing-file"]
+        images.destroy()
+        [row] = host.guest("demo").snapshots()
+        assert (row.status, "not active" in row.problem) == ("unknown", True)
+        assert host.guest("demo").reconcile().steps == ()
+        assert host.guest("demo").delete_snapshot("s1").refused
+    Path("/var/lib/libvirt/kept").unlink()

@@ -1,0 +1,358 @@
+"""Exercises: what is wrong is recognised, with a hint at what was seen; setting up again gives the same start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from vmsnap_nb.errors import ConcernWarning, LabError, NotFoundError
+from vmsnap_nb.lab.exercises import practice
+from vmsnap_nb.lab.exercises.check import Check
+from vmsnap_nb.lab.exercises.exercise import Aim, Seen, Start
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.words.message import Message
+
+pytestmark = pytest.mark.system
+
+Doing = str | Callable[[Lab], object]
+
+
+@pytest.fixture
+def begun(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The folder of an exercise that has just begun."""
+    lab.reset_exercise(request.param)
+    yield lab.root / "exercises" / request.param
+    practice.clear(lab, request.param)
+
+
+def do(lab: Lab, folder: Path, doing: Doing) -> None:
+    if callable(doing):
+        doing(lab)
+    else:
+        done = subprocess.run(["sh", "-ec", doing], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done
+
+
+def overlay(new: str, base: str, format: str = "qcow2") -> str:
+    return f"qemu-img create -q -f qcow2 -F {format} -b {base}.qcow2 {new}.qcow2; "
+
+
+def repoint(image: str, base: str, format: str = "qcow2") -> str:
+    return f"qemu-img rebase -u -f qcow2 -F {format} -b {base} {image}.qcow2; "
+
+
+def snapshot(guest: str, name: str, kind: str, **options: object) -> Callable[[Lab], object]:
+    return lambda lab: lab.guest(guest).snapshot(name, kind=kind, **options).run(progress=False)  # type: ignore[arg-type]
+
+
+def both(*doings: Callable[[Lab], object]) -> Callable[[Lab], object]:
+    return lambda lab: [doing(lab) for doing in doings]
+
+
+def give(guest: str, old: str, new: str) -> Callable[[Lab], object]:
+    """Point a guest's disk at another image."""
+    return lambda lab: lab.connection.defineXML(lab.guest(guest).xml().replace(f"/{old}.qcow2", f"/{new}.qcow2"))
+
+
+WIPE = "qemu-io -f qcow2 -c 'write -q -P 9 0 64k' "
+
+# Exercise, what was done, a part of the hint, points of 12.
+WRONG: list[tuple[str, Doing, str, float]] = [
+    ("first-overlay", "true", "there is no Overlay-1.qcow2; the images are: RootBase", 0),
+    (
+        "first-overlay",
+        overlay("overlay1", "RootBase"),
+        "there is no Overlay-1.qcow2; the images are: RootBase, overlay1",
+        0,
+    ),
+    ("first-overlay", "qemu-img create -q -f qcow2 Overlay-1.qcow2 64M", "Overlay-1 has no backing file", 4),
+    ("first-overlay", "cp RootBase.qcow2 Overlay-1.qcow2", "Overlay-1 has no backing file", 4),
+    (
+        "first-overlay",
+        overlay("Overlay-1", "RootBase", "raw"),
+        "Overlay-1 records raw, but its backing file is qcow2",
+        8,
+    ),
+    (
+        "first-overlay",
+        overlay("Overlay-1", "RootBase") + WIPE + "RootBase.qcow2",
+        "RootBase does not read the data that it read at the start",
+        0,
+    ),
+    (
+        "thin-guests",
+        overlay("web", "Template") + overlay("mail", "web") + overlay("data", "mail"),
+        "mail is based on web",
+        3,
+    ),
+    ("thin-guests", "for n in web mail data; do cp Template.qcow2 $n.qcow2; done", "data has no backing file", 0),
+    (
+        "thin-guests",
+        "".join(overlay(name, "Template") for name in ("web", "mail", "data")),
+        "the file permissions of Template allow writing",
+        9,
+    ),
+    ("who-stands-on", "chmod a-w disk-[cd].qcow2", "1 of 3 such images are writable", 0),
+    ("who-stands-on", "chmod a-w disk-[cdg].qcow2", "without overlays, but write-protected: disk-g", 0),
+    ("who-stands-on", "chmod a-w disk-[acd].qcow2; rm disk-g.qcow2", "missing: disk-g", 0),
+    ("missing-format", "true", "1 of 2 overlays do not record it", 0),
+    (
+        "missing-format",
+        repoint("Overlay-1", "RootBase.qcow2", "raw"),
+        "Overlay-1 records raw, but its backing file is qcow2",
+        0,
+    ),
+    ("missing-format", repoint("Overlay-2", "RootBase.qcow2"), "Overlay-2 is based on RootBase", 0),
+    (
+        "missing-format",
+        "qemu-img convert -O qcow2 Overlay-2.qcow2 n; mv n Overlay-2.qcow2",
+        "Overlay-2 has no backing file",
+        0,
+    ),
+    ("one-disk", snapshot("accounts", "snap1", "external-disk"), "libvirt has these snapshots of accounts: snap1", 0),
+    ("one-disk", snapshot("accounts", "before-update", "external-disk"), "the snapshot of vdb is external", 0),
+    (
+        "one-disk",
+        snapshot("accounts", "before-update", "internal-disk"),
+        "the snapshot of vda is internal",
+        3,
+    ),
+    ("one-disk", snapshot("accounts", "before-update", "external-disk", disks=["vdb"]), "vda is not included", 0),
+    (
+        "one-disk",
+        snapshot("accounts", "before-update", "external-disk", disks=["vda"], metadata=False),
+        "libvirt has no snapshots of accounts",
+        3,
+    ),
+    (
+        "one-disk",
+        lambda lab: lab.guest("accounts").start(),
+        "System cannot be compared while the guest accounts is running",
+        0,
+    ),
+    (
+        "inside-and-outside",
+        both(snapshot("ledger", "outside", "external-disk"), snapshot("ledger", "inside", "internal-disk")),
+        "Ledger contains no internal snapshots",
+        10,
+    ),
+    (
+        "inside-and-outside",
+        both(snapshot("ledger", "outside", "internal-disk"), snapshot("ledger", "inside", "external-disk")),
+        "its kind is external-disk",
+        6,
+    ),
+    ("inside-and-outside", "qemu-img snapshot -c inside Ledger.qcow2", "libvirt has no snapshots of ledger", 2),
+    (
+        "stale-records",
+        lambda lab: [snapshot.delete(2) for snapshot in lab.guest("archive").handle.domain.listAllSnapshots()],
+        "libvirt has no snapshots of archive",
+        0,
+    ),
+    ("stale-records", "qemu-img snapshot -d by-hand wednesday.qcow2", "wednesday no longer contains it", 0),
+    ("wrote-to-base", "chmod a-w Golden.qcow2", "these guests would write to Golden: tester", 4),
+    ("wrote-to-base", lambda lab: lab.guest("tester").undefine(), "there is no disk vda of tester", 0),
+    ("wrote-to-base", give("tester", "Golden", "Shop"), "its image is the disk of: shop, tester", 0),
+    (
+        "wrote-to-base",
+        both(
+            lambda lab: subprocess.run(
+                [
+                    "cp",
+                    lab.root / "exercises/wrote-to-base/Golden.qcow2",
+                    lab.root / "exercises/wrote-to-base/Copy.qcow2",
+                ],
+                check=True,
+            ),
+            give("tester", "Golden", "Copy"),
+        ),
+        "its chain is Copy",
+        4,
+    ),
+    (
+        "middle-layer",
+        "qemu-img commit -q -d Snap-2.qcow2; " + repoint("Snap-3", "Snap-1.qcow2"),
+        "Other does not read the data that it read at the start",
+        0,
+    ),
+    ("middle-layer", repoint("Snap-3", "Snap-1.qcow2"), "Snap-3 does not read the data that it read at the start", 0),
+    ("middle-layer", "qemu-img rebase -f qcow2 -b '' Snap-3.qcow2", "the chain is Snap-3", 0),
+    ("middle-layer", "rm Snap-2.qcow2", "Snap-3 cannot be read: Snap-2 does not exist", 0),
+    (
+        "short-chain",
+        lambda lab: lab.exercise("short-chain").commit("Day-3", "RootBase").run(progress=False),
+        "they have grown by 10",
+        0,
+    ),
+    (
+        "short-chain",
+        lambda lab: lab.exercise("short-chain").remove("Day-2").run(progress=False),
+        "it has 6: RootBase <- Day-1 <- Day-3",
+        0,
+    ),
+    (
+        "short-chain",
+        "qemu-img convert -O qcow2 Day-6.qcow2 new.qcow2; " + overlay("Day-7", "new") + "mv Day-7.qcow2 Day-6.qcow2",
+        "new images: new",
+        0,
+    ),
+    ("short-chain", repoint("Day-6", "Day-2.qcow2"), "Day-6 does not read the data that it read at the start", 0),
+    ("while-it-runs", lambda lab: lab.guest("counter").destroy(), "counter is not running", 0),
+    (
+        "while-it-runs",
+        lambda lab: (
+            lab.guest("counter").destroy(),
+            lab.guest("counter").pull(base="Counter-0").run(progress=False),
+            lab.guest("counter").start(),
+        ),
+        "counter is running, but was off in between",
+        0,
+    ),
+    (
+        "while-it-runs",
+        lambda lab: lab.guest("counter").pull(base="Counter-1").run(progress=False),
+        "its chain is Counter-0 <- Counter-1 <- Counter-3",
+        0,
+    ),
+    ("while-it-runs", lambda lab: lab.guest("counter").pull().run(progress=False), "its chain is Counter-3", 0),
+    (
+        "moved-base",
+        repoint("Overlay-1", "templates/RootBase.qcow2"),
+        "Overlay-2 is based on RootBase, which does not exist",
+        6,
+    ),
+    ("moved-base", "cp templates/RootBase.qcow2 .", "there is a RootBase.qcow2 at the old place", 0),
+    (
+        "moved-base",
+        repoint("Overlay-1", "templates/RootBase-old.qcow2"),
+        "Overlay-1 does not read the data that it read at the start",
+        0,
+    ),
+    ("loop", "true", "these images form a loop: Overlay-1, Overlay-3, Overlay-2", 0),
+    ("loop", repoint("Overlay-3", "RootBase.qcow2"), "Overlay-3 is based on RootBase", 0),
+    ("loop", repoint("Overlay-1", "''"), "Overlay-1 has no backing file", 4),
+    ("orphan", repoint("Orphan", "copies/copy-1.qcow2"), "Orphan does not read the data that it read at the start", 6),
+    ("orphan", "qemu-img rebase -u -f qcow2 -b '' Orphan.qcow2", "Orphan has no backing file", 0),
+    ("orphan", repoint("Orphan", "copies/copy-2.qcow2", "raw"), "Orphan records raw, but its backing file is qcow2", 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("begun", "doing", "hint", "points"),
+    WRONG,
+    indirect=["begun"],
+    ids=[f"{name}-{number}" for number, (name, *_) in enumerate(WRONG)],
+)
+def test_a_wrong_answer_is_recognised(lab: Lab, begun: Path, doing: Doing, hint: str, points: float) -> None:
+    do(lab, begun, doing)
+    check = lab.check(begun.name)
+    assert not check
+    assert hint in check.to_text()
+    assert check.points(12) == points
+
+
+@pytest.mark.parametrize("name", practice.EXERCISES)
+def test_where_everything_was_removed_there_are_no_points(name: str) -> None:
+    exercise = practice.EXERCISES[name]
+    check = Check(name, exercise.title, tuple(exercise.aims(Seen("/x", Forest(), Start(), lambda path, format: ""))))
+    assert not check
+    assert check.points(1) == 0
+    assert all(aim.seen for aim in check.missing)
+
+
+def test_every_exercise_has_wrong_answers() -> None:
+    assert {name for name, *_ in WRONG} | {"second-guest"} == set(practice.EXERCISES)  # which has a test of its own
+
+
+@pytest.mark.parametrize("begun", ["second-guest"], indirect=True)
+def test_two_guests_on_one_overlay(lab: Lab, begun: Path) -> None:
+    assert "the state of reader is: shut off" in lab.check("second-guest").to_text()
+    lab.guest("writer").destroy()
+    wrong = lab.check("second-guest")
+    assert "writer is not running" in wrong.to_text()
+    assert "its chain is RootBase <- Overlay-1" in wrong.to_text()
+    assert wrong.points(4) == 0
+
+
+# -- setting up ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begun", ["first-overlay"], indirect=True)
+def test_it_is_set_up_once_and_can_be_set_up_again(lab: Lab, begun: Path) -> None:
+    images = lab.exercise("first-overlay")
+    assert images.overlay("Overlay-1.qcow2", backing="RootBase").run(progress=False).as_predicted
+    assert lab.check("first-overlay").done
+    assert len(lab.exercise("first-overlay")) == 2
+    assert lab.exercises().loc["first-overlay", "begun"]
+    assert len(lab.reset_exercise("first-overlay")) == 1
+    assert not lab.check("first-overlay")
+
+
+@pytest.mark.parametrize("begun", ["wrote-to-base"], indirect=True)
+def test_guests_of_others_on_its_images_are_left_alone(lab: Lab, begun: Path) -> None:
+    with pytest.warns(ConcernWarning, match="Shop is the disk of shop"):
+        strange = lab.guest("ex-strange", backing=str(begun / "Shop.qcow2"), boot="disk")
+    with pytest.raises(LabError, match="ex-strange"):
+        lab.reset_exercise("wrote-to-base")
+    assert strange.chain().layers[0].name == "Golden"
+    strange.undefine()
+    os.unlink(lab.root / "images" / "ex-strange.qcow2")
+
+
+@pytest.mark.parametrize("begun", ["one-disk"], indirect=True)
+def test_a_name_that_is_taken_leaves_nothing_half_done(lab: Lab, begun: Path) -> None:
+    practice.clear(lab, "one-disk")
+    mine = lab.guest("accounts", backing=lab.exercise("first-overlay").find("RootBase"), boot="disk")
+    with pytest.raises(LabError, match="a guest 'accounts' already exists"):
+        lab.exercise("one-disk")
+    assert not begun.exists()
+    mine.undefine()
+    os.unlink(lab.root / "images" / "accounts.qcow2")
+    practice.clear(lab, "first-overlay")
+
+
+def test_what_is_not_there_is_said(lab: Lab) -> None:
+    with pytest.raises(NotFoundError, match="first-overlay"):
+        lab.exercise("nothing")
+    with pytest.raises(NotFoundError, match="it has not been set up"):
+        lab.check("orphan")
+
+
+@pytest.mark.parametrize("begun", ["first-overlay"], indirect=True)
+def test_without_what_was_written_down_it_says_how_to_begin_again(lab: Lab, begun: Path) -> None:
+    (begun / ".start.json").write_text("{")
+    with pytest.raises(LabError, match="reset_exercise"):
+        lab.check("first-overlay")
+
+
+def test_the_list_has_all_of_them(lab: Lab) -> None:
+    frame = lab.exercises()
+    assert len(frame) >= 10
+    assert list(frame.columns) == ["title", "topic", "level", "guests", "begun", "task"]
+    assert set(frame["level"]) == {"easy", "medium", "hard"}
+
+
+# -- what is shown -------------------------------------------------------------------------------------------
+
+
+def test_a_result_shows_itself() -> None:
+    aims = (
+        Aim(Message("A <is> there"), True),
+        Aim(Message("B is as it was"), False, Message("B & C"), kept=True),
+        Aim(Message("C is"), True, kept=True),
+    )
+    check = Check("x", "Title", aims)
+    assert check.to_frame().loc["B is as it was", "seen"] == "B & C"
+    assert list(check.to_frame().columns) == ["met", "kept", "seen"]
+    shown = check._repr_mimebundle_()
+    assert "something is broken" in shown["text/plain"]
+    assert "✗ broken" in shown["text/html"]
+    assert "A &lt;is&gt; there" in shown["text/html"]
+    assert "C is" not in shown["text/html"]
+    assert check.points(3) == 0
+    assert repr(check).startswith("<Check of x: Title: 1 of 1 done, and something is broken")

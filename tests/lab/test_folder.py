@@ -1,0 +1,149 @@
+"""The lab's folder: marked, locked, and removed with what was made in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from vmsnap_nb.errors import LabBusyError, LabError, VmsnapError
+from vmsnap_nb.lab.folder import MAX_ROOT, LabFolder, default_root
+
+
+def test_a_folder_is_marked_locked_and_removed_with_what_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vmsnap_nb.lab.folder.MAX_ROOT", 4096)
+    root = tmp_path / "lab"
+    folder = LabFolder(root)
+    with pytest.raises(LabBusyError, match=f"process {os.getpid()} has it open"):
+        LabFolder(root)
+    for name in ("made.qcow2", "mine.qcow2"):
+        (folder.images / name).write_text("x")
+    folder.add(folder.images / "made.qcow2", "RootBase")
+    folder.add(folder.images / "gone.qcow2")
+    folder.drop(folder.images / "gone.qcow2")
+    assert folder.made() == {str(root / "images" / "made.qcow2"): "RootBase"}
+    folder.release()
+
+    again = LabFolder(root)
+    assert again.made() == folder.made()
+    (root / "run").mkdir()
+    assert again.remove() == [str(root / "images" / "mine.qcow2")]
+    assert sorted(path.name for path in root.rglob("*")) == ["images", "mine.qcow2"]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmsnap_nb.lab.folder.MAX_ROOT", 4096)
+    (tmp_path / "precious").write_text("x")
+    with pytest.raises(LabError, match="not the folder of a lab"):
+        LabFolder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(LabError, match="not a folder"):
+        LabFolder(file)
+    empty = LabFolder(tmp_path / "new")
+    (empty.root / ".vmsnap-lab.json").unlink()
+    with pytest.raises(LabError, match="and removes none"):
+        empty.remove()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a file of somebody else, in a folder of its own."""
+    monkeypatch.setattr("vmsnap_nb.lab.folder.MAX_ROOT", 4096)
+    (tmp_path / "elsewhere").mkdir()
+    file = tmp_path / "elsewhere" / "precious"
+    file.write_text("x")
+    return file
+
+
+def handed_over(root: Path, *made: str) -> LabFolder:
+    """Open a lab whose mark somebody else has written."""
+    root.mkdir(exist_ok=True)
+    (root / ".vmsnap-lab.json").write_text(json.dumps({"lab": 1, "made": dict.fromkeys(made, "x")}))
+    return LabFolder(root)
+
+
+def test_names_that_leave_the_folder_are_never_removed(elsewhere: Path, tmp_path: Path) -> None:
+    root = tmp_path / "lab"
+    (root / "images").mkdir(parents=True)
+    (root / "images" / "link").symlink_to(elsewhere.parent)
+    (root / "images" / "own").write_text("x")
+    names = (str(elsewhere), "../elsewhere/precious", "images/../../elsewhere/precious", "images/link/precious")
+    folder = handed_over(root, *names, "", ".", "images", "images/own")
+    assert set(folder.made()) == {str(root / "images"), str(root / "images" / "own")}
+    folder.add(elsewhere)
+    folder.add(root / "images" / "link" / "precious")
+    assert len(folder.made()) == 2
+    assert not folder.has(root / "images" / "link")
+    folder.remove()
+    assert elsewhere.exists()
+    assert not (root / "images" / "own").exists()
+
+
+@pytest.mark.parametrize("name", ["images", "boot", "scenarios", "etc", "run"])
+def test_a_link_in_place_of_a_folder_is_refused(elsewhere: Path, tmp_path: Path, name: str) -> None:
+    left = elsewhere.with_name(f".{32 * 'a'}.partial")
+    left.write_text("x")
+    root = tmp_path / "lab"
+    root.mkdir()
+    (root / name).symlink_to(elsewhere.parent)
+    with pytest.raises(LabError, match="link"):
+        handed_over(root)
+    assert left.exists()
+
+
+def test_lock_and_mark_are_not_followed(elsewhere: Path, tmp_path: Path) -> None:
+    for number, name in enumerate((".vmsnap-lab.lock", ".vmsnap-lab.json")):
+        root = tmp_path / f"lab{number}"
+        root.mkdir()
+        (root / name).symlink_to(elsewhere)
+        with pytest.raises(VmsnapError):
+            (LabFolder(root) if number else handed_over(root)).made()
+        assert elsewhere.read_text() == "x"
+    folder = handed_over(tmp_path / "lab2")
+    (folder.root / ".vmsnap-lab.json").unlink()
+    os.mkfifo(folder.root / ".vmsnap-lab.json")
+    with pytest.raises(LabError, match="regular file"):
+        folder.made()
+
+
+@pytest.mark.parametrize("mark", ["[]", '{"made": []}', '{"made": {"x": 1}}', "[" * 100_000])
+def test_a_mark_of_another_form_is_an_error_of_the_lab(elsewhere: Path, tmp_path: Path, mark: str) -> None:
+    folder = handed_over(tmp_path / "lab")
+    (folder.root / ".vmsnap-lab.json").write_text(mark)
+    with pytest.raises(LabError, match="and removes none"):
+        folder.remove()
+
+
+def test_others_lose_the_permission_to_write_to_it(elsewhere: Path, tmp_path: Path) -> None:
+    root = tmp_path / "lab"
+    (root / "images").mkdir(parents=True)
+    for folder in (root, root / "images"):
+        folder.chmod(0o777)
+    with pytest.warns(UserWarning, match="Other users could write to"):
+        handed_over(root).release()
+    assert [folder.stat().st_mode & 0o777 for folder in (root, root / "images")] == [0o755, 0o755]
+    LabFolder(root)
+
+
+def test_a_lab_that_was_cut_short_before_its_mark_is_usable(elsewhere: Path, tmp_path: Path) -> None:
+    root = tmp_path / "lab"
+    root.mkdir()
+    (root / ".vmsnap-lab.lock").write_text("1")
+    (root / f".{32 * 'a'}.partial").write_text("{")
+    assert LabFolder(root).made() == {}
+
+
+def test_where_a_lab_is_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VMSNAP_LAB", raising=False)
+    monkeypatch.setenv("HOME", "/home/tom")
+    assert default_root() == Path("/home/tom/.vmsnap")
+    monkeypatch.setenv("HOME", "/" + "h" * MAX_ROOT)
+    assert default_root() == Path(f"/var/tmp/vmsnap-{os.getuid()}")
+    monkeypatch.setenv("VMSNAP_LAB", "/x")
+    assert default_root() == Path("/x")

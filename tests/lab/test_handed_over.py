@@ -1,0 +1,263 @@
+"""A lab that somebody else has made, or that was copied, is opened: nothing in it acts before it was looked at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.labs import run_python
+from support.waiting import eventually
+
+from vmsnap_nb.errors import LabError, PermissionDeniedError
+from vmsnap_nb.lab.contents import check_definitions, check_files, prepare_run
+from vmsnap_nb.lab.driver import write_qemu_conf
+from vmsnap_nb.lab.folder import LabFolder
+
+UUID = "7e5d61d0-8dc6-4e49-99cf-b9488e3a8dc6"
+DOMAIN = """\
+<domain type='qemu'>
+  <name>vm1</name>
+  <uuid>{uuid}</uuid>
+  <memory unit='KiB'>32768</memory>
+  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+  <devices><emulator>{emulator}</emulator></devices>
+</domain>
+"""
+
+
+def domain(emulator: object = shutil.which("qemu-system-x86_64")) -> str:
+    return DOMAIN.format(uuid=UUID, emulator=emulator)
+
+
+def status(pid: int, lib: object) -> str:
+    running = domain().replace("<domain ", "<domain id='1' ")
+    return (
+        f"<domstatus state='running' reason='booted' pid='{pid}'>\n"
+        f"<monitor path='{lib}/monitor.sock' type='unix'/>\n<vcpus>\n</vcpus>\n<qemuCaps>\n"
+        f"<flag name='kvm'/>\n</qemuCaps>\n<devices/>\n<libDir path='{lib}'/>\n<channelTargetDir path='{lib}'/>\n"
+        f"{running}</domstatus>\n"
+    )
+
+
+def put(path: Path, text: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.fixture
+def other() -> Iterator[subprocess.Popen[bytes]]:
+    """Give a process that has nothing to do with a lab."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def root(short: Path) -> Path:
+    """Give the folder of a lab that was opened before."""
+    LabFolder(short / "l").release()
+    return short / "l"
+
+
+# -- with libvirt ----------------------------------------------------------------------------------------
+
+OPEN = """
+    try:
+        print(len(vs.Lab(sys.argv[1]).connection.listAllDomains()))
+    except errors.LabError as error:
+        print("refused:", error)
+"""
+
+
+def opened(root: Path) -> str:
+    done = run_python(OPEN, root)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def program(path: Path) -> Path:
+    """Put a program somewhere that tells when it is run."""
+    put(path, f'#!/bin/sh\ntouch {path}.ran\nexec qemu-system-x86_64 "$@"\n').chmod(0o755)
+    return path
+
+
+@pytest.mark.system
+def test_a_program_that_a_definition_names_is_not_run(root: Path) -> None:
+    evil = program(root / "boot" / "qemu-system-x86_64")
+    put(root / "etc" / "qemu" / "vm1.xml", domain(evil))
+    assert str(evil) in opened(root)
+    assert not Path(f"{evil}.ran").exists()
+
+
+@pytest.mark.system
+def test_no_guest_is_started_by_opening_a_lab(root: Path) -> None:
+    put(root / "etc" / "qemu" / "vm1.xml", domain())
+    (root / "etc" / "qemu" / "autostart").mkdir()
+    (root / "etc" / "qemu" / "autostart" / "vm1.xml").symlink_to("../vm1.xml")
+    assert opened(root) == "1"
+    assert not (root / "log" / "qemu" / "vm1.log").exists()
+
+
+@pytest.mark.system
+def test_no_process_is_ended_and_no_folder_removed_that_only_a_file_names(
+    root: Path, tmp_path: Path, other: subprocess.Popen[bytes]
+) -> None:
+    precious = put(tmp_path / "precious" / "file", "x")
+    put(root / "etc" / "qemu" / "vm1.xml", domain())
+    put(root / "run" / "qemu" / "vm1.xml", status(other.pid, precious.parent))
+    assert opened(root) == "1"
+    assert precious.exists()
+    assert other.poll() is None
+
+
+@pytest.mark.guest
+def test_a_guest_that_was_kept_is_found_again(root: Path) -> None:
+    """Its file of libvirt's is right, and stays."""
+    run = """
+        lab = vs.Lab(sys.argv[1], keep=True)
+        from vmsnap_nb.system.libvirt.library import library
+        guest = lab.connection.defineXML(Path(sys.argv[2]).read_text())
+        guest.createWithFlags(library().VIR_DOMAIN_START_PAUSED)
+        lab.close()
+        """
+    again = """
+        lab = vs.Lab(sys.argv[1])
+        guest = lab.connection.lookupByName("vm1")
+        print(guest.info()[0])
+        guest.destroy()
+        """
+    xml = put(root.parent / "vm1.xml", domain())
+    done = run_python(run, root, xml)
+    assert done.returncode == 0, done.stderr
+    copy = root.parent / "c"
+    shutil.copytree(root, copy, ignore=lambda folder, names: [n for n in names if n.endswith(".sock")])
+    assert "runs that guest in another folder" in opened(copy)
+    assert run_python(again, root).stdout.strip() == "3"
+
+
+# -- without libvirt -------------------------------------------------------------------------------------
+
+
+def link(path: Path) -> None:
+    path.symlink_to("/etc/hostname")
+
+
+@pytest.mark.parametrize("make", [link, os.mkfifo])
+@pytest.mark.parametrize("place", ["console/x.log", "boot/initrd", "lib/qemu/save/x.save", "log/qemu/vm1.log"])
+def test_links_and_fifos_in_a_labs_own_folders_are_refused(
+    root: Path, place: str, make: Callable[[Path], None]
+) -> None:
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    make(root / place)
+    with pytest.raises(LabError, match=r"link|FIFO"):
+        LabFolder(root)
+
+
+def test_what_others_may_write_to_is_closed_to_them(root: Path) -> None:
+    file = put(root / "etc" / "qemu" / "vm1.xml", domain())
+    file.chmod(0o666)
+    file.parent.chmod(0o777)
+    LabFolder(root).release()
+    assert (file.stat().st_mode | file.parent.stat().st_mode) & 0o022 == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("place", ["etc/qemu/vm1.xml", "images", "boot/kernel"])
+def test_what_belongs_to_somebody_else_is_refused(root: Path, place: str) -> None:
+    put(root / "etc" / "qemu" / "vm1.xml", domain())
+    put(root / "boot" / "kernel", "x")
+    os.chown(root / place, 65534, 65534)
+    with pytest.raises((LabError, PermissionDeniedError), match="65534"):
+        LabFolder(root)
+
+
+def saved(text: str) -> bytes:
+    return b"LibvirtQemudSave" + struct.pack("<5I56x", 2, len(text) + 1, 1, 0, 0) + text.encode() + b"\0memory"
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("etc/qemu/vm1.xml", domain("/tmp/qemu-system-x86_64")),
+        ("etc/qemu/vm1.xml", domain("/bin/sh")),
+        ("etc/qemu/vm1.xml", domain("/usr/bin/../../tmp/kvm")),
+        ("lib/qemu/snapshot/vm1/s1.xml", f"<domainsnapshot>{domain('/tmp/kvm')}</domainsnapshot>"),
+        ("lib/qemu/snapshot/vm1/s1", f"<domainsnapshot>{domain('/tmp/kvm')}</domainsnapshot>"),
+        ("lib/qemu/save/vm1.save", saved(domain("/tmp/kvm"))),
+        ("etc/qemu/vm1.xml", "<?xml version='1.0' encoding='UTF-7'?>" + domain()),
+        ("etc/qemu/vm1.xml", "<!DOCTYPE domain [<!ENTITY e '/tmp/kvm'>]>" + domain("&e;")),
+        ("etc/qemu/vm1.xml", domain().encode("utf-16")),
+        ("etc/qemu/vm1.xml", "<domain>"),
+    ],
+)
+def test_a_definition_that_names_no_qemu_is_refused(root: Path, place: str, text: str | bytes) -> None:
+    put(root / place, text)
+    with pytest.raises(LabError, match="another user made this lab") as caught:
+        check_definitions(root)
+    assert place in str(caught.value)
+
+
+def test_definitions_as_libvirt_writes_them_are_not_refused(root: Path) -> None:
+    put(root / "etc" / "qemu" / "vm1.xml", "<!--\nWARNING: THIS IS AN AUTO-GENERATED FILE.\n-->\n\n" + domain())
+    put(root / "lib" / "qemu" / "snapshot" / "vm1" / "s1.xml", f"<domainsnapshot>{domain()}</domainsnapshot>")
+    put(root / "lib" / "qemu" / "save" / "vm1.save", saved(domain()))
+    put(root / "lib" / "qemu" / "save" / "vm2.save", b"LibvirtQemudPart" + bytes(200))
+    put(root / "etc" / "qemu" / "vm2.xml", bytes(100))  # as a power failure leaves a file
+    check_files(root)
+    check_definitions(root)
+
+
+@pytest.mark.parametrize("length", [0, 1, 40, -1])
+def test_what_libvirt_was_killed_while_it_wrote_is_left_out(root: Path, length: int) -> None:
+    whole = f"<!--\nWARNING\n-->\n\n<domainsnapshot>{domain()}</domainsnapshot>"
+    left = put(root / "lib" / "qemu" / "snapshot" / "vm1" / "snap.xml.new", whole[:length])
+    check_definitions(root)
+    left.write_text(whole.replace("qemu-system-x86_64", "evil")[:-1] + ">")
+    with pytest.raises(LabError, match="names"):
+        check_definitions(root)
+    left.write_text(f"<domainsnapshot><a></b>{domain('/evil')}")
+    with pytest.raises(LabError, match="not XML"):
+        check_definitions(root)
+    left.rename(left.with_suffix(""))
+    left.with_suffix("").write_text(whole[:40])
+    with pytest.raises(LabError, match="not XML"):
+        check_definitions(root)
+
+
+def test_what_libvirt_wrote_of_a_qemu_that_is_gone_is_removed(root: Path, other: subprocess.Popen[bytes]) -> None:
+    lib = root / "lib" / "qemu" / "domain-1-vm1"
+    for pid in (other.pid, os.getpid(), 1 << 22, -1, 0, 1):
+        file = put(root / "run" / "qemu" / "vm1.xml", status(pid, lib))
+        prepare_run(root)
+        assert not file.exists(), pid
+
+
+def test_the_qemu_of_another_folder_is_not_ended(root: Path) -> None:
+    for lib, word in ((root, root.parent / "other"), (root.parent / "other", root)):
+        # Nobody but this lab's QEMU has its folder and the guest's UUID among its arguments.
+        code = "import time; time.sleep(600)"
+        words = [f"{word}/lib/qemu/domain-1-vm1/master-key.aes", "-uuid", UUID]
+        with subprocess.Popen([sys.executable, "-c", code, *words]) as process:
+            try:
+                line = Path("/proc", str(process.pid), "cmdline")
+                assert eventually(lambda line=line: UUID.encode() in line.read_bytes())
+                put(root / "run" / "qemu" / "vm1.xml", status(process.pid, f"{lib}/lib/qemu/domain-1-vm1"))
+                with pytest.raises(LabError, match=f"process {process.pid}"):
+                    prepare_run(root)
+            finally:
+                process.kill()
+
+
+def test_the_configuration_is_not_written_through_a_link(root: Path, tmp_path: Path) -> None:
+    precious = put(tmp_path / "precious", "x")
+    (root / "etc").mkdir(exist_ok=True)
+    (root / "etc" / "qemu.conf").symlink_to(precious)
+    write_qemu_conf(root)
+    assert precious.read_text() == "x"

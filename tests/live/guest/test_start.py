@@ -1,0 +1,164 @@
+"""Chains on which no guest starts, for want of a layer or a format: what a guest says of it, and what libvirt does."""
+
+from __future__ import annotations
+
+import shlex
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.commands import run
+from support.forests import forest, image
+from support.images import MIB, create
+from support.labs import start_paused
+
+from vmsnap_nb.errors import ImageError, LibvirtError
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.live.power import Power
+from vmsnap_nb.model.guest import Use
+from vmsnap_nb.plans.checks.start import layers
+from vmsnap_nb.system.libvirt.library import library
+
+pytestmark = pytest.mark.system
+
+
+def forget_format(path: Path) -> None:
+    """Turn the header extension with the backing format into one that nobody knows."""
+    data = path.read_bytes()
+    place = data.index(struct.pack(">II", 0xE2792ACA, len("qcow2")))
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(struct.pack(">I", 0x12345678))
+
+
+@pytest.fixture
+def guest(lab: Lab, short: Path) -> Iterator[Guest]:
+    """A guest on base <- it's one <- two, and an overlay of its own."""
+    base = create(short / "base.qcow2", size=16 * MIB)
+    two = create(short / "two.qcow2", create(short / "it's one.qcow2", base))
+    guest = lab.guest("formats", backing=two, boot="disk", protect=False)
+    yield guest
+    guest.destroy()
+    own = guest.domain().disks[0].source
+    guest.undefine()
+    Path(own or "").unlink()
+
+
+def start(guest: Guest) -> None:
+    """Start it paused: its disk is empty."""
+    guest.power._raise_concerns()
+    start_paused(guest)
+
+
+def test_what_libvirt_refuses_is_foretold_and_mended_by_the_line_that_is_said(guest: Guest, short: Path) -> None:
+    forget_format(short / "two.qcow2")
+    [concern] = guest.concerns()
+    assert (concern.name, concern.level) == ("backing-format-missing", "refuse")
+    assert concern.images == (str(short / "two.qcow2"), str(short / "it's one.qcow2"))
+    assert "NO BACKING FORMAT" in guest.chain().to_text()
+    assert "NO BACKING FORMAT" in guest.chain().to_graphviz().source
+    with pytest.raises(ImageError, match="does not record the format of its backing file it's one") as said:
+        guest.start(wait=False)
+    assert said.value.next_step == concern.remedy
+    # libvirt itself, when it is left to it.
+    with pytest.raises(LibvirtError, match="was not specified in the image metadata"):
+        guest.start(wait=False, force=True)
+    line = concern.remedy.partition(": ")[2]
+    assert run("sh", "-c", line).returncode == 0, shlex.split(line)
+    assert guest.concerns() == ()
+    assert "NO BACKING FORMAT" not in guest.chain().to_text()
+    start(guest)
+    assert guest.running
+
+
+def test_a_layer_that_is_not_there_is_foretold_and_the_line_that_is_said_tells_where_it_is(
+    guest: Guest, short: Path
+) -> None:
+    (short / "base.qcow2").rename(short / "moved base")
+    [concern] = guest.concerns()
+    assert (concern.name, concern.level, concern.images) == ("missing-base", "refuse", (str(short / "base.qcow2"),))
+    with pytest.raises(ImageError, match=r"from its disk vda: .*base.qcow2 does not exist") as said:
+        guest.start(wait=False)
+    with pytest.raises(LibvirtError, match="No such file"):
+        guest.start(wait=False, force=True)
+    line = (said.value.next_step or "").partition(": ")[2].replace("ITS-PATH", f"'{short}/moved base'")
+    assert run("sh", "-c", line).returncode == 0, line
+    assert guest.concerns() == ()
+    start(guest)
+    assert guest.running
+
+
+def test_chains_that_no_qemu_opens() -> None:
+    uses = (Use("g", "vda", "/i/top"), Use("g", "vdb", "/i/free"))
+    free = image("free")
+    merged = forest(image("a"), image("b", "a", status="invalid"), image("top", "b"), free, uses=uses)
+    ring = forest(image("a", "b"), image("b", "a"), image("top", "a"), free, uses=uses)
+    gone = forest(image("top", status="missing"), free, uses=uses)
+    found = {name: list(layers(tree, uses)) for name, tree in (("b", merged), ("a", ring), ("top", gone))}
+    assert [(concern.name, *concern.images) for [concern] in found.values()] == [
+        ("missing-base", "/i/b"),
+        ("loop", "/i/a"),
+        ("missing-base", "/i/top"),
+    ]
+    assert list(layers(forest(free, image("top", "free")), uses)) == []
+    assert list(layers(gone, [Use("g", "sda", "/i/top", readonly=True)])) == []
+
+
+def test_what_stands_on_nothing_is_guessed_and_that_is_only_a_warning(guest: Guest, short: Path) -> None:
+    forget_format(short / "it's one.qcow2")
+    [concern] = guest.concerns()
+    assert (concern.name, concern.level) == ("backing-format-missing", "warn")
+    assert "guesses it" in concern.what
+    assert "NO BACKING FORMAT" in guest.chain().to_text()
+    start(guest)
+    assert guest.running
+    assert guest.concerns() == ()  # it runs already
+
+
+class Deaf:
+    """libvirt's handle of a guest, which does not hear some times why QEMU has ended."""
+
+    def __init__(self, domain: Any, times: int) -> None:
+        self._domain, self._times = domain, times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._domain, name)
+
+    def create(self) -> None:
+        self._times -= 1
+        if self._times >= 0:
+            error = library().libvirtError("start")
+            said = "failed to connect to monitor socket: Connection refused"
+            error.err = (library().VIR_ERR_SYSTEM_ERROR, library().VIR_FROM_QEMU, said)
+            raise error
+        self._domain.createWithFlags(library().VIR_DOMAIN_START_PAUSED)
+
+
+def test_what_libvirt_was_too_late_to_hear_is_asked_once_more(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    domain = guest.handle.domain
+    monkeypatch.setattr(guest, "power", Power(replace(guest.handle, domain=Deaf(domain, 2)), guest.commands))
+    with pytest.raises(LibvirtError, match="monitor socket"):
+        guest.start(wait=False)
+    assert not guest.running
+    monkeypatch.setattr(guest, "power", Power(replace(guest.handle, domain=Deaf(domain, 1)), guest.commands))
+    assert guest.start(wait=False).state == "paused"
+
+
+def test_a_guest_does_not_start_on_an_image_that_overlays_are_based_on(guest: Guest, short: Path) -> None:
+    disk = guest.chain().top
+    overlay = short / "sibling.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", disk, str(overlay))
+    # Beside the disk, or in another folder that was read: by whatever name the overlay refers to it.
+    [concern] = [found for found in guest.concerns() if found.name == "shared-base"]
+    assert (concern.level, concern.images[0]) == ("refuse", disk)
+    assert str(overlay) in concern.images
+    with pytest.raises(ImageError, match="sibling is based on that image") as said:
+        guest.start(wait=False)
+    assert "an overlay of its own" in (said.value.next_step or "")
+    assert not guest.running
+    overlay.unlink()
+    assert guest.concerns() == ()

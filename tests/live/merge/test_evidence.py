@@ -1,0 +1,280 @@
+"""Nothing is marked, removed or repointed on the strength of a note alone: the images are compared first."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from support.content import content
+from support.images import create, write
+from support.refusals import refused
+
+import vmsnap_nb as vs
+from vmsnap_nb.errors import ImageError, PlanRefusedError, VmsnapError
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live import image_actions, reading
+from vmsnap_nb.live.journal import begun, read_entries, write_entry
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.plans.journal import MergeEntry
+from vmsnap_nb.plans.merge.steps import MarkInvalid, Repoint
+from vmsnap_nb.system.qcow2 import mark
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    """The chain base <- top <- leaf, each with data of its own."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    create(folder / "base.qcow2", size=8 << 20)
+    create(folder / "top.qcow2", "base.qcow2")
+    create(folder / "leaf.qcow2", "top.qcow2")
+    for number, name in enumerate(("base", "top", "leaf"), start=1):
+        write(folder / f"{name}.qcow2", f"write -q -P {number} {number}M 2M")
+    return folder
+
+
+def cut_short(folder: Path, before: type = MarkInvalid) -> str:
+    """Commit top into base, up to a step; return what the leaf reads."""
+    was = content(folder / "leaf.qcow2")
+    plan = vs.scan(folder).commit("top", "base", remove=True)
+
+    def ends(_: object) -> object:
+        raise VmsnapError("the machine", said="has ended")
+
+    plan.place.actions[before] = ends  # type: ignore[index, assignment]
+    with pytest.raises(VmsnapError, match="the machine"):
+        plan.run(progress=False)
+    return was
+
+
+def test_what_was_cut_short_is_compared_and_finished(chain: Path) -> None:
+    was = cut_short(chain)
+    [entry] = read_entries([str(chain)], MergeEntry)
+    assert entry.phase == "copied"
+    assert {Path(fact.path).name for fact in entry.files} == {"base.qcow2", "top.qcow2"}
+    [plan] = vs.scan(chain).unfinished()
+    assert not plan.refused
+    [who] = [concern.what for concern in plan.concerns if "was started by" in concern.what]
+    assert f"uid {os.geteuid()}, process {os.getpid()}" in who
+    assert plan.run(progress=False).as_predicted
+    assert content(chain / "leaf.qcow2") == was
+    assert not (chain / "top.qcow2").exists()
+
+
+@pytest.mark.parametrize("copy", ["new files", "same files"])
+def test_a_note_that_is_older_than_a_restore_removes_nothing(chain: Path, tmp_path: Path, copy: str) -> None:
+    backup = tmp_path / "backup"
+    shutil.copytree(chain, backup)
+    was = cut_short(chain)
+    for path in backup.iterdir():
+        if copy == "new files":
+            (chain / path.name).unlink()
+        shutil.copyfile(path, chain / path.name)
+    assert content(chain / "leaf.qcow2") == was
+    [plan] = vs.scan(chain).unfinished()
+    assert refused(plan) == {"disk-changed"}
+    assert not any(step.action == "commit" for step in plan.steps)
+    said = " ".join(concern.what for concern in plan.concerns if concern.level == "refuse")
+    assert said.count("UTC") >= 2, "both times"
+    with pytest.raises(PlanRefusedError):
+        plan.run(progress=False)
+    assert content(chain / "leaf.qcow2") == was
+    assert (chain / "top.qcow2").exists()
+
+
+def test_one_that_copies_again_wants_the_same_files(chain: Path, tmp_path: Path) -> None:
+    top = str(chain / "top.qcow2")
+    entry = MergeEntry(base=str(chain / "base.qcow2"), top=top, merged=(top,), remove=True)
+    write_entry(begun(entry))
+    [plan] = vs.scan(chain).unfinished()
+    assert not plan.refused
+    shutil.copyfile(top, tmp_path / "copy")
+    os.replace(tmp_path / "copy", top)
+    [plan] = vs.scan(chain).unfinished()
+    assert refused(plan) == {"disk-changed"}
+
+
+@pytest.mark.parametrize("phase", ["copying", "ready", "pivoting", "copied"])
+def test_a_note_without_the_files_is_of_an_older_version_and_unknown(chain: Path, phase: str) -> None:
+    top = str(chain / "top.qcow2")
+    entry = MergeEntry(base=str(chain / "base.qcow2"), top=top, merged=(top,), phase=phase)  # type: ignore[arg-type]
+    write_entry(entry)
+    [plan] = vs.scan(chain).unfinished()
+    assert refused(plan) >= {"disk-changed"}
+
+
+def test_what_cannot_be_read_now_is_a_refusal_and_no_error(chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_short(chain)
+
+    def locked(_: object, paths: Iterable[str]) -> dict[str, object]:
+        if list(paths):
+            raise ImageError("map top", said='Failed to get "consistent read" lock')
+        return {}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "read_maps", locked)
+        [plan] = vs.scan(chain).unfinished()
+        assert refused(plan) == {"in-use"}
+        assert plan.steps == ()
+        assert "consistent read" in plan.concerns[0].what
+    [plan] = vs.scan(chain).unfinished()
+    assert plan.run(progress=False).as_predicted
+
+
+def test_a_base_that_is_longer_is_compared_as_far_as_the_top_goes(tmp_path: Path) -> None:
+    create(tmp_path / "base.qcow2", size=8 << 20)
+    write(tmp_path / "base.qcow2", "write -q -P 1 6M 1M")
+    create(tmp_path / "top.qcow2", "base.qcow2", size=4 << 20)
+    write(tmp_path / "top.qcow2", "write -q -P 2 1M 1M")
+    plan = vs.scan(tmp_path).commit("top", "base")
+
+    def ends(_: object) -> object:
+        raise VmsnapError("the machine", said="has ended")
+
+    plan.place.actions[MarkInvalid] = ends  # type: ignore[index, assignment]
+    with pytest.raises(VmsnapError, match="the machine"):
+        plan.run(progress=False)
+    [rest] = vs.scan(tmp_path).unfinished()
+    assert not rest.refused, rest.concerns
+    assert rest.run(progress=False).as_predicted
+
+
+@pytest.mark.parametrize("phase", ["ready", "pivoting"])
+def test_after_ready_nothing_is_copied_from_the_top_again(chain: Path, phase: str) -> None:
+    top, base = str(chain / "top.qcow2"), str(chain / "base.qcow2")
+    (chain / "leaf.qcow2").unlink()
+    entry = MergeEntry(base=base, top=top, merged=(top,), active=True, phase=phase)  # type: ignore[arg-type]
+    write_entry(begun(entry))
+    was = content(Path(base)), content(Path(top))
+    [plan] = vs.scan(chain).unfinished()
+    assert refused(plan) == {"disk-changed"}
+    assert plan.steps == ()
+    assert plan.concerns[0].what.count("UTC") == 2
+    assert (content(Path(base)), content(Path(top))) == was
+    shutil.copyfile(top, chain / "other")
+    os.system(f"qemu-img commit -q -d {top}")
+    write_entry(begun(entry))
+    [plan] = vs.scan(chain).unfinished()
+    assert refused(plan) == {"other-image"}, "they read alike, and a guest may have the top as its disk still"
+    assert "commit" not in [step.action for step in plan.steps]
+    assert plan.run(waive="other-image", progress=False).as_predicted
+
+
+def test_a_merge_that_goes_on_or_was_cut_short_is_nothing_to_build_on(chain: Path) -> None:
+    cut_short(chain, before=Repoint)
+    forest = vs.scan(chain)
+    for name in ("base", "top"):
+        plan = forest.overlay("new.qcow2", backing=name)
+        assert refused(plan) == {"active-job"}
+        with pytest.raises(PlanRefusedError, match="mixture"):
+            plan.run(progress=False)
+    assert refused(forest.overlay("new.qcow2", backing="leaf")) == set()
+    [plan] = forest.unfinished()
+    plan.run(progress=False)
+    assert refused(vs.scan(chain).overlay("new.qcow2", backing="base")) == set()
+
+
+def spoil_refcounts(path: Path) -> None:
+    """Let all clusters after the first four count as not in use, as a failed flush does."""
+    with open(path, "r+b") as file:
+        head = file.read(104)
+        table = int.from_bytes(head[48:56])
+        file.seek(table)
+        block = int.from_bytes(file.read(8))
+        file.seek(block + 8)
+        file.write(bytes(2 * 64))
+
+
+def test_a_damaged_base_is_not_written_to_again(chain: Path) -> None:
+    was = content(chain / "leaf.qcow2")
+    top = str(chain / "top.qcow2")
+    spoil_refcounts(chain / "base.qcow2")
+    write_entry(begun(MergeEntry(base=str(chain / "base.qcow2"), top=top, merged=(top,), remove=True)))
+    before = (chain / "base.qcow2").read_bytes()
+    [plan] = vs.scan(chain).unfinished()
+    assert refused(plan) == {"damaged-image"}
+    assert "qemu-img check -r all" in plan.concerns[0].remedy
+    with pytest.raises(PlanRefusedError):
+        plan.run(progress=False)
+    assert (chain / "base.qcow2").read_bytes() == before
+    assert content(chain / "leaf.qcow2") == was
+
+
+def test_what_a_failed_commit_has_damaged_is_said(chain: Path) -> None:
+    plan = vs.scan(chain).commit("top", "base")
+    run = image_actions._run
+
+    def fails(argv: tuple[str, ...], tried: str) -> None:
+        spoil_refcounts(chain / "base.qcow2")
+        raise VmsnapError(tried, said="Input/output error")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_actions, "_run", fails)
+        with pytest.raises(VmsnapError, match="Input/output") as raised:
+            plan.run(progress=False)
+    assert run is image_actions._run
+    assert any("is damaged" in note and "check -r all" in note for note in raised.value.__notes__)
+    assert refused(vs.scan(chain).unfinished()[0]) == {"damaged-image"}
+
+
+# -- a guest -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.guest
+def test_a_mark_that_may_not_be_on_the_disk_is_taken_off(
+    lab: Lab, base: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = lab.guest("markfsync", backing=base, boot="disk")
+    guest.snapshot("x", kind="external-disk", metadata=False).run(progress=False)
+    top = guest.chain().top
+    write(Path(top), "write -q -P 5 1M 1M")
+    was = content(Path(top))
+    real, left = os.fsync, [1]
+
+    def fails_once(fd: int) -> None:
+        if left[0] and os.readlink(f"/proc/self/fd/{fd}") == top:
+            left[0] = 0
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(fd)
+
+    plan = guest.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(mark.os, "fsync", fails_once)
+        with pytest.raises(VmsnapError):
+            plan.run(progress=False)
+    assert not left[0]
+    disk = guest.domain().uses[0].path
+    assert lab.survey().status(disk) == "ok"
+    assert content(Path(disk)) == was
+    [rest] = guest.unfinished()
+    assert rest.run(progress=False).as_predicted
+    assert content(Path(guest.domain().uses[0].path)) == was
+    guest.destroy()
+    guest.undefine()
+
+
+@pytest.mark.guest
+def test_a_marked_disk_of_a_guest_has_a_plan(lab: Lab, base: Image) -> None:
+    guest = lab.guest("marked", backing=base, boot="disk")
+    guest.snapshot("x", kind="external-disk", metadata=False).run(progress=False)
+    top = guest.chain().top
+    below = lab.survey().parent(top)
+    assert below is not None
+    write(Path(top), "write -q -P 5 1M 1M")
+    was = content(Path(top))
+    os.system(f"qemu-img commit -q -d {top}")
+    write_entry(begun(MergeEntry(base=below, top=top, merged=(top,), phase="copied")))
+    mark.mark_invalid(top)
+    [plan] = guest.unfinished()
+    assert not plan.refused, plan.concerns
+    assert plan.run(progress=False).as_predicted
+    assert guest.domain().uses[0].path == below
+    assert content(Path(below)) == was
+    guest.destroy()
+    guest.undefine()

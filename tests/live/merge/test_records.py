@@ -1,0 +1,100 @@
+"""What a merge does to libvirt's records of snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from support.faulty import perform
+from support.guests import discard
+from support.labs import start_paused
+
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.plans.snapshot.steps import ForgetRecord
+from vmsnap_nb.plans.step import GuestRef
+
+pytestmark = pytest.mark.guest
+
+
+@pytest.fixture
+def guest(lab: Lab, base: Image) -> Iterator[Guest]:
+    """Give a guest that is paused at its start, with three snapshots in files."""
+    guest = lab.guest("records", backing=base, boot="disk")
+    start_paused(guest)
+    for name in ("one", "two", "three"):
+        guest.snapshot(name, kind="external-disk").run(progress=False)
+    yield guest
+    discard(guest)
+
+
+def test_a_commit_ends_one_snapshot_and_moves_the_next(guest: Guest) -> None:
+    layers = [image.name for image in guest.chain()]
+    assert layers == ["RootBase", "records", "records.one", "records.two", "records.three"]
+    three = guest.snapshots()["three"].record
+    plan = guest.commit(top="records.one", base="records")
+    (ended,) = [concern for concern in plan.concerns if concern.name == "state-lost"]
+    assert ended.level == "warn"
+    assert ended.what.startswith("this merge ends snapshot one of records")
+    report = plan.run(progress=False)
+    assert report.as_predicted, report.differences
+    left = guest.snapshots()
+    assert [(row.name, row.status, row.record.parent) for row in left] == [("two", "ok", None), ("three", "ok", "two")]
+    names = [[str(path).rpartition("/")[2] for path in (disk.source, disk.file)] for disk in left["two"].record.disks]
+    assert names == [["records.qcow2", "records.two.qcow2"]], "the state of two is in the base now"
+    assert left["three"].record == three
+    assert [image.name for image in guest.chain()] == ["RootBase", "records", "records.two", "records.three"]
+
+
+def test_forgetting_a_record_leaves_the_others_as_they_are(guest: Guest) -> None:
+    before = {row.name: row.record for row in guest.snapshots()}
+    step = ForgetRecord(guest=GuestRef(guest.name, guest.uuid, guest.host.uri), name="one")
+    undo = perform(guest.reconcile(), step)
+    after = {row.name: row.record for row in guest.snapshots()}
+    assert after == {"two": replace(before["two"], parent=None), "three": before["three"]}
+    undo()
+    assert {row.name: row.record for row in guest.snapshots()} == before
+
+
+def test_a_merge_of_images_is_refused_where_a_snapshot_of_a_guest_needs_them(lab: Lab, base: Image) -> None:
+    guest = lab.guest("recorded", backing=base, boot="disk")
+    try:
+        for name in ("s1", "s2"):
+            assert guest.snapshot(name, kind="external-disk").run(progress=False).as_predicted
+        layers = [image.name for image in guest.chain()]
+        for plan in (
+            lab.survey().commit("recorded.s1", remove=True),
+            lab.survey().commit("recorded.s1", "recorded"),
+            lab.survey().remove("recorded.s1"),
+            lab.survey().pull("recorded.s2", "RootBase", remove=True),
+            lab.survey().shorten("recorded.s2", keep=2, remove=True),
+        ):
+            lost = [concern for concern in plan.concerns if concern.name == "state-lost"]
+            assert {concern.level for concern in lost} == {"refuse"}, plan.title
+            assert {holder for concern in lost for holder in concern.holders} == {"recorded"}
+            assert any("snapshot s" in concern.what for concern in lost)
+        # What changes no image that a snapshot needs is not refused: the lower layers stay, and stay as they are.
+        assert not [c for c in lab.survey().pull("recorded.s2", "RootBase").concerns if c.name == "state-lost"]
+        assert [image.name for image in guest.chain()] == layers
+        # By the guest, records and images change together.
+        assert guest.delete_snapshot("s1").run(progress=False).as_predicted
+        assert {row.status for row in guest.snapshots()} == {"ok"}
+    finally:
+        discard(guest)
+
+
+def test_a_merge_of_images_is_refused_where_saved_memory_needs_them(lab: Lab, base: Image) -> None:
+    guest = lab.guest("remembers", backing=base, boot="disk")
+    try:
+        guest.snapshot(kind="external-disk", metadata=False).run(progress=False)
+        start_paused(guest)
+        assert guest.save().run(progress=False).as_predicted
+        plan = lab.survey().commit("remembers", "RootBase")
+        assert "state-lost" in {concern.name for concern in plan.concerns if concern.level == "refuse"}
+        assert any("the managed save of remembers" in concern.what for concern in plan.concerns)
+    finally:
+        if guest.handle.domain.hasManagedSaveImage():
+            guest.handle.domain.managedSaveRemove()
+        discard(guest)

@@ -1,0 +1,81 @@
+"""Entries of the journal that somebody else may have planted: plans name them, and do nothing on their strength."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from support.images import create
+
+import vmsnap_nb as vs
+from vmsnap_nb.plans.journal import MergeEntry, text_of
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    create(folder / "base.qcow2", size=1 << 20)
+    create(folder / "top.qcow2", "base.qcow2")
+    create(folder / "leaf.qcow2", "top.qcow2")
+    return folder
+
+
+def planted(folder: Path, *, phase: str = "copied") -> Path:
+    entry = MergeEntry(
+        base=str(folder / "base.qcow2"),
+        top=str(folder / "top.qcow2"),
+        merged=(str(folder / "top.qcow2"),),
+        phase=phase,  # type: ignore[arg-type]
+        remove=True,
+    )
+    path = Path(entry.path)
+    path.write_text(text_of(entry))
+    return path
+
+
+def test_a_fifo_in_the_folder_makes_nothing_wait(chain: Path) -> None:
+    note = chain / ".vmsnap-merge-0000000000000000.json"
+    os.mkfifo(note)
+    forest = vs.scan(chain)
+    assert forest.unfinished() == ()
+    plans = [
+        forest.commit("top"),
+        forest.pull("top"),
+        forest.remove("top"),
+        forest.shorten("leaf", keep=1, top_may_go=True),
+        forest.overlay("new.qcow2", backing="leaf"),
+    ]
+    for plan in plans:
+        assert not plan.refused
+        [concern] = [one for one in plan.concerns if one.name == "untrusted-note"]
+        assert concern.level == "note"
+        assert str(note) in concern.what
+
+
+@pytest.mark.parametrize("owner", [12345, None])
+def test_nothing_is_done_on_the_strength_of_somebody_elses_file(chain: Path, owner: int | None) -> None:
+    note = planted(chain)
+    if owner is not None:
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a file away")
+        os.chown(note, owner, owner)
+    else:
+        note.chmod(0o622)
+    assert vs.scan(chain).unfinished() == ()
+    plan = vs.scan(chain).commit("top")
+    assert not plan.refused
+    assert str(note) in "".join(concern.what for concern in plan.concerns if concern.name == "untrusted-note")
+
+
+def test_entries_count_only_where_the_user_has_named_the_folder(chain: Path, tmp_path: Path) -> None:
+    planted(chain)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    create(mine / "disk.qcow2", chain / "leaf.qcow2")
+    assert len(vs.scan(mine, follow=True)) == 4
+    assert vs.scan(mine, follow=True).unfinished() == ()
+    assert len(vs.scan(mine, chain).unfinished()) == 1

@@ -1,0 +1,93 @@
+"""Overlays that may not belong to the image that they name, and remedies, each followed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.images import create
+
+import vmsnap_nb as vs
+
+MIB = 1 << 20
+pytestmark = pytest.mark.system
+
+
+def doubts(plan: vs.LivePlan) -> dict[str, str]:
+    return {c.name: c.what for c in plan.concerns if c.name in ("smaller-size", "disk-changed")}
+
+
+def chain(folder: Path) -> tuple[Path, Path]:
+    base, top = folder / "Base.qcow2", folder / "Top.qcow2"
+    create(base, size=16 * MIB)
+    create(top, backing=base)
+    return base, top
+
+
+def plans(folder: Path) -> list[vs.LivePlan]:
+    forest = vs.scan(folder)
+    return [forest.commit("Top", "Base"), forest.pull("Top"), forest.overlay("New", "Top")]
+
+
+def test_nothing_is_said_of_a_chain_as_it_was_made(tmp_path: Path) -> None:
+    chain(tmp_path)
+    assert [doubts(plan) for plan in plans(tmp_path)] == [{}, {}, {}]
+    assert vs.scan(tmp_path)["Top"].problem == ""
+
+
+def test_a_base_that_was_written_to_behind_its_overlay(tmp_path: Path) -> None:
+    base, top = chain(tmp_path)
+    before = top.stat().st_mtime - 3600
+    os.utime(top, (before, before))
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q 0 1M", str(base)], check=True)
+    for plan in plans(tmp_path):
+        assert "Top reads a mixture" in doubts(plan)["disk-changed"]
+
+
+def test_a_base_that_was_replaced_by_a_larger_disk(tmp_path: Path) -> None:
+    base, _ = chain(tmp_path)
+    base.unlink()
+    create(base, size=32 * MIB)
+    for plan in plans(tmp_path):
+        assert "smaller-size" in doubts(plan)
+    forest = vs.scan(tmp_path)
+    assert forest["Top"].status == "ok"
+    assert "data beyond its end cannot be read through it" in forest["Top"].problem
+    assert "beyond its end" in " ".join(forest.to_text().split()), "every figure says so"
+
+
+def test_an_overlay_that_was_pointed_to_another_disk(tmp_path: Path) -> None:
+    _, top = chain(tmp_path)
+    other = tmp_path / "Other.qcow2"
+    create(other, size=64 * MIB)
+    subprocess.run(["qemu-img", "rebase", "-u", "-F", "qcow2", "-b", str(other), str(top)], check=True)
+    assert "Other" in vs.scan(tmp_path)["Top"].problem
+
+
+def test_what_is_said_of_a_header_of_qed_can_be_followed(tmp_path: Path) -> None:
+    base, top = tmp_path / "Base.qcow2", tmp_path / "Top.qed"
+    create(base, size=MIB)
+    create(top, backing=base, format="qed")
+    create(tmp_path / "Over.qcow2", backing=top, backing_format="qed")
+    (remedy,) = {c.remedy for c in vs.scan(tmp_path).pull("Over").concerns if c.name == "backing-format-missing"}
+    line = remedy.partition(": ")[2]
+    subprocess.run(line, shell=True, check=True, cwd=tmp_path)
+    assert vs.scan(tmp_path)["NEW"].backing is None, "it has no room for the format, so all is copied into one"
+
+
+def test_the_raw_base_of_a_qed_image_is_recorded_as_it_is_said(tmp_path: Path) -> None:
+    base, top = tmp_path / "Base.img", tmp_path / "Top.qed"
+    base.write_bytes(bytes(MIB))
+    create(top, backing=base, format="qed", backing_format="raw")
+    with open(top, "r+b") as file:  # as older versions of QEMU made it: a backing file, and nothing about its format
+        file.seek(16)
+        file.write(b"\1")
+    create(tmp_path / "Raw.qcow2", backing=base, backing_format="raw")
+    create(tmp_path / "Over.qcow2", backing=top, backing_format="qed")
+    against = [c for c in vs.scan(tmp_path).pull("Over").concerns if c.name == "backing-format-missing"]
+    assert against
+    for concern in against:
+        subprocess.run(concern.remedy.partition(": ")[2], shell=True, check=True, cwd=tmp_path)
+    assert not [c for c in vs.scan(tmp_path).pull("Over").concerns if c.name.startswith("backing-format")]

@@ -1,0 +1,206 @@
+"""Going back that is cut short, by the end of QEMU or of this process, or on a full disk: nothing is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.labs import run_python
+from support.small_disk import small_disk
+
+from vmsnap_nb.errors import GuestError, LibvirtError
+from vmsnap_nb.live.guest_actions.revert import _explained
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.parametrize(
+    ("kind", "while_"), [("internal-checkpoint", "RevertInside"), ("external-checkpoint", "RestoreMemory")]
+)
+def test_a_killed_qemu_is_taken_back(short: Path, kind: str, while_: str) -> None:
+    done = run_python(
+        """
+        import threading
+        from support.faulty import faulty
+        root, kind, while_ = sys.argv[1:]
+        with vs.Lab(root) as lab:
+            guest = lab.guest("demo", backing=lab.base("RootBase"))
+            guest.handle.domain.createWithFlags(1)  # paused: it boots nothing, and has a memory all the same
+            guest.snapshot("a", kind=kind).run(progress=False)
+            guest.handle.domain.resume()  # QEMU writes the memory of one moment only once
+            guest.handle.domain.suspend()
+            top = guest.chain().top
+            names = guest.snapshots().names
+            killed = []
+
+            def pid():
+                try:
+                    return int(next((lab.root / "run").rglob("demo.pid")).read_text())
+                except (StopIteration, OSError, ValueError):
+                    return old
+
+            def kill():
+                while not killed:
+                    now = pid()
+                    if now != old:
+                        os.kill(now, signal.SIGKILL)
+                        killed.append(now)
+                    time.sleep(0.001)
+
+            def perform_and_kill(step, perform):
+                threading.Thread(target=kill, daemon=True).start()
+                return perform(step)
+
+            old = 0
+            old = pid()
+            try:
+                faulty(guest.revert("a"), while_, perform_and_kill).run(progress=False)
+            except errors.VmsnapError as error:
+                notes = [note for note in error.__notes__ if "could not" in note]
+                print(type(error).__name__, bool(error.next_step), notes, error.reason.splitlines(), file=sys.stderr)
+                print(type(error).__name__, bool(error.next_step), [note.partition(": ")[0] for note in notes])
+            print(len(killed), guest.state, guest.chain().top == top)
+            kept = [name for name in guest.snapshots().names if name not in names]
+            print(kept, guest.unfinished(), {row.status for row in guest.snapshots()})
+            print(guest.revert("a").run(progress=False).as_predicted, guest.state)
+            print(lab.destroy())
+        """,
+        short,
+        kind,
+        while_,
+        env={"VMSNAP_ACCEL": "tcg"},
+    )
+    # What an overlay of a guest that runs holds cannot be taken back: the snapshot of before stays.
+    stays = kind.startswith("external")
+    assert done.stdout.splitlines() == [
+        f"GuestError True {['could not undo'] * stays}",
+        f"1 paused {not stays}",
+        f"{['kept1'] * stays} () {{'ok'}}",
+        "True paused",
+        "()",
+    ], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ("internal error: End of file from qemu monitor (vm='demo')", GuestError),
+        ("internal error: process exited while connecting to monitor", GuestError),
+        ("internal error: Process exited prior to exec: libvirt: error", GuestError),
+        ("internal error: Child process (LC_ALL=C qemu -name guest=demo -S) unexpected exit status 1", GuestError),
+        ("internal error: Child process (qemu-img snapshot -a s a) unexpected exit status 1: no", LibvirtError),
+    ],
+)
+def test_the_end_of_a_qemu_has_many_words(said: str, named: type[Exception]) -> None:
+    error = _explained(LibvirtError("revert demo to a", said=said, code=1, domain=10))
+    assert type(error) is named
+    assert said in (error.said or "")
+    assert error.next_step
+
+
+def test_a_disk_that_fills_up_in_the_middle(short: Path) -> None:
+    with small_disk(short / "small", "1m"):
+        done = run_python(
+            """
+            import shutil
+            from support.faulty import faulty
+            small = Path(sys.argv[1]) / "small"
+            with vs.Lab(Path(sys.argv[1]) / "l") as lab:
+                guest = lab.guest("demo", backing=lab.base("RootBase"))
+                guest.snapshot("a", kind="external-disk", disks={"vda": small / "x.qcow2"}).run(progress=False)
+                before, names = guest.xml(), sorted(os.listdir(small))
+                plan = guest.revert("a")
+                filler = small / "filler"
+
+                def perform_and_fill(step, perform):
+                    undo = perform(step)
+                    filler.write_bytes(b"x" * shutil.disk_usage(small).free)
+                    return undo
+
+                try:
+                    faulty(plan, "TakeSnapshot", perform_and_fill).run(progress=False)
+                except errors.NoSpaceError as error:
+                    print("NoSpaceError", bool(error.reason), bool(error.next_step))
+                print(sorted(set(os.listdir(small)) - set(names)), guest.xml() == before, guest.snapshots().names)
+                try:
+                    plan.run(progress=False)
+                except errors.PlanRefusedError as error:
+                    print([c.name for c in error.concerns])
+                filler.unlink()
+                print(plan.run(progress=False).as_predicted, guest.unfinished())
+                lab.destroy()
+            """,
+            short,
+        )
+    assert done.stdout.splitlines() == [
+        "NoSpaceError True True",
+        "['filler'] True ('a',)",
+        "['no-space']",
+        "True ()",
+    ], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "after", "keep"),
+    [
+        ("external-disk", "CreateOverlay", True),
+        ("external-disk", "TakeDefinition", True),
+        ("external-disk", "DiscardOverlays", False),
+        ("internal-disk", "TakeSnapshot", True),
+        ("internal-disk", "RevertInside", True),
+    ],
+)
+def test_killed_in_the_middle_and_the_next_read_finishes_it(short: Path, kind: str, after: str, keep: bool) -> None:
+    killed = run_python(
+        """
+        from support.content import region
+        from support.faulty import faulty, killed
+        from support.images import write
+        lab = vs.Lab(sys.argv[1])
+        guest = lab.guest("demo", backing=lab.base("RootBase"))
+        kind, after, keep = sys.argv[2:]
+        write(Path(guest.chain().top), "write -q -P 1 128k 64k")
+        print(region(guest.chain().top), flush=True)
+        guest.snapshot("a", kind=kind).run(progress=False)
+        write(Path(guest.chain().top), "write -q -P 2 128k 64k")
+        print(region(guest.chain().top), flush=True)
+        plan = guest.revert("a", keep_current=keep == "True")
+        faulty(plan, after, killed).run(progress=False)
+        """,
+        short / "l",
+        kind,
+        after,
+        keep,
+        env={"VMSNAP_ACCEL": "tcg"},
+    )
+    assert killed.returncode == -9, killed.stderr
+    then, later = killed.stdout.splitlines()
+    finished = run_python(
+        """
+        from support.content import region
+        with vs.Lab(sys.argv[1]) as lab:
+            guest = lab.guest("demo")
+            [plan] = guest.unfinished()
+            print("a revert to a is running or was interrupted" in guest.snapshots().to_text())
+            print(plan.title, plan.refused)
+            print(plan.run(progress=False).differences)
+            print(region(guest.chain().top))
+            print(guest.unfinished(), {row.status for row in guest.snapshots()}, guest.snapshots().current.name)
+            if "kept1" in guest.snapshots():
+                print(guest.revert("kept1", keep_current=False).run(progress=False).differences)
+                print(region(guest.chain().top))
+            print(lab.destroy())
+        """,
+        short / "l",
+        env={"VMSNAP_ACCEL": "tcg"},
+    )
+    kept = ["()", later] if keep else []
+    assert finished.stdout.splitlines() == [
+        "True",
+        "revert demo to a False",
+        "()",
+        then,
+        "() {'ok'} a",
+        *kept,
+        "()",
+    ], finished.stderr

@@ -1,0 +1,258 @@
+"""Going back to snapshots of guests that are off: what their disks hold then, and what stands in the way."""
+
+from __future__ import annotations
+
+import os
+import threading
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from support import kinds
+from support.content import region
+from support.faulty import faulty, perform
+from support.guests import attach, files
+from support.images import write
+
+from vmsnap_nb.errors import NotFoundError, PlanRefusedError, StalePlanError, VmsnapError
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.live.plan import Action, LivePlan
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.plans.revert.steps import RevertInside, TakeDefinition
+from vmsnap_nb.plans.step import Step
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def guest(lab: Lab, base: Image, request: pytest.FixtureRequest) -> Guest:
+    """A guest that is off, with an overlay of its own."""
+    number = abs(hash(request.node.nodeid)) % 10**9
+    return lab.guest(f"rev{number}", backing=base)
+
+
+def put(guest: Guest, pattern: int) -> None:
+    """Write to every disk."""
+    for disk in guest.domain().disks:
+        write(Path(disk.source or ""), f"write -q -P {pattern} 128k 64k", format=disk.format or "raw")
+
+
+def held(guest: Guest) -> dict[str, str]:
+    """What each disk reads."""
+    return {disk.target: region(disk.source or "", disk.format or "raw") for disk in guest.domain().disks}
+
+
+@pytest.mark.parametrize("kind", ["internal-disk", "external-disk"])
+def test_all_disks_go_back_and_forth(guest: Guest, short: Path, kind: str) -> None:
+    attach(guest, ("vdb", short / "more.qcow2", "qcow2", "disk"))
+    put(guest, 1)
+    then = held(guest)
+    assert guest.snapshot("a", kind=kind).run(progress=False).as_predicted  # type: ignore[arg-type]
+    put(guest, 2)
+    later = held(guest)
+    assert later != then
+    report = guest.revert("a").run(progress=False)
+    assert report.differences == ()
+    assert held(guest) == then
+    put(guest, 3)
+    second = held(guest)
+    assert guest.revert("kept1").run(progress=False).differences == ()
+    assert held(guest) == later
+    assert guest.revert("kept2").run(progress=False).differences == ()
+    assert held(guest) == second
+    assert {row.name: row.status for row in guest.snapshots()} == dict.fromkeys(["a", *KEPT], "ok")
+    assert not list(Path(guest.chain().top).parent.glob(".vmsnap-revert*"))
+    kinds.record(kind, "off", "revert", "works, by our steps" if kind[0] == "e" else "works")  # type: ignore[arg-type]
+
+
+KEPT = ("kept1", "kept2", "kept3")
+
+
+def test_a_disk_that_was_left_out_stays_as_it_is(guest: Guest, short: Path) -> None:
+    attach(guest, ("vdb", short / "data.img", "raw", "disk"))
+    guest.snapshot("a", disks={"vda": "external", "vdb": "no"}).run(progress=False)
+    put(guest, 2)
+    now = held(guest)
+    plan = guest.revert("a")
+    assert plan.run(progress=False).differences == ()
+    assert held(guest)["vdb"] == now["vdb"]
+    assert held(guest)["vda"] != now["vda"]
+    assert guest.chain("vdb").top == str(short / "data.kept1.qcow2")
+
+
+def test_two_branches_are_drawn_and_going_on_does_not_touch_the_other(guest: Guest) -> None:
+    for name in ("a", "b"):
+        guest.snapshot(name, kind="external-disk").run(progress=False)
+        put(guest, ord(name))
+    first = held(guest)
+    plan = guest.revert("a")
+    figure = plan.to_text()
+    assert "before\n" in figure
+    assert f"{guest.name}.a-2" in figure.split("after\n")[1]
+    plan.run(progress=False)
+    guest.snapshot("c", kind="external-disk").run(progress=False)
+    put(guest, 9)
+    tree = guest.snapshots()
+    assert [tree[name].record.parent for name in ("b", "c", "kept1")] == ["a", "a", "b"]
+    drawn = tree.to_text()
+    assert drawn.count("<---") >= 2
+    assert "you are here" in drawn
+    assert len(guest.host.survey().children(tree["a"].record.held_disks[0].source or "")) == 2
+    guest.revert("kept1").run(progress=False)
+    assert held(guest) == first
+
+
+def test_resetting_again_and_again_leaves_no_files(guest: Guest) -> None:
+    put(guest, 1)
+    then = held(guest)
+    guest.snapshot("a", kind="external-disk").run(progress=False)
+    seen = set()
+    for number in range(2, 7):
+        put(guest, number)
+        plan = guest.revert("a", keep_current=False)
+        assert [c.name for c in plan.concerns if c.level == "warn"] == ["state-lost"]
+        assert plan.run(progress=False).differences == ()
+        assert held(guest) == then
+        seen.add(len(files(guest)))
+    assert seen == {4}  # the image, the snapshot's overlay, one of a revert, the definition
+    assert len(guest.snapshots()) == 1
+
+
+def test_the_definition_of_then_comes_back(guest: Guest) -> None:
+    guest.snapshot("a", kind="external-disk").run(progress=False)
+    guest.host.connection.defineXML(guest.xml().replace(">262144<", ">524288<"))
+    plan = guest.revert("a")
+    [warned] = [c for c in plan.concerns if c.level == "warn"]
+    assert (warned.name, "memory" in warned.what) == ("hardware-changed", True)
+    assert plan.run(progress=False).differences == ()
+    assert ">262144<" in guest.xml()
+
+
+def test_passwords_of_the_definition_stay_and_are_not_shown(guest: Guest) -> None:
+    root = ET.fromstring(guest.xml())
+    ET.SubElement(root.find("devices"), "graphics", type="vnc", port="-1", passwd="geheim12")  # type: ignore[arg-type]
+    guest.host.connection.defineXML(ET.tostring(root, encoding="unicode"))
+    guest.snapshot("a", kind="external-disk").run(progress=False)
+    plan = guest.revert("a")
+    assert not any("geheim12" in line for line in plan.commands)
+    assert plan.run(progress=False).differences == ()
+    assert 'passwd="geheim12"' in guest.handle.domain.XMLDesc(1).replace("'", '"')
+    record = guest.handle.domain.snapshotLookupByName("a").getXMLDesc(1)
+    assert record.count("geheim12") >= 1
+
+
+@pytest.mark.parametrize("to", ["paused", "running"])
+def test_it_is_started_from_its_disks_where_that_is_asked_for(guest: Guest, to: str) -> None:
+    guest.snapshot("a", kind="external-disk").run(progress=False)
+    try:
+        assert guest.revert("a", to=to).run(progress=False).differences == ()  # type: ignore[arg-type]
+        assert guest.state == to
+    finally:
+        guest.destroy()
+
+
+def test_two_at_once_from_two_threads(guest: Guest) -> None:
+    guest.snapshot("a", kind="external-disk").run(progress=False)
+    put(guest, 2)
+    ends: list[object] = []
+
+    def go(plan: LivePlan) -> None:
+        try:
+            ends.append(plan.run(progress=False).differences)
+        except VmsnapError as error:
+            ends.append(type(error))
+
+    threads = [threading.Thread(target=go, args=[guest.revert("a")]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(str, ends)) == ["()", str(StalePlanError)]
+    assert guest.unfinished() == ()
+    assert {row.name: row.status for row in guest.snapshots()} == {"a": "ok", "kept1": "ok"}
+
+
+# -- what stands in the way ------------------------------------------------------------------------------
+
+
+def test_what_is_refused_changes_nothing(guest: Guest) -> None:
+    with pytest.raises(NotFoundError, match="there is none yet"):
+        guest.revert("a")
+    guest.snapshot("inside").run(progress=False)
+    guest.snapshot("a", kind="external-disk").run(progress=False)
+    below = guest.snapshots()["a"].record.held_disks[0].source or ""
+    before = files(guest)
+    with pytest.raises(NotFoundError, match="available: inside, a"):
+        guest.revert("b")
+    with pytest.raises(PlanRefusedError, match="shared-base") as refused:
+        guest.revert("inside").run(progress=False)
+    assert "qemu-img convert" in (refused.value.next_step or "")
+    os.rename(below, f"{below}.away")
+    with pytest.raises(PlanRefusedError, match="missing-base"):
+        guest.revert("a").run(progress=False)
+    os.rename(f"{below}.away", below)
+    assert files(guest) == before
+    # Who removed an overlay by hand may have merged it into the image that holds the state.
+    overlay = guest.chain().top
+    guest.snapshot("b", kind="external-disk").run(progress=False)
+    os.rename(overlay, f"{overlay}.away")
+    assert guest.snapshots()["a"].status == "missing-file"
+    plan = guest.revert("a", keep_current=False)
+    [refusal] = [concern for concern in plan.concerns if concern.level == "refuse"]
+    assert (refusal.name, refusal.waivable) == ("state-lost", True)
+    assert plan.run(waive="state-lost", progress=False).as_predicted
+    os.rename(f"{overlay}.away", overlay)
+
+
+def test_why_an_internal_one_below_overlays_is_refused(guest: Guest) -> None:
+    put(guest, 1)
+    guest.snapshot("inside").run(progress=False)
+    put(guest, 2)
+    guest.snapshot("a", kind="external-disk").run(progress=False)
+    overlay = guest.chain().top
+    was = region(overlay)
+    assert [c.name for c in guest.revert("inside").concerns if c.level == "refuse"] == ["shared-base"]
+    # libvirt itself does it: what the overlay reads is another disk then, although nobody has written to it.
+    guest.handle.domain.revertToSnapshot(guest.handle.domain.snapshotLookupByName("inside"))
+    assert region(overlay) != was
+
+
+def test_what_has_changed_since_makes_a_plan_stale(guest: Guest) -> None:
+    for name, kind in (("a", "external-disk"), ("inside", "internal-disk")):
+        guest.snapshot(name, kind=kind).run(progress=False)  # type: ignore[arg-type]
+    outside, inside = guest.revert("a"), guest.revert("inside")
+    guest.snapshot("b", kind="external-disk").run(progress=False)
+    before = files(guest)
+    for plan in (outside, inside):
+        with pytest.raises(StalePlanError):
+            plan.run(progress=False)
+    [step] = [step for step in outside.steps if isinstance(step, TakeDefinition)]
+    with pytest.raises(StalePlanError):
+        perform(outside, step)
+    [wrote] = [step for step in inside.steps if isinstance(step, RevertInside)]
+    with pytest.raises(StalePlanError):
+        perform(inside, replace(wrote, state="running"))
+    assert files(guest) == before
+
+
+def test_a_step_that_fails_leaves_what_was_there(guest: Guest) -> None:
+    """An internal one as well: what was kept a moment before is what it goes back to."""
+    attach_to = Path(guest.chain().top).parent
+    put(guest, 1)
+    guest.snapshot("a").run(progress=False)
+    put(guest, 2)
+    later, names = held(guest), [row.name for row in guest.snapshots()]
+    plan = guest.revert("a")
+
+    def fail(step: Step, perform: Action) -> NoReturn:
+        raise OSError("no more")
+
+    with pytest.raises(OSError, match="no more"):
+        faulty(plan, type(plan.steps[-1]), fail).run(progress=False)
+    assert held(guest) == later
+    assert [row.name for row in guest.snapshots()] == names
+    assert guest.unfinished() == ()
+    assert not list(attach_to.glob(".vmsnap-revert*"))

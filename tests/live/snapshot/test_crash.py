@@ -1,0 +1,146 @@
+"""Snapshots that are cut short: on a full disk, by a signal, where nothing may be written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.guests import discard
+from support.labs import run_python
+from support.small_disk import small_disk
+
+from vmsnap_nb.errors import GuestError, LibvirtError, VmsnapError
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live.handle import explained
+from vmsnap_nb.model.image import Image
+
+pytestmark = pytest.mark.system
+
+
+def test_a_disk_that_is_full_leaves_guest_and_files_as_before(short: Path) -> None:
+    with small_disk(short / "small", "512k"):
+        done = run_python(
+            """
+            import shutil
+            from support.faulty import perform
+            small = Path(sys.argv[1]) / "small"
+            with vs.Lab(Path(sys.argv[1]) / "l") as lab:
+                guest = lab.guest("demo", backing=lab.base("RootBase"))
+                before, inside = guest.xml(), os.stat(guest.chain().top).st_size
+                plan = guest.snapshot(kind="external-disk", disks={"vda": small / "x.qcow2"})
+                filler = small / "filler"
+                filler.write_bytes(b"x" * shutil.disk_usage(small).free)
+                try:
+                    plan.run(progress=False)
+                except errors.PlanRefusedError as error:
+                    print([c.name for c in error.concerns])
+                try:
+                    perform(plan, plan.steps[0])
+                except errors.NoSpaceError as error:
+                    print("NoSpaceError", bool(error.reason), bool(error.next_step))
+                print(os.listdir(small), guest.xml() == before, len(guest.snapshots()))
+                filler.unlink()
+                print(plan.run(progress=False).as_predicted)
+                lab.destroy()
+            """,
+            short,
+        )
+    assert done.stdout.splitlines() == [
+        "['no-space']",
+        "NoSpaceError True True",
+        "['filler'] True 0",
+        "True",
+    ], done.stderr
+
+
+def test_what_qemu_says_of_memory_without_room_gets_a_next_step() -> None:
+    said = "operation failed: Failed to take snapshot: Error: Error while writing VM state: Input/output error"
+    assert "free space" in (explained(LibvirtError("take the snapshot a of demo", said=said)).next_step or "")
+
+
+def test_what_libvirt_says_of_a_qemu_that_was_killed_gets_a_next_step() -> None:
+    for words in ("domain is not running", "domain is no longer running"):
+        error = explained(LibvirtError("take the snapshot a of demo", said=f"operation failed: {words}"))
+        assert isinstance(error, GuestError)
+        assert "start it again" in (error.next_step or "")
+
+
+@pytest.mark.parametrize("kind", ["external-disk", "internal-disk"])
+def test_killed_in_the_middle_and_the_next_read_says_so(short: Path, kind: str) -> None:
+    """A qemu-img that kills its caller as soon as it is done: libvirt never hears of it."""
+    fake = short / "bin" / "qemu-img"
+    fake.parent.mkdir()
+    real = subprocess.run(["which", "qemu-img"], capture_output=True, text=True, check=True).stdout.strip()
+    fake.write_text(
+        f'#!/bin/sh\n{real} "$@" || exit\ncase "$*" in create*snapped*|"snapshot -c"*) kill -9 $PPID;; esac\n'
+    )
+    fake.chmod(0o755)
+    killed = run_python(
+        """
+        lab = vs.Lab(sys.argv[1])
+        guest = lab.guest("demo", backing=lab.base("RootBase"))
+        guest.snapshot("snapped", kind=sys.argv[2]).run(progress=False)
+        """,
+        short / "l",
+        kind,
+        env={"PATH": f"{fake.parent}:{os.environ['PATH']}"},
+    )
+    assert killed.returncode == -9, killed.stderr
+    after = run_python(
+        """
+        with vs.Lab(sys.argv[1]) as lab:
+            guest = lab.guest("demo")
+            print([layer.name for layer in guest.chain()])
+            print([(s.name, s.status) for s in guest.snapshots()])
+            again = guest.snapshot("snapped", kind=sys.argv[2])
+            print([(c.name, "interrupted" in c.remedy) for c in again.concerns])
+            for plan in guest.unfinished():
+                print([step.action for step in plan.steps], plan.run(progress=False).as_predicted)
+            print([path for path in again.creates if os.path.lexists(path)], guest.concerns(), guest.unfinished())
+            plan = guest.reconcile()
+            print([step.action for step in plan.steps], plan.run(progress=False).as_predicted)
+            print(guest.snapshot(kind=sys.argv[2]).run(progress=False).as_predicted)
+            lab.destroy()
+        """,
+        short / "l",
+        kind,
+    )
+    expected = {
+        "external-disk": [
+            "[]",
+            "[('file-exists', True)]",
+            "['remove', 'finish'] True",
+            "[] <no concerns> ()",
+            "[] True",
+        ],
+        "internal-disk": [
+            "[('snapped', 'untracked')]",
+            "[('name-taken', False)]",
+            "['settle'] True",
+            "[] <no concerns> ()",
+            "['write record'] True",
+        ],
+    }
+    assert after.stdout.splitlines() == ["['RootBase', 'demo']", *expected[kind], "True"], after.stderr
+
+
+def test_where_the_lab_cannot_note_its_overlay_the_snapshot_is_taken_back(
+    lab: Lab, base: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = lab.guest("unnoted", backing=base)
+    before = guest.chain().top
+
+    def fails(*_: object) -> None:
+        raise VmsnapError("read the mark", said="Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lab._folder, "add", fails)
+        with pytest.raises(VmsnapError, match="Input/output"):
+            guest.snapshot("one", kind="external-disk").run(progress=False)
+    assert guest.chain().top == before
+    assert len(guest.snapshots()) == 0
+    assert guest.unfinished() == ()
+    assert sorted(path.name for path in Path(before).parent.glob("*unnoted*")) == ["unnoted.qcow2"]
+    discard(guest)

@@ -1,0 +1,317 @@
+"""The journal on the disk: an entry is there as a whole or not at all, and only in its own place."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.images import create, filled
+
+import vmsnap_nb as vs
+from vmsnap_nb.errors import NoSpaceError, NotFoundError, PermissionDeniedError
+from vmsnap_nb.live import journal
+from vmsnap_nb.live.journal import (
+    drop_entry,
+    drop_unless_begun,
+    is_begun,
+    is_untouched,
+    read_all,
+    read_entries,
+    read_entry,
+    revert_entries,
+    write_entry,
+)
+from vmsnap_nb.model.guest import Disk, Domain
+from vmsnap_nb.plans.journal import MergeEntry, PullEntry, RevertEntry, Stranger, UnknownEntry, text_of
+from vmsnap_nb.system.files.temporary import leftovers
+
+
+def merge(folder: Path, base: str = "base") -> MergeEntry:
+    return MergeEntry(base=str(folder / base), top=str(folder / "top"), merged=(str(folder / "top"),))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_written_is_read_until_it_is_dropped(tmp_path: Path) -> None:
+    entry = merge(tmp_path)
+    write_entry(entry)
+    assert names(tmp_path) == [os.path.basename(entry.path)]
+    assert Path(entry.path).read_text() == text_of(entry)
+    assert read_entry(entry.path, MergeEntry) == entry
+    copied = replace(entry, phase="copied")
+    write_entry(copied)
+    assert read_entries([str(tmp_path)], MergeEntry) == (copied,)
+    drop_entry(entry)
+    assert names(tmp_path) == []
+    drop_entry(entry)
+    assert read_entry(entry.path, MergeEntry) is None
+
+
+def test_names_that_are_no_text_survive(tmp_path: Path) -> None:
+    entry = merge(tmp_path, "快照\udcff")
+    write_entry(entry)
+    assert read_entries([str(tmp_path)], MergeEntry) == (entry,)
+
+
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_write_that_fails_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str, before: bool
+) -> None:
+    entry = merge(tmp_path)
+    if before:
+        write_entry(entry)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, fails, full)
+        with pytest.raises(NoSpaceError, match="write the journal entry"):
+            write_entry(replace(entry, phase="copied"))
+    assert read_entries([str(tmp_path)], MergeEntry) == ((entry,) if before else ())
+    assert names(tmp_path) == ([os.path.basename(entry.path)] if before else [])
+
+
+def test_an_interrupt_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_entry(merge(tmp_path))
+    assert names(tmp_path) == []
+
+
+def test_what_a_killed_process_leaves_of_an_entry_is_cleaned_up(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        os.replace = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        try:
+            write_entry(merge(tmp_path))
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    [left] = tmp_path.iterdir()
+    assert [path for path, _ in leftovers(str(tmp_path))] == [str(left)]
+
+
+def test_a_partial_file_that_was_left_is_no_entry_and_in_nobodys_way(tmp_path: Path) -> None:
+    entry = merge(tmp_path)
+    partial = Path(f"{entry.path}.partial")
+    for text in (text_of(entry), text_of(entry)[:20], '{"version": 9}'):
+        partial.write_text(text)
+        assert read_entries([str(tmp_path)], MergeEntry) == ()
+        assert read_entries([str(tmp_path)], UnknownEntry) == ()
+    write_entry(entry)
+    assert read_entries([str(tmp_path)], MergeEntry) == (entry,)
+
+
+# -- files that somebody else may have put there ---------------------------------------------------------------
+
+
+def _fifo(path: Path, _: str) -> None:
+    os.mkfifo(path)
+
+
+def _link(path: Path, text: str) -> None:
+    target = path.with_name("elsewhere")
+    target.write_text(text)
+    path.symlink_to(target)
+
+
+def _of_another_user(path: Path, text: str) -> None:
+    path.write_text(text)
+    os.chown(path, 12345, 12345)
+
+
+def _open_to_others(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o666)
+
+
+def _folder(path: Path, _: str) -> None:
+    path.mkdir()
+
+
+def _large(path: Path, text: str) -> None:
+    path.write_text(text + " " * (5 << 20))
+
+
+PLANTED = {
+    _fifo: "not a regular file",
+    _link: "symbolic link",
+    _of_another_user: "another user",
+    _open_to_others: "other users may write",
+    _folder: "not a regular file",
+    _large: "too large",
+}
+
+
+@pytest.mark.parametrize("plant", PLANTED)
+def test_what_somebody_else_may_have_planted_is_named_and_no_entry(
+    tmp_path: Path, plant: Callable[[Path, str], None]
+) -> None:
+    if plant is _of_another_user and os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    entry = merge(tmp_path)
+    plant(Path(entry.path), text_of(entry))
+    assert read_entry(entry.path, MergeEntry) is None
+    assert read_entries([str(tmp_path)], MergeEntry) == ()
+    [stranger] = read_all([str(tmp_path)])
+    assert isinstance(stranger, Stranger)
+    assert stranger.path == entry.path
+    assert PLANTED[plant] in stranger.why
+
+
+def test_an_entry_is_not_written_through_a_link(tmp_path: Path) -> None:
+    entry = merge(tmp_path)
+    other = tmp_path / "other"
+    other.write_text("keep me")
+    for name in (entry.path, f"{entry.path}.partial"):
+        Path(name).symlink_to(other)
+    write_entry(entry)
+    assert other.read_text() == "keep me"
+    assert read_entry(entry.path, MergeEntry) == entry
+
+
+def test_an_entry_can_be_read_again_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        write_entry(merge(tmp_path))
+    finally:
+        os.umask(before)
+    assert read_entry(merge(tmp_path).path, MergeEntry) == merge(tmp_path)
+
+
+def test_there_is_no_folder_to_write_into(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="write the journal entry"):
+        write_entry(merge(tmp_path / "gone"))
+    drop_entry(merge(tmp_path / "gone"))
+
+
+def test_an_entry_is_removed_where_its_folder_cannot_be_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    entry = merge(tmp_path)
+    write_entry(entry)
+    monkeypatch.setattr(os, "fsync", full)
+    drop_entry(entry)
+    assert names(tmp_path) == []
+
+
+def test_an_entry_that_cannot_be_removed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    entry = merge(tmp_path)
+    write_entry(entry)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", forbidden)
+        with pytest.raises(PermissionDeniedError, match="remove the journal entry"):
+            drop_entry(entry)
+    assert read_entry(entry.path, MergeEntry) == entry
+
+
+def test_a_folder_or_file_that_cannot_be_read_has_no_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, file, folder = tmp_path / "there", tmp_path / "file", tmp_path / "folder"
+    for path in (there, folder):
+        path.mkdir()
+    file.write_text("")
+    entry = merge(there)
+    write_entry(entry)
+    Path(merge(there, "other").path).mkdir()  # a folder under the name of an entry
+    write_entry(merge(folder))
+    listed = os.listdir
+
+    def forbidden(path: str) -> list[str]:
+        if path == str(folder):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(journal.os, "listdir", forbidden)
+    folders = [str(path) for path in (tmp_path / "gone", file, folder, there, there)]
+    assert read_entries(folders, MergeEntry) == (entry,)
+
+
+def test_each_kind_is_read_by_its_class(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    pull = PullEntry(image=str(tmp_path / "top"), written="base")
+    revert = RevertEntry(folder=folder, guest="demo", uuid="0c0c", name="a", to="off")
+    for entry in (merge(tmp_path), pull, revert):
+        write_entry(entry)
+    unknown = tmp_path / ".vmsnap-merge-0.json"
+    unknown.write_text('{"version": 7}')
+    assert read_entries([folder], MergeEntry) == (merge(tmp_path),)
+    assert read_entries([folder], PullEntry) == (pull,)
+    assert read_entries([folder], RevertEntry) == (revert,)
+    assert read_entries([folder], UnknownEntry) == (UnknownEntry(path=str(unknown), version=7),)
+    assert read_entry(pull.path, MergeEntry) is None
+
+
+def test_an_entry_in_another_place_leads_nowhere(tmp_path: Path) -> None:
+    entry = merge(tmp_path / "elsewhere")
+    (tmp_path / os.path.basename(entry.path)).write_text(text_of(entry))
+    (tmp_path / ".vmsnap-merge-0000000000000000.json").write_text(text_of(merge(tmp_path)))
+    assert read_entries([str(tmp_path)], MergeEntry) == ()
+
+
+def test_an_entry_that_was_begun_under_another_name_of_its_folder_is_not_ignored(tmp_path: Path) -> None:
+    folder, link = tmp_path / "real", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to("real")
+    filled(folder / "base")
+    top = create(folder / "top", "base")
+    entry = journal.begun(MergeEntry(base=str(folder / "base"), top=str(top), merged=(str(top),)))
+    write_entry(entry)
+    name = os.path.basename(entry.path)
+    assert read_all([str(link)]) == (UnknownEntry(path=str(link / name), version=2, folder=str(folder)),)
+    assert read_all([str(link), str(folder)]) == (entry,)
+    for plan in (vs.scan(link).overlay("new.qcow2", backing="top"), vs.scan(link).pull("top")):
+        [refused] = [one for one in plan.concerns if one.name == "active-job" and one.level == "refuse"]
+        assert f"vmsnap_nb.scan('{folder}').unfinished()" in refused.remedy
+    [finish] = vs.scan(folder).unfinished()
+    assert finish.run(progress=False).as_predicted
+    assert not vs.scan(link).overlay("new.qcow2", backing="base").refused
+
+
+def test_the_reverts_of_a_guest_are_found_beside_its_images(tmp_path: Path) -> None:
+    domain = Domain("demo", "0c0c", disks=(Disk("vda", str(tmp_path / "top")),))
+    assert list(revert_entries(domain, ())) == []
+    entry = RevertEntry(folder=str(tmp_path), guest="demo", uuid="0c0c", name="a", to="off")
+    write_entry(entry)
+    write_entry(replace(entry, uuid="0d0d"))
+    assert list(revert_entries(domain, ())) == [entry]
+
+
+def test_times_tell_what_was_written_since(tmp_path: Path) -> None:
+    entry = merge(tmp_path)
+    base, top = Path(entry.base), Path(entry.top)
+    assert is_begun(entry)
+    assert not is_untouched(entry)
+    for path in (base, top):
+        path.write_text("")
+    write_entry(entry)
+    written = os.stat(entry.path).st_mtime_ns
+    for since, begun, untouched in ((-1, False, True), (0, True, True), (1, True, False)):
+        for path in (base, top):
+            os.utime(path, ns=(0, written + since))
+        assert is_begun(entry) is begun
+        assert is_untouched(entry) is untouched
+    assert drop_unless_begun(entry, known=False)
+    os.utime(base, ns=(0, written - 1))
+    assert drop_unless_begun(entry, known=True)
+    assert read_entry(entry.path, MergeEntry) == entry
+    assert not drop_unless_begun(entry, known=False)
+    assert read_entry(entry.path, MergeEntry) is None

@@ -1,0 +1,429 @@
+"""The panels as a person uses them: in a real JupyterLab in a real Chromium, on a real lab with a real guest."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, expect
+from support.browser import Notebook, chromium, notebook, violations
+
+pytestmark = pytest.mark.browser
+
+LONG = 60_000  # milliseconds that a thing with a guest may take on a busy machine
+AS_PREDICTED = "Done, as the plan predicted."
+
+
+SETUP = """
+import vmsnap_nb as vs
+from vmsnap_nb import panels
+lab = vs.Lab()
+base = lab.base("RootBase")
+vm = lab.guest("demo", backing=base)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="v", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def nb(folder: Path) -> Iterator[Notebook]:
+    with chromium() as browser, notebook(browser, folder) as nb:
+        nb.python(SETUP)
+        yield nb
+        assert nb.python("panel.close(); print(lab.destroy())") == "()"
+
+
+@pytest.fixture(scope="module")
+def running(nb: Notebook) -> None:
+    """The guest runs, and takes commands."""
+    nb.python("vm.start()")
+
+
+@pytest.fixture(autouse=True)
+def plain(nb: Notebook) -> Iterator[None]:
+    """Each test begins in a wide window and the light theme."""
+    yield
+    nb.page.set_viewport_size({"width": 1400, "height": 1000})
+    nb.set_dark(False)
+
+
+def press(root: Locator, name: str, *, timeout: float | None = None) -> None:
+    root.get_by_role("button", name=name, exact=True).click(timeout=timeout)
+
+
+def image(root: Locator, name: str) -> Locator:
+    return root.locator(f"[data-path$='/{name}.qcow2']")
+
+
+def confirm(root: Locator, *, destructive: bool = True) -> None:
+    # A plan that was shown before has a button as well.
+    expect(root.get_by_text("Nothing has been changed yet.", exact=True)).to_be_visible(timeout=LONG)
+    button = root.get_by_role("button", name="Confirm")
+    if destructive:
+        expect(button).to_be_disabled()
+        root.get_by_label("I have read which files change").check()
+    button.click()
+    # Where one looks after the click, however long the plan was.
+    expect(root.get_by_text(AS_PREDICTED, exact=True)).to_be_in_viewport(timeout=LONG)
+
+
+def test_start_a_guest_and_run_a_command_in_it(nb: Notebook) -> None:
+    root = nb.show("vs.panel(lab)")
+    root.get_by_role("radio", name="demo, shut off").check()
+    press(root, "Start")
+    expect(root.get_by_text("demo: start() …")).to_be_visible()
+    assert nb.python("print(6 * 7)") == "42"  # the kernel answers meanwhile
+    expect(root.get_by_text("demo: start(): done")).to_be_visible(timeout=120_000)
+    expect(root.get_by_role("radio", name="demo, running")).to_be_checked()
+    command = root.get_by_label("Command")
+    command.fill("echo '<b>快照' > /made-by-panel; cat /made-by-panel; false")
+    command.press("Enter")
+    expect(root.get_by_text("快照", exact=False).last).to_contain_text("<b>快照\n", timeout=LONG)
+    expect(root.get_by_text("(exit status 1)")).to_be_visible(timeout=LONG)
+    assert nb.python("print(vm.execute('cat /made-by-panel').stdout)") == "<b>快照"
+    assert nb.python("print(panel.last_error)") == "None"
+
+
+def test_what_is_entered_is_what_is_run(nb: Notebook) -> None:
+    root = nb.show("vs.panel(lab)")
+    root.get_by_role("radio", name="demo,").check()
+    nb.python("lines = []; panel.execute = lines.append")
+    command = root.get_by_label("Command")
+    for number in range(30):  # faster than the kernel answers
+        command.fill(f"line {number}")
+        command.press("Enter")
+    command.fill("by the button")
+    press(root, "Run in guest")
+    wanted = [*(f"line {number}" for number in range(30)), "by the button"]
+    assert nb.python("print(lines)") == str(wanted)
+    for line in ("by the button", "line 29"):
+        command.press("ArrowUp")
+        expect(command).to_have_value(line)
+
+
+def test_a_row_is_selected_by_keyboard(nb: Notebook) -> None:
+    nb.python(
+        "other = lab.guest('other <b>', backing=base); other.snapshot('s', kind='internal-disk').run(progress=False)"
+    )
+    root = nb.show("vs.panel(lab)")
+    expect(root.get_by_role("tab")).to_have_count(0)
+    demo, other = root.get_by_role("radio", name="demo, "), root.get_by_role("radio", name="other <b>, ")
+    demo.focus()
+    nb.page.keyboard.press("Space")
+    expect(demo).to_be_checked()
+    nb.page.keyboard.press("ArrowDown")
+    expect(other).to_be_checked()
+    expect(root.get_by_role("heading", name="Guest other <b>")).to_be_visible()
+    root.get_by_role("tab", name="Snapshots").click()
+    root.get_by_role("radio", name="s ←").check()
+    expect(root.get_by_role("heading", name="Selected: s")).to_be_visible()
+    expect(other).to_be_checked()  # each table has a choice of its own
+    other.focus()
+    nb.page.keyboard.press("Space")  # once more gives up
+    expect(root.get_by_role("tab")).to_have_count(0)
+    expect(other).not_to_be_checked()
+    nb.python("other.delete_snapshot('s').run(progress=False); other.undefine()")
+    expect(other).to_have_count(0)
+
+
+def test_code_and_commands_are_copied_from_the_log(nb: Notebook) -> None:
+    root = nb.show("vs.panel(lab)")
+    nb.python("panel.activity.add('<b>快照', 'done', 'guest.start()', ['virsh start demo', 'true'])")
+    root.get_by_text("<b>快照: done").click()
+    nb.python("panel.activity.add('something else', 'done')")
+    expect(root.get_by_text("something else: done")).to_be_visible()
+    root.get_by_role("radio", name="demo, ").check()
+    for button, text in (("Copy: In a terminal", "virsh start demo true"), ("Copy: In a cell", "guest.start()")):
+        press(root, button)  # it is open as before
+        command = root.get_by_label("Command")
+        command.fill("")
+        command.press("ControlOrMeta+v")
+        expect(command).to_have_value(re.compile(text.replace(" ", ".?")))
+
+
+def test_an_overlay_from_choice_to_report(nb: Notebook) -> None:
+    root = nb.show("panels.OverlayPanel(vm)")
+    image(root, "RootBase").click()
+    expect(root.get_by_label("Base").locator("option:checked")).to_have_text("RootBase")
+    root.get_by_label("Name").fill("second 快照")
+    press(root, "Plan overlay")
+    expect(root.get_by_text("Nothing has been changed yet.")).to_be_visible()
+    expect(root.locator("code", has_text="qemu-img create").first).to_be_visible()
+    assert nb.python("print('second 快照' in [image.name for image in lab.survey()])") == "False"
+    confirm(root, destructive=False)
+    assert nb.python("f = lab.survey(); print(f.parent(f.find('second 快照')) == base.path)") == "True"
+
+
+EXPLAINED = {
+    "external-disk": "writes go to a new overlay",
+    "external-checkpoint": "Memory in a separate file",
+    "internal-disk": "The disk only, inside the same qcow2 file",
+    "internal-checkpoint": "Memory, devices and disk, inside the same qcow2 file",
+}
+
+
+def take(nb: Notebook, guest: str, kind: str) -> None:
+    root = nb.show(f"vs.panel({guest})")
+    root.get_by_label("Name").fill(kind)
+    root.get_by_label("Kind").select_option(kind)
+    expect(root.get_by_text(EXPLAINED[kind])).to_be_visible()
+    press(root, "Plan snapshot")
+    confirm(root, destructive=kind.startswith("internal"))
+    expect(root.get_by_role("radio", name=f"{kind} ← you are here, {kind.replace('-', ' ')}, ")).to_be_visible()
+    assert kind in nb.python(f"print({guest}.snapshots().names)")
+
+
+@pytest.mark.parametrize("kind", ["external-disk", "external-checkpoint"])
+def test_external_snapshots_of_a_running_guest(nb: Notebook, running: None, kind: str) -> None:
+    take(nb, "vm", kind)
+    assert nb.python("print(vm.execute('echo goes on').stdout)") == "goes on"
+
+
+def test_internal_snapshots(nb: Notebook) -> None:
+    nb.python("inner = lab.guest('inner', backing=base)")
+    take(nb, "inner", "internal-disk")
+    nb.python("inner.handle.domain.createWithFlags(1)  # VIR_DOMAIN_START_PAUSED: nothing in it runs")
+    take(nb, "inner", "internal-checkpoint")
+    nb.python("inner.destroy()")
+
+
+def test_revert_and_delete(nb: Notebook) -> None:
+    nb.python(
+        """
+        back = lab.guest("back", backing=base)
+        for name in ("one", "two"):
+            back.snapshot(name, kind="external-disk").run(progress=False)
+        """
+    )
+    root = nb.show("vs.panel(back)")
+    root.locator("[data-path=one]").click()
+    chosen = root.locator(".vmsnap-table :checked")
+    expect(chosen).to_have_value("one")
+    press(root, "Plan revert")
+    confirm(root, destructive=False)
+    assert nb.python("print(*back.snapshots().names, back.snapshots().current.name)") == "one two kept1 one"
+    root.locator("[data-path=two]").press("Enter")
+    expect(chosen).to_have_value("two")
+    expect(root.locator("[data-path=two]")).to_have_attribute("aria-pressed", "true")
+    press(root, "Plan delete")
+    confirm(root)
+    assert nb.python("print(*back.snapshots().names)") == "one kept1"
+    expect(root.locator("[data-path=two]")).to_have_count(0)
+    expect(chosen).to_have_count(0)
+
+
+def test_a_live_merge_with_progress_and_cancel(nb: Notebook, running: None) -> None:
+    nb.python(
+        """
+        for name in "ab":
+            vm.execute("head -c 12000000 /dev/urandom > /bulk; md5sum /bulk > /sum; sync").check()
+            vm.snapshot(name, kind="external-disk").run(progress=False)
+        layers = [image.path for image in vm.chain()]
+        """
+    )
+    root = nb.show("panels.MergePanel(vm)")
+    top, base = nb.python("print(layers[-2], layers[-3])").split()
+    root.locator(f"[data-path='{top}']").drag_to(root.locator(f"[data-path='{base}']"))
+    expect(root.get_by_text("Nothing has been changed yet.")).to_be_visible(timeout=LONG)
+    root.get_by_label("Limit MiB/s").fill("1")
+    press(root, "Plan merge")
+    expect(root.locator("code", has_text="--bandwidth").first).to_be_visible(timeout=LONG)
+    root.get_by_label("I have read which files change").check()
+    press(root, "Confirm")
+    bar = root.get_by_role("progressbar")
+    expect(bar).to_have_attribute("aria-valuenow", re.compile("[1-9]"), timeout=LONG)
+    expect(root.get_by_text(re.compile(r"\d [KM]iB/s"))).to_be_visible()
+    assert nb.python("print(6 * 7)") == "42"  # the kernel answers meanwhile
+    keys = nb.page.keyboard
+    expect(root.get_by_role("button", name="Cancel")).to_be_focused()  # it stands where Confirm was
+    keys.press("Enter")
+    expect(root.get_by_text("Cancelled.", exact=True)).to_be_visible(timeout=LONG)
+    close = root.get_by_role("button", name="Close")
+    expect(close).to_be_focused()
+    keys.press("Enter")
+    expect(close).to_be_hidden()
+    expect(bar).to_have_count(0)
+    assert nb.python("print(layers == [image.path for image in vm.chain()])") == "True"
+    root.get_by_label("Limit MiB/s").fill("0")
+    press(root, "Plan merge")
+    confirm(root)
+    assert nb.python("print([image.path for image in vm.chain()] == [*layers[:-2], layers[-1]])") == "True"
+    assert nb.python("print(vm.execute('md5sum -c /sum').exit_status)") == "0"
+
+
+def test_a_running_guest_is_shortened_and_shut_down(nb: Notebook, running: None) -> None:
+    nb.python("vm.snapshot(kind='external-disk').run(progress=False)")
+    root = nb.show("panels.MergePanel(vm)")
+    press(root, "Shorten")
+    root.get_by_label("Top", exact=True).select_option(nb.python("print(vm.chain()[-1].name)"))
+    root.get_by_label("Keep").fill("2")
+    press(root, "Plan merge")
+    confirm(root)
+    assert nb.python("print(len(vm.chain()))") == "2"
+    assert nb.python("print(vm.execute('cat /etc/alpine-release').exit_status)") == "0"
+    # Seen from the folder the guest is in the way, and can be told to go.
+    root = nb.show("panels.MergePanel(lab)")
+    top, base = nb.python("print(*reversed([image.path for image in vm.chain()]))").split()
+    root.locator(f"[data-path='{top}']").drag_to(root.locator(f"[data-path='{base}']"))
+    expect(root.locator("li", has_text="in-use").first).to_be_visible(timeout=LONG)
+    press(root, "Shut down demo")
+    expect(root.get_by_role("button", name="Shut down demo")).to_have_count(0)
+    expect(root.get_by_text("This plan is refused; its concerns give the reasons.")).to_be_visible(timeout=LONG)
+    assert nb.python("print(vm.state, len(panel.activity.entries))") == "shut off 1"
+
+
+def test_a_refused_merge_and_its_remedy(nb: Notebook) -> None:
+    nb.python("forest = lab.reset_scenario('figure-2')")
+    root = nb.show("panels.MergePanel(forest)")
+    image(root, "Overlay-1A").drag_to(image(root, "RootBase"))
+    expect(root.get_by_text("This plan is refused; its concerns give the reasons.")).to_be_visible(timeout=LONG)
+    expect(root.locator("li", has_text="shared-base").first).to_be_visible()
+    root.get_by_label("I have read which files change").check()
+    expect(root.get_by_role("button", name="Confirm")).to_be_disabled()
+    press(root, "Pull up instead")
+    confirm(root)
+    assert nb.python("f = forest.refresh(); print(f[f.parent(f.find('Overlay-1B'))].name)") == "RootBase"
+
+
+def test_a_refusal_is_waived_by_keyboard(nb: Notebook) -> None:
+    nb.python("forest = lab.reset_scenario('figure-2')")
+    root = nb.show("panels.MergePanel(forest)")
+    image(root, "Overlay-1A").drag_to(image(root, "RootBase"))
+    waiver = root.get_by_label("Override shared-base: I accept the risk. Overlay-2")
+    waiver.wait_for(timeout=LONG)
+    button = root.get_by_role("button", name="Confirm")
+    expect(button).to_be_disabled()
+    nb.page.set_viewport_size({"width": 600, "height": 1000})
+    label = root.locator("label", has_text="Override shared-base")
+    expect(label).to_contain_text("silently corrupted")
+    assert label.evaluate("label => label.scrollWidth <= label.clientWidth + 1"), "what is risked is cut off"
+    assert violations(nb.page, ".jp-OutputArea-output .vmsnap-panel") == []
+    waiver.focus()
+    nb.page.keyboard.press("Space")
+    expect(waiver).to_be_checked()
+    nb.page.keyboard.press("Tab")
+    expect(root.get_by_label("I have read which files change")).to_be_focused()
+    expect(button).to_be_disabled()
+    nb.page.keyboard.press("Space")
+    expect(button).to_be_enabled()
+    nb.page.keyboard.press("Tab")
+    expect(button).to_be_focused()
+    nb.page.keyboard.press("Enter")
+    expect(root.get_by_text(AS_PREDICTED, exact=True)).to_be_visible(timeout=LONG)
+    assert nb.python("print(panel.activity.entries[-1].code)").endswith(".run(waive=('shared-base',))")
+
+
+def test_an_offline_merge_by_keyboard_alone(nb: Notebook) -> None:
+    nb.python("forest = lab.reset_scenario('merge')")
+    root = nb.show("panels.MergePanel(forest)")
+    keys = nb.page.keyboard
+    root.get_by_role("button", name="Fit into the width").focus()
+    for _ in range(5):  # the ground, then RootBase, Snap-1, …
+        keys.press("Tab")
+    expect(image(root, "Snap-3")).to_be_focused()
+    keys.press("m")
+    expect(root.get_by_text("Merge Snap-3")).to_be_visible()
+    keys.press("Shift+Tab")
+    keys.press("Shift+Tab")
+    expect(image(root, "Snap-1")).to_be_focused()
+    keys.press("Enter")
+    expect(root.get_by_text("Nothing has been changed yet.")).to_be_visible(timeout=LONG)
+    for _ in range(40):
+        keys.press("Tab")
+        if nb.page.evaluate("document.activeElement.type") == "checkbox" and nb.page.evaluate(
+            "document.activeElement.closest('label').textContent"
+        ).startswith("I have read"):
+            break
+    keys.press("Space")
+    expect(root.get_by_label("I have read which files change")).to_be_checked()
+    expect(root.get_by_role("button", name="Confirm")).to_be_enabled()
+    keys.press("Tab")
+    expect(root.get_by_role("button", name="Confirm")).to_be_focused()
+    keys.press("Enter")
+    expect(root.get_by_text(AS_PREDICTED)).to_be_in_viewport(timeout=LONG)
+    expect(root.get_by_role("button", name="Close")).to_be_focused()
+    keys.press("Enter")
+    expect(root.get_by_role("button", name="Close")).to_be_hidden()
+    expect(root.get_by_role("button", name="Plan merge")).to_be_focused()  # and not the beginning of the page
+    assert nb.python("print(*[image.name for image in forest.refresh().chain(forest.find('Snap-4'))])") == (
+        "RootBase Snap-1 Snap-4"
+    )
+    assert nb.page.evaluate("jupyterapp.shell.currentWidget.content.activeCell.model.type") == "code"
+
+
+def test_an_error_is_shown_with_its_next_step(nb: Notebook) -> None:
+    root = nb.show("vs.panel(vm)")
+    press(root, "Plan delete")
+    alert = root.get_by_role("alert")
+    expect(alert).to_contain_text("no snapshot is selected")
+    expect(alert).to_contain_text("select a snapshot in the table")
+    assert nb.python("print(type(panel.last_error).__name__, len(panel.activity.entries))") == "InvalidRequestError 1"
+
+
+def test_what_others_do_appears_and_a_selection_that_vanished_clears(nb: Notebook, folder: Path) -> None:
+    root = nb.show("panels.OverlayPanel(lab)")
+    new, images = folder / "lab" / "images" / "outside.qcow2", folder / "lab" / "images"
+    words = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(images / "RootBase.qcow2"), str(new)]
+    subprocess.run(words, check=True, timeout=60)
+    expect(image(root, "outside")).to_be_visible()
+    image(root, "outside").click()
+    expect(root.get_by_label("Base").locator("option:checked")).to_have_text("outside")
+    new.unlink()
+    expect(image(root, "outside")).to_have_count(0)
+    expect(root.locator("[aria-pressed=true]")).to_have_count(0)
+    # The figure is the first to change.
+    while nb.python("print(panel.chain.selected, panel.base.value)") != "None None":
+        nb.page.wait_for_timeout(100)
+    expect(root.get_by_label("Base").locator("option:checked")).to_have_count(0)
+
+
+def test_two_panels_on_one_forest_stay_in_step(nb: Notebook) -> None:
+    nb.python("twin = panels.MergePanel(lab.reset_scenario('figure-1'))")
+    root = nb.show("panels.OverlayPanel(lab.scenario('figure-1'))")
+    expect(image(root, "Overlay-1B")).to_be_visible()
+    nb.python("twin.merge_onto(*[twin.reading.forest.find(name) for name in ('Overlay-1A', 'Overlay-1')])")
+    nb.python("twin.flow.wait(); twin.flow.understood.value = True; twin.flow.confirm(); twin.flow.wait()")
+    expect(root.locator("svg text", has_text="INVALID").first).to_be_visible()
+    nb.python("twin.close()")
+
+
+def test_a_panel_that_nobody_sees_any_more_rests(nb: Notebook) -> None:
+    nb.show("panels.OverlayPanel(lab)")
+    nb.python("kept, panel = panel, panels.OverlayPanel(lab, every=0)")
+    nb.show("panels.OverlayPanel(lab)")
+    while nb.python("print(kept.chain.views)") != "0":
+        nb.page.wait_for_timeout(100)
+    assert nb.python("print(panel.chain.views)") == "1"
+    nb.python("kept.close()")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_serious_and_narrow_cells_fit(nb: Notebook, dark: bool) -> None:
+    nb.set_dark(dark)
+    nb.python("forest = lab.reset_scenario('merge')")
+    root = nb.show("panels.MergePanel(forest)")
+    press(root, "Block map")
+    image(root, "Snap-3").drag_to(image(root, "Snap-1"))
+    expect(root.get_by_text("Nothing has been changed yet.")).to_be_visible(timeout=LONG)
+    assert violations(nb.page, ".jp-OutputArea-output .vmsnap-panel") == []
+    confirm(root)
+    assert violations(nb.page, ".jp-OutputArea-output .vmsnap-panel") == []
+    root = nb.show("vs.panel(lab)")
+    root.locator(".vmsnap-table tbody tr").first.click()
+    expect(root.get_by_role("tab")).to_have_count(4)
+    nb.page.set_viewport_size({"width": 600, "height": 1000})
+    for tab in ("Console", "Snapshots", "Merge", "Overlays"):
+        root.get_by_role("tab", name=tab).click()
+        expect(root.get_by_role("tab", name=tab)).to_have_attribute("aria-selected", "true")
+        assert violations(nb.page, ".jp-OutputArea-output .vmsnap-panel") == []
+        assert root.evaluate("root => root.scrollWidth <= root.clientWidth + 1"), tab

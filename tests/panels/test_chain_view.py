@@ -1,0 +1,36 @@
+"""The figure of a panel: what is selected, and what a saved notebook shows of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vmsnap_nb.live.forest import LiveForest
+from vmsnap_nb.panels import ChainView
+
+pytestmark = pytest.mark.system
+
+
+def test_a_selection_that_vanished_clears(forest: LiveForest, images: dict[str, Path]) -> None:
+    view = ChainView(forest, selected=str(images["second"]))
+    view.show(forest)
+    assert view.selected == str(images["second"])
+    images["second"].unlink()
+    view.show(forest.refresh())
+    assert view.selected is None
+
+
+def test_every_box_has_its_path(forest: LiveForest, images: dict[str, Path]) -> None:
+    view = ChainView(forest)
+    assert set(view.boxes.values()) == {str(path) for path in images.values()}
+    assert all(f'data-box="{box}"' in view.svg for box in view.boxes)
+
+
+def test_a_saved_notebook_has_a_picture_and_text(forest: LiveForest) -> None:
+    bundle = ChainView(forest)._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert "<svg" in data["text/html"]
+    assert "Snap-2" in data["text/plain"]
+    assert "--->" in data["text/plain"] or "<---" in data["text/plain"]

@@ -1,0 +1,131 @@
+"""The panel of snapshots, driven from Python as a click would, without booting a guest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.labs import start_paused
+from support.waiting import eventually
+
+import vmsnap_nb as vs
+from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.panels import SnapshotPanel
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def panel(guest: Guest) -> Iterator[SnapshotPanel]:
+    panel = vs.panel(guest)
+    assert isinstance(panel, SnapshotPanel)
+    yield panel
+    panel.close()
+
+
+def test_a_snapshot_from_choice_to_list(panel: SnapshotPanel, guest: Guest) -> None:
+    panel.name.value, panel.kind.value, panel.description_text.value = "one", "internal-disk", "with <b>"
+    assert "shut off" in panel.explained.value
+    panel.create_button.click()
+    panel.flow.wait()
+    assert guest.snapshots().names == ()
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert guest.snapshots().names == ("one",)
+    assert panel.table.names == ["one"]
+    assert panel.table.value is None  # nothing is chosen for the user
+
+
+def test_what_virsh_does_appears(panel: SnapshotPanel, guest: Guest) -> None:
+    guest.handle.domain.snapshotCreateXML("<domainsnapshot><name>outside</name></domainsnapshot>")
+    assert eventually(lambda: panel.table.names == ["outside"])
+    panel.table.value = "outside"
+    guest.handle.domain.snapshotLookupByName("outside").delete()
+    assert eventually(lambda: panel.table.value is None)
+
+
+def test_without_a_selection_nothing_is_deleted(panel: SnapshotPanel) -> None:
+    panel.delete_button.click()
+    assert isinstance(panel.last_error, InvalidRequestError)
+    assert "no snapshot is selected" in panel.flow.message.value
+
+
+def test_drift_can_be_put_right(panel: SnapshotPanel, guest: Guest) -> None:
+    assert panel.reconcile_button.disabled
+    guest.snapshot("lost", kind="internal-disk").run(progress=False)
+    guest.handle.domain.snapshotLookupByName("lost").delete(2)
+    assert eventually(lambda: not panel.reconcile_button.disabled)
+    panel.reconcile_button.click()
+    panel.flow.wait()
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert [snapshot.status for snapshot in guest.snapshots()] == ["ok"]
+
+
+def test_a_snapshot_is_selected_in_the_tree_reverted_to_and_deleted(panel: SnapshotPanel, guest: Guest) -> None:
+    guest.snapshot("one", kind="internal-disk").run(progress=False)
+    panel.refresh()
+    panel.chain.selected = "one"
+    assert panel.table.value == "one"
+    panel.table.value = None
+    assert panel.chain.selected is None
+    panel.chain.boxes = {}  # as in a long list: its box is folded away
+    panel.chain.selected = "another"
+    panel.table.value = "one"
+    assert (panel.table.value, panel.chain.selected) == ("one", None)
+    panel.table.value = "one"
+    panel.keep_current.value = False
+    panel.revert_button.click()
+    panel.flow.wait()
+    assert panel.flow.plan is not None
+    assert "state-lost" in [concern.name for concern in panel.flow.plan.concerns]
+    panel.flow.discard()
+    panel.delete_button.click()
+    panel.flow.wait()
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert guest.snapshots().names == ()
+    assert panel.chain.selected is None
+    assert panel.activity.entries[-1].code == f"lab.guest({guest.name!r}).delete_snapshot(name='one').run()"
+
+
+def test_a_record_alone_is_forgotten(panel: SnapshotPanel, guest: Guest) -> None:
+    guest.snapshot("one", kind="internal-disk").run(progress=False)
+    panel.refresh()
+    panel.table.value, panel.metadata_only.value = "one", True
+    panel.delete_button.click()
+    panel.flow.wait()
+    assert panel.flow.plan is not None
+    assert panel.flow.plan.writes == panel.flow.plan.unlinks == ()
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert [(snapshot.name, snapshot.status) for snapshot in guest.snapshots()] == [("one", "untracked")]
+    wanted = f"lab.guest({guest.name!r}).delete_snapshot(name='one', metadata_only=True).run()"
+    assert panel.activity.entries[-1].code == wanted
+
+
+def test_memory_is_saved_and_the_guest_goes_on_from_it(panel: SnapshotPanel, guest: Guest, tmp_path: Path) -> None:
+    start_paused(guest)
+    try:
+        panel.memory_file.value = str(tmp_path / "memory")
+        for button, state in ((panel.save_button, "shut off"), (panel.restore_button, "paused")):
+            button.click()
+            panel.flow.wait()
+            panel.flow.understood.value = True
+            panel.flow.confirm_button.click()
+            panel.flow.wait()
+            assert panel.last_error is None
+            assert guest.state == state
+        wanted = f"lab.guest({guest.name!r}).restore(path={str(tmp_path / 'memory')!r}).run()"
+        assert panel.activity.entries[-1].code == wanted
+    finally:
+        guest.destroy()

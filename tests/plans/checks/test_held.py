@@ -1,0 +1,98 @@
+"""What QEMU holds otherwise than libvirt says: which concerns there are, and which plans help."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from support.forests import forest, image
+from support.readings import reading
+
+from vmsnap_nb.model.blockmap import Extent, LayerMap
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Disk, Domain, State, Use
+from vmsnap_nb.plans.checks.held import held_concerns, interrupted_snapshots
+from vmsnap_nb.plans.journal import SnapshotEntry, Switch
+from vmsnap_nb.plans.merge.held import CorrectRequest, FinishSnapshotRequest, SaveDeletedRequest, held_requests
+from vmsnap_nb.plans.merge.steps import SetSource
+from vmsnap_nb.plans.request import Reading
+
+SWITCH = Switch(target="vda", source="/i/old.qcow2", file="/i/new.qcow2")
+ENTRY = SnapshotEntry(guest="demo", uuid="u", name="s", disks=(SWITCH,))
+DATA = {"/i/new.qcow2": LayerMap("/i/new.qcow2", 1 << 20, (Extent(0, 65536),))}
+
+
+def images(use: Use) -> Forest:
+    return forest(image("base.qcow2"), image("old.qcow2", "base.qcow2"), image("new.qcow2", "old.qcow2"), uses=(use,))
+
+
+def now(state: State, use: Use, **facts: object) -> Reading:
+    domain = Domain("demo", "u", state, disks=(Disk("vda", "/i/old.qcow2", "qcow2"),))
+    return reading(images(use), domain, **facts)
+
+
+OTHER = Use("demo", "vda", "/i/new.qcow2", "running", named="/i/old.qcow2", next="/i/old.qcow2")
+DELETED = Use("demo", "vda", "/i/new.qcow2", "running", deleted=("/i/new.qcow2",))
+OFF = Use("demo", "vda", "/i/old.qcow2")
+
+
+def test_the_definition_of_another_image_is_corrected() -> None:
+    [concern] = held_concerns(images(OTHER), "demo")
+    assert (concern.name, concern.level) == ("other-image", "refuse")
+    assert "after a shutdown" in concern.what
+    [request] = held_requests(now("running", OTHER))
+    assert isinstance(request, CorrectRequest)
+    plan = request.plan(now("running", OTHER))
+    [step] = plan.steps
+    assert isinstance(step, SetSource)
+    assert (step.before, step.path) == ("/i/old.qcow2", "/i/new.qcow2")
+    [use] = plan.after.uses
+    assert list(held_requests(now("running", use))) == []
+    assert "a shutdown loses nothing" in next(held_concerns(plan.after, "demo")).what
+    assert not list(held_concerns(images(OTHER), "another"))
+
+
+def test_what_is_deleted_is_saved() -> None:
+    [concern] = held_concerns(images(DELETED), "demo")
+    assert concern.name == "deleted-image"
+    assert [type(request) for request in held_requests(now("running", DELETED))] == [SaveDeletedRequest]
+    all_of_it = replace(DELETED, deleted=("/i/new.qcow2", "/i/old.qcow2", "/i/base.qcow2"))
+    assert list(held_requests(now("running", all_of_it))) == []
+
+
+def test_an_interrupted_snapshot_keeps_a_guest_from_its_start() -> None:
+    at = now("shut off", OFF, entries=(ENTRY,), maps=DATA)
+    assert [concern.name for concern in interrupted_snapshots(at)] == ["other-image"]
+    [request] = held_requests(at)
+    assert isinstance(request, FinishSnapshotRequest)
+    assert [step.action for step in request.plan(at).steps] == ["set disk", "finish"]
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        now("shut off", OFF, entries=(ENTRY,), maps={"/i/new.qcow2": LayerMap("/i/new.qcow2", 1 << 20)}),
+        now("running", replace(OFF, state="running"), entries=(ENTRY,), maps=DATA),
+        now("shut off", OFF, entries=(replace(ENTRY, disks=(replace(SWITCH, file="/i/base.qcow2"),)),), maps=DATA),
+        now("shut off", OFF, entries=(replace(ENTRY, disks=(replace(SWITCH, file="/i/other"),)),), maps=DATA),
+        now("shut off", OFF, entries=(replace(ENTRY, disks=(replace(SWITCH, target="vdb"),)),), maps=DATA),
+    ],
+    ids=["nothing is written", "it runs", "not an overlay of it", "not there", "no such disk"],
+)
+def test_an_entry_of_which_only_the_note_is_left(at: Reading) -> None:
+    assert list(interrupted_snapshots(at)) == []
+    [request] = held_requests(at)
+    assert [step.action for step in request.plan(at).steps] == ["finish"]
+
+
+def test_an_entry_of_another_guest() -> None:
+    assert list(held_requests(now("shut off", OFF, entries=(replace(ENTRY, uuid="other"),), maps=DATA))) == []
+
+
+@pytest.mark.parametrize(("below", "above", "refused"), [(2, 1, True), (1, 2, False), (None, 2, True)])
+def test_both_may_be_the_newest(below: int | None, above: int, refused: bool) -> None:
+    at = now("shut off", OFF, entries=(ENTRY,), maps=DATA)
+    put = [replace(at.forest["/i/old.qcow2"], mtime_ns=below), replace(at.forest["/i/new.qcow2"], mtime_ns=above)]
+    at = replace(at, forest=at.forest.edited(put=put))
+    concerns = FinishSnapshotRequest(guest="demo", entry=ENTRY).plan(at).concerns
+    assert [concern.name for concern in concerns] == (["disk-changed"] if refused else [])

@@ -1,0 +1,234 @@
+"""Which way a deletion takes, by the pure plans: no file is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from support.readings import reading
+from support.refusals import refused
+
+from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Disk, Domain, State, Use
+from vmsnap_nb.model.image import Image, InternalSnapshot
+from vmsnap_nb.model.reference import Reference
+from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotDisk, SnapshotRecord
+from vmsnap_nb.plans.delete.edges import maybe_committed
+from vmsnap_nb.plans.delete.request import DeleteRequest
+from vmsnap_nb.plans.journal import MergeEntry
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.snapshot.steps import ForgetRecord, MoveRecord
+from vmsnap_nb.plans.step import GuestRef
+
+GIB = 1 << 30
+
+
+def image(name: str, on: str | None = None, **more: object) -> Image:
+    backing = None if on is None else Reference(f"/i/{on}", "absolute", f"/i/{on}", "qcow2")
+    return Image(f"/i/{name}", "qcow2", virtual_size=GIB, backing=backing, compat="1.1", **more)  # type: ignore[arg-type]
+
+
+def taken(name: str, source: str, file: str, parent: str | None = None, **more: object) -> SnapshotRecord:
+    disk = SnapshotDisk("vda", "external", f"/i/{source}", f"/i/{file}")
+    return SnapshotRecord("demo", name, parent=parent, disks=(disk,), **more)  # type: ignore[arg-type]
+
+
+def guest(top: str, state: State = "shut off") -> Domain:
+    return Domain("demo", "0" * 8, state, disks=(Disk("vda", f"/i/{top}", "qcow2"),))
+
+
+def forest(domain: Domain, images: list[Image], *records: SnapshotRecord) -> Forest:
+    return Forest({one.path: one for one in images}, domain.uses, ("/i",), records=records)
+
+
+CHAIN = [image("base"), image("own", "base"), image("a", "own"), image("b", "a"), image("c", "b")]
+RECORDS = (
+    taken("a", "own", "a"),
+    taken("b", "a", "b", "a"),
+    taken("c", "b", "c", "b", current=True),
+)
+
+
+def plan(name: str, *, state: State = "shut off", images: list[Image] | None = None, **options: object) -> Plan:
+    domain = guest("c", state)
+    facts = options.pop("facts", {})
+    records = options.pop("records", RECORDS)
+    request = DeleteRequest(guest=GuestRef("demo", "0" * 8, ""), name=name, **options)  # type: ignore[arg-type]
+    return request.plan(reading(forest(domain, images or CHAIN, *records), domain, **facts))  # type: ignore[arg-type, misc]
+
+
+def directions(made: Plan) -> dict[str, bool]:
+    return {way.what.partition(",")[0]: way.chosen for way in made.alternatives}
+
+
+def test_down_by_default_and_what_was_chosen_before_stays() -> None:
+    first = plan("b")
+    assert directions(first) == {"down": True, "up": False}
+    other = next(way.what for way in first.alternatives if not way.chosen)
+    again = plan("b", prefer=(other,))
+    assert directions(again) == {"down": False, "up": True}
+    assert again.after.parent("/i/b") == "/i/own"
+    assert again.unlinks == ("/i/a",)
+
+
+def test_the_records_that_stay_are_put_right() -> None:
+    down = plan("b")
+    assert [(step.name, step.path, step.now) for step in down.steps if isinstance(step, MoveRecord)] == [
+        ("c", "/i/b", "/i/a")
+    ]
+    [forgotten] = [step for step in down.steps if isinstance(step, ForgetRecord)]
+    assert (forgotten.name, forgotten.parent, [one.name for one in forgotten.children]) == ("b", "a", ["c"])
+    assert {record.name: record.parent for record in down.after.records} == {"a": None, "c": "a"}
+    up = plan("b", prefer=("up, vda: pull a into b",))
+    assert [(step.name, step.path, step.now) for step in up.steps if isinstance(step, MoveRecord)] == [
+        ("a", "/i/a", "/i/b")
+    ]
+
+
+def test_the_current_one_hands_over_to_its_parent() -> None:
+    made = plan("c")
+    assert [record.name for record in made.after.records if record.current] == ["b"]
+    [use] = made.after.uses
+    assert use.path == "/i/b"
+
+
+def test_a_guest_that_runs_goes_down_below_its_own_image() -> None:
+    made = plan("b", state="running")
+    assert directions(made) == {"down": True, "up": False}
+    assert any("of a running guest" in way.refused for way in made.alternatives)
+
+
+def test_the_state_of_one_that_stays_is_never_written() -> None:
+    """Two records name the same image: nothing is committed into it, and it stays."""
+    images = [*CHAIN, image("x", "a")]
+    made = plan("b", images=images, records=(*RECORDS, taken("x", "a", "x", "a")))
+    assert directions(made) == {"down": False, "up": True}
+    assert made.unlinks == ()
+    assert made.writes == ("/i/b",)
+    # And where the other one's overlay is not there any more.
+    alone = plan("b", records=(*RECORDS, taken("x", "a", "x", "a")), facts={"gone": {"/i/x"}})
+    assert directions(alone) == {"down": False, "up": True}
+
+
+def test_what_another_guest_stands_on_is_not_written_though_it_would_read_the_same() -> None:
+    def with_other(backing: str, name: str) -> Plan:
+        domain = guest("c")
+        images = [*CHAIN, image("theirs", backing)]
+        made = forest(domain, images, *RECORDS).edited(uses=(*domain.uses, Use("other", "vda", "/i/theirs")))
+        return DeleteRequest(guest=GuestRef("demo", "0" * 8, ""), name=name).plan(reading(made, domain))
+
+    both = with_other("a", "a")  # down it would write own and theirs, up a
+    assert refused(both) == {"shared-base"}
+    assert all("other depends on" in way.refused for way in both.alternatives)
+    both.check(waive="shared-base")
+    up = with_other("a", "b")  # down it would change what they read, up only b is written
+    assert (directions(up), refused(up), up.writes) == ({"down": False, "up": True}, set(), ("/i/b",))
+    assert refused(with_other("a", "c")) == set()
+
+
+def test_a_protected_image_is_not_removed() -> None:
+    images = [replace(one, writable=False) if one.path == "/i/a" else one for one in CHAIN]
+    made = plan("b", images=images, prefer=("up, vda: pull a into b",))
+    assert made.unlinks == ()
+    assert any("it is write-protected" in concern.what for concern in made.concerns)
+
+
+def test_saved_memory_keeps_its_disk() -> None:
+    records = (*RECORDS, SnapshotRecord("demo", MANAGED_SAVE, "", memory="external"))
+    for name, way in (("b", "up, vda: pull a into b"), ("c", "up, vda: pull b into c")):
+        made = plan(name, records=records)
+        assert refused(made) == set()
+        assert [one.what for one in made.alternatives if one.chosen] == [way], "the other way breaks the chain"
+        assert made.unlinks == (), "the memory goes on with all layers that it names"
+        down = next(one for one in made.alternatives if one.what.startswith("down"))
+        assert "the managed save of demo needs" in down.refused
+
+
+def test_a_memory_file_goes_unless_another_record_names_it() -> None:
+    with_memory = replace(RECORDS[1], memory="external", memory_file="/i/m")
+    assert "/i/m" in plan("b", records=(RECORDS[0], with_memory, RECORDS[2])).unlinks
+    shared = replace(RECORDS[0], memory="external", memory_file="/i/m")
+    assert "/i/m" not in plan("b", records=(shared, with_memory, RECORDS[2])).unlinks
+
+
+def test_internal_ones_by_the_state_of_the_guest() -> None:
+    inside = InternalSnapshot("1", "i", virtual_size=GIB)
+    record = SnapshotRecord("demo", "i", disks=(SnapshotDisk("vda", "internal", "/i/c"),), current=True)
+    images = [*CHAIN[:-1], image("c", "b", snapshots=(inside,))]
+    off = plan("i", images=images, records=(record,))
+    assert [step.action for step in off.steps] == ["drop snapshot", "forget record"]
+    assert off.after["/i/c"].snapshots == ()
+    live = plan("i", state="running", images=images, records=(record,))
+    assert [step.action for step in live.steps] == ["delete snapshot"]
+    below = replace(record, disks=(SnapshotDisk("vda", "internal", "/i/b"),))
+    images = [*CHAIN[:3], image("b", "a", snapshots=(inside,)), CHAIN[4]]
+    assert refused(plan("i", state="running", images=images, records=(below,))) == {"in-use"}
+    assert refused(plan("i", images=images, records=(below,))) == set()
+    busy = {"jobs": {"vda": "pull"}}
+    images = [*CHAIN[:-1], image("c", "b", snapshots=(inside,))]
+    assert refused(plan("i", state="running", images=images, records=(record,), facts=busy)) == {"active-job"}
+
+
+def test_all_that_follow_each_other_are_one_merge() -> None:
+    made = plan("a", children="also")
+    assert len(made.alternatives) == 2
+    assert made.after.parent("/i/own") == "/i/base"
+    assert [record.name for record in made.after.records] == []
+    with pytest.raises(InvalidRequestError):
+        plan("c", children="only")
+
+
+def test_metadata_alone_leaves_every_image() -> None:
+    made = plan("a", children="also", metadata_only=True)
+    assert [step.name for step in made.steps if isinstance(step, ForgetRecord)] == ["c", "b", "a"]
+    assert len(made.steps) == 3
+    assert made.after.images == made.before.images
+
+
+def test_libvirt_does_it_itself_where_that_is_safe() -> None:
+    new = {"libvirt_version": (11, 3, 0)}
+    native = plan("b", state="running", facts=new)
+    assert [step.action for step in native.steps] == ["delete snapshot"]
+    ours = plan("b", state="running", facts={"libvirt_version": (10, 10, 0)})
+    assert "commit live" in [step.action for step in ours.steps]
+    assert [("11.0 and later do not" in c.what) for c in ours.concerns if c.name == "not-supported"] == [True]
+    assert not [c for c in native.concerns if c.name == "not-supported"]
+    assert (native.after.images, native.after.records) == (ours.after.images, ours.after.records)
+    assert (native.writes, native.unlinks) == (ours.writes, ours.unlinks)
+    # Otherwise by our own steps: off, with its children, where another overlay stands on it, below an internal one.
+    inside = SnapshotRecord("demo", "i", disks=(SnapshotDisk("vda", "internal", "/i/own"),))
+    for made in (
+        plan("b", facts=new),
+        plan("a", state="running", children="also", facts=new),
+        plan("b", state="running", images=[*CHAIN, image("x", "b")], facts=new),
+        plan("a", state="running", records=(inside, replace(RECORDS[0], parent="i"), *RECORDS[1:]), facts=new),
+    ):
+        assert made.steps
+        assert not {"delete snapshot"} & {step.action for step in made.steps}
+
+
+def test_what_libvirt_has_committed_is_only_tidied_up() -> None:
+    """libvirt's own deletion was cut short: c stands on a now, and the records do not say so yet."""
+    images = [*CHAIN[:4], image("c", "a")]
+    domain = guest("c", "running")
+    assert list(maybe_committed(forest(domain, images, *RECORDS))) == [("/i/b", "/i/a")]
+    alike = {"alike": {("/i/b", "/i/a")}}
+    made = plan("b", state="running", images=images, facts=alike)
+    assert not made.refused
+    assert [step.action for step in made.steps] == ["write record", "remove", "forget record"]
+    assert made.unlinks == ("/i/b",)
+    [c] = [record for record in made.after.records if record.name == "c"]
+    assert [(disk.source, disk.file) for disk in c.disks] == [("/i/a", "/i/c")]
+    # What was cut short before all of it was written waits: its entry tells.
+    torn = MergeEntry(base="/i/a", top="/i/b", merged=("/i/b",), children=("/i/c",), remove=True)
+    unsure = {"entries": (torn,), **alike}
+    assert refused(plan("b", state="running", images=images, facts=unsure)) == {"active-job"}
+    # The same after a rebase by hand, with another content: then it is the state of a snapshot that stays.
+    assert "/i/b" not in plan("b", state="running", images=images).unlinks
+
+
+@pytest.mark.parametrize("reader", [image("x", "b"), image("c", "b")], ids=["another", "its own"])
+def test_what_somebody_reads_is_not_taken_for_committed(reader: Image) -> None:
+    images = [*CHAIN[:4], image("c", "a"), reader]
+    assert list(maybe_committed(forest(guest("c"), images, *RECORDS))) == []

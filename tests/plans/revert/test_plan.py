@@ -1,0 +1,295 @@
+"""Plans that go back to a snapshot, on made-up guests: what is done, kept, thrown away, refused. Needs no machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from support.forests import forest, image
+from support.readings import reading
+
+from vmsnap_nb.errors import InvalidRequestError, NotFoundError
+from vmsnap_nb.model.drift import list_snapshots
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Disk, Domain, State, Use
+from vmsnap_nb.model.image import InternalSnapshot
+from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
+from vmsnap_nb.plans.facts import FolderFacts
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.revert.definition import changed_hardware
+from vmsnap_nb.plans.revert.request import RevertRequest
+from vmsnap_nb.plans.revert.steps import TakeDefinition
+from vmsnap_nb.plans.snapshot.memory import saved_record
+from vmsnap_nb.plans.step import GuestRef
+
+UUID = "0c0c0c0c-1111-2222-3333-444444444444"
+
+
+def definition(*sources: str, memory: int = 256) -> str:
+    disks = "".join(
+        f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{source}'/>"
+        f"<backingStore type='file'><source file='/i/old'/></backingStore>"
+        f"<target dev='vd{letter}' bus='virtio'/></disk>"
+        for source, letter in zip(sources, "abc", strict=False)
+    )
+    return f"<domain type='qemu'><name>demo</name><memory>{memory}</memory><devices>{disks}</devices></domain>"
+
+
+def record(name: str, held: str, source: str, file: str | None = None, **fields: object) -> SnapshotRecord:
+    xml = f"<domainsnapshot><name>{name}</name>{definition(source)}</domainsnapshot>"
+    disks = (SnapshotDisk("vda", held, source, file),)  # type: ignore[arg-type]
+    return SnapshotRecord("demo", name, **{"disks": disks, "xml": xml, **fields})  # type: ignore[arg-type]
+
+
+def external(*more: SnapshotRecord, state: State = "shut off", **fields: object) -> tuple[Forest, Domain]:
+    """A guest on one <- two <- three; snapshot a holds one, b holds two."""
+    domain = Domain("demo", UUID, state, disks=(Disk("vda", "/i/three.qcow2", "qcow2", "virtio"),))
+    records = (
+        record("a", "external", "/i/one.qcow2", "/i/two.qcow2", **fields),
+        record("b", "external", "/i/two.qcow2", "/i/three.qcow2", parent="a", current=True),
+        *more,
+    )
+    images = (
+        image("one.qcow2"),
+        image("two.qcow2", "one.qcow2"),
+        image("three.qcow2", "two.qcow2", allocated=777_216),
+    )
+    return forest(*images, uses=domain.uses).edited(records=records), domain
+
+
+def internal(state: State = "shut off", **fields: object) -> tuple[Forest, Domain]:
+    domain = Domain("demo", UUID, state, disks=(Disk("vda", "/i/top.qcow2", "qcow2", "virtio"),))
+    made = forest(
+        image("base.qcow2", writable=False),
+        image("top.qcow2", "base.qcow2", snapshots=(InternalSnapshot("1", "a"),), allocated=555_008),
+        uses=domain.uses,
+    )
+    return made.edited(records=(record("a", "internal", "/i/top.qcow2", **fields),)), domain
+
+
+def plan(world: tuple[Forest, Domain], facts: dict[str, object] | None = None, **request: object) -> Plan:
+    guest = GuestRef("demo", UUID, "")
+    return RevertRequest(guest=guest, **request).plan(reading(*world, **(facts or {})))  # type: ignore[arg-type]
+
+
+def actions(made: Plan) -> list[str]:
+    return [step.action for step in made.steps][1:-1]  # without the entry of the journal
+
+
+def named(made: Plan, *levels: str) -> list[str]:
+    return [concern.name for concern in made.concerns if concern.level in levels]
+
+
+# -- what is done ----------------------------------------------------------------------------------------
+
+
+def test_an_external_one_gets_a_new_overlay_and_the_old_one_stays() -> None:
+    made = plan(external(), name="a")
+    assert actions(made) == ["external disk snapshot", "create overlay", "point the guest", "make current"]
+    assert made.creates == ("/i/three.kept1.qcow2", "/i/two-2.qcow2")
+    assert made.unlinks == made.writes == ()
+    assert made.after["/i/two-2.qcow2"].backing.path == "/i/one.qcow2"  # type: ignore[union-attr]
+    assert [use.path for use in made.after.uses] == ["/i/two-2.qcow2"]
+    current = {one.name: one.current for one in made.after.records}
+    assert current == {"a": True, "b": False, "kept1": False}
+    assert next(one for one in made.after.records if one.name == "kept1").parent == "b"
+    assert 'file="/i/two-2.qcow2"' in made.commands[2]
+    assert "backingStore" not in made.commands[2]
+    assert "libvirt itself would remove" in made.way
+
+
+def test_without_keeping_the_overlay_of_now_is_emptied_or_removed() -> None:
+    named_by_b = plan(external(), name="a", keep_current=False)
+    assert actions(named_by_b)[-1] == "throw away"
+    assert (named_by_b.writes, named_by_b.unlinks) == (("/i/three.qcow2",), ())
+    lost = next(c for c in named_by_b.concerns if c.name == "state-lost")
+    assert (lost.level, lost.images) == ("warn", ("/i/three.qcow2",))
+    assert "(759 KiB on disk)" in lost.what
+
+    before, domain = external()
+    alone = before.edited(put=[image("x.qcow2", "one.qcow2")], uses=[Use("demo", "vda", "/i/x.qcow2")])
+    domain = replace(domain, disks=(Disk("vda", "/i/x.qcow2", "qcow2"),))
+    nobodys = plan((alone, domain), name="a", keep_current=False)
+    assert nobodys.unlinks == ("/i/x.qcow2",)
+    assert "/i/x.qcow2" not in nobodys.after
+
+
+def test_what_is_thrown_away_is_named_by_size() -> None:
+    before, domain = external()
+    two = replace(domain, disks=(*domain.disks, Disk("vdb", "/i/large.qcow2", "qcow2")))
+    disks = (
+        SnapshotDisk("vda", "external", "/i/one.qcow2", "/i/two.qcow2"),
+        SnapshotDisk("vdb", "external", "/i/low.qcow2"),
+    )
+    records = (replace(before.records[0], disks=disks), before.records[1])
+    put = image("low.qcow2"), image("large.qcow2", "low.qcow2", allocated=5 << 30)
+    made = plan((before.edited(put=put, uses=two.uses, records=records), two), name="a", keep_current=False)
+    lost = [(c.images, c.what[c.what.index("(") :].partition(")")[0]) for c in made.concerns if c.name == "state-lost"]
+    assert lost == [(("/i/large.qcow2",), "(5 GiB on disk"), (("/i/three.qcow2",), "(759 KiB on disk")]
+
+
+@pytest.mark.parametrize(
+    ("edit", "why"),
+    [
+        ({"snapshots": (InternalSnapshot("1", "inside"),)}, "an internal snapshot is in it"),
+        ({}, "an image stands on it"),
+    ],
+)
+def test_what_carries_something_else_is_not_thrown_away(edit: dict[str, object], why: str) -> None:
+    before, domain = external()
+    put = [replace(before["/i/three.qcow2"], **edit)]  # type: ignore[arg-type]
+    if not edit:
+        put.append(image("other.qcow2", "three.qcow2"))
+    made = plan((before.edited(put=put), domain), name="a", keep_current=False)
+    assert (made.writes, made.unlinks) == ((), ()), why
+
+
+def test_memory_is_restored_and_the_guest_ended_before() -> None:
+    before, domain = external(state="running")
+    with_memory = replace(before.records[0], memory="external", memory_file="/i/a.mem", state="running")
+    before = before.edited(records=(with_memory, before.records[1]))
+    made = plan((before, domain), name="a")
+    assert actions(made) == [
+        "external checkpoint snapshot",
+        "create overlay",
+        "end the guest",
+        "point the guest",
+        "restore state",
+        "make current",
+    ]
+    assert "--running" in made.commands[4]
+    assert {use.state for use in made.after.uses} == {"running"}
+    paused = plan((before, domain), name="a", to="paused", keep_current=False)
+    assert [step.action for step in paused.steps if step.action == "restore state"]
+    assert named(paused, "warn") == ["memory-lost", "state-lost"]
+    off = plan((before, domain), name="a", to="off")
+    assert actions(off)[-2:] == ["point the guest", "make current"]
+    gone = {"gone": frozenset({"/i/a.mem"})}
+    assert named(plan((before, domain), gone, name="a"), "refuse") == ["missing-base"]
+    assert named(plan((before, domain), gone, name="a", to="off"), "refuse") == []
+
+
+@pytest.mark.parametrize(
+    ("state", "memory", "to", "expected", "flags"),
+    [
+        ("shut off", "no", "as-taken", ["internal disk snapshot", "revert inside"], "--force"),
+        ("running", "no", "as-taken", ["internal checkpoint snapshot", "revert inside"], "--force"),
+        ("running", "no", "running", ["internal checkpoint snapshot", "revert inside"], "--running --force"),
+        ("shut off", "internal", "as-taken", ["internal disk snapshot", "revert inside"], "--running --force"),
+        ("paused", "internal", "paused", ["internal checkpoint snapshot", "revert inside"], "--paused --force"),
+        (
+            "shut off",
+            "internal",
+            "off",
+            ["internal disk snapshot", "revert inside", "end the guest"],
+            "--paused --force",
+        ),
+    ],
+)
+def test_an_internal_one_is_libvirts_own(state: State, memory: str, to: str, expected: list[str], flags: str) -> None:
+    before, domain = internal(state)
+    before = before.edited(
+        records=[replace(before.records[0], memory=memory, state="running" if memory != "no" else "shutoff")]  # type: ignore[arg-type]
+    )
+    made = plan((before, domain), name="a", to=to)
+    assert actions(made) == expected
+    assert made.commands[1].endswith(f"--snapshotname a {flags}")
+    assert named(made, "refuse") == []
+    assert made.writes == ("/i/top.qcow2",)
+    lossy = plan((before, domain), name="a", to=to, keep_current=False)
+    lost = next(c for c in lossy.concerns if c.name == "state-lost")
+    assert "542 KiB on disk" in lost.what
+
+
+# -- what is refused -------------------------------------------------------------------------------------
+
+
+def test_names_and_states_that_there_are_not() -> None:
+    with pytest.raises(NotFoundError, match="available: a, b"):
+        plan(external(), name="c")
+    with pytest.raises(InvalidRequestError, match="'as-taken', 'running', 'paused', 'off'"):
+        plan(external(), name="a", to="up")
+
+
+def test_an_internal_one_below_an_overlay_is_not_written() -> None:
+    before, domain = internal()
+    above = before.edited(put=[image("above.qcow2", "top.qcow2")])
+    refused = [c for c in plan((above, domain), name="a").concerns if c.level == "refuse"]
+    assert [c.name for c in refused] == ["shared-base"]
+    assert "/i/above.qcow2" in refused[0].what
+    other = before.edited(uses=(*before.uses, Use("other", "vda", "/i/top.qcow2")))
+    assert "shared-base" in named(plan((other, domain), name="a"), "refuse")
+
+
+def test_an_image_that_is_gone_or_changed_or_shared_is_refused() -> None:
+    before, domain = external()
+    gone = before.edited(put=[replace(before["/i/one.qcow2"], status="missing", problem="no such file")])
+    assert "missing-base" in named(plan((gone, domain), name="a"), "refuse")
+    writes = before.edited(uses=[Use("demo", "vda", "/i/one.qcow2")])
+    itself = replace(domain, disks=(Disk("vda", "/i/one.qcow2", "qcow2"),))
+    [changed] = [c for c in plan((writes, itself), name="a").concerns if c.level == "refuse"]
+    assert (changed.name, changed.waivable) == ("disk-changed", True)
+    other = before.edited(uses=(*before.uses, Use("other", "vda", "/i/one.qcow2")))
+    assert "shared-base" in named(plan((other, domain), name="a"), "refuse")
+
+    inside, domain = internal()
+    without = inside.edited(put=[replace(inside["/i/top.qcow2"], snapshots=())])
+    assert "missing-base" in named(plan((without, domain), name="a"), "refuse")
+    untracked = inside.edited(records=())
+    [said] = [c for c in plan((untracked, domain), name="a").concerns if c.level == "refuse"]
+    assert (said.name, "reconcile()" in said.remedy) == ("not-supported", True)
+
+
+def test_jobs_saved_memory_other_hardware_and_a_full_disk() -> None:
+    world = external()
+    jobs = {"jobs": {"vda": "pull"}}
+    assert named(plan(world, jobs, name="a"), "refuse") == ["active-job"]
+    before, domain = world
+    saved = before.edited(records=(*before.records, saved_record("demo", None)))
+    assert named(plan((saved, domain), name="a"), "refuse") == ["managed-save"]
+    other = {"definition": definition("/i/three.qcow2", "/i/more.qcow2", memory=512)}
+    [warned] = [c for c in plan(world, other, name="a").concerns if c.level == "warn"]
+    assert warned.name == "hardware-changed"
+    assert warned.what.endswith("memory, disk vdb")
+    full = {"folders": FolderFacts(free={"/i": 1000})}
+    assert set(named(plan(world, full, name="a"), "refuse")) == {"no-space"}
+    closed = {"folders": FolderFacts(closed={"/i": "no permission to write there"})}
+    assert set(named(plan(world, closed, name="a"), "refuse")) == {"no-permission"}
+    transient = plan((before, replace(domain, persistent=False)), name="a")
+    assert named(transient, "refuse") == ["not-supported"]
+    new = {"libvirt_version": (11, 3, 0)}
+    assert named(plan(world, new, name="a"), "note") == []
+
+
+def test_a_definition_that_was_changed_while_the_guest_runs_is_expected_and_named() -> None:
+    world = external(state="running")
+    facts = {"definition": definition("/i/one.qcow2"), "xml": definition("/i/three.qcow2")}
+    made = plan(world, facts, name="a", to="off")
+    [step] = [step for step in made.steps if isinstance(step, TakeDefinition)]
+    assert [(one.target, one.path) for one in step.before] == [("vda", "/i/one.qcow2")]
+    assert [one.images for one in made.concerns if "the next start of demo" in one.what] == [("/i/one.qcow2",)]
+    facts["definition"] = facts["xml"]
+    [step] = [step for step in plan(world, facts, name="a", to="off").steps if isinstance(step, TakeDefinition)]
+    assert [one.path for one in step.before] == ["/i/three.kept1.qcow2"]
+
+
+def test_hardware_is_what_a_guest_sees() -> None:
+    same = definition("/i/a"), definition("/i/b")
+    assert changed_hardware(*same) == ()
+
+
+# -- memory alone ----------------------------------------------------------------------------------------
+
+
+def test_memory_alone_is_a_snapshot_where_libvirt_has_a_record() -> None:
+    before, domain = internal()
+    only = replace(record("m", "no", "/i/top.qcow2"), memory="external", memory_file="/i/m.mem", state="running")
+    before = before.edited(records=(only, saved_record("demo", "/i/saved")))
+    found = list_snapshots(domain, before)
+    assert [row.name for row in found if row.status == "ok"] == ["m"]
+    assert not found.managed_save
+    made = plan((before, domain), name="m")
+    assert actions(made) == ["restore state", "make current"]
+    put = [replace(before["/i/top.qcow2"], mtime_ns=20)]
+    later = plan((before.edited(put=put), domain), {"times": {"/i/m.mem": 10}}, name="m")
+    assert named(later, "refuse") == ["disk-changed"]

@@ -1,0 +1,51 @@
+"""Records and files that do not agree, and how they are put right."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+from support.readings import reading
+from support.snapshots import WHEN, domain, drifted, world
+
+from vmsnap_nb.model.drift import list_snapshots
+from vmsnap_nb.plans.snapshot.record_xml import record_xml
+from vmsnap_nb.plans.snapshot.request import ReconcileRequest
+
+DEFINITION = """<domain type='qemu'><name>demo</name><devices>
+<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
+<source file='/i/top.qcow2'/><target dev='vda'/></disk>
+</devices></domain>"""
+
+
+def test_reconcile_forgets_and_adopts_and_touches_no_file() -> None:
+    guest, tree = drifted()
+    gone = frozenset({"/i/top.d.qcow2", "/i/d.mem"})
+    made = ReconcileRequest().plan(reading(tree, guest, gone=gone))
+    assert [(step.action, step.name) for step in made.steps] == [  # type: ignore[attr-defined]
+        ("forget record", "b"),
+        ("forget record", "d"),
+        ("write record", "ram"),
+        ("write record", "wild"),
+    ]
+    assert made.creates == made.writes == made.unlinks == ()
+    after = list_snapshots(guest, made.after, gone=gone)
+    assert {s.status for s in after} == {"ok"}
+    assert after["c"].record.parent == "a"
+    assert after.current is not None
+    assert after.current.name == "c"
+    assert [c.level for c in made.concerns] == ["warn"]
+    again = ReconcileRequest().plan(reading(made.after, guest, gone=gone))
+    assert again.steps == ()
+    adopted = ET.fromstring(record_xml(next(one for one in made.after.records if one.name == "wild"), DEFINITION))
+    assert adopted.findtext("creationTime") == str(int(WHEN.timestamp()))
+    # The record names the image that the snapshot is inside of.
+    source = adopted.find("domain/devices/disk/source")
+    assert source is not None
+    assert source.get("file") == "/i/top.c.qcow2"
+
+
+def test_a_name_that_libvirt_cannot_have_is_not_adopted() -> None:
+    guest = domain()
+    made = ReconcileRequest().plan(reading(world(guest, tags=("a/b",)), guest))
+    assert made.steps == ()
+    assert [(c.name, c.level) for c in made.concerns] == [("not-supported", "note")]

@@ -1,0 +1,40 @@
+"""What has changed between two forests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from support.forests import forest, image
+from support.snapshots import domain, record, world
+
+from vmsnap_nb.model.image import Bitmap
+from vmsnap_nb.plans.compare import differences
+
+
+def test_a_snapshot_that_came_or_went_makes_a_plan_stale() -> None:
+    guest = domain()
+    before = world(guest, record("a"), record("b", parent="a", current=True), tags=("a", "b"))
+    assert differences(before, before) == ()
+    assert differences(before, before.edited(records=before.records[:1])) == (
+        "demo no longer has a record of snapshot b",
+    )
+    assert differences(before.edited(records=()), before) == (
+        "demo now has a snapshot a",
+        "demo now has a snapshot b",
+    )
+    moved = (before.records[0], replace(before.records[1], parent=None))
+    assert differences(before, before.edited(records=moved)) == ("snapshot b of demo: parent is None, not a",)
+    later = tuple(replace(one, created=None, memory_size=1) for one in before.records)
+    assert differences(before, before.edited(records=later)) == ()
+
+
+def test_what_is_missing_before_and_after_is_no_difference() -> None:
+    tree = world(domain()).edited(put=[image("gone", status="missing")])
+    assert differences(tree, tree) == ()
+    assert differences(tree, tree.edited(put=[image("gone")])) == ("/i/gone was missing, but now exists",)
+
+
+def test_a_bitmap_that_was_in_the_memory_of_qemu_may_come_and_none_may_go() -> None:
+    without, held = image("a"), image("a", bitmaps=(Bitmap("kept", 65536),))
+    assert differences(forest(without), forest(held)) == ()
+    assert differences(forest(held), forest(without)) == ("/i/a: dirty bitmaps is [], not ['kept']",)

@@ -1,0 +1,42 @@
+"""Block devices for tests: loop devices, each on a sparse file that is not below the folder that a test reads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from support.images import MIB
+
+MakeDevice = Callable[..., Path]
+
+
+@pytest.fixture
+def device() -> Iterator[MakeDevice]:
+    """Give a function that makes a block device of a size."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vmsnap-devices-"))
+
+        def make(size: int = 32 * MIB, *, readonly: bool = False) -> Path:
+            fd, file = tempfile.mkstemp(dir=folder)
+            os.truncate(fd, size)
+            os.close(fd)
+            argv = ["losetup", "--find", "--show", *(["--read-only"] if readonly else []), file]
+            path = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+            stack.callback(subprocess.run, ["losetup", "--detach", path], check=True)
+            return Path(path)
+
+        yield make
+
+
+def block_disk(path: object, target: str = "vda", format: str = "qcow2") -> str:
+    """Return the XML of a disk that is a block device."""
+    return (
+        f"<disk type='block' device='disk'><driver name='qemu' type='{format}'/><source dev='{path}'/>"
+        f"<target dev='{target}' bus='virtio'/></disk>"
+    )

@@ -1,0 +1,20 @@
+"""Scripts of the checkout, as modules."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from types import ModuleType
+
+from support import ROOT
+
+
+@cache
+def script(name: str) -> ModuleType:
+    """Return a script of the folder `scripts` as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

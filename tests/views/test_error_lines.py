@@ -1,0 +1,49 @@
+"""What notebooks show of an error: its words and the user's own lines, and not the way through this package."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from vmsnap_nb.errors import InvalidRequestError, VmsnapError
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.plans.merge.request import CleanupRequest
+from vmsnap_nb.plans.request import Reading
+
+
+def test_without_ipython_there_are_no_colours_and_no_frames_of_this_package() -> None:
+    with pytest.raises(InvalidRequestError) as raised:
+        CleanupRequest().plan(Reading(forest=Forest({})))
+    raised.value.add_note("a note")
+    head, place = raised.value._render_traceback_()
+    assert head == f"InvalidRequestError: {raised.value}\na note"
+    assert place.startswith(f"  at {__file__}, line ")
+    assert place.endswith("CleanupRequest().plan(Reading(forest=Forest({})))")
+
+
+def test_one_that_was_not_raised_yet() -> None:
+    assert VmsnapError("tried")._render_traceback_() == ["VmsnapError: tried"]
+
+
+@pytest.mark.parametrize("colours", ["nocolor", "neutral"])
+def test_ipython_names_the_cells(tmp_path: Path, colours: str) -> None:
+    code = textwrap.dedent(
+        f"""
+        from IPython.core.interactiveshell import InteractiveShell
+        shell = InteractiveShell.instance(colors={colours!r})
+        shell.run_cell("import vmsnap_nb as vs\\n\\ndef top(path):\\n    return vs.chain(path).top", store_history=True)
+        shell.run_cell("top('/nowhere')", store_history=True)
+        """
+    )
+    env = {**os.environ, "IPYTHONDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    head, *_, outer, inner = done.stdout.strip().splitlines()
+    assert head.removeprefix("\x1b[0;31m").startswith("NotFoundError")
+    assert ("\x1b" in head) == (colours != "nocolor")
+    assert outer == "  at Cell In[2], line 1: top('/nowhere')"
+    assert inner == "  at Cell In[1], line 4 in top: return vs.chain(path).top"

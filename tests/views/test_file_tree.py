@@ -1,0 +1,124 @@
+"""Files and changes as trees of text, as tables, and as what a notebook shows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from vmsnap_nb.model.files import FileChange, FileChanges, FileEntry, FilePart, FileParts, Files
+
+NOON = int(datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()) * 10**9
+
+
+def entry(path: str, **fields: object) -> FileEntry:
+    return FileEntry(path, **({"mtime_ns": NOON, "mode": 0o644, "uid": 0, "gid": 0} | fields))  # type: ignore[arg-type]
+
+
+FILES = Files(
+    "Top",
+    (
+        entry("/etc", kind="folder", mode=0o755),
+        entry("/etc/link", kind="link", target="motd", mode=0o777, size=4),
+        entry("/etc/motd", size=12),
+        entry("/usr/share/快照\n\udcff\u202e", size=2048),
+        entry("p2:/EFI/shim.efi", size=5, mode=None, uid=None, gid=None, volume="p2"),
+    ),
+    notes=("its journal has changes that are not in place",),
+)
+CHANGES = FileChanges(
+    "Top",
+    "monday",
+    "now",
+    (
+        FileChange("/etc/added", "added", None, entry("/etc/added", size=5), "Top"),
+        FileChange("/etc/motd", "changed", entry("/etc/motd", size=5), entry("/etc/motd", size=2048), "Top"),
+        FileChange("/etc/shadow", "metadata", entry("/etc/shadow"), entry("/etc/shadow", mode=0o600)),
+        FileChange("/gone", "removed", entry("/gone", size=7)),
+        FileChange("/home/new", "renamed", entry("/home/old"), entry("/home/new")),
+    ),
+)
+
+
+def test_a_tree_of_files() -> None:
+    assert FILES.to_text().splitlines() == [
+        "5 files on Top",
+        "/etc/                                                drwxr-xr-x  2026-11-29 12:00:00",
+        "  link                                          4 B  lrwxrwxrwx  2026-11-29 12:00:00 -> motd",
+        "  motd                                         12 B  -rw-r--r--  2026-11-29 12:00:00",
+        "/usr/share/",
+        "  快照\\n\\xff\\u202e                            2 KiB  -rw-r--r--  2026-11-29 12:00:00",
+        "p2:/EFI/",
+        "  shim.efi                                      5 B              2026-11-29 12:00:00",
+        "",
+        "* its journal has changes that are not in place",
+    ]
+
+
+def test_a_tree_of_changes() -> None:
+    assert CHANGES.to_text().splitlines() == [
+        "From monday to now: 5 changes  (+ added  ~ changed  - removed  > renamed  * metadata)",
+        "/etc/",
+        "  + added                                5 B  [Top]",
+        "  ~ motd                                 5 B -> 2 KiB  [Top]",
+        "  * shadow                               -rw-r--r-- -> -rw-------",
+        "- /gone                                  7 B",
+        "/home/",
+        "  > new                                  before /home/old",
+    ]
+
+
+def test_frames_have_the_same_columns_and_kinds_without_rows() -> None:
+    for full, bare in ((FILES, Files("x")), (CHANGES, FileChanges("x")), (FileParts("x", "/a", PARTS), FileParts("x"))):
+        one, other = full.to_frame(), bare.to_frame()
+        assert list(one.columns) == list(other.columns)
+        assert one.dtypes.equals(other.dtypes)
+        assert one.index.name == other.index.name
+        assert (len(one), len(other)) == (len(full), 0)
+    frame = CHANGES.to_frame()
+    assert frame.loc["/etc/motd", "size_after"] == 2048
+    assert frame.loc["/gone", "size_after"] is pd.NA
+    assert frame.loc["/gone", "mtime_before"] == pd.Timestamp("2026-11-29 12:00", tz="UTC")
+
+
+PARTS = (FilePart(0, 4096, 1, "Top", "data", 8192), FilePart(4096, 100, None, "", "zero"))
+
+
+def test_a_notebook_shows_tree_table_and_notes() -> None:
+    bundle = FILES._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "text/html"}
+    html = bundle["text/html"]
+    assert "not in place" in html
+    assert '<th scope="row"' in html
+    assert "/etc/motd" in html
+    assert "\u202e" not in html
+    evil = Files("x", (entry('/<script>&"'),))._repr_mimebundle_()["text/html"]
+    assert "<script>" not in evil
+    assert set(FILES._repr_mimebundle_(include={"text/plain"})) == {"text/plain"}
+
+
+def test_empty_states() -> None:
+    assert Files("Top").to_text() == "0 files on Top"
+    assert FileChanges("Top", "a", "b").to_text() == "From a to b: 0 changes"
+    assert repr(FileChanges("Top", "a", "b")) == "<FileChanges from a to b: nothing changed>"
+
+
+def test_much_is_cut_and_says_so() -> None:
+    many = Files("Top", tuple(entry(f"/f{number:04}") for number in range(1000)))
+    lines = many.to_text().splitlines()
+    assert len(lines) < 210
+    assert lines[-1] == "… 800 more rows; to_frame() has all"
+
+
+def test_deep_paths_need_no_recursion() -> None:
+    deep = "/" + "/".join(["d"] * 5000)
+    assert Files("Top", (entry(deep),)).to_text().count("\n") == 2
+
+
+def test_files_are_asked_by_path_and_number() -> None:
+    assert FILES["/etc/motd"] is FILES[2]
+    assert "/etc/motd" in FILES
+    assert "/nowhere" not in FILES
+    assert [one.name for one in FILES][:2] == ["etc", "link"]
+    assert CHANGES["/gone"].kind == "file"
+    assert entry("/a", mtime_ns=10**30).mtime is None

@@ -1,0 +1,61 @@
+"""Things as HTML: picture or text, and a table."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from support.forests import figure_2, forest, image, thousand
+
+from vmsnap_nb.plans.overlay.request import GuestsRequest
+from vmsnap_nb.plans.request import Reading
+
+
+@pytest.mark.system
+def test_html_has_picture_text_and_a_table_with_heads_and_caption() -> None:
+    html = figure_2()._repr_mimebundle_()["text/html"]
+    assert html.index("<svg") < html.index("<pre") < html.index("<table>")
+    assert re.search(r"<caption[^>]*>Images</caption>", html)
+    assert html.count('<th scope="row"') == 9
+    assert "64 MiB" in html
+    assert html.count("(Active)") == 3 + 3  # in the picture and in the text
+
+
+@pytest.mark.system
+def test_where_styles_and_svg_are_stripped_the_text_figure_is_what_remains() -> None:
+    html = figure_2()._repr_mimebundle_()["text/html"]
+    style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert style is not None
+    assert re.search(r"\.vmsnap-text \{ display: none; \}", style[1])
+    assert re.search(r"\.vmsnap-picture \{ display: block !important;", style[1])
+    cleaned = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
+    assert '<div class="vmsnap-picture" tabindex="0" hidden style="display:none">' in cleaned  # nothing now shows it
+    assert re.search(r'<pre class="vmsnap-text"[^>]*>\.-', cleaned)  # and nothing hides this
+
+
+def test_without_dot_the_html_shows_the_text_and_says_what_to_install(no_dot: None) -> None:
+    bundle = figure_2()._repr_mimebundle_()
+    assert set(bundle) == {"text/html", "text/plain"}
+    assert "<svg" not in bundle["text/html"]
+    assert "<style" not in bundle["text/html"]
+    assert "&lt;---" in bundle["text/html"]
+    assert "the program dot is not installed" in bundle["text/html"]
+    assert "apt install graphviz" in bundle["text/html"]
+
+
+def test_a_table_of_1000_rows_is_cut_and_says_so(no_dot: None) -> None:
+    html = thousand(1)._repr_mimebundle_()["text/html"]
+    assert html.count('<th scope="row"') == 60
+    assert "940 more rows" in html
+
+
+def test_a_long_command_is_folded_but_never_left_out() -> None:
+    xml = "\n".join(["<domain>", *(f"<a{n}/>" for n in range(40)), "</domain>"])
+    request = GuestsRequest(disks={"g": "/i/g"}, backing="/i/base", xml={"g": xml})
+    plan = request.plan(Reading(forest=forest(image("base"))))
+    text, html = plan.to_text(), plan._repr_mimebundle_()["text/html"]
+    assert "<a7/>" not in text
+    assert "… 43 more lines, all in commands[1]" in text
+    assert plan.commands[1].count("\n") == 43
+    assert "&lt;a7/&gt;" in html
+    assert "and 43 more lines" in html

@@ -1,0 +1,126 @@
+"""Block maps shown: the frame against the pattern that the guest reads, text and picture against the frame."""
+
+from __future__ import annotations
+
+import subprocess
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from support.maps import UNIT, blockmap
+from support.pictures import SVG
+
+import vmsnap_nb as vs
+from vmsnap_nb.lab.scenarios import PATTERN_SIZE, build_scenario, pattern_of
+from vmsnap_nb.model.blockmap import BlockMap, Extent, LayerMap
+
+
+@pytest.mark.system
+def test_the_frame_says_from_which_layer_each_part_is_read(tmp_path: Path) -> None:
+    """Every layer of the scenario has a pattern of its own, so what is read tells whose it is."""
+    build_scenario("merge", tmp_path / "m")
+    forest = vs.scan(tmp_path / "m")
+    blocks = forest.blockmap("Snap-4")
+    frame = blocks.to_frame()
+    seen = frame[(frame["kind"] == "data") & ~frame["hidden"]]
+    assert len(seen) == 6  # the last layer has two parts
+    for row in seen.itertuples():
+        command = f"read -q -P {pattern_of(int(row.layer))} {row.start} {row.length}"
+        argv = ["qemu-io", "-r", "-f", "qcow2", "-c", command, forest.find("Snap-4")]
+        assert subprocess.run(argv, capture_output=True, check=False).returncode == 0, row
+    hidden = frame[frame["hidden"]]
+    assert list(hidden["image"]) == ["RootBase", "Snap-1", "Snap-2", "Snap-3"]
+    assert set(hidden["start"]) == {0}
+    assert list(hidden["covered_by"]) == [1, 2, 3, 4]
+    assert int(seen["length"].sum()) == 6 * PATTERN_SIZE
+    lines = blocks.to_text().splitlines()
+    assert lines[1].startswith("guest reads   |401234....")
+    assert lines[2].startswith("4 Snap-4      |#....#....")
+    assert lines[6].startswith("0 RootBase    |x#....")
+
+
+def strip(text: str, name: str) -> str:
+    return next(line.split("|")[1] for line in text.splitlines() if "|" in line and name in line.split("|")[0])
+
+
+def test_signs_say_seen_hidden_zero_and_nothing() -> None:
+    text = blockmap("ddd.0...", ".d0....0").to_text(cells=8)
+    assert strip(text, "guest reads") == "01......"
+    assert strip(text, "0 ") == "#xx.0..."
+    assert strip(text, "1 ") == ".#0....0"
+    coarse = blockmap("dd..", ".d..").to_text(cells=2)
+    assert strip(coarse, "guest reads") == "*."
+    assert strip(coarse, "0 ") == "%."
+
+
+def test_the_least_data_of_a_great_disk_is_shown() -> None:
+    size = 1 << 40
+    blocks = BlockMap((LayerMap("/i/base", size, (Extent(size // 2, UNIT),)),))
+    assert strip(blocks.to_text(), "0 base").count("#") == 1
+    assert blocks.to_svg().count("<title>") == 2
+
+
+def test_every_part_of_the_picture_says_what_it_is() -> None:
+    root = ET.fromstring(blockmap("ddd.0...", ".d0....0").to_svg())
+    assert root.get("role") == "img"
+    assert "the guest reads 4 KiB from 0, 4 KiB from 1" in str(root.get("aria-label"))
+    parts = [one for one in root.iter(f"{SVG}rect") if one.get("class")]
+    titles = [str(one.findtext(f"{SVG}title")) for one in parts]
+    assert {one.get("class") for one in parts} == {"seen", "hidden", "zero"}
+    assert any("hidden data" in title and "0" in title for title in titles)
+    heights = {kind: {one.get("height") for one in parts if one.get("class") == kind} for kind in ("seen", "hidden")}
+    assert not heights["seen"] & heights["hidden"]  # colour is not the only sign
+
+
+@pytest.mark.parametrize("name", ["<x>", 'a"b', "虚拟机", "it's & so"])
+def test_a_hostile_name_is_shown_as_it_is(name: str) -> None:
+    blocks = BlockMap((LayerMap(f"/i/{name}", 8 * UNIT, (Extent(0, UNIT),)),))
+    bundle = blocks._repr_mimebundle_()
+    assert set(bundle) == {"image/svg+xml", "text/html", "text/plain"}
+    assert any(name in str(text.text) for text in ET.fromstring(bundle["image/svg+xml"]).iter(f"{SVG}text"))
+    assert name in bundle["text/plain"]
+
+
+def test_an_empty_disk_is_said_to_be_one() -> None:
+    assert BlockMap(()).to_text() == "* an empty disk"
+    assert list(BlockMap(()).to_frame().columns) == list(blockmap("d").to_frame().columns)
+    ET.fromstring(BlockMap(()).to_svg())
+
+
+@pytest.mark.system
+def test_a_chain_gives_its_block_map(tmp_path: Path) -> None:
+    build_scenario("merge", tmp_path / "m")
+    forest = vs.scan(tmp_path / "m")
+    path = forest.find("Snap-2")
+    found = vs.chain(path).blockmap()
+    assert found == forest.chain(path).blockmap() == forest.blockmap(path)
+    assert [layer.path for layer in found.layers] == [forest.find(name) for name in ("RootBase", "Snap-1", "Snap-2")]
+
+
+@pytest.mark.system
+def test_the_strips_for_graphviz_say_what_the_svg_says(tmp_path: Path) -> None:
+    build_scenario("merge", tmp_path / "m")
+    blocks = vs.scan(tmp_path / "m").blockmap(tmp_path / "m" / "Snap-4.qcow2")
+    drawn = ET.fromstring(blocks.to_graphviz().pipe(format="svg"))
+    found = [
+        group for group in drawn.iter(f"{SVG}g") if group.get("class") in {"node seen", "node hidden", "node zero"}
+    ]
+    titles = {
+        element.get("{http://www.w3.org/1999/xlink}title") for group in found for element in group.iter(f"{SVG}a")
+    }
+    same = {title.text for title in ET.fromstring(blocks.to_svg()).iter(f"{SVG}title")}
+    assert len(found) == 6 + 10
+    assert {str(title).partition(": ")[2] for title in titles} == {str(title).partition(": ")[2] for title in same}
+    written = [element.text for element in drawn.iter(f"{SVG}text")]
+    assert {"guest reads", "64 KiB seen, 64 KiB hidden", "64 MiB"} <= set(written)
+    hostile = blockmap("d..").to_graphviz()
+    assert ET.fromstring(hostile.pipe(format="svg")) is not None
+
+
+@pytest.mark.system
+def test_hostile_names_in_strips_for_graphviz() -> None:
+    name = '/i/<x> & "quoted" \\N 虚拟机'
+    blocks = BlockMap((LayerMap(name, 4 * UNIT, (Extent(0, UNIT),)),))
+    drawn = ET.fromstring(blocks.to_graphviz().pipe(format="svg"))
+    assert any('<x> & "quoted" \\N 虚' in (element.text or "") for element in drawn.iter(f"{SVG}text"))
+    assert b"an empty disk" in BlockMap(()).to_graphviz().pipe(format="svg")

@@ -1,0 +1,182 @@
+"""Pictures: they say what the text says, of hostile names as well; roles, titles, shapes and styles."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from support.any_forest import forests
+from support.forests import figure_2, forest, image
+from support.pictures import SVG, is_a, texts
+from support.shown import HOSTILE, things
+
+from vmsnap_nb.errors import MissingPartError
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.views import words
+from vmsnap_nb.views.bundle import mimebundle
+from vmsnap_nb.views.draw import figure_of
+from vmsnap_nb.views.figure import Options
+from vmsnap_nb.views.svg import figure_svg
+
+
+def said(line: str) -> str:
+    """A line as a picture has it: white space in a row counts once."""
+    return re.sub(r"\s+", " ", line).strip()
+
+
+@pytest.mark.system
+@given(forests(most=8))
+@settings(max_examples=40)
+def test_the_picture_of_any_forest_says_what_the_text_says(tree: Forest) -> None:
+    figure = figure_of(tree, Options())
+    drawn = [said(text) for text in texts(figure_svg(figure))]
+    for block in figure.blocks:
+        for box in block.boxes:
+            for line in box.lines:
+                assert said(line.text) in drawn
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=list(HOSTILE))
+def test_a_hostile_name_is_in_picture_html_and_text_as_it_is(name: str) -> None:
+    path = f"/i/{name}"
+    tree = forest(image(path), image("over", path), image("other"))
+    shown = words.isolate(name)
+    source = tree.to_graphviz()
+    assert shown in texts(source.pipe(format="svg"))
+    root = ET.fromstring(figure_svg(figure_of(tree, Options())))
+    titles = [one.text for one in root.iter(f"{SVG}title")]
+    assert words.isolate(path) in titles
+    assert sum(is_a(g, "arrow") for g in root.iter(f"{SVG}g")) == 1
+    assert shown in tree.to_text()
+    seen = _Seen()
+    seen.feed(tree._repr_mimebundle_()["text/html"])
+    assert any(shown in text for text in seen.texts)
+    assert "script" not in seen.tags
+
+
+class _Seen(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@pytest.mark.system
+def test_a_name_of_255_bytes_is_shortened_and_its_title_has_all_of_it() -> None:
+    name = "a" * 120 + "虚" * 45
+    tree = forest(image(name))
+    root = ET.fromstring(figure_svg(figure_of(tree, Options())))
+    assert [one.text for one in root.iter(f"{SVG}title")] == [f"/i/{name}"]
+    assert max(map(words.width, tree.to_text().splitlines())) < 50
+
+
+@pytest.mark.system
+def test_control_characters_and_line_ends_are_shown_as_escapes() -> None:
+    tree = forest(image("/i/a\nb\x1b[31m\udcfe"))
+    expected = r"a\nb\x1b[31m\xfe"
+    assert expected in tree.to_text()
+    assert expected in texts(tree.to_graphviz().pipe(format="svg"))
+    assert expected in tree._repr_mimebundle_()["text/html"]
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("kind", things())
+def test_every_kind_has_a_picture_with_roles_titles_and_no_id(kind: str) -> None:
+    svg = things()[kind]._repr_mimebundle_()["image/svg+xml"]
+    root = ET.fromstring(svg)
+    assert root.get("role") == "img"
+    assert root.get("aria-label")
+    assert not [one for one in root.iter() if "id" in one.attrib]
+    boxes = [g for g in root.iter(f"{SVG}g") if is_a(g, "box")]
+    assert boxes
+    for box in boxes:
+        title = box.find(f"{SVG}title")
+        assert title is not None
+        assert title.text
+        assert re.fullmatch(r"\d+-\d+", box.get("data-box", ""))
+
+
+@pytest.mark.system
+def test_shapes_differ_and_not_by_colour_alone() -> None:
+    """Without colours and words, the boxes of different states still look different."""
+    tree = forest(
+        image("ok", writable=False),
+        image("gone", status="missing"),
+        image("out", status="outside"),
+        image("held", held="write"),
+        image("ring", "ring"),
+    )
+    root = ET.fromstring(figure_svg(figure_of(tree, Options(details="none"))))
+    looks = set()
+    for group in root.iter(f"{SVG}g"):
+        if is_a(group, "box"):
+            shapes = [one for one in group if one.tag in {f"{SVG}polygon", f"{SVG}polyline", f"{SVG}path"}]
+            first = shapes[0]
+            looks.add((len(shapes), len(first.get("points", "").split()), first.get("stroke-dasharray")))
+    assert len(looks) == 5
+
+
+@pytest.mark.system
+def test_the_styles_of_two_figures_on_a_page_do_not_meet() -> None:
+    one, two = (things()[kind]._repr_mimebundle_()["image/svg+xml"] for kind in ("forest", "chain"))
+    scopes = [str(ET.fromstring(svg).get("class")) for svg in (one, two)]
+    assert scopes[0] != scopes[1]
+    for svg, scope in zip((one, two), scopes, strict=True):
+        style = ET.fromstring(svg).find(f"{SVG}style")
+        assert style is not None
+        rules = [rule for rule in str(style.text).split("}") if rule.strip()]
+        for rule in rules:
+            assert all(part.strip().startswith(f".{scope} ") for part in rule.split("{")[0].split(","))
+        assert all(f"--jp-{name}" in str(style.text) for name in ("ui-font-color1", "layout-color1"))
+
+
+def test_without_dot_a_picture_is_a_named_error(no_dot: None) -> None:
+    with pytest.raises(MissingPartError) as caught:
+        figure_svg(figure_of(figure_2(), Options()))
+    assert "apt install graphviz" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("program", "mode", "said"),
+    [
+        ("#!/bin/sh\n", 0o644, "cannot be run"),
+        ("#!/no/such/interpreter\n", 0o755, "not installed"),
+        ("\x7fELF", 0o755, "cannot be run"),
+        ("#!/bin/sh\necho no picture\n", 0o755, "not SVG"),
+        ("#!/bin/sh\nprintf '<svg>\\377'\n", 0o755, "not SVG"),
+        ("#!/bin/sh\nexit 3\n", 0o755, "exit status 3"),
+        ("#!/bin/sh\nkill -9 $$\n", 0o755, "exit status -9"),
+    ],
+)
+def test_where_dot_does_not_work_the_text_is_shown_with_the_reason(
+    no_dot: None, tmp_path: Path, program: str, mode: int, said: str
+) -> None:
+    path = tmp_path / "dot"
+    path.write_text(program)
+    path.chmod(mode)
+    bundle = mimebundle(figure_2())
+    assert "image/svg+xml" not in bundle
+    assert "RootBase" in bundle["text/plain"]
+    assert said in bundle["text/html"]
+
+
+def test_where_no_program_can_be_started_the_text_is_shown_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    assert "Resource temporarily unavailable" in mimebundle(figure_2())["text/html"]

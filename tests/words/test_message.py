@@ -1,0 +1,90 @@
+"""A message is a template with fields, shown in the language of the user."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+import vmsnap_nb as vs
+from vmsnap_nb.words.language import VARIABLE, language, set_language
+from vmsnap_nb.words.message import NOTHING, Message, clauses, counted, joined, lines, listed, t
+
+
+@pytest.fixture(autouse=True)
+def english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "en")
+
+
+def test_a_message_is_text_that_keeps_its_template_and_fields() -> None:
+    message = t("{image} has {count} overlays", image="a{b}", count=2)
+    assert message == "a{b} has 2 overlays"
+    assert (message.template, message.fields) == ("{image} has {count} overlays", {"image": "a{b}", "count": 2})
+    for again in (pickle.loads(pickle.dumps(message)), copy.deepcopy(message)):
+        assert isinstance(again, Message)
+        assert (again, again.template, again.fields) == (message, message.template, message.fields)
+
+
+def test_lists_are_those_of_the_language() -> None:
+    for names, english, chinese in (
+        ([], "", ""),
+        (["a"], "a", "a"),
+        (["a", "b"], "a and b", "a和b"),
+        (["a", "b", "c"], "a, b and c", "a、b和c"),
+    ):
+        message = listed(names)
+        assert (message, message.in_language("zh")) == (english, chinese)
+    assert listed(["a", "b"], last="or").in_language("zh") == "a或b"
+    assert joined(iter("abc")).in_language("zh") == "a、b、c"
+    assert [str(clauses(parts)) for parts in ([], ["a"], ["a", "b"])] == ["", "a", "a; b"]
+    assert clauses([joined("ab"), "c"]).in_language("zh") == "a、b；c"
+    assert lines(["a", joined("bc")]).in_language("zh") == "a\nb、c"
+    assert len(joined(["name"] * 3000).in_language("zh")) == 5 * 3000 - 1
+    assert (NOTHING, NOTHING.in_language("zh")) == ("", "")
+
+
+def test_fields_that_are_messages_change_their_language_too() -> None:
+    inner = listed(["a", "b"])
+    outer = listed([inner, "c"])
+    assert (outer, outer.in_language("zh")) == ("a and b and c", "a和b和c")
+    assert listed([inner.in_language("zh"), "c"]) == outer  # what was kept since another language was current
+
+
+def test_a_number_chooses_its_form() -> None:
+    forms = [counted("{count} layer", "{count} layers", number) for number in (0, 1, 2)]
+    assert forms == ["0 layers", "1 layer", "2 layers"]
+
+
+def test_what_has_no_translation_is_shown_in_english() -> None:
+    assert counted("{count} xyz", "{count} xyzs", 2).in_language("zh") == "2 xyzs"
+
+
+def test_the_language_is_chosen_or_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        vs.set_language("zh_CN.UTF-8")
+        assert (vs.language(), listed("ab")) == ("zh", "a和b")
+        vs.set_language(None)
+        assert vs.language() == "en"
+    finally:
+        set_language(None)
+    for variables, code in (
+        ({VARIABLE: "zh"}, "zh"),
+        ({VARIABLE: "", "LC_ALL": "zh_TW.UTF-8"}, "zh"),
+        ({"LANG": "zh_CN.UTF-8"}, "zh"),
+        ({"LANG": "de_DE.UTF-8"}, "en"),
+        ({"LANG": "zh_CN.UTF-8", "LC_MESSAGES": "en_US.UTF-8"}, "en"),
+        ({"LANG": "zh_CN.UTF-8", "LC_ALL": "C.UTF-8"}, "en"),
+        ({}, "en"),
+    ):
+        for name in (VARIABLE, "LC_ALL", "LC_MESSAGES", "LANG"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert language() == code, variables
+
+
+def test_another_language_is_refused() -> None:
+    with pytest.raises(vs.InvalidRequestError, match="set the language to 'fr'"):
+        vs.set_language("fr")
+    assert language() == "en"

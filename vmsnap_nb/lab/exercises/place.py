@@ -1,0 +1,75 @@
+"""The place of an exercise in a lab: its folder, its guests, and what was written down of its start."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vmsnap_nb.errors import LabError
+from vmsnap_nb.lab.exercises.exercise import Start
+from vmsnap_nb.live.forest import LiveForest
+from vmsnap_nb.plans.request import Reading
+from vmsnap_nb.system.files.small import read_small
+from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.words.message import t
+
+if TYPE_CHECKING:
+    from vmsnap_nb.lab.exercises.exercise_lab import ExerciseLab
+
+__all__ = ["START", "ExercisePlace"]
+
+_MOST = 16 << 20
+START = ".start.json"
+"""Name of the file in which the start is written down."""
+
+
+class ExercisePlace:
+    """One exercise's place in a lab, to be read."""
+
+    def __init__(self, lab: ExerciseLab, name: str) -> None:
+        self.lab = lab
+        self.name = name
+        self.folder = lab.root / "exercises" / name
+
+    def forest(self) -> LiveForest:
+        """Read its images and their users; plans of this forest run in the lab."""
+        place = self.lab.place(self.folder)
+        inside = f"{self.folder}/"
+
+        def survey() -> Reading:
+            now = place.survey()
+            own = (path for path in now.forest.images if path.startswith(inside))
+            return replace(now, forest=now.forest.tree(*own))
+
+        return LiveForest.of(replace(place, survey=survey))
+
+    def runs(self) -> dict[str, int]:
+        """Return libvirt's number of each guest that runs; it changes when the guest is started again."""
+        with libvirt_errors(t("list the running guests")):
+            running = (guest.handle.domain for guest in self.lab.guests() if guest.running)
+            return {str(domain.name()): int(domain.ID()) for domain in running}
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it is set up."""
+        return (self.folder / START).exists()
+
+    def start(self) -> Start:
+        """Read what was written down when it was set up."""
+        try:
+            return Start(**json.loads(read_small(self.folder / START, _MOST)))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise LabError(
+                t("read the initial state of the exercise {exercise}", exercise=self.name),
+                said=str(error),
+                next_step=t("start again: lab.reset_exercise({exercise!r})", exercise=self.name),
+            ) from error
+
+    def path(self, name: str) -> str:
+        """Return the path of an image."""
+        return str(self.folder / f"{name}.qcow2")
+
+    def call(self, path: str) -> str:
+        """Return the name of an image."""
+        return path.removeprefix(f"{self.folder}/").removesuffix(".qcow2")

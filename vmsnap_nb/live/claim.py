@@ -1,0 +1,70 @@
+"""Two plans never change the same image, or one guest's snapshots, at the same time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+
+from vmsnap_nb.errors import StalePlanError
+from vmsnap_nb.system.files.locks import claim, release
+from vmsnap_nb.system.files.temporary import is_temporary
+from vmsnap_nb.words.message import Message, t
+
+__all__ = ["Claim"]
+
+_GUESTS: set[str] = set()
+_LOCK = threading.Lock()
+
+
+def _forget_all() -> None:
+    # A copy of the process made by fork has no plan that runs, and a thread that is not there may have held the lock.
+    global _LOCK  # noqa: PLW0603 - one for the whole process
+    _LOCK = threading.Lock()
+    _GUESTS.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+class Claim:
+    """What a plan has for itself until `release`, or until its process ends: a guest (by UUID), and images.
+
+    `relies` are images on which it builds: other plans may build on them too, and none may change them meanwhile.
+    Images that cannot be opened, as those that may not be written, are left out. It raises StalePlanError where another
+    plan has the guest, in this process, or one of the images, in any.
+    """
+
+    def __init__(self, tried: str, guest: str, paths: Iterable[str], relies: Iterable[str] = ()) -> None:
+        self._guest = ""
+        self._files: list[int] = []
+        with _LOCK:
+            if guest and guest in _GUESTS:
+                raise _taken(tried, t("another plan is now changing the snapshots of this guest"))
+            _GUESTS.add(guest)
+        self._guest = guest
+        alone = dict.fromkeys(map(os.path.realpath, paths))
+        shared = (path for path in dict.fromkeys(map(os.path.realpath, relies)) if path not in alone)
+        for path, how in (*((path, False) for path in alone), *((path, True) for path in shared)):
+            if is_temporary(os.path.basename(path)):
+                continue  # it is locked by whoever writes it, and else nobody does
+            try:
+                self._files.append(claim(path, shared=how))
+            except BlockingIOError:
+                self.release()
+                raise _taken(tried, t("another plan is now changing {image}", image=path)) from None
+            except OSError:
+                continue
+
+    def release(self) -> None:
+        """Let others have it all."""
+        while self._files:
+            release(self._files.pop())
+        with _LOCK:
+            _GUESTS.discard(self._guest)
+        self._guest = ""
+
+
+def _taken(tried: str, why: Message) -> StalePlanError:
+    next_step = t("wait until that plan has ended; then make this plan again, review it and run it")
+    return StalePlanError(tried, why=why, next_step=next_step)

@@ -1,0 +1,176 @@
+"""Commands in a guest that runs, its agent, and its console."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import threading
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+
+from vmsnap_nb.errors import GuestError, GuestNotReadyError, VmsnapError
+from vmsnap_nb.live.handle import GuestHandle
+from vmsnap_nb.model.completed import Completed
+from vmsnap_nb.plans.by_hand import domain_argument
+from vmsnap_nb.system.guest.agent import AGENT_PORT, agent_answers, run_by_agent
+from vmsnap_nb.system.guest.console import console_log, read_console
+from vmsnap_nb.system.guest.port import COMMAND_PORT, Port, grace, run_on_port
+from vmsnap_nb.system.libvirt.domains import channels
+from vmsnap_nb.words.message import t
+
+__all__ = ["Commands"]
+
+_BUSY_PORTS: dict[str, threading.Lock] = {}
+"""By the guest's UUID; in a copy of this process made by fork nobody would ever release them."""
+os.register_at_fork(after_in_child=_BUSY_PORTS.clear)
+_AGENT_STARTS = 10.0
+"""Seconds that the agent of a lab's guest may take to start after the guest takes commands: without KVM about one."""
+_ONE_TRY = 5.0
+"""Seconds in which a guest that gets ready has to answer; then it is asked again."""
+_LINE = 200
+"""Characters of a line of the console that an error shows."""
+_HANGS = 3.0
+"""Seconds after which an agent that was asked and has not answered hangs."""
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What runs commands in one guest: the listener of a lab's guest, or the QEMU guest agent."""
+
+    handle: GuestHandle
+
+    @property
+    def takes_commands(self) -> bool:
+        """Whether it is a lab's guest, whose listener takes commands."""
+        return COMMAND_PORT in channels(self.handle.xml())
+
+    @property
+    def listens(self) -> bool:
+        """Whether that listener has its port open now."""
+        return channels(self.handle.xml()).get(COMMAND_PORT, False)
+
+    def wait_ready(self, timeout: float) -> None:
+        """Wait until the guest takes commands."""
+        handle = self.handle
+        tried = t("wait until {guest} accepts commands", guest=handle.name)
+        deadline = time.monotonic() + timeout
+        why, next_step = t("it did not become ready in time"), t("look at console()")
+        while time.monotonic() < deadline:
+            if not handle.still_running:
+                why, next_step = t("it is not running"), t("start it")
+                break
+            ports = channels(handle.xml())
+            if not {COMMAND_PORT, AGENT_PORT} & set(ports):
+                why = t("it has neither the port of a lab guest nor a port for the QEMU guest agent")
+                break
+            if COMMAND_PORT in ports:
+                failed = self._try_port(min(deadline, time.monotonic() + _ONE_TRY))
+                if failed is None:
+                    return
+                last = failed.reason or str(failed)
+                why = t("it did not become ready in time; the last attempt failed: {error}", error=last)
+            if ports.get(AGENT_PORT) and self._agent_answers_by(deadline):
+                return
+            time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))
+        tail = self._console_tail()
+        if tail:
+            why = t("{why}; the end of its console:\n{console}", why=why, console=tail)
+        raise GuestNotReadyError(tried, why=why, next_step=next_step)
+
+    def _try_port(self, deadline: float) -> VmsnapError | None:
+        """Run nothing by the port of a lab's guest, and return the reason if that fails."""
+        try:
+            self.run_on_port("true", timeout=1, deadline=deadline)
+        except (GuestNotReadyError, GuestError) as error:
+            return error
+        return None
+
+    def _agent_answers_by(self, deadline: float) -> bool:
+        return agent_answers(self.handle.domain, seconds=min(5.0, max(0.0, deadline - time.monotonic())))
+
+    def execute(self, command: str, timeout: float) -> Completed:
+        """Run a command by the guest's shell, and wait for its end."""
+        handle = self.handle
+        tried = t("run a command in {guest}", guest=handle.name)
+        end = time.monotonic() + timeout
+        handle.check_writable(tried)
+        if not handle.still_running:
+            raise GuestNotReadyError(tried, why=t("it is not running"), next_step=t("start it first"))
+        if handle.state == "paused":
+            raise GuestNotReadyError(tried, why=t("it is paused"), next_step=t("resume() it first"))
+        ports = channels(handle.xml())
+        # The agent refuses to run commands while it has the file systems frozen; the listener still runs them.
+        if ports.get(COMMAND_PORT):
+            return self.run_on_port(command, timeout=timeout)
+        if ports.get(AGENT_PORT) and self._agent_answers_by(end):
+            return run_by_agent(handle.domain, command, timeout=max(0.0, end - time.monotonic()))
+        if COMMAND_PORT in ports:
+            return self.run_on_port(command, timeout=timeout)
+        raise GuestNotReadyError(
+            tried,
+            why=t("no QEMU guest agent answers in it"),
+            next_step=t("install and start qemu-guest-agent in the guest, or wait until it has started"),
+        )
+
+    def agent_answers(self) -> bool:
+        """Return whether its agent answers. A lab's guest takes commands before its agent runs: that is waited for."""
+        handle = self.handle
+        deadline = time.monotonic() + _AGENT_STARTS
+        ports = channels(handle.xml())
+        comes = COMMAND_PORT in ports and handle.state == "running"
+        if comes and not ports.get(AGENT_PORT):
+            try:
+                comes = self.run_on_port("test -d /run/vmsnap/agent", timeout=10).exit_status == 0
+            except VmsnapError:
+                comes = False
+        while True:
+            asked = time.monotonic()
+            if ports.get(AGENT_PORT) and agent_answers(handle.domain):
+                return True
+            # One that was heard out hangs. libvirt says at once that it has not opened the port yet, when QEMU has.
+            if not comes or time.monotonic() > deadline or time.monotonic() - asked > _HANGS:
+                return False
+            time.sleep(0.1)
+            ports = channels(handle.xml())
+
+    def run_on_port(self, command: str, *, timeout: float, deadline: float | None = None) -> Completed:
+        """Run a command by the listener of a lab's guest; to wait for one of another thread counts as its time."""
+        handle = self.handle
+        tried = t("run a command in {guest}", guest=handle.name)
+        end = time.monotonic() + timeout
+        deadline = end + grace(timeout) if deadline is None else deadline
+        lock = _BUSY_PORTS.setdefault(handle.ref.uuid, threading.Lock())
+        if not lock.acquire(timeout=max(0.0, min(end, deadline) - time.monotonic())):
+            raise GuestNotReadyError(
+                tried, why=t("another command is still running in it"), next_step=t("wait until it has finished")
+            )
+        try:
+            wait = min(5.0, max(0.0, deadline - time.monotonic()))
+            with Port(handle.link.handle, handle.domain, COMMAND_PORT, wait=wait) as port:
+                return run_on_port(port, command, timeout=timeout, deadline=deadline)
+        finally:
+            lock.release()
+
+    def console(self) -> str:
+        """Return what the guest has written to its serial console since it was started."""
+        handle = self.handle
+        path = console_log(ET.fromstring(handle.xml()))
+        name = domain_argument(handle.ref.name, handle.ref.uuid)
+        if path is None or not handle.link.files_are_here:
+            command = shlex.join(("virsh", "-c", handle.link.uri, "console", name))
+            why = t("it is not written to a file")
+            if path is not None:
+                why = t("{path} is on another machine", path=path)
+            raise GuestError(
+                t("read the console of {guest}", guest=handle.name),
+                why=why,
+                next_step=t("use this command: {command}", command=command),
+            )
+        return read_console(path)
+
+    def _console_tail(self) -> str:
+        try:
+            return "\n".join(line[:_LINE] for line in self.console().splitlines()[-8:])
+        except VmsnapError:
+            return ""

@@ -1,0 +1,230 @@
+"""An open connection to one libvirt: its guests, the forest of all their images, and the place where plans run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.live.held import with_real_uses
+from vmsnap_nb.live.image_actions import image_actions
+from vmsnap_nb.live.plan import Action, Place, Undo
+from vmsnap_nb.live.reading import look_at_files
+from vmsnap_nb.live.saved import with_saved_memory
+from vmsnap_nb.live.told import forest_elsewhere, is_absent, may_list, with_told
+from vmsnap_nb.live.volumes import access_of, create_volume, remove_volume
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.model.need import Need
+from vmsnap_nb.model.snapshot import SnapshotRecord
+from vmsnap_nb.plans.checks.access import Access
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.request import Needs, Reading
+from vmsnap_nb.plans.step import CreateVolume, DefineDomain, GuestRef, RemoveVolume, Step
+from vmsnap_nb.system.files.paths import absolute
+from vmsnap_nb.system.libvirt.connection import files_are_here, open_connection
+from vmsnap_nb.system.libvirt.domains import list_domains_and_xml
+from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.knowledge import Knowledge
+from vmsnap_nb.system.libvirt.saved import managed_saves, saved_guests
+from vmsnap_nb.system.libvirt.snapshots import read_host_records
+from vmsnap_nb.system.libvirt.storage import read_domain_chains
+from vmsnap_nb.system.survey import Survey
+from vmsnap_nb.words.message import N_, NOTHING, Message, t
+
+__all__ = ["Connection", "Customs"]
+
+_Domains = tuple[tuple[Domain, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Customs:
+    """What a lab does otherwise than a plain host.
+
+    `owns` says by a guest's XML whether it counts, `formats` which images have a format that nothing else tells,
+    `started` and `made` are told of guests that were started and of files that were made (and for what), and `actions`
+    may put others around the usual ones.
+    """
+
+    owns: Callable[[str], bool] = lambda _: True
+    formats: Callable[[], Mapping[str, str | None]] = dict
+    started: Callable[[Any], None] = lambda _: None
+    made: Callable[[str, str], None] = lambda *_: None
+    actions: Callable[[dict[type[Step], Action]], Mapping[type[Step], Action]] = lambda actions: actions
+    if_closed: str = N_("connect again")
+
+
+class Connection:
+    """What everything below `Host` and `Guest` needs of a libvirt: an open handle, and who is to be told of what."""
+
+    def __init__(self, uri: str, *, readonly: bool = False, customs: Customs | None = None) -> None:
+        self.uri = uri
+        self.readonly = readonly
+        self.customs = customs or Customs()
+        self._handle: Any = open_connection(uri, readonly=readonly)
+
+    @property
+    def handle(self) -> Any:
+        """libvirt's own handle."""
+        if self._handle is None:
+            raise VmsnapError(
+                t("use the connection to {uri}", uri=self.uri),
+                why=t("it was closed"),
+                next_step=t(self.customs.if_closed),
+            )
+        return self._handle
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed yet."""
+        return self._handle is not None
+
+    @property
+    def files_are_here(self) -> bool:
+        """Whether its images are files of this machine."""
+        return files_are_here(self.uri)
+
+    @property
+    def is_system(self) -> bool:
+        """Whether its libvirt is that of the system, which may do what this user may not."""
+        return self.files_are_here and urlsplit(self.uri).path == "/system"
+
+    def close(self) -> None:
+        """Close it; nothing happens if it was closed before."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            with libvirt_errors(t("close the connection to {uri}", uri=self.uri)):
+                handle.close()
+
+    def domains(self) -> _Domains:
+        """Read what libvirt records of its guests, by name, each with its XML."""
+        return tuple(pair for pair in list_domains_and_xml(self.handle) if self.customs.owns(pair[1]))
+
+    def find(self, guest: GuestRef) -> Any:
+        """Return libvirt's handle of a guest."""
+        with libvirt_errors(t("find the guest {name}", name=guest.name)):
+            return self.handle.lookupByUUIDString(guest.uuid)
+
+    # -- images ----------------------------------------------------------------------------------------------
+
+    def knowledge(self, domains: _Domains = ()) -> Knowledge:
+        """Return what libvirt tells of images, when it is asked."""
+        return Knowledge(self.handle, tuple(xml for _, xml in domains), readonly=self.readonly)
+
+    def forest(
+        self,
+        survey: Survey,
+        domains: _Domains,
+        folders: Iterable[str] = (),
+        around: Iterable[str] = (),
+        *,
+        own: tuple[str, tuple[SnapshotRecord, ...]] = ("", ()),
+        every: tuple[SnapshotRecord, ...] | None = None,
+    ) -> Forest:
+        """Read the images of its guests, of its pools and of some folders, and all that needs one of them.
+
+        What is elsewhere is known by what libvirt tells. Of the files of snapshots, whose lists say what is missing,
+        those count that may be there. `own` are the records of one guest, by its UUID, that were read already, and
+        `every` those of all guests.
+        """
+        saved = saved_guests(self.handle)
+        needs = (*(need for domain, _ in domains for need in domain.needs), *managed_saves(self.handle, saved))
+        records = (*read_host_records(self.handle, saved, own[0]), *own[1]) if every is None else every
+        held = [path for record in records for disk in record.held_disks for path in (disk.source, disk.file) if path]
+        if self.files_are_here:
+            held = [path for path in held if not is_absent(path)]
+        forest = self._images(survey, domains, folders, around, (*held, *_named(needs)))
+        forest = forest.edited(records=records, needs=needs)
+        return with_saved_memory(forest, survey, records, self.handle) if self.files_are_here else forest
+
+    def _images(
+        self,
+        survey: Survey,
+        domains: _Domains,
+        folders: Iterable[str],
+        around: Iterable[str],
+        named: Iterable[str],
+    ) -> Forest:
+        """Read the images; those that are `named` count wherever they are.
+
+        Of those that are elsewhere, or that this process may not read, it has what libvirt tells.
+        """
+        knowledge, named = self.knowledge(domains), tuple(path for path in named if path.startswith("/"))
+        if not self.files_are_here:
+            return forest_elsewhere(knowledge, domains, folders, named)
+        pools = [pool for pool in knowledge.pools if pool.folder is not None and os.path.isdir(pool.folder)]
+        closed = [pool for pool in pools if not may_list(pool.folder or "")]
+        listed = (pool.folder or "" for pool in pools if pool not in closed)
+        survey.folders = tuple(dict.fromkeys((*folders, *listed)))
+        survey.images = dict(self.customs.formats()) | {
+            disk.source: disk.format for domain, _ in domains for disk in domain.disks if disk.source
+        }
+        chains = (read_domain_chains(xml) for _, xml in domains if "<backingStore" in xml)
+        survey.devices.update(image.path for chain in chains for image in chain)
+        survey.devices.update(named)
+        survey.images = dict.fromkeys(named) | survey.images
+        around = tuple(around)
+        forest = survey.read([use for domain, _ in domains for use in domain.uses], around=around)
+        forest = with_real_uses(self.handle, forest, domains, survey, around, readonly=self.readonly)
+        return with_told(forest, knowledge, closed, named)
+
+    def place(self, *folders: str | os.PathLike[str]) -> Place:
+        """Return the place where requests about its images are read for, and where their plans run."""
+        survey = Survey(follow=True)
+        named = tuple(absolute(folder) if self.files_are_here else os.fspath(folder) for folder in folders)
+
+        def read() -> Reading:
+            return Reading(forest=self.forest(survey, self.domains(), named))
+
+        readonly, access = self.why_readonly, self.access_if_other
+        return Place(read, self.look, self.actions(), readonly=readonly, access=access, uri=self.uri)
+
+    @property
+    def access_if_other(self) -> Callable[[Plan], Access] | None:
+        """What looks at the files of a plan: what this process may do with them, where libvirt has other rights."""
+        return self._access if self.is_system else None
+
+    def _access(self, plan: Plan) -> Access:
+        return access_of(plan, self.knowledge(), self.uri)
+
+    def look(self, now: Reading, needs: Needs) -> Reading:
+        """Return the reading with what is needed of the images, if they are files of this machine."""
+        return look_at_files(now, needs, by_libvirt=self.is_system) if self.files_are_here else now
+
+    @property
+    def why_readonly(self) -> Message:
+        """Why no plan runs here, or empty."""
+        if self.readonly:
+            return t("the connection to {uri} is read-only", uri=self.uri)
+        return NOTHING if self.files_are_here else t("the images of {uri} are not files of this machine", uri=self.uri)
+
+    def actions(self) -> Mapping[type[Step], Action]:
+        """Return how steps about images, and the definition of new guests, are performed here."""
+        own: dict[type[Step], Action] = {
+            DefineDomain: self._define,
+            CreateVolume: partial(create_volume, self.handle),
+            RemoveVolume: partial(remove_volume, self.handle),
+        }
+        return self.customs.actions({**image_actions(), **own})
+
+    def _define(self, step: DefineDomain) -> Undo:
+        with libvirt_errors(t("define the guest {name}", name=step.name)):
+            domain = self.handle.defineXML(step.xml)
+
+        def undo() -> None:
+            with libvirt_errors(t("undefine the guest {name}", name=step.name)):
+                domain.undefine()
+
+        return undo
+
+
+def _named(needs: Iterable[Need]) -> Iterator[str]:
+    """Yield the images that needs name: what is based on the images of guests may be known by these alone.
+
+    Firmware is no image that others are based on, and is mostly raw.
+    """
+    return (path for need in needs if need.kind != "firmware" for path in (need.path, *need.layers))

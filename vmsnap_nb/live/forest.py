@@ -1,0 +1,665 @@
+"""Images in folders, read without libvirt: `scan`, `chain`, `create_overlay`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from vmsnap_nb.errors import NotFoundError
+from vmsnap_nb.live.chain import LiveChain
+from vmsnap_nb.live.check import check_image
+from vmsnap_nb.live.image_actions import image_actions
+from vmsnap_nb.live.image_files import ImageFiles
+from vmsnap_nb.live.image_names import GuestLike, existing_path, image_of, named, names_beside, with_suffix
+from vmsnap_nb.live.leftovers import LiveLeftovers, read_leftovers
+from vmsnap_nb.live.plan import LivePlan, Place
+from vmsnap_nb.live.reading import look_at_files
+from vmsnap_nb.live.saved import with_saved_memory
+from vmsnap_nb.live.space import read_space
+from vmsnap_nb.model.blockmap import BlockMap
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.image import Image, register_files
+from vmsnap_nb.model.image_check import ImageCheck
+from vmsnap_nb.model.kernel_paths import is_kernel_path
+from vmsnap_nb.model.lookup import ImageLike, path_of
+from vmsnap_nb.model.number import check_images
+from vmsnap_nb.model.size import Size, in_bytes
+from vmsnap_nb.model.space import Space
+from vmsnap_nb.plans.findings import Findings, find_all, findings_needs
+from vmsnap_nb.plans.merge.request import (
+    CleanupRequest,
+    CommitRequest,
+    PullRequest,
+    RemoveRequest,
+    ShortenRequest,
+    unfinished,
+    unfinished_needs,
+)
+from vmsnap_nb.plans.overlay.request import OverlayRequest
+from vmsnap_nb.plans.repair.request import RepairRequest
+from vmsnap_nb.plans.request import Reading
+from vmsnap_nb.system.files.paths import absolute
+from vmsnap_nb.system.survey import Survey
+from vmsnap_nb.words.message import t
+
+__all__ = ["LiveForest", "chain", "create_overlay", "scan"]
+
+PathLike = str | os.PathLike[str]
+
+register_files(ImageFiles())
+
+
+@dataclass(frozen=True, repr=False)
+class LiveForest(Forest):
+    """A forest that knows the place from which it was read: it can be read again, and makes plans that can be run.
+
+    It does not change, not even when one of its plans runs; `refresh` reads it again. Plans are made from the state at
+    the time of the call.
+
+    Attributes
+    ----------
+    place : Place
+        The place from which it was read, and where its plans run.
+    """
+
+    place: Place = field(kw_only=True, compare=False)
+
+    @classmethod
+    def of(cls, world: Place) -> LiveForest:
+        """Read the forest of a place."""
+        forest = world.forest()
+        return cls(**{f.name: getattr(forest, f.name) for f in fields(Forest)}, place=world)
+
+    def refresh(self) -> LiveForest:
+        """Read it again; only files that have changed are opened."""
+        return self.of(self.place)
+
+    def _named(self, image: ImageLike) -> str:
+        """Return what the user calls an image, for a request; addresses of its images can be of any form."""
+        text = path_of(image)
+        return text if text is not None and text in self.images else named(image)
+
+    def overlay(
+        self,
+        path: PathLike | Sequence[PathLike],
+        backing: ImageLike | GuestLike,
+        *,
+        backing_format: str | None = None,
+        size: Size | None = None,
+        cluster_size: Size | None = None,
+        relative: bool = False,
+        protect: bool = False,
+    ) -> LivePlan:
+        """Plan a new overlay, or several, on an image of this forest.
+
+        Parameters
+        ----------
+        path : path or sequence of paths
+            The new images. A name without a folder is placed beside the backing file; without a suffix it gets
+            ``.qcow2``.
+        backing : Image, path, name or Guest
+            The backing file: the image itself, its path, or its name if only one image has that name; for a guest its
+            active layer.
+        backing_format, size, cluster_size, relative, protect
+            As in `create_overlay`.
+
+        Returns
+        -------
+        LivePlan
+
+        Raises
+        ------
+        NotFoundError
+            The forest has no such image.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> plan = vs.Lab().scenario("merge").overlay(["a", "b"], backing="Snap-4")
+        >>> len(plan.after) - len(plan.before)
+        2
+        """
+        now = self.refresh()
+        base = now.find(image_of(backing))
+        paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+        request = OverlayRequest(
+            paths=tuple(_beside(path, base) for path in paths),
+            backing=base,
+            backing_format=backing_format,
+            size=None if size is None else in_bytes(size),
+            cluster_size=None if cluster_size is None else in_bytes(cluster_size),
+            relative=relative,
+            protect=protect,
+        )
+        return LivePlan.bind(request, now.place, now)
+
+    # -- merging ----------------------------------------------------------------------------------------------
+
+    def commit(
+        self, top: ImageLike, base: ImageLike | None = None, *, remove: bool = False, verify: bool = False
+    ) -> LivePlan:
+        """Plan to commit `top`, and all layers between it and `base`, into `base`.
+
+        Overlays based on `top` are based on `base` afterwards, and read the same data. The merged images become
+        invalid, and are marked so that QEMU refuses them.
+
+        Parameters
+        ----------
+        top, base : Image, path or name
+            A name must belong to one image only. Default of `base`: the backing file of `top`.
+        remove : bool
+            Whether to remove the merged files at the end. `LivePlan.run` accepts this and `verify` too;
+            `LiveReport.cleanup` removes the files later.
+        verify : bool
+            Whether to compare every remaining disk before and after, before anything is removed.
+
+        Returns
+        -------
+        LivePlan
+
+        Raises
+        ------
+        InvalidRequestError
+            `top` has no backing file, or `base` is not below it.
+        NotFoundError
+            The forest has no such image.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> plan = vs.Lab().scenario("merge").commit("Snap-3", "Snap-1")
+        >>> sum(move.size for move in plan.moves), plan.refused
+        (196608, False)
+        """
+        request = CommitRequest(
+            top=self._named(top), base=None if base is None else self._named(base), remove=remove, verify=verify
+        )
+        return LivePlan.bind(request, self.place)
+
+    def pull(
+        self, image: ImageLike, base: ImageLike | None = None, *, remove: bool = False, verify: bool = False
+    ) -> LivePlan:
+        """Plan to pull into `image` the data that it reads from the layers between it and `base`.
+
+        Those layers remain valid.
+
+        Parameters
+        ----------
+        image : Image, path or name
+            The image that receives the data; other overlays may be based on it.
+        base : Image, path or name, optional
+            Its backing file afterwards. By default everything is copied, and it has no backing file afterwards.
+        remove : bool
+            Whether to remove the layers in between that nothing else depends on.
+        verify : bool
+            As in `commit`.
+
+        Returns
+        -------
+        LivePlan
+
+        Raises
+        ------
+        InvalidRequestError
+            There is no layer between the two.
+        NotFoundError
+            The forest has no such image.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> plan = vs.Lab().scenario("merge").pull("Snap-4", "RootBase")
+        >>> [path.rpartition("/")[2] for path in plan.writes]
+        ['Snap-4.qcow2']
+        """
+        request = PullRequest(
+            into=self._named(image), base=None if base is None else self._named(base), remove=remove, verify=verify
+        )
+        return LivePlan.bind(request, self.place)
+
+    def remove(self, image: ImageLike, *, method: Literal[1, 2] | None = None, verify: bool = False) -> LivePlan:
+        """Plan to take one layer out of its chain and remove its file; overlays based on it read the same data.
+
+        Parameters
+        ----------
+        image : Image, path or name
+            The layer.
+        method : int, optional
+            1: commit its data into its backing file; 2: pull it into the overlays based on it. Default: the method
+            that copies fewer bytes among those that are not refused.
+        verify : bool
+            As in `commit`.
+
+        Returns
+        -------
+        LivePlan
+            `Plan.alternatives` has the bytes of both.
+
+        Raises
+        ------
+        InvalidRequestError
+            No overlay is based on it, so its content would be lost.
+        NotFoundError
+            The forest has no such image.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> plan = vs.Lab().scenario("merge").remove("Snap-2")
+        >>> [int(bytes) for bytes in plan.alternatives_frame()["bytes"]]  # up, or down
+        [65536, 131072]
+        """
+        return LivePlan.bind(RemoveRequest(top=self._named(image), method=method, verify=verify), self.place)
+
+    def shorten(
+        self,
+        image: ImageLike,
+        *,
+        keep: int | ImageLike | Iterable[ImageLike],
+        top_may_go: bool = False,
+        remove: bool = False,
+        verify: bool = False,
+    ) -> LivePlan:
+        """Plan to shorten the chain of an image, copying the fewest bytes.
+
+        Parameters
+        ----------
+        image : Image, path or name
+            The top of the chain; the content that it reads remains the same.
+        keep : int, Image, path, name, or iterable of them
+            How many images may remain; or which images must remain unchanged, besides the top.
+        top_may_go : bool
+            Whether the content may be merged into the file of a lower layer, so that `image` itself becomes invalid.
+        remove, verify : bool
+            As in `commit`.
+
+        Returns
+        -------
+        LivePlan
+            `Plan.alternatives` has the other possibilities, with their bytes.
+
+        Raises
+        ------
+        InvalidRequestError
+            The chain is already that short, or an image to keep is not in it.
+        NotFoundError
+            The forest has no such image.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> plan = vs.Lab().scenario("merge").shorten("Snap-4", keep=2)
+        >>> int(plan.alternatives_frame()["bytes"].min())
+        196608
+        """
+        several = (keep,) if isinstance(keep, Image | str | os.PathLike) else keep
+        request = ShortenRequest(
+            top=self._named(image),
+            keep=check_images(several) if isinstance(several, int | float) else tuple(map(self._named, several)),
+            top_may_go=top_may_go,
+            remove=remove,
+            verify=verify,
+        )
+        return LivePlan.bind(request, self.place)
+
+    def unfinished(self) -> tuple[LivePlan, ...]:
+        """Return the plans that finish merges which a crash, a full disk or a cancellation interrupted.
+
+        Images in which a change of an internal snapshot was interrupted come first: they are repaired on a copy. If it
+        is not known whether QEMU wrote everything, a plan undoes the merge, and the next one repeats it.
+
+        Returns
+        -------
+        tuple of LivePlan
+            Empty if there are none.
+        """
+        now = self.place.survey()
+        requests = unfinished(self.place.look(now, unfinished_needs(now.forest)))
+        return tuple(LivePlan.bind_each(requests, self.place, now))
+
+    def cleanup(self) -> LivePlan:
+        """Plan to remove all files that earlier merges marked as invalid; nothing changes until you call `run`.
+
+        Incomplete files of this toolkit that a killed process left (``.<32 digits>.partial``) are removed too.
+
+        Returns
+        -------
+        LivePlan
+
+        Raises
+        ------
+        InvalidRequestError
+            There are none.
+        """
+        return LivePlan.bind(CleanupRequest(), self.place)
+
+    def blockmap(self, image: ImageLike) -> BlockMap:
+        """Map which layer of an image's chain holds which part of the disk, and which data lower layers hide.
+
+        Parameters
+        ----------
+        image : Image, path or name
+            The top of the chain.
+
+        Returns
+        -------
+        BlockMap
+
+        Raises
+        ------
+        ImageError
+            A layer cannot be read.
+        NotFoundError
+            The forest has no such image.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> frame = vs.Lab().scenario("merge").blockmap("Snap-4").to_frame()
+        >>> int(frame[frame["hidden"]]["length"].sum())
+        262144
+        """
+        return self.refresh().chain(image).blockmap()
+
+    def space(self) -> Space:
+        """Measure what the images take on disk, what nothing reads any more, and what would free it.
+
+        Nothing is changed.
+
+        Returns
+        -------
+        Space
+            `Space.to_frame` has a row for each file, `Space.internal_frame` one for each internal snapshot. A guest
+            that writes at the same time changes the figures.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> frame = vs.Lab().scenario("merge").space().to_frame().set_index("image")
+        >>> int(frame.loc["Snap-2", "hidden"]), frame.loc["Snap-3", "reclaim"]
+        (65536, "forest.commit('Snap-4', 'Snap-3', remove=True)")
+        """
+        return read_space(self.refresh())
+
+    def findings(self) -> Findings:
+        """Look what is wrong or at risk in the images: by the checks that plans make of them.
+
+        Returns
+        -------
+        Findings
+            A row each, the gravest first, with what helps. Of a host, `Host.findings` looks at its guests as well.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> found = vs.Lab().scenario("merge").findings()
+        >>> [(one.name, one.severity) for one in found if one.where.endswith("RootBase.qcow2")]
+        [('writable-base', 'note')]
+        """
+        now = self.place.survey()
+        return find_all(self.place.look(now, findings_needs(now.forest)))
+
+    def leftovers(self) -> LiveLeftovers:
+        """Look which files nothing needs, as far as can be seen: images, merged layers, memory, and incomplete files.
+
+        What is based on something that is needed counts only for itself: of a whole chain that nothing needs, all
+        images are listed. That nothing needs a file here is no proof; of folders that were read without libvirt, no
+        guest is known, and plans are refused unless that is waived.
+
+        Returns
+        -------
+        LiveLeftovers
+            A row each, with the evidence; `LiveLeftovers.move` and `LiveLeftovers.remove` give plans.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> plan = vs.Lab().scenario("merge").leftovers().remove("Snap-4")
+        >>> [concern.name for concern in plan.concerns if concern.level == "refuse"]
+        ['unknown-image']
+        """
+        return read_leftovers(self.place)
+
+    def check(self, image: ImageLike, *, timeout: float = 600.0) -> ImageCheck:
+        """Check the current tables of an image with `qemu-img check`, as `Image.check` does.
+
+        Parameters
+        ----------
+        image : Image, path or name
+            The image.
+        timeout : float
+            Seconds that the check may take.
+
+        Returns
+        -------
+        ImageCheck
+
+        Raises
+        ------
+        NotFoundError
+            The forest has no such image.
+        ImageError, InUseError, CommandError
+            As `Image.check`.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> vs.Lab().scenario("merge").check("Snap-2").corruptions
+        0
+        """
+        now = self.refresh()
+        return check_image(now[now.find(image)], timeout)
+
+    def repair(self, image: ImageLike, path: PathLike) -> LivePlan:
+        """Plan to repair a copy of an image; the image itself is only read.
+
+        Parameters
+        ----------
+        image : Image, path or name
+            The image.
+        path : path
+            The new file. A name without a folder is placed beside the image; without a suffix it gets ``.qcow2``.
+
+        Returns
+        -------
+        LivePlan
+
+        Raises
+        ------
+        NotFoundError
+            The forest has no such image.
+        """
+        now = self.refresh()
+        source = now.find(image)
+        return LivePlan.bind(RepairRequest(image=source, path=_beside(path, source)), now.place, now)
+
+    def chain(self, image: ImageLike) -> LiveChain:
+        """Return the backing chain of an image.
+
+        Parameters
+        ----------
+        image : Image, path or name
+            The image; a name must belong to one image only.
+
+        Returns
+        -------
+        LiveChain
+
+        Raises
+        ------
+        NotFoundError
+            The forest has no such image.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> forest = vs.Lab().scenario("figure-2")
+        >>> [image.name for image in forest.chain("Overlay-3A")]
+        ['RootBase', 'Overlay-3', 'Overlay-3A']
+        """
+        return LiveChain(self, self.find(image))
+
+
+def _beside(path: PathLike, base: str) -> str:
+    text = with_suffix(path)
+    return absolute(text if "/" in text else os.path.join(os.path.dirname(base), text))
+
+
+def _place(survey: Survey) -> Place:
+    def read() -> Reading:
+        return Reading(forest=with_saved_memory(survey.read(), survey))
+
+    return Place(read, look_at_files, image_actions())
+
+
+def scan(*folders: PathLike, follow: bool = False) -> LiveForest:
+    """Read every image in some folders, and which images are based on which.
+
+    For qcow2 and raw images this needs neither libvirt nor QEMU.
+
+    Parameters
+    ----------
+    *folders : path
+        Folders to read, including their subfolders. Default: the current folder.
+    follow : bool
+        Whether to read backing files outside these folders too. Network addresses are never opened.
+
+    Returns
+    -------
+    LiveForest
+
+    Raises
+    ------
+    NotFoundError
+        There is no such folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import vmsnap_nb as vs
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     vs.scan(folder).to_frame().empty
+    True
+    """
+    paths = tuple(absolute(folder) for folder in folders or (os.curdir,))
+    for path in paths:
+        if not os.path.isdir(path):
+            raise NotFoundError(
+                t("scan {path}", path=path),
+                why=t("it is not a folder") if os.path.lexists(path) else t("there is no such folder"),
+                next_step=t("for one image, use vmsnap_nb.chain(path)")
+                if os.path.isfile(path)
+                else t("check the path"),
+            )
+    return LiveForest.of(_place(Survey(paths, follow=follow)))
+
+
+def chain(
+    image: ImageLike | GuestLike,
+    *,
+    folders: Iterable[PathLike] = (),
+    format: str | None = None,
+    follow: bool = False,
+) -> LiveChain:
+    """Read the backing chain of one image, and the other images in its folder that depend on its layers.
+
+    Parameters
+    ----------
+    image : Image, path, name or Guest
+        The image; the name of a file in the current folder, without its suffix if only one file has it; or the guest
+        that writes to it.
+    folders : iterable of path
+        Further folders in which backing files may be read.
+    format : str, optional
+        The image's format if its content does not show it: ``raw``.
+    follow : bool
+        Whether to read backing files in any folder. Network addresses are never opened.
+
+    Returns
+    -------
+    LiveChain
+        Missing files, loops and layers outside the folders are included, with a corresponding status.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such image.
+
+    Examples
+    --------
+    >>> import vmsnap_nb as vs
+    >>> path = vs.Lab().scenario("figure-1").find("Overlay-1B")
+    >>> [image.name for image in vs.chain(path)]
+    ['RootBase', 'Overlay-1', 'Overlay-1A', 'Overlay-1B']
+    """
+    full = existing_path(image)
+    if not os.path.lexists(full):
+        tried = t("read the chain of {image}", image=full)
+        raise NotFoundError(tried, why=t("there is no such file"), next_step=names_beside(full))
+    beside = () if is_kernel_path(os.path.dirname(os.path.realpath(full))) else (os.path.dirname(full),)
+    among = dict.fromkeys((*beside, *(absolute(folder) for folder in folders)))
+    return LiveChain(Survey(tuple(among), images={full: format}, follow=follow).read(), full)
+
+
+def create_overlay(
+    path: PathLike,
+    backing: ImageLike | GuestLike,
+    *,
+    backing_format: str | None = None,
+    size: Size | None = None,
+    cluster_size: Size | None = None,
+    relative: bool = False,
+    protect: bool = False,
+) -> LivePlan:
+    """Plan a new qcow2 overlay that is based on another image; nothing changes until you call `run`.
+
+    Parameters
+    ----------
+    path : path
+        The new image; a name without a suffix gets ``.qcow2``. An existing file is never overwritten.
+    backing : Image, path, name or Guest
+        The backing file, as in `chain`.
+    backing_format : str, optional
+        Its format; required for a raw image without overlays, because nothing else records it.
+    size : int or str, optional
+        Virtual size in bytes, or a text such as ``"20 GiB"``; at least that of the backing file, which is the default.
+    cluster_size : int or str, optional
+        Bytes, a power of two from 512 to 2 MiB, or a text such as ``"2M"``. Default: 64 KiB.
+    relative : bool
+        Whether the overlay records its backing file relative to its own folder, so that both can be moved together.
+    protect : bool
+        Whether to write-protect the backing file.
+
+    Returns
+    -------
+    LivePlan
+        A plan with `before`, `after`, `commands` and `concerns`; `LivePlan.run` returns the report.
+
+    Raises
+    ------
+    InvalidRequestError
+        A path or size is invalid.
+
+    Examples
+    --------
+    >>> import vmsnap_nb as vs
+    >>> base = vs.Lab().base("RootBase")
+    >>> plan = vs.create_overlay("new", base)  # nothing has happened yet
+    >>> [step.action for step in plan.steps], plan.refused
+    (['create overlay'], False)
+    """
+    new, base = absolute(with_suffix(path)), existing_path(backing)
+    folders = (os.path.dirname(base), os.path.dirname(new))
+    survey = Survey(tuple(dict.fromkeys(filter(os.path.isdir, folders))), images={base: None}, follow=True)
+    request = OverlayRequest(
+        paths=(new,),
+        backing=base,
+        backing_format=backing_format,
+        size=None if size is None else in_bytes(size),
+        cluster_size=None if cluster_size is None else in_bytes(cluster_size),
+        relative=relative,
+        protect=protect,
+    )
+    return LivePlan.bind(request, _place(survey))

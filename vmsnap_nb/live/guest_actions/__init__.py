@@ -1,0 +1,1 @@
+"""How the steps that libvirt performs on a guest are carried out."""

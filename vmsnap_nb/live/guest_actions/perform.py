@@ -1,0 +1,41 @@
+"""How a step is performed on its guest, whatever kind of step it is."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+from vmsnap_nb.errors import InUseError
+from vmsnap_nb.live.connection import Connection
+from vmsnap_nb.live.handle import GuestHandle, guard
+from vmsnap_nb.live.plan import Action, Undo
+from vmsnap_nb.plans.step import GuestStep
+
+__all__ = ["guest_action", "once_free"]
+
+_LOOK = 0.05
+
+
+def guest_action(link: Connection, act: Callable[[GuestHandle, Any], Undo], *, alone: bool = True) -> Action:
+    """Return the action that performs a step on its guest; `alone`: while no other plan changes its snapshots."""
+
+    def perform(step: GuestStep) -> Undo:
+        with guard(step.guest) if alone else contextlib.nullcontext():
+            return act(GuestHandle.find(link, step.guest), step)
+
+    return perform
+
+
+def once_free(act: Callable[[], object], *, until: float) -> None:
+    """Do it, again and again where an image is in use: the kernel may still hold the locks of a QEMU that has ended."""
+    while True:
+        try:
+            act()
+        except InUseError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_LOOK)
+        else:
+            return

@@ -1,0 +1,154 @@
+"""The steps that change libvirt's records of snapshots, and no file."""
+
+from __future__ import annotations
+
+import os
+import xml.etree.ElementTree as ET
+from typing import Any
+
+from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.live.handle import GuestHandle
+from vmsnap_nb.live.plan import Undo
+from vmsnap_nb.plans.snapshot.record_xml import moved_xml, record_xml
+from vmsnap_nb.plans.snapshot.steps import DefineRecord, ForgetRecord, MoveRecord
+from vmsnap_nb.system.files.devices import is_device
+from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.system.libvirt.snapshots import find_snapshot
+from vmsnap_nb.system.libvirt.volumes import with_volume_paths
+from vmsnap_nb.words.message import t
+
+__all__ = ["define_record", "forget_record", "move_record", "redefine", "whole_record"]
+
+
+def redefine(domain: Any, xml: str, *, current: bool, before: str = "") -> None:
+    """Write a record, in place of the one of the same name if there is one.
+
+    `before` is that one: libvirt drops from its list what it cannot write, so the old one is written again then.
+    """
+    try:
+        _write(domain, xml, current=current)
+    except VmsnapError as error:
+        if before:
+            try:
+                _write(domain, before, current=current)
+            except VmsnapError as failure:
+                error.add_note(
+                    t(
+                        "could not write the old record again: {error}; libvirt reads it when it is restarted",
+                        error=str(failure),
+                    )
+                )
+        raise
+
+
+def _write(domain: Any, xml: str, *, current: bool) -> None:
+    libvirt = library()
+    flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
+    if current:
+        flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT
+    with libvirt_errors(t("write the record of a snapshot of {guest}", guest=domain.name())):
+        domain.snapshotCreateXML(xml, flags)
+
+
+def whole_record(domain: Any, name: str) -> str:
+    """Read a record with the passwords in it, which libvirt leaves out otherwise."""
+    snapshot = find_snapshot(domain, name)
+    with libvirt_errors(t("read the record of the snapshot {name} of {guest}", name=name, guest=domain.name())):
+        return str(snapshot.getXMLDesc(library().VIR_DOMAIN_SNAPSHOT_XML_SECURE))
+
+
+def forget_record(handle: GuestHandle, step: ForgetRecord) -> Undo:
+    """Forget one record, and change its children in nothing but their parent.
+
+    These get their new parent first. libvirt assumes that the overlay of a record that goes was merged down, and would
+    change the images that its children name; and an interruption in between leaves only whole records behind.
+    """
+    libvirt, domain = library(), handle.domain
+    secure = libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE
+    records = {record.name: record for record in handle.records(xml=False)}
+    snapshot, parent = find_snapshot(domain, step.name), records[step.name].parent
+    tried = t("forget the snapshot {name} of {guest}", name=step.name, guest=step.guest.name)
+    with libvirt_errors(tried):
+        whole = snapshot.getXMLDesc(secure)
+        children = {child.getName(): child.getXMLDesc(secure) for child in snapshot.listAllChildren()}
+    moved: list[str] = []
+
+    def back() -> None:
+        for name in moved:
+            redefine(domain, children[name], current=records[name].current)
+
+    try:
+        for name, xml in children.items():
+            redefine(domain, _with_parent(xml, step.name, parent), current=records[name].current, before=xml)
+            moved.append(name)
+        with libvirt_errors(tried):
+            snapshot.delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
+    except VmsnapError as error:
+        try:
+            back()
+        except VmsnapError as failure:
+            error.add_note(t("could not undo it: {error}", error=str(failure)))
+        raise
+
+    def undo() -> None:
+        redefine(domain, whole, current=records[step.name].current)
+        back()
+
+    return undo
+
+
+def _with_parent(xml: str, gone: str, parent: str | None) -> str:
+    root = ET.fromstring(xml)
+    above = root.find("parent")
+    if above is not None and above.findtext("name") == gone:
+        if parent is None:
+            root.remove(above)
+        else:
+            name = above.find("name")
+            assert name is not None
+            name.text = parent
+    return ET.tostring(root, encoding="unicode")
+
+
+def move_record(handle: GuestHandle, step: MoveRecord) -> Undo:
+    """Let a record name another image."""
+    domain = handle.domain
+    before = whole_record(domain, step.name)
+    text = with_volume_paths(domain.connect, before)
+    redefine(
+        domain, moved_xml(text, step.path, step.now, device=is_device(step.now)), current=step.current, before=before
+    )
+
+    def undo() -> None:
+        if handle.link.files_are_here and os.path.lexists(step.now) and not os.path.lexists(step.path):
+            raise VmsnapError(
+                t("make the record of {name} refer to {image} again", name=step.name, image=step.path),
+                why=t("it is gone, and {image} holds its content", image=step.now),
+            )
+        redefine(domain, before, current=step.current)
+
+    return undo
+
+
+def define_record(handle: GuestHandle, step: DefineRecord) -> Undo:
+    """Write a record of what is in the images."""
+    libvirt, domain = library(), handle.domain
+    old = {record.name: record for record in handle.records(xml=False)}
+    before = whole_record(domain, step.name) if step.name in old else None
+    devices = {disk.source for disk in step.record.disks if disk.source and is_device(disk.source)}
+    redefine(
+        domain,
+        record_xml(step.record, with_volume_paths(domain.connect, handle.definition()), devices),
+        current=False,
+        before=before or "",
+    )
+
+    def undo() -> None:
+        if before is not None:
+            redefine(domain, before, current=old[step.name].current)
+            return
+        with libvirt_errors(t("forget the snapshot {name} of {guest}", name=step.name, guest=step.guest.name)):
+            find_snapshot(domain, step.name).delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
+
+    return undo

@@ -1,0 +1,216 @@
+"""Files on a guest's disks: now, and as they were when a snapshot was taken."""
+
+from __future__ import annotations
+
+from vmsnap_nb.errors import ImageError, InvalidRequestError, NotFoundError
+from vmsnap_nb.live.files import MOST_READ, PathLike, When, changes, copy_out, find_files, list_files, read_file
+from vmsnap_nb.live.handle import GuestHandle
+from vmsnap_nb.live.snapshot_lists import snapshot_list
+from vmsnap_nb.model.files import FileChanges, Files
+from vmsnap_nb.model.find import find_disk
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.names import there_are
+from vmsnap_nb.model.shown import Listed
+from vmsnap_nb.model.snapshot import Snapshot
+from vmsnap_nb.system.filesystems.reader import NOW, DiskState
+from vmsnap_nb.words.message import joined, t
+
+__all__ = ["GuestFiles"]
+
+
+class GuestFiles(Listed):
+    """The verbs of a guest that read files."""
+
+    _handle: GuestHandle
+
+    def files(
+        self, path: PathLike = "/", *, at: str | None = None, target: str | None = None, recursive: bool = False
+    ) -> Files:
+        """List what is in a folder of its disk, also while it runs, and without root and without a lock.
+
+        Parameters
+        ----------
+        path : path
+            A folder as the guest has it, or ``volume:/path`` on a volume that its ``/etc/fstab`` does not mount.
+        at : str, optional
+            The name of a snapshot, internal or external; now if left out.
+        target : str, optional
+            The disk, as ``vda``; the first one that has an image if left out.
+        recursive : bool
+            Whether to list all that is below the folder.
+
+        Returns
+        -------
+        Files
+            Its `notes` say what may be missing. What a running guest has written is there after a ``sync`` in it.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such path, snapshot or disk.
+        ImageError
+            A layer or a snapshot cannot be read, or no file system is known here; what was found is named.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> "/etc/fstab" in lab.guest("listed", backing=lab.base("RootBase")).files("/etc")
+        True
+        """
+        return list_files(self._disk_state(at, target), path, recursive=recursive)
+
+    def find_files(
+        self,
+        pattern: str,
+        *,
+        path: PathLike = "/",
+        newer: When | None = None,
+        at: str | None = None,
+        target: str | None = None,
+    ) -> Files:
+        """List all files below a folder whose names match, as `LiveChain.find_files` does.
+
+        Parameters
+        ----------
+        pattern : str
+            As the shell's, ``*.log``: of the name, or with a ``/`` in it of the whole path.
+        path : path
+            Where to look.
+        newer : str or datetime, optional
+            Only what was changed after it; a text as ``"2026-11-29 08:00"``, in UTC unless it has a zone.
+        at, target
+            As in `files`.
+
+        Returns
+        -------
+        Files
+
+        Raises
+        ------
+        NotFoundError, ImageError
+            As `files`.
+        """
+        return find_files(self._disk_state(at, target), pattern, path, newer)
+
+    def read(self, path: PathLike, *, at: str | None = None, target: str | None = None, most: int = MOST_READ) -> bytes:
+        """Give the content of one of its files, now or at the time of a snapshot.
+
+        Parameters
+        ----------
+        path, at, target
+            As in `files`; symbolic links are followed within the disk.
+        most : int
+            Bytes that it may have; `copy_out` copies larger ones.
+
+        Returns
+        -------
+        bytes
+
+        Raises
+        ------
+        InvalidRequestError
+            It is no file, or larger.
+        NotFoundError, ImageError
+            As `files`.
+        """
+        return read_file(self._disk_state(at, target), path, most)
+
+    def copy_out(self, path: PathLike, to: PathLike, *, at: str | None = None, target: str | None = None) -> str:
+        """Copy one of its files to this machine, readable by you alone; nothing is overwritten.
+
+        Parameters
+        ----------
+        path, at, target
+            As in `files`.
+        to : path
+            The new file, or a folder that it is put into under its own name.
+
+        Returns
+        -------
+        str
+            The path of the new file.
+
+        Raises
+        ------
+        InvalidRequestError
+            It is no file, or there is one already where it would be put.
+        NotFoundError, ImageError
+            As `files`.
+        """
+        return copy_out(self._disk_state(at, target), path, to)
+
+    def diff(
+        self, before: str, after: str | None = None, *, path: PathLike = "/", target: str | None = None
+    ) -> FileChanges:
+        """Compare its files at the time of a snapshot with those of another one, or with those now.
+
+        Parameters
+        ----------
+        before : str
+            The name of a snapshot, internal or external.
+        after : str, optional
+            The name of another one; now if left out.
+        path : path
+            Where to look.
+        target : str, optional
+            As in `files`.
+
+        Returns
+        -------
+        FileChanges
+            Content is compared by the parts of the disk that differ, not by reading all files.
+
+        Raises
+        ------
+        NotFoundError, ImageError
+            As `files`.
+        """
+        return changes(self._disk_state(before, target), self._disk_state(after, target), path)
+
+    def _disk_state(self, at: str | None, target: str | None) -> DiskState:
+        """Return one of its disks, as it is or as a snapshot holds it."""
+        handle = self._handle
+        forest = handle.forest()
+        use = find_disk(forest, handle.name, target)
+        if at is None:
+            return _state(forest, use.path, NOW, None)
+        snapshots = snapshot_list(handle)
+        snapshot = next((one for one in snapshots if one.name == at), None)
+        if snapshot is None:
+            raise NotFoundError(
+                t("find the snapshot {name} of {guest}", name=at, guest=handle.name),
+                next_step=there_are(at, (one.name for one in snapshots)),
+            )
+        return _held(forest, snapshot, use.target)
+
+
+def _held(forest: Forest, snapshot: Snapshot, target: str) -> DiskState:
+    """Return the disk that a snapshot holds."""
+    tried = t("read the files of {guest} in the snapshot {name}", guest=snapshot.record.guest, name=snapshot.name)
+    if snapshot.status not in {"ok", "untracked"}:
+        raise ImageError(
+            tried,
+            why=snapshot.problem,
+            next_step=t("guest.reconcile() shows how its record and the images differ"),
+        )
+    disk = next((disk for disk in snapshot.record.disks if disk.target == target), None)
+    if disk is None or disk.held == "no" or disk.source is None:
+        held = joined(one.target for one in snapshot.record.held_disks) or t("none")
+        raise InvalidRequestError(
+            tried,
+            why=t("the snapshot does not include the disk {target}", target=target),
+            next_step=t("name a disk that it includes, with target=…: {disks}", disks=held),
+        )
+    if disk.held == "external":
+        return _state(forest, disk.source, snapshot.name, None)
+    inside = next((one for one in forest[disk.source].snapshots if one.name == snapshot.name), None)
+    if inside is None:
+        why = t("{path} does not contain the internal snapshot {name}", path=disk.source, name=snapshot.name)
+        raise ImageError(tried, why=why)
+    return _state(forest, disk.source, snapshot.name, inside.id)
+
+
+def _state(forest: Forest, path: str, name: str, snapshot: str | None) -> DiskState:
+    layers = tuple(forest[layer] for layer in reversed(forest.lineage(path)))
+    return DiskState(name, layers, snapshot)

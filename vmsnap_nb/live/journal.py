@@ -1,0 +1,208 @@
+"""The journal on the disk: files beside images that say what is going on with them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pwd
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.model.snapshot import SnapshotRecord
+from vmsnap_nb.plans.journal import (
+    Began,
+    Entry,
+    FileFact,
+    InsideEntry,
+    MergeEntry,
+    PullEntry,
+    RevertEntry,
+    Stranger,
+    UnknownEntry,
+    entry_of,
+    kind_of,
+    revert_places,
+    text_of,
+)
+from vmsnap_nb.system.files.errors import from_os_error
+from vmsnap_nb.system.files.identity import same_place
+from vmsnap_nb.system.files.temporary import publish, sync_folder, temporary
+from vmsnap_nb.words.message import NOTHING, Message, t
+
+__all__ = [
+    "begun",
+    "drop_entry",
+    "drop_unless_begun",
+    "is_begun",
+    "is_untouched",
+    "read_all",
+    "read_entries",
+    "read_entry",
+    "revert_entries",
+    "write_entry",
+]
+
+_MOST = 4 << 20
+_E = TypeVar("_E", bound=Entry | UnknownEntry)
+_Begun = TypeVar("_Begun", InsideEntry, MergeEntry, PullEntry)
+
+
+def read_entry(path: str, cls: type[_E]) -> _E | None:
+    """Return the entry of a class at a path; None where there is none, or none that belongs there."""
+    entry = _read(path)
+    return entry if isinstance(entry, cls) else None
+
+
+def read_entries(folders: Iterable[str], cls: type[_E]) -> tuple[_E, ...]:
+    """Return the entries of a class in some folders; a folder that cannot be read has none."""
+    return tuple(entry for entry in read_all(folders) if isinstance(entry, cls))
+
+
+def read_all(folders: Iterable[str]) -> tuple[Entry | UnknownEntry | Stranger, ...]:
+    """Return what lies in some folders under the name of an entry, also what is not acted on."""
+    found = (_read(path) for folder in sorted(set(folders)) for path in _paths(folder))
+    entries = [entry for entry in found if entry is not None]
+    # By another name of a folder that was read, too, they are the same.
+    known = {entry.path for entry in entries if isinstance(entry, Entry)}
+    return tuple(entry for entry in entries if not (isinstance(entry, UnknownEntry) and _own_path(entry) in known))
+
+
+def _own_path(entry: UnknownEntry) -> str:
+    return os.path.join(entry.folder, os.path.basename(entry.path)) if entry.folder else ""
+
+
+def _read(path: str) -> Entry | UnknownEntry | Stranger | None:
+    """Read an entry without following links and without waiting; whose file it is, is asked of the open file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        why = t("it is a symbolic link") if error.errno == errno.ELOOP else error.strerror or str(error)
+        return Stranger(path=path, why=why)
+    try:
+        if why := _strange(os.fstat(fd)):
+            return Stranger(path=path, why=why)
+        text = os.read(fd, _MOST).decode(errors="surrogateescape")
+    except OSError as error:
+        return Stranger(path=path, why=error.strerror or str(error))
+    finally:
+        os.close(fd)
+    entry = entry_of(path, text, lambda folder: same_place(folder, os.path.dirname(path)))
+    return Stranger(path=path, why=t("it is not a journal entry of this folder")) if entry is None else entry
+
+
+def _strange(status: os.stat_result) -> Message:
+    """Return why a file cannot be one that this user, or root, has written; empty if it can."""
+    if not stat.S_ISREG(status.st_mode):
+        return t("it is not a regular file")
+    if status.st_uid not in (0, os.geteuid()):
+        return t("it belongs to another user (uid {uid})", uid=status.st_uid)
+    if status.st_mode & 0o022:
+        return t("other users may write to it")
+    return t("it is too large") if status.st_size > _MOST else NOTHING
+
+
+def revert_entries(domain: Domain, records: Iterable[SnapshotRecord]) -> Iterator[RevertEntry]:
+    """Yield the entries of a guest's reverts, wherever it has or had images; one revert leaves one."""
+    for path in revert_places(domain, records):
+        entry = read_entry(path, RevertEntry)
+        if entry is not None:
+            yield entry
+
+
+def write_entry(entry: Entry) -> None:
+    """Write an entry so that it is there as a whole, or not at all, also after a power failure.
+
+    What is left of one that is interrupted is a file that `cleanup` knows, and removes.
+    """
+    data = text_of(entry).encode("utf-8", errors="surrogateescape")
+    try:
+        with temporary(os.path.dirname(entry.path), 0o644) as new:
+            with open(new.fd, "wb", closefd=False) as file:
+                file.write(data)
+            publish(new, entry.path)
+    except OSError as error:
+        raise from_os_error(error, t("write the journal entry {path}", path=entry.path)) from error
+
+
+def begun(entry: _Begun) -> _Begun:
+    """Return an entry that also says which files its images are at this moment, and who writes it."""
+    uid = os.geteuid()
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = ""
+    files = tuple(fact for path in entry.images if (fact := _fact(path)) is not None)
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return replace(
+        entry, files=files, began=Began(user=user, uid=uid, pid=os.getpid(), host=os.uname().nodename, at=at)
+    )
+
+
+def _fact(path: str) -> FileFact | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    if stat.S_ISBLK(found.st_mode):
+        return FileFact(path=path, device=0, inode=found.st_rdev, size=0, mtime_ns=0)
+    return FileFact(path=path, device=found.st_dev, inode=found.st_ino, size=found.st_size, mtime_ns=found.st_mtime_ns)
+
+
+def drop_entry(entry: Entry) -> None:
+    """Remove an entry, if it is there.
+
+    A folder that cannot be written to the disk then is no error, for which what was done would be taken back: after a
+    power failure the entry may be there again, and is finished once more.
+    """
+    try:
+        os.unlink(entry.path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise from_os_error(error, t("remove the journal entry {path}", path=entry.path)) from error
+    with contextlib.suppress(OSError):
+        sync_folder(os.path.dirname(entry.path))
+
+
+def drop_unless_begun(entry: MergeEntry, *, known: bool) -> bool:
+    """Drop the entry of a commit that wrote nothing, unless it was there before; return whether it stays."""
+    if known or is_begun(entry):
+        return True
+    drop_entry(entry)
+    return False
+
+
+def is_untouched(entry: MergeEntry) -> bool:
+    """Return whether nobody has written to the layers of a commit since its entry was written.
+
+    Of a block device that is not known.
+    """
+    try:
+        written = os.stat(entry.path).st_mtime_ns
+        found = [os.stat(path) for path in entry.merged]
+    except OSError:
+        return False
+    return all(stat.S_ISREG(one.st_mode) and one.st_mtime_ns <= written for one in found)
+
+
+def is_begun(entry: MergeEntry) -> bool:
+    """Return whether a part of a commit may be in its base: that was written to since the entry was."""
+    try:
+        base = os.stat(entry.base)
+        return not stat.S_ISREG(base.st_mode) or base.st_mtime_ns >= os.stat(entry.path).st_mtime_ns
+    except OSError:
+        return True
+
+
+def _paths(folder: str) -> list[str]:
+    try:
+        return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if kind_of(name)]
+    except OSError:
+        return []

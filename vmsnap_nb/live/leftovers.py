@@ -1,0 +1,109 @@
+"""Files that nothing needs, with the plans that move them away or remove them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from vmsnap_nb.errors import NotFoundError
+from vmsnap_nb.live.plan import LivePlan, Place
+from vmsnap_nb.model.leftovers import Leftover, Leftovers
+from vmsnap_nb.model.names import there_are
+from vmsnap_nb.plans.leftovers.find import find_leftovers, leftovers_needs
+from vmsnap_nb.plans.leftovers.request import LeftoversRequest
+from vmsnap_nb.system.files.paths import absolute
+from vmsnap_nb.system.files.taken import taken
+from vmsnap_nb.words.message import t
+
+__all__ = ["LiveLeftovers", "read_leftovers"]
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, repr=False)
+class LiveLeftovers(Leftovers):
+    """Files that nothing needs, as far as was looked, that can be moved away or removed.
+
+    Attributes
+    ----------
+    place : Place
+        Where they were found, and where plans run.
+    """
+
+    place: Place = field(kw_only=True, compare=False)
+
+    def move(self, folder: PathLike, *files: PathLike) -> LivePlan:
+        """Plan to move files that nothing needs to a folder; moved back, all is as it was.
+
+        Parameters
+        ----------
+        folder : path
+            A folder that is there.
+        *files : path
+            Some of them, by path or name; all if none is given.
+
+        Returns
+        -------
+        LivePlan
+            It is refused where something may need one of them: what cannot be read counts as that.
+
+        Raises
+        ------
+        NotFoundError
+            A file is not among them.
+        InvalidRequestError
+            There are none.
+        """
+        return self._plan(files, absolute(folder))
+
+    def remove(self, *files: PathLike) -> LivePlan:
+        """Plan to remove files that nothing needs; there is no way back.
+
+        Parameters
+        ----------
+        *files : path
+            Some of them, by path or name; all if none is given.
+
+        Returns
+        -------
+        LivePlan
+            It is refused where something may need one of them: what cannot be read counts as that.
+
+        Raises
+        ------
+        NotFoundError
+            A file is not among them.
+        InvalidRequestError
+            There are none.
+        """
+        return self._plan(files, None)
+
+    def _plan(self, files: Iterable[PathLike], folder: str | None) -> LivePlan:
+        paths = tuple(dict.fromkeys(map(self._find, files))) or tuple(one.path for one in self.files)
+        return LivePlan.bind(LeftoversRequest(paths=paths, folder=folder, uri=self.place.uri), self.place)
+
+    def _find(self, file: PathLike) -> str:
+        text = os.fspath(file)
+        paths = [one.path for one in self.files]
+        found = [path for path in paths if path == absolute(text)] or [
+            path for path in paths if text in (os.path.basename(path), os.path.basename(path).rpartition(".")[0])
+        ]
+        if len(found) != 1:
+            raise NotFoundError(
+                t("find {name} among the files that nothing needs", name=text),
+                why=t("several files have that name") if found else t("no such file is among them"),
+                next_step=there_are(text, found or paths, none=t("there is no such file")),
+            )
+        return found[0]
+
+
+def read_leftovers(place: Place) -> LiveLeftovers:
+    """Return what nothing needs of all that a place reads."""
+    now = place.survey()
+    found = find_leftovers(place.look(now, leftovers_needs(now.forest)), place.uri)
+    return LiveLeftovers(tuple(map(_sized, found.files)), found.unseen, place=place)
+
+
+def _sized(one: Leftover) -> Leftover:
+    return one if one.allocated is not None else replace(one, allocated=taken(one.path))

@@ -1,0 +1,264 @@
+"""Start, stop and pause a guest."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from vmsnap_nb.errors import GuestError, GuestNotReadyError, ImageError, InUseError, LibvirtError, VmsnapError
+from vmsnap_nb.live.commands import Commands
+from vmsnap_nb.live.guest_actions.stale_chain import forget_old_chains
+from vmsnap_nb.live.handle import GuestHandle, ended_at_once
+from vmsnap_nb.live.reading import look_at_files
+from vmsnap_nb.model.guest import State
+from vmsnap_nb.plans.checks.held import held_concerns, held_losses, switched
+from vmsnap_nb.plans.checks.start import held_images, start_concerns, start_needs
+from vmsnap_nb.plans.concern import Concern
+from vmsnap_nb.system.files.locks import holders
+from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.system.libvirt.within import within
+from vmsnap_nb.system.survey import Survey
+from vmsnap_nb.words.message import Message, joined, lines, t
+
+__all__ = ["Power"]
+
+_HELD_IMAGE = re.compile(r"Is another process using the image \[(.*?)\]\?", re.DOTALL)
+_TRIED_AGAIN = 3.0
+"""Seconds in which QEMU tries again what a disk could not do before."""
+_ASKED = 15.0
+"""Seconds in which a lab's guest has to take the command that shuts it down; then its power button is pressed."""
+_OF_IMAGES = {"backing-format-missing", "missing-base", "loop", "shared-base"}
+"""Concerns about the images themselves, whoever else has them open."""
+
+
+@dataclass(frozen=True)
+class Power:
+    """What starts, stops and pauses one guest."""
+
+    handle: GuestHandle
+    commands: Commands
+
+    # -- start -----------------------------------------------------------------------------------------------
+
+    def concerns(self) -> tuple[Concern, ...]:
+        """Return what speaks against starting it now."""
+        return self._held() if self.handle.running else self._concerns()
+
+    def _held(self) -> tuple[Concern, ...]:
+        return tuple(held_concerns(self.handle.survey(Survey(follow=True)).forest, self.handle.name))
+
+    def losses(self) -> tuple[Concern, ...]:
+        """Return what would be lost with the end of a guest that runs; what cannot be read is not known."""
+        try:
+            if not self.handle.running:
+                return ()
+            now = self.handle.survey(Survey(follow=True)).forest
+        except VmsnapError:
+            return ()
+        return tuple(held_losses(now, self.handle.name))
+
+    def _concerns(self) -> tuple[Concern, ...]:
+        handle = self.handle
+        now = handle.survey(Survey(follow=True), around=True)
+        if handle.link.files_are_here:
+            now = look_at_files(now, start_needs(now.forest, handle.name))
+            if overlays := [one.file for entry in switched(now) for one in entry.disks]:
+                now = handle.survey(Survey(follow=True), overlays, around=True)
+                maps = tuple(path for path in overlays if path in now.forest.images)
+                now = look_at_files(now, replace(start_needs(now.forest, handle.name), maps=maps))
+        identities = {path: now.forest[path].identity for path in held_images(now.forest, handle.name)}
+        processes = {
+            path: tuple(f"{command} ({pid})" for pid, command in holders(identity))
+            for path, identity in identities.items()
+            if identity is not None
+        }
+        return start_concerns(replace(now, processes=processes))
+
+    def start(self, *, wait: bool, force: bool, timeout: float) -> None:
+        """Start it, and wait until it takes commands where it is a lab's guest."""
+        handle = self.handle
+        handle.check_writable(t("start {guest}", guest=handle.name))
+        if not handle.running:
+            if not force:
+                self._raise_concerns()
+            self._create()
+            handle.has_started()
+        if wait and self.commands.takes_commands:
+            self.commands.wait_ready(timeout)
+
+    def _raise_concerns(self) -> None:
+        concerns = [concern for concern in self.concerns() if concern.level == "refuse"]
+        tried = t("start {guest}", guest=self.handle.name)
+        why = lines(dict.fromkeys(concern.what for concern in concerns))
+        next_step = lines(dict.fromkeys(concern.remedy for concern in concerns))
+        if concerns and all(concern.name in _OF_IMAGES for concern in concerns):
+            raise ImageError(tried, why=why, next_step=next_step)
+        if concerns:
+            raise InUseError(tried, why=why, next_step=next_step, holders=_holders(concerns))
+
+    def _create(self) -> None:
+        forget_old_chains(self.handle)
+        try:
+            self._create_once()
+        except LibvirtError as error:
+            # libvirt can be too late to hear why QEMU has ended: then the next one says it.
+            if not ended_at_once(error):
+                raise
+            self._create_once()
+
+    def _create_once(self) -> None:
+        try:
+            with libvirt_errors(t("start {guest}", guest=self.handle.name)):
+                self.handle.domain.create()
+        except InUseError as error:
+            raise self._named(error) from error
+
+    def _named(self, error: InUseError) -> InUseError:
+        """Return QEMU's complaint with the names of the guests that hold the image."""
+        match = _HELD_IMAGE.search(error.said or "")
+        concerns = [concern for concern in self._concerns() if concern.name == "in-use"]
+        concerns = [concern for concern in concerns if match is None or match[1] in concern.images] or concerns
+        return InUseError(
+            error.tried,
+            said=error.said,
+            next_step=lines(dict.fromkeys(concern.remedy for concern in concerns)) or error.next_step,
+            holders=_holders(concerns),
+        )
+
+    # -- stop ------------------------------------------------------------------------------------------------
+
+    def shutdown(self, timeout: float) -> None:
+        """Shut it down cleanly and wait for its end; nothing happens if it is off."""
+        handle = self.handle
+        tried = t("shut {guest} down", guest=handle.name)
+        handle.check_writable(tried)
+        deadline = time.monotonic() + timeout
+        if not handle.running:
+            return
+        if handle.state == "paused":
+            raise GuestError(
+                tried,
+                why=t("it is paused, so it cannot react"),
+                next_step=t("resume() it first, or use destroy(), which ends it without shutting it down"),
+            )
+        if losses := self.losses():
+            raise GuestError(
+                tried,
+                why=lines(concern.what for concern in losses),
+                next_step=t("{remedy}; destroy() ends it anyway", remedy=lines(one.remedy for one in losses)),
+            )
+        self.ask_to_stop(timeout)
+        while handle.still_running:
+            if time.monotonic() >= deadline:
+                raise GuestError(
+                    tried,
+                    why=t("it is still running after {seconds:g} s", seconds=timeout),
+                    next_step=t("allow more time, or use destroy(), which ends it without shutting it down"),
+                )
+            time.sleep(0.05)
+
+    def ask_to_stop(self, seconds: float) -> None:
+        """Ask it within these seconds to shut itself down, and do not wait for its end."""
+        handle = self.handle
+        tried = t("shut {guest} down", guest=handle.name)
+        deadline = time.monotonic() + seconds
+        if self.commands.listens:
+            half = min(seconds / 2, _ASKED)
+            try:
+                self.commands.run_on_port(
+                    "(sleep 0.1; kill -USR2 1) & exit", timeout=half, deadline=time.monotonic() + half
+                )
+                return
+            except GuestError:
+                # It may be going down without having answered; otherwise the power button is left.
+                if not handle.still_running:
+                    return
+        try:
+            within(deadline - time.monotonic(), tried, lambda: self._press(tried))
+        except GuestNotReadyError:
+            return  # an agent that does not answer; whoever waits for the end sees it
+        except VmsnapError as error:
+            # It may be going at this moment: libvirt refuses then, a little before its state says so.
+            if "domain is not running" in (error.said or ""):
+                return
+            soon = min(deadline, time.monotonic() + 1.0)
+            while handle.still_running:
+                if time.monotonic() >= soon:
+                    raise
+                time.sleep(0.05)
+
+    def _press(self, tried: Message) -> None:
+        with libvirt_errors(tried):
+            self.handle.domain.shutdown()
+
+    def destroy(self) -> None:
+        """Pull its plug; nothing happens if it is off."""
+        handle = self.handle
+        tried = t("end {guest}", guest=handle.name)
+        handle.check_writable(tried)
+        if not handle.still_running:
+            return
+        try:
+            with libvirt_errors(tried):
+                handle.domain.destroy()
+        except VmsnapError:
+            if handle.still_running:
+                raise
+
+    def undefine(self) -> None:
+        """Make libvirt forget it."""
+        handle = self.handle
+        tried = t("undefine {guest}", guest=handle.name)
+        handle.check_writable(tried)
+        if handle.running:
+            raise GuestError(tried, why=t("it is running"), next_step=t("shut it down first"))
+        with libvirt_errors(tried):
+            handle.domain.undefine()
+
+    # -- pause -----------------------------------------------------------------------------------------------
+
+    def suspend(self) -> None:
+        """Pause it."""
+        self._pace(t("pause {guest}", guest=self.handle.name), "paused", self.handle.domain.suspend)
+
+    def resume(self) -> None:
+        """Let it run again."""
+        self._pace(t("resume {guest}", guest=self.handle.name), "running", self._resume)
+
+    def _pace(self, tried: Message, wanted: State, change: Callable[[], object]) -> None:
+        handle = self.handle
+        handle.check_writable(tried)
+        if not handle.running:
+            raise GuestError(tried, why=t("it is off"), next_step=t("start it first"))
+        if handle.state != wanted:
+            with libvirt_errors(tried):
+                change()
+
+    def _resume(self) -> None:
+        handle = self.handle
+        failed = handle.domain.diskErrors()  # for which QEMU has paused it; it tries those writes again when it goes on
+        handle.domain.resume()
+        deadline = time.monotonic() + _TRIED_AGAIN
+        while failed and handle.still_running and time.monotonic() < deadline:
+            if handle.state == "paused":
+                full = library().VIR_DOMAIN_DISK_ERROR_NO_SPACE in failed.values()
+                tried, disks = t("resume {guest}", guest=handle.name), joined(sorted(failed))
+                if full:
+                    raise GuestError(
+                        tried,
+                        why=t("QEMU paused it again: no space is left for {disks}", disks=disks),
+                        next_step=t("free space where its images are"),
+                    )
+                raise GuestError(
+                    tried,
+                    why=t("QEMU paused it again: {disks} cannot be read or written", disks=disks),
+                    next_step=t("check whether the storage of its images still responds"),
+                )
+            time.sleep(0.02)
+
+
+def _holders(concerns: list[Concern]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(holder for concern in concerns for holder in concern.holders))

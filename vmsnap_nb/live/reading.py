@@ -1,0 +1,335 @@
+"""The only place that reads for plans: what a request needs beside the forest, of files and of a guest."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import stat
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from vmsnap_nb.errors import ImageError, VmsnapError
+from vmsnap_nb.live.journal import is_untouched, read_all
+from vmsnap_nb.live.told import absent
+from vmsnap_nb.model.blockmap import BlockMap, LayerMap
+from vmsnap_nb.model.disk_xml import mirrored
+from vmsnap_nb.model.file_space import FileSpace
+from vmsnap_nb.model.forest import Chain, Forest
+from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.model.image import OPENABLE, Image
+from vmsnap_nb.model.snapshot import SnapshotRecord
+from vmsnap_nb.plans.facts import LOST_JOB, FolderFacts, GuestFacts, SavedState
+from vmsnap_nb.plans.journal import Entry
+from vmsnap_nb.plans.request import Needs, Reading
+from vmsnap_nb.system import process
+from vmsnap_nb.system.disk.file_space import qcow2_space, space_of_map
+from vmsnap_nb.system.files.devices import protocol_of
+from vmsnap_nb.system.files.errors import from_os_error
+from vmsnap_nb.system.files.temporary import incomplete, leftovers
+from vmsnap_nb.system.guest.agent import AGENT_PORT
+from vmsnap_nb.system.libvirt.block_jobs import active_jobs
+from vmsnap_nb.system.libvirt.domains import channels
+from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.knowledge import Knowledge
+from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.system.libvirt.security import denied_among, not_relabelled, secmodels, unconfined
+from vmsnap_nb.system.libvirt.snapshots import read_saved_state
+from vmsnap_nb.system.libvirt.volumes import with_volume_paths
+from vmsnap_nb.system.libvirt.written import written_paths
+from vmsnap_nb.system.maps import MapReader
+from vmsnap_nb.system.qemu.check import damage
+from vmsnap_nb.words.message import Message, clauses, t
+
+__all__ = [
+    "blockmap",
+    "file_spaces",
+    "jobs_of",
+    "look_at_files",
+    "look_at_guest",
+    "reads_alike",
+    "saved_state",
+    "sources_of",
+    "with_sizes",
+]
+
+_MAPS = MapReader()
+_COMPARED: dict[tuple[object, ...], bool] = {}
+"""By the state of all files that it depends on: whether two images read alike."""
+_MOST_COMPARED = 64
+
+
+# -- files -----------------------------------------------------------------------------------------------
+
+
+def look_at_files(now: Reading, needs: Needs, *, by_libvirt: bool = False) -> Reading:
+    """Return the reading with what is needed of the images and folders of this machine.
+
+    With `by_libvirt` a libvirt with other rights can make files where this process may not.
+    """
+    forest = now.forest
+    entries = read_all(needs.journal)
+    compared = {pair: reads_alike(forest, *pair) for pair in needs.compared}
+    return replace(
+        now,
+        maps=read_maps(forest, needs.maps),
+        folders=folder_facts(needs.places, needs.listed, by_libvirt=by_libvirt),
+        entries=tuple(entry for entry in entries if isinstance(entry, Entry)),
+        strangers=tuple(entry for entry in entries if not isinstance(entry, Entry)),
+        alike=frozenset(pair for pair, same in compared.items() if same),
+        unlike=frozenset(pair for pair, same in compared.items() if same is False),
+        damaged={path: said for path in needs.checked if (said := _damage(forest, path))},
+        untouched=frozenset(entry.path for entry in needs.entries if is_untouched(entry)),
+        times={path: mtime for path in needs.times if (mtime := _mtime(path)) is not None},
+        leftovers=dict(left for folder in needs.leftovers for left in leftovers(folder)),
+        incomplete={path: identity for path in needs.begun if (identity := incomplete(path)) is not None},
+        space=file_spaces(forest, needs.space),
+        modes={path: mode for path in needs.modes if (mode := _mode(path)) is not None},
+    )
+
+
+def folder_facts(places: Iterable[str], listed: Iterable[str] = (), *, by_libvirt: bool = False) -> FolderFacts:
+    """Return which of these files are there, and what their folders allow; of listed folders all names are taken."""
+    places, listed = [path for path in places if path.startswith("/")], tuple(listed)
+    free: dict[str, int] = {}
+    closed: dict[str, str] = {}  # by folder, why
+    taken = {path for path in places if os.path.lexists(path)}
+    for folder in dict.fromkeys((*map(os.path.dirname, places), *listed)):
+        try:
+            if not stat.S_ISDIR(os.stat(folder).st_mode):
+                closed[folder] = t("it is not a folder")
+            elif not by_libvirt and not os.access(folder, os.W_OK | os.X_OK):
+                closed[folder] = t("this user has no permission to write there")
+            free[folder] = shutil.disk_usage(folder).free
+            if folder in listed:
+                with contextlib.suppress(PermissionError):  # one may make files in a folder, and not list it
+                    taken.update(os.path.join(folder, name) for name in os.listdir(folder))
+        except FileNotFoundError:
+            closed[folder] = t("there is no such folder")
+        except OSError as error:
+            if not (by_libvirt and isinstance(error, PermissionError)):
+                closed[folder] = error.strerror or str(error)
+    return FolderFacts(frozenset(taken), free, closed)
+
+
+def _mode(path: str) -> int | None:
+    try:
+        return stat.S_IMODE(os.stat(path).st_mode)
+    except OSError:
+        return None
+
+
+def _mtime(path: str) -> int | None:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None
+
+
+def with_sizes(records: Iterable[SnapshotRecord]) -> tuple[SnapshotRecord, ...]:
+    """Return records with the sizes of their memory files, as far as these are there."""
+    return tuple(map(_with_size, records))
+
+
+def _with_size(record: SnapshotRecord) -> SnapshotRecord:
+    if record.memory_file is None:
+        return record
+    try:
+        return replace(record, memory_size=os.stat(record.memory_file).st_size)
+    except OSError:
+        return record
+
+
+def reads_alike(forest: Forest, top: str, below: str) -> bool | None:
+    """Return whether an image reads as another below it does, as far as that one goes; None if that cannot be seen.
+
+    What was seen is remembered as long as none of the files changes.
+    """
+    stamps = _stamps(forest, (top, below))
+    if stamps is None:
+        return None
+    layers = (layer for path in (top, below) for layer in forest.known_lineage(path))
+    if any(forest[layer].device for layer in layers):
+        _COMPARED.pop(stamps, None)  # nothing tells whether it was written to since
+    if stamps not in _COMPARED:
+        image, other = forest[top], forest[below]
+        assert image.virtual_size is not None
+        assert other.virtual_size is not None
+        if image.virtual_size > other.virtual_size:
+            return False
+        argv = ("qemu-img", "compare", "-q", "-U", _part(image), _part(other, image.virtual_size))
+        done = process.run(argv, tried=t("compare {image} with {other}", image=top, other=below), check=False)
+        if done.exit_status not in (0, 1) or _stamps(forest, (top, below)) != stamps:
+            return None
+        while len(_COMPARED) >= _MOST_COMPARED:
+            del _COMPARED[next(iter(_COMPARED))]
+        _COMPARED[stamps] = done.exit_status == 0
+    return _COMPARED[stamps]
+
+
+def _damage(forest: Forest, path: str) -> Message | None:
+    """Return what is damaged in an image that nobody writes to; QEMU itself puts one in order that is only dirty."""
+    image = forest.images.get(path)
+    if image is None or image.format != "qcow2" or image.dirty or image.held or forest.status(path) != "ok":
+        return None
+    if image.known_from != "file":
+        return None
+    return damage(path)
+
+
+def _stamps(forest: Forest, paths: Iterable[str]) -> tuple[object, ...] | None:
+    """Return what changes whenever one of some images does, or one below; None where one cannot be compared."""
+    found: list[object] = []
+    for path in paths:
+        if path not in forest.images or forest[path].virtual_size is None or forest.status(path) not in OPENABLE:
+            return None
+        for layer in forest.known_lineage(path):
+            if not MapReader.can(forest[layer]):
+                return None  # QEMU would open what was not looked at here
+            try:
+                status = os.stat(layer)
+            except OSError:
+                return None
+            found.append((layer, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return tuple(found)
+
+
+def _part(image: Image, length: int | None = None) -> str:
+    """Return how qemu-img is told an image, or the first bytes of it."""
+    disk: dict[str, object] = {
+        "driver": image.format or "raw",
+        "file": {"driver": protocol_of(image.path), "filename": image.path},
+    }
+    if length is not None and length < (image.virtual_size or 0):
+        disk = {"driver": "raw", "size": length, "file": disk}
+    return "json:" + json.dumps(disk)
+
+
+def blockmap(chain: Chain) -> BlockMap:
+    """Return which layer of a chain owns which part of the disk; a guest may be writing to it."""
+    unknown = [layer for layer in chain if not MapReader.can(layer)]
+    if unknown:
+        next_step = t("make all layers readable")
+        if any(layer.status == "outside" for layer in unknown):
+            next_step = t("make all layers readable: name their folders too, or use follow=True")
+        reasons = ((layer.path, layer.problem or layer.encryption or layer.status) for layer in unknown)
+        raise ImageError(
+            t("map the layers of {image}", image=chain.top),
+            why=clauses(t("{image}: {why}", image=path, why=why) for path, why in reasons),
+            next_step=next_step,
+        )
+    maps = _MAPS.read(chain)
+    return BlockMap(tuple(maps[layer.path] for layer in chain))
+
+
+def read_maps(forest: Forest, paths: Iterable[str]) -> dict[str, LayerMap]:
+    """Return by path what each of these images holds itself, of those that are in the forest."""
+    return _MAPS.read(forest[path] for path in dict.fromkeys(paths) if path in forest.images)
+
+
+def file_spaces(forest: Forest, paths: Iterable[str] | None = None) -> dict[str, FileSpace]:
+    """Return what these images take, each by itself, or all of the forest; those that cannot be read are left out."""
+    found = {}
+    for path in forest.images if paths is None else paths:
+        image = forest.images.get(path)
+        if image is not None and MapReader.can(image):
+            with contextlib.suppress(VmsnapError):
+                found[path] = _space(image)
+    return found
+
+
+def _space(image: Image) -> FileSpace:
+    return qcow2_space(image) if image.format == "qcow2" else space_of_map(_MAPS.read((image,))[image.path])
+
+
+# -- a guest ---------------------------------------------------------------------------------------------
+
+
+def look_at_guest(
+    knowledge: Knowledge, handle: Any, now: Reading, needs: Needs, *, here: bool, by_libvirt: bool = False
+) -> Reading:
+    """Return the reading with what is needed of a guest: of libvirt's handle of it, and of its images if they are here.
+
+    While a job goes on QEMU lets nobody look into the layers.
+    """
+    known, connection = now.owner, knowledge.connection
+    with libvirt_errors(t("read the state of {guest}", guest=known.domain.name)):
+        version = connection.getLibVersion()
+        definition = known.domain.definition or known.xml
+        if known.running and not known.domain.persistent:
+            definition = with_volume_paths(handle.connect, handle.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))
+        memory = handle.info()[1] * 1024
+    root = ET.fromstring(known.xml)
+    loader, nvram = root.find("os/loader"), root.find("os/nvram")
+    targets = [disk.target for disk in known.domain.disks if disk.source]
+    jobs = jobs_of(handle, known.domain, targets) if known.running else {}
+    denied, denied_unknown = denied_by_apparmor(connection, known, now.forest) if here else (frozenset[str](), "")
+    guest = replace(
+        known,
+        denied=denied,
+        denied_unknown=denied_unknown,
+        not_relabelled=not_relabelled(known.xml),
+        definition=definition,
+        agent=known.running and channels(known.xml).get(AGENT_PORT, False),
+        jobs=jobs,
+        written=written_paths(handle) if needs.written and known.running else frozenset(),
+        memory=memory,
+        pflash=loader is not None and loader.get("type") == "pflash",
+        nvram="" if nvram is None else (nvram.text or ""),
+        nvram_format="raw" if nvram is None else nvram.get("format", "raw"),
+        libvirt_version=(version // 1_000_000, version // 1000 % 1000, version % 1000),
+        is_system=by_libvirt,
+    )
+    if jobs.keys() & (jobs.keys() if needs.disk is None else {"", needs.disk}):
+        needs = replace(needs, maps=(), compared=(), checked=(), space=())
+    looked = look_at_files(now, needs, by_libvirt=by_libvirt) if here else now
+    saved = None if needs.saved is None else saved_state(connection, needs.saved, here=here)
+    gone, unknown = absent(knowledge, now.forest.records, here=here)
+    return replace(looked, guest=guest, saved=saved, gone=gone, unknown=unknown)
+
+
+def denied_by_apparmor(connection: Any, guest: GuestFacts, forest: Forest) -> tuple[frozenset[str], str]:
+    """Return the layers of a running guest to which AppArmor denies its QEMU writing, or why that is not known."""
+    if not guest.running or "apparmor" not in secmodels(connection) or unconfined(guest.xml, "apparmor"):
+        return frozenset(), ""
+    layers = dict.fromkeys(path for use in guest.domain.uses for path in forest.known_lineage(use.path))
+    return denied_among(guest.domain.uuid, layers)
+
+
+def jobs_of(handle: Any, domain: Domain, targets: Iterable[str]) -> dict[str, str]:
+    """Return what goes on with the disks of a guest that runs, by target, and under ``""`` what concerns all of it."""
+    libvirt = library()
+    jobs = active_jobs(handle, targets)
+    if "active commit" in jobs.values():
+        with libvirt_errors(t("read the definition of {guest}", guest=domain.name)):
+            known = mirrored(handle.XMLDesc())
+        jobs = {at: LOST_JOB if job == "active commit" and at not in known else job for at, job in jobs.items()}
+    with libvirt_errors(t("read the jobs of {guest}", guest=domain.name)):
+        try:
+            if handle.jobInfo()[0] not in (libvirt.VIR_DOMAIN_JOB_NONE, libvirt.VIR_DOMAIN_JOB_COMPLETED):
+                jobs[""] = t("saving, migrating, dumping or deleting a snapshot")
+        except libvirt.libvirtError as error:
+            if error.get_error_code() not in (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_OPERATION_INVALID):
+                raise
+    return jobs
+
+
+def sources_of(connection: Any, path: str | None, *, here: bool) -> tuple[str, ...]:
+    """Return the images of the disks that a file of saved memory names."""
+    sources = {} if path is None else read_saved_state(connection, path, here=here)[2]
+    return tuple(source for source in sources.values() if source)
+
+
+def saved_state(connection: Any, path: str, *, here: bool) -> SavedState:
+    """Return what a file of saved memory says."""
+    name, uuid, sources = read_saved_state(connection, path, here=here)
+    try:
+        mtime: int | None = os.stat(path).st_mtime_ns if here else None
+    except PermissionError:
+        mtime = None
+    except OSError as error:
+        raise from_os_error(error, t("read the saved memory {path}", path=path)) from error
+    return SavedState(name, uuid, sources, mtime)

@@ -1,0 +1,105 @@
+"""Lists of snapshots, of a guest or of all guests of a host, with what does not agree with the files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+
+from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.live.connection import Connection
+from vmsnap_nb.live.handle import GuestHandle, folders_of
+from vmsnap_nb.live.journal import revert_entries
+from vmsnap_nb.live.plan import with_sizes_of_files
+from vmsnap_nb.live.reading import file_spaces, look_at_guest, with_sizes
+from vmsnap_nb.live.told import absent, files_of
+from vmsnap_nb.model.drift import list_snapshots
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.snapshot import SnapshotCost, SnapshotList, SnapshotLists, SnapshotRecord
+from vmsnap_nb.model.space import Readers
+from vmsnap_nb.plans.delete.request import DeleteRequest
+from vmsnap_nb.plans.request import Needs, Reading
+from vmsnap_nb.system.files.taken import taken
+from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.snapshots import read_all_records
+from vmsnap_nb.system.survey import Survey
+from vmsnap_nb.words.message import t
+
+__all__ = ["snapshot_list", "snapshot_lists"]
+
+
+def snapshot_list(handle: GuestHandle) -> SnapshotList:
+    """Read the snapshots of a guest, and whether they agree with the files."""
+    now = handle.survey(Survey(follow=True))
+    forest, domain = now.forest, now.owner.domain
+    here = handle.link.files_are_here
+    gone, unknown = absent(handle.link.knowledge(), forest.records, here=here)
+    found = list_snapshots(domain, forest, gone=gone, unknown=unknown)
+    if here:
+        found = replace(found, measure=partial(_costs, handle, now, found))
+    entry = next(revert_entries(domain, forest.records), None) if here else None
+    return found if entry is None else replace(found, going_back_to=entry.name)
+
+
+def _costs(handle: GuestHandle, now: Reading, listed: SnapshotList) -> dict[str, SnapshotCost]:
+    """Return what each snapshot takes; the plans that would delete them are made of one reading."""
+    requests = {row.name: DeleteRequest(guest=now.owner.ref, name=row.name) for row in listed}
+    wanted = [request.needs(now.forest) for request in requests.values()]
+    needs = Needs(
+        maps=_all(need.maps for need in wanted),
+        places=_all(need.places for need in wanted),
+        space=_all(need.space for need in wanted),
+    )
+    tree = now.forest.tree(*(path for use in now.owner.domain.uses if (path := use.path) in now.forest.images))
+    try:
+        knowledge, by_libvirt = handle.link.knowledge(), handle.link.is_system
+        reading = look_at_guest(knowledge, handle.domain, now, needs, here=True, by_libvirt=by_libvirt)
+    except VmsnapError:  # it is gone, or an image is
+        return {}
+    files = {**file_spaces(tree, set(tree.images) - set(reading.space)), **reading.space}
+    readers = Readers(tree.edited(records=now.forest.records), files)
+    return {row.name: _cost(row.record, reading, readers, requests[row.name]) for row in listed}
+
+
+def _all(paths: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(path for some in paths for path in some))
+
+
+def _cost(record: SnapshotRecord, reading: Reading, readers: Readers, request: DeleteRequest) -> SnapshotCost:
+    memory = 0 if record.memory_file is None else taken(record.memory_file)
+    only = readers.only_of(record)
+    exclusive = None if memory is None or only is None else memory + only
+    with contextlib.suppress(VmsnapError):
+        plan = with_sizes_of_files(request.plan(reading))
+        return SnapshotCost(exclusive, None if plan.refused else plan.frees.total)
+    return SnapshotCost(exclusive)
+
+
+def snapshot_lists(link: Connection) -> SnapshotLists:
+    """Read the snapshots of all guests at once, and whether they agree with the files."""
+    with libvirt_errors(t("list the guests")):
+        handles = {handle.UUIDString(): handle for handle in link.handle.listAllDomains()}
+    domains = link.domains()
+    guests = [domain for domain, _ in domains if domain.uuid in handles]
+    every = list(map(with_sizes, read_all_records(handles[guest.uuid] for guest in guests)))
+    records = tuple(record for of_guest in every for record in of_guest)
+    sources = (use.path for guest in guests for use in guest.uses)
+    named = (path for record in records for path in files_of(record))
+    forest = link.forest(Survey(follow=True), domains, folders_of((*sources, *named)), every=records)
+    gone, unknown = absent(link.knowledge(), records, here=link.files_are_here)
+    for guest in guests:  # once: the forests below take over what is known of the users
+        for use in guest.uses:
+            forest.known_users(use.path)
+    lists = (
+        list_snapshots(guest, _with_records(forest, of_guest), gone=gone, unknown=unknown)
+        for guest, of_guest in zip(guests, every, strict=True)
+    )
+    return SnapshotLists(tuple(lists))
+
+
+def _with_records(forest: Forest, records: Iterable[SnapshotRecord]) -> Forest:
+    """Return the same forest with the records of one guest; what it has worked out already is kept."""
+    same = replace(forest, records=tuple(records))
+    vars(same).update((name, value) for name, value in vars(forest).items() if name not in vars(same))
+    return same

@@ -1,0 +1,199 @@
+"""Forests with what libvirt tells of images that this process may not open, or that are on another machine.
+
+There are three answers to the question whether a file is there: yes, no, and not known. Before "no" is believed,
+libvirt is asked; where nobody knows, the reason is said, and a plan that needs the answer is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.model.image import Image, KnownFrom
+from vmsnap_nb.model.snapshot import SnapshotRecord
+from vmsnap_nb.system.libvirt.knowledge import Knowledge
+from vmsnap_nb.system.libvirt.storage import Pool
+from vmsnap_nb.system.survey import Survey
+from vmsnap_nb.words.message import NOTHING, Message, clauses, counted, t
+
+__all__ = ["absent", "files_of", "forest_elsewhere", "is_absent", "may_list", "with_told"]
+
+
+def files_of(record: SnapshotRecord) -> tuple[str, ...]:
+    """Return all files that a record names."""
+    disks = [path for disk in record.held_disks for path in (disk.source, disk.file) if path]
+    return (*disks, *((record.memory_file,) if record.memory_file else ()))
+
+
+def absent(
+    knowledge: Knowledge, records: Iterable[SnapshotRecord], *, here: bool
+) -> tuple[frozenset[str], Mapping[str, str]]:
+    """Return which of the files that records name are gone, and of which that is not known, each with the reason."""
+    gone: set[str] = set()
+    unknown: dict[str, Message] = {}
+    for path in dict.fromkeys(path for record in records for path in files_of(record) if path.startswith("/")):
+        seen, why = _look(path) if here else (None, NOTHING)
+        if seen:
+            continue
+        told = knowledge.why_unknown(path, here=here and seen is False)
+        if told is None and seen is None and here:
+            unknown[path] = why  # libvirt has it in no pool, and this process may not look
+        elif told is None:
+            gone.add(path)
+        elif told:
+            unknown[path] = told
+    return frozenset(gone), unknown
+
+
+def is_absent(path: str) -> bool:
+    """Return whether this process sees that there is no file of this machine; not so if it may not look."""
+    return _look(path)[0] is False
+
+
+def _look(path: str) -> tuple[bool | None, Message]:
+    """Return whether a file is there, or None and the reason why that cannot be seen."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False, NOTHING
+    except OSError as error:
+        return None, t("this user has no permission to look there: {error}", error=error.strerror)
+    return True, NOTHING
+
+
+# -- images of this machine ----------------------------------------------------------------------------------
+
+
+def may_list(folder: str) -> bool:
+    """Return whether this process may list a folder, and read what is in it."""
+    return os.access(folder, os.R_OK | os.X_OK)
+
+
+def with_told(forest: Forest, knowledge: Knowledge, closed: Iterable[Pool], files: Iterable[str] = ()) -> Forest:
+    """Return the forest with what libvirt tells of images that could not be read, and of all that they are based on.
+
+    `closed` are pools whose folders this process may not list; `files` are images that are named elsewhere.
+    """
+    put: dict[str, Image] = {}
+    queue = [path for path, image in forest.images.items() if image.status in {"unreadable", "missing"}]
+    for pool in closed:
+        assert pool.folder is not None
+        volumes = knowledge.volumes(pool)
+        put[pool.folder] = _closed(pool, len(volumes))
+        queue += volumes
+    queue += (path for path in files if path.startswith("/") and path not in forest.images)
+    for path in queue:
+        if path in put:
+            continue
+        image = forest.images.get(path) or _opened(path)
+        told = _instead(image, knowledge)
+        if told is not None:
+            put[path] = told
+        elif path not in forest.images and image.status != "missing":
+            put[path] = image
+        backing = put[path].backing if path in put else None
+        if backing is not None and backing.key not in forest.images:
+            queue.append(backing.key)
+    return forest.edited(put=put.values()) if put else forest
+
+
+def _opened(path: str) -> Image:
+    """Return an image that nothing has led to before."""
+    return Survey(images={path: None}, follow=True).read().images[path]
+
+
+def _instead(image: Image, knowledge: Knowledge) -> Image | None:
+    """Return what libvirt tells of an image that could not be read, or is not there; None if it tells nothing."""
+    if image.status == "missing":
+        why = knowledge.why_unknown(image.path, here=True)
+        if not why:
+            return None
+        return replace(image, status="unreadable", problem=t("it is not known whether it exists: {why}", why=why))
+    if image.status != "unreadable":
+        return None
+    told = knowledge.image(image.path, whole=True)
+    if told is None:
+        return None
+    if told.problem:  # what it is based on is not known
+        return replace(told, status="unreadable", problem=clauses([image.problem, told.problem]))
+    if told.known_from == "definition":
+        problem = t("this process cannot read it; libvirt knows it as a disk of a guest: {why}", why=image.problem)
+    else:
+        problem = t("this process cannot read it; libvirt knows it as a volume: {why}", why=image.problem)
+    return replace(told, problem=problem)
+
+
+def _closed(pool: Pool, count: int) -> Image:
+    assert pool.folder is not None
+    if pool.active:
+        problem = counted(
+            "this user has no permission to list the folder of the storage pool {pool}; libvirt knows {count} volume "
+            "in it, and there may be other images",
+            "this user has no permission to list the folder of the storage pool {pool}; libvirt knows {count} volumes "
+            "in it, and there may be other images",
+            count,
+            pool=pool.name,
+        )
+    else:
+        problem = t(
+            "this user has no permission to list the folder of the storage pool {pool}, which is not active; there "
+            "may be other images",
+            pool=pool.name,
+        )
+    known_from: KnownFrom = "volume" if pool.active else "file"
+    return Image(pool.folder, status="unreadable", known_from=known_from, problem=problem)
+
+
+# -- images of another machine -------------------------------------------------------------------------------
+
+
+def forest_elsewhere(
+    knowledge: Knowledge, domains: Iterable[tuple[Domain, str]], folders: Iterable[str] = (), files: Iterable[str] = ()
+) -> Forest:
+    """Read a forest without opening a file: from volumes, and the definitions of guests.
+
+    Of the volumes that no guest uses, only those in or below `folders` are in it, or all if none is given.
+    """
+    wanted = tuple(folder.rstrip("/") + "/" for folder in folders)
+    uses = tuple(use for domain, _ in domains for use in domain.uses)
+    images: dict[str, Image] = {}
+    sources = [use.path for use in uses]
+    queue = [*sources, *files]
+    named = set(queue) - set(sources)
+    for path in queue:
+        if path in images:
+            continue
+        image = _elsewhere(path, knowledge, whole=True)
+        if image.status == "missing" and path in named:
+            continue  # the list of snapshots says so
+        images[path] = image
+        if image.backing is not None:
+            queue.append(image.backing.key)
+            named.discard(image.backing.key)
+    for pool in knowledge.pools:
+        queue = [path for path in knowledge.volumes(pool) if not wanted or path.startswith(wanted)]
+        for path in queue:
+            if path in images:
+                continue
+            told = knowledge.image(path)
+            if told is not None:
+                images[path] = told
+                if told.backing is not None and told.backing.key not in images:
+                    images[told.backing.key] = _elsewhere(told.backing.key, knowledge)
+    return Forest(images, uses, tuple(folders), datetime.now(UTC))
+
+
+def _elsewhere(path: str, knowledge: Knowledge, *, whole: bool = False) -> Image:
+    if not path.startswith("/"):
+        return Image(path, status="remote", problem=t("it is at a network address, which is never opened"))
+    told = knowledge.image(path, whole=whole)
+    if told is not None:
+        return replace(told, status="outside") if told.problem and told.status == "ok" else told
+    why = knowledge.why_unknown(path, here=False)
+    if why is None:
+        return Image(path, status="missing", problem=t("there is no such file in its storage pool"))
+    return Image(path, status="outside", problem=why or t("libvirt does not report what it is"))

@@ -1,0 +1,76 @@
+"""Disks in libvirt's XML (https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms)."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+
+__all__ = ["defined_source", "forget_layers", "layers_below", "mirrored", "name_image", "named_image", "sliced_disks"]
+
+
+def forget_layers(disk: ET.Element) -> None:
+    """Take out what the definition of a disk says of the layers below its image: libvirt goes by the headers then."""
+    for below in disk.findall("backingStore"):
+        disk.remove(below)
+
+
+def layers_below(disk: ET.Element) -> Iterator[ET.Element]:
+    """Yield what is said of the layers below the image of a disk, the highest first, as far as their sources are."""
+    below = disk.find("backingStore")
+    while below is not None and below.find("source") is not None:
+        yield below
+        below = below.find("backingStore")
+
+
+def named_image(source: ET.Element | None) -> str | None:
+    """Return the file or the block device that a ``<source>`` names, if it names one."""
+    return None if source is None else source.get("file") or source.get("dev")
+
+
+def name_image(disk: ET.Element, path: str, *, device: bool) -> None:
+    """Give a disk, which has a ``<source>``, another file or block device, and take out what it says of layers."""
+    source = disk.find("source")
+    assert source is not None
+    for attribute in ("file", "dev", "pool", "volume", "mode"):
+        source.attrib.pop(attribute, None)
+    source.set("dev" if device else "file", path)
+    disk.set("type", "block" if device else "file")
+    forget_layers(disk)
+
+
+def sliced_disks(definition: str) -> tuple[str, ...]:
+    """Return the targets of disks that are only a part of a file (``<slices>``).
+
+    Examples
+    --------
+    >>> sliced_disks(
+    ...     "<domain><devices><disk><source file='/a'><slices><slice type='storage' offset='512' size='512'/></slices>"
+    ...     "</source><target dev='vda'/></disk></devices></domain>"
+    ... )
+    ('vda',)
+    """
+    if "<slices" not in definition:
+        return ()
+    disks = ET.fromstring(definition).iterfind("devices/disk")
+    found = (disk.find("target") for disk in disks if disk.find("source/slices") is not None)
+    return tuple(target.get("dev", "") for target in found if target is not None)
+
+
+def defined_source(definition: str, target: str) -> str | None:
+    """Return the image that a domain XML gives a disk; None where there is no such disk, or it is not local."""
+    try:
+        root = ET.fromstring(definition)
+    except ET.ParseError:
+        return None
+    for disk in root.iterfind("devices/disk"):
+        of, source = disk.find("target"), disk.find("source")
+        if of is not None and of.get("dev") == target:
+            return named_image(source)
+    return None
+
+
+def mirrored(live: str) -> frozenset[str]:
+    """Return the targets of the disks of which libvirt knows that QEMU writes to a second image as well."""
+    disks = ET.fromstring(live).iterfind("devices/disk")
+    targets = (disk.find("target") for disk in disks if disk.find("mirror") is not None)
+    return frozenset(target.get("dev", "") for target in targets if target is not None)

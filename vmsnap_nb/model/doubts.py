@@ -1,0 +1,51 @@
+"""What speaks against an overlay belonging to the image that it names: as far as sizes and times tell."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.words.message import N_, NOTHING, Message, t
+
+__all__ = ["DIRTY", "MERGED", "is_older", "is_smaller"]
+
+DIRTY = N_("it was not closed properly; QEMU repairs it the next time it is opened for writing")
+"""`Image.problem` of an image whose header says so."""
+
+MERGED = N_("it was merged into another image, and the images below it have changed; QEMU refuses to open it")
+"""`Image.problem` of an image that is marked as merged."""
+
+_LATER = 60_000_000_000
+"""Nanoseconds: QEMU closes the image below an overlay later than it makes the overlay, and a busy machine is slow."""
+
+
+def is_smaller(image: Image, base: Image) -> Message:
+    """Return a sentence where an overlay is smaller than the image below it, or an empty text."""
+    if image.virtual_size is None or base.virtual_size is None or image.virtual_size >= base.virtual_size:
+        return NOTHING
+    return t(
+        "it has {size} bytes, but its backing file {base} has {base_size}; data beyond its end cannot be read "
+        "through it",
+        size=image.virtual_size,
+        base=base.name,
+        base_size=base.virtual_size,
+    )
+
+
+def is_older(image: Image, base: Image) -> Message:
+    """Return a sentence where the image below an overlay was written to after the overlay, or an empty text.
+
+    QEMU writes to no image below, but for merges and snapshots inside it.
+    """
+    if image.mtime_ns is None or base.mtime_ns is None or base.mtime_ns <= image.mtime_ns + _LATER:
+        return NOTHING
+    if image.status != "ok" or base.status != "ok" or image.held == "write":
+        return NOTHING  # what QEMU has not written yet has no time
+    then, now = (datetime.fromtimestamp(one.mtime_ns // 10**9, UTC) for one in (image, base) if one.mtime_ns)
+    return t(
+        "{base} was modified at {now} UTC, after its overlay {image} ({then} UTC)",
+        base=base.name,
+        now=f"{now:%Y-%m-%d %H:%M:%S}",
+        image=image.name,
+        then=f"{then:%Y-%m-%d %H:%M:%S}",
+    )

@@ -1,0 +1,322 @@
+"""Files on the disks of guests: what is there, what changed between two states, and in which image it lies."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple, SupportsIndex
+
+from vmsnap_nb.errors import NotFoundError
+from vmsnap_nb.model.names import there_are
+from vmsnap_nb.model.shown import Carded, Tabled
+from vmsnap_nb.model.text import plural
+from vmsnap_nb.words.message import t
+
+__all__ = ["Change", "FileChange", "FileChanges", "FileEntry", "FileKind", "FilePart", "FileParts", "FileRead", "Files"]
+
+FileKind = Literal["file", "folder", "link", "device", "pipe", "socket", "other"]
+
+Change = Literal[
+    "added",
+    "changed",  # its content, what a link leads to, or its kind
+    "removed",
+    "renamed",
+    "metadata",  # time, mode or owner alone
+]
+_MOST_NAMES = 3
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class FileEntry(Carded):
+    """One file, folder or link on a guest's disk.
+
+    Attributes
+    ----------
+    path : str
+        Where the guest has it; ``volume:/path`` on a volume that the guest's ``/etc/fstab`` does not mount. Bytes that
+        are no UTF-8 are Python's surrogate escapes, as in `os.listdir`.
+    kind : str
+        One of `FileKind`.
+    size : int
+        Bytes of its content.
+    mtime_ns, ctime_ns : int or None
+        Last change of its content, and of its inode: nanoseconds since 1970, UTC.
+    mode : int or None
+        Permission bits; None on NTFS and FAT.
+    uid, gid : int or None
+        Numbers of its owner and group; None on NTFS and FAT.
+    inode : int
+        Its number in the file system.
+    links : int
+        Names that it has.
+    target : str
+        What a symbolic link leads to.
+    volume : str
+        Where it lies: ``disk`` for the whole disk, ``p1`` for the first partition, ``group/volume`` for one of LVM.
+    """
+
+    path: str
+    kind: FileKind = "file"
+    size: int = 0
+    mtime_ns: int | None = None
+    ctime_ns: int | None = None
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    inode: int = 0
+    links: int = 1
+    target: str = ""
+    volume: str = "disk"
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.rstrip("/").rpartition("/")[2] or self.path
+
+    @property
+    def mtime(self) -> datetime | None:
+        """Last change of its content, in UTC; None where none can be shown."""
+        return moment(self.mtime_ns)
+
+    @property
+    def permissions(self) -> str | None:
+        """Kind and permission bits as `ls -l` shows them, as ``-rw-r--r--``; None on NTFS and FAT."""
+        return None if self.mode is None else stat.filemode(self.mode | _TYPES.get(self.kind, 0))
+
+    @property
+    def owner(self) -> str | None:
+        """Numbers of owner and group, as ``0:0``; None on NTFS and FAT."""
+        return None if self.uid is None else f"{self.uid}:{self.gid}"
+
+    def __repr__(self) -> str:
+        return f"<FileEntry {self.path!r}: {self.kind}, {plural(self.size, 'byte')}>"
+
+
+_TYPES = {
+    "file": stat.S_IFREG,
+    "folder": stat.S_IFDIR,
+    "link": stat.S_IFLNK,
+    "pipe": stat.S_IFIFO,
+    "socket": stat.S_IFSOCK,
+    "device": stat.S_IFCHR,
+}
+
+
+def moment(nanoseconds: int | None) -> datetime | None:
+    """Return a time in UTC, and None for one that no calendar has."""
+    if nanoseconds is None:
+        return None
+    try:
+        seconds, rest = divmod(nanoseconds, 1_000_000_000)
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+@dataclass(frozen=True, repr=False)
+class FileRead(Tabled):
+    """What all readings of files say beside their rows.
+
+    Attributes
+    ----------
+    disk : str
+        What was read: an image, or an image and a snapshot.
+    volumes : tuple of str
+        What is on the disk, one sentence for each volume.
+    notes : tuple of str
+        What may be missing or out of date, and why; empty if the file systems were at rest and all could be read.
+    """
+
+    disk: str
+    volumes: tuple[str, ...] = field(default=(), kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def to_text(self) -> str:
+        """Give it as lines of text: paths as a tree of folders.
+
+        Returns
+        -------
+        str
+            Lines without trailing white space.
+        """
+        from vmsnap_nb.views.file_tree import file_text
+
+        return file_text(self)
+
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
+        from vmsnap_nb.views.file_tree import file_bundle
+
+        return file_bundle(self, include, exclude)
+
+
+@dataclass(frozen=True, repr=False)
+class Files(FileRead):
+    """Files on a guest's disk, sorted by path; asked by number or path.
+
+    `to_frame` gives: index ``path``, columns ``kind size mtime mode owner inode links target volume``. ``mtime`` is a
+    time in UTC, ``size`` is in bytes, ``mode`` is text as ``-rw-r--r--``, ``owner`` the numbers of owner and group.
+    """
+
+    entries: tuple[FileEntry, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[FileEntry]:
+        return iter(self.entries)
+
+    def __contains__(self, path: object) -> bool:
+        return any(path in (entry, entry.path) for entry in self.entries)
+
+    def __getitem__(self, wanted: int | str) -> FileEntry:
+        if isinstance(wanted, SupportsIndex):
+            return self.entries[wanted]
+        for entry in self.entries:
+            if entry.path == wanted:
+                return entry
+        names = [entry.path for entry in self.entries]
+        raise NotFoundError(
+            t("find {path} in {files}", path=wanted, files=repr(self)),
+            why=t("it is not in this list"),
+            next_step=there_are(wanted, names, most=20),
+        )
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return [entry.path for entry in self.entries]
+
+    def __repr__(self) -> str:
+        return f"<Files of {self.disk}: {_names([entry.path for entry in self.entries])}>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class FileChange(Carded):
+    """One file that two states of a disk do not have alike.
+
+    Attributes
+    ----------
+    path : str
+        Where it is in the later state; of a file that was removed, where it was.
+    change : str
+        One of `Change`.
+    before, after : FileEntry or None
+        The file in the two states; None where it is not there. Of a renamed file, `before` has the former path.
+    layer : str
+        Name of the image that holds what changed; empty where several may.
+    """
+
+    path: str
+    change: Change
+    before: FileEntry | None = None
+    after: FileEntry | None = None
+    layer: str = ""
+
+    @property
+    def kind(self) -> str:
+        """One of `FileKind`."""
+        entry = self.after or self.before
+        return "other" if entry is None else entry.kind
+
+    def __repr__(self) -> str:
+        former = f", before {self.before.path!r}" if self.change == "renamed" and self.before else ""
+        return f"<FileChange {self.path!r}: {self.change}{former}>"
+
+
+@dataclass(frozen=True, repr=False)
+class FileChanges(FileRead):
+    """What changed on a guest's disk between two states, sorted by path.
+
+    `to_frame` gives: index ``path``, columns ``change kind size_before size_after mtime_before mtime_after mode owner
+    layer``. Times are in UTC, sizes in bytes; ``mode`` and ``owner`` are those of the later state, of a removed file
+    those that it had.
+
+    Attributes
+    ----------
+    before, after : str
+        The two states.
+    changes : tuple of FileChange
+        One for each file.
+    """
+
+    before: str = ""
+    after: str = ""
+    changes: tuple[FileChange, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.changes)
+
+    def __iter__(self) -> Iterator[FileChange]:
+        return iter(self.changes)
+
+    def __getitem__(self, wanted: int | str) -> FileChange:
+        if isinstance(wanted, SupportsIndex):
+            return self.changes[wanted]
+        for change in self.changes:
+            if change.path == wanted:
+                return change
+        raise NotFoundError(
+            t("find {path} in {files}", path=wanted, files=repr(self)),
+            why=t("it is the same in both states, or is in neither"),
+        )
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return [change.path for change in self.changes]
+
+    def __repr__(self) -> str:
+        counts: dict[str, int] = {}
+        for change in self.changes:
+            counts[change.change] = counts.get(change.change, 0) + 1
+        text = ", ".join(f"{number} {name}" for name, number in counts.items()) or "nothing changed"
+        return f"<FileChanges from {self.before} to {self.after}: {text}>"
+
+
+class FilePart(NamedTuple):
+    """A part of a file: `start` and `length` are bytes of its content, `place` is where on the disk it lies."""
+
+    start: int
+    length: int
+    layer: int | None  # 0 is the base; None where no layer has it
+    image: str  # the layer's name
+    kind: Literal["data", "zero", "inode", "unknown"]
+    place: int | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class FileParts(FileRead):
+    """In which layer of a chain each part of one file lies.
+
+    `to_frame` gives: index ``start``, columns ``length layer image kind place``, all numbers but the layer in bytes.
+    ``kind`` is ``data``; ``zero`` for a hole, or what a layer says is zeros; ``inode`` for what is small enough to lie
+    in the file system's own tables; ``unknown`` for what the file system compresses or encrypts.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    parts : tuple of FilePart
+        In the order of the content, without gaps.
+    """
+
+    path: str = ""
+    parts: tuple[FilePart, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[FilePart]:
+        return iter(self.parts)
+
+    def __getitem__(self, number: int) -> FilePart:
+        return self.parts[number]
+
+    def __repr__(self) -> str:
+        images = list(dict.fromkeys(part.image for part in self.parts if part.image))
+        return f"<FileParts of {self.path!r}: {', '.join(images) or 'no layer has data of it'}>"
+
+
+def _names(paths: list[str]) -> str:
+    rest = f" and {len(paths) - _MOST_NAMES} more" if len(paths) > _MOST_NAMES else ""
+    return ", ".join(paths[:_MOST_NAMES]) + rest if paths else "none"

@@ -1,0 +1,79 @@
+"""Files that nothing on a host needs, as far as was looked, with what speaks for that and what is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from vmsnap_nb.model.shown import Carded, Tabled
+from vmsnap_nb.model.size import human_size
+from vmsnap_nb.model.text import plural
+
+__all__ = ["Leftover", "Leftovers"]
+
+if TYPE_CHECKING:
+    LeftoverKind = Literal["image", "merged image", "memory", "incomplete file"]
+else:
+    LeftoverKind = str  # where a property's annotation is a Literal, jedi completes nothing of the whole object
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover(Carded):
+    """One file that nothing needs, as far as was looked.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    kind : str
+        ``image``, ``merged image`` (marked as invalid by a merge), ``memory`` (saved, and of no use any more) or
+        ``incomplete file`` (never completed by a process of this package).
+    allocated : int or None
+        Bytes that it takes on disk.
+    last_written : datetime.datetime or None
+        UTC.
+    evidence : str
+        Why it seems that nothing needs it.
+    doubt : str
+        What speaks for keeping it, or empty.
+    """
+
+    path: str
+    kind: LeftoverKind
+    allocated: int | None = None
+    last_written: datetime | None = None
+    evidence: str = ""
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
+class Leftovers(Tabled):
+    """Files that nothing on a host needs, as far as was looked: an image comes after the overlays on it.
+
+    `to_frame` gives: index ``path``, columns ``kind allocated last_written evidence doubt``.
+
+    Attributes
+    ----------
+    files : tuple of Leftover
+        The rows.
+    unseen : tuple of str
+        Images and folders that could not be read: what is in there may need any of the files.
+    """
+
+    files: tuple[Leftover, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[Leftover]:
+        return iter(self.files)
+
+    def __repr__(self) -> str:
+        if not self.files:
+            return "<Leftovers: none, as far as was looked>"
+        size = human_size(sum(one.allocated or 0 for one in self.files))
+        unseen = f"; {len(self.unseen)} could not be read" if self.unseen else ""
+        return f"<Leftovers: {plural(len(self), 'file')} that nothing needs, as far as was looked, {size}{unseen}>"

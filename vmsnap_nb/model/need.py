@@ -1,0 +1,113 @@
+"""Who needs an image: one computation for tables, figures and the checks of all verbs."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from vmsnap_nb.model.shown import Carded
+from vmsnap_nb.words.message import N_, t
+
+if TYPE_CHECKING:
+    from vmsnap_nb.model.guest import Use
+    from vmsnap_nb.model.snapshot import SnapshotRecord
+
+__all__ = ["Need", "NeedKind", "index_needs"]
+
+if TYPE_CHECKING:
+    NeedKind = Literal[
+        "disk",  # a guest has it as its disk
+        "next start",  # the guest runs, and its definition has this image as the disk from the next start on
+        "snapshot",  # a record of libvirt names it: the image or the overlay of a disk, or the file of the memory
+        "managed save",  # memory that libvirt keeps goes on with this image, or with one based on it
+        "saved memory",  # the same, of memory that was saved to a file
+        "block job",  # a job of a running guest copies into it
+        "firmware",  # variables of UEFI firmware are in it
+        "overlay",  # another image is based on it
+    ]
+else:
+    NeedKind = str  # where a property's annotation is a Literal, jedi completes nothing of the whole object
+
+
+_TEXTS = {
+    "snapshot": N_("snapshot {name} of {guest}"),
+    "saved memory": N_("memory of {guest} in {file}"),
+    "managed save": N_("managed save of {guest}"),
+    "next start": N_("next start of {guest} ({name})"),
+    "block job": N_("block job of {guest} ({name})"),
+    "firmware": N_("firmware of {guest}"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Need(Carded):
+    """Why one image must stay as it is."""
+
+    kind: NeedKind
+    path: str
+    guest: str = ""  # none for an overlay
+    name: str = ""  # of the disk, as ``vda``, of the snapshot, or the path of the saved memory or of the overlay
+    # Memory that was saved names all layers below its disk's image, and goes on with these, whatever the headers say.
+    layers: tuple[str, ...] = ()
+
+    @property
+    def saved(self) -> bool:
+        """Whether memory was saved that goes on with the content of the image, and with the layers below it."""
+        return self.kind in {"managed save", "saved memory"}
+
+    @property
+    def text(self) -> str:
+        """What needs it, in a few words.
+
+        Examples
+        --------
+        >>> Need("snapshot", "/images/demo.qcow2", "demo", "before").text
+        'snapshot before of demo'
+        """
+        if self.kind == "disk":
+            return f"{self.guest} ({self.name})"
+        if self.kind == "overlay":
+            name = posixpath.basename(self.name) or self.name
+            return name.removesuffix(".qcow2")
+        guest = self.guest or t("a guest")
+        return t(_TEXTS[self.kind], guest=guest, name=self.name, file=posixpath.basename(self.name))
+
+
+def index_needs(
+    uses: Iterable[Use],
+    records: Iterable[SnapshotRecord],
+    needs: Iterable[Need],
+    lineage: Callable[[str], tuple[str, ...]],
+    first: Callable[[str], str],
+) -> dict[str, tuple[Need, ...]]:
+    """Return all that needs an image, but for overlays, by the first name of each file.
+
+    `lineage` gives the layers of an image, `first` the first name of its file.
+    """
+    uses, needs = tuple(uses), tuple(needs)
+    found: dict[str, dict[Need, None]] = {}
+    told = {need.guest for need in needs if need.kind == "managed save"}
+    for need in (
+        *(Need("disk", use.path, use.guest, use.target) for use in uses),
+        *needs,
+        *(need for record in records for need in _of_record(record, uses, told)),
+    ):
+        layers = (*lineage(need.path), *need.layers) if need.saved else ()
+        for path in (need.path, *layers):
+            found.setdefault(first(path), {})[need] = None
+    return {path: tuple(some) for path, some in found.items()}
+
+
+def _of_record(record: SnapshotRecord, uses: tuple[Use, ...], told: set[str]) -> Iterator[Need]:
+    """Yield what a record needs; of a managed save whose own words are not known, the disks that the guest has now."""
+    if record.saved:
+        if record.memory_file is None and record.guest not in told:
+            for use in uses:
+                if use.guest == record.guest and not use.readonly:
+                    yield Need("managed save", use.path, use.guest)
+        return
+    disks = (path for disk in record.held_disks for path in (disk.source, disk.file) if path)
+    for path in dict.fromkeys((*disks, *((record.memory_file,) if record.memory_file else ()))):
+        yield Need("snapshot", path, record.guest, record.name)

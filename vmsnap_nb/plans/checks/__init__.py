@@ -1,0 +1,1 @@
+"""What is checked in every plan, whatever its verb."""

@@ -1,0 +1,235 @@
+"""Who performs a step, and whether they may: what this process cannot open is left to libvirt, or refused."""
+
+from __future__ import annotations
+
+import os.path
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.image import NOT_READ
+from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, warn
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.step import CreateOverlay, CreateVolume, RemoveVolume, Step
+from vmsnap_nb.words.message import t
+
+__all__ = ["Access", "opened", "unresolved", "with_access"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """What this process may not do with files of a plan, each with the reason, and which of them libvirt can remove.
+
+    `is_root` says that it may give files any owner and mode. `unread` and `unwritten` are images, `closed` folders in
+    which it can neither make nor remove a file, `volumes` images that are volumes of a storage pool, `pools` the
+    storage pools by their folders.
+    """
+
+    is_root: bool = True
+    unread: Mapping[str, str] = field(default_factory=dict)
+    unwritten: Mapping[str, str] = field(default_factory=dict)
+    closed: Mapping[str, str] = field(default_factory=dict)
+    volumes: frozenset[str] = frozenset()
+    pools: Mapping[str, str] = field(default_factory=dict)
+    uri: str = ""
+
+
+def opened(step: Step, forest: Forest) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the images that a step reads, and those that it writes to, if libvirt does not do it."""
+    if step.performer == "libvirt":
+        return (), ()
+    written = tuple(path for path in step.opens if path not in step.creates)
+    if step.performer == "this process":
+        return step.relies, written
+    tops = (*written, *step.relies)
+    return tuple(dict.fromkeys(layer for path in tops for layer in forest.known_lineage(path))), written
+
+
+def with_access(plan: Plan, access: Access) -> Plan:
+    """Return the plan as it can be performed here.
+
+    What only libvirt may remove or make is removed or made as a volume. Merged layers that nobody here may mark stay
+    unmarked, and what libvirt does goes without an entry where none can be written. All else is refused.
+    """
+    steps: list[Step] = []
+    concerns: list[Concern] = []
+    unmarked: list[str] = []
+    for step in plan.steps:
+        closed = access.closed.get(os.path.dirname(step.entry_path), "") if step.entry_path else ""
+        if step.invalidates and any(path in access.unwritten for path in step.invalidates):
+            unmarked += step.invalidates
+        elif closed and (step.is_note or step.performer == "libvirt"):
+            steps += () if step.is_note else (step.unnoted(),)
+            concerns += (_unnoted(step, closed),)
+        elif instead := tuple(_by_libvirt(step, plan.before, access)):
+            steps += instead
+        else:
+            concerns += _not_opened(step, plan.before, access)
+            concerns += () if access.is_root else (_open(path) for path, _ in step.open_overlays)
+            steps.append(step)
+    concerns += (_unmarked(path, access) for path in unmarked if path in plan.after.images)
+    if tuple(steps) == plan.steps and not concerns:
+        return plan
+    put = (
+        replace(plan.after[path], status=plan.before[path].status, problem=plan.before[path].problem)
+        for path in unmarked
+        if path in plan.after.images
+    )
+    return replace(
+        plan,
+        steps=tuple(steps),
+        after=plan.after.edited(put=put),
+        concerns=sorted_concerns(dict.fromkeys((*plan.concerns, *concerns))),
+    )
+
+
+def _by_libvirt(step: Step, forest: Forest, access: Access) -> Iterator[Step]:
+    """Yield what libvirt does in place of a step that cannot be performed here; nothing if there is none."""
+    if step.performer == "libvirt":
+        yield from _with_own_overlays(step, forest, access)
+        return
+    folders = {os.path.dirname(path) for path in (*step.unlinks, *step.creates)}
+    read, _ = opened(step, forest)
+    if folders.isdisjoint(access.closed) and access.unread.keys().isdisjoint(read):
+        return
+    if isinstance(step, CreateOverlay):
+        if step.backing.path is not None and step.cluster_size is None:
+            format, size = step.backing.format or "raw", step.virtual_size
+            yield from _volume(forest, access, step.path, step.backing.path, format=format, size=size)
+    elif step.unlinks and not (step.writes or step.creates) and access.volumes.issuperset(step.unlinks):
+        for path in step.unlinks:
+            yield RemoveVolume(path=path, uri=access.uri)
+
+
+def _volume(
+    forest: Forest, access: Access, path: str, below: str, *, format: str, size: int | None = None
+) -> Iterator[CreateVolume]:
+    """Yield the step by which libvirt makes an overlay, if the folder is a pool."""
+    pool, image = access.pools.get(os.path.dirname(path)), forest.images.get(below)
+    size = size or (None if image is None else image.virtual_size)
+    if pool is not None:
+        yield CreateVolume(path=path, backing=below, format=format, pool=pool, virtual_size=size, uri=access.uri)
+
+
+def _with_own_overlays(step: Step, forest: Forest, access: Access) -> Iterator[Step]:
+    """Yield a step on overlays that are made as volumes first: those that libvirt makes everybody may read."""
+    if access.is_root or not step.open_overlays:
+        return
+    made: list[Step] = []
+    for path, below in step.open_overlays:
+        image = forest.images.get(below)
+        if image is not None and image.format is not None:
+            made += _volume(forest, access, path, below, format=image.format)
+    if len(made) == len(step.open_overlays):
+        yield from (*made, step.reusing())
+
+
+def _not_opened(step: Step, forest: Forest, access: Access) -> Iterator[Concern]:
+    read, written = opened(step, forest)
+    for path in read:
+        if path in access.unread and forest.images[path].status not in NOT_READ:  # those are refused anyway
+            yield _refused(step, path, access.unread[path])
+    for path in written:
+        if path in access.unwritten and not (path in read and path in access.unread):
+            yield _refused(step, path, access.unwritten[path])
+    for path in (*step.creates, *step.unlinks, step.entry_path):
+        if step.performer != "libvirt" and path and (why := access.closed.get(os.path.dirname(path))):
+            yield _refused(step, path, why)
+
+
+def _refused(step: Step, path: str, why: str) -> Concern:
+    action = step.action
+    if step.performer == "qemu-img":
+        what = t(
+            "the step “{action}” is performed by qemu-img, and this user has no access to {path}: {why}",
+            action=action,
+            path=path,
+            why=why,
+        )
+    else:
+        what = t(
+            "the step “{action}” is performed by this process, and this user has no access to {path}: {why}",
+            action=action,
+            path=path,
+            why=why,
+        )
+    return refuse("no-permission", what, t("use an account that has access, such as root"), images=(path,))
+
+
+def _unmarked(path: str, access: Access) -> Concern:
+    remedy = t("pass remove=True: libvirt then removes it") if path in access.volumes else t("remove it as root")
+    return warn(
+        "no-permission",
+        t(
+            "{path} stays and is not marked as invalid, because this process cannot write to it: an overlay on it "
+            "would read corrupted data",
+            path=path,
+        ),
+        remedy,
+        images=(path,),
+    )
+
+
+def _open(path: str) -> Concern:
+    return warn(
+        "no-permission",
+        t("libvirt creates {path} world-readable, and this user cannot change that", path=path),
+        t(
+            "make its folder a storage pool: the overlay is then created as a volume, with the owner and mode of its "
+            "backing file"
+        ),
+        images=(path,),
+    )
+
+
+def _unnoted(step: Step, why: str) -> Concern:
+    return remark(
+        "no-permission",
+        t(
+            "no journal entry can be written in {folder} while this runs ({why}): if the machine fails meanwhile, "
+            "check chain() afterwards",
+            folder=os.path.dirname(step.entry_path),
+            why=why,
+        ),
+        images=(step.image,),
+    )
+
+
+def unresolved(plan: Plan) -> Iterator[Concern]:
+    """Check that it is known who else reads what changes or goes: all disks, and all overlays in the same folders."""
+    before = plan.before
+    changed = dict.fromkeys(path for step in plan.steps for path in step.changes)
+    changed |= dict.fromkeys(path for path in (*plan.unlinks, *plan.invalid) if path in before.images)
+    for use in before.uses if changed else ():
+        if use.volume:
+            yield refuse(
+                "unknown-image",
+                t(
+                    "disk {disk} of {guest} is {volume}, and libvirt does not report its file: it may be an image that "
+                    "changes, or be based on one",
+                    disk=use.target,
+                    guest=use.guest,
+                    volume=use.volume,
+                ),
+                t(
+                    "start the storage pool; or correct the definition of {guest} if no pool has that name",
+                    guest=use.guest,
+                ),
+                images=tuple(changed),
+                holders=(use.guest,),
+                waivable=True,
+            )
+    for folder in dict.fromkeys(map(os.path.dirname, changed)):
+        image = before.images.get(folder)
+        if image is not None and image.status == "unreadable" and image.known_from == "file":
+            yield refuse(
+                "unknown-image",
+                t("this user cannot list {folder}, which may hold other overlays of what changes", folder=folder),
+                t(
+                    "make it a storage pool and start the pool: {command}",
+                    command=f"virsh pool-define-as NAME dir --target {shlex.quote(folder)}",
+                ),
+                images=tuple(path for path in changed if os.path.dirname(path) == folder),
+                waivable=True,
+            )

@@ -1,0 +1,178 @@
+"""Checks of what a guest's definition says of devices: those whose state cannot be saved, and disks of special kinds.
+
+Tried with libvirt 9.0 and QEMU 7.2; what no machine at hand has is taken from libvirt's source (qemu_migration.c).
+"""
+
+from __future__ import annotations
+
+import shlex
+import xml.etree.ElementTree as ET
+from collections.abc import Collection, Iterator
+
+from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
+from vmsnap_nb.plans.facts import GuestFacts
+from vmsnap_nb.words.message import Message, joined, t
+
+__all__ = ["memory_stays", "no_jobs", "special_disks", "tpm"]
+
+_TPM_STATE = "/var/lib/libvirt/swtpm"
+
+
+def memory_stays(owner: GuestFacts, instead: Message) -> Iterator[Concern]:
+    """Check that QEMU can write out the memory of a guest that runs: with some devices it refuses.
+
+    `instead` is what works with them.
+    """
+    detach = t("detach the device first")
+    guest, root = owner.domain.name, _root(owner)
+    if root is None or not owner.running:
+        return
+    fixed = tuple(_fixed(root))
+    if fixed:
+        yield refuse(
+            "not-supported",
+            t("QEMU cannot save the memory of {guest} with {devices}", guest=guest, devices=joined(fixed)),
+            either(instead, detach),
+            holders=(guest,),
+        )
+    if passed := tuple(_passed(root)):
+        yield refuse(
+            "not-supported",
+            t(
+                "QEMU cannot save the memory of {guest} with {devices}, unless this version can migrate such a device",
+                guest=guest,
+                devices=joined(passed),
+            ),
+            either(either(instead, detach), t("waive this if you know that it can")),
+            holders=(guest,),
+            waivable=True,
+        )
+    shared = [_target(one) for one in root.iterfind("devices/filesystem") if not _is_virtiofs(one)]
+    if shared:
+        yield warn(
+            "not-supported",
+            t(
+                "QEMU cannot save the memory of {guest} while it has the host folder {folders} mounted",
+                guest=guest,
+                folders=joined(shared),
+            ),
+            either(t("unmount it in the guest first"), instead),
+            holders=(guest,),
+        )
+
+
+def _fixed(root: ET.Element) -> Iterator[Message]:
+    for filesystem in root.iterfind("devices/filesystem"):
+        if _is_virtiofs(filesystem):
+            yield t("the host folder {folder} (virtiofs)", folder=_target(filesystem))
+    for shmem in root.iterfind("devices/shmem"):
+        if shmem.get("role") != "master":
+            yield t("the shared memory {name} (shmem)", name=shmem.get("name", ""))
+    if root.find("devices/interface[@type='vdpa']") is not None:
+        yield t("a vdpa network device")
+    for disk in root.iterfind("devices/disk"):
+        if disk.find("transient") is not None:
+            yield t("the transient disk {disk}", disk=_target(disk))
+
+
+def _passed(root: ET.Element) -> Iterator[Message]:
+    for device in root.iterfind("devices/hostdev"):
+        yield t("a {kind} device of the host", kind=device.get("type", "host"))
+    if root.find("devices/tpm/backend[@type='passthrough']") is not None:
+        yield t("the TPM of the host")
+    if root.find("cpu/feature[@name='invtsc'][@policy='require']") is not None:
+        yield t("the CPU feature invtsc")
+
+
+def special_disks(owner: GuestFacts, external: Collection[str]) -> Iterator[Concern]:
+    """Check that no disk of which an external snapshot is taken is transient, in a guest that runs, or shared."""
+    guest, root = owner.domain.name, _root(owner)
+    for disk in () if root is None else root.iterfind("devices/disk"):
+        target = _target(disk)
+        out = t("leave it out: {argument}", argument=f"disks={{{target!r}: 'no'}}")
+        if target not in external or disk.find("readonly") is not None:
+            continue
+        if disk.find("transient") is not None and owner.running:
+            yield refuse(
+                "not-supported",
+                t(
+                    "disk {disk} is transient: what {guest} writes to it is discarded at shutdown, and libvirt takes "
+                    "no snapshot of it while the guest runs",
+                    disk=target,
+                    guest=guest,
+                ),
+                either(out, t("shut {guest} down first", guest=guest)),
+                holders=(guest,),
+            )
+        elif disk.find("shareable") is not None:
+            yield refuse(
+                "not-supported",
+                t("disk {disk} is shareable: other guests may write to it, so libvirt creates no overlay", disk=target),
+                out,
+                holders=(guest,),
+            )
+
+
+def no_jobs(owner: GuestFacts, target: str) -> Iterator[Concern]:
+    """Check that libvirt takes block jobs of a disk: not of a transient one."""
+    guest, root = owner.domain.name, _root(owner)
+    disk = None if root is None else root.find(f"devices/disk/target[@dev='{target}']/..")
+    if disk is not None and disk.find("transient") is not None:
+        yield refuse(
+            "not-supported",
+            t(
+                "disk {disk} is transient: what {guest} writes to it is discarded at shutdown, and libvirt merges "
+                "nothing in its chain while the guest runs",
+                disk=target,
+                guest=guest,
+            ),
+            t("shut {guest} down: qemu-img then merges its chain", guest=guest),
+            holders=(guest,),
+        )
+
+
+def tpm(owner: GuestFacts, *, with_memory: bool, reverting: bool) -> Iterator[Concern]:
+    """Remark what becomes of the state of an emulated TPM: it is in no disk."""
+    guest, root = owner.domain.name, _root(owner)
+    if root is None or root.find("devices/tpm/backend[@type='emulator']") is None:
+        return
+    where = f"{_TPM_STATE}/{owner.domain.uuid}"
+    if with_memory and reverting:
+        what = t("the TPM state of {guest} is restored with the memory", guest=guest)
+    elif with_memory:
+        what = t("the snapshot includes the TPM state of {guest}, with the memory", guest=guest)
+    elif reverting:
+        what = t("the TPM state of {guest} ({folder}) is not reverted", guest=guest, folder=where)
+    else:
+        what = t(
+            "the snapshot does not include the TPM state of {guest} ({folder}): a revert will not change it",
+            guest=guest,
+            folder=where,
+        )
+    if with_memory:
+        yield remark("not-supported", what, holders=(guest,))
+        return
+    yield remark(
+        "not-supported",
+        what,
+        t(
+            "copy that folder as well if it holds keys that matter: {command}",
+            command=f"cp -a {shlex.quote(where)} DESTINATION",
+        ),
+        images=(where,),
+        holders=(guest,),
+    )
+
+
+def _root(owner: GuestFacts) -> ET.Element | None:
+    return ET.fromstring(owner.xml) if owner.xml else None
+
+
+def _target(element: ET.Element) -> str:
+    target = element.find("target")
+    return "" if target is None else target.get("dev") or target.get("dir") or ""
+
+
+def _is_virtiofs(filesystem: ET.Element) -> bool:
+    driver = filesystem.find("driver")
+    return driver is not None and driver.get("type") == "virtiofs"

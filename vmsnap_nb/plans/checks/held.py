@@ -1,0 +1,105 @@
+"""Checks of what QEMU holds: where it writes to another image than libvirt names, or to one whose file was deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Use
+from vmsnap_nb.plans.concern import Concern, refuse
+from vmsnap_nb.plans.journal import SnapshotEntry, Switch
+from vmsnap_nb.plans.request import Reading
+from vmsnap_nb.words.message import t
+
+__all__ = ["held_concerns", "held_losses", "interrupted_snapshots", "missed_switches", "switched"]
+
+
+def held_concerns(forest: Forest, guest: str) -> Iterator[Concern]:
+    """Return what speaks against doing anything with the disks of a guest that runs."""
+    yield from (_held(use) for use in forest.uses if use.guest == guest and (use.named is not None or use.deleted))
+
+
+def held_losses(forest: Forest, guest: str) -> Iterator[Concern]:
+    """Return those of them that speak against the end of the guest, since something would be lost with it."""
+    yield from (_held(use) for use in forest.uses if use.guest == guest and (use.next or use.deleted))
+
+
+def _held(use: Use) -> Concern:
+    guest = use.guest
+    if use.named is None:
+        return refuse(
+            "deleted-image",
+            use.problem,
+            t(
+                "if it was moved away, move it back; otherwise leave {guest} running: guest.unfinished() returns the "
+                "plan that copies its content into another image",
+                guest=guest,
+            ),
+            images=use.deleted,
+            holders=(guest,),
+        )
+    if use.next is None:
+        what = t(
+            "{problem}; libvirt's definition for the next start names {path}, so a shutdown loses nothing",
+            problem=use.problem,
+            path=use.path,
+        )
+        remedy = t("shut {guest} down and start it again", guest=guest)
+    else:
+        what = t(
+            "{problem}: after a shutdown, the next start of {guest} would not see what it wrote there",
+            problem=use.problem,
+            guest=guest,
+        )
+        remedy = t(
+            "guest.unfinished()[0].run() corrects the definition to {path}; then shut {guest} down and start it again",
+            path=use.path,
+            guest=guest,
+        )
+    return refuse("other-image", what, remedy, images=(use.path, use.named), holders=(guest,))
+
+
+def switched(reading: Reading) -> Iterator[SnapshotEntry]:
+    """Yield the entries of snapshots of the guest that were interrupted."""
+    for entry in reading.entries:
+        if isinstance(entry, SnapshotEntry) and entry.uuid == reading.owner.domain.uuid:
+            yield entry
+
+
+def missed_switches(reading: Reading, entry: SnapshotEntry) -> tuple[Switch, ...]:
+    """Return the disks of a guest that is off which QEMU may have written to overlays that libvirt does not name."""
+    forest, domain = reading.forest, reading.owner.domain
+    if domain.running:
+        return ()
+    sources = {use.target: use.path for use in domain.uses}
+    return tuple(
+        one
+        for one in entry.disks
+        if sources.get(one.target) in forest.same_file(one.source)
+        and one.file in forest.images
+        and forest.parent(one.file) in forest.same_file(one.source)
+        and not (one.file in reading.maps and not reading.maps[one.file].extents)
+    )
+
+
+def interrupted_snapshots(reading: Reading) -> Iterator[Concern]:
+    """Check that no snapshot of the guest was interrupted so that what it has written is in no disk of it."""
+    guest = reading.owner.domain.name
+    for entry in switched(reading):
+        for one in missed_switches(reading, entry):
+            yield refuse(
+                "other-image",
+                t(
+                    "{guest} cannot start: snapshot {name} was interrupted, and QEMU may have written disk {disk} to "
+                    "{file} since, but libvirt names {source}",
+                    guest=guest,
+                    name=entry.name,
+                    disk=one.target,
+                    file=one.file,
+                    source=one.source,
+                ),
+                t("correct the definition first: guest.unfinished()[0].run()"),
+                images=(one.file, one.source),
+                holders=(guest,),
+                waivable=True,
+            )

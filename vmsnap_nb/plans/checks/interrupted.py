@@ -1,0 +1,74 @@
+"""What is left where a commit was cut short: what its entry says, and what the images say of it."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import replace
+
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.plans.journal import MergeEntry
+
+__all__ = ["is_chain", "is_done", "is_gone", "is_torn", "settled", "spoils", "standing_on_base"]
+
+
+def is_gone(forest: Forest, path: str) -> bool:
+    """Return whether an image is not there, though something may refer to it."""
+    return path not in forest.images or forest[path].status == "missing"
+
+
+def settled(forest: Forest, entry: MergeEntry) -> MergeEntry:
+    """Return an entry as the images show it: a layer is marked as invalid only when all data is in the base.
+
+    Then, too, a guest that wrote to the layer gets the base as its disk.
+    """
+    marked = entry.top in forest.images and forest[entry.top].status == "invalid"
+    switched = entry.active and any(use.path in forest.same_file(entry.base) for use in forest.uses)
+    return replace(entry, phase="copied") if marked or switched else entry
+
+
+def is_chain(forest: Forest, entry: MergeEntry) -> bool:
+    """Return whether what is merged is there and still stands on the base."""
+    below = forest.known_lineage(entry.top)[1:]
+    return not is_gone(forest, entry.top) and not set(forest.same_file(entry.base)).isdisjoint(below)
+
+
+def is_done(forest: Forest, entry: MergeEntry) -> bool:
+    """Return whether libvirt has gone on alone with a deletion of its own, to the end of this disk.
+
+    It removes the layer when QEMU has written all, and the record when it has done so with all disks. A layer that is
+    missed for another reason, as a file system that is not mounted, still has its record.
+    """
+    named = any(entry.top in (disk.source, disk.file) for record in forest.records for disk in record.disks)
+    # Where the entry was read, the layer would be as well.
+    beside = posixpath.dirname(entry.top) == posixpath.dirname(entry.base)
+    return (
+        entry.by_libvirt
+        and is_gone(forest, entry.top)
+        and not forest.known_children(entry.top)
+        and (beside or not named)
+    )
+
+
+def spoils(forest: Forest, entry: MergeEntry, path: str) -> bool:
+    """Return whether an image may read otherwise than it should: it stands on the base, without what was merged."""
+    if settled(forest, entry).phase == "copied" or is_done(forest, entry) or path not in forest.images:
+        return False
+    bases = set(forest.same_file(entry.base))
+    if any(use.path in bases for use in forest.uses):
+        return False  # a guest has it as its disk, as it is
+    lineage = set(forest.known_lineage(path))
+    return bool(lineage & bases) and not any(lineage & set(forest.same_file(layer)) for layer in entry.merged)
+
+
+def is_torn(forest: Forest, entry: MergeEntry) -> bool:
+    """Return whether overlays stand on the base although nobody knows whether all data is in it.
+
+    QEMU ends a commit by writing into the overlay that it stands on the base, and only then the base's last tables.
+    """
+    return any(spoils(forest, entry, child) for child in standing_on_base(forest, entry))
+
+
+def standing_on_base(forest: Forest, entry: MergeEntry) -> tuple[str, ...]:
+    """Return the overlays of what is merged that stand on the base."""
+    bases = forest.same_file(entry.base)
+    return tuple(path for path in entry.children if path in forest.images and forest.parent(path) in bases)

@@ -1,0 +1,35 @@
+"""Checks of what nobody here knows: whether an image is there, and what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from vmsnap_nb.model.image import NOT_READ
+from vmsnap_nb.plans.concern import Concern, refuse
+from vmsnap_nb.plans.request import Reading
+from vmsnap_nb.words.message import t
+
+__all__ = ["not_known", "why_not_known"]
+
+
+def why_not_known(reading: Reading, path: str) -> str:
+    """Return why nobody here knows whether an image is there, or what it holds; empty if that is known."""
+    image = reading.forest.images.get(path)
+    if image is not None and image.status in NOT_READ:
+        return image.problem or image.status
+    return reading.unknown.get(path, "") if image is None else ""
+
+
+def not_known(reading: Reading, paths: Iterable[str]) -> Iterator[Concern]:
+    """Check that it is known of these images whether they are there, and what they hold."""
+    for path in dict.fromkeys(paths):
+        if why := why_not_known(reading, path):
+            if path in reading.forest.images:
+                what = t("the content of {path} is not known: {why}", path=path, why=why)
+            else:
+                what = t("it is not known whether {path} exists: {why}", path=path, why=why)
+            remedy = t(
+                "use an account that can read it, on its own machine; or make its folder a storage pool, which libvirt "
+                "reads"
+            )
+            yield refuse("unknown-image", what, remedy, images=(path,))

@@ -1,0 +1,378 @@
+"""What speaks against starting a guest, as far as its images and what lies beside them tell."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Domain, Use
+from vmsnap_nb.model.image import Image, Status
+from vmsnap_nb.plans.by_hand import rebase_argv
+from vmsnap_nb.plans.checks.held import interrupted_snapshots
+from vmsnap_nb.plans.checks.interrupted import spoils
+from vmsnap_nb.plans.checks.layers import REBASED, doubts
+from vmsnap_nb.plans.checks.notes import note_folders, strangers
+from vmsnap_nb.plans.concern import Concern, ConcernName, either, refuse, warn
+from vmsnap_nb.plans.request import Needs, Reading
+from vmsnap_nb.words.message import N_, Message, counted, joined, t
+
+__all__ = ["held_images", "missing_formats", "shared_bases", "start_concerns", "start_needs"]
+
+
+_UNUSABLE: Mapping[str, tuple[ConcernName, str, str]] = {
+    "missing": ("missing-base", N_("{path} does not exist"), N_("restore it to that path")),
+    "invalid": (
+        "missing-base",
+        N_("{path} was merged into another image and is no longer valid"),
+        N_("use the image it was merged into"),
+    ),
+    "unsupported": (
+        "not-supported",
+        N_("{path} needs features that QEMU does not support"),
+        N_("use the program that created it"),
+    ),
+    "loop": (
+        "loop",
+        N_("{path} is based on itself"),
+        N_("record its real backing file with qemu-img rebase -u"),
+    ),
+}
+"""By status of an image: the concern, what is wrong, and what to do."""
+
+
+def start_needs(forest: Forest, guest: str) -> Needs:
+    """Return what must be read to judge the start of a guest: what was begun in the folders of its layers."""
+    return Needs(journal=note_folders(forest, (use.path for use in forest.uses if use.guest == guest)))
+
+
+def held_images(forest: Forest, guest: str) -> tuple[str, ...]:
+    """Return the layers of a guest's disks that somebody holds, no guest being known who does."""
+    uses = (use for use in forest.uses if use.guest == guest and use.path in forest.images)
+    layers = dict.fromkeys(layer for use in uses for layer in forest.known_lineage(use.path))
+    return tuple(layer for layer in layers if forest[layer].held)
+
+
+def start_concerns(reading: Reading) -> tuple[Concern, ...]:
+    """Return what speaks against starting a guest that is off."""
+    forest, domain = reading.forest, reading.owner.domain
+    return (
+        *interrupted_insides(reading),
+        *interrupted_pulls(reading),
+        *interrupted_commits(reading),
+        *interrupted_snapshots(reading),
+        *strangers(reading),
+        *holders(reading),
+        *shared_bases(forest, domain),
+        *snapshots_of_others(forest, domain),
+        *saved_layers(forest, domain),
+        *layers(forest, domain.uses),
+        *backing_formats(forest, domain.uses),
+        *(doubt for use in domain.uses if use.path in forest.images for doubt in doubts(forest, use.path)),
+    )
+
+
+def interrupted_insides(reading: Reading) -> Iterator[Concern]:
+    """Check that no change of a snapshot inside an image of the guest was interrupted: its tables may be damaged."""
+    domain = reading.owner.domain
+    layers = {layer for use in domain.uses for layer in reading.forest.known_lineage(use.path)}
+    for entry in reading.insides:
+        if entry.image in layers:
+            yield refuse(
+                "active-job",
+                t(
+                    "{guest} cannot start: a change of the internal snapshot {snapshot} in {image} was interrupted, so "
+                    "the image may be damaged",
+                    guest=domain.name,
+                    snapshot=entry.name,
+                    image=entry.image,
+                ),
+                t("finish it first: guest.unfinished()[0].run()"),
+                images=(entry.image,),
+            )
+
+
+def interrupted_pulls(reading: Reading) -> Iterator[Concern]:
+    """Check that no pull into an image of the guest was interrupted."""
+    domain = reading.owner.domain
+    targets = {disk.source: disk.target for disk in domain.disks if disk.source is not None}
+    for entry in reading.pulls:
+        if entry.image in targets:
+            yield refuse(
+                "active-job",
+                t(
+                    "{guest} cannot start: a pull into {image}, its disk {disk}, was interrupted, so the image may be "
+                    "incomplete",
+                    guest=domain.name,
+                    image=entry.image,
+                    disk=targets[entry.image],
+                ),
+                t("finish it first: guest.unfinished()[0].run()"),
+                images=(entry.image,),
+            )
+
+
+def interrupted_commits(reading: Reading) -> Iterator[Concern]:
+    """Check that no commit was interrupted so that a disk of the guest may not read what it should."""
+    forest, domain = reading.forest, reading.owner.domain
+    paths = [use.path for use in domain.uses]
+    for entry in reading.merges:
+        if any(
+            entry.base in forest.known_lineage(path) and spoils(forest, entry, path)
+            for path in paths
+            if path in forest.images
+        ):
+            yield refuse(
+                "active-job",
+                t(
+                    "{guest} cannot start: the commit of {top} into {base} was interrupted, so {base} may be "
+                    "incomplete",
+                    guest=domain.name,
+                    top=entry.top,
+                    base=entry.base,
+                ),
+                either(
+                    t("undo it first: guest.unfinished()[0].run()"),
+                    t("use start(force=True) if you know that {base} holds all data", base=entry.base),
+                ),
+                images=(entry.base, entry.top),
+            )
+        elif entry.phase in ("ready", "pivoting") and set(paths) & {entry.top, *forest.same_file(entry.top)}:
+            yield refuse(
+                "active-job",
+                t(
+                    "{guest} cannot start: the pivot of its disk from {top} to {base} was interrupted, and either "
+                    "image may hold the latest data",
+                    guest=domain.name,
+                    top=entry.top,
+                    base=entry.base,
+                ),
+                either(
+                    t("finish it first: guest.unfinished()[0].run() compares both"),
+                    t("use start(force=True) if you know that {image} is the current one", image=entry.top),
+                ),
+                images=(entry.base, entry.top),
+                waivable=True,
+            )
+
+
+def holders(reading: Reading) -> Iterator[Concern]:
+    """Check that nobody else holds the guest's images: QEMU shares an image among readers, who writes must be alone."""
+    forest, domain = reading.forest, reading.owner.domain
+    for use in domain.uses:
+        if use.path not in forest.images:
+            continue
+        for layer in forest.known_lineage(use.path):
+            top = layer == use.path and not use.readonly
+            others = forest.users(layer) if top else forest.writers(layer)
+            guests = tuple(dict.fromkeys(o.guest for o in others if o.running and o.guest != domain.name))
+            held = forest[layer].held
+            if guests or held == "write" or (held and top):
+                yield _held(reading, domain, use, layer, guests)
+
+
+def shared_bases(forest: Forest, domain: Domain) -> Iterator[Concern]:
+    """Check that no overlay is based on an image that the guest would write to: it would read other content then."""
+    for use in domain.uses:
+        if use.readonly or use.path not in forest.images:
+            continue
+        # One that is based on itself is no overlay of itself; QEMU opens neither.
+        overlays = [path for path in forest.children(use.path) if forest.status(path) not in {"invalid", "loop"}]
+        if not overlays:
+            continue
+        every = dict.fromkeys(path for overlay in overlays for path in (overlay, *forest.descendants(overlay)))
+        guests = tuple(
+            dict.fromkeys(
+                user.guest for path in every for user in forest.known_users(path) if user.guest != domain.name
+            )
+        )
+        image, names = forest[use.path].name, joined(forest[path].name for path in overlays)
+        yield refuse(
+            "shared-base",
+            counted(
+                "{guest} cannot start: its disk {disk} is {image}, and {overlays} is based on that image. Writes of "
+                "{guest} would corrupt this overlay",
+                "{guest} cannot start: its disk {disk} is {image}, and {overlays} are based on that image. Writes of "
+                "{guest} would corrupt these overlays",
+                len(overlays),
+                guest=domain.name,
+                disk=use.target,
+                image=image,
+                overlays=t("{images} (used by {guests})", images=names, guests=joined(guests)) if guests else names,
+            ),
+            either(
+                t("give {guest} an overlay of its own on {image}", guest=domain.name, image=image),
+                counted(
+                    "use start(force=True) if this overlay is no longer needed",
+                    "use start(force=True) if these overlays are no longer needed",
+                    len(overlays),
+                ),
+            ),
+            images=(use.path, *every),
+            holders=guests,
+            waivable=True,
+        )
+
+
+def snapshots_of_others(forest: Forest, domain: Domain) -> Iterator[Concern]:
+    """Check that no snapshot of another guest is in an image that the guest would write to."""
+    for use in domain.uses:
+        names = forest.same_file(use.path)
+        for record in () if use.readonly else forest.records:
+            states = [disk.source for disk in record.held_disks if disk.held == "external"]
+            if record.guest != domain.name and any(state in names for state in states):
+                yield refuse(
+                    "shared-base",
+                    t(
+                        "{guest} cannot start: its disk {disk} is {image}, which holds the state of snapshot {name} of "
+                        "{other}. Writes of {guest} would corrupt that state",
+                        guest=domain.name,
+                        disk=use.target,
+                        image=use.path,
+                        name=record.name,
+                        other=record.guest,
+                    ),
+                    either(
+                        t("give {guest} an overlay of its own on {image}", guest=domain.name, image=use.path),
+                        t("use start(force=True) if that snapshot is no longer needed"),
+                    ),
+                    images=(use.path,),
+                    holders=(record.guest,),
+                    waivable=True,
+                )
+
+
+def saved_layers(forest: Forest, domain: Domain) -> Iterator[Concern]:
+    """Check that all layers with which libvirt would go on from a managed save are there."""
+    for need in forest.needs:
+        for path in (need.path, *need.layers) if need.guest == domain.name and need.kind == "managed save" else ():
+            if path in forest.images and (status := forest.status(path)) in ("missing", "invalid"):
+                if status == "missing":
+                    what = t(
+                        "{guest} cannot start: its managed save needs {path}, which does not exist",
+                        guest=domain.name,
+                        path=path,
+                    )
+                else:
+                    what = t(
+                        "{guest} cannot start: its managed save needs {path}, which was merged into another image",
+                        guest=domain.name,
+                        path=path,
+                    )
+                yield refuse(
+                    "managed-save",
+                    what,
+                    either(
+                        t("restore that image"),
+                        t(
+                            "if that state is no longer needed, remove it: {command}",
+                            command=f"virsh managedsave-remove {shlex.quote(domain.name)}",
+                        ),
+                    ),
+                    images=(path,),
+                    holders=(domain.name,),
+                )
+
+
+def _held(reading: Reading, domain: Domain, use: Use, layer: str, guests: tuple[str, ...]) -> Concern:
+    name = reading.forest[layer].name
+    if guests:
+        who = t("guest {names}", names=joined(guests))
+        own = t("give {guest} an overlay of its own on {image}", guest=domain.name, image=name)
+        snapshot = t(
+            "take an external snapshot of {guest} first: it then writes to a new overlay, and {image} becomes "
+            "read-only",
+            guest=guests[0],
+            image=name,
+        )
+        remedy = either(t("shut {guest} down", guest=guests[0]), own if layer == use.path else snapshot)
+    else:
+        guests = reading.processes.get(layer, ())
+        who = t("process {names}", names=joined(guests)) if guests else t("a process that is not visible from here")
+        remedy = t("end the process that has {image} open, then start again", image=name)
+    if layer == use.path:
+        what = t("{guest} cannot start: {holder} has {image} open", guest=domain.name, holder=who, image=name)
+    else:
+        what = t(
+            "{guest} cannot start: {holder} has {image} open, which disk {disk} is based on",
+            guest=domain.name,
+            holder=who,
+            image=name,
+            disk=use.target,
+        )
+    return refuse("in-use", what, remedy, images=(layer,), holders=guests, waivable=True)
+
+
+def layers(forest: Forest, uses: Iterable[Use]) -> Iterator[Concern]:
+    """Check for layers with which no QEMU opens the disk: missing or merged ones, and those that form a loop."""
+    for use in uses:
+        if use.readonly:  # libvirt may be told to start without a CD that is not there
+            continue
+        above: Image | None = None
+        for path in forest.known_lineage(use.path):
+            status = forest.status(path)
+            if status in _UNUSABLE:
+                yield _unusable(use, path, status, above)
+                break
+            above = forest[path]
+
+
+def _unusable(use: Use, path: str, status: Status, above: Image | None) -> Concern:
+    name, problem, advice = _UNUSABLE[status]
+    remedy: Message = t(advice)
+    if above is not None and above.backing is not None and status == "missing":
+        format = above.format or "qcow2"
+        elsewhere = rebase_argv(above.path, replace(above.backing, written="ITS-PATH"), "-u", format=format)
+        if format in REBASED:
+            moved = t("record its new path in {image}: {command}", image=above.name, command=shlex.join(elsewhere))
+            remedy = either(remedy, moved)
+    what = t(
+        "{guest} cannot start from its disk {disk}: {problem}",
+        guest=use.guest,
+        disk=use.target,
+        problem=t(problem, path=path),
+    )
+    return refuse(name, what, remedy, images=(path,))
+
+
+def backing_formats(forest: Forest, uses: Iterable[Use]) -> Iterator[Concern]:
+    """Check for layers whose header does not record the format of their backing file.
+
+    libvirt then looks itself, and takes what it finds only if that has no backing file.
+    """
+    tops = dict.fromkeys(use.path for use in uses if use.path in forest.images)
+    yield from missing_formats(forest, dict.fromkeys(layer for top in tops for layer in forest.known_lineage(top)))
+
+
+def missing_formats(forest: Forest, paths: Collection[str]) -> Iterator[Concern]:
+    """Check for those of some images whose header does not record the format of another of them."""
+    for path in paths:
+        image, parent = forest[path], forest.parent(path)
+        unrecorded = image.format == "qcow2" and image.backing is not None and image.backing.format is None
+        if unrecorded and parent is not None and parent in paths:
+            yield _missing(image, forest[parent])
+
+
+def _missing(image: Image, below: Image) -> Concern:
+    refused = below.backing is not None
+    backing = replace(image.backing, format=below.format or "FORMAT")  # type: ignore[type-var]
+    concern = refuse if refused else warn
+    if refused:
+        what = t(
+            "{path} does not record the format of its backing file {base}: libvirt does not start a guest on it",
+            path=image.path,
+            base=below.name,
+        )
+    else:
+        what = t(
+            "{path} does not record the format of its backing file {base}: libvirt guesses it from the content",
+            path=image.path,
+            base=below.name,
+        )
+    return concern(
+        "backing-format-missing",
+        what,
+        t("record the format: {command}", command=shlex.join(rebase_argv(image.path, backing, "-u"))),
+        images=(image.path, below.path),
+    )

@@ -1,0 +1,135 @@
+"""Checks of who has images open, or will want them as they are: guests, processes, jobs, saved memory."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Collection, Iterable, Iterator
+
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.snapshot import MANAGED_SAVE
+from vmsnap_nb.plans.concern import Concern, either, refuse
+from vmsnap_nb.plans.facts import GuestFacts
+from vmsnap_nb.words.message import Message, counted, joined, t
+
+__all__ = ["active_jobs", "has_managed_save", "in_use", "managed_save", "merge_while_running"]
+
+
+def in_use(
+    forest: Forest,
+    written: Iterable[str],
+    read: Iterable[str] = (),
+    *,
+    besides: str = "",
+    so: Message | None = None,
+    instead: Callable[[str], Message] | None = None,
+    concern: Callable[..., Concern] = refuse,
+) -> Iterator[Concern]:
+    """Check that no running guest, and no process, has open what is written, or writes what is read.
+
+    With `besides` a guest that may: then its QEMU holds the images, and nothing is known of other processes. `so` is a
+    sentence on what follows, `instead` returns what else can be done than to shut a guest down.
+    """
+    written = tuple(dict.fromkeys(written))
+    for path in (*written, *(path for path in dict.fromkeys(read) if path not in written)):
+        writes, name = path in written, forest[path].name
+        uses = forest.known_users(path) if writes else forest.known_writers(path)
+        guests = tuple(dict.fromkeys(use.guest for use in uses if use.running and use.guest != besides))
+        held = not besides and (bool(forest[path].held) if writes else forest[path].held == "write")
+        if guests or held:
+            what = _held(guests, name, writes=writes)
+            if not guests:
+                remedy = t("end that process first")
+            elif instead is None:
+                remedy = t("shut {guest} down first", guest=guests[0])
+            else:
+                remedy = either(t("shut {guest} down", guest=guests[0]), instead(guests[0]))
+            yield concern(
+                "in-use",
+                what if so is None else t("{what}: {so}", what=what, so=so),
+                remedy,
+                images=(path,),
+                holders=guests,
+            )
+
+
+def merge_while_running(guest: str) -> Message:
+    """Return what else can be done than to shut a guest down, where images in its chain are merged."""
+    return t("merge while {guest} runs", guest=guest)
+
+
+def _held(guests: Collection[str], image: str, *, writes: bool) -> Message:
+    if not guests:
+        return t("a process has {image} open", image=image) if writes else t("a process writes to {image}", image=image)
+    names = joined(guests)
+    if writes:
+        return counted(
+            "{guests} is running and has {image} open",
+            "{guests} are running and have {image} open",
+            len(guests),
+            guests=names,
+            image=image,
+        )
+    return counted(
+        "{guests} is running and writes to {image}",
+        "{guests} are running and write to {image}",
+        len(guests),
+        guests=names,
+        image=image,
+    )
+
+
+def active_jobs(
+    owner: GuestFacts, targets: Collection[str] | None = None, *, images: tuple[str, ...] = ()
+) -> Iterator[Concern]:
+    """Check that no job goes on with these disks of a guest (with any, if they are left out), and none with all."""
+    guest = owner.domain.name
+    for target, job in owner.jobs.items():
+        if not target or targets is None or target in targets:
+            name = shlex.quote(guest)
+            end = f"virsh blockjob {name} {shlex.quote(target)} --abort" if target else f"virsh domjobabort {name}"
+            yield refuse(
+                "active-job",
+                t("disk {disk} of {guest} has an active block job ({job})", guest=guest, disk=target, job=job)
+                if target
+                else t("{guest} has an active job ({job})", guest=guest, job=job),
+                t("wait for it; or cancel it: {command}", command=end),
+                images=images,
+                holders=(guest,),
+            )
+
+
+def has_managed_save(forest: Forest, guest: str) -> bool:
+    """Return whether libvirt keeps the memory of a guest that was saved."""
+    return any(record.guest == guest and record.name == MANAGED_SAVE for record in forest.records)
+
+
+def managed_save(
+    forest: Forest,
+    guest: str,
+    so: Message,
+    *,
+    instead: Message | None = None,
+    images: tuple[str, ...] = (),
+    waivable: bool = False,
+    concern: Callable[..., Concern] = refuse,
+) -> Iterator[Concern]:
+    """Check that libvirt keeps no memory of a guest, with which it would go on with the disks of that moment.
+
+    `so` is a sentence on what speaks against that; `instead` says how to start it, rather than to give the memory up.
+    """
+    if has_managed_save(forest, guest):
+        yield concern(
+            "managed-save",
+            t(
+                "{guest} has a managed save, and its next start resumes with the disk content of that moment: {so}",
+                guest=guest,
+                so=so,
+            ),
+            either(
+                instead or t("start {guest} and shut it down first", guest=guest),
+                t("remove the managed save: {command}", command=f"virsh managedsave-remove {shlex.quote(guest)}"),
+            ),
+            images=images,
+            holders=(guest,),
+            waivable=waivable,
+        )

@@ -1,0 +1,159 @@
+"""What speaks against a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from vmsnap_nb.model.shown import Carded
+from vmsnap_nb.words.message import NOTHING, Message, t
+
+__all__ = [
+    "CONCERNS",
+    "Concern",
+    "ConcernName",
+    "Concerns",
+    "either",
+    "refuse",
+    "remark",
+    "sorted_concerns",
+    "warn",
+]
+
+ConcernName = Literal[
+    "file-exists",
+    "missing-base",
+    "loop",
+    "smaller-size",
+    "shared-base",
+    "in-use",
+    "backing-format-missing",
+    "backing-format-wrong",
+    "no-space",
+    "grows-base",
+    "mixed-kinds",
+    "active-job",
+    "managed-save",
+    "memory-lost",
+    "state-lost",
+    "not-supported",
+    "not-encrypted",
+    "untrusted-backing",
+    "untrusted-note",
+    "no-permission",
+    "read-only",
+    "name-taken",
+    "no-agent",
+    "disk-changed",
+    "damaged-image",
+    "hardware-changed",
+    "other-image",
+    "deleted-image",
+    "backup-chain",
+    "unknown-image",
+]
+CONCERNS: frozenset[str] = frozenset(ConcernName.__args__)  # type: ignore[attr-defined]
+"""All names that a concern can have."""
+
+_LEVELS = ("refuse", "warn", "note")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Concern(Carded):
+    """Why a plan is refused, or wants a warning.
+
+    Attributes
+    ----------
+    name : str
+        One of `CONCERNS`; `Plan.run` takes it in ``waive``.
+    level : str
+        ``refuse``, ``warn`` or ``note``.
+    what : Message
+        A sentence that names the images and guests.
+    remedy : Message
+        What to do about it, or empty.
+    images : tuple of str
+        Paths that it is about.
+    holders : tuple of str
+        Guests (or processes) that it is about.
+    waivable : bool
+        Whether a user may waive it by name; not so where the system would refuse anyway.
+    """
+
+    name: ConcernName
+    level: Literal["refuse", "warn", "note"]
+    what: Message
+    remedy: Message = NOTHING
+    images: tuple[str, ...] = ()
+    holders: tuple[str, ...] = ()
+    waivable: bool = False
+
+    @property
+    def docs(self) -> str:
+        """The place in the documentation that explains this kind of concern, relative to its first page."""
+        return f"troubleshooting.html#{self.name}"
+
+    def __repr__(self) -> str:
+        return f"<Concern {self.name} ({self.level}): {self.what}>"
+
+
+class Concerns(tuple[Concern, ...], Carded):
+    """A tuple of concerns, the gravest first; a notebook shows it as a table."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        if not self:
+            return "<no concerns>"
+        number = "1 concern" if len(self) == 1 else f"{len(self)} concerns"
+        return f"<{number}: {', '.join(f'{one.name} ({one.level})' for one in self)}>"
+
+
+def refuse(
+    name: ConcernName,
+    what: Message,
+    remedy: Message = NOTHING,
+    *,
+    images: tuple[str, ...] = (),
+    holders: tuple[str, ...] = (),
+    waivable: bool = False,
+) -> Concern:
+    """Return a concern for which the plan does not run."""
+    return Concern(name, "refuse", what, remedy, images=images, holders=holders, waivable=waivable)
+
+
+def warn(
+    name: ConcernName,
+    what: Message,
+    remedy: Message = NOTHING,
+    *,
+    images: tuple[str, ...] = (),
+    holders: tuple[str, ...] = (),
+    waivable: bool = False,
+) -> Concern:
+    """Return a concern that the user is warned of."""
+    return Concern(name, "warn", what, remedy, images=images, holders=holders, waivable=waivable)
+
+
+def remark(
+    name: ConcernName,
+    what: Message,
+    remedy: Message = NOTHING,
+    *,
+    images: tuple[str, ...] = (),
+    holders: tuple[str, ...] = (),
+    waivable: bool = False,
+) -> Concern:
+    """Return a concern that is only shown."""
+    return Concern(name, "note", what, remedy, images=images, holders=holders, waivable=waivable)
+
+
+def either(first: Message, second: Message) -> Message:
+    """Return a remedy that leaves a choice between two."""
+    return t("{first}; or {second}", first=first, second=second)
+
+
+def sorted_concerns(concerns: Iterable[Concern]) -> tuple[Concern, ...]:
+    """Return each concern once, the gravest first."""
+    return tuple(sorted(dict.fromkeys(concerns), key=lambda concern: _LEVELS.index(concern.level)))

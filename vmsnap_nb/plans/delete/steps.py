@@ -1,0 +1,95 @@
+"""The single actions of deleting snapshots, beside those of merges and of records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from vmsnap_nb.plans.journal import MergeEntry
+from vmsnap_nb.plans.step import GuestStep, PathsOf, Step
+from vmsnap_nb.words.message import Message, t
+
+__all__ = ["DeleteExternal", "DeleteInternal", "DropInside"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropInside(Step):
+    """Remove a snapshot from inside an image that no QEMU has open; what the image holds now stays."""
+
+    path: str
+    name: str
+
+    action = "drop snapshot"
+    performer = "qemu-img"
+    writes = PathsOf("path")
+    changes = ()
+
+    @property
+    def what(self) -> Message:
+        return t("remove the internal snapshot {name} from it; its current content stays the same", name=self.name)
+
+    @property
+    def argvs(self) -> tuple[tuple[str, ...], ...]:
+        return (("qemu-img", "snapshot", "-q", "-d", self.name, self.path),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteInternal(GuestStep):
+    """Let libvirt delete an internal snapshot: it goes from all images of the guest, then its record."""
+
+    name: str
+    paths: tuple[str, ...]  # the images that it is inside of
+
+    action = "delete snapshot"
+    writes = PathsOf("paths")
+    changes = ()
+
+    @property
+    def what(self) -> Message:
+        return t(
+            "libvirt removes the internal snapshot {name} of {guest}, and its record",
+            name=self.name,
+            guest=self.guest.name,
+        )
+
+    @property
+    def argvs(self) -> tuple[tuple[str, ...], ...]:
+        return (self.virsh("snapshot-delete", "--snapshotname", self.name),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteExternal(GuestStep):
+    """Let libvirt delete an external snapshot of a guest that runs.
+
+    QEMU commits each overlay into the image below; then libvirt removes the overlays and corrects the records.
+    """
+
+    name: str
+    targets: tuple[str, ...]  # its disks
+    bases: tuple[str, ...]  # by disk the image that takes the data
+    tops: tuple[str, ...]  # by disk the overlay that goes
+    entries: tuple[MergeEntry, ...] = ()  # lie beside the images meanwhile
+    size: int | None = field(default=None, compare=False)  # changes while the guest writes
+
+    action = "delete snapshot"
+    writes = PathsOf("bases")
+    unlinks = PathsOf("tops")
+
+    @property
+    def entry_path(self) -> str:
+        return next((entry.path for entry in self.entries), "")
+
+    def unnoted(self) -> Self:
+        return replace(self, entries=())
+
+    @property
+    def what(self) -> Message:
+        return t(
+            "libvirt commits the overlays of snapshot {name} of {guest} into the images below",
+            name=self.name,
+            guest=self.guest.name,
+        )
+
+    @property
+    def argvs(self) -> tuple[tuple[str, ...], ...]:
+        return (self.virsh("snapshot-delete", "--snapshotname", self.name),)

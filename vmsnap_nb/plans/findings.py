@@ -1,0 +1,263 @@
+"""What is wrong or at risk on a host, or in some folders: by the checks that plans make, and some of whole hosts."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from vmsnap_nb.model.doubts import DIRTY
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.shown import Carded, Tabled
+from vmsnap_nb.model.snapshot import SnapshotList
+from vmsnap_nb.plans.checks import host, layers, security, start
+from vmsnap_nb.plans.checks.held import held_concerns
+from vmsnap_nb.plans.checks.notes import strangers
+from vmsnap_nb.plans.concern import Concern
+from vmsnap_nb.plans.facts import GuestFacts
+from vmsnap_nb.plans.merge.checks import interrupted
+from vmsnap_nb.plans.merge.request import unfinished_needs
+from vmsnap_nb.plans.request import Needs, Reading
+from vmsnap_nb.words.message import Message, counted, t
+
+__all__ = ["Finding", "Findings", "find_all", "findings_needs"]
+
+Severity = Literal["error", "warning", "note"]
+_SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+_OF_LEVEL: dict[str, Severity] = {"refuse": "error", "warn": "warning", "note": "note"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding(Carded):
+    """One thing that is wrong or at risk.
+
+    Attributes
+    ----------
+    name : str
+        The kind, as ``missing-base``; that of a `Concern` where plans check the same.
+    severity : str
+        ``error``: something cannot be used, or will be lost; ``warning``: it may be; ``note``: worth knowing.
+    what : Message
+        A sentence.
+    where : str
+        Path of the image, or name of the guest.
+    help : Message or str
+        The call or the command line that helps, or what to do.
+    """
+
+    name: str
+    severity: Severity
+    what: str
+    where: str = ""
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Findings(Tabled):
+    """What is wrong or at risk, the gravest first.
+
+    `to_frame` gives: index ``finding``, columns ``severity where what help``.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+        The rows.
+    """
+
+    findings: tuple[Finding, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __getitem__(self, number: int) -> Finding:
+        return self.findings[number]
+
+    def __repr__(self) -> str:
+        counts = [
+            f"{number} {severity}" + ("" if number == 1 else "s")
+            for severity in _SEVERITIES
+            if (number := sum(one.severity == severity for one in self.findings))
+        ]
+        return f"<Findings: {', '.join(counts) or 'nothing is wrong, as far as was looked'}>"
+
+
+def findings_needs(forest: Forest) -> Needs:
+    """Return what must be read beside the forest."""
+    local = tuple(path for path in forest.images if path.startswith("/"))
+    return replace(unfinished_needs(forest), places=local, leftovers=tuple(sorted(forest.folders)), modes=local)
+
+
+def find_all(
+    reading: Reading, guests: Iterable[GuestFacts] = (), lists: Iterable[SnapshotList] = (), *, name: str = "forest"
+) -> Findings:
+    """Return all that is found; `name` is what the calls are made on that are not those of a guest."""
+    found: dict[tuple[str, str], Finding] = {}
+    for finding in (
+        *(one for guest in guests for one in _of_guest(replace(reading, guest=guest))),
+        *(one for listed in lists for one in _of_list(listed)),
+        *_of_journal(reading, name),
+        *_of_images(reading, name),
+        *_of_host(reading, name),
+    ):
+        found.setdefault((finding.name, finding.where), finding)
+    return Findings(tuple(sorted(found.values(), key=lambda one: _SEVERITIES.index(one.severity))))
+
+
+def _finding(concern: Concern, *, where: str = "", severity: Severity | None = None) -> Finding:
+    return Finding(
+        name=concern.name,
+        severity=severity or _OF_LEVEL[concern.level],
+        what=concern.what,
+        where=where or next(iter((*concern.images, *concern.holders)), ""),
+        help=concern.remedy,
+    )
+
+
+def _row(name: str, severity: Severity, what: Message, where: str, help: str = "") -> Finding:
+    return Finding(name=name, severity=severity, what=what, where=where, help=help)
+
+
+def _fields(concern: Concern) -> dict[str, Any]:
+    return dict(getattr(concern.what, "fields", {}))
+
+
+def _call(guest: str, call: str, name: str = "forest") -> str:
+    return f"host.guest({guest!r}).{call}" if guest else f"{name}.{call}"
+
+
+# -- guests -----------------------------------------------------------------------------------------------------
+
+
+def _of_guest(reading: Reading) -> Iterator[Finding]:
+    forest, owner = reading.forest, reading.owner
+    if not owner.running:
+        yield from map(_finding, (c for c in start.start_concerns(reading) if c.name != "untrusted-note"))
+        return
+    yield from map(_finding, held_concerns(forest, owner.domain.name))
+    for concern in start.shared_bases(forest, owner.domain):
+        what = t("{guest} writes to {image}, its disk {disk}, and other images are based on it", **_fields(concern))
+        yield replace(_finding(concern), what=what)
+    below = [path for use in owner.domain.uses for path in forest.known_lineage(use.path)[1:]]
+    for concern in security.denied_writes(owner, forest, below):
+        yield _finding(concern, where=owner.domain.name, severity="note")
+
+
+def _of_list(listed: SnapshotList) -> Iterator[Finding]:
+    for row in listed:
+        if row.status == "ok":
+            continue
+        severity: Severity = "warning" if row.status in ("missing-file", "stale") else "note"
+        what = t(
+            "snapshot {snapshot} of {guest}: {problem}", snapshot=row.name, guest=listed.guest, problem=row.problem
+        )
+        yield _row(f"{row.status}: {row.name}", severity, what, listed.guest, _call(listed.guest, "reconcile()"))
+    if listed.going_back_to is not None:
+        what = t(
+            "a revert of {guest} to {snapshot} is running, or was interrupted",
+            guest=listed.guest,
+            snapshot=listed.going_back_to,
+        )
+        yield _row("active-job", "error", what, listed.guest, _call(listed.guest, f"revert({listed.going_back_to!r})"))
+
+
+# -- what was begun ---------------------------------------------------------------------------------------------
+
+
+def _of_journal(reading: Reading, name: str) -> Iterator[Finding]:
+    for entry in reading.merges:
+        for concern in interrupted((entry,), (entry.base,)):
+            guest = next((use.guest for use in reading.forest.known_users(entry.base)), "")
+            yield replace(_finding(concern), help=_call(guest, "unfinished()[0].run()", name))
+    for pull in reading.pulls:
+        guest = next((use.guest for use in reading.forest.known_users(pull.image)), "")
+        what = t("a pull into {path} is running, or was interrupted", path=pull.image)
+        yield _row("active-job", "warning", what, pull.image, _call(guest, "unfinished()[0].run()", name))
+    yield from map(_finding, strangers(reading))
+    for path in reading.leftovers:
+        what = t("a process began to write this file and ended before it was complete")
+        yield _row("never-completed", "note", what, path, f"{name}.cleanup()")
+
+
+# -- images -----------------------------------------------------------------------------------------------------
+
+
+def _of_images(reading: Reading, name: str) -> Iterator[Finding]:
+    forest = reading.forest
+    for path, image in forest.images.items():
+        if forest.same_file(path)[0] != path:
+            continue
+        status = forest.status(path)
+        if status == "invalid" and not forest.children(path):
+            what = t("{image} was merged into another image, and QEMU refuses to open it", image=image.name)
+            yield _row("invalid", "note", what, path, f"{name}.cleanup()")
+        elif status == "dirty":
+            yield _row(
+                "dirty", "note", t("{image}: {why}", image=image.name, why=DIRTY), path, f"{name}.check({path!r})"
+            )
+        elif status == "in-use":
+            yield _row(
+                "in-use", "note", t("a process that is no known guest writes to {image}", image=image.name), path
+            )
+        elif status not in ("outside", "remote"):
+            yield from map(_finding, layers.unreadable(image, status))
+        if image.corrupt:
+            what = t("QEMU has marked the tables of {image} as damaged, and opens it read-only", image=image.name)
+            yield _row("damaged-image", "error", what, path, f"{name}.repair({path!r}, 'repaired')")
+        yield from map(_finding, layers.foreign_data(image))
+        yield from map(_finding, layers.doubt(forest, path))
+        yield from map(_finding, _formats(forest, path))
+    for need in forest.stale_memory:
+        what = t(
+            "this saved memory of {guest} is of no use: {path}, which it belongs to, has changed since or is gone",
+            guest=need.guest,
+            path=need.path,
+        )
+        yield _row("stale-memory", "note", what, need.name, f"{name}.cleanup()")
+
+
+def _formats(forest: Forest, path: str) -> Iterator[Concern]:
+    image, parent = forest[path], forest.parent(path)
+    if image.backing is not None and parent is not None and parent in forest.images:
+        yield from start.missing_formats(forest, (path, parent))
+        found = layers.backing_format(image, forest[parent])
+        yield from (concern for concern in found if concern.name == "backing-format-wrong")
+
+
+# -- the host ---------------------------------------------------------------------------------------------------
+
+
+def _of_host(reading: Reading, name: str) -> Iterator[Finding]:
+    forest = reading.forest
+    for growth in host.growth_by_file_system(forest, reading.folders.free):
+        if much := host.overcommitted(growth):
+            yield _row("overcommitted", "warning", much, growth.folder, f"{name}.space()")
+    for concern, guest in host.deep_chains(forest):
+        top = next(iter(concern.images))
+        call = _call(guest, "shorten(keep=2)") if guest else f"{name}.shorten({top!r}, keep=2)"
+        yield replace(_finding(concern), name="deep-chain", help=call)
+    for image, overlays in host.writable_bases(forest):
+        what = counted(
+            "{image} is writable, and {count} overlay is based on it: a write to it would corrupt the overlay",
+            "{image} is writable, and {count} overlays are based on it: a write to it would corrupt them",
+            len(overlays),
+            image=image.name,
+        )
+        yield _row("writable-base", "note", what, image.path, host.protect_by_hand(image.path))
+    for image, below in host.closed_bases(forest, reading.modes):
+        what = t(
+            "every user of this machine may read {image}, but not its backing file {base}",
+            image=image.name,
+            base=below.name,
+        )
+        yield _row("world-readable", "warning", what, image.path, shlex.join(("chmod", "o-r", "--", image.path)))
+    for image, guest in host.unrecorded(forest):
+        what = t(
+            "{image} looks like the overlay of a snapshot of {guest}, and no snapshot record names it",
+            image=image.name,
+            guest=guest,
+        )
+        yield _row("unrecorded-overlay", "note", what, image.path, _call(guest, f"commit({image.name!r})"))

@@ -1,0 +1,1 @@
+"""What nothing on a host needs: found, and moved away or removed."""

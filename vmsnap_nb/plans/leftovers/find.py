@@ -1,0 +1,153 @@
+"""Which files nothing needs: everything that is needed, with all that it is based on, is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.image import NOT_READ, Image
+from vmsnap_nb.model.leftovers import Leftover, Leftovers
+from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, RevertEntry, SnapshotEntry
+from vmsnap_nb.plans.merge.request import unfinished_needs
+from vmsnap_nb.plans.request import Needs, Reading
+from vmsnap_nb.words.message import NOTHING, Message, counted, joined, t
+
+__all__ = ["find_leftovers", "leftovers_needs", "unseen"]
+
+_THERE = {"ok", "dirty", "corrupt", "invalid", "unsupported", "loop"}
+"""What an image can be that is there, and whose backing file is known."""
+
+
+def leftovers_needs(forest: Forest) -> Needs:
+    """Return what must be read to find them: what was begun, and what was never completed."""
+    return replace(unfinished_needs(forest), leftovers=tuple(sorted(forest.folders)))
+
+
+def find_leftovers(reading: Reading, uri: str = "") -> Leftovers:
+    """Return the files that nothing needs, overlays before what they are based on.
+
+    `uri` is the address of the libvirt that was asked for guests.
+    """
+    forest = reading.forest
+    needed = _needed(reading)
+    left = [path for path in forest.images if path not in needed and _may_go(forest, path)]
+    files = [_image(forest, path, uri) for path in sorted(left, key=forest.depth, reverse=True)]
+    files += _memory(forest)
+    files += [
+        Leftover(path, "incomplete file", evidence=t("the process that began to write it has ended"))
+        for path in reading.leftovers
+    ]
+    return Leftovers(tuple(files), unseen(forest))
+
+
+def unseen(forest: Forest) -> tuple[str, ...]:
+    """Return the images, and folders, of which it is not known what they are based on."""
+    return tuple(
+        path
+        for path, image in forest.images.items()
+        if path.startswith("/")
+        and (image.status in NOT_READ or image.status == "not-a-file" or not image.is_seen)
+        and image.status != "missing"
+    )
+
+
+def _needed(reading: Reading) -> set[str]:
+    """Return the images that anything needs, with all that they are based on."""
+    forest = reading.forest
+    begun = {name for entry in reading.entries for path in _named(entry) for name in forest.same_file(path)}
+    found: set[str] = set()
+    for path, image in forest.images.items():
+        if forest.known_needs(path) or image.held or path in begun or image.device or path in unseen(forest):
+            for layer in forest.known_lineage(path) if image.status != "invalid" else (path,):
+                found.update(forest.same_file(layer))
+    return found
+
+
+def _named(entry: Entry) -> Iterator[str]:
+    """Yield the files of something that was begun."""
+    if isinstance(entry, MergeEntry):
+        yield from (entry.base, *entry.merged, *entry.children)
+    elif isinstance(entry, PullEntry):
+        yield from (entry.image, *((entry.base,) if entry.base else ()))
+    elif isinstance(entry, SnapshotEntry):
+        yield from (path for disk in entry.disks for path in (disk.source, disk.file))
+        yield from entry.made
+    elif isinstance(entry, InsideEntry):
+        yield entry.image
+    elif isinstance(entry, RevertEntry):
+        yield from entry.discards
+
+
+def _may_go(forest: Forest, path: str) -> bool:
+    image = forest[path]
+    return path.startswith("/") and image.known_from == "file" and forest.status(path) in _THERE
+
+
+def _image(forest: Forest, path: str, uri: str) -> Leftover:
+    image = forest[path]
+    overlays = [child for child in forest.children(path) if forest.status(child) != "invalid"]
+    said = [t("no disk, snapshot or saved memory of a guest of {host} names it", host=uri)] if uri else []
+    if overlays:
+        said.append(
+            counted(
+                "the {count} overlay on it is not needed either: {images}",
+                "the {count} overlays on it are not needed either: {images}",
+                len(overlays),
+                images=joined(forest[child].name for child in overlays),
+            )
+        )
+    else:
+        said.append(t("no other image that was read is based on it"))
+    written = None if image.mtime_ns is None else datetime.fromtimestamp(image.mtime_ns / 1e9, UTC)
+    if written is not None:
+        said.append(t("last written on {date}", date=f"{written:%Y-%m-%d}"))
+    return Leftover(
+        path,
+        "merged image" if image.status == "invalid" else "image",
+        allocated=image.allocated,
+        last_written=written,
+        evidence=_both(said),
+        doubt=_doubt(image, uri),
+    )
+
+
+def _both(sentences: list[Message]) -> Message:
+    made = sentences[0]
+    for sentence in sentences[1:]:
+        made = t("{first}; {next}", first=made, next=sentence)
+    return made
+
+
+def _doubt(image: Image, uri: str) -> str:
+    found = []
+    if not uri:
+        found.append(t("no libvirt was asked which guests have it as a disk"))
+    if not image.writable and image.backing is None:
+        found.append(t("it is write-protected, as templates are"))
+    if image.snapshots:
+        names = joined(snapshot.name for snapshot in image.snapshots)
+        found.append(t("it holds internal snapshots: {names}", names=names))
+    return _both(found) if found else NOTHING
+
+
+def _memory(forest: Forest) -> Iterator[Leftover]:
+    """Yield the files of saved memory with which no guest goes on."""
+    for path in dict.fromkeys(need.name for need in forest.stale_memory):
+        need = next(need for need in forest.stale_memory if need.name == path)
+        evidence = t(
+            "saved memory of {guest}; {path}, which it belongs to, has changed since or is gone",
+            guest=need.guest,
+            path=need.path,
+        )
+        yield Leftover(path, "memory", evidence=evidence)
+    recorded = {record.memory_file for record in forest.records}
+    for need in {need.name: need for need in forest.needs if need.kind == "saved memory"}.values():
+        if need.name not in recorded and need.name.endswith(".mem"):  # as checkpoints are called
+            yield Leftover(
+                need.name,
+                "memory",
+                evidence=t("saved memory of {guest}; no snapshot record names it", guest=need.guest),
+                doubt=t("virsh restore can still load it with {path}, which stays needed", path=need.path),
+            )

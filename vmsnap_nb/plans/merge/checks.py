@@ -1,0 +1,359 @@
+"""Checks of what a merge changes for others: overlays and guests on the base, sizes, snapshots, other merges."""
+
+from __future__ import annotations
+
+import os.path
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Use
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.plans.checks import folders
+from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
+from vmsnap_nb.plans.facts import FolderFacts
+from vmsnap_nb.plans.journal import MergeEntry
+from vmsnap_nb.plans.request import Reading
+from vmsnap_nb.words.message import Message, counted, joined, t
+
+__all__ = [
+    "device_room",
+    "hidden_data",
+    "inner_snapshots",
+    "interrupted",
+    "other_names",
+    "outsiders",
+    "readers",
+    "room",
+    "searched",
+    "several",
+    "sharing",
+    "sound",
+    "stale_end",
+]
+
+
+def sound(forest: Forest, path: str) -> bool:
+    """Return whether an image counts as an overlay of its backing file: one that was marked invalid does not."""
+    return forest[path].status != "invalid"
+
+
+def several(names: Sequence[str], most: int = 3) -> Message:
+    """Return names, and how many more there are."""
+    if len(names) <= most:
+        return joined(names)
+    return t("{names} and {count} more", names=joined(names[:most]), count=len(names) - most)
+
+
+def _names(paths: Iterable[str], forest: Forest) -> Message:
+    return joined(forest[path].name if path in forest.images else path for path in paths)
+
+
+def outsiders(forest: Forest, base: str, merged: Sequence[str]) -> tuple[str, ...]:
+    """Return the overlays that read the base, or a merged layer, and not through the top one: a commit spoils them."""
+    inside = {name for path in merged for name in forest.same_file(path)}
+    found: dict[str, None] = {}
+    for path in (base, *merged[:-1]):
+        for child in forest.known_children(path):
+            if child not in inside and sound(forest, child):
+                found[child] = None
+    return tuple(found)
+
+
+def sharing(forest: Forest, base: str, merged: Sequence[str]) -> Iterator[Concern]:
+    """Check who else reads what a commit changes: other overlays, and guests that have such an image as their disk."""
+    name = forest[base].name
+    others = outsiders(forest, base, merged)
+    if others:
+        corrupted = tuple(dict.fromkeys(p for o in others for p in (o, *forest.descendants(o)) if sound(forest, p)))
+        guests = tuple(dict.fromkeys(use.guest for path in others for use in forest.known_users(path)))
+        names = _names(others, forest)
+        yield refuse(
+            "shared-base",
+            counted(
+                "{overlays} also depends on {base} or a layer above it, and would be silently corrupted",
+                "{overlays} also depend on {base} or a layer above it, and would be silently corrupted",
+                len(others),
+                overlays=t("{images} (used by {guests})", images=names, guests=joined(guests)) if guests else names,
+                base=name,
+            ),
+            either(
+                t("pull the layers up instead, into the overlays of {top}", top=forest[merged[-1]].name),
+                t("first pull {base} into {overlays}", base=name, overlays=names),
+            ),
+            images=(base, *corrupted),
+            holders=guests,
+            waivable=True,
+        )
+    inner = {alias for path in (base, *merged[:-1]) for alias in forest.same_file(path)}
+    direct = [use for use in forest.uses if use.path in inner]
+    if direct:
+        guests = tuple(dict.fromkeys(use.guest for use in direct))
+        yield refuse(
+            "shared-base",
+            t(
+                "{images}, used as a disk by {guests}, would have other content",
+                images=_names(dict.fromkeys(use.path for use in direct), forest),
+                guests=joined(guests),
+            ),
+            t("give {guest} an overlay of its own first", guest=guests[0]),
+            images=tuple(dict.fromkeys(use.path for use in direct)),
+            holders=guests,
+            waivable=True,
+        )
+
+
+def readers(forest: Forest, top: str, base: str, own: Use | None = None) -> Iterator[Concern]:
+    """Check for guests, beside the disk that is merged, whose disk is the very image that is merged away."""
+    names = set(forest.same_file(top))
+    mine = None if own is None or own.path != top else (own.guest, own.target)
+    uses = [use for use in forest.uses if use.path in names and (use.guest, use.target) != mine]
+    guests = tuple(dict.fromkeys(use.guest for use in uses))
+    if guests:
+        yield refuse(
+            "in-use",
+            t(
+                "{image} is the disk of {guests}, and would no longer be valid",
+                image=forest[top].name,
+                guests=joined(guests),
+            ),
+            t(
+                "commit it with commit() of {guest}: its disk then becomes {base}",
+                guest=guests[0],
+                base=forest[base].name,
+            )
+            if own is None
+            else t("give {guest} an overlay of its own first", guest=guests[0]),
+            images=(top,),
+            holders=guests,
+            waivable=True,
+        )
+
+
+def hidden_data(reading: Reading, base: str, top: str, children: Sequence[str]) -> Iterator[Concern]:
+    """Check whether the base grows, and whether its data beyond the end of the top would become visible."""
+    forest = reading.forest
+    low, high = forest[base], forest[top]
+    if low.virtual_size is None or high.virtual_size is None:
+        return
+    if high.virtual_size > low.virtual_size:
+        yield _grows(forest, low, high)
+    longer = [child for child in children if _would_see(reading, base, child, high.virtual_size)]
+    if low.virtual_size > high.virtual_size and longer:
+        yield refuse(
+            "smaller-size",
+            t(
+                "{top} ends after {size} bytes, and {overlays} reads zeros beyond that; {base} is larger, and its data "
+                "beyond that offset would become visible",
+                top=high.name,
+                size=high.virtual_size,
+                overlays=_names(longer, forest),
+                base=low.name,
+            ),
+            t("pull {top} into the overlays based on it instead", top=high.name),
+            images=(base, top, *longer),
+            waivable=True,
+        )
+    elif low.virtual_size > high.virtual_size and not children:
+        yield warn(
+            "smaller-size",
+            t(
+                "{base} keeps its {size} bytes, and so stays larger than {top}, whose content it receives",
+                base=low.name,
+                size=low.virtual_size,
+                top=high.name,
+            ),
+            images=(base, top),
+        )
+
+
+def _grows(forest: Forest, low: Image, high: Image) -> Concern:
+    fields = {"base": low.name, "old": low.virtual_size, "new": high.virtual_size, "top": high.name}
+    below = forest.images.get(low.backing.key) if low.backing is not None else None
+    longer_below = below is not None and (below.virtual_size or 0) > (low.virtual_size or 0)
+    if low.compat != "0.10" or not (low.snapshots or longer_below):
+        return warn(
+            "grows-base",
+            t("{base} grows from {old} to {new} bytes, the size of {top}", **fields),
+            images=(low.path,),
+        )
+    if low.snapshots:
+        what = t(
+            "{base} would grow from {old} to {new} bytes, the size of {top}, but QEMU cannot resize qcow2 version 2 "
+            "with internal snapshots",
+            **fields,
+        )
+    else:
+        what = t(
+            "{base} would grow from {old} to {new} bytes, the size of {top}, but QEMU cannot resize qcow2 version 2 "
+            "on a larger backing file",
+            **fields,
+        )
+    return refuse(
+        "grows-base",
+        what,
+        t("upgrade it to version 3 first: {command}", command=shlex.join(_upgrade(low.path))),
+        images=(low.path,),
+    )
+
+
+def _upgrade(path: str) -> tuple[str, ...]:
+    return ("qemu-img", "amend", "-f", "qcow2", "-o", "compat=1.1", path)
+
+
+def _would_see(reading: Reading, base: str, child: str, end: int) -> bool:
+    """Return whether an overlay of the base reads data of it, or of what is below, after some place."""
+    forest = reading.forest
+    if (forest[child].virtual_size or 0) <= end:
+        return False
+    blocks = reading.block_map((*reversed(forest.lineage(base)), child))
+    if blocks is None:
+        return True
+    own = len(blocks.layers) - 1
+    return any(run.kind == "data" and run.layer != own and run.start + run.length > end for run in blocks.visible)
+
+
+def stale_end(reading: Reading, lineage: Sequence[str], parts: Sequence[str]) -> Iterator[Concern]:
+    """Check whether a pull copies what lies behind the end of an image: QEMU copies whole clusters.
+
+    That cannot be seen until the image grows, when it should read zeros there.
+    """
+    forest, image = reading.forest, reading.forest[lineage[0]]
+    size, unit = image.virtual_size or 0, image.cluster_size or 65536
+    if not size % unit:
+        return
+    start, end = size - size % unit, size - size % unit + unit
+    if not any(_may_hold(reading, path, start, size) for path in parts[1:]) or _holds(reading, image.path, start, size):
+        return  # nothing of that cluster is copied
+    longer = [
+        path for path in lineage[1:] if (forest[path].virtual_size or 0) > size and _may_hold(reading, path, size, end)
+    ]
+    if longer:
+        yield refuse(
+            "smaller-size",
+            t(
+                "{image} ends after {size} bytes, inside a cluster, and {layers} is larger: QEMU would copy data "
+                "beyond the end, which becomes visible if {image} grows",
+                image=image.name,
+                size=size,
+                layers=_names(longer, forest),
+            ),
+            t(
+                "extend it to a cluster boundary first: {command}",
+                command=f"qemu-img resize -f qcow2 {shlex.quote(image.path)} {end}",
+            ),
+            images=(image.path, *longer),
+            waivable=True,
+        )
+
+
+def _may_hold(reading: Reading, path: str, start: int, end: int) -> bool:
+    """Return whether an image may hold data in a part of the disk: so it is where its map is not known."""
+    layer = reading.maps.get(path)
+    if layer is None:
+        return True
+    return any(not one.zero and one.start < end and one.end > start for one in layer.extents)
+
+
+def _holds(reading: Reading, path: str, start: int, end: int) -> bool:
+    """Return whether an image is known to hold all of a part of the disk itself."""
+    layer = reading.maps.get(path)
+    return layer is not None and any(one.start <= start and one.end >= end for one in layer.extents)
+
+
+def inner_snapshots(forest: Forest, lost: Iterable[str], why: Message) -> Iterator[Concern]:
+    """Check for internal snapshots that the merge would lose or corrupt."""
+    for path in lost:
+        image = forest[path]
+        if image.snapshots:
+            names = several([snapshot.name for snapshot in image.snapshots], 5)
+            yield refuse(
+                "state-lost",
+                t("{image} has internal snapshots ({names}): {why}", image=image.name, names=names, why=why),
+                t("delete them first, or copy the needed content out with qemu-img convert -l NAME"),
+                images=(path,),
+                waivable=True,
+            )
+
+
+def room(facts: FolderFacts, sizes: Mapping[str, int]) -> Iterator[Concern]:
+    """Check that the folders of images have the room that these need."""
+    needed: dict[str, int] = {}
+    for path, size in sizes.items():
+        folder = os.path.dirname(path)
+        needed[folder] = needed.get(folder, 0) + size
+    yield from folders.room(facts, needed, dict.fromkeys(needed))
+
+
+def device_room(forest: Forest, needed: Mapping[str, int], sizes: Mapping[str, int]) -> Iterator[Concern]:
+    """Check that block devices, which do not grow, can hold what is written to images on them.
+
+    `needed` are the bytes that images may grow by, `sizes` the virtual sizes that bases must have in the end.
+    """
+    for path in dict.fromkeys((*needed, *sizes)):
+        image = forest[path]
+        if not image.device or image.file_size is None:
+            continue
+        if image.format == "raw":
+            end = sizes.get(path, 0)
+        else:
+            end = (image.file_size if image.allocated is None else image.allocated) + needed.get(path, 0)
+        if end > image.file_size:
+            yield refuse(
+                "no-space",
+                t(
+                    "device {path} has {size} bytes, but {needed} are needed: {missing} are missing",
+                    path=path,
+                    size=image.file_size,
+                    needed=end,
+                    missing=end - image.file_size,
+                ),
+                either(t("enlarge the device, for example with lvextend"), t("merge in the other direction")),
+                images=(path,),
+                waivable=image.format != "raw",
+            )
+
+
+def interrupted(entries: Iterable[MergeEntry], paths: Iterable[str]) -> Iterator[Concern]:
+    """Check for merges of these images that were interrupted."""
+    paths = set(paths)
+    for entry in entries:
+        touched = {entry.base, *entry.merged, *entry.children}
+        if touched & paths:
+            yield refuse(
+                "active-job",
+                t("a merge of {top} into {base} was interrupted", top=entry.top, base=entry.base),
+                t("finish it first with unfinished()[0].run() of the guest or of the forest"),
+                images=(entry.base, entry.top),
+            )
+
+
+def other_names(forest: Forest, removed: Iterable[str]) -> Iterator[Concern]:
+    """Remark other names of files that are removed: of a hard link the file stays."""
+    for path in removed:
+        others = tuple(name for name in forest.same_file(path) if name != path)
+        if others:
+            yield remark(
+                "shared-base",
+                t("{path} has other names: {names}", path=path, names=joined(others)),
+                t("if one of them is a hard link, the file stays: remove that link as well"),
+                images=(path, *others),
+            )
+
+
+def searched(forest: Forest, base: str) -> Iterator[Concern]:
+    """Remark how far was looked: overlays of the base elsewhere would be corrupted, and nobody here knows of them."""
+    name = forest[base].name
+    if forest.folders:
+        what = t("searched for other overlays of {base} in {folders}", base=name, folders=joined(forest.folders))
+    else:
+        what = t("searched for other overlays of {base} in no folder, only among the images of guests", base=name)
+    yield remark(
+        "shared-base",
+        what,
+        t(
+            "if other folders may hold overlays of it, read them as well: {call}",
+            call="vmsnap_nb.scan(folder, folder, …)",
+        ),
+        images=(base,),
+    )

@@ -1,0 +1,265 @@
+"""What must hold before anything is marked, removed or repointed on the strength of an entry of the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Literal
+
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.plans.by_hand import repair_advice
+from vmsnap_nb.plans.checks.interrupted import is_gone, is_torn, settled
+from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
+from vmsnap_nb.plans.facts import LOST_JOB
+from vmsnap_nb.plans.journal import Began, FileFact, MergeEntry, PullEntry
+from vmsnap_nb.plans.request import Reading
+from vmsnap_nb.words.message import Message, t
+
+__all__ = ["author", "content", "damaged", "has_pivoted", "holds_all", "is_compared", "originals", "pivot", "unknown"]
+
+
+def author(entry: MergeEntry | PullEntry) -> Iterator[Concern]:
+    """Remark who began what is finished, and when."""
+    if entry.began is not None:
+        who = _who(entry.began)
+        if isinstance(entry, PullEntry):
+            what = t(
+                "according to its journal entry, the pull into {image} was started by {who}", image=entry.image, who=who
+            )
+        else:
+            what = t(
+                "according to its journal entry, the merge of {top} into {base} was started by {who}",
+                top=entry.top,
+                base=entry.base,
+                who=who,
+            )
+        yield remark("active-job", what, images=entry.images)
+
+
+def _who(began: Began) -> Message:
+    return t(
+        "{user} (uid {uid}, process {pid} on {host}) at {time}",
+        user=began.user or t("an unknown user"),
+        uid=began.uid,
+        pid=began.pid,
+        host=began.host,
+        time=began.at,
+    )
+
+
+def originals(forest: Forest, entry: MergeEntry | PullEntry) -> Iterator[Concern]:
+    """Check that the images are the files that were merged, and not others of these names, as after a restore."""
+    facts = {fact.path: fact for fact in entry.files}
+    for path in entry.images:
+        if is_gone(forest, path) or not path.startswith("/"):
+            continue
+        image, fact = forest[path], facts.get(path)
+        if fact is None or image.identity is None:
+            what = t("the journal entry does not record which file {path} was when it was written", path=path)
+            yield _refused(entry, path, what)
+        elif not _is_same(image, fact):
+            what = t(
+                "{path} is not the file that the journal entry records (inode {inode}, last written {time}): it is "
+                "inode {found}, last written {now}",
+                path=path,
+                inode=fact.inode,
+                time=_time(fact.mtime_ns),
+                found=image.identity[1],
+                now=_time(image.mtime_ns),
+            )
+            yield _refused(entry, path, what)
+        elif (
+            isinstance(entry, MergeEntry)
+            and path != entry.base
+            and image.status != "invalid"
+            and image.mtime_ns != fact.mtime_ns
+        ):
+            yield warn(
+                "disk-changed",
+                t("it is not known whether device {path} was written to since its merge was recorded", path=path)
+                if image.device
+                else t(
+                    "{path} was last written {now}; when its merge was recorded, that was {time}",
+                    path=path,
+                    now=_time(image.mtime_ns),
+                    time=_time(fact.mtime_ns),
+                ),
+                images=(path,),
+            )
+
+
+def is_compared(forest: Forest, entry: MergeEntry, guest: str) -> bool:
+    """Return whether it matters that base and top read alike, and can be seen: a marked top cannot be opened."""
+    if is_gone(forest, entry.top) or is_gone(forest, entry.base) or forest[entry.top].status == "invalid":
+        return False
+    uses = [use for use in forest.uses if use.guest == guest]
+    live = any(use.running for use in uses)
+    if has_pivoted(forest, entry):
+        return False  # QEMU itself tells
+    at_base = not entry.children and any(use.path in forest.same_file(entry.base) for use in uses)
+    return settled(forest, entry).phase != "copying" or at_base or (live and is_torn(forest, entry))
+
+
+def has_pivoted(forest: Forest, entry: MergeEntry, written: frozenset[str] = frozenset()) -> bool:
+    """Return whether the QEMU of a guest that runs has the base open for writing, and the top not as a disk.
+
+    `written` are the images that QEMU has as disks, where it was asked; else its locks tell.
+    """
+    if written and entry.active:
+        return bool(written & {entry.base, *forest.same_file(entry.base)})
+    names = {name for path in (entry.base, entry.top) for name in (path, *forest.same_file(path))}
+    if not entry.active or not any(use.running and use.path in names for use in forest.uses):
+        return False
+    top = "" if is_gone(forest, entry.top) else forest[entry.top].held
+    return not is_gone(forest, entry.base) and forest[entry.base].held == "write" and not top
+
+
+def pivot(reading: Reading, entry: MergeEntry, *, live: bool) -> Literal["", "base", "top", "job", "unknown"]:
+    """Return to which image the guest writes, where a pivot may have been interrupted; empty if none was.
+
+    QEMU itself is asked, by its locks: libvirt may have ended before it knew. ``job`` is where QEMU writes to both.
+    When the guest is off, ``base`` is where both read alike; else both may hold what was written last.
+    """
+    forest = reading.forest
+    written = reading.guest.written if reading.guest is not None and live else frozenset()
+    if has_pivoted(forest, entry, written):
+        return "base"
+    at_top = any(use.path in (entry.top, *forest.same_file(entry.top)) for use in forest.uses)
+    late = entry.phase in ("ready", "pivoting") or (entry.phase == "copied" and entry.active and at_top)
+    if not late:
+        return ""
+    alike = (entry.top, entry.base) in reading.alike
+    if is_gone(forest, entry.top) or is_gone(forest, entry.base) or (alike and not live):
+        return "base"
+    if forest[entry.top].status == "invalid":
+        return "base"
+    top, base = forest[entry.top].held, forest[entry.base].held
+    if live and top == "write":
+        if base == "write":
+            jobs = reading.owner.jobs if reading.guest is not None else {}
+            return "job" if {"active commit", LOST_JOB} & set(jobs.values()) else "unknown"
+        return "top" if alike else "unknown"
+    return "unknown"
+
+
+def unknown(forest: Forest, entry: MergeEntry) -> Message:
+    """Return what is known where both images may hold what the guest has written last."""
+    return t(
+        "either image may hold the guest's latest data: {base} was last written {base_time}, {top} {top_time}, and "
+        "they differ or could not be compared",
+        base=entry.base,
+        base_time=_time(forest[entry.base].mtime_ns),
+        top=entry.top,
+        top_time=_time(forest[entry.top].mtime_ns),
+    )
+
+
+def holds_all(reading: Reading, entry: MergeEntry) -> bool:
+    """Return whether the base is known to hold what is merged into it: it reads alike, or the top is marked."""
+    forest = reading.forest
+    if is_gone(forest, entry.base) or is_gone(forest, entry.top):
+        return False
+    return forest[entry.top].status == "invalid" or (entry.top, entry.base) in reading.alike
+
+
+def content(reading: Reading, entry: MergeEntry) -> Iterator[Concern]:
+    """Check that the base holds what is merged into it, before that is marked, removed or left."""
+    forest, top, base = reading.forest, entry.top, entry.base
+    if is_gone(forest, base):
+        yield refuse(
+            "missing-base",
+            t("{top} was merged into {base}, which does not exist or was not read", top=top, base=base),
+            either(t("restore it"), t("remove {path} if you know that nothing is left to do", path=entry.path)),
+            images=(top,),
+        )
+    elif not is_gone(forest, top) and forest[top].status != "invalid":
+        pair = (top, base)
+        if pair not in reading.alike:
+            fields = {
+                "base": base,
+                "base_time": _time(forest[base].mtime_ns),
+                "top": top,
+                "top_time": _time(forest[top].mtime_ns),
+            }
+            if pair in reading.unlike:
+                what = t(
+                    "{base} and {top} differ, although the journal entry records that all data was copied: {base} was "
+                    "last written {base_time}, {top} {top_time}",
+                    **fields,
+                )
+            else:
+                what = t(
+                    "{base} and {top} could not be compared; the journal entry records that all data was copied: "
+                    "{base} was last written {base_time}, {top} {top_time}",
+                    **fields,
+                )
+            yield _refused(entry, top, what)
+    elif is_gone(forest, top):
+        for path in entry.merged:
+            if not is_gone(forest, path) and forest[path].status != "invalid":
+                what = t(
+                    "{top} does not exist, and {path}, which was merged with it, is not marked as invalid",
+                    top=top,
+                    path=path,
+                )
+                yield _refused(entry, path, what)
+
+
+def defined(forest: Forest, entry: MergeEntry) -> Iterator[Concern]:
+    """Check, where nothing is asked of libvirt, that no guest has what is merged as its disk at its next start."""
+    if not entry.active or is_gone(forest, entry.top) or forest[entry.top].status == "invalid":
+        return
+    bases = forest.same_file(entry.base)
+    if not any(use.path in bases and not use.running for use in forest.uses):
+        yield refuse(
+            "other-image",
+            t(
+                "a guest wrote to {top}, and its definition may still name that image: the guest could then not start",
+                top=entry.top,
+            ),
+            either(t("use unfinished() of that guest"), t("waive this if no definition names that image")),
+            images=(entry.top,),
+            waivable=True,
+        )
+
+
+def damaged(reading: Reading, path: str) -> Iterator[Concern]:
+    """Check that an image into which a merge was interrupted is whole: QEMU may not have written all its tables."""
+    if said := reading.damaged.get(path):
+        yield refuse(
+            "damaged-image", t("{path} is damaged: {why}", path=path, why=said), repair_advice(path), images=(path,)
+        )
+
+
+def _refused(entry: MergeEntry | PullEntry, path: str, what: Message) -> Concern:
+    end = t("if nothing is left to do, remove the journal entry {path}: the images stay as they are", path=entry.path)
+    if isinstance(entry, PullEntry):
+        remedy = either(
+            t("restore the original images, or waive this if you know that these are the original ones"), end
+        )
+    else:
+        remedy = either(
+            t(
+                "find out which image holds the current content, and waive this only if {base} holds all of it",
+                base=entry.base,
+            ),
+            end,
+        )
+    images = tuple(dict.fromkeys((*entry.images[:1], path)))
+    return refuse("disk-changed", what, remedy, images=images, waivable=True)
+
+
+def _is_same(image: Image, fact: FileFact) -> bool:
+    """Return whether a file is the one that was recorded; devices may be numbered anew when the machine starts."""
+    if image.identity == ((fact.device, fact.inode) if fact.device else ("device", fact.inode)):
+        return True
+    assert image.identity is not None
+    return image.identity[1] == fact.inode and (image.file_size, image.mtime_ns) == (fact.size, fact.mtime_ns)
+
+
+def _time(mtime_ns: int | None) -> str:
+    """Return a time as people read it."""
+    if mtime_ns is None:
+        return t("at an unknown time")
+    return datetime.fromtimestamp(mtime_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,1 @@
+"""New overlays and guests on a base."""

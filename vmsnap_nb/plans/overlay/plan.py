@@ -1,0 +1,279 @@
+"""Plans that put new overlays, and new guests, on a base."""
+
+from __future__ import annotations
+
+import os.path
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Use
+from vmsnap_nb.model.image import Image, Status
+from vmsnap_nb.plans.checks.folders import free_name, room
+from vmsnap_nb.plans.checks.layers import doubts, foreign_data, lower_keys, new_overlay_exposes, unreadable
+from vmsnap_nb.plans.checks.notes import merging, strangers
+from vmsnap_nb.plans.checks.users import in_use
+from vmsnap_nb.plans.concern import Concern, either, refuse, sorted_concerns, warn
+from vmsnap_nb.plans.facts import FolderFacts
+from vmsnap_nb.plans.overlay.reference import NEW_OVERLAY_BYTES, backing_reference
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.request import Reading
+from vmsnap_nb.plans.step import CreateOverlay, DefineDomain, Protect, Step
+from vmsnap_nb.words.message import NOTHING, Message, joined, t
+
+if TYPE_CHECKING:
+    from vmsnap_nb.plans.overlay.request import GuestsRequest, OverlayRequest
+
+__all__ = ["plan_guests", "plan_overlays"]
+
+_SECTOR = 512
+
+
+def plan_overlays(reading: Reading, request: OverlayRequest) -> Plan:
+    """Return the plan of one or more new qcow2 images on one base."""
+    forest, paths, backing, size = reading.forest, request.paths, request.backing, request.size
+    _check_request(paths, size, request.cluster_size)
+    base = forest.images.get(backing) or Image(backing, status="missing", problem="there is no such file")
+    known = forest
+    if base.status == "unknown" and request.backing_format:
+        base = _taken_as(base, request.backing_format)
+        known = forest.edited(put=[base])
+    steps: list[Step] = []
+    put: list[Image] = []
+    for path in paths:
+        format = request.backing_format or base.format
+        reference = backing_reference(path, backing, format, relative=request.relative)
+        step = CreateOverlay(path=path, backing=reference, virtual_size=size, cluster_size=request.cluster_size)
+        steps.append(step)
+        put.append(
+            Image(
+                path,
+                "qcow2",
+                virtual_size=_rounded(size if size is not None else base.virtual_size),
+                backing=reference,
+                cluster_size=request.cluster_size or 65536,
+                compat="1.1",
+            )
+        )
+    concerns = [
+        *_concerns_of_base(known, base, request.backing_format, size, protect=request.protect),
+        *_concerns_of_paths(known, paths, backing, NEW_OVERLAY_BYTES * len(paths), reading.folders),
+        *merging(reading, (backing,)),
+        *strangers(reading),
+    ]
+    if request.protect:
+        concerns += _concerns_of_protecting(known, base)
+        if base.writable and not base.device and base.status == "ok":
+            steps.append(Protect(path=backing, identity=base.identity))
+            put.append(replace(base, writable=False))
+    return Plan(
+        title=_title(paths, base),
+        before=forest,
+        steps=tuple(steps),
+        after=known.edited(put=put),
+        concerns=sorted_concerns(concerns),
+        way=t("qemu-img create: a new overlay contains no data, so nothing is copied"),
+        space_needed=NEW_OVERLAY_BYTES * len(paths),
+        subjects=(backing, *paths),
+    )
+
+
+def plan_guests(reading: Reading, request: GuestsRequest) -> Plan:
+    """Return the plan of new guests, each on a new overlay of one base."""
+    disks = request.disks
+    overlays = plan_overlays(reading, request.overlays)
+    defines = tuple(
+        DefineDomain(name=name, path=path, xml=request.xml[name], uri=request.uri) for name, path in disks.items()
+    )
+    forest = reading.forest
+    uses = (*forest.uses, *(Use(name, "vda", path) for name, path in disks.items()))
+    base = forest.images[request.backing].name if request.backing in forest.images else request.backing
+    keys = lower_keys(forest, request.backing, joined(disks), t("use a base that is not encrypted"))
+    return replace(
+        overlays,
+        concerns=sorted_concerns((*overlays.concerns, *keys)),
+        title=t("create guest {guest} on {base}", guest=next(iter(disks)), base=base)
+        if len(disks) == 1
+        else t("create {count} guests on {base}", count=len(disks), base=base),
+        steps=overlays.steps + defines,
+        after=overlays.after.edited(uses=uses),
+        way=t("qemu-img create and virsh define: a new overlay contains no data, so nothing is copied"),
+    )
+
+
+def _taken_as(base: Image, format: str) -> Image:
+    """Give a file that was not recognised, once somebody says what it is."""
+    return replace(base, format=format, status="ok", problem="", virtual_size=_rounded(base.file_size))
+
+
+def _title(paths: Sequence[str], base: Image) -> Message:
+    if len(paths) == 1:
+        return t("create {image} on {base}", image=Image(paths[0]).name, base=base.name)
+    return t("create {count} overlays on {base}", count=len(paths), base=base.name)
+
+
+def _rounded(size: int | None) -> int | None:
+    return None if size is None else -(-size // _SECTOR) * _SECTOR
+
+
+def _check_request(paths: Sequence[str], size: int | None, cluster_size: int | None) -> None:
+    if not paths:
+        raise InvalidRequestError(t("create an overlay"), why=t("no path was given"))
+    twice = sorted({path for path in paths if list(paths).count(path) > 1}) if len(set(paths)) < len(paths) else []
+    if twice:
+        raise InvalidRequestError(
+            t("create overlays"), why=t("these paths were given more than once: {paths}", paths=joined(twice))
+        )
+    if size is not None and not 0 < size < 2**63:
+        raise InvalidRequestError(
+            t("create an overlay of {size} bytes", size=size),
+            why=t("the size must be more than 0 bytes and less than 2**63"),
+            next_step=t("pass a size in bytes, or omit it to use the size of the base"),
+        )
+    if cluster_size is not None and not (512 <= cluster_size <= 2 << 20 and cluster_size & (cluster_size - 1) == 0):
+        raise InvalidRequestError(
+            t("create an overlay with clusters of {size} bytes", size=cluster_size),
+            why=t("the cluster size must be a power of two from 512 to 2097152"),
+            next_step=t("pass such a size, or omit it to use 65536"),
+        )
+
+
+def _concerns_of_base(
+    forest: Forest, base: Image, backing_format: str | None, size: int | None, *, protect: bool
+) -> Iterator[Concern]:
+    status = forest.status(base.path) if base.path in forest.images else base.status
+    if against := tuple(_unreadable(base, status)):
+        yield from against
+    elif backing_format and base.format and backing_format != base.format:
+        yield refuse(
+            "backing-format-wrong",
+            t(
+                "{path} is {format}, not {wanted}: a guest would see the image file itself as its disk",
+                path=base.path,
+                format=base.format,
+                wanted=backing_format,
+            ),
+            t("omit backing_format, or pass {argument}", argument=f"backing_format={base.format!r}"),
+            images=(base.path,),
+            waivable=True,
+        )
+    yield from foreign_data(base)
+    yield from new_overlay_exposes(base)
+    for path in forest.known_lineage(base.path)[1:]:
+        below = forest[path]
+        yield from foreign_data(below)
+        if below.status in {"outside", "remote"}:
+            yield warn(
+                "untrusted-backing",
+                t(
+                    "{base} is based on {path}, which was not read: {why}",
+                    base=base.name,
+                    path=below.path,
+                    why=below.problem or below.status,
+                ),
+                t("also read its folder, or use follow=True") if below.status == "outside" else NOTHING,
+                images=(below.path,),
+            )
+        else:
+            yield from _unreadable(below, forest.status(path))
+    yield from doubts(forest, base.path)
+    yield from _size(base, size)
+    yield from in_use(
+        forest,
+        (),
+        (base.path,) if base.path in forest.images else (),
+        so=t("until it stops, the overlay's guest cannot start, and the overlay reads changing data"),
+        instead=lambda guest: t(
+            "take an external snapshot of {guest} first: {image} then becomes read-only", guest=guest, image=base.name
+        ),
+        concern=warn,
+    )
+    yield from _stopped(forest, base, protect=protect)
+
+
+def _size(base: Image, size: int | None) -> Iterator[Concern]:
+    if size is not None and base.virtual_size is not None and size < base.virtual_size:
+        yield refuse(
+            "smaller-size",
+            t(
+                "an overlay of {size} bytes is smaller than {base} with {base_size} bytes: the end of the disk would "
+                "be cut off",
+                size=size,
+                base=base.name,
+                base_size=base.virtual_size,
+            ),
+            t("omit size, or pass at least the size of the base"),
+            images=(base.path,),
+            waivable=True,
+        )
+
+
+def _stopped(forest: Forest, base: Image, *, protect: bool) -> Iterator[Concern]:
+    stopped = [use.guest for use in forest.known_writers(base.path) if not use.running]
+    if stopped:
+        own = t("give {guest} an overlay of its own", guest=stopped[0])
+        yield warn(
+            "shared-base",
+            t(
+                "{image} is the disk of {guests}: as soon as {guests} writes to it, the overlay is corrupted",
+                image=base.name,
+                guests=joined(stopped),
+            ),
+            own if protect else either(own, t("use protect=True")),
+            images=(base.path,),
+            holders=tuple(stopped),
+        )
+
+
+def _unreadable(base: Image, status: Status) -> Iterator[Concern]:
+    remedy = t("check the path and its permissions")
+    format_remedy = t("pass it, for example {argument}", argument="backing_format='raw'")
+    return unreadable(base, status, remedy=remedy, format_remedy=format_remedy)
+
+
+def _concerns_of_paths(
+    forest: Forest, paths: Sequence[str], backing: str, space: int, ground: FolderFacts
+) -> Iterator[Concern]:
+    below = {name for path in forest.known_lineage(backing) or (backing,) for name in forest.same_file(path)} | {
+        backing
+    }
+    for path in paths:
+        if path in below:
+            yield refuse(
+                "loop",
+                t("{path} would be based on itself", path=path),
+                t("choose another name for the overlay"),
+                images=(path,),
+            )
+        else:
+            yield from free_name(forest, ground, path, shared=warn)
+    yield from room(ground, {os.path.dirname(path): space for path in paths})
+
+
+def _concerns_of_protecting(forest: Forest, base: Image) -> Iterator[Concern]:
+    writers = tuple(use.guest for use in forest.known_writers(base.path))
+    if base.device:
+        yield refuse(
+            "not-supported",
+            t("{path} is a block device, which file permissions do not protect", path=base.path),
+            t(
+                "omit protect; {command} protects it until the next start of this machine",
+                command=f"blockdev --setro {shlex.quote(base.path)}",
+            ),
+            images=(base.path,),
+        )
+    if writers:
+        yield warn(
+            "read-only",
+            t(
+                "{image} is the disk of {guests}, which cannot write to it once it is protected",
+                image=base.name,
+                guests=joined(writers),
+            ),
+            t("omit protect"),
+            images=(base.path,),
+            holders=writers,
+        )

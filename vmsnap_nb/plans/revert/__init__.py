@@ -1,0 +1,1 @@
+"""Reverting a guest to a snapshot."""

@@ -1,0 +1,412 @@
+"""What speaks against reverting to a snapshot."""
+
+from __future__ import annotations
+
+import os.path
+from collections import Counter
+from collections.abc import Iterator
+from shlex import join, quote
+
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.plans.checks.folders import free_name, room
+from vmsnap_nb.plans.checks.held import held_concerns
+from vmsnap_nb.plans.checks.interrupted import spoils
+from vmsnap_nb.plans.checks.known import not_known
+from vmsnap_nb.plans.checks.layers import broken, lower_keys, missing, new_overlay_exposes
+from vmsnap_nb.plans.checks.users import active_jobs, in_use, managed_save
+from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
+from vmsnap_nb.plans.overlay.reference import NEW_OVERLAY_BYTES
+from vmsnap_nb.plans.request import Reading
+from vmsnap_nb.plans.revert.choice import RevertChoice
+from vmsnap_nb.plans.revert.definition import definition_of
+from vmsnap_nb.plans.revert.losses import check_losses
+from vmsnap_nb.words.message import counted, joined, t
+
+__all__ = ["check_revert"]
+
+_ENTRY_BYTES = 4096
+_NATIVE = (9, 9, 0)
+"""Since this version libvirt itself reverts to external snapshots."""
+
+
+def check_revert(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
+    """Return all that speaks against it."""
+    yield from held_concerns(reading.forest, reading.owner.domain.name)
+    yield from _record(reading, choice)
+    yield from _guest(reading, choice)
+    yield from _images(reading, choice)
+    yield from check_losses(reading, choice)
+    yield from _files(reading, choice)
+
+
+def _record(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
+    """Check whether the record can be reverted to at all."""
+    domain, record = reading.owner.domain, choice.record
+    me = (domain.name,)
+    if choice.snapshot.status == "untracked":
+        yield refuse(
+            "not-supported",
+            t("libvirt has no record of {name}: {why}", name=record.name, why=choice.snapshot.problem),
+            t("let reconcile() create the record, then revert"),
+            holders=me,
+        )
+    elif not definition_of(record.xml):
+        yield refuse(
+            "not-supported",
+            t(
+                "the record of {name} does not contain the definition that {guest} had",
+                name=record.name,
+                guest=domain.name,
+            ),
+            t(
+                "let libvirt revert with the current definition: {command}",
+                command=join(
+                    ("virsh", "snapshot-revert", "--domain", domain.name, "--snapshotname", record.name, "--force")
+                ),
+            ),
+            holders=me,
+        )
+    yield from _state_of(reading, choice)
+    if not domain.persistent:
+        yield refuse(
+            "not-supported",
+            t("{guest} is transient: libvirt would lose it and its snapshots as soon as it is off", guest=domain.name),
+            t(
+                "make it persistent first: {command}",
+                command=f"virsh dumpxml {quote(domain.name)} | virsh define /dev/stdin",
+            ),
+            holders=me,
+        )
+    if choice.way == "overlays" and reading.owner.libvirt_version < _NATIVE:
+        version = ".".join(map(str, reading.owner.libvirt_version))
+        yield remark(
+            "not-supported",
+            t(
+                "libvirt {version} cannot revert to external snapshots (9.9 and later can): this plan does it in "
+                "single steps",
+                version=version,
+            ),
+            holders=me,
+        )
+
+
+def _state_of(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
+    """Check whether the snapshot still is what was taken, and is of one kind."""
+    record, me = choice.record, (reading.owner.domain.name,)
+    if _in_doubt(reading, choice):
+        yield refuse(
+            "state-lost",
+            t(
+                "{name} may no longer hold the state that it recorded: {why}",
+                name=record.name,
+                why=choice.snapshot.problem,
+            ),
+            either(
+                t("restore those files from a backup first, or revert to another snapshot"),
+                t("waive this if you know that the images still hold that state"),
+            ),
+            images=record.files,
+            holders=me,
+            waivable=True,
+        )
+    if record.kind == "mixed":
+        yield refuse(
+            "mixed-kinds",
+            t(
+                "{name} is partly internal and partly external, and neither libvirt nor this package can revert to it",
+                name=record.name,
+            ),
+            t("with the guest off, revert its disks one by one with qemu-img"),
+            holders=me,
+        )
+
+
+def _in_doubt(reading: Reading, choice: RevertChoice) -> bool:
+    """Return whether images that still exist may not hold the state of the snapshot, by what became of its overlays.
+
+    An overlay that is gone, or was merged down, may have been merged into the very image that holds the state.
+    """
+    external = [disk for disk in choice.record.held_disks if disk.held == "external"]
+    images = [reading.forest.images.get(disk.source or "") for disk in external]
+    if any(image is None or image.status != "ok" for image in images):
+        return False  # said of the image itself
+    return choice.snapshot.status == "stale" or any(disk.file in reading.gone for disk in external)
+
+
+def _guest(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
+    """Check what the guest does now, and what becomes of its memory."""
+    domain, record = reading.owner.domain, choice.record
+    me = (domain.name,)
+    yield from active_jobs(reading.owner)
+    yield from managed_save(
+        reading.forest,
+        domain.name,
+        t("after the revert, its disks are different ones"),
+        instead=t("start {guest} first: its memory is then kept as well", guest=domain.name),
+    )
+    if domain.running and choice.kept is None:
+        only = choice.way == "memory" and choice.request.keep_current
+        concern = refuse if only else warn
+        yield concern(
+            "memory-lost",
+            t("{guest} is {state}, and its current memory will be lost", guest=domain.name, state=domain.state),
+            t("save it to a file first with save(path)")
+            if only
+            else t("pass keep_current=True, which keeps it in a snapshot"),
+            holders=me,
+            waivable=only,
+        )
+    if record.memory == "no" and choice.state != "shut off":
+        if record.state == "disk-snapshot":
+            what = t(
+                "{name} includes no memory: {guest} starts from its disks, as after a power failure",
+                name=record.name,
+                guest=domain.name,
+            )
+        else:
+            what = t("{name} includes no memory: {guest} starts from its disks", name=record.name, guest=domain.name)
+        yield remark("memory-lost", what, holders=me)
+    elif record.memory != "no" and not choice.with_memory:
+        yield remark(
+            "memory-lost",
+            t(
+                "the memory of {name} is not restored, because the guest will be off: its disks are as after a power "
+                "failure",
+                name=record.name,
+            ),
+            t("use {argument} to resume from that memory", argument="to='as-taken'"),
+            holders=me,
+        )
+
+
+def _images(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
+    """Check the images and files that hold the state of the snapshot."""
+    forest, record = reading.forest, choice.record
+    memory = record.memory_file
+    if choice.with_memory and memory is not None and memory in reading.gone:
+        yield missing(memory, either(t("restore it"), t("revert only the disks: {argument}", argument="to='off'")))
+    for disk in choice.disks:
+        path = disk.held
+        image = forest.images.get(path)
+        if image is None:
+            yield from not_known(reading, (path,))
+            if path in reading.gone or (
+                path.startswith("/") and choice.way == "inside" and path not in reading.unknown
+            ):
+                yield missing(path)
+            continue
+        yield from broken(forest, path)
+        yield from _interrupted_merges(reading, choice, path)
+        if choice.way == "inside" and disk.then is not None and not disk.readonly:
+            yield from _image_inside(reading, choice, disk.target, image)
+        elif disk.then is not None:
+            yield from _image_of_then(reading, choice, image)
+        elif choice.way == "memory":
+            yield from _memory(reading, choice, disk.target, image)
+
+
+def _interrupted_merges(reading: Reading, choice: RevertChoice, path: str) -> Iterator[Concern]:
+    """Check for commits that were interrupted when a part of their data was in the image, or in one below it."""
+    forest = reading.forest
+    for entry in reading.merges:
+        # What is inside the base as a snapshot is not written to.
+        if spoils(forest, entry, path) and not (choice.way == "inside" and path in forest.same_file(entry.base)):
+            yield refuse(
+                "active-job",
+                t(
+                    "{path} may not hold its content at {name}: the merge of {top} into {base} was interrupted",
+                    path=path,
+                    name=choice.record.name,
+                    top=entry.top,
+                    base=entry.base,
+                ),
+                t(
+                    "finish the merge first with guest.unfinished()[0].run(); what it has already overwritten in "
+                    "{base} is lost",
+                    base=entry.base,
+                ),
+                images=(entry.base,),
+                holders=(reading.owner.domain.name,),
+            )
+
+
+def _image_inside(reading: Reading, choice: RevertChoice, target: str, image: Image) -> Iterator[Concern]:
+    """Check an image that libvirt would write a snapshot's content into."""
+    domain = reading.owner.domain
+    name, path = choice.record.name, image.path
+    held = any(disk.target == target and disk.held == "internal" for disk in choice.record.disks)
+    if not held:
+        return
+    if image.status == "ok" and image.is_seen and name not in (inside.name for inside in image.snapshots):
+        yield refuse(
+            "missing-base",
+            t("{path} no longer contains a snapshot {name}", path=path, name=name),
+            t("restore the image from a backup"),
+            images=(path,),
+        )
+    if image.encryption and not domain.running:
+        yield refuse(
+            "not-supported",
+            t(
+                "{path} is encrypted ({encryption}), and qemu-img, by which libvirt would restore {name}, has no key",
+                path=path,
+                encryption=image.encryption,
+                name=name,
+            ),
+            t("start {guest} first, then revert", guest=domain.name),
+            images=(path,),
+        )
+    yield from _shared(reading, name, path)
+    if not image.writable and image.status == "ok":
+        yield refuse(
+            "read-only",
+            t("{path} is write-protected, and the content of {name} is written into it", path=path, name=name),
+            t("make it writable: {command}", command=f"chmod u+w {quote(path)}"),
+            images=(path,),
+            waivable=True,
+        )
+
+
+def _shared(reading: Reading, name: str, path: str) -> Iterator[Concern]:
+    """Check for overlays and guests that depend on an image into which a snapshot's content is written."""
+    forest, domain = reading.forest, reading.owner.domain
+    if above := forest.known_children(path):
+        yield refuse(
+            "shared-base",
+            counted(
+                "{overlays} is based on {base}, and would be corrupted by its content at {name}",
+                "{overlays} are based on {base}, and would be corrupted by its content at {name}",
+                len(above),
+                overlays=joined(above),
+                base=path,
+                name=name,
+            ),
+            either(
+                t("first delete the external snapshots above it, which delete_snapshot() merges"),
+                t(
+                    "copy the content of {name} out: {command}",
+                    name=name,
+                    command=f"qemu-img convert -O qcow2 -l {quote(name)} {quote(path)} NEW.qcow2",
+                ),
+            ),
+            images=(path, *above),
+        )
+    others = tuple(dict.fromkeys(use.guest for use in forest.known_users(path) if use.guest != domain.name))
+    if others and not above:
+        yield refuse(
+            "shared-base",
+            t("{path} is also a disk of {guests}", path=path, guests=joined(others)),
+            t("give {guest} an image of its own first", guest=others[0]),
+            images=(path,),
+            holders=others,
+        )
+    elif not domain.running:
+        yield from in_use(forest, (path,))
+
+
+def _image_of_then(reading: Reading, choice: RevertChoice, image: Image) -> Iterator[Concern]:
+    """Check an image on which the guest would get a new overlay."""
+    guest = reading.owner.domain.name
+    yield from new_overlay_exposes(image)
+    yield from lower_keys(
+        reading.forest,
+        image.path,
+        guest,
+        t(
+            "copy the snapshot's content into a new image, and give {guest} that as its disk: {command}",
+            guest=guest,
+            command="qemu-img convert --object secret,id=key,data=KEY --image-opts "
+            + quote(f"driver={image.format},encrypt.key-secret=key,file.filename={image.path}")
+            + " -O qcow2 NEW.qcow2",
+        ),
+    )
+    writers = tuple(dict.fromkeys(use.guest for use in reading.forest.known_writers(image.path)))
+    others = tuple(name for name in writers if name != guest)
+    if writers and not others:
+        yield refuse(
+            "disk-changed",
+            t(
+                "{guest} now writes to {path} itself, so that image no longer holds the content of {name}",
+                guest=guest,
+                path=image.path,
+                name=choice.record.name,
+            ),
+            either(t("revert to an earlier snapshot"), t("waive this if nothing was written since")),
+            images=(image.path,),
+            holders=writers,
+            waivable=True,
+        )
+    elif others:
+        yield refuse(
+            "shared-base",
+            counted(
+                "{guests} writes to {path}, so that image does not keep the content of {name}",
+                "{guests} write to {path}, so that image does not keep the content of {name}",
+                len(others),
+                guests=joined(others),
+                path=image.path,
+                name=choice.record.name,
+            ),
+            t("first give {guest} an overlay of its own on {image}", guest=others[0], image=image.path),
+            images=(image.path,),
+            holders=others,
+        )
+
+
+def _memory(reading: Reading, choice: RevertChoice, target: str, image: Image) -> Iterator[Concern]:
+    """Check whether a disk that the snapshot does not hold is what it was when the memory was written."""
+    name = choice.record.name
+    then = next((disk.source for disk in choice.record.disks if disk.target == target), None)
+    completed = reading.times.get(choice.record.memory_file or "")
+    later = completed is not None and (image.mtime_ns or 0) > completed
+    if image.writable and (then != image.path or later):
+        yield refuse(
+            "disk-changed",
+            t(
+                "{path} is not what disk {disk} was when {name} was taken, and {name} includes only memory: the "
+                "guest's cached data would not match the disk, so it would corrupt its file systems",
+                path=image.path,
+                disk=target,
+                name=name,
+            ),
+            t("start the guest without that memory"),
+            images=(image.path,),
+            waivable=True,
+        )
+
+
+def _files(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
+    """Check the places of the new files, and what an earlier revert may have left there."""
+    forest = reading.forest
+    named = {disk.file for record in forest.records for disk in record.disks}
+    for disk in choice.overlays:
+        yield from free_name(forest, reading.folders, disk.path, t("remove the file yourself, or move it away"))
+        left = tuple(
+            path
+            for path in forest.known_children(disk.held)
+            if path not in named and not forest.users(path) and not forest.children(path)
+        )
+        if left:
+            yield remark(
+                "file-exists",
+                counted(
+                    "{overlays} is based on {base}, but no guest and no snapshot uses it: an earlier revert may have "
+                    "left it",
+                    "{overlays} are based on {base}, but no guest and no snapshot uses them: earlier reverts may have "
+                    "left them",
+                    len(left),
+                    overlays=joined(left),
+                    base=disk.then,
+                ),
+                t("remove it if you know that nothing needs it"),
+                images=left,
+            )
+    needed: Counter[str] = Counter()
+    kept = () if choice.kept is None else choice.kept.overlays
+    for path in (*(disk.path for disk in choice.overlays), *kept):
+        needed[os.path.dirname(path)] += NEW_OVERLAY_BYTES
+    for discard in choice.discards:
+        needed[os.path.dirname(discard.path)] += NEW_OVERLAY_BYTES if discard.backing is not None else 0
+    if choice.entry is not None:
+        needed[choice.entry.folder] += _ENTRY_BYTES
+    yield from room(reading.folders, needed)

@@ -1,0 +1,118 @@
+"""The definition of a guest that a snapshot's record keeps: with other images as its disks, and compared."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from vmsnap_nb.model.disk_xml import defined_source, name_image, named_image
+from vmsnap_nb.plans.facts import GuestFacts
+
+__all__ = ["NewSource", "changed_hardware", "definition_of", "pending_sources"]
+
+_HARDWARE = ("memory", "vcpu", "os", "features")
+
+
+@dataclass(frozen=True, slots=True)
+class NewSource:
+    """Which image, of which format, a disk gets; `target` is the disk, as ``vda``."""
+
+    target: str
+    path: str
+    format: str
+    device: bool = False  # a block device
+
+
+def definition_of(record: str, sources: Iterable[NewSource] = (), *, which: Literal["next", "live"] = "next") -> str:
+    """Return the definition that a record's XML keeps, with other images as disks; empty where it keeps none.
+
+    It is that of the next start, or the live one: as the guest ran at that moment, which its memory matches. Disks that
+    `sources` leaves out keep what they have. See https://libvirt.org/formatsnapshot.html.
+
+    >>> record = (
+    ...     "<domainsnapshot><domain><devices><disk type='file'><driver type='raw'/><source file='/a'/>"
+    ...     "<target dev='vda'/></disk></devices></domain></domainsnapshot>"
+    ... )
+    >>> 'file="/b"' in definition_of(record, [NewSource("vda", "/b", "qcow2")])
+    True
+    """
+    if not record:
+        return ""
+    root = ET.fromstring(record)
+    live, later = root.find("domain"), root.find("inactiveDomain")
+    found = later if which == "next" and later is not None else live
+    if found is None:
+        return ""
+    found.tag, found.tail = "domain", None
+    wanted = {source.target: source for source in sources}
+    for disk in found.iterfind("devices/disk"):
+        target = disk.find("target")
+        new = None if target is None else wanted.get(target.get("dev", ""))
+        if new is not None:
+            _point(disk, new)
+    return ET.tostring(found, encoding="unicode")
+
+
+def _point(disk: ET.Element, new: NewSource) -> None:
+    source = disk.find("source")
+    if named_image(source) == new.path:
+        return
+    if source is None:
+        source = ET.SubElement(disk, "source")
+    source.attrib.clear()
+    name_image(disk, new.path, device=new.device)
+    driver = disk.find("driver")
+    if driver is not None:
+        driver.set("type", new.format)
+
+
+def changed_hardware(then: str, now: str) -> tuple[str, ...]:
+    """Return what differs between two definitions: memory, processors, firmware, devices, but not images of disks.
+
+    >>> changed_hardware("<domain><vcpu>1</vcpu></domain>", "<domain><vcpu>2</vcpu><devices><tpm/></devices></domain>")
+    ('vcpu', 'tpm')
+    """
+    had, has = _hardware(then), _hardware(now)
+    return tuple(part for part in dict.fromkeys((*had, *has)) if had.get(part) != has.get(part))
+
+
+def _hardware(xml: str) -> dict[str, object]:
+    root = ET.fromstring(xml)
+    parts: dict[str, object] = {}
+    for tag in _HARDWARE:
+        element = root.find(tag)
+        if element is not None:
+            element.tail = None
+            parts[tag] = ET.canonicalize(ET.tostring(element, encoding="unicode"), strip_text=True)
+    cpu = root.find("cpu")
+    if cpu is not None:
+        features = sorted((one.get("name", ""), one.get("policy", "")) for one in cpu.iterfind("feature"))
+        parts["cpu"] = (cpu.get("mode"), (cpu.findtext("model") or "").strip(), features)
+    devices: Counter[tuple[str, str]] = Counter()
+    for device in root.iterfind("devices/*"):
+        target = device.find("target")
+        if device.tag == "disk" and target is not None:
+            parts[f"disk {target.get('dev')}"] = (device.get("device"), target.get("bus"))
+        elif device.tag not in ("emulator", "alias"):
+            model = device.find("model")
+            kind = device.get("model") or (model.get("type") if model is not None else None)
+            devices[device.tag, kind or ""] += 1
+    for tag, model_name in sorted(devices):
+        parts[f"{tag} {model_name}".rstrip()] = devices[tag, model_name]
+    return parts
+
+
+def pending_sources(guest: GuestFacts) -> dict[str, str]:
+    """Return by disk the images that a running guest has from its next start on, where its definition was changed."""
+    if not guest.domain.running:
+        return {}
+    targets = [disk.target for disk in guest.domain.disks if disk.source]
+    defined = {target: defined_source(guest.definition, target) for target in targets}
+    return {
+        target: path
+        for target, path in defined.items()
+        if path is not None and path != defined_source(guest.xml, target)
+    }

@@ -1,0 +1,152 @@
+"""What a revert takes from a guest beside its state: hardware, firmware, data, dirty bitmaps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from shlex import join
+
+from vmsnap_nb.model.size import human_size
+from vmsnap_nb.plans.checks import devices
+from vmsnap_nb.plans.concern import Concern, refuse, remark, warn
+from vmsnap_nb.plans.request import Reading
+from vmsnap_nb.plans.revert.choice import RevertChoice
+from vmsnap_nb.plans.revert.definition import changed_hardware, definition_of, pending_sources
+from vmsnap_nb.plans.snapshot.checkpoints import while_off
+from vmsnap_nb.words.message import NOTHING, joined, t
+
+__all__ = ["check_losses"]
+
+
+def check_losses(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
+    """Return what is lost or changed."""
+    yield from _hardware(reading, choice)
+    yield from _firmware(reading, choice)
+    yield from _loss(reading, choice)
+    yield from _bitmaps(reading, choice)
+
+
+def _hardware(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
+    """Check whether the definition at the snapshot is another one."""
+    guest, then = reading.owner.domain.name, definition_of(choice.record.xml)
+    if not then or not reading.owner.definition:
+        return
+    for target, path in pending_sources(reading.owner).items():
+        yield warn(
+            "hardware-changed",
+            t(
+                "the definition for the next start of {guest} names {path} as disk {disk}: the revert replaces that "
+                "definition",
+                guest=guest,
+                path=path,
+                disk=target,
+            ),
+            t("change it again afterwards if you want that disk"),
+            images=(path,) if path in reading.forest.images else (),
+            holders=(guest,),
+        )
+    changed = changed_hardware(then, reading.owner.definition)
+    if changed:
+        yield warn(
+            "hardware-changed",
+            t(
+                "{guest} had other hardware at {name}, and gets it back: {parts}",
+                guest=guest,
+                name=choice.record.name,
+                parts=joined(changed),
+            ),
+            t("change its definition again afterwards if you want its current hardware"),
+            holders=(guest,),
+        )
+
+
+def _firmware(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
+    """Say what becomes of the state of a TPM, and of the variables of UEFI firmware."""
+    firmware = reading.owner
+    yield from devices.tpm(firmware, with_memory=choice.with_memory, reverting=True)
+    if not firmware.pflash or (choice.way == "inside" and firmware.holds_nvram):
+        return
+    fields = {"guest": firmware.domain.name, "file": firmware.nvram}
+    if choice.with_memory and firmware.nvram:
+        what = t("the UEFI variables of {guest} in {file} are reverted together with the memory", **fields)
+    elif choice.with_memory:
+        what = t("the UEFI variables of {guest} are reverted together with the memory", guest=firmware.domain.name)
+    elif firmware.nvram:
+        what = t("the UEFI variables of {guest} in {file} are not reverted", **fields)
+    else:
+        what = t("the UEFI variables of {guest} are not reverted", guest=firmware.domain.name)
+    yield remark(
+        "not-supported",
+        what,
+        t("copy that file first if they matter") if choice.with_memory else NOTHING,
+        images=(firmware.nvram,) if firmware.nvram else (),
+        holders=(firmware.domain.name,),
+    )
+
+
+def _loss(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
+    """Name each file whose content is discarded, the largest first."""
+    if choice.kept is not None:
+        return
+    forest = reading.forest
+    written = (disk.path for disk in choice.disks if choice.way == "inside" and not disk.readonly)
+    inside = [path for path in written if path in forest.images]
+    sizes = {path: forest[path].allocated for path in inside} | {one.path: one.size for one in choice.discards}
+    for path, size in sorted(sizes.items(), key=lambda item: -(item[1] or 0)):
+        much = t("unknown size") if size is None else t("{size} on disk", size=human_size(size))
+        if path in inside:
+            what = t(
+                "data written to {path} ({size}) since its last internal snapshot is discarded", path=path, size=much
+            )
+        else:
+            what = t("data written to {path} ({size}) is discarded", path=path, size=much)
+        yield warn(
+            "state-lost",
+            what,
+            t("pass keep_current=True, which takes a snapshot first"),
+            images=(path,),
+            holders=(reading.owner.domain.name,),
+        )
+
+
+def _bitmaps(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
+    """Check what becomes of dirty bitmaps, on which incremental backups are based."""
+    forest, domain = reading.forest, reading.owner.domain
+    if choice.way != "inside" and choice.state == "shut off":  # the record is made the current one in the end
+        yield from while_off(reading.owner)
+    now = {use.target: use.path for use in domain.uses}
+    for disk in choice.disks:
+        image = forest.images.get(disk.path if choice.way == "inside" else now.get(disk.target, ""))
+        if image is None or disk.readonly or choice.way == "memory" or (choice.way == "overlays" and not disk.new):
+            continue
+        names = dict.fromkeys((*(bitmap.name for bitmap in image.bitmaps), *domain.checkpoints))
+        if not names:
+            continue
+        if choice.way == "inside":
+            remove = "; ".join(join(("qemu-img", "bitmap", "--remove", "--", image.path, name)) for name in names)
+            yield refuse(
+                "backup-chain",
+                t(
+                    "{path} has dirty bitmaps ({names}), and QEMU does not revert such an image to an internal "
+                    "snapshot, because they would miss the changes",
+                    path=image.path,
+                    names=joined(names),
+                ),
+                t("take a backup first, then remove them: {commands}", commands=remove),
+                images=(image.path,),
+                holders=(domain.name,),
+            )
+        else:
+            yield refuse(
+                "backup-chain",
+                t(
+                    "the dirty bitmaps of {path} ({names}) do not record what this revert changes: the new overlay has "
+                    "none, and the next backup of {guest} must be a full one",
+                    path=image.path,
+                    names=joined(names),
+                    guest=domain.name,
+                ),
+                t("take the incremental backup first; or waive this if no backup depends on them"),
+                images=(image.path,),
+                holders=(domain.name,),
+                waivable=True,
+            )

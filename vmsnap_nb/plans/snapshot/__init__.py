@@ -1,0 +1,1 @@
+"""Taking snapshots, saved memory, and libvirt's records of them."""

@@ -1,0 +1,162 @@
+"""libvirt's records of snapshots: how they will be, and the plan that corrects them; no file is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.model.drift import list_snapshots
+from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.model.names import check_name
+from vmsnap_nb.model.snapshot import Snapshot, SnapshotRecord
+from vmsnap_nb.plans.concern import Concern, remark, sorted_concerns, warn
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.request import Reading
+from vmsnap_nb.plans.snapshot.checkpoints import refused_while_off
+from vmsnap_nb.plans.snapshot.steps import DefineRecord, ForgetRecord
+from vmsnap_nb.plans.step import GuestStep
+from vmsnap_nb.words.message import Message, joined, t
+
+__all__ = ["moved_record", "plan_reconcile", "without_record"]
+
+
+def plan_reconcile(reading: Reading) -> Plan:
+    """Plan to forget the records that no longer describe any files, and to write those that are missing.
+
+    The plan has no steps where records and files agree.
+    """
+    forest, domain = reading.forest, reading.owner.domain
+    guest = reading.owner.ref
+    found = list_snapshots(domain, forest, gone=reading.gone, unknown=reading.unknown)
+    concerns: list[Concern] = [_not_known(domain, row) for row in found if row.status == "unknown"]
+    steps: list[GuestStep] = []
+    records = forest.records
+    left = {snapshot.name for snapshot in found if snapshot.status in ("ok", "unknown")}
+    for snapshot in found:
+        if snapshot.status in ("stale", "missing-file"):
+            if needed := _why_not_forget(reading, snapshot):
+                concerns.append(needed)
+                continue
+            own = [record for record in records if record.guest == domain.name]
+            parent = next(record.parent for record in own if record.name == snapshot.name)
+            above = tuple(record for record in own if record.parent == snapshot.name)
+            steps.append(ForgetRecord(guest=guest, name=snapshot.name, parent=parent, children=above))
+            records = without_record(records, domain.name, snapshot.name)
+            if snapshot.status == "missing-file":
+                concerns.append(_forgetting(domain, snapshot))
+    for snapshot in found:
+        if snapshot.status == "untracked":
+            refused = _why_not_adopt(snapshot, left)
+            if refused:
+                concerns.append(remark("not-supported", refused, holders=(domain.name,)))
+                continue
+            left.add(snapshot.name)
+            steps.append(DefineRecord(guest=guest, record=snapshot.record, disks=domain.disks))
+            records = (*records, snapshot.record)
+    sources = [use.path for use in domain.uses if use.path in forest.images]
+    return Plan(
+        title=t("correct the snapshot records of {guest}", guest=domain.name),
+        before=forest,
+        steps=tuple(steps),
+        after=forest.edited(records=records),
+        concerns=sorted_concerns((*concerns, *refused_while_off(reading.owner, steps))),
+        way=t("only libvirt's records change: no image and no memory file is modified")
+        if steps
+        else t("records and files agree: nothing needs to be done"),
+        subjects=tuple(dict.fromkeys(sources)),
+    )
+
+
+def _not_known(domain: Domain, snapshot: Snapshot) -> Concern:
+    return remark(
+        "unknown-image",
+        t("the record of {name} stays: {why}", name=snapshot.name, why=snapshot.problem),
+        t("use an account that can read its files, on the machine that has them"),
+        images=snapshot.record.files,
+        holders=(domain.name,),
+    )
+
+
+def _forgetting(domain: Domain, snapshot: Snapshot) -> Concern:
+    return warn(
+        "missing-base",
+        t("the record of {name} would be removed, because {why}", name=snapshot.name, why=snapshot.problem),
+        t("if its files were only moved away or are not mounted, bring them back instead"),
+        images=snapshot.record.files,
+        holders=(domain.name,),
+    )
+
+
+def _why_not_forget(reading: Reading, snapshot: Snapshot) -> Concern | None:
+    """Return why a record must stay though it does not describe what is there: it may do so again."""
+    named = {path for disk in snapshot.record.held_disks for path in (disk.source, disk.file) if path}
+    nameless = tuple(sorted(named & reading.forest.deleted))
+    if nameless:
+        return remark(
+            "deleted-image",
+            t(
+                "the record of {name} stays: {images} was deleted, but a running QEMU still has it open",
+                name=snapshot.name,
+                images=joined(nameless),
+            ),
+            t("guest.unfinished() returns the plan that saves its content"),
+            images=nameless,
+        )
+    for entry in reading.merges:
+        if named & {entry.base, *entry.merged, *entry.children}:
+            return remark(
+                "active-job",
+                t(
+                    "the record of {name} stays: a merge of {top} into {base} is running or was interrupted",
+                    name=snapshot.name,
+                    top=entry.top,
+                    base=entry.base,
+                ),
+                t("finish it first with guest.unfinished()[0].run(), or repeat the deletion"),
+                images=(entry.base, entry.top),
+            )
+    return None
+
+
+def _why_not_adopt(snapshot: Snapshot, left: set[str]) -> Message | None:
+    """Return the reason why libvirt cannot have a record of a snapshot, if there is one."""
+    if snapshot.name in left:
+        return t(
+            "{images} contains a snapshot {name}, and another snapshot has the same name",
+            name=snapshot.name,
+            images=joined(snapshot.record.files),
+        )
+    try:
+        check_name(snapshot.name, "snapshot")
+    except InvalidRequestError as error:
+        return t("libvirt can have no record of snapshot {name}: {why}", name=repr(snapshot.name), why=error.reason)
+    return None
+
+
+def without_record(records: Iterable[SnapshotRecord], guest: str, name: str) -> tuple[SnapshotRecord, ...]:
+    """Predict the records once libvirt has forgotten one: its children, and being current, go to its parent."""
+    records = tuple(records)
+    gone = next(record for record in records if (record.guest, record.name) == (guest, name))
+    result = []
+    for record in records:
+        if record is gone:
+            continue
+        if record.guest == guest and record.parent == name:
+            record = replace(record, parent=gone.parent)
+        if record.guest == guest and gone.current and record.name == gone.parent:
+            record = replace(record, current=True)
+        result.append(record)
+    return tuple(result)
+
+
+def moved_record(record: SnapshotRecord, path: str, now: str) -> SnapshotRecord:
+    """Return a record in which another image takes the place of one, whatever that is to the record.
+
+    Its XML stays as it is: `moved_xml` changes that when it is written.
+    """
+    disks = (
+        replace(disk, source=now if disk.source == path else disk.source, file=now if disk.file == path else disk.file)
+        for disk in record.disks
+    )
+    return replace(record, disks=tuple(disks))

@@ -1,0 +1,32 @@
+"""What is wrong with a file that is taken for another format than it begins like."""
+
+from __future__ import annotations
+
+from vmsnap_nb.words.message import Message, t
+
+__all__ = ["USER", "mismatch", "taken_for_raw"]
+
+USER = ""
+"""Who says what format a file has, where that is a guest or the user, and no overlay."""
+
+
+def mismatch(who: str, claim: str | None, format: str | None = None) -> Message:
+    """Return the problem of a file that `who` takes for a format; it begins like another one, or like none."""
+    fields = {"overlay": who, "claim": claim, "format": format}
+    if format is None and who == USER:
+        return t("it is used as {claim}, but it does not begin like that", **fields)
+    if format is None:
+        return t("{overlay} records its format as {claim}, but it does not begin like that", **fields)
+    if who == USER:
+        return t("it is used as {claim}, but it begins like {format}", **fields)
+    return t("{overlay} records its format as {claim}, but it begins like {format}", **fields)
+
+
+def taken_for_raw(overlay: str, format: str) -> Message:
+    """Return the problem of a file that an overlay takes for raw, and that begins like another format."""
+    return t(
+        "{overlay} records its format as raw, but it begins like {format}; if that is a mistake, its overlays read the "
+        "file itself instead of the disk in it",
+        overlay=overlay,
+        format=format,
+    )

@@ -1,0 +1,96 @@
+"""Opening the layers of a chain that was surveyed: each file once, the very one that was looked at."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+
+from vmsnap_nb.errors import ImageError
+from vmsnap_nb.model.image import OPENABLE, Image
+from vmsnap_nb.system.disk.disk import Disk
+from vmsnap_nb.system.disk.layer import Layer, RawLayer
+from vmsnap_nb.system.disk.qcow2_layer import Qcow2Layer
+from vmsnap_nb.system.sources.file import FileSource
+from vmsnap_nb.system.sources.source import Source
+from vmsnap_nb.words.message import N_, t
+
+__all__ = ["can_open", "open_disk", "open_layer", "open_sources"]
+
+_STEPS = {
+    "missing": N_("find the file, or correct the path in the overlay's header: qemu-img rebase -u -b …"),
+    "outside": N_("read the chain with that folder too: vmsnap_nb.chain(path, folders=[…]), or with follow=True"),
+    "unreadable": N_("run this as a user who may read that file"),
+}
+
+
+def can_open(image: Image) -> bool:
+    """Return whether an image can be read here without QEMU: an unencrypted qcow2 or raw file that was read."""
+    return (
+        image.status in OPENABLE
+        and image.format in {"qcow2", "raw"}
+        and image.path.startswith("/")
+        and image.encryption is None
+        and image.data_status in {None, "ok"}
+    )
+
+
+def open_layer(image: Image, *, snapshot: str | None = None, source: Source | None = None) -> Layer:
+    """Open one image by itself, or one of its internal snapshots; from another source than its file if one is given."""
+    own, data = open_sources(image, source)
+    try:
+        return RawLayer(own) if image.format == "raw" else Qcow2Layer(own, data=data, snapshot=snapshot)
+    except BaseException:
+        own.close()
+        if data is not None:
+            data.close()
+        raise
+
+
+def open_sources(image: Image, source: Source | None = None) -> tuple[Source, Source | None]:
+    """Open the file of an image, unless a source for it is given, and its external data file if it has one."""
+    if not can_open(image) or (source is None and image.known_from != "file"):
+        raise _closed(image)
+    source = source or FileSource(image.path, image.identity, devices=image.device)
+    try:
+        there = image.format != "raw" and image.data_file is not None and image.data_file.path is not None
+        return source, FileSource(image.data_file.path) if there else None  # type: ignore[union-attr, arg-type]
+    except BaseException:
+        source.close()
+        raise
+
+
+def _closed(image: Image) -> ImageError:
+    """Return the error of an image that cannot be read here."""
+    tried = t("read {image}", image=image.path)
+    if image.known_from != "file":
+        return ImageError(
+            tried,
+            why=t("its file is on another machine, or only libvirt may open it"),
+            next_step=t("run this on the machine with the file, as a user who may read it"),
+        )
+    if image.status not in OPENABLE:
+        step = _STEPS.get(image.status)
+        why = image.problem or t("its status is {status}", status=image.status)
+        return ImageError(tried, why=why, next_step=None if step is None else t(step))
+    why = t("its format is {format}; only qcow2 and raw images without a key are read", format=image.format)
+    if image.encryption:
+        why = t("it is encrypted ({method}) and needs a key", method=image.encryption)
+    return ImageError(
+        tried,
+        why=why,
+        next_step=t("copy it to a qcow2 image with `qemu-img convert`, with its key if it needs one"),
+    )
+
+
+def open_disk(chain: Iterable[Image], *, snapshot: str | None = None) -> Disk:
+    """Open what a guest reads through a chain, base first; or through an internal `snapshot` of the last image."""
+    images = list(chain)
+    with contextlib.ExitStack() as stack:
+        layers = []
+        for number, image in enumerate(images):
+            layer = open_layer(image, snapshot=snapshot if number == len(images) - 1 else None)
+            stack.callback(layer.close)
+            layers.append(layer)
+        disk = Disk(layers)
+        stack.pop_all()
+    return disk

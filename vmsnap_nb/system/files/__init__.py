@@ -1,0 +1,1 @@
+"""Files of this machine: atomic writes, copies, locks, and which may be opened."""

@@ -1,0 +1,81 @@
+"""Copies image files: holes stay holes, blocks are shared where the file system can, and nothing half-made is left."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from vmsnap_nb.errors import NotFoundError
+from vmsnap_nb.system.files.errors import from_os_error
+from vmsnap_nb.system.files.temporary import publish, temporary
+from vmsnap_nb.words.message import t
+
+__all__ = ["copy_content", "copy_file"]
+
+_AT_ONCE = 8 << 20
+# What copy_file_range says where it cannot do it: another file system, or one that is not able to.
+_NO_RANGES = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+def copy_file(source: Path, target: Path, *, sha256: str = "") -> str:
+    """Copy a file under another name first, so that a half-made one never has the right name.
+
+    With a digest given, a copy of other content is thrown away, and the digest that was found is returned.
+    """
+    tried = t("copy {source} to {target}", source=source, target=target)
+    found = ""
+    try:
+        with open(source, "rb") as old, temporary(str(target.parent)) as new:
+            copy_content(old.fileno(), new.fd)
+            if sha256:
+                with open(new.fd, "rb", closefd=False) as file:
+                    file.seek(0)
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fchmod(new.fd, stat.S_IMODE(os.fstat(old.fileno()).st_mode) & 0o644 | 0o600)
+            if found == sha256:
+                publish(new, str(target))
+    except FileNotFoundError as error:
+        raise NotFoundError(tried, said=error.strerror, next_step=t("check the path")) from error
+    except OSError as error:
+        raise from_os_error(error, tried) from error
+    return found
+
+
+def copy_content(old: int, new: int) -> None:
+    """Copy what one descriptor has to another; holes stay holes."""
+    size = os.fstat(old).st_size
+    os.ftruncate(new, size)
+    for start, end in _data(old, size):
+        at = start
+        while at < end:
+            count = _range(old, new, at, min(end - at, _AT_ONCE))
+            if not count:
+                return  # it has become shorter meanwhile
+            at += count
+
+
+def _data(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    """Return where a file has data: the rest is holes."""
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return  # a hole up to the end
+            raise
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        yield start, end
+
+
+def _range(old: int, new: int, at: int, size: int) -> int:
+    try:
+        return os.copy_file_range(old, new, size, at, at)
+    except OSError as error:
+        if error.errno not in _NO_RANGES:
+            raise
+    return os.pwrite(new, os.pread(old, size, at), at)

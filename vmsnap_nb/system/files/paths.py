@@ -1,0 +1,50 @@
+"""Paths as a user types them."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.words.message import t
+
+__all__ = ["absolute", "is_address", "tidy"]
+
+_NAME_MAX = 255
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path as QEMU would use it: ``~`` expanded, symbolic links left as they are.
+
+    InvalidRequestError for an empty name, a null byte, a name longer than file systems have, or a network address.
+    """
+    text = os.fspath(path)
+    if is_address(text):
+        raise InvalidRequestError(
+            t("use {path!r} as a path", path=text),
+            why=t("it is a network address, and only local files are opened"),
+            next_step=t("give a path; if a file has that name, write ./{name}", name=text.replace("//", "/", 1)),
+        )
+    if not text or "\0" in text:
+        raise InvalidRequestError(
+            t("use {path!r} as a path", path=text), why=t("it is empty, or it contains a null byte")
+        )
+    full = os.path.abspath(os.path.expanduser(text))
+    if len(os.fsencode(os.path.basename(full))) > _NAME_MAX:
+        raise InvalidRequestError(
+            t("use {name}… as a name", name=os.path.basename(full)[:40]),
+            why=t("it is longer than {most} bytes", most=_NAME_MAX),
+        )
+    return full
+
+
+def tidy(folder: str) -> str:
+    """Return the name of a folder without ``.`` and ``..``, where these do not come after a link to elsewhere."""
+    plain = os.path.normpath(folder)
+    return plain if plain == folder or os.path.realpath(plain) == os.path.realpath(folder) else os.path.realpath(folder)
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text is no path, but a network address."""
+    return _ADDRESS.match(text) is not None

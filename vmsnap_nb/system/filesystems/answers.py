@@ -1,0 +1,219 @@
+"""What is answered to a request: files of one state of a disk, or what differs between two."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from vmsnap_nb.errors import ImageError, InvalidRequestError
+from vmsnap_nb.model.file_compare import compare
+from vmsnap_nb.model.files import FileEntry
+from vmsnap_nb.model.size import human_size
+from vmsnap_nb.system.disk.disk import Disk
+from vmsnap_nb.system.filesystems.differing import Differing
+from vmsnap_nb.system.filesystems.journals import is_dirty
+from vmsnap_nb.system.filesystems.messages import MOST_DATA, encode, encode_entry
+from vmsnap_nb.system.filesystems.node import Span
+from vmsnap_nb.system.filesystems.region import Cache
+from vmsnap_nb.system.filesystems.tree import Place, Tree
+from vmsnap_nb.system.filesystems.volumes import Volume
+from vmsnap_nb.system.qcow2.tables import NONE, ZERO
+
+__all__ = ["answer"]
+
+Say = Callable[[bytes], None]
+
+
+def answer(request: dict[str, Any], disks: list[Disk], say: Say) -> None:
+    """Answer one request."""
+    trees = [Tree.of(Cache(disk), name) for disk, name in zip(disks, request["names"], strict=True)]
+    for tree in trees[-1:]:
+        for volume in tree.volumes:
+            say(encode("volume", _described(volume, tree)))
+    _DO[request["do"]](request, disks, trees, say)
+    for tree, name in zip(trees, request["names"], strict=True):
+        for note in _notes(tree):
+            say(encode("note", f"{name}: {note}" if len(trees) > 1 else note))
+
+
+def _described(volume: Volume, tree: Tree) -> str:
+    folder = next((folder for folder, name in tree.mounts.items() if name == volume.name), None)
+    kind = volume.content.kind or volume.problem or "nothing that is known here"
+    size = "" if volume.region is None else f", {human_size(volume.region.size)}"
+    where = f", mounted on {folder}" if folder else ""
+    return f"{volume.name}: {kind}{size}{where}"
+
+
+def _notes(tree: Tree) -> Iterator[str]:
+    for volume in tree.volumes:
+        if volume.name in tree.systems and volume.region is not None:
+            if is_dirty(volume.content.kind, volume.region):
+                yield (
+                    f"the {volume.content.kind} file system on {volume.name} was in use: the newest changes can be in "
+                    "its journal only, and are not in what was read"
+                )
+        elif volume.problem:
+            yield f"{volume.name} was not read: {volume.problem}"
+        elif volume.content.kind not in {"", "swap"}:
+            yield f"{volume.name} was not read: it has {volume.content.kind}"
+    yield from tree.problems
+
+
+def _entry(place: Place) -> FileEntry:
+    node, target = place.node, ""
+    if node.kind == "link":
+        try:
+            target = place.files.target(node.number).decode(errors="surrogateescape")
+        except (OSError, ValueError):
+            target = ""
+    return FileEntry(
+        path=place.path,
+        kind=node.kind,
+        size=node.size,
+        mtime_ns=node.mtime,
+        ctime_ns=node.ctime,
+        mode=node.mode,
+        uid=node.uid,
+        gid=node.gid,
+        inode=node.number,
+        links=node.links,
+        target=target,
+        volume=place.volume,
+    )
+
+
+# -- one state -----------------------------------------------------------------------------------------------
+
+
+def _list(request: dict[str, Any], _disks: list[Disk], trees: list[Tree], say: Say) -> None:
+    pattern, newer = request.get("pattern"), request.get("newer")
+    wanted = [
+        place
+        for place in trees[0].walk(request["path"], recursive=request["recursive"])
+        if (pattern is None or _matches(place.path, pattern)) and (newer is None or (place.node.mtime or 0) > newer)
+    ]
+    for place in sorted(wanted, key=lambda place: place.path):
+        say(encode("file", encode_entry(_entry(place))))
+
+
+def _matches(path: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(path if "/" in pattern else path.rpartition("/")[2], pattern)
+
+
+def _file(tree: Tree, path: str, tried: str) -> Place:
+    place = tree.find(path)
+    if place.node.kind != "file":
+        raise InvalidRequestError(
+            f"{tried} {path}",
+            why=f"it is a {place.node.kind}",
+            next_step="name a file; files() lists what is in a folder",
+        )
+    return place
+
+
+def _read(request: dict[str, Any], _disks: list[Disk], trees: list[Tree], say: Say) -> None:
+    place = _file(trees[0], request["path"], "read")
+    size, most = place.node.size, request["most"]
+    if most is not None and size > most:
+        raise InvalidRequestError(
+            f"read {request['path']}",
+            why=f"it has {human_size(size)}, and at most {human_size(most)} are read into memory",
+            next_step="copy it into a file instead: copy_out(path, to)",
+        )
+    say(encode("file", encode_entry(_entry(place))))
+    done = 0
+    while done < size:
+        data = place.files.read(place.node.number, done, min(MOST_DATA, size - done))
+        if not data:
+            raise ImageError(f"read {request['path']}", why=f"its content ends after {done} of {size} bytes")
+        say(encode("data", len(data)))
+        say(data)
+        done += len(data)
+
+
+def _where(request: dict[str, Any], disks: list[Disk], trees: list[Tree], say: Say) -> None:
+    place, disk = _file(trees[0], request["path"], "find"), disks[0]
+    region = next(volume.region for volume in trees[0].volumes if volume.name == place.volume)
+    spans = place.files.spans(place.node.number)
+    if spans is None:
+        kind = "inode" if place.node.size < 64 << 10 else "unknown"
+        say(encode("part", 0, place.node.size, None, kind, None))
+        return
+    assert region is not None
+    done = 0
+    for span in sorted(spans):
+        if done < span.start:
+            say(encode("part", done, span.start - done, None, "zero", None))
+        if span.place is None:
+            say(encode("part", span.start, span.length, None, "zero", None))
+        else:
+            _layers_of(disk, span, list(region.places(span.place, span.length)), say)
+        done = span.start + span.length
+    if done < place.node.size:
+        say(encode("part", done, place.node.size - done, None, "zero", None))
+
+
+def _layers_of(disk: Disk, span: Span, places: list[tuple[int, int]], say: Say) -> None:
+    """Say which layers have a part of a file; neighbours in one layer are one part."""
+    start = span.start
+    last: tuple[int, int, int | None, str, int] | None = None
+    for place, length in places:
+        for layer, part in sorted(disk.parts(place, place + length), key=lambda seen: seen.part.start):
+            kind = "zero" if layer is None or part.kind in {NONE, ZERO} else "data"
+            row = (start + part.start - place, part.length, layer, kind, part.start)
+            if last and last[2:4] == row[2:4] and last[4] + last[1] == row[4] and last[0] + last[1] == row[0]:
+                last = (last[0], last[1] + row[1], *last[2:])
+                continue
+            if last:
+                say(encode("part", *last))
+            last = row
+        start += length
+    if last:
+        say(encode("part", *last))
+
+
+# -- two states ----------------------------------------------------------------------------------------------
+
+
+def _diff(request: dict[str, Any], disks: list[Disk], trees: list[Tree], say: Say) -> None:
+    differing = Differing(disks, trees, request["identities"])
+    states = [{place.path: place for place in _all(tree, request["path"])} for tree in trees]
+    if not any(states):
+        trees[1].find(request["path"])
+    entries = [{path: _entry(place) for path, place in places.items()} for places in states]
+    found = compare(
+        entries[0],
+        entries[1],
+        content_differs=lambda before, after: differing.content(states[0][before.path], states[1][after.path]),
+        is_same_file=lambda before, after: differing.is_same_file(states[0][before.path], states[1][after.path]),
+        unread={*trees[0].unread, *trees[1].unread},
+    )
+    for path, change, before, after in found:
+        place = states[1][after.path] if after is not None else None
+        layer = differing.layer(place)
+        say(encode("change", path, change, encode_entry(before), encode_entry(after), layer))
+    for note in differing.notes:
+        say(encode("note", note))
+
+
+def _all(tree: Tree, path: str) -> Iterator[Place]:
+    """Yield what is below a path; of all that a disk has, also the file systems that nothing mounts."""
+    if tree.mounts or path.strip("/"):
+        try:
+            yield from tree.walk(path)
+        except LookupError:
+            return  # it is not there in this state
+    if not path.strip("/"):
+        for name in tree.systems:
+            if name not in tree.mounts.values():
+                for place in tree.walk(f"{name}:/"):
+                    yield place._replace(path=place.path)
+
+
+_DO: dict[str, Callable[[dict[str, Any], list[Disk], list[Tree], Say], None]] = {
+    "list": _list,
+    "read": _read,
+    "where": _where,
+    "diff": _diff,
+}

@@ -1,0 +1,89 @@
+"""The child process that reads file systems: ``python -m vmsnap_nb.system.filesystems.child REQUEST``.
+
+REQUEST is the number of a descriptor with the request. All libraries are loaded, then everything but reading is given
+up (`sandbox`), and only then is the first byte of a volume looked at by code that is not Python's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from vmsnap_nb.errors import MissingPartError, VmsnapError
+from vmsnap_nb.system.disk.disk import Disk
+from vmsnap_nb.system.disk.layer import Layer, RawLayer
+from vmsnap_nb.system.disk.qcow2_layer import Qcow2Layer
+from vmsnap_nb.system.filesystems.messages import encode, error_line
+from vmsnap_nb.system.filesystems.sandbox import lock_down
+from vmsnap_nb.system.sources.file import FileSource
+
+_OUT = 1
+_PIECE = 256 << 10
+
+
+class _Out:
+    """Standard output, written in large pieces."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def __call__(self, line: bytes) -> None:
+        self._buffer += line
+        if len(self._buffer) >= _PIECE:
+            self.flush()
+
+    def flush(self) -> None:
+        while self._buffer:
+            count = os.write(_OUT, self._buffer)
+            del self._buffer[:count]
+
+
+def _layer(described: dict[str, Any]) -> Layer:
+    name = described["name"]
+    source = FileSource(name, devices=True, fd=described["fd"])
+    if described["format"] == "raw":
+        return RawLayer(source)
+    data = described["data"]
+    data_source = None if data is None else FileSource(f"the data of {name}", devices=True, fd=data)
+    return Qcow2Layer(source, data=data_source, snapshot=described["snapshot"])
+
+
+def _work(request: dict[str, Any], say: Callable[[bytes], None]) -> None:
+    # Nothing can be loaded afterwards: what is loaded by the first large table, or by a compressed cluster, is, too.
+    for name in ("numpy", "zstandard"):
+        importlib.import_module(name)
+
+    try:
+        from vmsnap_nb.system.filesystems import answers
+    except ImportError as error:
+        raise MissingPartError(
+            "read files on a disk", said=str(error), next_step="pip install pytsk3 libfsxfs-python"
+        ) from error
+    disks = [Disk([_layer(layer) for layer in layers]) for layers in request["disks"]]
+    if not lock_down():
+        say(encode("note", "this system has no seccomp filter: what read the files was held by resource limits alone"))
+    answers.answer(request, disks, say)
+
+
+def main() -> None:
+    """Answer one request."""
+    say = _Out()
+    with open(int(sys.argv[1]), "rb") as file:
+        request = json.load(file)
+    try:
+        _work(request, say)
+    except (VmsnapError, OSError, ValueError, MemoryError, RecursionError) as error:
+        say(error_line(error))
+    say(encode("end"))
+    with contextlib.suppress(BrokenPipeError):
+        say.flush()
+    os._exit(0)  # libraries need not put away what they hold
+
+
+if __name__ == "__main__":
+    main()

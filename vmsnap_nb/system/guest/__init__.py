@@ -1,0 +1,1 @@
+"""What talks to a running guest: command port, agent, console."""

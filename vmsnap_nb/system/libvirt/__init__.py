@@ -1,0 +1,1 @@
+"""libvirt: connections, domains, block jobs, snapshots, storage, errors."""

@@ -1,0 +1,62 @@
+"""Opens connections to libvirt."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from vmsnap_nb.errors import InvalidRequestError, VmsnapError
+from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.system.reaper import collect_orphans
+from vmsnap_nb.words.message import t
+
+__all__ = ["files_are_here", "open_connection"]
+
+_OWN_SOCKETS = ("/run/libvirt/", "/var/run/libvirt/")
+"""Where the daemons of this machine listen; a socket elsewhere may be forwarded from another machine."""
+
+
+def open_connection(uri: str, *, readonly: bool = False) -> Any:
+    """Open a connection, as to ``qemu+ssh://box/system`` (https://libvirt.org/uri.html).
+
+    With `readonly` libvirt itself refuses every change.
+    """
+    if "://" not in uri:
+        raise InvalidRequestError(
+            t("connect to {uri!r}", uri=uri),
+            why=t("it is not a URI of libvirt"),
+            next_step=t("use one such as qemu:///system, qemu:///session or qemu+ssh://box/system"),
+        )
+    libvirt = library()
+    if urlsplit(uri).path == "/embed":
+        collect_orphans()
+    try:
+        with libvirt_errors(t("connect to {uri}", uri=uri)):
+            return libvirt.openReadOnly(uri) if readonly else libvirt.open(uri)
+    except VmsnapError as error:
+        error.next_step = error.next_step or t("check the URI, and that libvirt is running there")
+        raise
+
+
+def files_are_here(uri: str) -> bool:
+    """Return whether the images of that libvirt are known to be files of this machine.
+
+    Examples
+    --------
+    >>> files_are_here("qemu:///system"), files_are_here("qemu+ssh://box/system"), files_are_here("test:///default")
+    (True, False, False)
+    >>> files_are_here("qemu+unix:///system?socket=/tmp/forwarded")
+    False
+    """
+    parts = urlsplit(uri)
+    driver, _, transport = parts.scheme.partition("+")
+    here = driver == "qemu" and not parts.netloc and transport in {"", "unix"}
+    return here and all(_is_own(socket) for socket in parse_qs(parts.query).get("socket", ()))
+
+
+def _is_own(socket: str) -> bool:
+    """Return whether a daemon of this machine listens there: of the system, or of this user's session."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    return os.path.realpath(socket).startswith((*_OWN_SOCKETS, f"{runtime}/libvirt/"))

@@ -1,0 +1,126 @@
+"""The one border at which libvirt's errors become ours.
+
+Codes: https://libvirt.org/html/libvirt-virterror.html#virErrorNumber.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vmsnap_nb.errors import (
+    GuestError,
+    InUseError,
+    InvalidRequestError,
+    LabBusyError,
+    LabError,
+    LibvirtError,
+    NoSpaceError,
+    NotFoundError,
+    PermissionDeniedError,
+    ReadOnlyError,
+    VmsnapError,
+)
+from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.system.packages import missing_part
+from vmsnap_nb.words.message import Message, t
+
+__all__ = ["from_libvirt", "libvirt_errors"]
+
+# How QEMU says that another process has an image open (block.c and block/file-posix.c).
+_LOCKED = re.compile(r'Failed to get (shared )?"[a-z ]+" lock|Failed to lock byte')
+_NO_PROGRAM = re.compile(r"qemu-system[\w.-]*'?: no such file")
+
+
+@contextmanager
+def libvirt_errors(tried: Message) -> Iterator[None]:
+    """Turn libvirt's errors within a block into ours; each is kept as the cause."""
+    libvirt = library()
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        raise from_libvirt(
+            tried, error.get_error_message() or str(error), error.get_error_code() or 0, error.get_error_domain() or 0
+        ) from error
+
+
+def from_libvirt(tried: Message, said: str, code: int = 0, domain: int = 0) -> VmsnapError:
+    """Return the error that says the same as libvirt: a `LibvirtError` where nothing more particular is known."""
+    libvirt = library()
+    by_text = _from_text(tried, said)
+    if by_text is not None:
+        return by_text
+    if code in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL):
+        return NotFoundError(tried, said=said)
+    if code == libvirt.VIR_ERR_OPERATION_DENIED and "read only" in said:
+        return ReadOnlyError(tried, said=said, next_step=t("connect without readonly=True"))
+    if code in (libvirt.VIR_ERR_OPERATION_DENIED, libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_ERR_ACCESS_DENIED):
+        how = t("ask the administrator for this permission, or use another account")
+        return PermissionDeniedError(tried, said=said, next_step=how)
+    if code in (libvirt.VIR_ERR_XML_ERROR, libvirt.VIR_ERR_XML_DETAIL, libvirt.VIR_ERR_INVALID_ARG):
+        return InvalidRequestError(tried, said=said)
+    return LibvirtError(tried, said=said, code=code, domain=domain)
+
+
+def _from_text(tried: Message, said: str) -> VmsnapError | None:
+    """Distinguish what libvirt gives one and the same code, as "internal error" or "system error"."""
+    low = said.lower()
+    if _LOCKED.search(said):
+        return InUseError(
+            tried,
+            said=said,
+            next_step=t(
+                "shut down the guest that has the image open, or take an external snapshot of that guest first: it "
+                "then writes to a new overlay, and the image becomes read-only"
+            ),
+        )
+    if "failed to acquire pid file" in low:
+        return LabBusyError(tried, said=said, next_step=t("end the other process, or use another folder"))
+    if "already open with path" in low:
+        return LabError(
+            tried,
+            said=said,
+            next_step=t(
+                "a process can use only one embedded folder: use the folder that is open, restart the kernel, or use "
+                "driver='session'"
+            ),
+        )
+    if "no space left on device" in low or "disk quota exceeded" in low:
+        return NoSpaceError(tried, said=said, next_step=t("free space on that file system and try again"))
+    if "failed to parse user" in low or "failed to parse group" in low:
+        then = t("its installation creates the user that libvirt looks for")
+        return missing_part("libvirt-qemu-driver", tried, said, then=then)
+    if "no connection driver available" in low or "failed to load module" in low or "driver not found" in low:
+        return missing_part("libvirt-qemu-driver", tried, said)
+    if (
+        "find suitable emulator" in low
+        or "could not find capabilities" in low
+        or "cannot check qemu binary" in low
+        or _NO_PROGRAM.search(low)
+    ):
+        return missing_part("qemu-system", tried, said)
+    if "failed to connect socket" in low and "permission denied" in low:
+        return PermissionDeniedError(
+            tried,
+            said=said,
+            next_step=t(
+                "join the group libvirt (sudo usermod -aG libvirt $USER, then log in again), or run as root; to only "
+                "look, try readonly=True"
+            ),
+        )
+    if "paused due to previous migration" in low or "block node is read-only" in low:
+        return GuestError(
+            tried,
+            said=said,
+            next_step=t(
+                "if the guest is paused, resume it; you may suspend it again. After QEMU has saved the memory of a "
+                "paused guest, it writes to no image until the guest runs"
+            ),
+        )
+    if "permission denied" in low:
+        how = t("check the owner and mode of the file and its folders")
+        return PermissionDeniedError(tried, said=said, next_step=how)
+    if "unix socket path" in low and "too long" in low:
+        return LabError(tried, said=said, next_step=t("use a shorter folder or a shorter name"))
+    return None

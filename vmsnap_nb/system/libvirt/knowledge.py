@@ -1,0 +1,196 @@
+"""What libvirt tells of images that this process may not open, or that are on another machine.
+
+In this order, each as far as it goes: the first bytes of a volume, the volume's XML, and the definitions of guests: the
+live one names the layers below a disk, and the statistics of its disks have their sizes.
+
+Sources: https://libvirt.org/html/libvirt-libvirt-storage.html (virStorageVolDownload, virStoragePoolRefresh),
+https://libvirt.org/html/libvirt-libvirt-domain.html (virConnectGetAllDomainStats), https://libvirt.org/formatdomain.html.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.system.libvirt.storage import Pool, read_domain_chains, read_pools, read_volume
+from vmsnap_nb.system.qcow2.header import read_qcow2
+from vmsnap_nb.system.signatures import guess_format
+from vmsnap_nb.system.sources.volume import VolumeSource
+from vmsnap_nb.words.message import N_, NOTHING, Message, t
+
+__all__ = ["Knowledge"]
+
+_HEAD = 64 << 10
+"""Bytes at the beginning of a volume that are read: the first cluster of nearly all images."""
+_NOWHERE = N_(
+    "it is on another machine and in none of its storage pools; virsh pool-define-as makes a pool of its folder"
+)
+_MOST_HEADS = 500
+"""Volumes whose first bytes are read in one reading: each takes libvirt a process."""
+
+
+@dataclass
+class Knowledge:
+    """What libvirt tells at one moment; nothing is asked before it is needed.
+
+    `xmls` are the definitions of guests, the live ones while they run. With `readonly` libvirt neither looks into its
+    pools again nor reads volumes.
+    """
+
+    connection: Any
+    xmls: tuple[str, ...]
+    readonly: bool = False
+
+    def __post_init__(self) -> None:
+        self._refreshed: set[str] = set()
+        self._heads = 0
+
+    @cached_property
+    def pools(self) -> tuple[Pool, ...]:
+        """The storage pools."""
+        return read_pools(self.connection)
+
+    def image(self, path: str, *, whole: bool = False) -> Image | None:
+        """Return what is told of an image; None if libvirt knows nothing of it.
+
+        With `whole` the first bytes of a volume are read, so that all is known that a header says.
+        """
+        found = self._named.get(path)
+        volume = self.volume(path)
+        told = None if volume is None else self._told(path, volume)
+        if told is not None:
+            found = self._with_head(told, volume) if whole else told
+        if found is None:
+            return None
+        capacity, physical = self._sizes.get(path, (None, None))
+        return replace(
+            found,
+            virtual_size=found.virtual_size if found.virtual_size is not None else capacity,
+            file_size=found.file_size if found.file_size is not None else physical,
+        )
+
+    def why_unknown(self, path: str, *, here: bool) -> Message | None:
+        """Return why nobody knows whether there is a file; empty if libvirt has it, None if libvirt says it is gone.
+
+        `here` says that this process has seen no file there, though it may look.
+        """
+        pool = self._pool_of(path)
+        if pool is None:
+            return None if here else t(_NOWHERE)
+        if not pool.active:
+            return t("the storage pool {pool} is not active", pool=pool.name)
+        self.refresh(pool)  # what is gone since libvirt has looked is a volume still
+        if self._lookup(path) is None:
+            if self.readonly and not here:
+                return t(
+                    "the storage pool {pool} was not refreshed, because the connection is read-only", pool=pool.name
+                )
+            return None
+        if not here:
+            return NOTHING
+        if self.readonly:
+            return t(
+                "it is a volume of the storage pool {pool}, which was not refreshed, because the connection is "
+                "read-only",
+                pool=pool.name,
+            )
+        return t(
+            "libvirt lists it as a volume of the storage pool {pool}, but this process cannot see it", pool=pool.name
+        )
+
+    # -- pools -----------------------------------------------------------------------------------------------
+
+    def _pool_of(self, path: str) -> Pool | None:
+        folder = os.path.dirname(path)
+        return next((pool for pool in self.pools if pool.folder == folder), None)
+
+    def volume(self, path: str) -> Any:
+        """Return libvirt's volume of a path, or None; the pool is looked into again if it does not have it."""
+        if not path.startswith("/"):
+            return None
+        found = self._lookup(path)
+        if found is None and (pool := self._pool_of(path)) is not None and self.refresh(pool):
+            found = self._lookup(path)
+        return found
+
+    def _told(self, path: str, volume: Any) -> Image | None:
+        try:
+            told = read_volume(str(volume.XMLDesc()))
+        except library().libvirtError:  # it is gone since libvirt has looked into its pool
+            return None
+        return None if told is None else replace(told, path=path, known_from="volume")
+
+    def _lookup(self, path: str) -> Any:
+        try:
+            return self.connection.storageVolLookupByPath(path)
+        except library().libvirtError:
+            return None
+
+    def refresh(self, pool: Pool) -> bool:
+        """Have libvirt look into a pool again, once; return whether it did."""
+        if self.readonly or not pool.active or pool.name in self._refreshed:
+            return False
+        self._refreshed.add(pool.name)
+        try:
+            pool.handle.refresh()
+        except library().libvirtError:  # as while a volume is being made in it
+            return False
+        return True
+
+    def volumes(self, pool: Pool) -> tuple[str, ...]:
+        """Return the paths of the volumes of a pool."""
+        self.refresh(pool)
+        try:
+            return tuple(str(volume.path()) for volume in pool.handle.listAllVolumes())
+        except library().libvirtError:
+            return ()
+
+    # -- the first bytes of a volume ---------------------------------------------------------------------------
+
+    def _with_head(self, image: Image, volume: Any) -> Image:
+        if self.readonly or self._heads >= _MOST_HEADS or image.format not in {"qcow2", "raw", None}:
+            return image
+        self._heads += 1
+        try:
+            with VolumeSource(self.connection, volume) as source:
+                head, size = source.pread(0, _HEAD), source.size
+                if guess_format(head) != "qcow2" or image.format != "qcow2":
+                    return replace(image, known_from="volume data") if head else image
+                fields = read_qcow2(source.pread, head, size, os.path.dirname(image.path))
+        except VmsnapError:
+            return image
+        told = {name: value for name, value in fields.items() if value is not None}
+        return replace(image, **{"backing": None, "file_size": size, **told, "known_from": "volume data"})
+
+    # -- guests --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _named(self) -> dict[str, Image]:
+        """The images that definitions name; a live one, which also names what is below, counts before another."""
+        found: dict[str, Image] = {}
+        for xml in self.xmls:
+            for image in read_domain_chains(xml):
+                if image.path not in found or found[image.path].problem:
+                    found[image.path] = replace(image, known_from="definition")
+        return found
+
+    @cached_property
+    def _sizes(self) -> dict[str, tuple[int | None, int | None]]:
+        """The virtual size, and the length of the file, of each image that a running guest has, by path."""
+        libvirt = library()
+        flags = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
+        try:
+            every = self.connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_BLOCK, flags)
+        except libvirt.libvirtError:
+            return {}
+        found: dict[str, tuple[int | None, int | None]] = {}
+        for _, stats in every:
+            for number in range(stats.get("block.count", 0)):
+                if path := stats.get(f"block.{number}.path"):
+                    found[path] = stats.get(f"block.{number}.capacity"), stats.get(f"block.{number}.physical")
+        return found

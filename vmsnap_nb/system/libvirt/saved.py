@@ -1,0 +1,61 @@
+"""Reads what saved memory of guests needs: libvirt's managed saves, and files that ``virsh save`` has written."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from vmsnap_nb.model.need import Need, NeedKind
+from vmsnap_nb.system.libvirt.domains import list_handles, read_disks
+from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.system.libvirt.volumes import with_volume_paths
+from vmsnap_nb.system.libvirt.written import named_below
+from vmsnap_nb.system.saved_memory import read_definition
+from vmsnap_nb.words.message import t
+
+__all__ = ["managed_saves", "saved_guests", "saved_memory"]
+
+
+def saved_guests(connection: Any) -> list[Any]:
+    """Return libvirt's handles of the guests that have a managed save; none where the driver has no such thing."""
+    flag = library().VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE
+    return list_handles(connection, flag, t("list the guests with saved memory")) or []
+
+
+def managed_saves(connection: Any, domains: Iterable[Any]) -> Iterator[Need]:
+    """Yield what the managed saves of these guests need; nothing for one whose own words cannot be read.
+
+    A guest that was saved starts with the disks of that moment, whatever its definition says now.
+    """
+    libvirt = library()
+    for domain in domains:
+        try:
+            xml = str(domain.managedSaveGetXMLDesc())
+            yield from _needs(connection, "managed save", str(domain.name()), xml)
+        except (libvirt.libvirtError, ET.ParseError):
+            continue
+
+
+def saved_memory(path: str, connection: Any = None) -> tuple[Need, ...]:
+    """Return what a file of saved memory needs; nothing where it cannot be read.
+
+    The connection is asked for the files of volumes.
+    """
+    xml = read_definition(path)
+    if xml is None:
+        return ()
+    try:
+        guest = ET.fromstring(xml).findtext("name", "")
+        return tuple(_needs(connection, "saved memory", guest, xml, path))
+    except ET.ParseError:
+        return ()
+
+
+def _needs(connection: Any, kind: NeedKind, guest: str, xml: str, name: str = "") -> Iterator[Need]:
+    if connection is not None:
+        xml = with_volume_paths(lambda: connection, xml)
+    for disk in read_disks(xml):
+        if disk.source:
+            layers = tuple(path for path, _ in named_below(xml, disk.target))
+            yield Need(kind, disk.source, guest, name, layers=layers)

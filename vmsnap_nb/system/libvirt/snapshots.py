@@ -1,0 +1,304 @@
+"""Reads libvirt's records of snapshots (https://libvirt.org/formatsnapshot.html), of one guest or of all at once."""
+
+from __future__ import annotations
+
+import gc
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from html import unescape
+from typing import Any
+
+from vmsnap_nb.errors import ImageError, NotFoundError
+from vmsnap_nb.model.guest import Disk
+from vmsnap_nb.model.names import there_are
+from vmsnap_nb.model.snapshot import MANAGED_SAVE, Held, SnapshotDisk, SnapshotRecord
+from vmsnap_nb.system.libvirt.domains import list_handles, read_disks
+from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.system.libvirt.volumes import with_volume_paths
+from vmsnap_nb.system.saved_memory import why_not_to_restore
+from vmsnap_nb.words.message import t
+
+__all__ = [
+    "find_snapshot",
+    "parse_record",
+    "read_all_records",
+    "read_host_records",
+    "read_records",
+    "read_saved_state",
+]
+
+_READ: dict[tuple[str, str | None, int, int], SnapshotRecord] = {}
+"""Records that were read, without their XML: most surveys of a host find the same ones again."""
+_MOST_READ = 20_000
+
+
+def read_records(domain: Any, *, xml: bool = True) -> tuple[SnapshotRecord, ...]:
+    """Read all records of one guest by name, with or without their XML, which is some kilobytes each.
+
+    That of its managed save is the last, if it has one. A snapshot that goes away meanwhile is left out.
+    """
+    libvirt = library()
+    guest = str(domain.name())
+    texts = []
+    with libvirt_errors(t("list the snapshots of {guest}", guest=guest)):
+        snapshots = domain.listAllSnapshots()
+        current = _current_name(domain) if snapshots else None
+        for snapshot in snapshots:
+            try:
+                texts.append(with_volume_paths(domain.connect, str(snapshot.getXMLDesc())))
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT:
+                    continue
+                raise
+        saved = domain.hasManagedSaveImage()
+    records = [parse_record(guest, text, current, keep=xml) for text in texts]
+    records.sort(key=lambda record: record.name)
+    if saved:
+        records.append(SnapshotRecord(guest, MANAGED_SAVE, "", memory="external"))
+    return tuple(records)
+
+
+def read_all_records(domains: Iterable[Any]) -> list[tuple[SnapshotRecord, ...]]:
+    """Read the records of many guests, without their XML: for each what `read_records` gives.
+
+    For a guest that goes away meanwhile nothing is given.
+    """
+    # All that is made here is kept: the collector would only look at it again and again.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return [_records_or_nothing(domain) for domain in domains]
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def read_host_records(connection: Any, saved: Iterable[Any], besides: str = "") -> tuple[SnapshotRecord, ...]:
+    """Read the records of all guests of a host but one (by its UUID), without their XML.
+
+    Only the guests that have any are asked: libvirt tells these in one answer. `saved` are those with a managed save.
+    """
+    flag = library().VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT
+    listed = list_handles(connection, flag, t("list the guests with snapshots"))
+    if listed is None:
+        return ()
+    domains = {domain.UUIDString(): domain for domain in (*listed, *saved)}
+    domains.pop(besides, None)
+    return tuple(record for of_guest in read_all_records(domains.values()) for record in of_guest)
+
+
+def _records_or_nothing(domain: Any) -> tuple[SnapshotRecord, ...]:
+    try:
+        return read_records(domain, xml=False)
+    except NotFoundError:
+        return ()
+
+
+def _current_name(domain: Any) -> str | None:
+    libvirt = library()
+    try:
+        return str(domain.snapshotCurrent().getName())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT:
+            return None
+        raise
+
+
+def find_snapshot(domain: Any, name: str) -> Any:
+    """Return the snapshot of that name; the error lists those that there are."""
+    tried = t("find the snapshot {name} of {guest}", name=name, guest=domain.name())
+    with libvirt_errors(tried):
+        snapshots = {snapshot.getName(): snapshot for snapshot in domain.listAllSnapshots()}
+    if name in snapshots:
+        return snapshots[name]
+    raise NotFoundError(tried, why=t("no snapshot has that name"), next_step=there_are(name, sorted(snapshots)))
+
+
+def parse_record(guest: str, xml: str, current: str | None = None, *, keep: bool = True) -> SnapshotRecord:
+    """Return what a record says; `current` is the name of the guest's current snapshot.
+
+    Most of a record is the guest's definition, of which only the disks' sources are wanted here. Parsing all of it
+    takes three times as long as libvirt takes to write it. So a record that is set as libvirt sets it is read by
+    patterns; in any other form all is parsed. Without `keep`, what was read before is not read again.
+    """
+    key = guest, current, len(xml), hash(xml)
+    if not keep and key in _READ:
+        return _READ[key]
+    record = _parsed(guest, xml, current, keep=keep)
+    if not keep:
+        while len(_READ) >= _MOST_READ:
+            _READ.pop(next(iter(_READ)), None)
+        _READ[key] = record
+    return record
+
+
+def _parsed(guest: str, xml: str, current: str | None, *, keep: bool) -> SnapshotRecord:
+    fields = _fields_as_set(xml) or _fields(ET.fromstring(xml))
+    fields["guest"] = guest
+    fields["current"] = fields["name"] == current
+    if keep:
+        fields["xml"] = xml
+    return SnapshotRecord.build(fields)
+
+
+_HELD: Mapping[str | None, Held] = {"internal": "internal", "external": "external"}
+"""What libvirt calls otherwise, as ``manual``, is not held."""
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromtimestamp(int(text), UTC) if text and text.isdigit() else None
+
+
+def _disk(target: str, word: str | None, source: str | None, file: str | None) -> SnapshotDisk:
+    held = _HELD.get(word, "no")
+    if held != "external":
+        file = None
+    return SnapshotDisk.build({"target": target, "held": held, "source": source, "file": file})
+
+
+# -- all of it parsed ------------------------------------------------------------------------------------
+
+
+def _fields(root: ET.Element) -> dict[str, Any]:
+    domain, memory = root.find("domain"), root.find("memory")
+    return {
+        "name": root.findtext("name", ""),
+        "description": root.findtext("description", ""),
+        "state": root.findtext("state", ""),
+        "parent": root.findtext("parent/name"),
+        "created": _time(root.findtext("creationTime")),
+        "memory": "no" if memory is None else _HELD.get(memory.get("snapshot"), "no"),
+        "memory_file": None if memory is None else memory.get("file"),
+        "disks": _disks(root, _sources(domain)),
+    }
+
+
+def _disks(root: ET.Element, sources: Mapping[str, str | None]) -> tuple[SnapshotDisk, ...]:
+    """Lay what the record says of its disks over the disks of the guest, in the guest's order."""
+    disks = {target: SnapshotDisk(target, "no", source) for target, source in sources.items()}
+    for element in root.iterfind("disks/disk"):
+        target, source = element.get("name", ""), element.find("source")
+        file = None if source is None else source.get("file") or source.get("dev") or source.get("name")
+        disks[target] = _disk(target, element.get("snapshot"), sources.get(target), file)
+    return tuple(disks.values())
+
+
+def _sources(domain: ET.Element | None) -> dict[str, str | None]:
+    if domain is None:
+        return {}
+    disks: tuple[Disk, ...] = read_disks(ET.tostring(domain, encoding="unicode"))
+    return {disk.target: disk.source for disk in disks}
+
+
+# -- read as libvirt sets it -----------------------------------------------------------------------------
+
+_HEAD = re.compile(
+    r"<domainsnapshot>\n"
+    r"  <name>([^<]*)</name>\n"
+    r"(?:  <description>([^<]*)</description>\n)?"
+    r"  <state>([^<]*)</state>\n"
+    r"(?:  <parent>\n    <name>([^<]*)</name>\n  </parent>\n)?"
+    r"  <creationTime>(\d+)</creationTime>\n"
+    r"  <memory snapshot='(\w+)'(?: file='([^']*)')?/>\n"
+    r"(?:  <disks>\n((?:    .*\n)*)  </disks>\n)?"
+    r"  <domain "
+)
+_HELD_DISK = re.compile(
+    r"    <disk name='([^']*)' snapshot='(\w+)'(?:/>\n| type='file'>\n"
+    r"(?:      <driver type='[^']*'/>\n)?"
+    r"(?:      <source file='([^']*)'/>\n)?"
+    r"    </disk>\n)"
+)
+_DISK = "\n      <disk "
+_DISK_OF_GUEST = re.compile(
+    r"\n      <disk [^\n]*"
+    r"(?:\n        <driver [^\n]*)?"
+    r"(?:\n        <source file='([^']*)'[^\n]*)?"
+    r"(?:\n         [^\n]*|\n        <(?!source|target)[^\n]*)*"
+    r"\n        <target dev='([^']*)'[^\n]*"
+    r"(?:\n        [^\n]*)*"
+    r"\n      </disk>"
+)
+
+
+def _fields_as_set(xml: str) -> dict[str, Any] | None:
+    """Return what a record says that libvirt has set, line by line; None where it is not such a one."""
+    head = _HEAD.match(xml)
+    if head is None:
+        return None
+    name, description, state, parent, created, memory, memory_file, held = head.groups()
+    sources = _sources_as_set(xml, head.end())
+    if sources is None:
+        return None
+    disks: dict[str, SnapshotDisk] = {}
+    at = 0
+    while held and at < len(held):
+        match = _HELD_DISK.match(held, at)
+        if match is None:
+            return None
+        at = match.end()
+        target, word, file = match.groups()
+        disks[target] = _disk(target, word, sources.get(target), _text(file))
+    if disks.keys() != sources.keys():
+        named = disks
+        disks = {target: named.pop(target, SnapshotDisk(target, "no", path)) for target, path in sources.items()}
+        disks |= named
+    elif len(disks) > 1:
+        disks = {target: disks[target] for target in sources}
+    return {
+        "name": _text(name),
+        "description": _text(description) or "",
+        "state": state,
+        "parent": _text(parent),
+        "created": datetime.fromtimestamp(int(created), UTC),
+        "memory": _HELD.get(memory, "no"),
+        "memory_file": _text(memory_file),
+        "disks": tuple(disks.values()),
+    }
+
+
+def _text(text: str | None) -> str | None:
+    return unescape(text) if text and "&" in text else text
+
+
+def _sources_as_set(xml: str, start: int) -> dict[str, str | None] | None:
+    at = xml.find(_DISK, start)
+    if at >= 0 and xml.find("\n    <metadata", start, at) >= 0:
+        # In the user's own metadata anything may stand; the devices come after it.
+        end = xml.find("\n  </domain>\n", start)
+        at = xml.find(_DISK, xml.rfind("\n    <devices>\n", start, end), end)
+    sources: dict[str, str | None] = {}
+    # Disks follow each other; a second definition, of the guest's next start, may come later.
+    while at >= 0 and xml.startswith(_DISK, at):
+        match = _DISK_OF_GUEST.match(xml, at)
+        if match is None:
+            return None
+        path, target = match.groups()
+        sources[target] = _text(path)
+        at = match.end()
+    return sources
+
+
+def read_saved_state(connection: Any, path: str, *, here: bool) -> tuple[str, str, dict[str, str | None]]:
+    """Read whose memory a file of `virsh save` holds: name and UUID of the guest, and its disks' sources by target.
+
+    One that is `here` is looked at first: libvirt would wait for a FIFO, and run whatever is named as the emulator.
+    """
+    tried = t("read the saved memory {path}", path=path)
+    if here and (why := why_not_to_restore(path)):
+        raise ImageError(tried, why=why, next_step=t("find out who put it there, and restore another one"))
+    try:
+        with libvirt_errors(tried):
+            root = ET.fromstring(connection.saveImageGetXMLDesc(path))
+    except (SystemError, ValueError, TypeError, ET.ParseError) as error:  # what libvirt gives is no text, or no XML
+        raise ImageError(
+            tried,
+            why=t("the definition in it cannot be read: {error}", error=str(error)),
+            next_step=t(
+                "it is damaged, or is not saved memory: restore it from a backup, or revert to the disks alone"
+            ),
+        ) from error
+    return root.findtext("name", ""), root.findtext("uuid", ""), _sources(root)

@@ -1,0 +1,119 @@
+"""Reads what libvirt says of images: its storage pools with their volumes, and the chains of guests' disks.
+
+Sources: https://libvirt.org/formatstorage.html (volumes), https://libvirt.org/formatdomain.html (``backingStore``).
+"""
+
+from __future__ import annotations
+
+import os.path
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.reference import Reference
+from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.words.message import N_, NOTHING, t
+
+__all__ = ["Pool", "read_domain_chains", "read_pools", "read_volume"]
+
+_DEEPEST = 1000
+"""Layers after which a chain is not followed any further."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A storage pool: `folder` is where its volumes are, if it is a folder; `handle` is libvirt's own."""
+
+    name: str
+    active: bool
+    folder: str | None
+    handle: Any = field(compare=False, repr=False)
+
+
+def read_pools(connection: Any) -> tuple[Pool, ...]:
+    """Return all storage pools; an embedded driver comes without storage, and has none."""
+    libvirt = library()
+    try:
+        return tuple(map(_pool, connection.listAllStoragePools()))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+            return ()
+        with libvirt_errors(t("list the storage pools")):
+            raise
+
+
+def _pool(handle: Any) -> Pool:
+    xml = ET.fromstring(handle.XMLDesc())
+    path = xml.findtext("target/path") if xml.get("type") in {"dir", "fs", "netfs"} else None
+    return Pool(str(handle.name()), bool(handle.isActive()), path and path.rstrip("/"), handle)
+
+
+def read_volume(xml: str) -> Image | None:
+    """Return the image of a volume's XML; None for what is no image, as a folder or an ISO file."""
+    volume = ET.fromstring(xml)
+    path = volume.findtext("target/path")
+    format = _format(volume.find("target"))
+    if path is None or format in {"dir", "iso"} or volume.get("type") in {"dir", "network", "netdir"}:
+        return None
+    backing = volume.find("backingStore")
+    return Image(
+        path,
+        format,
+        virtual_size=_number(volume.findtext("capacity")),
+        allocated=_number(volume.findtext("allocation")),
+        backing=_reference(path, None if backing is None else backing.findtext("path"), _format(backing)),
+        file_size=_number(volume.findtext("physical")),
+        writable=int(volume.findtext("target/permissions/mode") or "0666", 8) & 0o222 != 0,
+    )
+
+
+def _format(element: ET.Element | None) -> str | None:
+    format = None if element is None else element.find("format")
+    return None if format is None else format.get("type")
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdigit() else None
+
+
+def _reference(path: str, written: str | None, format: str | None) -> Reference | None:
+    if not written:
+        return None
+    if written.startswith("/"):
+        return Reference(written, "absolute", written, format)
+    if "://" in written:
+        return Reference(written, "remote", None, format)
+    return Reference(written, "relative", os.path.normpath(os.path.join(os.path.dirname(path), written)), format)
+
+
+def read_domain_chains(xml: str) -> Iterator[Image]:
+    """Return the images that a domain's XML tells of: its sources and, while it runs, the layers below them."""
+    for disk in ET.fromstring(xml).iterfind("devices/disk"):
+        driver = disk.find("driver")
+        format = None if driver is None else driver.get("type")
+        layer: ET.Element | None = disk
+        for _ in range(_DEEPEST):
+            path = None if layer is None else _file(layer)
+            if layer is None or path is None:
+                break
+            below = layer.find("backingStore")
+            below_path = None if below is None else _file(below)
+            # Only of a guest that runs libvirt tells the layers; the last one has an empty element. Without a format it
+            # is raw.
+            problem = t(_NOT_TOLD) if below is None and format not in ("raw", None) else NOTHING
+            yield Image(path, format, problem=problem, backing=_reference(path, below_path, _format(below)))
+            layer, format = below, _format(below)
+
+
+_NOT_TOLD = N_(
+    "its backing file is not known: it is in none of libvirt's storage pools, and its guest is not running; virsh "
+    "pool-define-as makes a pool of its folder"
+)
+
+
+def _file(element: ET.Element) -> str | None:
+    source = element.find("source")
+    return None if source is None else source.get("file") or source.get("dev")

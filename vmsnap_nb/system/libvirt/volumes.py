@@ -1,0 +1,53 @@
+"""Disks that name a volume of a storage pool (https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms)."""
+
+from __future__ import annotations
+
+import os
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from typing import Any
+
+from vmsnap_nb.system.libvirt.library import library
+
+__all__ = ["with_volume_paths"]
+
+
+def with_volume_paths(connection: Callable[[], Any], xml: str) -> str:
+    """Return a domain's or record's XML in which disks of volumes name their files; any other XML as it is.
+
+    A disk keeps its volume where libvirt does not say which file that is. The connection is asked for only where the
+    XML names a volume.
+    """
+    if " pool=" not in xml:
+        return xml
+    root = ET.fromstring(xml)
+    for disk in root.iter("disk"):
+        source = disk.find("source")
+        if source is None or not (source.get("pool") and source.get("volume")):
+            continue
+        path, is_device = _volume(connection(), source.get("pool", ""), source.get("volume", ""))
+        if path is not None:
+            for attribute in ("pool", "volume", "mode"):
+                source.attrib.pop(attribute, None)
+            source.set("dev" if is_device else "file", path)
+            disk.set("type", "block" if is_device else "file")
+    return ET.tostring(root, encoding="unicode")
+
+
+def _volume(connection: Any, pool: str, volume: str) -> tuple[str | None, bool]:
+    """Return the path of a volume, and whether that is a device.
+
+    A pool that is not active tells of no volume, but the file may be there; so its folder is asked instead.
+    """
+    libvirt = library()
+    try:
+        found = connection.storagePoolLookupByName(pool)
+        if not found.isActive():
+            root = ET.fromstring(found.XMLDesc())
+            folder = root.findtext("target/path")
+            is_folder = folder is not None and root.get("type") in {"dir", "fs", "netfs"}
+            return (os.path.join(folder or "", volume), False) if is_folder else (None, False)
+        handle = found.storageVolLookupByName(volume)
+        return str(handle.path()), handle.info()[0] == libvirt.VIR_STORAGE_VOL_BLOCK
+    except libvirt.libvirtError:
+        return None, False

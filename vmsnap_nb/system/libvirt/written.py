@@ -1,0 +1,100 @@
+"""Which images the QEMU of a guest writes to, asked of QEMU itself (its ``query-block``, qapi/block.json)."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from vmsnap_nb.model.disk_xml import layers_below, named_image
+from vmsnap_nb.model.reference import parse_reference
+from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.system.libvirt.volumes import with_volume_paths
+
+__all__ = ["Written", "named_below", "next_sources", "written_images", "written_paths"]
+
+
+class Written(NamedTuple):
+    """The image that QEMU writes to, and its virtual size in bytes."""
+
+    path: str
+    size: int | None = None
+
+
+def written_images(domain: Any, xml: str) -> Mapping[str, Written]:
+    """Return by target what QEMU has as the disks of a guest that runs; empty where it does not say.
+
+    libvirt counts the guest as one with which somebody else deals, too ("tainted"), so this is asked only where
+    something else speaks against what libvirt names.
+    """
+    try:
+        devices = {_alias(device["qdev"]): device["inserted"] for device in _query(domain) if device.get("qdev")}
+    except (library().libvirtError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # it ends at this moment, or is no QEMU
+    aliases = {alias: target for alias, target in _aliases(xml).items() if alias in devices}
+    found = {target: _written(devices[alias]) for alias, target in aliases.items()}
+    return {target: image for target, image in found.items() if image is not None}
+
+
+def written_paths(domain: Any) -> frozenset[str]:
+    """Return the images that QEMU itself has as the disks of a guest that runs; none where it does not say.
+
+    Of an image that is no disk any more it keeps the locks, until libvirt has it closed.
+    """
+    try:
+        disks = [device["inserted"] for device in _query(domain)]
+        images = [_written(disk) for disk in disks if not disk.get("ro")]
+        return frozenset(image.path for image in images if image is not None)
+    except (ImportError, library().libvirtError, ValueError, KeyError, TypeError, AttributeError):
+        return frozenset()
+
+
+def _query(domain: Any) -> list[Any]:
+    """Return what QEMU says of its block devices that have a medium."""
+    import libvirt_qemu
+
+    answer = json.loads(libvirt_qemu.qemuMonitorCommand(domain, '{"execute": "query-block"}', 0))
+    return [device for device in answer["return"] if device.get("inserted")]
+
+
+def _alias(qdev: str) -> str:
+    """Return the name that libvirt has given a device, out of QEMU's path of it."""
+    return qdev.removeprefix("/machine/peripheral/").partition("/")[0]
+
+
+def _aliases(xml: str) -> dict[str, str]:
+    disks = ((disk.find("alias"), disk.find("target")) for disk in ET.fromstring(xml).iterfind("devices/disk"))
+    return {a.get("name", ""): t.get("dev", "") for a, t in disks if a is not None and t is not None}
+
+
+def _written(inserted: Any) -> Written | None:
+    image = inserted.get("image") or {}
+    path = parse_reference(image.get("filename") or inserted.get("file") or "", folder="/").path
+    return None if path is None else Written(path, image.get("virtual-size"))
+
+
+def next_sources(domain: Any) -> Mapping[str, str]:
+    """Return by target the files that a guest has as its disks from its next start on; of a transient one none."""
+    libvirt = library()
+    try:
+        if not domain.isPersistent():
+            return {}
+        xml = with_volume_paths(domain.connect, str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)))
+        root = ET.fromstring(xml)
+    except libvirt.libvirtError:
+        return {}
+    disks = ((disk.find("target"), disk.find("source")) for disk in root.iterfind("devices/disk"))
+    return {t.get("dev", ""): named_image(s) or "" for t, s in disks if t is not None and s is not None}
+
+
+def named_below(xml: str, target: str) -> tuple[tuple[str, str], ...]:
+    """Return the images, with their formats, that libvirt names below that of a disk, the highest first."""
+    disk = ET.fromstring(xml).find(f"devices/disk/target[@dev='{target}']/..")
+    found = []
+    for below in () if disk is None else layers_below(disk):
+        path, format = named_image(below.find("source")), below.find("format")
+        if not path:
+            break
+        found.append((path, "raw" if format is None else format.get("type", "raw")))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""QEMU's own programs: qemu-img and what is built on it."""

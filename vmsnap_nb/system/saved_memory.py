@@ -1,0 +1,66 @@
+"""Reads the head of files of saved memory, as ``virsh save`` and checkpoints write them (libvirt, qemu_saveimage.h)."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import xml.etree.ElementTree as ET
+
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.system.qemu.program import foreign_emulator
+from vmsnap_nb.words.message import N_, NOTHING, Message, t
+
+__all__ = ["SAVED", "SAVED_MEMORY", "is_saved_memory", "read_definition", "why_not_to_restore"]
+
+SAVED_MEMORY = N_("it is not an image: libvirt saved the memory of a guest in it")
+"""`Image.problem` of such a file."""
+
+SAVED = b"LibvirtQemudSave"
+"""What such a file begins with once it is complete."""
+_HEAD = struct.Struct("=16s5I14I")
+"""The mark; version, length of what follows, whether it ran, compression, offset of the cookie; unused."""
+_MOST = 1 << 20
+"""Bytes of a definition that are read."""
+
+
+def is_saved_memory(image: Image) -> bool:
+    """Return whether a file that was read as an image is saved memory."""
+    return isinstance(image.problem, Message) and image.problem.template == SAVED_MEMORY
+
+
+def read_definition(path: str) -> str | None:
+    """Return the domain XML with which libvirt would go on; None where there is none that can be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        head = os.read(fd, _HEAD.size)
+        if len(head) < _HEAD.size or not head.startswith(SAVED):
+            return None
+        length = _HEAD.unpack(head)[2]
+        text = os.read(fd, min(length, _MOST))
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return text.partition(b"\0")[0].decode(errors="replace")
+
+
+def why_not_to_restore(path: str) -> Message:
+    """Return why libvirt should not be given a file as saved memory; empty if nothing speaks against it."""
+    real = os.path.realpath(path)
+    try:
+        kind = os.stat(real).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
+            return t("it is neither a file nor a block device")
+    except OSError:
+        return NOTHING  # libvirt says so, or may see it
+    try:
+        emulator = foreign_emulator(ET.fromstring(read_definition(real) or "<nothing/>"))
+    except ET.ParseError:
+        return NOTHING  # nor does libvirt understand it
+    if not emulator:
+        return NOTHING
+    return t("it names {program} as its emulator, which is not a QEMU of this machine", program=emulator)

@@ -1,0 +1,133 @@
+"""Tables that stand alone, without a figure: for terminals as lines of text, for notebooks as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from datetime import datetime
+from functools import singledispatch
+from html import escape
+
+from vmsnap_nb.model.leftovers import Leftovers
+from vmsnap_nb.model.shown import Tabled
+from vmsnap_nb.model.space import Space
+from vmsnap_nb.plans.findings import Findings
+from vmsnap_nb.views.html import table_html
+from vmsnap_nb.views.labels import head_text
+from vmsnap_nb.views.tables import Cell, Column, table_of
+from vmsnap_nb.views.words import clip, human_size, isolate, shown, width
+from vmsnap_nb.words.message import counted, t
+
+__all__ = ["listing_bundle", "listing_text"]
+
+_WIDEST = 60
+"""Columns that a cell of a text may take; what is longer has lines of its own below the row."""
+_RIGHT = {"bytes", "count", "seconds"}
+
+
+def listing_bundle(
+    thing: Tabled, include: Container[str] | None = None, exclude: Container[str] | None = None
+) -> dict[str, str]:
+    """Return what a notebook may show of a table, by MIME type."""
+    table = table_of(thing)
+    caption = caption_of(thing)
+    html = table_html(table, caption) if table.rows else f"<p>{escape(caption)}</p>"
+    bundle = {"text/html": f'<div class="vmsnap">\n{html}\n</div>', "text/plain": listing_text(thing)}
+    return {
+        kind: value
+        for kind, value in bundle.items()
+        if (not include or kind in include) and (not exclude or kind not in exclude)
+    }
+
+
+@singledispatch
+def caption_of(thing: Tabled) -> str:
+    """Return the caption of a table; a new kind registers itself."""
+    return repr(thing)[1:-1]
+
+
+@caption_of.register
+def _(findings: Findings) -> str:
+    if not findings:
+        return t("Nothing is wrong, as far as was checked")
+    return counted(
+        "{count} finding: {errors} errors, {warnings} warnings, {notes} notes",
+        "{count} findings: {errors} errors, {warnings} warnings, {notes} notes",
+        len(findings),
+        **{f"{name}s": sum(one.severity == name for one in findings) for name in ("error", "warning", "note")},
+    )
+
+
+@caption_of.register
+def _(leftovers: Leftovers) -> str:
+    if not leftovers:
+        return t("No file was found that nothing needs")
+    return counted(
+        "{count} file that nothing needs, as far as was checked: {size}",
+        "{count} files that nothing needs, as far as was checked: {size}",
+        len(leftovers),
+        size=human_size(sum(one.allocated or 0 for one in leftovers)),
+    )
+
+
+@caption_of.register
+def _(space: Space) -> str:
+    return counted(
+        "Space of {count} image: {allocated} allocated, {hidden} hidden, {internal} in internal snapshots, "
+        "{memory} in memory files",
+        "Space of {count} images: {allocated} allocated, {hidden} hidden, {internal} in internal snapshots, "
+        "{memory} in memory files",
+        len(space),
+        allocated=human_size(space.total("allocated")),
+        hidden=human_size(space.total("hidden")),
+        internal=human_size(space.total("internal")),
+        memory=human_size(space.total("memory_files")),
+    )
+
+
+def listing_text(thing: Tabled) -> str:
+    """Return a table as lines of text: a path by its last part, and long texts below their row."""
+    table = table_of(thing)
+    rows = [[_cell(column, value) for column, value in zip(table.columns, row, strict=True)] for row in table.rows]
+    if not rows:
+        return caption_of(thing)
+    places = [
+        number
+        for number in range(len(table.columns))
+        if all(width(row[number]) <= _WIDEST for row in rows) and any(row[number] for row in rows)
+    ]
+    heads = [head_text(table.columns[number].name) for number in places]
+    widths = [
+        max(width(head), *(width(row[number]) for row in rows)) for head, number in zip(heads, places, strict=True)
+    ]
+
+    def line(cells: list[str]) -> str:
+        padded = []
+        for cell, number, room in zip(cells, places, widths, strict=True):
+            space = " " * (room - width(cell))
+            padded.append(space + cell if table.columns[number].kind in _RIGHT else cell + space)
+        return "  ".join(padded).rstrip()
+
+    lines = [line(heads)]
+    for row in rows:
+        lines.append(line([row[number] for number in places]))
+        long = (
+            "    " + t("{name}: {value}", name=head_text(column.name), value=row[number])
+            for number, column in enumerate(table.columns)
+            if number not in places and row[number]
+        )
+        lines += long
+    return "\n".join(lines)
+
+
+def _cell(column: Column, value: Cell) -> str:
+    if value is None:
+        return ""
+    if column.kind == "path":
+        return isolate(clip(shown(str(value).rstrip("/").rpartition("/")[2])))
+    if column.kind == "bytes" and isinstance(value, int):
+        return human_size(value)
+    if column.kind == "yes or no":
+        return t("yes") if value else ""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M} UTC"
+    return isolate(shown(str(value)))

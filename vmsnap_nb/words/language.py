@@ -1,0 +1,111 @@
+"""Which language the product speaks, and its catalogue.
+
+English is the source: it needs no catalogue. A catalogue of another language is a folder of PO files (GNU gettext's
+format), one for each part of the package; Babel reads them when the first message is shown in that language.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from functools import cache
+from gettext import c2py
+from pathlib import Path
+from typing import Literal, get_args
+
+__all__ = ["LANGUAGES", "Language", "language", "set_language", "translated"]
+
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
+"""The languages that the product speaks; the first is the source."""
+
+VARIABLE = "VMSNAP_LANG"
+_LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG")
+_chosen: list[Language] = []
+
+
+def set_language(code: str | None) -> None:
+    """Choose the language of messages, figures and panels that are made from now on.
+
+    Parameters
+    ----------
+    code : {'en', 'zh'} or None
+        English or Chinese; a locale such as ``zh_CN.UTF-8`` is understood. If None, the environment
+        decides: ``VMSNAP_LANG``, then ``LC_ALL``, ``LC_MESSAGES`` and ``LANG``, otherwise English.
+
+    Raises
+    ------
+    InvalidRequestError
+        The product does not speak that language.
+
+    Examples
+    --------
+    >>> import vmsnap_nb as vs
+    >>> vs.set_language("en")
+    """
+    if code is None:
+        _chosen[:] = []
+        return
+    found = _known(code)
+    if found is None:
+        # Errors are messages, so that they import this module.
+        from vmsnap_nb.errors import InvalidRequestError
+        from vmsnap_nb.words.message import t
+
+        raise InvalidRequestError(
+            t("set the language to {code!r}", code=code),
+            why=t("there is no catalogue of that language"),
+            next_step=t("use 'en' or 'zh'"),
+        )
+    _chosen[:] = [found]
+
+
+def language() -> Language:
+    """Return the code of the current language.
+
+    Examples
+    --------
+    >>> import vmsnap_nb as vs
+    >>> vs.language() in ("en", "zh")
+    True
+    """
+    if _chosen:
+        return _chosen[0]
+    own = os.environ.get(VARIABLE)
+    locale = own or next((value for name in _LOCALE if (value := os.environ.get(name))), "")
+    return _known(locale) or "en"
+
+
+def translated(template: str, plural: str, count: int, code: Language) -> str:
+    """Return a template in a language; in English where its catalogue has none."""
+    if code == "en":
+        return plural if plural and count != 1 else template
+    catalogue, numbers = _catalogue(code)
+    found = catalogue.get(template)
+    if found is None:
+        return translated(template, plural, count, "en")
+    return found if isinstance(found, str) else found[min(numbers(count), len(found) - 1)]
+
+
+def _known(code: str) -> Language | None:
+    """Return the language of a code or locale, if the product speaks it."""
+    start = code.replace("-", "_").partition("_")[0].partition(".")[0].lower()
+    return next((one for one in LANGUAGES if one == start), None)
+
+
+@cache
+def _catalogue(code: Language) -> tuple[dict[str, str | tuple[str, ...]], Callable[[int], int]]:
+    """Return all messages of a language by their English templates, and its rule of plurals."""
+    from babel.messages.pofile import read_po
+
+    found: dict[str, str | tuple[str, ...]] = {}
+    numbers = c2py("n != 1")
+    for part in sorted(Path(__file__).with_name(code).glob("*.po")):
+        messages = read_po(io.BytesIO(part.read_bytes()), locale=code)
+        numbers = c2py(messages.plural_expr)
+        for message in messages:
+            if message.id and message.string and not message.fuzzy:
+                key = message.id if isinstance(message.id, str) else message.id[0]
+                found[key] = message.string if isinstance(message.string, str) else tuple(message.string)
+    return found, numbers

@@ -1,0 +1,147 @@
+"""Messages: templates in English with named fields, shown in the current language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+from vmsnap_nb.words.language import Language, language, translated
+
+__all__ = ["NOTHING", "N_", "Message", "clauses", "counted", "joined", "lines", "listed", "t"]
+
+
+class Message(str):
+    """A sentence in the language that was current when it was made.
+
+    Attributes
+    ----------
+    template : str
+        The English sentence, with the names of fields in braces. It is the key of the catalogues.
+    plural : str
+        The English sentence for numbers other than one, or empty. The number is the field ``count``.
+    fields : dict of str to object
+        What is put in: names, numbers, other messages.
+
+    Examples
+    --------
+    >>> message = t("{image} is in use by {guest}", image="top.qcow2", guest="web")
+    >>> message
+    'top.qcow2 is in use by web'
+    >>> message.fields["guest"]
+    'web'
+    >>> "image" in message.template
+    True
+    """
+
+    __slots__ = ("fields", "plural", "template")
+
+    template: str
+    plural: str
+    fields: dict[str, Any]
+
+    def __new__(cls, template: str, plural: str = "", /, **fields: Any) -> Self:
+        """Return the message in the current language."""
+        return cls._made(template, plural, fields, language())
+
+    @classmethod
+    def _made(cls, template: str, plural: str, fields: dict[str, Any], code: Language) -> Self:
+        words = translated(template, plural, fields.get("count", 1), code)
+        shown = {
+            name: field.in_language(code) if isinstance(field, Message) else field for name, field in fields.items()
+        }
+        made = super().__new__(cls, words.format_map(shown))
+        made.template, made.plural, made.fields = template, plural, fields
+        return made
+
+    def in_language(self, code: Language) -> Self:
+        """Return the same message in another language, its fields that are messages included."""
+        return self._made(self.template, self.plural, self.fields, code)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self.template, self.plural, self.fields)
+
+
+def _again(template: str, plural: str, fields: dict[str, Any]) -> Message:
+    """Return a message that was pickled, in the language that is current now."""
+    return Message(template, plural, **fields)
+
+
+def t(template: str, /, **fields: Any) -> Message:
+    """Return a message. Without fields, braces are written twice, too."""
+    return Message(template, **fields)
+
+
+def counted(one: str, many: str, count: int, /, **fields: Any) -> Message:
+    """Return a message that depends on a number, which is its field ``count``.
+
+    Examples
+    --------
+    >>> counted("{count} image", "{count} images", 1), counted("{count} image", "{count} images", 2)
+    ('1 image', '2 images')
+    """
+    return Message(one, many, count=count, **fields)
+
+
+def N_(template: str) -> str:  # noqa: N802, the name that gettext's tools look for
+    """Return a template as it is: a constant, which is made a message by `t` where it is shown."""
+    return template
+
+
+def listed(parts: Iterable[str], *, last: str = "and") -> Message:
+    """Return names as a list of the current language; `last` is the conjunction: ``and`` or ``or``.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c"]), listed(["a", "b"], last="or")
+    ('a, b and c', 'a or b')
+    """
+    several = list(parts)
+    if len(several) < 2:
+        return Message("{only}", only=several[0] if several else "")
+    first = joined(several[:-1])
+    if last == "or":
+        return t("{first} or {last}", first=first, last=several[-1])
+    return t("{first} and {last}", first=first, last=several[-1])
+
+
+def joined(parts: Iterable[str]) -> Message:
+    """Return parts with the comma of the current language between them.
+
+    Examples
+    --------
+    >>> joined(["a", "b", "c"])
+    'a, b, c'
+    """
+    return _between(parts, t(", "))
+
+
+def clauses(parts: Iterable[str]) -> Message:
+    """Return clauses as one sentence, with the semicolon of the current language between them.
+
+    Examples
+    --------
+    >>> clauses(["a is missing", "b is corrupt"])
+    'a is missing; b is corrupt'
+    """
+    return _between(parts, t("; "))
+
+
+def lines(parts: Iterable[str]) -> Message:
+    """Return texts as lines of one message.
+
+    Examples
+    --------
+    >>> print(lines(["a", "b"]))
+    a
+    b
+    """
+    return _between(parts, "\n")
+
+
+def _between(parts: Iterable[str], sign: str) -> Message:
+    fields = {f"_{number}": part for number, part in enumerate(parts)}
+    return Message("{sign}".join(f"{{{name}}}" for name in fields), sign=sign, **fields)
+
+
+NOTHING = Message._made("", "", {}, "en")  # noqa: SLF001 - it is the same in every language, so none is asked for
+"""No message: an empty text."""
