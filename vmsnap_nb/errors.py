@@ -50,6 +50,13 @@ class VmsnapError(Exception):
     why : str, optional
         The diagnosis of this package.
 
+    Attributes
+    ----------
+    quoted : str or None
+        The words of libvirt, QEMU or the system; None where the package found the reason by itself.
+    said : str or None
+        Those words or, where there are none, the diagnosis of this package.
+
     Examples
     --------
     >>> error = VmsnapError("open 'a.qcow2'", said="No such file or directory", next_step="check the name")
@@ -64,7 +71,8 @@ class VmsnapError(Exception):
     ) -> None:
         super().__init__(tried)
         self.tried = tried
-        self.said = said
+        self.quoted = said
+        self.said = said or why
         self.next_step = next_step
         self.why = why
 
@@ -72,8 +80,8 @@ class VmsnapError(Exception):
         parts = [self.tried]
         if self.why:
             parts.append(t("  why:  {text}", text=_indented(self.why)))
-        if self.said:
-            parts.append(t("  said: {text}", text=_indented(self.said)))
+        if self.quoted:
+            parts.append(t("  said: {text}", text=_indented(self.quoted)))
         if self.next_step:
             parts.append(t("  next: {text}", text=_indented(self.next_step)))
         return "\n".join(parts)
@@ -81,7 +89,7 @@ class VmsnapError(Exception):
     @property
     def reason(self) -> str:
         """Why it failed: the diagnosis of this package, or the words of the program that refused."""
-        return self.why or self.said or ""
+        return self.why or self.quoted or ""
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for it
         from vmsnap_nb.views.error_lines import error_lines

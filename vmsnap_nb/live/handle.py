@@ -180,7 +180,7 @@ _ENDED_AT_ONCE = re.compile(
 
 def ended_at_once(error: VmsnapError) -> bool:
     """Return whether a QEMU had ended before it could tell libvirt why."""
-    return isinstance(error, LibvirtError) and _ENDED_AT_ONCE.search(error.said or "") is not None
+    return isinstance(error, LibvirtError) and _ENDED_AT_ONCE.search(error.quoted or "") is not None
 
 
 _MONITOR_LOST = ("read from", "write to", "closed", "End of file")
@@ -192,7 +192,7 @@ def explained(error: VmsnapError) -> VmsnapError:
     libvirt = library()
     if not isinstance(error, LibvirtError):
         return error
-    said = error.said or ""
+    said = error.quoted or ""
     if error.code == libvirt.VIR_ERR_AGENT_UNRESPONSIVE:
         return GuestNotReadyError(
             error.tried, said=said, next_step=t("start qemu-guest-agent in the guest, or omit quiesce")

@@ -118,12 +118,12 @@ class Power:
 
     def _named(self, error: InUseError) -> InUseError:
         """Return QEMU's complaint with the names of the guests that hold the image."""
-        match = _HELD_IMAGE.search(error.said or "")
+        match = _HELD_IMAGE.search(error.quoted or "")
         concerns = [concern for concern in self._concerns() if concern.name == "in-use"]
         concerns = [concern for concern in concerns if match is None or match[1] in concern.images] or concerns
         return InUseError(
             error.tried,
-            said=error.said,
+            said=error.quoted,
             next_step=lines(dict.fromkeys(concern.remedy for concern in concerns)) or error.next_step,
             holders=_holders(concerns),
         )
@@ -182,7 +182,7 @@ class Power:
             return  # an agent that does not answer; whoever waits for the end sees it
         except VmsnapError as error:
             # It may be going at this moment: libvirt refuses then, a little before its state says so.
-            if "domain is not running" in (error.said or ""):
+            if "domain is not running" in (error.quoted or ""):
                 return
             soon = min(deadline, time.monotonic() + 1.0)
             while handle.still_running:

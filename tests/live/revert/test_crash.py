@@ -94,7 +94,7 @@ def test_a_killed_qemu_is_taken_back(short: Path, kind: str, while_: str) -> Non
 def test_the_end_of_a_qemu_has_many_words(said: str, named: type[Exception]) -> None:
     error = _explained(LibvirtError("revert demo to a", said=said, code=1, domain=10))
     assert type(error) is named
-    assert said in (error.said or "")
+    assert said in (error.quoted or "")
     assert error.next_step
 
 

@@ -312,7 +312,7 @@ def _explained(error: VmsnapError, written: str) -> VmsnapError:
     return NoSpaceError(
         error.tried,
         why=clauses(filter(None, (error.why, full))),
-        said=error.said,
+        said=error.quoted,
         next_step=t("free space on that file system and try again"),
     )
 

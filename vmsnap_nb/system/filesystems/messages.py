@@ -49,7 +49,7 @@ def error_line(error: BaseException) -> bytes:
     """Return the line that says an error."""
     if isinstance(error, VmsnapError):
         name = type(error).__name__ if type(error).__name__ in _ERRORS else "ImageError"
-        return encode("error", name, error.tried, error.why or "", error.said or "", error.next_step or "")
+        return encode("error", name, error.tried, error.why or "", error.quoted or "", error.next_step or "")
     said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
     return encode("error", "ImageError", "", "", said, "")
 

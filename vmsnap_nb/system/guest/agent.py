@@ -74,7 +74,7 @@ def _needs_agent(tried: Message) -> Iterator[None]:
             raise
         raise GuestNotReadyError(
             tried,
-            said=error.said,
+            said=error.quoted,
             next_step=t("start the guest and, inside it, qemu-guest-agent; wait until the agent answers"),
         ) from error
 
@@ -136,14 +136,14 @@ def run_by_agent(domain: Any, command: str, *, timeout: float) -> Completed:
             time.sleep(min(wait, max(0.0, end - time.monotonic())))
             wait = min(wait * 1.5, 0.5)
     except GuestNotReadyError as error:
-        raise GuestNotReadyError(tried, why=error.why, said=error.said, next_step=error.next_step) from error
+        raise GuestNotReadyError(tried, why=error.why, said=error.quoted, next_step=error.next_step) from error
     except GuestError:
         raise
     except VmsnapError as error:
         raise GuestNotReadyError(
             t("run a command in {guest} through its guest agent", guest=domain.name()),
             why=error.why,
-            said=error.said,
+            said=error.quoted,
             next_step=error.next_step,
         ) from error
     return _completed(status)

@@ -87,14 +87,14 @@ class Port:
                 return stream
             except VmsnapError as error:
                 # libvirt says so only in words: "Active channel stream exists for this domain".
-                if "stream exists" not in (error.said or ""):
+                if "stream exists" not in (error.quoted or ""):
                     raise GuestNotReadyError(
-                        self._what, said=error.said, next_step=t("start the guest, or wait until it is running")
+                        self._what, said=error.quoted, next_step=t("start the guest, or wait until it is running")
                     ) from error
                 if time.monotonic() >= deadline:
                     raise GuestNotReadyError(
                         self._what,
-                        said=error.said,
+                        said=error.quoted,
                         next_step=t("wait until the other process has finished its command"),
                     ) from error
             time.sleep(0.05)

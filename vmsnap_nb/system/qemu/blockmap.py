@@ -197,7 +197,7 @@ def read_map(
     except CommandError as error:
         if error.exit_status is not None and error.exit_status > 0:
             raise
-        raise unreadable(tried, error.why, said=error.said) from error
+        raise unreadable(tried, error.why, said=error.quoted) from error
     parser.end()
 
 

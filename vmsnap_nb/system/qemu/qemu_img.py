@@ -66,7 +66,7 @@ def read_json(argv: Sequence[str], *, tried: Message, limits: Limits) -> Any:
     except CommandError as error:
         if error.exit_status is not None and error.exit_status > 0:
             raise
-        raise unreadable(tried, error.why, said=error.said) from error
+        raise unreadable(tried, error.why, said=error.quoted) from error
     if done.cut:
         raise unreadable(tried, t("qemu-img's answer is longer than {size}", size=human_size(limits.output)))
     try:
