@@ -22,7 +22,7 @@ export VMSNAP_CACHE ?= $(CURDIR)/build/cache
 unexport PYTHONDONTWRITEBYTECODE
 
 # A mount namespace with daemons of root's takes root.
-as_root := $(if $(filter 0,$(shell id -u)),,sudo -n env PYTHONDONTWRITEBYTECODE=1)
+as_root := $(if $(filter 0,$(shell id -u)),,sudo -n env CI=$(CI) PYTHONDONTWRITEBYTECODE=1)
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -45,10 +45,10 @@ setup-tests:
 	@mkdir -p $(state)
 
 test: setup-tests  ## run every test but those of test-hosts (on other Debian releases: make test-debian13, make test-fresh)
-	$(PYTHON_RUN) -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not hosts"
+	scripts/run-tests -n 4 --dist loadfile --no-loadscope-reorder -m "not hosts"
 
 test-hosts: setup-tests  ## run the tests of real hosts: private system libvirt daemons, some over TCP (root, or sudo)
-	$(as_root) $(PYTHON_RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m hosts tests/hosts
+	$(as_root) scripts/run-tests -n 2 --dist loadfile --no-loadscope-reorder -m hosts tests/hosts
 
 check: setup  ## ruff, mypy, the direction of imports and the quick tests
 	$(PYTHON_RUN) -m ruff check .
