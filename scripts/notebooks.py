@@ -22,6 +22,9 @@ from typing import Any, NamedTuple
 import nbformat
 from nbclient import NotebookClient
 
+from vmsnap_nb.course.ask import shown_again
+from vmsnap_nb.words.language import set_language
+
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 SOURCES = NOTEBOOKS / "source"
@@ -109,13 +112,25 @@ def _is_static(output: Any) -> bool:
     return data.pop(WIDGET, None) is None or "text/html" in data
 
 
-def with_prose(notebook: Any, cells: list[Cell]) -> Any:
-    """Give an executed notebook with other prose."""
+def in_chinese(notebook: Any, cells: list[Cell]) -> Any:
+    """Give an executed notebook with other prose, and with the questions of the course in Chinese."""
     other = copy.deepcopy(notebook)
     for cell, theirs in zip(other.cells, cells, strict=True):
         cell.source = theirs.text
         cell.update(attached(theirs))
+        for output in cell.get("outputs", ()):
+            if "data" in output:
+                output["data"] = nbformat.from_dict(asked_in("zh", output["data"]))
     return other
+
+
+def asked_in(code: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Give what an output shows, a question of the course in another language."""
+    set_language(code)
+    try:
+        return shown_again(data)
+    finally:
+        set_language(None)
 
 
 def main() -> None:
@@ -135,7 +150,7 @@ def main() -> None:
         if chinese is not None:
             other = NOTEBOOKS / "zh" / target.name
             other.parent.mkdir(exist_ok=True)
-            nbformat.write(with_prose(notebook, chinese), other)
+            nbformat.write(in_chinese(notebook, chinese), other)
             print(f"saved {other}")
 
 

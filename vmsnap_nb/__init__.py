@@ -12,6 +12,8 @@ TYPE_CHECKING = False  # type checkers take it for true; typing's own would take
 if TYPE_CHECKING:
     from typing import Any
 
+    from vmsnap_nb.course.ask import Prediction, Quiz, predict, quiz
+    from vmsnap_nb.course.question import Outcome, Quizzed
     from vmsnap_nb.errors import (
         CommandError,
         ConcernWarning,
@@ -68,6 +70,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
+    "course.ask": ("Prediction", "Quiz", "predict", "quiz"),
+    "course.question": ("Outcome", "Quizzed"),
     "errors": (
         "CommandError",
         "ConcernWarning",
@@ -179,10 +183,14 @@ __all__ = [
     "Need",
     "NoSpaceError",
     "NotFoundError",
+    "Outcome",
     "PermissionDeniedError",
     "Plan",
     "PlanRefusedError",
+    "Prediction",
     "Progress",
+    "Quiz",
+    "Quizzed",
     "ReadOnlyError",
     "Reference",
     "Report",
@@ -202,6 +210,8 @@ __all__ = [
     "create_overlay",
     "language",
     "panel",
+    "predict",
+    "quiz",
     "scan",
     "set_language",
 ]

@@ -37,7 +37,11 @@ def test_the_chinese_edition_has_the_same_code_and_results(translation: Path) ->
     assert saved(notebooks.NOTEBOOKS / "zh" / name) == notebooks.translated(notebooks.SOURCES / translation.name)
     for ours, theirs in zip(english, chinese, strict=True):
         if ours.cell_type == "code":
-            assert (ours.source, ours.outputs) == (theirs.source, theirs.outputs)
+            assert ours.source == theirs.source
+            for output in ours.outputs:
+                if "data" in output:
+                    output["data"] = notebooks.asked_in("zh", output["data"])
+            assert ours.outputs == theirs.outputs
         else:
             assert re.search(r"[\u4e00-\u9fff]", theirs.source), "not translated"
 

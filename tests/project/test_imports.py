@@ -1,6 +1,7 @@
 """Imports run one way, and `import vmsnap_nb` is light.
 
-words <- errors <- model <- plans <- views and model <- system; live joins the two sides; lab and panels stand on live.
+words <- errors <- model <- plans <- views and model <- system; live joins the two sides; lab and panels use live;
+course needs only model.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ BELOW: dict[str, frozenset[str]] = {
     "model": frozenset({"words", "errors"}),
     "plans": frozenset({"words", "errors", "model"}),
     "views": frozenset({"words", "errors", "model", "plans"}),
+    "course": frozenset({"words", "errors", "model"}),
     "system": frozenset({"words", "errors", "model"}),
     "live": frozenset({"words", "errors", "model", "plans", "views", "system"}),
     "lab": frozenset({"words", "errors", "model", "plans", "views", "system", "live"}),

@@ -1,0 +1,262 @@
+"""Predictions and quizzes: what a notebook asks, keeps and compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+from vmsnap_nb.course.index import find_question, find_quiz
+from vmsnap_nb.course.question import NONE, Asked, Options, Outcome, Question, Quizzed, options_of
+from vmsnap_nb.course.shown import DATA, question_bundle, question_text, quiz_bundle, quiz_text
+from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.model.shown import Listed
+from vmsnap_nb.words.message import t
+
+__all__ = ["Prediction", "Quiz", "predict", "quiz", "shown_again"]
+
+
+class Prediction(Listed):
+    """A question whose guess is kept until it is compared with what really happened."""
+
+    def __init__(self, question: Question, answer: object = NONE) -> None:
+        self.question = question
+        self.guess: object = NONE
+        self._answer = answer
+        self._box: Any = None
+
+    def choose(self, number: int) -> None:
+        """Choose an option by its number, as the text shows it; the same as a click.
+
+        Parameters
+        ----------
+        number : int
+            1 for the first option.
+
+        Raises
+        ------
+        InvalidRequestError
+            There is no such option.
+        """
+        options = self.question.options
+        if not 1 <= number <= len(options):
+            raise InvalidRequestError(
+                t("choose an option"),
+                why=t("there is no option number {number}", number=number),
+                next_step=t("choose one from 1 to {last}", last=len(options)),
+            )
+        self.guess = options[number - 1].value
+        if self._box is not None:
+            self._box.select(number - 1)
+
+    def check(self, value: object = NONE) -> Outcome:
+        """Compare the guess with what happened.
+
+        Parameters
+        ----------
+        value : object, optional
+            What happened, computed from the real images. If it is left out, the question's own `answer` is used.
+
+        Returns
+        -------
+        Outcome
+            It shows what was guessed, what happened, and why.
+
+        Raises
+        ------
+        InvalidRequestError
+            Neither a value nor an answer is known.
+        """
+        found = self._answer if value is NONE else value
+        found = found() if callable(found) else found
+        if found is NONE:
+            raise InvalidRequestError(
+                t("compare a prediction"),
+                why=t("it does not know what happened"),
+                next_step=t("pass it: check(value)"),
+            )
+        outcome = Outcome(self.question, found, self.guess)
+        if self._box is not None:
+            self._box.tell(outcome)
+        return outcome
+
+    def to_text(self) -> str:
+        """Return the question and its options, numbered.
+
+        Returns
+        -------
+        str
+        """
+        return question_text(self.question)
+
+    def __repr__(self) -> str:
+        return f"<Prediction: {self.question.text}>"
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        name = self.question.name
+        static = question_bundle(self.question, {"kind": "question", "name": name} if name else {})
+        if self._box is None:
+            self._box = _widget("QuestionBox", self.question, self._chosen)
+        return static if self._box is None else {**self._box.bundle(**options), **static}
+
+    def _chosen(self, index: int | None) -> None:
+        self.guess = NONE if index is None else self.question.options[index].value
+
+
+class Quiz(Listed):
+    """Several questions whose answers are known."""
+
+    def __init__(self, questions: Sequence[Prediction], name: str = "") -> None:
+        self.questions = tuple(questions)
+        self._name = name
+        self._box: Any = None
+
+    def choose(self, *numbers: int) -> None:
+        """Choose an option of each question, by number.
+
+        Parameters
+        ----------
+        *numbers : int
+            One for each question, from the first on.
+
+        Raises
+        ------
+        InvalidRequestError
+            There is no such option.
+        """
+        for question, number in zip(self.questions, numbers, strict=False):
+            question.choose(number)
+
+    def check(self) -> Quizzed:
+        """Compare all answers.
+
+        Returns
+        -------
+        Quizzed
+            The score, and each answer with its reason. It is true if all are right.
+        """
+        return Quizzed(tuple(question.check() for question in self.questions))
+
+    def to_text(self) -> str:
+        """Return all questions and options, numbered.
+
+        Returns
+        -------
+        str
+        """
+        return quiz_text([one.question for one in self.questions])
+
+    def __repr__(self) -> str:
+        return f"<Quiz of {len(self.questions)} questions>"
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        static = quiz_bundle((Outcome(one.question, one._answer) for one in self.questions), self._name)  # noqa: SLF001
+        if self._box is None:
+            self._box = _widget("QuizBox", self)
+        return static if self._box is None else {**self._box.bundle(**options), **static}
+
+
+def _widget(kind: str, *arguments: object) -> Any:
+    """Return a widget, or None without ipywidgets: then the text says how to choose."""
+    try:
+        from vmsnap_nb.course import widget
+    except ModuleNotFoundError:
+        return None
+    return getattr(widget, kind)(*arguments)
+
+
+def _asked(row: Asked) -> Prediction:
+    options = row.options
+    if isinstance(options, dict):
+        options = {value: t(text) for value, text in options.items()}
+    answer = NONE if row.answer is None else row.answer
+    return Prediction(Question(t(row.text), options_of(options), t(row.why), row.name), answer)
+
+
+def predict(
+    question: str,
+    options: Options = None,
+    *,
+    answer: Callable[[], object] | Hashable = NONE,
+    why: str = "",
+) -> Prediction:
+    """Ask what will happen, before it happens.
+
+    Parameters
+    ----------
+    question : str
+        The question; or, alone, the name of a question of the course.
+    options : dict, iterable, optional
+        What can be answered: values, or values with their texts. Yes (True) and no (False) if it is left out.
+    answer : callable or value, optional
+        What happened, or a function that is called by `Prediction.check`; otherwise pass the value to `check`.
+    why : str
+        The usual misconception, and why it is wrong; shown with what happened.
+
+    Returns
+    -------
+    Prediction
+        It shows itself in a notebook, as buttons to choose from. Without ipywidgets it is a text, and
+        `Prediction.choose` chooses.
+
+    Raises
+    ------
+    InvalidRequestError
+        There are less than two options, or two are equal.
+
+    Examples
+    --------
+    >>> import vmsnap_nb as vs
+    >>> p = vs.predict("Is an overlay as large as its base?", why="It holds only what was written to it.")
+    >>> p.choose(1)
+    >>> p.check(False)
+    <Outcome: You expected: yes. It is: no>
+    """
+    row = find_question(question)
+    if row is not None and options is None and answer is NONE and not why:
+        return _asked(row)
+    return Prediction(Question(question, options_of(options), why), answer)
+
+
+def quiz(questions: str | Sequence[Prediction]) -> Quiz:
+    """Ask several questions, and check all answers together.
+
+    Parameters
+    ----------
+    questions : str or sequence of Prediction
+        Predictions with an `answer`; or the name of a lesson of the course.
+
+    Returns
+    -------
+    Quiz
+        It shows itself in a notebook.
+
+    Raises
+    ------
+    NotFoundError
+        There is no lesson of that name.
+
+    Examples
+    --------
+    >>> import vmsnap_nb as vs
+    >>> quiz = vs.quiz([vs.predict("1 + 1?", [1, 2, 3], answer=2), vs.predict("Is 2 even?", answer=True)])
+    >>> quiz.choose(2, 2)
+    >>> quiz.check()
+    <Quiz: 1 of 2 answers are right>
+    """
+    if isinstance(questions, str):
+        return Quiz([_asked(row) for row in find_quiz(questions)], questions)
+    return Quiz(questions)
+
+
+def shown_again(bundle: dict[str, Any]) -> dict[str, Any]:
+    """Return in the current language what a saved notebook shows of a question of the course; all else as it is."""
+    data = bundle.get(DATA)
+    if not data:
+        return bundle
+    if data["kind"] == "quiz":
+        made = quiz(data["name"])
+        return quiz_bundle((Outcome(one.question, one._answer) for one in made.questions), data["name"])  # noqa: SLF001
+    question = predict(data["name"]).question
+    if data["kind"] == "question":
+        return question_bundle(question, data)
+    return Outcome(question, data["value"])._repr_mimebundle_()

@@ -1,0 +1,1 @@
+"""The texts of the questions, one file for each lesson."""

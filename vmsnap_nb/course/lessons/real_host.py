@@ -1,0 +1,97 @@
+"""Questions on a real host."""
+
+from __future__ import annotations
+
+from vmsnap_nb.course.question import Asked
+from vmsnap_nb.words.message import N_
+
+__all__ = ["PREDICTIONS", "QUIZ"]
+
+PREDICTIONS = (
+    Asked(
+        name="real-host/start-without-format",
+        text=N_("The image of `intranet` records no backing format. Does its guest start with this libvirt?"),
+        why=N_(
+            "libvirt 9.0 starts it, because its base has no backing file itself. It refuses where "
+            "such a backing file is an overlay, too. Repair both."
+        ),
+    ),
+    Asked(
+        name="real-host/overcommit",
+        text=N_("If all guests write their disks full, is there enough space?"),
+        why=N_(
+            "What can still grow is virtual size minus allocated size of each image that is written "
+            "to. Compare that sum with the free space."
+        ),
+    ),
+    Asked(
+        name="real-host/unused",
+        text=N_("Five images are used by no guest. How many of them can be deleted without affecting another image?"),
+        why=N_(
+            "Not used by a guest of this host is not the same as not needed: overlays, other hosts "
+            "and backups may need an image."
+        ),
+        options=(0, 1, 2, 3, 4, 5),
+    ),
+    Asked(
+        name="real-host/pull-frees",
+        text=N_(
+            "Ten nightly layers of `db` are pulled into the active one. Are there more free bytes "
+            "immediately afterwards?"
+        ),
+        why=N_(
+            "A pull copies. The old files are still there and still valid; space is free only after they are removed."
+        ),
+    ),
+    Asked(
+        name="real-host/exposed",
+        text=N_("Which base would corrupt most images if it were written to?"),
+        why=N_("Count all images above it, not only its direct overlays."),
+        options=("debian-10", "debian-11", "debian-12"),
+    ),
+    Asked(
+        name="real-host/readonly",
+        text=N_("Can the plan be run on this connection?"),
+        why=N_("The connection is read-only. Use it for every survey."),
+    ),
+)
+QUIZ = (
+    Asked(
+        name="real-host/quiz/unused-means",
+        text=N_("`used_by` is empty. What follows?"),
+        why=N_("It may be a backup, or belong to another host."),
+        options={"ask": N_("ask its owner"), "delete": N_("delete it")},
+        answer="ask",
+    ),
+    Asked(
+        name="real-host/quiz/full",
+        text=N_("The file system is full. Which guests stop?"),
+        why=N_("QEMU pauses a guest when its write fails."),
+        options={"last": N_("the one that wrote last"), "all": N_("all"), "writers": N_("those that write next")},
+        answer="writers",
+    ),
+    Asked(
+        name="real-host/quiz/hidden",
+        text=N_("What is hidden data?"),
+        why=N_("A snapshot may need it."),
+        options={"deleted": N_("files that the guest has deleted"), "covered": N_("data that an upper layer covers")},
+        answer="covered",
+    ),
+    Asked(
+        name="real-host/quiz/deep",
+        text=N_("Why is a chain of 30 images a risk?"),
+        why=N_("libvirt allows 200 layers; some versions start only about 25."),
+        options={
+            "limit": N_("QEMU refuses more than 16"),
+            "more": N_("each file is needed, and each is asked on a read"),
+        },
+        answer="more",
+    ),
+    Asked(
+        name="real-host/quiz/first",
+        text=N_("What does a backup need first?"),
+        why=N_("If a base is lost, everything above it is lost."),
+        options={"large": N_("the largest files"), "bases": N_("images with the most dependent overlays")},
+        answer="bases",
+    ),
+)
