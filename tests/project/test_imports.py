@@ -1,7 +1,7 @@
 """Imports run one way, and `import vmsnap_nb` is light.
 
-words <- errors <- model <- plans <- views and model <- system; live joins the two sides; lab and panels use live;
-course needs only model.
+words <- errors <- model <- plans <- views and model <- system; live joins the two sides; lab, panels and command use
+live; course needs only model.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ BELOW: dict[str, frozenset[str]] = {
     "live": frozenset({"words", "errors", "model", "plans", "views", "system"}),
     "lab": frozenset({"words", "errors", "model", "plans", "views", "system", "live"}),
     "panels": frozenset({"words", "errors", "model", "plans", "views", "system", "live"}),
+    "command": frozenset({"words", "errors", "model", "plans", "views", "system", "live"}),
+    "__main__": frozenset({"command"}),
 }
 
 # Inside a function (a display hook, or what is loaded when it is first needed) these may be imported as well.
@@ -161,6 +163,14 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("guest_files", "power"),
         ("guest",),
         ("host",),
+    ),
+    "command": (
+        ("given", "fitted", "where"),
+        ("grammar", "output"),
+        ("verbs",),
+        ("acting", "reading"),
+        ("checking",),
+        ("main",),
     ),
 }
 
@@ -345,11 +355,17 @@ def loaded_by(statement: str) -> set[str]:
     """Names of the modules that a fresh interpreter has after the statement (and not before)."""
     code = f"import sys; before = set(sys.modules)\n{statement}\nprint(*sorted(set(sys.modules) - before))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    return set(result.stdout.split())
+    return set(result.stdout.splitlines()[-1].split())
 
 
 def test_import_loads_nothing_heavy() -> None:
     assert loaded_by("import vmsnap_nb") & set(HEAVY) == set()
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """The command line answers at once, also what a shell asks to complete."""
+    loaded = loaded_by("from vmsnap_nb.command.main import main; assert main(['plan', 'commit', '--help']) == 0")
+    assert loaded & set(HEAVY) == set()
 
 
 def test_import_loads_few_modules() -> None:

@@ -13,11 +13,11 @@ from vmsnap_nb.model.space import Space
 from vmsnap_nb.plans.findings import Findings
 from vmsnap_nb.views.html import table_html
 from vmsnap_nb.views.labels import head_text
-from vmsnap_nb.views.tables import Cell, Column, table_of
+from vmsnap_nb.views.tables import Cell, Column, Table, table_of
 from vmsnap_nb.views.words import clip, human_size, isolate, shown, width
 from vmsnap_nb.words.message import counted, t
 
-__all__ = ["listing_bundle", "listing_text"]
+__all__ = ["caption_of", "listing_bundle", "listing_text", "table_text"]
 
 _WIDEST = 60
 """Columns that a cell of a text may take; what is longer has lines of its own below the row."""
@@ -87,18 +87,22 @@ def _(space: Space) -> str:
 def listing_text(thing: Tabled) -> str:
     """Return a table as lines of text: a path by its last part, and long texts below their row."""
     table = table_of(thing)
+    return table_text(table) if table.rows else caption_of(thing)
+
+
+def table_text(table: Table, most: int | None = None) -> str:
+    """Return any table so; if `most` is given, no more columns of text stand side by side than fit into it."""
     rows = [[_cell(column, value) for column, value in zip(table.columns, row, strict=True)] for row in table.rows]
-    if not rows:
-        return caption_of(thing)
     places = [
         number
         for number in range(len(table.columns))
         if all(width(row[number]) <= _WIDEST for row in rows) and any(row[number] for row in rows)
     ]
+    wide = {n: max(width(head_text(table.columns[n].name)), *(width(row[n]) for row in rows)) for n in places}
+    while most is not None and len(places) > 1 and sum(wide[n] + 2 for n in places) - 2 > most:
+        places.remove(max(places[1:], key=wide.__getitem__))
     heads = [head_text(table.columns[number].name) for number in places]
-    widths = [
-        max(width(head), *(width(row[number]) for row in rows)) for head, number in zip(heads, places, strict=True)
-    ]
+    widths = [wide[number] for number in places]
 
     def line(cells: list[str]) -> str:
         padded = []

@@ -17,7 +17,7 @@ from vmsnap_nb.views.labels import state_text
 from vmsnap_nb.views.words import LONG_COMMAND, human_size, shown, width, wrap
 from vmsnap_nb.words.message import Message, counted, t
 
-__all__ = ["figure_text", "to_text"]
+__all__ = ["figure_text", "steps_of", "to_text"]
 
 # Corners above and below, horizontal, vertical: the shape says at a glance what a line of the box says in words.
 _BORDERS: Mapping[Shape, tuple[str, str, str, str]] = {
@@ -45,11 +45,14 @@ _KEPT_STEPS = 5  # of those, at the beginning and at the end
 def to_text(thing: Shown, **options: Any) -> str:
     """Return an object's figure, and what is to be read below it, as text; no line ends in white space."""
     figure = figure_of(thing, Options.of(**options))
-    return figure_text(figure, _steps(thing))
+    return figure_text(figure, steps_of(thing))
 
 
-def figure_text(figure: Figure, steps: Sequence[str] = ()) -> str:
-    """Draw a figure as text, with lines on the steps of a plan; no line ends in white space."""
+def figure_text(figure: Figure, steps: Sequence[str] = (), *, columns: int = _WIDE) -> str:
+    """Draw a figure as text, with lines on the steps of a plan; no line ends in white space.
+
+    `columns` is how wide the sentences are.
+    """
     parts: list[list[str]] = [[figure.heading]] if figure.heading else []
     shared = _column_widths(figure.blocks) if figure.aligned else None
     drawn = _drawn_moves(figure)
@@ -68,12 +71,12 @@ def figure_text(figure: Figure, steps: Sequence[str] = ()) -> str:
         arrows = [(move.label, f"{names[move.source]} ---> {names[move.target]}") for move in listed]
         parts.append([t("{label}: {arrow}", label=label, arrow=arrow) for label, arrow in arrows])
     if figure.notes:
-        parts.append([line for note in figure.notes for line in wrap(note, _WIDE, "* ", "  ")])
+        parts.append([line for note in figure.notes for line in wrap(note, columns, "* ", "  ")])
     for section in figure.sections:
         lines = [section.heading]
         for first, *rest in section.items:
-            lines += wrap(first, _WIDE, "  * ", "    ")
-            lines += [line for text in rest for line in wrap(text, _WIDE, "    ", "    ")]
+            lines += wrap(first, columns, "  * ", "    ")
+            lines += [line for text in rest for line in wrap(text, columns, "    ", "    ")]
         parts.append(lines)
     if steps:
         parts.append([t("Steps"), *steps])
@@ -210,7 +213,8 @@ def _draw_box(canvas: _Canvas, box: Box, x: int, y: int, wide: int, high: int) -
 # -- steps -----------------------------------------------------------------------------------------------
 
 
-def _steps(thing: Shown) -> list[str]:
+def steps_of(thing: Shown) -> list[str]:
+    """Return the lines on the steps of a plan or of a report; none of anything else."""
     if isinstance(thing, Plan):
         return _folded(_planned(thing), frozenset())
     if isinstance(thing, Report):

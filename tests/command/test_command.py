@@ -1,0 +1,288 @@
+"""The command line on real images and a real libvirt: what it prints, its JSON and its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.images import create
+
+import vmsnap_nb as vs
+from vmsnap_nb.command.main import main
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.model.image import Image
+
+pytestmark = pytest.mark.system
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _no_default_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("VIRSH_DEFAULT_CONNECT_URI", "LIBVIRT_DEFAULT_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "130")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*words: object) -> tuple[int, str, str]:
+        status = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    below = create(tmp_path / "base.qcow2")
+    for name in ("a", "b", "c"):
+        below = create(tmp_path / f"{name}.qcow2", below)
+    return tmp_path
+
+
+def test_scan_shows_the_figure_the_table_or_the_records(run: Run, images: Path) -> None:
+    status, figure, _ = run("scan", images)
+    assert (status, figure.strip()) == (0, vs.scan(images).to_text())
+    _, table, _ = run("scan", images, "--table")
+    assert table.splitlines()[0].startswith("path")
+    status, text, _ = run("scan", images, "--json")
+    whole = json.loads(text)
+    frame = vs.scan(images).to_frame().reset_index()
+    assert (whole["schema"], whole["command"]) == (1, "scan")
+    assert [list(row) for row in whole["records"]] == [list(frame.columns)] * 4
+    for row, expected in zip(
+        whole["records"], frame.astype(object).where(frame.notna(), None).to_dict("records"), strict=True
+    ):
+        assert row == expected
+
+
+def test_times_are_iso_and_sizes_are_numbers(run: Run, images: Path) -> None:
+    _, text, _ = run("leftovers", images, "--json")
+    [*_, last] = json.loads(text)["records"]
+    assert isinstance(last["allocated"], int)
+    assert last["last_written"].endswith("Z")
+    assert last["last_written"][10] == "T"
+
+
+def test_a_figure_that_is_too_wide_becomes_narrower(run: Run, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "56")
+    _, folded, _ = run("chain", images / "c.qcow2")
+    assert "2 more layers" in folded
+    assert max(map(len, folded.splitlines())) <= 56
+    _, outline, _ = run("plan", "commit", images / "c.qcow2", "--base", images / "a.qcow2")
+    assert "`-a" in outline
+    assert "before\nbase" in outline
+
+
+def test_a_plan_is_shown_and_changes_nothing(run: Run, images: Path) -> None:
+    before = {path: path.read_bytes() for path in images.iterdir()}
+    status, text, remark = run("plan", "commit", images / "c.qcow2")
+    assert status == 0
+    assert "Plan: commit c into b" in text
+    assert "qemu-img commit" in text
+    assert "--connect" in remark
+    assert {path: path.read_bytes() for path in images.iterdir()} == before
+    status, text, _ = run("plan", "commit", images / "c.qcow2", "--json")
+    whole = json.loads(text)
+    plan = vs.scan(images).commit("c")
+    assert (whole["title"], whole["refused"], whole["bytes_to_copy"]) == (plan.title, False, 0)
+    assert [row["action"] for row in whole["records"]] == [step.action for step in plan.steps]
+    assert whole["invalidates"] == [str(images / "c.qcow2")]
+
+
+def test_a_refused_plan_has_exit_status_1_and_does_not_run(run: Run, images: Path) -> None:
+    (images / "a.qcow2").unlink()
+    status, text, _ = run("plan", "commit", images / "c.qcow2", "--json")
+    assert (status, json.loads(text)["refused"]) == (1, True)
+    status, text, _ = run("run", "commit", images / "c.qcow2", "--yes", "--json")
+    error = json.loads(text)["error"]
+    assert (status, error["kind"]) == (2, "PlanRefusedError")
+    assert error["concerns"][0]["level"] == "refuse"
+
+
+def test_run_does_it(run: Run, images: Path) -> None:
+    status, text, _ = run("run", "commit", images / "c.qcow2", "--remove", "--yes")
+    assert (status, text.splitlines()[-1]) == (0, "Done, as predicted.")
+    assert sorted(os.listdir(images)) == ["a.qcow2", "b.qcow2", "base.qcow2"]
+    status, text, _ = run("run", "overlay", images / "new.qcow2", "--backing", images / "b.qcow2", "--yes", "--json")
+    whole = json.loads(text)
+    assert (status, whole["as_predicted"], whole["records"][0]["state"]) == (0, True, "done")
+    assert len(vs.chain(images / "new.qcow2")) == 4
+
+
+def test_run_asks_only_where_somebody_can_answer(run: Run, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, _, error = run("run", "commit", images / "c.qcow2")
+    assert (status, "--yes" in error) == (2, True)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.confirm", lambda *_, **__: False)
+    status, text, _ = run("run", "commit", images / "c.qcow2")
+    assert (status, text.splitlines()[-1]) == (1, "Nothing was changed.")
+    assert len(vs.chain(images / "c.qcow2")) == 4
+
+
+def test_errors_say_what_why_and_what_next(run: Run, images: Path) -> None:
+    assert run("scan", images / "none")[2] == (
+        f"vmsnap-nb: scan {images / 'none'}\n  why:  there is no such folder\n  next: check the path\n"
+    )
+    status, text, _ = run("plan", "commit", images / "c.qcow2", "--base", "zzz", "--json")
+    whole = json.loads(text)
+    assert (status, whole["command"], whole["error"]["kind"]) == (2, "plan commit", "NotFoundError")
+    assert "available" in whole["error"]["next"]
+    for words in (
+        ("nonsense",),
+        ("plan", "commit"),
+        ("plan", "commit", "x", "--disk", "vda"),
+        ("plan", "pull", "x", "--guest"),
+        ("chain",),
+        ("diff", "x"),
+        ("files", "a", "b", "c"),
+    ):
+        status, _, error = run(*words)
+        assert status == 2, words
+        assert "  next: " in error, words
+        assert "Traceback" not in error
+
+
+def test_a_defect_shows_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmsnap_nb.command.where.Where.forest", lambda *_: 1 / 0)
+    status, _, error = run("space")
+    assert status == 2
+    assert "ZeroDivisionError" in error
+    assert "Traceback" not in error
+
+
+def test_check_is_one_line_and_a_status(run: Run, images: Path) -> None:
+    status, text, _ = run("check", images)
+    assert (status, text) == (0, "OK: nothing is wrong, as far as was checked | errors=0 warnings=0 notes=1\n")
+    (images / "a.qcow2").unlink()
+    status, text, _ = run("check", images)
+    assert status == 2
+    assert text.startswith(f"CRITICAL: missing-base {images / 'a.qcow2'}")
+    assert text.count("\n") == 1
+    status, text, _ = run("check", images, "--json")
+    whole = json.loads(text)
+    assert (status, whole["state"], whole["records"][0]["finding"]) == (2, "CRITICAL", "missing-base")
+    status, text, _ = run("check", images / "none")
+    assert (status, text) == (2, f"CRITICAL: scan {images / 'none'}: there is no such folder\n")
+
+
+def test_a_host_is_named_by_option_or_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = "test:///default"
+    status, text, _ = run("survey", "--connect", uri, "--json")
+    assert (status, [row["used_by"] for row in json.loads(text)["records"]]) == (0, ["test"])
+    assert run("snapshots", "--connect", uri, "--readonly", "--table")[:2] == (0, "nothing was found\n")
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", uri)
+    assert run("check")[0] == 0
+    monkeypatch.setenv("VIRSH_DEFAULT_CONNECT_URI", "nonsense")
+    status, text, _ = run("check")
+    assert (status, text) == (2, "CRITICAL: connect to 'nonsense': it is not a URI of libvirt\n")
+
+
+def test_verbs_of_a_guest(run: Run, lab: Lab, base: Image) -> None:
+    guest = lab.guest("commanded", backing=base)
+    place = ("--connect", lab.uri)
+    status, text, error = run("run", "snapshot", "commanded", "first", "--kind", "internal-disk", "--yes", *place)
+    assert (status, text.splitlines()[-1:]) == (0, ["Done, as predicted."]), error
+    assert guest.snapshots().names == ("first",)
+    _, text, _ = run("snapshots", "commanded", "--json", *place)
+    [row] = json.loads(text)["records"]
+    assert (row["name"], row["kind"]) == ("first", "internal-disk")
+    assert row["created"].endswith("Z")
+    assert run("run", "revert", "commanded", "first", "--discard-current", "--yes", *place)[0] == 0
+    assert run("run", "delete", "commanded", "first", "--yes", *place)[0] == 0
+    assert guest.snapshots().names == ()
+    run("run", "snapshot", "commanded", "--kind", "external-disk", "--no-metadata", "--yes", *place)
+    assert len(guest.chain()) == 3
+    assert run("run", "commit", "--guest", "commanded", "--remove", "--yes", *place)[0] == 0
+    assert len(guest.chain()) == 2
+    status, text, _ = run("chain", "--guest", "commanded", *place)
+    assert (status, text.strip()) == (0, guest.chain().to_text())
+    assert run("finish", "--guest", "commanded", "--yes", *place)[:2] == (0, "nothing is unfinished\n")
+    assert not lab.closed
+
+
+@pytest.mark.parametrize("words", [("scan", "--json"), ("plan", "cleanup", "--json")])
+def test_a_closed_pipe_ends_it_quietly(words: tuple[str, ...], tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "vmsnap_nb", *words, *([] if words[0] == "plan" else [str(tmp_path)])],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    os.close(writing)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+    assert done.returncode == 141, done.stderr
+
+
+def test_an_interrupt_ends_it_quietly(run: Run, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vmsnap_nb.command.where.Where.forest", interrupt)
+    assert run("space", images) == (130, "", "vmsnap-nb: interrupted\n")
+
+
+def test_colours_only_on_a_terminal_that_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vmsnap_nb.command.output import painted
+
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert painted("x", "red", Terminal()) == "\x1b[31mx\x1b[0m"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert painted("x", "red", Terminal()) == "x"
+    monkeypatch.delenv("NO_COLOR")
+    assert painted("x", "red", sys.stderr) == "x"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(run: Run, shell: str) -> None:
+    status, text, _ = run("completion", shell)
+    assert status == 0
+    assert "_VMSNAP_NB_COMPLETE" in text
+
+
+def test_a_shell_is_offered_verbs_and_guests(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offered(words: str) -> list[str]:
+        monkeypatch.setenv("_VMSNAP_NB_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+        assert main([]) == 0
+        return [line.partition(",")[2] for line in capfd.readouterr().out.split()]
+
+    assert offered("vmsnap-nb plan re") == ["remove", "revert", "restore", "reconcile"]
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///default")
+    assert offered("vmsnap-nb snapshots ") == ["test"]
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///no/such/file")
+    assert offered("vmsnap-nb snapshots ") == []
+
+
+def test_help_is_in_the_language_of_the_user(run: Run) -> None:
+    assert run("--help")[1].startswith("Usage: vmsnap-nb COMMAND")
+    vs.set_language("zh")
+    try:
+        _, text, _ = run("plan", "commit", "--help")
+    finally:
+        vs.set_language(None)
+    own = [line for line in text.splitlines() if not line.strip().startswith(("vmsnap-nb", "--"))]
+    assert "用法：vmsnap-nb plan commit" in text
+    assert not any(word in line for line in own for word in ("the ", "image", "Options"))

@@ -1,0 +1,1 @@
+"""The command line: ``vmsnap-nb``, or ``python -m vmsnap_nb``."""

@@ -1,0 +1,213 @@
+"""``plan VERB`` and ``run VERB``: the plan of a verb, shown, and run if that is wanted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vmsnap_nb.command.given import Given, passed
+from vmsnap_nb.command.grammar import COMMON, Command, Group
+from vmsnap_nb.command.output import Output, facts_of_plan, facts_of_report, painted
+from vmsnap_nb.command.verbs import VERBS, Verb
+from vmsnap_nb.command.where import Where, opened
+from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.words.message import N_, joined, t
+
+if TYPE_CHECKING:
+    from vmsnap_nb.live.forest import LiveForest
+    from vmsnap_nb.live.plan import LivePlan
+
+__all__ = ["finish", "plan_group", "run_group"]
+
+REFUSED = NOT_RUN = 1
+"""Exit status of a plan that is refused, or not run."""
+
+_RUN = (
+    Given(name="yes", what=N_("run the plan without asking"), kind="flag"),
+    Given(name="waive", what=N_("override a refusal that can be waived, by its name"), many=True),
+)
+
+
+def plan_group() -> Group:
+    """Return ``vmsnap-nb plan``."""
+    group = Group("plan", N_("Show what a verb would do, and change nothing"), notes=(_STATUS,))
+    for verb in VERBS:
+        group.add_command(_command(verb, partial(_plan, verb), ()))
+    return group
+
+
+def run_group() -> Group:
+    """Return ``vmsnap-nb run``."""
+    group = Group("run", N_("Show what a verb would do, ask, and do it"), notes=(_STATUS,))
+    for verb in VERBS:
+        group.add_command(_command(verb, partial(_run, verb), _RUN))
+    return group
+
+
+_STATUS = N_("The exit status is 0 if all went as planned, 1 if a plan is refused or not run, and 2 after an error.")
+
+
+def finish() -> Command:
+    """Return ``vmsnap-nb finish``, which is ``run finish``."""
+    verb = next(verb for verb in VERBS if verb.name == "finish")
+    return _command(verb, partial(_run, verb), _RUN)
+
+
+def _command(verb: Verb, call: Any, more: tuple[Given, ...]) -> Command:
+    return Command(verb.name, verb.what, call, givens=(*verb.givens, *more, *COMMON), examples=verb.examples)
+
+
+def _plan(verb: Verb, values: dict[str, Any]) -> int:
+    output = Output(f"plan {verb.name}", as_json=values["json"])
+    with opened(values) as where:
+        plans = list(_plans(verb, where, values, output))
+    if output.as_json:
+        _records_of(output, verb, plans)
+    for plan in plans:
+        _show(output, plan)
+    if not plans:
+        output.line(t("nothing is unfinished"))
+    return REFUSED if any(plan.refused for plan in plans) else 0
+
+
+def _records_of(output: Output, verb: Verb, plans: list[LivePlan]) -> None:
+    from vmsnap_nb.views.records import records_of
+    from vmsnap_nb.views.tables import table_of
+
+    if not verb.several:
+        output.records(records_of(table_of(plans[0])), facts_of_plan(plans[0]))
+        return
+    rows = [{"plan": number, **row} for number, one in enumerate(plans, 1) for row in records_of(table_of(one))]
+    output.records(rows, {"plans": [facts_of_plan(plan) for plan in plans]})
+
+
+def _show(output: Output, plan: LivePlan) -> None:
+    output.line(output.text(plan))
+    output.line()
+    if plan.refused:
+        output.line(painted(t("This plan is refused."), "red", sys.stdout))
+
+
+def _run(verb: Verb, values: dict[str, Any]) -> int:
+    output = Output(f"run {verb.name}", as_json=values["json"])
+    if not values["yes"] and (output.as_json or not sys.stdin.isatty()):
+        raise InvalidRequestError(
+            t("run {verb}", verb=verb.name),
+            why=t("confirmation needs a terminal, and is not possible with --json"),
+            next_step=t("review it with: vmsnap-nb plan {verb} …; then add --yes", verb=verb.name),
+        )
+    status = 0
+    with opened(values) as where:
+        plans = list(_plans(verb, where, values, output))
+        if not plans:
+            output.line(t("nothing is unfinished"))
+            if output.as_json:
+                output.records([], {"plans": []})
+        while plans:
+            status = max(status, _run_one(output, plans[0], values))
+            # What is left is planned again: one that was finished may have been what the others waited for.
+            again = list(_plans(verb, where, values, output)) if verb.several and not status else []
+            plans = again if len(again) < len(plans) else []
+    return status
+
+
+def _run_one(output: Output, plan: LivePlan, values: dict[str, Any]) -> int:
+    from vmsnap_nb.views.records import records_of
+    from vmsnap_nb.views.tables import table_of
+
+    _show(output, plan)
+    plan.check(values["waive"])
+    if not values["yes"] and not click.confirm(t("Run this plan?"), default=False):
+        output.line(t("Nothing was changed."))
+        return NOT_RUN
+    report = plan.run(waive=values["waive"], progress=sys.stderr.isatty())
+    if output.as_json:
+        output.records(records_of(table_of(report)), facts_of_report(report))
+    else:
+        output.line(output.text(report))
+        output.line()
+    if report.cancelled:
+        raise KeyboardInterrupt
+    good = report.as_predicted
+    said = (
+        t("Done, as predicted.") if good else t("Done, but not as predicted: {what}", what=joined(report.differences))
+    )
+    output.line(painted(said, "green" if good else "yellow", sys.stdout))
+    return 0 if good else NOT_RUN
+
+
+# -- of what -------------------------------------------------------------------------------------------------------
+
+
+def _plans(verb: Verb, where: Where, values: dict[str, Any], output: Output) -> Iterator[LivePlan]:
+    of_guest = values.get("guest")
+    _check(verb, values)
+    givens = tuple(given for given in verb.givens if given.name not in ("folder", "guest"))
+    arguments = passed(givens, values, guest=bool(of_guest))
+    if of_guest:
+        made = getattr(where.guest(of_guest), verb.guest)(**arguments)
+    else:
+        if not where.has_libvirt:
+            output.remark(t("note: read without libvirt, so guests are not known; --connect URI reads them too"))
+        made = _of_images(verb, where, values, arguments)
+    yield from made if verb.several else (made,)
+
+
+def _of_images(verb: Verb, where: Where, values: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    from vmsnap_nb.live.forest import create_overlay
+
+    if verb.name == "overlay":
+        if not where.has_libvirt and len(arguments["path"]) == 1:
+            return create_overlay(arguments.pop("path")[0], **arguments)
+        arguments["backing"] = _absolute(arguments["backing"])
+        return _forest(where, values, arguments["backing"]).overlay(**arguments)
+    for name in ("top", "image", "base"):
+        if name in arguments:
+            arguments[name] = _absolute(arguments[name])
+    main = verb.main
+    forest = _forest(where, values, arguments[main.name] if main else None)
+    return getattr(forest, verb.images)(**arguments)
+
+
+def _absolute(image: str) -> str:
+    """Return the path of an image of the current folder; a name that is none stays as it is."""
+    return os.path.abspath(image) if os.path.lexists(image) else image
+
+
+def _forest(where: Where, values: dict[str, Any], image: str | None) -> LiveForest:
+    folders = tuple(values.get("folder") or ())
+    beside = (os.path.dirname(image),) if image and os.path.lexists(image) else ()
+    return where.forest(dict.fromkeys((*beside, *folders)))
+
+
+def _check(verb: Verb, values: dict[str, Any]) -> None:
+    """Check that what was given belongs together."""
+    if not (verb.images and verb.guest):
+        if verb.main is not None and not values.get(verb.main.name):
+            raise _missing(verb, verb.main.place, t("name the image"))
+        return
+    of_guest = bool(values.get("guest"))
+    wrong = [
+        given.usage
+        for given in verb.givens
+        if given.only and (given.only == "guest") != of_guest and given.is_given(values.get(given.name))
+    ]
+    if wrong:
+        raise InvalidRequestError(
+            t("{verb} with {options}", verb=verb.name, options=joined(wrong)),
+            why=t("this is not possible for a guest") if of_guest else t("this is possible only for a guest"),
+            next_step=t("see: vmsnap-nb plan {verb} --help", verb=verb.name),
+        )
+    if not of_guest and verb.main is not None and not values.get(verb.main.name):
+        raise _missing(verb, "IMAGE", t("name the image; or add --guest NAME"))
+
+
+def _missing(verb: Verb, place: str, next_step: Any) -> InvalidRequestError:
+    return InvalidRequestError(
+        t("plan {verb}", verb=verb.name), why=t("{name} is missing", name=place), next_step=next_step
+    )

@@ -1,0 +1,87 @@
+"""``check``: one line and an exit status, for monitoring."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from vmsnap_nb.command.grammar import COMMON, Command
+from vmsnap_nb.command.output import Output, painted
+from vmsnap_nb.command.reading import FOLDERS_OR_HOST, READONLY
+from vmsnap_nb.command.where import opened
+from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.words.message import N_, counted, joined, t
+
+if TYPE_CHECKING:
+    from vmsnap_nb.plans.findings import Findings
+
+__all__ = ["check_command"]
+
+_SEVERITIES = {"error": 2, "warning": 1, "note": 0}
+_WORDS = ("OK", "WARNING", "CRITICAL")
+"""What monitoring systems read; by the exit status."""
+_COLOURS = ("green", "yellow", "red")
+_NAMED = 3
+"""Findings that the line names."""
+
+
+def check_command() -> Command:
+    """Return ``vmsnap-nb check``."""
+    return Command(
+        "check",
+        N_("Check images and guests for problems, in one line, for monitoring"),
+        _check,
+        givens=(FOLDERS_OR_HOST, READONLY, *COMMON),
+        notes=(
+            N_(
+                "The exit status is 0 if all is well, 1 if something is at risk, and 2 if something is wrong or cannot "
+                "be checked. “vmsnap-nb findings” shows the details."
+            ),
+        ),
+        examples=("vmsnap-nb check --connect qemu:///system --readonly", "vmsnap-nb check /srv/images"),
+    )
+
+
+def _check(values: dict[str, Any]) -> int:
+    output = Output("check", as_json=values["json"])
+    try:
+        with opened(values) as where:
+            folders = values["folder"]
+            found = where.host().findings(*folders) if where.has_libvirt else where.forest(folders).findings()
+    except VmsnapError as error:
+        if output.as_json:
+            raise
+        _line(output, 2, t("{tried}: {reason}", tried=error.tried, reason=error.reason))
+        return 2
+    counts = Counter(str(one.severity) for one in found)
+    status = max((_SEVERITIES[one.severity] for one in found), default=0)
+    if output.as_json:
+        _json(output, found, status)
+    else:
+        numbers = " ".join(f"{name}s={counts[name]}" for name in _SEVERITIES)
+        _line(output, status, f"{_said(found, status)} | {numbers}")
+    return status
+
+
+def _said(found: Findings, status: int) -> str:
+    worst = [one for one in found if _SEVERITIES[one.severity] == status] if status else []
+    if not worst:
+        return t("nothing is wrong, as far as was checked")
+    named = joined(f"{one.name} {one.where}".strip() for one in worst[:_NAMED])
+    if len(worst) <= _NAMED:
+        return named
+    return counted("{named} and {count} more", "{named} and {count} more", len(worst) - _NAMED, named=named)
+
+
+def _line(output: Output, status: int, text: str) -> None:
+    from vmsnap_nb.views.words import shown
+
+    output.line(f"{painted(_WORDS[status], _COLOURS[status], sys.stdout)}: {shown(text)}")
+
+
+def _json(output: Output, found: Findings, status: int) -> None:
+    from vmsnap_nb.views.records import records_of
+    from vmsnap_nb.views.tables import table_of
+
+    output.records(records_of(table_of(found)), {"status": status, "state": _WORDS[status]})
