@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from pathlib import Path
+from collections import Counter
+from html.parser import HTMLParser
 
 import pytest
+from hypothesis import given, settings
 from support import ROOT, TESTS
+from support.any_forest import forests
 from support.forests import figure_2
 from support.pictures import SVG, is_a
 from support.shown import things
 
 from vmsnap_nb.errors import MissingPartError
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.views.draw import figure_of
+from vmsnap_nb.views.figure import Options
+from vmsnap_nb.views.svg import figure_svg
 
 
 def test_the_source_for_graphviz_is_the_same_each_time_and_in_each_process() -> None:
@@ -48,9 +56,11 @@ def test_base_is_left_of_its_overlay_and_the_arrow_head_is_at_the_base() -> None
     root = ET.fromstring(figure_2().chain("/i/Overlay-2A").to_graphviz().pipe(format="svg"))
     at = {str(g.findtext(f"{SVG}title")): g for g in root.iter(f"{SVG}g") if is_a(g, "box") or is_a(g, "arrow")}
 
-    def span(title: str, kind: str = "polygon") -> tuple[float, float]:
-        points = next(at[title].iter(f"{SVG}{kind}")).get("points", "").split()
-        xs = [float(point.split(",")[0]) for point in points]
+    def span(title: str) -> tuple[float, float]:
+        shapes = [one for one in at[title].iter() if one.tag in {f"{SVG}polygon", f"{SVG}path"}]
+        outline = shapes[-1] if is_a(at[title], "arrow") else shapes[0]  # an arrow's head is drawn last
+        numbers = re.findall(r"-?[\d.]+", outline.get("points", "") + outline.get("d", ""))
+        xs = [float(number) for number in numbers[::2]]
         return min(xs), max(xs)
 
     base, overlay = span("/i/RootBase"), span("/i/Overlay-2")
@@ -64,25 +74,61 @@ def test_without_the_python_package_as_well(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "graphviz", None)
     with pytest.raises(MissingPartError, match="pip install graphviz"):
         figure_2().to_graphviz()
-    assert "pip install graphviz" in figure_2()._repr_mimebundle_()["text/html"]
+    assert "<svg" in figure_2()._repr_mimebundle_()["text/html"]  # the display in a notebook does not need it
 
 
-@pytest.mark.parametrize(
-    ("program", "mode", "said"),
-    [
-        ("#!/bin/sh\nexec /bin/sleep 60", 0o755, "dot did not end within 0.2 s"),
-        ("#!/bin/sh\necho no fonts >&2; exit 3", 0o755, "no fonts"),
-        ("no program", 0o755, "Exec format error"),
-        ("#!/bin/sh", 0o644, "Permission denied"),
-    ],
-)
-def test_with_a_dot_that_does_not_work_the_html_shows_the_text_and_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, mode: int, said: str
-) -> None:
-    (tmp_path / "dot").write_text(program)
-    (tmp_path / "dot").chmod(mode)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("vmsnap_nb.views.svg._SECONDS", 0.2 if "sleep" in program else 60.0)
-    bundle = figure_2()._repr_mimebundle_()
-    assert set(bundle) == {"text/html", "text/plain"}
-    assert said in bundle["text/html"]
+class _Label(HTMLParser):
+    """The lines of a label of Graphviz."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self._open = False
+        self.feed(label)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._open = self._open and tag == "br"
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = self._open and tag == "br"
+
+    def handle_data(self, data: str) -> None:
+        text = data.replace("\\\\", "\\")
+        self.said = [*self.said[:-1], self.said[-1] + text] if self._open else [*self.said, text]
+        self._open = True
+
+
+def in_graphviz(source: str) -> tuple[dict[str, Counter[str]], Counter[str]]:
+    """What the source says: the lines of each box, by its number, and the kinds of its arrows."""
+    boxes = {
+        found[1]: Counter(_Label(found[2]).said)
+        for found in re.finditer(r'\[id="box-(\d+-\d+)".* label=<(.*)>\]$', source, re.MULTILINE)
+    }
+    return boxes, Counter(re.findall(r'-> .*\[class="(arrow[^"]*)"', source))
+
+
+def in_svg(svg: str) -> tuple[dict[str, Counter[str]], Counter[str]]:
+    """The same of an SVG."""
+    root = ET.fromstring(svg)
+    groups = list(root.iter(f"{SVG}g"))
+    boxes = {
+        str(g.get("data-box")): Counter("".join(text.itertext()) for text in g.iter(f"{SVG}text"))
+        for g in groups
+        if is_a(g, "box")
+    }
+    return boxes, Counter(str(g.get("class")) for g in groups if is_a(g, "arrow"))
+
+
+@given(forests(most=8))
+@settings(max_examples=40)
+def test_svg_and_graphviz_say_the_same_of_any_forest(tree: Forest) -> None:
+    assert in_graphviz(tree.to_graphviz().source) == in_svg(figure_svg(figure_of(tree, Options())))
+
+
+@pytest.mark.parametrize("kind", things())
+def test_svg_and_graphviz_say_the_same_of_every_kind(kind: str) -> None:
+    thing = things()[kind]
+    boxes, arrows = in_graphviz(thing.to_graphviz().source)
+    assert (boxes, arrows) == in_svg(figure_svg(figure_of(thing, Options())))
+    assert arrows
+    assert all(boxes.values())

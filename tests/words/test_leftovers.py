@@ -27,14 +27,15 @@ NO_WORDS = {
 }
 """Calls whose text is for machines, or for programmers."""
 NAMES = {
-    *("caption §", "edge §-§", "head §", "strip §", "part §-§", "said §", "§ of §", "§ from §"),  # of nodes
+    *("arrow §", "caption §", "head §", "strip §", "part §-§", "said §", "§ of §", "§ from §"),  # of nodes
     "scenario §",  # of what a file was made from
     *("saved memory", "managed save", "yes or no", "to be cancelled"),  # of kinds and states
 }
 """Texts by which things are known, and which no user reads."""
 SENTENCE = re.compile(r"(?:[A-Za-z]{2,}|§)[,;:.)]? [a-z]{2,}|[a-z]{2,} §")
 CODE = re.compile(
-    r"<\w|</|%H:|=\"|var\(|^\.?vmsnap|^graph |^node |stroke:|display: none|word-break|^pip |^qemu-img |^%%|console="
+    r"<\w|</|%H:|=\"|var\(|^\.?vmsnap|^graph |^node |stroke:|display: none|max-width: |@media |word-break|"
+    r"^pip |^qemu-img |^%%|console="
 )
 """HTML, DOT, style sheets, times, commands."""
 

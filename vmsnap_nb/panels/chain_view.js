@@ -62,9 +62,10 @@ function render({ model, el }) {
   function resize() {
     const svg = stage.querySelector("svg");
     if (!svg) return;
+    Object.assign(svg.style, { minWidth: "0", maxWidth: "none" }); // the zoom decides, not the column
     const [, , wide, high] = svg.getAttribute("viewBox").split(/\s+/).map(Number);
-    svg.setAttribute("width", `${wide * zoom * 1.333}px`);
-    svg.setAttribute("height", `${high * zoom * 1.333}px`);
+    svg.setAttribute("width", `${wide * zoom}px`);
+    svg.setAttribute("height", `${high * zoom}px`);
   }
 
   function setZoom(value) {
@@ -74,7 +75,7 @@ function render({ model, el }) {
 
   function fit() {
     const svg = stage.querySelector("svg");
-    const whole = svg && (stage.clientWidth - 8) / (svg.viewBox.baseVal.width * 1.333);
+    const whole = svg && (stage.clientWidth - 8) / svg.viewBox.baseVal.width;
     if (svg) setZoom(Math.max(smallest, Math.min(1, whole)));
   }
 

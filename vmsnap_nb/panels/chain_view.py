@@ -8,7 +8,6 @@ from typing import Any
 import anywidget
 import traitlets
 
-from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.views.bundle import mimebundle
@@ -83,11 +82,7 @@ class ChainView(anywidget.AnyWidget):
             for place, box in enumerate(block.boxes)
             if (meant := box.path if box.path is not None else box.snapshot) is not None
         }
-        try:
-            svg = figure_svg(figure)
-        except VmsnapError:  # without Graphviz the text figure is shown
-            svg = ""
-        text = to_text(thing)
+        svg, text = figure_svg(figure), to_text(thing)
         self.thing = thing
         with self.hold_trait_notifications():
             self.boxes, self.text, self.summary, self.svg = boxes, text, figure.summary, svg

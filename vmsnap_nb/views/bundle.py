@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
@@ -19,7 +18,6 @@ from vmsnap_nb.views.html import page
 from vmsnap_nb.views.svg import figure_svg
 from vmsnap_nb.views.tables import table_of
 from vmsnap_nb.views.text import to_text
-from vmsnap_nb.words.message import t
 
 __all__ = ["mimebundle"]
 
@@ -27,28 +25,20 @@ __all__ = ["mimebundle"]
 def mimebundle(
     thing: Shown, include: Container[str] | None = None, exclude: Container[str] | None = None
 ) -> dict[str, str]:
-    """Return what a notebook may show of an object, by MIME type.
-
-    Where Graphviz is missing, there is no ``image/svg+xml``, and the HTML shows the text figure and says what to
-    install.
-    """
+    """Return what a notebook may show of an object, by MIME type."""
 
     def wanted(kind: str) -> bool:
         return (not include or kind in include) and (not exclude or kind not in exclude)
 
     bundle: dict[str, str] = {}
     text = to_text(thing) if wanted("text/plain") or wanted("text/html") else ""
-    svg, why = None, ""
     if wanted("image/svg+xml") or wanted("text/html"):
         figure = figure_of(thing, Options())
-        try:
-            svg = figure_svg(figure)
-        except VmsnapError as error:
-            why = t("No picture: {reason}. {next_step}.", reason=error.reason, next_step=error.next_step)
-        if svg is not None and wanted("image/svg+xml"):
+        svg = figure_svg(figure)
+        if wanted("image/svg+xml"):
             bundle["image/svg+xml"] = svg
         if wanted("text/html"):
-            bundle["text/html"] = page(thing, figure, text, table_of(thing), svg=svg, why_no_svg=why)
+            bundle["text/html"] = page(thing, figure, text, table_of(thing), svg=svg)
     if wanted("text/plain"):
         bundle["text/plain"] = text
     return bundle

@@ -14,6 +14,7 @@ from vmsnap_nb.plans.concern import Concern
 from vmsnap_nb.plans.plan import Alternative, Plan
 from vmsnap_nb.plans.plan import Move as PlannedMove
 from vmsnap_nb.plans.report import Report
+from vmsnap_nb.views.box_lines import fill_of, sizes_line
 from vmsnap_nb.views.figure import Arrow, Block, Box, Figure, Line, Move, Options, Section
 from vmsnap_nb.views.snapshot_tree import snapshot_figure, snapshots_figure
 from vmsnap_nb.views.trees import (
@@ -25,7 +26,7 @@ from vmsnap_nb.views.trees import (
     name_images,
     tree_blocks,
 )
-from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, shown, sizes_text
+from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, shown
 from vmsnap_nb.words.message import N_, Message, counted, joined, t
 
 __all__ = ["figure_of"]
@@ -98,12 +99,20 @@ def _disk(guest: str, disk: Disk, depth: int | None, names: dict[str, str], opti
         return Block((Box(disk.target, (*own, Line(t("(empty)"), "status")), disk.target, "guest", column=1),), ())
     lines = [Line(names[disk.source], "name")]
     if options.shows("format") and disk.format:
-        lines.append(Line(f"({shown(disk.format)})", "format"))
+        usual = "" if disk.format == "qcow2" else None
+        lines.append(Line(f"({shown(disk.format)})", "format", picture=usual))
     if options.shows("sizes"):
-        sizes = sizes_text(disk.capacity, disk.allocated)
-        lines += [Line(sizes)] if sizes else []
+        sizes = sizes_line(disk.capacity, disk.allocated)
+        lines += [] if sizes is None else [sizes]
         lines += [] if depth is None or depth < 2 else [Line(t("top of {count} layers", count=depth))]
-    image = Box(disk.source, tuple(lines), isolate(shown(disk.source)), path=disk.source, active=not disk.readonly)
+    image = Box(
+        disk.source,
+        tuple(lines),
+        isolate(shown(disk.source)),
+        path=disk.source,
+        active=not disk.readonly,
+        fill=fill_of(disk.capacity, disk.allocated) if options.shows("sizes") else None,
+    )
     title = t("disk {disk} of guest {guest}", disk=target, guest=shown(guest))
     user = Box(disk.target, tuple(own), title, "guest", column=1)
     return Block((image, user), (Arrow(1, 0),))

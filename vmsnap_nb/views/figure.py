@@ -19,6 +19,7 @@ __all__ = [
     "Arrow",
     "Block",
     "Box",
+    "Fate",
     "Figure",
     "Line",
     "Move",
@@ -26,6 +27,7 @@ __all__ = [
     "Role",
     "Section",
     "Shape",
+    "Tone",
 ]
 
 DETAILS = ("active", "format", "sizes", "users", "snapshots", "bitmaps", "links", "others", "protected")
@@ -34,8 +36,14 @@ DETAILS = ("active", "format", "sizes", "users", "snapshots", "bitmaps", "links"
 NEW_EDGE = N_("Backing File")
 """The label of an arrow that a plan changes, where it fits."""
 
-Role = Literal["name", "status", "mark", "format", "active", "detail"]
-"""What a line of a box is for; a picture may set it in another face, never leave it out."""
+Role = Literal["name", "status", "mark", "format", "active", "size", "detail"]
+"""What a line of a box is for; pictures set name, status and size as lines, everything else as a chip."""
+
+Tone = Literal["plain", "accent", "good", "warn", "bad"]
+"""The colour of a chip; its text says the same."""
+
+Fate = Literal["", "comes", "goes"]
+"""What a plan does to a part of a figure: it is there only afterwards, or only before."""
 
 Shape = Literal["image", "new", "gone", "fold", "broken", "unopened", "loop", "in-use", "guest", "snapshot", "memory"]
 """How a box is drawn. Whatever a shape tells, a line of the box tells as well."""
@@ -114,6 +122,8 @@ class Line:
 
     text: str
     role: Role = "detail"
+    tone: Tone = "plain"
+    picture: str | None = None  # what a picture says in its place; empty if the picture leaves it out as usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +141,7 @@ class Box:
     path: str | None = None  # the image's path; None for a fold or a guest
     trunks: int = 0  # how many arrows arrive at it from below
     snapshot: str | None = None  # the snapshot's name; None for anything else
+    fill: float | None = None  # the part of the virtual size that the file takes on disk, from 0 to 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,26 +30,25 @@ _LEFT, _RIGHT = ' style="text-align: left"', ' style="text-align: right"'  # Jup
 _LEFT_OUT = frozenset({"path", "backing_path"})  # the row's tooltip has the path; `to_frame` has all
 
 # The text figure is hidden only by a style sheet, and the picture shown only by one: a viewer that strips styles
-# (GitHub, a notebook that JupyterLab does not trust) strips SVG as well, and shows the text figure instead.
+# (GitHub, a notebook that JupyterLab does not trust) strips SVG as well, and shows the text figure instead. A picture
+# that is wider than its column starts scrolled to its right end, where the active images are.
 _STYLE = """
 .{0} .vmsnap-text {{ display: none; }}
 .{0} .vmsnap-picture {{ display: block !important; overflow-x: auto; }}
 .{0} .vmsnap-words {{ min-width: 9em; }}
 .{0} .vmsnap-long {{ min-width: 9em; overflow-wrap: anywhere; }}
-.{0} .vmsnap-picture svg {{ max-width: none; }}
+.{0} .vmsnap-picture {{ direction: rtl; }}
+.{0} .vmsnap-picture svg {{ display: block; direction: ltr; margin-right: auto; }}
 """
 
 
-def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str | None, why_no_svg: str = "") -> str:
-    """Return one ``<div>`` that shows an object; `why_no_svg` says why there is no picture, and what to do."""
+def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str) -> str:
+    """Return one ``<div>`` that shows an object."""
     scope = "vmsnap-" + hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:10]
     parts = [f'<div class="vmsnap {scope}">']
-    if svg is not None:
-        parts.append(f"<style>{_STYLE.format(scope)}</style>")
-        parts.append(f'<div class="vmsnap-picture" tabindex="0" hidden style="display:none">{svg}</div>')
+    parts.append(f"<style>{_STYLE.format(scope)}</style>")
+    parts.append(f'<div class="vmsnap-picture" tabindex="0" hidden style="display:none">{svg}</div>')
     parts.append(f'<pre class="vmsnap-text" aria-label="{escape(figure.summary)}">{escape(text)}</pre>')
-    if why_no_svg:
-        parts.append(f'<p class="vmsnap-note">{escape(why_no_svg)}</p>')
     for section in figure.sections:
         parts.append(f"<p><strong>{escape(section.heading)}</strong></p><ul>")
         parts += [f"<li>{'<br>'.join(escape(line) for line in item)}</li>" for item in section.items]

@@ -170,7 +170,7 @@ def _lines(snapshot: Snapshot, options: Options) -> list[Line]:
     if options.shows("format"):
         lines.append(Line(t("({kind})", kind=kind_text(record.kind)), "format"))
     if options.shows("active") and record.current:
-        lines.append(Line(t("(current)"), "active"))
+        lines.append(Line(t("(current)"), "active", tone="accent"))
     if options.shows("sizes"):
         if record.created is not None:
             lines.append(Line(f"{record.created:%Y-%m-%d %H:%M:%S} UTC"))

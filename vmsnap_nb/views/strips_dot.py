@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vmsnap_nb.model.blockmap import BlockMap
-from vmsnap_nb.views.dot import FONTS, graph_of, html, points, quote
-from vmsnap_nb.views.figure import Line
+from vmsnap_nb.views.content import text_width
+from vmsnap_nb.views.dot import graph_of, html, quote
+from vmsnap_nb.views.looks import FONTS
 from vmsnap_nb.views.strips import LEGEND, READS, Strips, colour_of, layer_names, part_title, said_of
 from vmsnap_nb.views.words import clip, human_size
 from vmsnap_nb.words.message import t
@@ -37,12 +38,12 @@ def _lines(blocks: BlockMap) -> Iterator[str]:
     wide = strips.cells * _WIDE
     yield _text("start", "0", 0, _STEP)
     end = human_size(blocks.size)
-    yield _text("end", end, wide - points(Line(end)), _STEP)
+    yield _text("end", end, wide - text_width(end, 10.0), _STEP)
     rows: list[int | None] = [None, *reversed(range(len(names)))]
     for place, layer in enumerate(rows):
         y = -place * _STEP
         head = t(READS) if layer is None else f"{layer}  {names[layer]}"
-        yield _text(f"head {place}", head, -_GAP - points(Line(head)), y)
+        yield _text(f"head {place}", head, -_GAP - text_width(head, 10.0), y)
         yield _box(f"strip {place}", 0, wide, y, _HIGH, f'style="" penwidth=0.5 tooltip={quote(html(head))}')
         for first, count, kind, owners in strips.read_cells() if layer is None else strips.layer_cells(layer):
             look = f'color="{colour_of(owners)}" fillcolor="{colour_of(owners)}" style=filled penwidth=0'
@@ -65,7 +66,7 @@ def _box(name: str, left: float, wide: float, y: float, high: float, more: str) 
 
 
 def _text(name: str, text: str, left: float, y: float) -> str:
-    wide = points(Line(text))
+    wide = text_width(text, 10.0)
     return (
         f'"{name}" [shape=plain pos="{left + wide / 2:.1f},{y:.1f}" width={wide / 72:.3f} height=0.18 '
         f"label={quote(html(text))}]"

@@ -1,139 +1,257 @@
-"""A figure as SVG that fits into a page: the colours of its theme, the names of its boxes, nothing that clashes."""
+"""A figure as SVG that fits into a page: the colours of its theme, the names of its boxes, nothing that clashes.
+
+Attributes have the colours of light paper, for programs that know no style sheets; a style sheet with the page's
+colours overrides them. Its rules begin with a class that is this figure's own, and nothing has an ``id``.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import resource
-import subprocess
-import xml.etree.ElementTree as ET
-from subprocess import PIPE
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 
-from vmsnap_nb.errors import CommandError, MissingPartError
-from vmsnap_nb.views.dot import FONTS, figure_graph
+from vmsnap_nb.views.content import CHIP_SIZE, LINE_SIZE, NAME_SIZE, Item
 from vmsnap_nb.views.figure import Figure
-from vmsnap_nb.words.message import t
+from vmsnap_nb.views.looks import ACCENT, FONTS, GREY, INK, PAPER, TONES, WARN, Look, look_of
+from vmsnap_nb.views.positions import LEAD, Picture, Placed, Point, Route, Words, place_figure
 
-__all__ = ["figure_svg"]
+__all__ = ["figure_svg", "tag", "theme_style"]
 
 _SVG = "http://www.w3.org/2000/svg"
-_XLINK = "http://www.w3.org/1999/xlink"
-_SECONDS, _MEMORY, _WORDS = 60.0, 4 << 30, 1 << 16
-"""What dot may take, and how much of its complaints is shown."""
+_NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_TURN = 7.0  # the radius of an arrow's corners
+_SIZES = {"name": NAME_SIZE, "status": LINE_SIZE, "size": LINE_SIZE, "line": LINE_SIZE, "chip": CHIP_SIZE}
+_LEADS = {"name": 18.0, "status": 15.0, "size": 16.0, "line": 15.0, "chip": 13.0}
 
-# VS Code's colours, then JupyterLab's, then black on white: VS Code gives JupyterLab's variables their light values in
-# dark themes too, since it shows widgets on white (panels/chain_view.css puts that right within them). Graphviz 2.43
-# accepts neither variables nor currentColor as a colour, so a style sheet says it. Its rules begin with a class that is
-# this figure's own.
-_STYLE = """
-{0} text {{ fill: {text}; }}
-{0} .caption text {{ fill: {faint}; }}
-{0} .box > polygon, {0} .box > path, {0} .box a > polygon, {0} .box a > path {{ fill: {paper}; }}
-{0} .box.image:not(.active) polygon {{ stroke: {line}; }}
-{0} .box polyline {{ fill: none; }}
+_RULES = """
+{0} text {{ fill: {ink}; }}
+{0} .faint, {0} .caption text {{ fill-opacity: .75; }}
+{0} .outline, {0} .sheet {{ fill: {paper}; }}
+{0} .label {{ stroke: {paper}; }}
+{0} .chip text, {0} .box text {{ stroke: none; }}
 """
-_COLOURS = {
-    "text": "var(--vscode-editor-foreground, var(--jp-ui-font-color1, #111111))",
-    "faint": "var(--vscode-descriptionForeground, var(--jp-ui-font-color2, #767676))",
-    "line": "var(--vscode-editor-foreground, var(--jp-ui-font-color2, #4d4d4d))",
-    "paper": "var(--vscode-editor-background, var(--jp-layout-color1, #ffffff))",
-}
+
+
+def theme_style(scope: str, rules: str) -> str:
+    """Return rules of a style sheet in which ``{ink}`` and ``{paper}`` are the colours of the page.
+
+    VS Code's colours, then JupyterLab's: VS Code gives JupyterLab's variables their light values in dark themes too,
+    since it shows widgets on white (panels/chain_view.css corrects that within them). Elsewhere the system's choice
+    between light and dark counts.
+    """
+
+    def variables(place: int) -> dict[str, str]:
+        names = ("ink", "foreground", "ui-font-color1", INK), ("paper", "background", "layout-color1", PAPER)
+        return {
+            name: f"var(--vscode-editor-{theirs}, var(--jp-{jupyter}, {theme[place]}))"
+            for name, theirs, jupyter, theme in names
+        }
+
+    light, dark = (rules.format("." + scope, **variables(place)) for place in (0, 1))
+    coloured = "".join(line for line in dark.splitlines(keepends=True) if "var(" in line)
+    return f"{light}@media (prefers-color-scheme: dark) {{\n{coloured}}}\n"
 
 
 def figure_svg(figure: Figure) -> str:
-    """Draw a figure by Graphviz; return an ``<svg>`` element.
+    """Draw a figure; return an ``<svg>`` element.
 
     Each box is a ``<g>`` of the class ``box``. Its ``data-box="0-3"`` numbers its block and itself, its ``<title>`` is
     the full path and what is wrong with it. Nothing has an ``id``, so that a figure may stand twice on a page.
     """
-    source = figure_graph(figure).source
-    return _fit(_drawn(source), figure, "vmsnap-" + hashlib.sha256(source.encode()).hexdigest()[:10])
+    picture = place_figure(figure)
+    drawn = "\n".join(_parts(picture))
+    scope = "vmsnap-" + hashlib.sha256(drawn.encode()).hexdigest()[:10]
+    # A page makes it as narrow as its column, but not below 70 %: smaller text cannot be read.
+    size = f"max-width: 100%; min-width: {picture.wide * 0.7:.0f}px; height: auto"
+    root = {
+        "xmlns": _SVG,
+        "class": scope,
+        "role": "img",
+        "aria-label": figure.summary,
+        "width": f"{picture.wide:.0f}",
+        "height": f"{picture.high:.0f}",
+        "viewBox": f"{picture.left:.0f} {picture.top:.0f} {picture.wide:.0f} {picture.high:.0f}",
+        "font-family": FONTS,
+        "style": size,
+    }
+    return tag("svg", root, tag("style", {}, theme_style(scope, _RULES)), "\n", drawn, "\n")
 
 
-def _drawn(source: str) -> bytes:
-    argv = ("dot", "-Kdot", "-Tsvg")
-    try:
-        with subprocess.Popen(argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True) as dot:
-            try:
-                with contextlib.suppress(ProcessLookupError):
-                    resource.prlimit(dot.pid, resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-                drawn, words = dot.communicate(source.encode(), timeout=_SECONDS)
-            finally:
-                dot.kill()
-    except FileNotFoundError as error:
-        raise MissingPartError(
-            t("draw a picture with Graphviz"),
-            why=t("the program dot is not installed, or not on PATH"),
-            next_step=t("apt install graphviz (the same name for dnf, pacman and zypper), then show this again"),
-        ) from error
-    except OSError as error:
-        raise CommandError(
-            t("draw a picture with Graphviz"),
-            why=t("the program dot cannot be run: {error}", error=error.strerror or error),
-            next_step=t("check what it is and who may execute it: ls -lL $(which -a dot)"),
-            argv=argv,
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise CommandError(
-            t("draw a picture with Graphviz"),
-            why=t("dot did not end within {seconds:g} s", seconds=_SECONDS),
-            next_step=t("use .to_text()"),
-            argv=argv,
-        ) from error
-    if dot.returncode != 0:
-        said = words[:_WORDS].decode(errors="replace")
-        raise CommandError(
-            t("draw a picture with Graphviz"),
-            said=said,
-            why=None if said else t("dot ended with exit status {status}", status=dot.returncode),
-            next_step=t("use .to_text(), and report the output of .to_graphviz().source"),
-            argv=argv,
-            exit_status=dot.returncode,
-            stderr=said,
+def tag(name: str, attributes: Mapping[str, object], *inside: str) -> str:
+    """Return an element: attributes are escaped here, and what is inside is markup already."""
+    written = "".join(f' {key}="{_safe(value)}"' for key, value in attributes.items() if value is not None)
+    return f"<{name}{written}>{''.join(inside)}</{name}>" if inside else f"<{name}{written}/>"
+
+
+def _safe(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}".rstrip("0").rstrip(".")
+    return escape(_NO_XML.sub("\ufffd", str(value)))
+
+
+def _classes(*names: str) -> str:
+    return " ".join(name for name in names if name)
+
+
+def _parts(picture: Picture) -> Iterator[str]:
+    for route in picture.routes:
+        yield _arrow(route)
+    for at in picture.boxes:
+        yield _box(at)
+    for words in picture.words:
+        yield _words(words)
+
+
+# -- boxes -----------------------------------------------------------------------------------------------
+
+
+def _box(at: Placed) -> str:
+    box = at.box
+    classes = _classes("box", box.shape, "active" if box.active else "")
+    parts = [tag("title", {}, _safe(box.title)), *_outline(at, look_of(box))]
+    parts += [part for item in at.items for part in _item(item, at)]
+    return tag("g", {"class": classes, "data-box": f"{at.key[0]}-{at.key[1]}"}, *parts)
+
+
+def _outline(at: Placed, look: Look) -> Iterator[str]:
+    edge: dict[str, object] = {
+        "x": at.left,
+        "y": at.top,
+        "width": at.wide,
+        "height": at.high,
+        "rx": min(look.radius, at.high / 2),
+        "stroke": look.colour,
+        "stroke-width": look.thick,
+        "stroke-dasharray": " ".join(f"{dash:g}" for dash in look.dashes) or None,
+    }
+    if look.extra == "stack":
+        yield tag("rect", {"class": "sheet", **edge, "x": at.left + 4, "y": at.top + 4, "fill": PAPER.light})
+    yield tag("rect", {"class": "outline", **edge, "fill": PAPER.light})
+    inner = {"fill": "none", "stroke": look.colour, "stroke-width": 1.0}
+    if look.tinted:
+        plain = {key: value for key, value in edge.items() if not key.startswith("stroke")}
+        yield tag("rect", {**plain, "fill": look.colour, "fill-opacity": 0.1, "stroke": "none"})
+    if look.extra == "cross":
+        yield tag(
+            "path", {"d": f"M{at.right - 18:.1f} {at.top + 8:.1f}l10 10m0 -10l-10 10", **inner, "stroke-width": 2}
         )
-    return drawn
+    elif look.extra == "corner":
+        yield tag("path", {"d": f"M{at.right - 16:.1f} {at.top:.1f}v16h16", **inner})
+    elif look.extra == "ring":
+        yield tag(
+            "rect",
+            {
+                "x": at.left + 3,
+                "y": at.top + 3,
+                "width": at.wide - 6,
+                "height": at.high - 6,
+                "rx": look.radius - 3,
+                **inner,
+            },
+        )
+    elif look.extra == "band":
+        yield tag(
+            "path", {"d": f"M{at.left + 5:.1f} {at.top + 8:.1f}v{at.high - 16:.1f}", **inner, "stroke-width": 3.0}
+        )
+    elif look.extra == "pins":
+        pins = "".join(f"M{at.left + 16 + 12 * n:.1f} {at.bottom:.1f}v5" for n in range(int((at.wide - 24) // 12)))
+        yield tag("path", {"d": pins, **inner, "stroke-width": 2.0})
 
 
-def _fit(drawn: bytes, figure: Figure, scope: str) -> str:
-    try:
-        root = ET.fromstring(drawn)
-    except ET.ParseError as error:
-        raise CommandError(
-            t("draw a picture with Graphviz"),
-            why=t("the output of dot is not SVG: {error}", error=error),
-            next_step=t("check which program dot is: command -v dot; dot -V"),
-        ) from error
-    boxes = {f"box-{b}-{n}": box for b, block in enumerate(figure.blocks) for n, box in enumerate(block.boxes)}
-    root.set("class", scope)
-    root.set("role", "img")
-    root.set("aria-label", figure.summary)
-    for group in root.iter(f"{{{_SVG}}}g"):
-        title = group.find(f"{{{_SVG}}}title")
-        box = boxes.get(group.get("id", ""))
-        if box is not None:
-            if title is not None:
-                title.text = box.title
-            group.set("data-box", group.get("id", "").removeprefix("box-"))
-            _unwrap(group)
-        elif title is not None and "box" not in group.get("class", ""):
-            group.remove(title)  # of arrows and captions: the graph's own names, of no use to a reader
-    root.set("font-family", FONTS)
-    for element in root.iter():
-        element.attrib.pop("id", None)
-        if element is not root:
-            element.attrib.pop("font-family", None)
-    style = ET.Element(f"{{{_SVG}}}style")
-    style.text = _STYLE.format("." + scope, **_COLOURS)
-    root.insert(0, style)
-    ET.register_namespace("", _SVG)
-    ET.register_namespace("xlink", _XLINK)
-    return ET.tostring(root, encoding="unicode")
+def _item(item: Item, at: Placed) -> Iterator[str]:
+    left, top = at.left + item.left, at.top + item.top
+    if item.kind == "bar":
+        yield _bar(item, left, top)
+    elif item.kind == "chip":
+        colour = TONES[item.tone]
+        edge = {"x": left, "y": top, "width": item.wide, "height": item.high, "rx": 5.0}
+        faint = {"fill": colour, "fill-opacity": 0.18}
+        if item.tone != "plain":
+            faint |= {"stroke": colour, "stroke-opacity": 0.6, "stroke-width": 1.0}
+        lines = _text(item, left + 6.0, top + 12.8)
+        yield tag("g", {"class": _classes("chip", item.tone, item.role)}, tag("rect", {**edge, **faint}), lines)
+    else:
+        yield _text(item, left, top + _SIZES[item.kind] * 1.02)
 
 
-def _unwrap(group: ET.Element) -> None:
-    """Take away the link that Graphviz puts around a box with a tooltip: it leads nowhere, and the title is there."""
-    for wrapper in group.findall(f"{{{_SVG}}}g"):
-        link = wrapper.find(f"{{{_SVG}}}a")
-        if link is not None:
-            group.remove(wrapper)
-            group.extend(list(link))
+def _bar(item: Item, left: float, top: float) -> str:
+    """Return a bar as wide as the box, filled as far as the image takes space; a little of it is always to be seen."""
+    whole = {"x": left, "y": top, "width": item.wide, "height": item.high, "rx": item.high / 2}
+    part = {**whole, "width": max(item.wide * min(item.fill, 1.0), item.high if item.fill else 0.0)}
+    return tag(
+        "g",
+        {"class": "bar"},
+        tag("rect", {**whole, "fill": GREY, "fill-opacity": 0.25}),
+        tag("rect", {**part, "fill": ACCENT}),
+    )
+
+
+def _text(item: Item, left: float, base: float) -> str:
+    bold = "600" if item.kind in {"name", "status"} else None
+    attributes: dict[str, object] = {
+        "class": "faint" if item.kind == "size" else item.kind,
+        "x": left,
+        "y": base,
+        "fill": INK.light,
+        "font-size": _SIZES[item.kind],
+        "font-weight": bold,
+    }
+    return tag("text", attributes, *_spans(item.texts, left, _LEADS[item.kind]))
+
+
+def _spans(texts: Sequence[str], left: float, lead: float) -> Iterator[str]:
+    if len(texts) == 1:
+        yield _safe(texts[0])
+        return
+    for number, text in enumerate(texts):
+        yield tag("tspan", {"x": left, "dy": lead if number else 0}, _safe(text))
+
+
+# -- arrows and captions ---------------------------------------------------------------------------------
+
+
+def _arrow(route: Route) -> str:
+    colour, thick, dashes = GREY, 1.5, None
+    if route.kind == "move":
+        colour, thick, dashes = ACCENT, 2.0, "5 4"
+    elif route.kind == "changed":
+        colour, thick = WARN, 2.0
+    (x0, y0), (x1, y1) = route.corners[-2:]
+    long = max(((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5, 1e-6)
+    ux, uy = (x1 - x0) / long, (y1 - y0) / long
+    stop = (x1 - 7 * ux, y1 - 7 * uy)
+    line = {"d": _path((*route.corners[:-1], stop)), "fill": "none", "stroke": colour, "stroke-width": thick}
+    head = f"{x1:.1f},{y1:.1f} {x1 - 9 * ux - 4.5 * uy:.1f},{y1 - 9 * uy + 4.5 * ux:.1f} "
+    head += f"{x1 - 9 * ux + 4.5 * uy:.1f},{y1 - 9 * uy - 4.5 * ux:.1f}"
+    parts = [tag("path", {**line, "stroke-dasharray": dashes}), tag("polygon", {"points": head, "fill": colour})]
+    if route.label:
+        x, y = route.label_at
+        face = {"x": x, "y": y, "font-size": LINE_SIZE, "text-anchor": "middle", "fill": INK.light}
+        halo = {"stroke": PAPER.light, "stroke-width": 4, "stroke-linejoin": "round", "paint-order": "stroke"}
+        parts.append(tag("text", {"class": "label", **face, **halo}, _safe(route.label)))
+    return tag("g", {"class": _classes("arrow", route.kind)}, *parts)
+
+
+def _path(corners: Sequence[Point]) -> str:
+    """Return a line from corner to corner, each rounded as far as there is room."""
+    parts = ["M{:.1f} {:.1f}".format(*corners[0])]
+    for (ax, ay), (bx, by), (cx, cy) in zip(corners, corners[1:], corners[2:], strict=False):
+        before, after = max(abs(bx - ax), abs(by - ay)), max(abs(cx - bx), abs(cy - by))
+        turn = min(_TURN, before / 2, after / 2)
+        if turn < 1:
+            parts.append(f"L{bx:.1f} {by:.1f}")
+            continue
+        near = bx - (bx - ax) / before * turn, by - (by - ay) / before * turn
+        far = bx + (cx - bx) / after * turn, by + (cy - by) / after * turn
+        parts.append(f"L{near[0]:.1f} {near[1]:.1f}Q{bx:.1f} {by:.1f} {far[0]:.1f} {far[1]:.1f}")
+    parts.append("L{:.1f} {:.1f}".format(*corners[-1]))
+    return "".join(parts)
+
+
+def _words(words: Words) -> str:
+    lines = [
+        tag("text", {"x": words.left, "y": words.top + 12 + LEAD * number, "font-size": LINE_SIZE}, _safe(line))
+        for number, line in enumerate(words.lines)
+    ]
+    return tag("g", {"class": _classes("caption", words.name.partition(" ")[0])}, *lines)

@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from vmsnap_nb.model.forest import Chain, Forest
-from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.snapshot import SnapshotRecord
-from vmsnap_nb.views.figure import Block, Box, Line, Options, Shape
+from vmsnap_nb.views.box_lines import bitmaps_line, fill_of, sizes_line, snapshots_line, use_line
+from vmsnap_nb.views.figure import Block, Box, Line, Options, Shape, Tone
 from vmsnap_nb.views.folding import Fold, Node, grow
-from vmsnap_nb.views.labels import state_text
 from vmsnap_nb.views.layout import lay_out
-from vmsnap_nb.views.words import clip, distinct_names, isolate, shown, sizes_text
+from vmsnap_nb.views.words import clip, distinct_names, isolate, shown
 from vmsnap_nb.words.message import N_, Message, counted, joined, t
 
 __all__ = ["STATUS_WORDS", "Graph", "Mark", "chain_graph", "forest_graph", "tree_blocks"]
@@ -37,6 +36,7 @@ STATUS_WORDS: Mapping[Status, tuple[str, Shape]] = {
 }
 """For each status but "ok": the template of what the box says, and its shape."""
 
+_TONES: Mapping[Shape, Tone] = {"new": "good", "gone": "warn", "broken": "bad"}
 _MOST_NOTES = 8
 _MOST_BROKEN = 10  # more broken images than this are folded with the others, and counted in the fold
 _MOST_USERS = 3
@@ -49,6 +49,11 @@ class Mark:
     text: str
     shape: Shape | None = None
     changed_arrow: bool = False
+
+    @property
+    def tone(self) -> Tone:
+        """Return the colour of what it says."""
+        return _TONES.get(self.shape, "accent") if self.shape else "accent"
 
 
 @dataclass(frozen=True)
@@ -245,6 +250,7 @@ class _Trees:
             active=active and self.options.shows("active"),
             path=what,
             trunks=trunks,
+            fill=fill_of(image.virtual_size, image.allocated) if self.options.shows("sizes") else None,
         )
 
     def _memory_box(self, key: str, row: int, column: int, trunks: int) -> Box:
@@ -255,12 +261,12 @@ class _Trees:
             name = record.memory_file.rpartition("/")[2]
         lines = [Line(isolate(clip(shown(name))), "name")]
         if key in self.marks:
-            lines.append(Line(self.marks[key].text, "mark"))
+            lines.append(Line(self.marks[key].text, "mark", tone=self.marks[key].tone))
         lines.append(Line(t("(memory of {guest})", guest=guest), "format"))
         if record.kind != "vm-state":
             lines.append(Line(t("snapshot {name}", name=isolate(clip(shown(record.name))))))
         if self.options.shows("sizes") and record.memory_size is not None:
-            lines.append(Line(sizes_text(None, record.memory_size)))
+            lines += _known(sizes_line(None, record.memory_size))
         title = t("memory of {guest}: {file}", guest=guest, file=shown(key))
         return Box(key, tuple(lines), title, shape="memory", row=row, column=column, trunks=trunks)
 
@@ -277,23 +283,25 @@ class _Trees:
         if image.format == "qcow2" and image.backing is not None and image.backing.format is None:
             lines.append(Line(t("NO BACKING FORMAT"), "status"))
         if path in self.marks:
-            lines.append(Line(self.marks[path].text, "mark"))
+            lines.append(Line(self.marks[path].text, "mark", tone=self.marks[path].tone))
         label = self.options.labels.get(path, self.options.labels.get(image.name))
         if label is not None:
             lines.append(Line(shown(label), "format"))
         elif shows("format") and image.format:
             kind = shown(image.format)
-            lines.append(Line(t("({format}, block device)", format=kind) if image.device else f"({kind})", "format"))
+            text = t("({format}, block device)", format=kind) if image.device else f"({kind})"
+            usual = image.format == "qcow2" and not image.device
+            lines.append(Line(text, "format", picture="" if usual else None))
         if shows("active") and active:
-            lines.append(Line(t("(Active)"), "active"))
-        if shows("sizes") and (sizes := sizes_text(image.virtual_size, image.allocated)):
-            lines.append(Line(sizes))
+            lines.append(Line(t("(Active)"), "active", tone="accent"))
+        if shows("sizes"):
+            lines += _known(sizes_line(image.virtual_size, image.allocated))
         if shows("users"):
             lines += self._users(path)
         if shows("snapshots") and image.snapshots:
-            lines.append(_snapshots(len(image.snapshots)))
+            lines.append(snapshots_line(len(image.snapshots)))
         if shows("bitmaps") and image.bitmaps:
-            lines.append(_bitmaps(len(image.bitmaps)))
+            lines.append(bitmaps_line(len(image.bitmaps)))
         links = [name for name in forest.same_file(path) if name != path]
         if shows("links") and links:
             also = isolate(clip(shown(links[0].rpartition("/")[2])))
@@ -309,11 +317,11 @@ class _Trees:
     def _users(self, path: str) -> list[Line]:
         names = set(self.graph.forest.same_file(path))
         uses = [use for use in self.graph.forest.known_users(path) if use.path in names]
-        said: list[str] = [_use(use) for use in uses]
-        said += [isolate(clip(shown(text))) for text in dict.fromkeys(need.text for need in self._needs(path))]
+        said = [use_line(use) for use in uses]
+        said += [Line(isolate(clip(shown(text)))) for text in dict.fromkeys(need.text for need in self._needs(path))]
         if len(said) > _MOST_USERS:
-            said[_MOST_USERS - 1 :] = [t("and {count} more users", count=len(said) - _MOST_USERS + 1)]
-        return [Line(text) for text in said]
+            said[_MOST_USERS - 1 :] = [Line(t("and {count} more users", count=len(said) - _MOST_USERS + 1))]
+        return said
 
     def _needs(self, path: str) -> Iterator[Need]:
         """Yield what needs the image beside what is drawn as what it is: disks, overlays, memory."""
@@ -336,17 +344,17 @@ class _Trees:
             lines.append(Line(t("({count} Active)", count=active), "active"))
         sizes = [image.allocated for image in images if image.allocated is not None]
         if shows("sizes") and sizes:
-            lines.append(Line(sizes_text(None, sum(sizes))))
+            lines += _known(sizes_line(None, sum(sizes)))
         if shows("users"):
             guests = {use.guest for path in fold.members for use in graph.forest.known_users(path)}
             if guests:
                 lines.append(Line(counted("used by {count} guest", "used by {count} guests", len(guests))))
         snapshots = sum(len(image.snapshots) for image in images)
         if shows("snapshots") and snapshots:
-            lines.append(_snapshots(snapshots))
+            lines.append(snapshots_line(snapshots))
         bitmaps = sum(len(image.bitmaps) for image in images)
         if shows("bitmaps") and bitmaps:
-            lines.append(_bitmaps(bitmaps))
+            lines.append(bitmaps_line(bitmaps))
         return lines
 
 
@@ -358,19 +366,8 @@ def _folded(fold: Fold) -> Message:
     return counted("… {count} more base …", "… {count} more bases …", fold.count)
 
 
-def _snapshots(count: int) -> Line:
-    return Line(counted("{count} internal snapshot", "{count} internal snapshots", count))
-
-
-def _bitmaps(count: int) -> Line:
-    return Line(counted("{count} dirty bitmap", "{count} dirty bitmaps", count))
-
-
-def _use(use: Use) -> Message:
-    guest, disk = isolate(clip(shown(use.guest))), shown(use.target)
-    if use.running:
-        return t("{guest}: {disk} ({state})", guest=guest, disk=disk, state=state_text(use.state))
-    return t("{guest}: {disk}", guest=guest, disk=disk)
+def _known(line: Line | None) -> list[Line]:
+    return [] if line is None else [line]
 
 
 def _some(names: Sequence[str]) -> Message:

@@ -1,0 +1,172 @@
+"""What a picture shows within a box, and how much room it takes: name, status, one line of sizes with a bar, chips."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from vmsnap_nb.views.figure import Box, Line, Tone
+from vmsnap_nb.views.looks import look_of
+
+__all__ = [
+    "CHIP_SIZE",
+    "LINE_SIZE",
+    "MOST_WIDE",
+    "NAME_SIZE",
+    "PAD",
+    "Item",
+    "arrange",
+    "natural_width",
+    "picture_text",
+    "text_width",
+]
+
+Kind = Literal["name", "status", "size", "bar", "line", "chip"]
+
+NAME_SIZE, LINE_SIZE, CHIP_SIZE = 14.0, 12.0, 11.0  # pixels
+PAD = 12.0
+MOST_WIDE, _LEAST_WIDE = 136.0, 84.0
+"""Pixels inside a box. Five of the widest boxes fit, at 70 %, into a cell of JupyterLab on a page of 800 px."""
+_LEADS = {"name": 18.0, "status": 15.0, "size": 16.0, "line": 15.0}
+_BAR, _CHIP, _CHIP_GAP, _CHIP_PAD = 6.0, 18.0, 4.0, 6.0
+_BREAKS = set("-._/:, +")
+_BRACKETS = {"(": ")", "（": "）"}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing in a box, with its place relative to the box's upper left corner."""
+
+    kind: Kind
+    texts: tuple[str, ...]  # one for each line; together the whole text
+    left: float
+    top: float
+    wide: float
+    high: float
+    tone: Tone = "plain"
+    fill: float = 0.0  # of a bar
+    role: str = "detail"
+
+
+def picture_text(line: Line) -> str:
+    """Return what a picture says for a line; a chip needs no brackets."""
+    if line.picture is not None:
+        return line.picture
+    text = line.text
+    if line.role in {"mark", "active", "format"} and text and _BRACKETS.get(text[0]) == text[-1]:
+        return text[1:-1]
+    return text
+
+
+def natural_width(box: Box) -> float:
+    """Return how wide the inside of a box would like to be."""
+    wide = _LEAST_WIDE
+    sign = 10.0 if look_of(box).extra in {"cross", "corner"} else 0.0  # beside the name
+    for line in box.lines:
+        text = picture_text(line)
+        if text:
+            size, bold, more = _face(_kind(line))
+            wide = max(wide, text_width(text, size, bold=bold) + more + sign)
+    return min(wide, MOST_WIDE)
+
+
+def arrange(box: Box, wide: float) -> tuple[tuple[Item, ...], float]:
+    """Return what is in a box whose inside is so wide, and the height of the box."""
+    items: list[Item] = []
+    y = PAD - 2.0
+    for line in sorted(box.lines, key=_order):
+        text, kind = picture_text(line), _kind(line)
+        if not text or kind == "chip":
+            continue
+        size, bold, _ = _face(kind)
+        texts = tuple(_wrapped(text, wide, size, bold))
+        high = _LEADS[kind] * len(texts)
+        items.append(Item(kind, texts, left=PAD, top=y, wide=wide, high=high, tone=line.tone, role=line.role))
+        y += high
+        if kind == "size" and box.fill is not None:
+            items.append(Item("bar", (), left=PAD, top=y + 3.0, wide=wide, high=_BAR, fill=box.fill))
+            y += _BAR + 5.0
+    chips, y = _chips(box, wide, y)
+    return (*items, *chips), y + PAD - 2.0
+
+
+def _chips(box: Box, wide: float, y: float) -> tuple[list[Item], float]:
+    """Return the chips in rows from a height on, and where they end; what is too long for a chip becomes a line."""
+    items: list[Item] = []
+    x, row = 0.0, 0.0
+    y += 4.0
+    for line in sorted(box.lines, key=_order):
+        text = picture_text(line)
+        if not text or _kind(line) != "chip":
+            continue
+        room = min(text_width(text, CHIP_SIZE) + 2 * _CHIP_PAD, wide)
+        texts = tuple(_wrapped(text, wide - 2 * _CHIP_PAD, CHIP_SIZE, bold=False))
+        high = _CHIP + 13.0 * (len(texts) - 1)
+        if x and x + room > wide:
+            x, y, row = 0.0, y + row + _CHIP_GAP, 0.0
+        items.append(Item("chip", texts, left=PAD + x, top=y, wide=room, high=high, tone=line.tone, role=line.role))
+        x, row = x + room + _CHIP_GAP, max(row, high)
+    return items, y + row if items else y - 4.0
+
+
+def _kind(line: Line) -> Kind:
+    if line.role == "name":
+        return "name"
+    if line.role == "status":
+        return "status"
+    return "size" if line.role == "size" else "chip"
+
+
+def _order(line: Line) -> int:
+    """What a plan does comes first, then what a guest does; otherwise as given."""
+    return {"name": 0, "status": 1, "size": 2, "mark": 3, "active": 4}.get(line.role, 5)
+
+
+def _face(kind: Kind) -> tuple[float, bool, float]:
+    """Return size, weight and what is beside the text."""
+    if kind == "name":
+        return NAME_SIZE, True, 0.0
+    if kind == "chip":
+        return CHIP_SIZE, False, 2 * _CHIP_PAD
+    return LINE_SIZE, kind == "status", 0.0
+
+
+def _wrapped(text: str, wide: float, size: float, bold: bool) -> Iterator[str]:
+    """Break a text into lines after signs that separate, or anywhere; together they are the text."""
+    line = ""
+    for char in text:
+        if line and text_width(line + char, size, bold=bold) > wide and not _joined(line[-1], char):
+            cut = max((n + 1 for n, sign in enumerate(line) if sign in _BREAKS), default=0)
+            cut = cut if cut > len(line) // 3 else len(line)
+            yield line[:cut]
+            line = line[cut:]
+        line += char
+    yield line
+
+
+def _joined(before: str, char: str) -> bool:
+    """Return whether a line may not end between two characters: within an emoji or a letter with its marks."""
+    return before == "\u200d" or char in "\u200d\u2069" or unicodedata.category(char)[0] == "M" or before == "\u2068"
+
+
+def text_width(text: str, size: float = LINE_SIZE, *, bold: bool = False) -> float:
+    """Estimate the width of a text for the widest of the fonts that may be there."""
+    return size * (1.14 if bold else 1.0) * sum(map(_em, text))
+
+
+@lru_cache(4096)
+def _em(char: str) -> float:
+    if char in "iIjl.,:;'|! ":
+        return 0.34
+    if char in "ft-()[]{}/r":
+        return 0.42
+    if char in "mwMW@%…":
+        return 0.95
+    if char.isascii():
+        return 0.70 if char.isupper() else 0.62
+    if unicodedata.category(char) in {"Mn", "Cf"}:
+        return 0.0
+    return 1.1 if unicodedata.east_asian_width(char) in "WF" else 0.75
