@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from vmsnap_nb.errors import InvalidRequestError, VmsnapError
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.first_core import on_first_core
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.reaper import collect_orphans
 from vmsnap_nb.words.message import t
@@ -30,10 +32,14 @@ def open_connection(uri: str, *, readonly: bool = False) -> Any:
             next_step=t("use one such as qemu:///system, qemu:///session or qemu+ssh://box/system"),
         )
     libvirt = library()
-    if urlsplit(uri).path == "/embed":
+    embedded = urlsplit(uri).path == "/embed"
+    if embedded:
         collect_orphans()
     try:
-        with libvirt_errors(t("connect to {uri}", uri=uri)):
+        with (
+            libvirt_errors(t("connect to {uri}", uri=uri)),
+            on_first_core() if embedded else contextlib.nullcontext(),
+        ):
             return libvirt.openReadOnly(uri) if readonly else libvirt.open(uri)
     except VmsnapError as error:
         error.next_step = error.next_step or t("check the URI, and that libvirt is running there")
