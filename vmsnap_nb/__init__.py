@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from vmsnap_nb.lab.acceleration import Acceleration
     from vmsnap_nb.lab.exercises.check import Check
+    from vmsnap_nb.lab.exercises.hint import Hint
     from vmsnap_nb.lab.lab import Lab
     from vmsnap_nb.live.chain import LiveChain
     from vmsnap_nb.live.forest import LiveForest, chain, create_overlay, scan
@@ -94,6 +95,7 @@ _NAMES = {
     ),
     "lab.acceleration": ("Acceleration",),
     "lab.exercises.check": ("Check",),
+    "lab.exercises.hint": ("Hint",),
     "lab.lab": ("Lab",),
     "live.chain": ("LiveChain",),
     "live.forest": ("LiveForest", "chain", "create_overlay", "scan"),
@@ -156,6 +158,7 @@ __all__ = [
     "GuestError",
     "GuestNotReadyError",
     "Guests",
+    "Hint",
     "Host",
     "Image",
     "ImageCheck",

@@ -13,6 +13,8 @@ from vmsnap_nb.errors import ConcernWarning, LabError, NotFoundError
 from vmsnap_nb.lab.exercises import practice
 from vmsnap_nb.lab.exercises.check import Check
 from vmsnap_nb.lab.exercises.exercise import Aim, Seen, Start
+from vmsnap_nb.lab.exercises.help import HELP
+from vmsnap_nb.lab.exercises.progress import read_progress
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.words.message import Message
@@ -256,6 +258,12 @@ def test_a_wrong_answer_is_recognised(lab: Lab, begun: Path, doing: Doing, hint:
     assert check.points(12) == points
 
 
+def test_every_exercise_has_help_that_differs() -> None:
+    assert list(HELP) == list(practice.EXERCISES)
+    for field in ("idea", "first", "why"):
+        assert len({getattr(row, field) for row in HELP.values()}) == len(HELP)
+
+
 @pytest.mark.parametrize("name", practice.EXERCISES)
 def test_where_everything_was_removed_there_are_no_points(name: str) -> None:
     exercise = practice.EXERCISES[name]
@@ -323,6 +331,44 @@ def test_what_is_not_there_is_said(lab: Lab) -> None:
         lab.check("orphan")
 
 
+# -- hints and progress --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begun", ["first-overlay"], indirect=True)
+def test_hints_and_checks_are_counted_and_survive_a_new_start(lab: Lab, begun: Path) -> None:
+    (lab.root / "exercises" / ".progress.json").unlink(missing_ok=True)
+    assert lab.progress().loc["first-overlay", "status"] == "begun"
+    hints = [lab.hint("first-overlay") for _ in range(4)]
+    assert [hint.number for hint in hints] == [1, 2, 3, 3]
+    assert HELP["first-overlay"].first in hints[2].to_text()
+    lab.check("first-overlay")
+    do(lab, begun, "qemu-img create -q -f qcow2 Overlay-1.qcow2 64M")
+    lab.check("first-overlay")
+    row = lab.progress().loc["first-overlay"]
+    assert list(row[["status", "passed", "of", "checks", "hints"]]) == ["partly", 1, 3, 2, 3]
+    lab.reset_exercise("first-overlay")
+    do(lab, begun, overlay("Overlay-1", "RootBase"))
+    check = lab.check("first-overlay")
+    assert "Why: The header now names" in check.to_text()
+    assert f"-b RootBase.qcow2 {begun}/Overlay-1.qcow2" in check._repr_mimebundle_()["text/html"]
+    assert lab.progress().loc["first-overlay", "status"] == "done"
+    do(lab, begun, WIPE + "RootBase.qcow2")
+    assert "Why" not in lab.check("first-overlay").to_text()
+    assert lab.progress().loc["first-overlay", "status"] == "broken"
+    assert lab.progress().loc["first-overlay", "hints"] == 3
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"loop": {"hints": "x"}}', '{"loop": {"at": 1e300}}', '{"loop": 1}'])
+def test_progress_that_cannot_be_read_counts_as_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".progress.json").write_text(text)
+    assert read_progress(tmp_path) == {}
+
+
+def test_a_hint_for_nothing_lists_what_there_is(lab: Lab) -> None:
+    with pytest.raises(NotFoundError, match="loop"):
+        lab.hint("lop")
+
+
 @pytest.mark.parametrize("begun", ["first-overlay"], indirect=True)
 def test_without_what_was_written_down_it_says_how_to_begin_again(lab: Lab, begun: Path) -> None:
     (begun / ".start.json").write_text("{")
@@ -352,6 +398,8 @@ def test_a_result_shows_itself() -> None:
     shown = check._repr_mimebundle_()
     assert "something is broken" in shown["text/plain"]
     assert "✗ broken" in shown["text/html"]
+    tints = [row.split('"')[1] for row in shown["text/html"].split("<tr ")[1:]]
+    assert len(set(tints)) == len(tints) == 2
     assert "A &lt;is&gt; there" in shown["text/html"]
     assert "C is" not in shown["text/html"]
     assert check.points(3) == 0

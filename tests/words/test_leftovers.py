@@ -24,6 +24,7 @@ NO_WORDS = {
     "Column",  # names and kinds of columns
     *("NotImplementedError", "TypeError"),
     "_edge",
+    "Help",  # code, beside templates
 }
 """Calls whose text is for machines, or for programmers."""
 NAMES = {

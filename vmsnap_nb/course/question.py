@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.shown import Listed
@@ -105,8 +104,8 @@ class Outcome(Listed):
         return t("You expected: {guess}. It is: {happened}", guess=guess, happened=happened)
 
     @property
-    def mark(self) -> Literal["right", "wrong", "open"]:
-        """How it ended."""
+    def mark(self) -> str:
+        """How it ended: ``right``, ``wrong`` or ``open``."""
         return "open" if self.right is None else "right" if self.right else "wrong"
 
     def to_text(self) -> str:

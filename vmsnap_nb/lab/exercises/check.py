@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from vmsnap_nb.lab.exercises.exercise import Aim
 from vmsnap_nb.model.shown import Listed
 from vmsnap_nb.views.frames import frame_of_table
-from vmsnap_nb.views.html import table_html
 from vmsnap_nb.views.tables import Column, Table
 from vmsnap_nb.views.words import shown, width
 from vmsnap_nb.words.message import Message, t
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Check"]
 
+_LEFT = 'style="text-align: left"'
+# Half transparent, so that the text keeps the colour of its theme.
+_GREEN, _AMBER, _RED = "rgba(46,160,67,.18)", "rgba(210,153,34,.2)", "rgba(218,54,51,.18)"
 _COLUMNS = (Column("aim"), Column("met", "yes or no"), Column("kept", "yes or no"), Column("seen"))
 
 
@@ -33,6 +35,8 @@ class Check(Listed):
         Its name and title.
     aims : tuple of Aim
         What must hold, in the order in which one would do it.
+    why, other : str
+        Why the result is right, and another solution; shown when all is done.
 
     Examples
     --------
@@ -52,6 +56,8 @@ class Check(Listed):
     exercise: str
     title: str
     aims: tuple[Aim, ...]
+    why: str = ""
+    other: str = ""
 
     @property
     def done(self) -> bool:
@@ -110,7 +116,13 @@ class Check(Listed):
             lines.append(f"  {word}{' ' * (8 - width(word))} {shown(aim.what)}")
             if not aim.met:
                 lines.append(" " * 11 + t("seen: {found}", found=shown(aim.seen or "")))
+        lines += [f"  {line}" for line in self._after_success()]
         return "\n".join(lines)
+
+    def _after_success(self) -> list[Message]:
+        if not self.done or not self.why:
+            return []
+        return [t("Why: {reason}", reason=self.why), t("Another way: {solution}", solution=self.other)]
 
     def to_frame(self) -> pd.DataFrame:
         """Give the table.
@@ -135,17 +147,28 @@ class Check(Listed):
 
     def _html(self) -> str:
         told = [aim for aim in self.aims if not (aim.kept and aim.met)]
-        heading = f"<p><strong>{escape(self._summary())}</strong></p>"
-        if not told:
-            return heading
-        rows = tuple(
-            (
-                aim.what,
-                t("✓ done") if aim.met else t("✗ broken") if aim.kept else t("… not yet"),
-                None if aim.met else aim.seen,
+        parts = [f"<p><strong>{escape(self._summary())}</strong></p>"]
+        if told:
+            heads = "".join(
+                f'<th scope="col" {_LEFT}>{escape(head)}</th>' for head in (t("met"), t("aim"), t("seen instead"))
             )
-            for aim in told
-        )
-        table = Table((Column(t("aim")), Column(t("met")), Column(t("seen instead"))), rows)
-        caption = t("Aims")
-        return f"{heading}\n{table_html(table, caption)}"
+            caption = t("Aims")
+            rows = "\n".join(_row(aim) for aim in told)
+            parts.append(
+                f"<table><caption {_LEFT}>{escape(caption)}</caption><thead><tr>{heads}</tr></thead>"
+                f"<tbody>\n{rows}\n</tbody></table>"
+            )
+        parts += [f"<p>{escape(line)}</p>" for line in self._after_success()]
+        return "\n".join(parts)
+
+
+def _row(aim: Aim) -> str:
+    """Return a row: green, amber or red, and the same as a word."""
+    word, tint = (t("… not yet"), _AMBER)
+    if aim.met:
+        word, tint = (t("✓ done"), _GREEN)
+    elif aim.kept:
+        word, tint = (t("✗ broken"), _RED)
+    seen = "" if aim.met else shown(aim.seen or "")
+    cells = f'<td {_LEFT}>{escape(word)}</td><th scope="row" {_LEFT}>{escape(shown(aim.what))}</th>'
+    return f'<tr style="background: {tint}">{cells}<td {_LEFT}>{escape(seen)}</td></tr>'

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from vmsnap_nb.lab.driver import Driver
     from vmsnap_nb.lab.exercises.check import Check
+    from vmsnap_nb.lab.exercises.hint import Hint
     from vmsnap_nb.lab.machine import Machine
 
 __all__ = ["ExerciseLab"]
@@ -89,7 +90,8 @@ class ExerciseLab(Host):
     def check(self, name: str) -> Check:
         """Look at the images and guests of an exercise: what is done, and what was seen where something is not.
 
-        Nothing is changed. It may be asked as often as one likes.
+        No image and no guest is changed. It may be asked as often as one likes; `progress` has the result of the last
+        check.
 
         Parameters
         ----------
@@ -119,3 +121,42 @@ class ExerciseLab(Host):
         True
         """
         return practice.check(self, name)
+
+    def hint(self, name: str) -> Hint:
+        """Give the next of the three hints of an exercise: the idea, the verb, the first line.
+
+        Parameters
+        ----------
+        name : str
+            One of `exercises`.
+
+        Returns
+        -------
+        Hint
+            After the third, the third again. `progress` counts the hints that were used; points do not depend on them.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of that name.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> lab.hint("loop").number, lab.hint("loop").number
+        (1, 2)
+        """
+        return practice.hint(self, name)
+
+    def progress(self) -> pd.DataFrame:
+        """List how far each exercise is.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``exercise``; columns ``title``; ``status`` (``new``, ``begun``, ``partly``, ``broken`` or
+            ``done``, as the last check found it); ``passed`` and ``of``, its aims; ``checks`` and ``hints``, how many
+            were asked for; ``when`` it was checked last, in UTC.
+        """
+        return practice.progress(self)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vmsnap_nb.errors import LabError, NotFoundError
 from vmsnap_nb.lab.closing import forget
 from vmsnap_nb.lab.exercises.check import Check
 from vmsnap_nb.lab.exercises.exercise import Exercise, Seen
+from vmsnap_nb.lab.exercises.help import HELP
+from vmsnap_nb.lab.exercises.hint import MOST, Hint, hint_of
 from vmsnap_nb.lab.exercises.merging import MERGING
 from vmsnap_nb.lab.exercises.overlays import OVERLAYS
 from vmsnap_nb.lab.exercises.place import ExercisePlace
+from vmsnap_nb.lab.exercises.progress import Progress, read_progress, with_check, with_hint, write_progress
 from vmsnap_nb.lab.exercises.repair import REPAIR
 from vmsnap_nb.lab.exercises.snapshots import SNAPSHOTS
 from vmsnap_nb.lab.exercises.stage import Stage
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
     from vmsnap_nb.lab.exercises.exercise_lab import ExerciseLab
     from vmsnap_nb.lab.machine import Machine
 
-__all__ = ["EXERCISES", "check", "clear", "find_exercise", "set_up", "table"]
+__all__ = ["EXERCISES", "check", "clear", "find_exercise", "hint", "progress", "set_up", "table"]
 
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in (*OVERLAYS, *SNAPSHOTS, *MERGING, *REPAIR)}
 """By name, in the order of learning."""
@@ -42,6 +47,17 @@ _COLUMNS = (
     Column("guests"),
     Column("begun", "yes or no"),
     Column("task"),
+)
+
+_PROGRESS = (
+    Column("exercise"),
+    Column("title"),
+    Column("status"),
+    Column("passed", "count"),
+    Column("of", "count"),
+    Column("checks", "count"),
+    Column("hints", "count"),
+    Column("when", "time"),
 )
 
 
@@ -110,7 +126,36 @@ def check(lab: ExerciseLab, name: str) -> Check:
         snapshots={guest.name: guest.snapshots() for guest in there},
         runs=place.runs(),
     )
-    return Check(name, t(exercise.title), tuple(exercise.aims(seen)))
+    other = HELP[name].other.replace("{folder}", str(place.folder))
+    made = Check(name, t(exercise.title), tuple(exercise.aims(seen)), why=t(HELP[name].why), other=other)
+    _keep(lab, name, lambda row: with_check(row, made, time.time()))
+    return made
+
+
+def hint(lab: ExerciseLab, name: str) -> Hint:
+    """Return the next hint of an exercise, and count it."""
+    find_exercise(name)
+    return hint_of(name, _keep(lab, name, lambda row: with_hint(row, MOST)).hints)
+
+
+def _keep(lab: ExerciseLab, name: str, change: Callable[[Progress], Progress]) -> Progress:
+    folder = lab.root / "exercises"
+    rows = read_progress(folder)
+    rows[name] = change(rows.get(name, Progress()))
+    write_progress(folder, rows)
+    return rows[name]
+
+
+def progress(lab: ExerciseLab) -> pd.DataFrame:
+    """List how far each exercise is."""
+    known, none = read_progress(lab.root / "exercises"), Progress()
+    rows = []
+    for exercise in EXERCISES.values():
+        row = known.get(exercise.name, none)
+        status = row.status(begun=ExercisePlace(lab, exercise.name).is_set)
+        told = (exercise.name, t(exercise.title), status, row.passed, row.of, row.checks, row.hints, row.when)
+        rows.append(told)
+    return frame_of_table(Table(_PROGRESS, tuple(rows)))
 
 
 def table(lab: ExerciseLab) -> pd.DataFrame:

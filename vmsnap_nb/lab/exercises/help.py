@@ -1,0 +1,161 @@
+"""What helps with each exercise: an idea, a verb, a first line; and after success a reason and another solution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vmsnap_nb.words.message import N_
+
+__all__ = ["HELP", "Help"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Help:
+    """The help with one exercise; `idea` and `why` are templates, the others are code."""
+
+    idea: str
+    verb: str
+    first: str
+    why: str
+    other: str  # another solution; its `{folder}` is the exercise's
+
+
+HELP: dict[str, Help] = {
+    "first-overlay": Help(
+        idea=N_("An overlay is a new qcow2 image whose header names its backing file and that file's format."),
+        verb="forest.overlay(…) | qemu-img create -b … -F …",
+        first='images.overlay("Overlay-1.qcow2", backing="RootBase")',
+        why=N_("The header now names the backing file and its format, so neither QEMU nor libvirt has to guess."),
+        other="qemu-img create -f qcow2 -F qcow2 -b RootBase.qcow2 {folder}/Overlay-1.qcow2",
+    ),
+    "thin-guests": Help(
+        idea=N_("Three overlays can have the same backing file; they do not see each other."),
+        verb="forest.overlay([…], backing=…, protect=True)",
+        first='images.overlay(["web.qcow2", "mail.qcow2", "data.qcow2"], backing="Template")',
+        why=N_(
+            "All three read the template, and each writes to its own file. Without write "
+            "permission, nobody can change the template by mistake."
+        ),
+        other=(
+            "cd {folder}; for n in web mail data; do qemu-img create -f qcow2 -F qcow2 -b Template.qcow"
+            "2 $n.qcow2; done; chmod a-w Template.qcow2"
+        ),
+    ),
+    "who-stands-on": Help(
+        idea=N_(
+            "An image does not record its overlays. Read all headers, and ask for each image "
+            "whether another one names it."
+        ),
+        verb="forest.children(image)",
+        first="for image in images: print(image.name, images.children(image))",
+        why=N_("The arrows come from the overlays. An image without overlays must stay writable for its guest."),
+        other=(
+            "cd {folder}; for f in *.qcow2; do qemu-img info $f | grep 'backing file:'; done; chmod a-w"
+            " disk-a.qcow2 disk-c.qcow2 disk-d.qcow2"
+        ),
+    ),
+    "missing-format": Help(
+        idea=N_("Only a word is missing in one header; the content is right. So nothing must be copied."),
+        verb="qemu-img rebase -u -F",
+        first='images.to_frame()[["backing", "backing_format"]]',
+        why=N_(
+            "`rebase -u` writes the header only. That is right here, since the backing file is "
+            "the same and its format is known."
+        ),
+        other="qemu-img rebase -u -f qcow2 -F qcow2 -b RootBase.qcow2 {folder}/Overlay-1.qcow2",
+    ),
+    "one-disk": Help(
+        idea=N_("A snapshot of a guest can include some of its disks."),
+        verb="guest.snapshot(name, disks=[…])",
+        first='lab.guest("accounts").snapshot("before-update", kind="external-disk", disks=["vda"])',
+        why=N_("Only `vda` has a new overlay. A revert will leave `vdb` as it is."),
+        other=(
+            "virsh snapshot-create-as accounts before-update --disk-only --diskspec vda,snapshot=extern"
+            "al --diskspec vdb,snapshot=no"
+        ),
+    ),
+    "inside-and-outside": Help(
+        idea=N_("After an external snapshot the old file is no longer written to. So the order matters."),
+        verb="guest.snapshot(name, kind=…)",
+        first='lab.guest("ledger").snapshot("inside", kind="internal-disk").run()',
+        why=N_("The internal snapshot had to be first, while `Ledger` was still the active layer."),
+        other=("virsh snapshot-create-as ledger inside; virsh snapshot-create-as ledger outside --disk-only"),
+    ),
+    "stale-records": Help(
+        idea=N_("The images are right, and libvirt's records are not. Change only the records."),
+        verb="guest.reconcile()",
+        first='lab.guest("archive").reconcile()',
+        why=N_(
+            "Records of snapshots that no longer exist are removed, and the unknown internal "
+            "snapshot gets one. No image was written to."
+        ),
+        other=("virsh snapshot-delete archive NAME --metadata; virsh snapshot-create archive FILE.xml --redefine"),
+    ),
+    "wrote-to-base": Help(
+        idea=N_(
+            "The guest needs an overlay of its own on the base. An external snapshot of a guest "
+            "that is off creates one."
+        ),
+        verb='guest.snapshot(kind="external-disk") | chmod a-w',
+        first='lab.guest("tester").snapshot("apart", kind="external-disk").run()',
+        why=N_("`tester` now writes to its overlay. The others never noticed, because `Golden` did not change."),
+        other=(
+            "qemu-img create -f qcow2 -F qcow2 -b Golden.qcow2 {folder}/tester.qcow2; virsh edit tester"
+            "; chmod a-w {folder}/Golden.qcow2"
+        ),
+    ),
+    "second-guest": Help(
+        idea=N_("Neither guest may write to `Overlay-1`. What can give the running one a new file to write to?"),
+        verb='guest.snapshot(kind="external-disk")',
+        first='lab.guest("writer").snapshot("so-far", kind="external-disk").run()',
+        why=N_("After the snapshot both read `Overlay-1`, and neither writes to it."),
+        other="virsh snapshot-create-as writer so-far --disk-only; virsh start reader",
+    ),
+    "middle-layer": Help(
+        idea=N_("Two directions remove a layer. One of them writes to a file that `Other` needs."),
+        verb="forest.remove(image)",
+        first='images.remove("Snap-2").alternatives_frame()',
+        why=N_("`Snap-2` was pulled up into `Snap-3`. `Snap-1` was not written to, so `Other` still reads the same."),
+        other="qemu-img rebase -f qcow2 -F qcow2 -b Snap-1.qcow2 {folder}/Snap-3.qcow2",
+    ),
+    "short-chain": Help(
+        idea=N_("Two layers are large. Merge such layers only that the large ones need not move."),
+        verb="forest.shorten(image, keep=…)",
+        first='images.shorten("Day-6", keep=4).alternatives_frame()',
+        why=N_("The planner merges small layers into large ones, in either direction."),
+        other='images.pull("Day-4", "Day-1").run(); images.refresh().pull("Day-6", "Day-4").run()',
+    ),
+    "while-it-runs": Help(
+        idea=N_("The active layer can take in the layers below it while the guest runs."),
+        verb="guest.pull(base=…)",
+        first='lab.guest("counter").pull(base="Counter-0")',
+        why=N_("QEMU copied what the guest reads from the middle layers into the active one, and then left them out."),
+        other="virsh blockpull counter vda --base PATH/Counter-0.qcow2 --wait",
+    ),
+    "moved-base": Help(
+        idea=N_(
+            "The content is right, and only the path in two headers is old. The path counts from the overlay's folder."
+        ),
+        verb="qemu-img rebase -u -b",
+        first="images.missing",
+        why=N_(
+            "Both headers name the new place. `rebase -u` compares nothing, so first make sure "
+            "that it is the same file."
+        ),
+        other="qemu-img rebase -u -f qcow2 -F qcow2 -b templates/RootBase.qcow2 {folder}/Overlay-1.qcow2",
+    ),
+    "loop": Help(
+        idea=N_("One header names an image that is above it. The task tells what it must name."),
+        verb="qemu-img rebase -u",
+        first="images.loops",
+        why=N_("No data was lost: the slip changed one name in one header."),
+        other="qemu-img rebase -u -f qcow2 -F qcow2 -b RootBase.qcow2 {folder}/Overlay-1.qcow2",
+    ),
+    "orphan": Help(
+        idea=N_("An overlay reads the right data only above exactly the same bytes. A checksum identifies them."),
+        verb="sha256sum | qemu-img rebase -u",
+        first="!cat {folder}/SHA256SUMS; sha256sum {folder}/copies/*",
+        why=N_("All three copies would have opened without an error. Only one gives the right data."),
+        other="qemu-img rebase -u -f qcow2 -F qcow2 -b copies/copy-2.qcow2 {folder}/Orphan.qcow2",
+    ),
+}

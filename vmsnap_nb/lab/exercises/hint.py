@@ -1,0 +1,58 @@
+"""Graded hints: the idea, then the verb, then the first line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from vmsnap_nb.lab.exercises.help import HELP
+from vmsnap_nb.model.shown import Listed
+from vmsnap_nb.words.message import t
+
+__all__ = ["MOST", "Hint", "hint_of"]
+
+MOST = 3
+"""Hints of each exercise."""
+
+
+@dataclass(frozen=True)
+class Hint(Listed):
+    """One hint.
+
+    Attributes
+    ----------
+    exercise : str
+        Its name.
+    number : int
+        1 for the idea, 2 for the verb, 3 for the first line.
+    text : str
+        What it says.
+    """
+
+    exercise: str
+    number: int
+    text: str
+
+    def to_text(self) -> str:
+        """Return the hint with its number."""
+        return t("Hint {number} of {count}: {text}", number=self.number, count=MOST, text=self.text)
+
+    def __repr__(self) -> str:
+        return f"<Hint {self.number} of {self.exercise}>"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        text = self.to_text()
+        return {"text/plain": text, "text/html": f"<p>{escape(text)}</p>"}
+
+
+def hint_of(exercise: str, number: int) -> Hint:
+    """Return a hint by its number; after the last it stays the last."""
+    help_ = HELP[exercise]
+    number = min(number, MOST)
+    if number == 1:
+        text = t(help_.idea)
+    elif number == 2:
+        text = t("Use {verb}.", verb=help_.verb)
+    else:
+        text = t("Begin with: {line}", line=help_.first)
+    return Hint(exercise, number, text)
