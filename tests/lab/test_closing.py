@@ -7,7 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from vmsnap_nb.lab.closing import forget
+import vmsnap_nb as vs
+from vmsnap_nb.lab.closing import forget, give_up
+from vmsnap_nb.lab.folder import LabFolder
+from vmsnap_nb.live.journal import write_entry
+from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.system.libvirt.library import library
 
 
@@ -28,3 +32,20 @@ def test_firmware_variables_elsewhere_stay(tmp_path: Path, nvram: str, *, kept: 
     libvirt = library()
     flags = (libvirt.VIR_DOMAIN_UNDEFINE_NVRAM, libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
     assert [bool(told[0] & flag) for flag in flags] == [not kept, kept]
+
+
+def test_a_merge_that_was_interrupted_leaves_nothing_behind_of_images_of_the_lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vmsnap_nb.lab.folder.MAX_ROOT", 4096)
+    folder = LabFolder(tmp_path / "lab")
+    names = ("base", "top", "mine", "mine-top")
+    base, top, mine, mine_top = (str(folder.images / name) for name in names)
+    for path in (base, top):
+        folder.add(path)
+    own = MergeEntry(base=base, top=top, merged=(top,))
+    other = MergeEntry(base=mine, top=mine_top, merged=(mine_top,))
+    for entry in (own, other):
+        write_entry(entry)
+    give_up(SimpleNamespace(survey=lambda *folders: vs.scan(folder.images)), folder, ())  # type: ignore[arg-type]
+    assert folder.remove() == [other.path]

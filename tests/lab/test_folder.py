@@ -32,13 +32,19 @@ def test_a_folder_is_marked_locked_and_removed_with_what_was_made(
     assert again.made() == folder.made()
     (root / "run").mkdir()
     assert again.remove() == [str(root / "images" / "mine.qcow2")]
-    assert sorted(path.name for path in root.rglob("*")) == ["images", "mine.qcow2"]
+    assert sorted(path.name for path in root.rglob("*")) == [".vmsnap-lab.json", "images", "mine.qcow2"]
+
+    reopened = LabFolder(root)
+    assert reopened.made() == {}
+    (folder.images / "mine.qcow2").unlink()
+    assert reopened.remove() == []
+    assert not root.exists()
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vmsnap_nb.lab.folder.MAX_ROOT", 4096)
     (tmp_path / "precious").write_text("x")
-    with pytest.raises(LabError, match="not the folder of a lab"):
+    with pytest.raises(LabError, match=f"not the folder of a lab, and it contains {tmp_path}/precious"):
         LabFolder(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
     file = tmp_path / "file"

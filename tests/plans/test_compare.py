@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from support.forests import forest, image
+from support.forests import MIB, forest, image
 from support.snapshots import domain, record, world
 
 from vmsnap_nb.model.image import Bitmap
+from vmsnap_nb.model.snapshot import SnapshotDisk
 from vmsnap_nb.plans.compare import differences
 
 
@@ -23,7 +24,7 @@ def test_a_snapshot_that_came_or_went_makes_a_plan_stale() -> None:
         "demo now has a snapshot b",
     )
     moved = (before.records[0], replace(before.records[1], parent=None))
-    assert differences(before, before.edited(records=moved)) == ("snapshot b of demo: parent is None, not a",)
+    assert differences(before, before.edited(records=moved)) == ("snapshot b of demo: parent is none, not a",)
     later = tuple(replace(one, created=None, memory_size=1) for one in before.records)
     assert differences(before, before.edited(records=later)) == ()
 
@@ -37,4 +38,23 @@ def test_what_is_missing_before_and_after_is_no_difference() -> None:
 def test_a_bitmap_that_was_in_the_memory_of_qemu_may_come_and_none_may_go() -> None:
     without, held = image("a"), image("a", bitmaps=(Bitmap("kept", 65536),))
     assert differences(forest(without), forest(held)) == ()
-    assert differences(forest(held), forest(without)) == ("/i/a: dirty bitmaps is [], not ['kept']",)
+    assert differences(forest(held), forest(without)) == ("/i/a: dirty bitmaps is none, not kept",)
+
+
+def test_differences_are_words() -> None:
+    guest = domain()
+    before = world(guest, record("a"), tags=("a",))
+    (one,) = before.records
+    outside = replace(one, current=True, disks=(SnapshotDisk("vda", "external", "/i/base", "/i/top"),))
+    assert differences(before, before.edited(records=(outside,))) == (
+        "snapshot a of demo: current is yes, not no",
+        "snapshot a of demo: disk vda is in /i/base, below the overlay /i/top, not in /i/demo",
+    )
+    was = forest(image("a", identity=(1, 2)))
+    assert differences(was, forest(image("a", identity=(1, 3)))) == ("/i/a is now another file",)
+    assert differences(was, forest(image("a", identity=(1, 2), virtual_size=MIB))) == (
+        "/i/a: virtual size is 1 MiB, not 64 MiB",
+    )
+    assert differences(was, forest(image("a", identity=(1, 2), virtual_size=64 * MIB + 512))) == (
+        "/i/a: virtual size is 67109376 B, not 67108864 B",
+    )

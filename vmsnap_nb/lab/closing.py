@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 import warnings
@@ -13,13 +14,16 @@ from pathlib import Path
 from vmsnap_nb.errors import ConcernWarning, VmsnapError
 from vmsnap_nb.lab.folder import LabFolder
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.live.host import Host
+from vmsnap_nb.live.journal import drop_entry, read_all
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, RevertEntry, SnapshotEntry
 from vmsnap_nb.plans.merge.held import CorrectRequest
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.words.message import t
 
-__all__ = ["add_snapshots", "forget", "images_in_use", "stop"]
+__all__ = ["add_snapshots", "forget", "give_up", "images_in_use", "stop"]
 
 _SECONDS_TO_GO = 4.0
 """How long guests may take to shut down when a lab is closed: a notebook's kernel is killed after about five."""
@@ -83,6 +87,22 @@ def _each(guests: Iterable[Guest], act: Callable[[Guest], object], deadline: flo
     return failed
 
 
+def give_up(host: Host, folder: LabFolder, guests: Iterable[Guest], inside: Path | None = None) -> None:
+    """Make libvirt forget guests of a lab, and write down which images the lab can remove after that.
+
+    `inside` is as in `forget`.
+    """
+    gone = set()
+    for guest in guests:
+        guest.power.destroy()  # nothing is lost that was to stay
+        add_snapshots(folder, guest, host.survey(folder.images))
+        forget(guest, inside)
+        gone.add(guest.uuid)
+    for path in images_in_use(folder, host.survey(folder.images, folder.root)):
+        folder.drop(path)
+    _drop_entries(folder, gone)
+
+
 def forget(guest: Guest, inside: Path | None = None) -> None:
     """Make libvirt forget a guest and all that it has recorded of it; its images stay.
 
@@ -114,6 +134,19 @@ def add_snapshots(folder: LabFolder, guest: Guest, forest: Forest) -> None:
                 above = []
             elif Path(path).is_relative_to(folder.images):
                 above.append(path)
+
+
+def _drop_entries(folder: LabFolder, guests: Collection[str]) -> None:
+    """Remove journal entries about images that the lab will remove, and about guests (UUIDs) that are forgotten."""
+    made = folder.made()
+    places = {str(folder.images), *(os.path.dirname(path) for path in made)}
+    for entry in read_all(places):
+        if isinstance(entry, RevertEntry | SnapshotEntry):
+            is_over = entry.uuid in guests
+        else:
+            is_over = isinstance(entry, InsideEntry | MergeEntry | PullEntry) and made.keys() >= set(entry.images)
+        if is_over and isinstance(entry, Entry):
+            drop_entry(entry)
 
 
 def images_in_use(folder: LabFolder, forest: Forest) -> set[str]:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.files.locks import keep, release
 from vmsnap_nb.system.files.small import read_small
 from vmsnap_nb.system.files.temporary import is_temporary, sync_folder
-from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.words.message import Message, joined, t
 
 __all__ = ["MAX_ROOT", "LabFolder", "check_guest_fits", "default_root"]
 
@@ -36,6 +36,8 @@ MAX_ROOT = _SOCKET_PATH_MAX - len(_MONITOR)
 
 _MOST = 16 << 20
 """Bytes of a mark."""
+_NAMED = 5
+"""Files that an error lists."""
 _MARK = ".vmsnap-lab.json"
 _LOCK = ".vmsnap-lab.lock"
 # What a lab makes beside what an embedded libvirt makes in its folder.
@@ -70,8 +72,8 @@ class LabFolder:
             if not os.path.lexists(self.root / _MARK) and any(map(_is_foreign, os.listdir(self.root))):
                 raise LabError(
                     tried,
-                    why=t("the folder is not empty and not the folder of a lab"),
-                    next_step=t("choose a folder that is new or empty"),
+                    why=t("it is not the folder of a lab, and it contains {files}", files=_some(_files_in(self.root))),
+                    next_step=t("move these files away, or choose a folder that is new or empty: Lab(root=…)"),
                 )
             self._lock = self._take_lock(tried)
             self._skeleton: list[Path] = []
@@ -258,7 +260,10 @@ class LabFolder:
             self._lock = -1
 
     def remove(self) -> list[str]:
-        """Remove what the lab and its libvirt made, and the folder if nothing else is in it; return what was left."""
+        """Remove what the lab and its libvirt made, and the folder if nothing else is in it; return what was left.
+
+        With files of somebody else in it, it stays the folder of a lab: so it can be opened again.
+        """
         made = self.made()
         try:
             self._skeleton = [path for name in OF_LIBVIRT for path in _folders(self.root / name)]
@@ -270,20 +275,34 @@ class LabFolder:
                     shutil.rmtree(self.root / name)
             for name in ("images", "scenarios"):
                 _remove_empty(self.root / name)
-            (self.root / _MARK).unlink()
+            left = [path for path in _files_in(self.root) if path.name not in (_MARK, _LOCK)]
+            if left:
+                self._write({**self._read(), "made": {}})
+            else:
+                (self.root / _MARK).unlink()
             (self.root / _LOCK).unlink()
             self.release()
-            left = sorted(str(path) for path in self.root.rglob("*") if not path.is_dir())
-            with contextlib.suppress(OSError):  # not empty: files of somebody else
+            with contextlib.suppress(OSError):  # not empty: files or folders of somebody else
                 self.root.rmdir()
         except OSError as error:
             raise from_os_error(error, t("remove the lab {folder}", folder=self.root)) from error
-        return left
+        return [str(path) for path in left]
 
 
 def _is_foreign(name: str) -> bool:
     """Return whether a name in a folder without a mark is none that a lab leaves if it is cut short before the mark."""
     return name != _LOCK and not is_temporary(name)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def _some(paths: Sequence[Path]) -> Message:
+    """Return the first few of these paths as a list, and the number of the others."""
+    names = joined(str(path) for path in paths[:_NAMED])
+    more = len(paths) - _NAMED
+    return t("{files} and {count} more", files=names, count=more) if more > 0 else names
 
 
 @contextlib.contextmanager

@@ -476,6 +476,8 @@ class Lab(ExerciseLab):
     def destroy(self) -> tuple[str, ...]:
         """Remove the lab: its guests, the files that it made, and its folder if nothing else is in it.
 
+        With files of your own in it, the folder stays one that a lab can be opened in again.
+
         Returns
         -------
         tuple of str
@@ -490,11 +492,6 @@ class Lab(ExerciseLab):
         if not self.link.is_open:
             return type(self)(self.root, self.driver).destroy()
         self._folder.made()
-        for guest in self._guests.all():
-            guest.power.destroy()  # nothing is lost that was to stay
-            closing.add_snapshots(self._folder, guest, self.survey())
-            closing.forget(guest, self.root if self.driver == "embed" else None)
-        for path in closing.images_in_use(self._folder, self.survey(self.root)):
-            self._folder.drop(path)
+        closing.give_up(self, self._folder, self._guests.all(), self.root if self.driver == "embed" else None)
         self.close()
         return tuple(self._folder.remove())

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.image import NOT_READ, Image
+from vmsnap_nb.model.size import human_size
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
-from vmsnap_nb.words.message import N_, Message, t
+from vmsnap_nb.words.message import N_, Message, joined, t
 
 __all__ = ["differences"]
 
@@ -30,6 +31,17 @@ def differences(
 
 _HEARSAY = {"outside", "remote"}
 """What an image is that was not read, only others say; and not all of them are asked each time."""
+
+_FIELD = N_("{path}: {what} is {now}, not {was}")
+_OF_RECORDS = {
+    "state": N_("state"),
+    "parent": N_("parent"),
+    "current": N_("current"),
+    "memory": N_("memory"),
+    "memory_file": N_("memory file"),
+    "description": N_("description"),
+}
+"""The fields of a record that are compared, and what they are called."""
 
 
 class _Comparison:
@@ -76,7 +88,9 @@ class _Comparison:
                 yield t("{path} was missing, but now exists", path=path)
         else:
             for what, was, now in self._fields(image, other):
-                yield t("{path}: {what} is {now}, not {was}", path=path, what=t(what), now=now, was=was)
+                yield t(_FIELD, path=path, what=t(what), now=_words(now), was=_words(was))
+            if image.identity is not None and image.identity != other.identity:
+                yield t("{path} is now another file", path=path)
 
     def _fields(self, image: Image, other: Image) -> Iterator[tuple[str, object, object]]:
         if other.status in NOT_READ and "definition" in (image.known_from, other.known_from):
@@ -85,7 +99,7 @@ class _Comparison:
         fields: tuple[tuple[str, object, object], ...] = (
             (N_("format"), image.format, image.format if image.status in _HEARSAY else other.format),
             (N_("backing format"), image.backing and image.backing.format, other.backing and other.backing.format),
-            (N_("virtual size"), image.virtual_size, other.virtual_size if image.virtual_size is not None else None),
+            (N_("virtual size"), *_sizes(image.virtual_size, other.virtual_size)),
             (N_("status"), image.status, other.status),
             (N_("snapshots"), [s.name for s in image.snapshots if other.is_seen], [s.name for s in other.snapshots]),
         )
@@ -96,8 +110,6 @@ class _Comparison:
         if self._placed(below) != self._placed(base):
             yield N_("backing file"), below, base
         yield from (field for field in fields if field[1] != field[2])
-        if image.identity is not None and image.identity != other.identity:
-            yield N_("file"), image.identity, other.identity
 
     def _overlays(self, path: str) -> Iterator[Message]:
         known = {self._place(child) for child in self.expected.known_children(path)}
@@ -130,15 +142,21 @@ class _Comparison:
             if other is None:
                 yield t("{guest} no longer has a record of snapshot {name}", guest=guest, name=name)
                 continue
-            for what in ("state", "parent", "current", "memory", "memory_file", "description"):
-                was, now = getattr(record, what), getattr(other, what)
-                if was != now:
-                    yield _changed(record, what, was, now)
-            if list(map(self._disk, record.disks)) != list(map(self._disk, other.disks)):
-                yield _changed(record, "disks", record.disks, other.disks)
+            yield from self._record(record, other)
         for guest, name in has:
             if (guest, name) not in had:
                 yield t("{guest} now has a snapshot {name}", guest=guest, name=name)
+
+    def _record(self, record: SnapshotRecord, other: SnapshotRecord) -> Iterator[Message]:
+        for field, what in _OF_RECORDS.items():
+            was, now = getattr(record, field), getattr(other, field)
+            if was != now:
+                yield _changed(record, t(what), _words(was), _words(now))
+        had, has = ({disk.target: disk for disk in one.disks} for one in (record, other))
+        for target in dict.fromkeys((*had, *has)):
+            was, now = had.get(target), has.get(target)
+            if (was and self._disk(was)) != (now and self._disk(now)):
+                yield _changed(record, t("disk {disk}", disk=target), _place_of(was), _place_of(now))
 
     def _named(self, record: SnapshotRecord) -> set[Identity | str]:
         return {self._place(path) for disk in record.held_disks for path in (disk.source, disk.file) if path}
@@ -147,7 +165,7 @@ class _Comparison:
         return disk.target, disk.held, self._placed(disk.source), self._placed(disk.file)
 
 
-def _changed(record: SnapshotRecord, what: str, was: object, now: object) -> Message:
+def _changed(record: SnapshotRecord, what: str, was: str, now: str) -> Message:
     return t(
         "snapshot {name} of {guest}: {what} is {now}, not {was}",
         name=record.name,
@@ -156,3 +174,28 @@ def _changed(record: SnapshotRecord, what: str, was: object, now: object) -> Mes
         now=now,
         was=was,
     )
+
+
+def _place_of(disk: SnapshotDisk | None) -> Message:
+    """Return in words where a snapshot has the state of a disk."""
+    if disk is None or disk.held == "no":
+        return t("not included")
+    if disk.file is None:
+        return t("in {image}", image=disk.source)
+    return t("in {image}, below the overlay {overlay}", image=disk.source, overlay=disk.file)
+
+
+def _sizes(was: int | None, now: int | None) -> tuple[str | None, str | None]:
+    """Return two sizes as text, in bytes where they would look the same; one that was not known has not changed."""
+    if was is None or now is None:
+        return (None, None) if was is None else (human_size(was), None)
+    texts = human_size(was), human_size(now)
+    return (f"{was} B", f"{now} B") if was != now and texts[0] == texts[1] else texts
+
+
+def _words(value: object) -> str:
+    if value is None or value in ("", [], ()):
+        return t("none")
+    if isinstance(value, bool):
+        return t("yes") if value else t("no")
+    return joined(map(str, value)) if isinstance(value, list | tuple) else str(value)

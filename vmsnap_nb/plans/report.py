@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.image import NOT_READ
 from vmsnap_nb.model.shown import Carded, Shown
 from vmsnap_nb.plans.compare import differences
 from vmsnap_nb.plans.freed import Freed
@@ -72,9 +73,32 @@ class Report(Shown):
     freed: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def ended_early(self) -> bool:
+        """Whether a step failed or the user ended it, so that not all steps were done."""
+        return self.error is not None or self.cancelled
+
+    @property
     def differences(self) -> tuple[Message, ...]:
-        """Sentences on what is not as the plan predicted."""
-        return differences(self.plan.after, self.after, self.plan.about, self.plan.changes)
+        """Sentences on what is not as the plan predicted; if it ended early, on what is not as it was before."""
+        expected = self.plan.before if self.ended_early else self.plan.after
+        return differences(expected, self.after, self.plan.about, self.plan.changes)
+
+    @property
+    def performed(self) -> Plan:
+        """The plan with those steps and moves alone that were done and not undone, around the same images."""
+        if not self.ended_early:
+            return self.plan
+        steps = tuple(done.step for done in self.steps if done.state == "done")
+        written = {path for step in steps for path in (*step.creates, *step.writes)}
+        moves = tuple(move for move in self.plan.moves if move.target in written)
+        return replace(self.plan, steps=steps, moves=moves, subjects=self.plan.subjects or self.plan.about)
+
+    @property
+    def invalid(self) -> tuple[str, ...]:
+        """Files that the plan was to make invalid, that are invalid now, and that still exist."""
+        there = [path for path in self.plan.invalid if path in self.after.images]
+        doubt = NOT_READ if not self.ended_early else frozenset[str]()
+        return tuple(path for path in there if self.after.status(path) in {"invalid", *doubt})
 
     @property
     def frees(self) -> Freed:
@@ -89,7 +113,7 @@ class Report(Shown):
     @property
     def as_predicted(self) -> bool:
         """Whether all steps were done and the files are what the plan said they would be."""
-        return self.error is None and not self.cancelled and not self.differences
+        return not self.ended_early and not self.differences
 
     def __repr__(self) -> str:
         done = sum(step.state == "done" for step in self.steps)

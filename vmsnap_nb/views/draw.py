@@ -140,7 +140,7 @@ def _(plan: Plan, options: Options) -> Figure:
 
 @figure_of.register
 def _(report: Report, options: Options) -> Figure:
-    blocks, moves, notes = _before_and_after(report.plan, report.after, options)
+    blocks, moves, notes = _before_and_after(report.performed, report.after, options)
     title = shown(report.plan.title)
     if report.as_predicted:
         summary = t("Report: {title}, done as predicted", title=title)
@@ -339,7 +339,7 @@ def _alternative(way: Alternative) -> Message:
 def _report_sections(report: Report) -> Iterable[Section]:
     if report.error is not None:
         yield Section(t("Stopped early"), (tuple(shown(line) for line in str(report.error).splitlines()),))
-    if left := [path for path in report.plan.invalid if path in report.after.images]:
+    if left := report.invalid:
         said = counted(
             "{names} is INVALID now and still on disk; report.cleanup(), or Clean up in a panel, plans its removal",
             "{names} are INVALID now and still on disk; report.cleanup(), or Clean up in a panel, plans their removal",
@@ -351,4 +351,5 @@ def _report_sections(report: Report) -> Iterable[Section]:
         lines = [shown(line) for said in report.said for line in said.splitlines()]
         yield Section(t("Printed to standard error"), tuple((line,) for line in lines))
     if report.differences:
-        yield Section(t("Not as predicted"), tuple((shown(difference),) for difference in report.differences))
+        heading = t("Not as before") if report.ended_early else t("Not as predicted")
+        yield Section(heading, tuple((shown(difference),) for difference in report.differences))

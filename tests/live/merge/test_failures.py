@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NoReturn
 
@@ -76,6 +77,9 @@ def test_a_cancel_leaves_the_old_chain(folder: Path) -> None:
     report = jobs[0].wait(60)
     assert report.cancelled
     assert [done.state for done in report.steps] == ["done", "undone", "not run", "not run", "not run"]
+    assert (report.differences, report.invalid) == ((), ())
+    text = report.to_text()
+    assert not re.search("INVALID|cleanup|as predicted", text), text
     assert chain_of(paths[-1]) == ["RootBase", "Snap-1", "Snap-2", "Snap-3", "Snap-4"]
     assert content(paths[-1]) == was
     (rest,) = vs.scan(folder).unfinished()
