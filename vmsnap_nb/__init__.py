@@ -240,8 +240,22 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+def _add_to_ipython() -> None:
+    """Add what makes notebooks comfortable to the IPython that imports this; nothing is loaded for it elsewhere."""
+    import sys
+
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None:
+        from vmsnap_nb.lab.in_ipython import install
+
+        install(shell)
+
+
+_add_to_ipython()
+
+
 def load_ipython_extension(shell: Any) -> None:
-    """Add the ``%%guest`` cell magic: ``%load_ext vmsnap_nb``."""
+    """Add the ``%%guest`` cell magic: ``%load_ext vmsnap_nb``; the import in a notebook does so, too."""
     from vmsnap_nb.lab.magic import register
 
     register(shell)

@@ -47,3 +47,25 @@ def test_ipython_names_the_cells(tmp_path: Path, colours: str) -> None:
     assert ("\x1b" in head) == (colours != "nocolor")
     assert outer == "  at Cell In[2], line 1: top('/nowhere')"
     assert inner == "  at Cell In[1], line 4 in top: return vs.chain(path).top"
+
+
+def test_an_import_in_ipython_adds_the_magic_and_shortens_interrupts(tmp_path: Path) -> None:
+    code = textwrap.dedent(
+        """
+        from IPython.core.interactiveshell import InteractiveShell
+        shell = InteractiveShell.instance(colors="nocolor")
+        shell.run_cell("import vmsnap_nb as vs; from unittest.mock import patch", store_history=True)
+        shell.run_cell("%%guest demo\\nls", store_history=True)
+        interrupted = "with patch('os.path.abspath', side_effect=KeyboardInterrupt): vs.chain('/nowhere')"
+        shell.run_cell(interrupted, store_history=True)
+        shell.run_cell("raise KeyboardInterrupt", store_history=True)
+        """
+    )
+    env = {**os.environ, "IPYTHONDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    lines = done.stdout.splitlines()
+    at = lines.index("KeyboardInterrupt")
+    assert "no lab is open" in "".join(lines[:at])
+    assert lines[at + 1].startswith("  at Cell In[3], line 1: with patch")
+    assert lines[at + 2].startswith("---")
+    assert "Traceback" in lines[at + 3]

@@ -74,9 +74,11 @@ class Completed(Carded):
         return self
 
     def __str__(self) -> str:
-        """Return what a terminal would show."""
+        """Return what a terminal would show, and the exit status if the command failed."""
         wrote = (self.stdout + self.stderr).removesuffix("\n")
-        return lines([wrote, t("[the output is truncated]")]) if self.cut else wrote
+        cut = [t("[the output is truncated]")] if self.cut else []
+        failed = [t("[exit status {status}]", status=self.exit_status)] if self.exit_status else []
+        return lines([*([wrote] if wrote or not (cut or failed) else []), *cut, *failed]) if cut or failed else wrote
 
     def __repr__(self) -> str:
         cut = ", cut=True" if self.cut else ""

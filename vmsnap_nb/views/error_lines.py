@@ -7,16 +7,15 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["error_lines"]
+__all__ = ["error_lines", "is_ours"]
 
 _OURS = str(Path(__file__).parent.parent) + "/"
 _RED, _PLAIN = "\x1b[0;31m", "\x1b[0m"
 
 
-def error_lines(error: VmsnapError) -> list[str]:
+def error_lines(error: BaseException) -> list[str]:
     """Return the lines that IPython shows in place of a traceback, with colours if IPython shows colours.
 
     The frames of this package and of its libraries are left out: they do not help a user who asked for something that
@@ -25,9 +24,14 @@ def error_lines(error: VmsnapError) -> list[str]:
     shell = _shell()
     red, plain = (_RED, _PLAIN) if str(getattr(shell, "colors", "nocolor")).lower() != "nocolor" else ("", "")
     words = "\n".join([str(error), *getattr(error, "__notes__", ())])
-    lines = [f"{red}{type(error).__name__}{plain}: {words}"]
+    lines = [f"{red}{type(error).__name__}{plain}{': ' if words else ''}{words}"]
     frames = _own(traceback.extract_tb(error.__traceback__))
     return lines + [f"  {_at(frame, _place(frame.filename, shell))}" for frame in frames]
+
+
+def is_ours(error: BaseException) -> bool:
+    """Return whether an error came out of this package."""
+    return any(frame.filename.startswith(_OURS) for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _at(frame: traceback.FrameSummary, place: str) -> Message:

@@ -11,6 +11,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from vmsnap_nb.errors import GuestError, GuestNotReadyError, InvalidRequestError, NotFoundError
+from vmsnap_nb.lab.in_ipython import install
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.image import Image
@@ -32,6 +33,8 @@ def test_exit_status_and_both_outputs_come_back(first: Guest) -> None:
     assert (done.exit_status, done.stdout, done.stderr) == (7, "out\n", "err\n")
     with pytest.raises(GuestError, match="exit status 7"):
         done.check()
+    assert str(done) == "out\nerr\n[exit status 7]"
+    assert str(first.execute("false")) == "[exit status 1]"
     assert first.execute("kill -9 $$").exit_status == 137
     unknown = first.execute("no-such-program")
     assert (unknown.exit_status, "not found" in unknown.stderr) == (127, True)
@@ -94,6 +97,13 @@ def test_an_answer_to_somebody_who_has_gone_is_skipped(lab: Lab, first: Guest) -
     assert first.execute("echo fresh").stdout == "fresh\n"
 
 
+def test_a_command_of_somebody_who_has_gone_is_ended(lab: Lab, first: Guest) -> None:
+    with Port(lab.connection, first.handle.domain, COMMAND_PORT) as port:
+        port.send(b"\n0badcaff 900 c2xlZXAgOTg2\n", time.monotonic() + 5)  # sleep 986
+        time.sleep(0.3)
+    assert first.execute("ps | grep '[s]leep 986'", timeout=60).exit_status == 1
+
+
 def test_another_client_has_the_port(lab: Lab, first: Guest) -> None:
     port = Port(lab.connection, first.handle.domain, COMMAND_PORT)
     release = threading.Timer(1.0, port.close)
@@ -127,7 +137,7 @@ def test_a_guest_that_is_off(lab: Lab, base: Image) -> None:
 
 def test_the_cell_magic(lab: Lab, first: Guest, capsys: pytest.CaptureFixture[str]) -> None:
     shell = InteractiveShell()
-    shell.run_line_magic("load_ext", "vmsnap_nb")
+    install(shell)
     shell.user_ns["mine"] = lab
     shell.run_cell_magic("guest", "first --out done", "echo hello\necho oh >&2\nfalse\n")
     told = capsys.readouterr()
@@ -141,3 +151,6 @@ def test_the_cell_magic(lab: Lab, first: Guest, capsys: pytest.CaptureFixture[st
         shell.run_cell_magic("guest", "first --lab elsewhere", "true")
     with pytest.raises(InvalidRequestError, match="timeout"):
         shell.run_cell_magic("guest", "first --timeout soon", "true")
+    shell.run_line_magic("load_ext", "vmsnap_nb")
+    shell.run_cell_magic("guest", "first", "true")
+    assert capsys.readouterr().out == "[first: exit status 0]\n"

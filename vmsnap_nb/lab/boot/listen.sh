@@ -3,7 +3,8 @@
 #   host:   <id> <seconds> <command in base64>
 #   guest:  @<id> out, lines of base64, @<id> err, lines of base64, @<id> end <exit status> <1 if the time was over>
 #
-# The host may come and go: an answer waits until somebody listens, and whoever listens skips answers of other ids.
+# The host may come and go: an answer waits until somebody listens, and whoever listens skips answers of other ids. A
+# command of a host that has gone, as after an interrupt, is ended: otherwise the next one would wait for it.
 B="/run/vmsnap/ld.so /run/vmsnap/busybox"
 cd /run/vmsnap || exit 1
 
@@ -39,11 +40,14 @@ answer() {
 	) &
 	command=$!
 	(
-		$B sleep "$seconds" 3>&- &
-		sleep=$!
-		trap 'kill $sleep; exit' TERM
-		wait $sleep
-		echo 1 >"$work/late"
+		# Before the end of a command the host sends nothing: a line is the first one of the next host, and the end
+		# of the file means that nobody is connected.
+		read -r now rest </proc/uptime
+		end=$((${now%.*} + seconds))
+		read -r -t "$seconds" line <&3
+		got=$?
+		read -r now rest </proc/uptime
+		[ $got -ne 0 ] && [ "${now%.*}" -ge $end ] && echo 1 >"$work/late" || echo 1 >"$work/gone"
 		kill -KILL -$command
 	) &
 	guard=$!
@@ -52,8 +56,9 @@ answer() {
 	kill $guard 2>/dev/null
 	wait $guard
 	late=0
-	if [ -e "$work/late" ]; then
-		late=1
+	[ ! -e "$work/gone" ] || late=2
+	[ ! -e "$work/late" ] || late=1
+	if [ $late != 0 ]; then
 		# The others of its group may take a moment longer to end.
 		tries=0
 		while kill -0 -$command 2>/dev/null && [ $tries -lt 100 ]; do
@@ -63,8 +68,8 @@ answer() {
 	fi
 	# What the command wrote is on the host's disk before the host hears of its end; of one that was ended it is soon
 	# after. While the agent has the file systems frozen there is nothing left to write, and it would wait for the thaw.
-	[ $late = 1 ] || save
-	{
+	[ $late != 0 ] || save
+	[ $late = 2 ] || {
 		part out
 		part err
 		echo "@$id end $status $late"

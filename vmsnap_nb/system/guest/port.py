@@ -40,6 +40,8 @@ MAX_OUTPUT = 3 << 20
 """Bytes of each of the two outputs of a command that are kept; the guest sends a little more, which shows that it is
 cut. Of the agent's answers libvirt takes 10 MiB, in which both are written in base64."""
 
+_MOST_SECONDS = 2_000_000
+"""The longest time for which a busybox waits in one call."""
 _PIECE = 1 << 16
 _MOST_WAITING = 1 << 18
 """Bytes that wait to be read; as long as there are so many, the guest has to wait."""
@@ -221,7 +223,7 @@ def run_on_port(port: Port, command: str, *, timeout: float, deadline: float | N
     if deadline is None:
         deadline = time.monotonic() + timeout + grace(timeout)
     name = secrets.token_hex(8)
-    seconds = max(1, round(min(timeout, deadline - grace(timeout) - time.monotonic())))
+    seconds = max(1, round(min(timeout, deadline - grace(timeout) - time.monotonic(), _MOST_SECONDS)))
     request = f"{name} {seconds} {base64.b64encode(data).decode()}\n"
     # The line feed ends whatever a client that died in the middle may have left.
     port.send(b"\n" + request.encode(), deadline)
