@@ -18,7 +18,7 @@ def test_a_folder_is_marked_locked_and_removed_with_what_was_made(
     monkeypatch.setattr("vmsnap_nb.lab.folder.MAX_ROOT", 4096)
     root = tmp_path / "lab"
     folder = LabFolder(root)
-    with pytest.raises(LabBusyError, match=f"process {os.getpid()} has it open"):
+    with pytest.raises(LabBusyError, match=f"process {os.getpid()}"):
         LabFolder(root)
     for name in ("made.qcow2", "mine.qcow2"):
         (folder.images / name).write_text("x")
@@ -39,6 +39,22 @@ def test_a_folder_is_marked_locked_and_removed_with_what_was_made(
     (folder.images / "mine.qcow2").unlink()
     assert reopened.remove() == []
     assert not root.exists()
+
+
+def test_a_busy_lab_names_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmsnap_nb.lab.folder.MAX_ROOT", 4096)
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/me/course/02-snapshots.ipynb")
+    folder = LabFolder(tmp_path / "lab")
+    said = rf"the notebook /home/me/course/02-snapshots.ipynb \(process {os.getpid()}\) has it open"
+    with pytest.raises(LabBusyError, match=said):
+        LabFolder(folder.root)
+    folder.release()
+    monkeypatch.delenv("JPY_SESSION_NAME")
+    monkeypatch.setattr("sys.argv", ["-c"])
+    folder = LabFolder(folder.root)
+    with pytest.raises(LabBusyError, match=f"why:  process {os.getpid()} has it open"):
+        LabFolder(folder.root)
+    folder.release()
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ def base(folder: LabFolder, name: str, image: str | os.PathLike[str] | None, for
                 next_step=t("choose another name, or ask for that base with the image from which it was made"),
             )
     else:
+        _check_case(folder, name, source)
         if own is None:
             copy_checked(find_alpine().disk, path)
         else:
@@ -48,6 +49,18 @@ def base(folder: LabFolder, name: str, image: str | os.PathLike[str] | None, for
         folder.add(path, source)
     _protect(path)
     return Survey(images={str(path): "raw" if suffix == ".img" else None}, follow=True).read()[str(path)]
+
+
+def _check_case(folder: LabFolder, name: str, source: str) -> None:
+    """Refuse a name that differs from an image's only in upper and lower case: more likely that one is meant."""
+    for path in folder.images.iterdir():
+        if path.suffix in (".qcow2", ".img") and path.stem.casefold() == name.casefold():
+            call = t("lab.base({name!r})", name=path.stem) if folder.has(path) else str(path)
+            raise InvalidRequestError(
+                t("make the base {name} from {source}", name=name, source=source),
+                why=t("{image} already exists, and only upper and lower case differ", image=path.stem),
+                next_step=t("use that one: {call}; or choose a name that differs more", call=call),
+            )
 
 
 def raw_bases(folder: LabFolder) -> dict[str, str | None]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 from warnings import warn
 
-from vmsnap_nb.errors import InvalidRequestError, LabBusyError, LabError, PermissionDeniedError
+from vmsnap_nb.errors import InvalidRequestError, LabError, PermissionDeniedError
 from vmsnap_nb.lab.contents import OF_LIBVIRT, check_files
+from vmsnap_nb.lab.holder import MOST_OF_HOLDER, busy, own_name
 from vmsnap_nb.system.files.atomic import write_whole
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.files.locks import keep, release
@@ -141,18 +142,11 @@ class LabFolder:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.read(descriptor, 64).decode(errors="replace").strip()
+            holder = os.read(descriptor, MOST_OF_HOLDER).decode(errors="replace")
             os.close(descriptor)
-            raise LabBusyError(
-                tried,
-                why=t("process {pid} has it open", pid=holder) if holder else t("another process has it open"),
-                next_step=t(
-                    "end that process (in JupyterLab: shut down the kernel of that notebook), or open another lab: "
-                    "Lab(root=…)"
-                ),
-            ) from error
+            raise busy(tried, holder) from error
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(descriptor, own_name().encode(errors="replace"), 0)
         return keep(descriptor)
 
     def _make(self) -> None:

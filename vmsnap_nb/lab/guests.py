@@ -23,6 +23,7 @@ from vmsnap_nb.model.names import check_name, there_are
 from vmsnap_nb.model.number import whole_number
 from vmsnap_nb.model.size import Size, in_bytes
 from vmsnap_nb.plans.overlay.request import GuestsRequest
+from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.words.message import counted, joined, t
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ class GuestSpec:
         return in_bytes(self.memory) >> 20 if isinstance(self.memory, str) else self.memory
 
 
+_SEEN: set[str] = set()
+"""UUIDs of guests that this process has used."""
+
+
 class LabGuests:
     """The guests of one lab."""
 
@@ -73,6 +78,12 @@ class LabGuests:
         self._lab = lab
         self._folder = folder
         self._machine = machine
+        self._earlier: frozenset[str] = frozenset()
+
+    def note_earlier(self) -> None:
+        """Note which guests are there as the lab is opened: another notebook has left them."""
+        with libvirt_errors(t("list the guests")):
+            self._earlier = frozenset(domain.UUIDString() for domain in self._lab.connection.listAllDomains())
 
     def all(self) -> Guests:
         """List those of the host that are the lab's."""
@@ -106,9 +117,24 @@ class LabGuests:
         for name in overlays:
             if name in there:
                 self._check_stands_on(there[name], backing)
+                self._say_earlier(there[name])
         new = {name: overlay for name, overlay in overlays.items() if name not in there}
         if new:
             _run_unseen(self.plan(new, backing, spec), progress=progress)
+
+    def _say_earlier(self, guest: Guest) -> None:
+        """Say once that a guest is not new, although the line that asks for it reads as if it were made."""
+        if guest.uuid in self._earlier - _SEEN:
+            warnings.warn(
+                t(
+                    "The guest {guest} existed before this lab was opened ({state}). It is used as it is: its disk has "
+                    "all that was written to it. For a new disk, choose another name.",
+                    guest=guest.name,
+                    state=guest.state,
+                ),
+                stacklevel=_ABOVE,
+            )
+        _SEEN.add(guest.uuid)
 
     def plan(self, overlays: Mapping[str, str], backing: Backing, spec: GuestSpec) -> LivePlan:
         """Plan new guests, each with the name of its overlay."""

@@ -36,5 +36,5 @@ def _show_interrupt(
     from vmsnap_nb.views.error_lines import error_lines, is_ours
 
     if is_ours(error):
-        error._render_traceback_ = lambda: error_lines(error)  # noqa: SLF001 - IPython asks for it
+        error._render_traceback_ = lambda: error_lines(error)  # IPython asks for it
     shell.showtraceback((kind, error, frames), tb_offset=tb_offset)

@@ -122,6 +122,7 @@ class Lab(ExerciseLab):
         self._pid = os.getpid()
         try:
             super().__init__(prepare(driver, self.root))
+            self._guests.note_earlier()
         except VmsnapError as error:
             # Nothing of libvirt is at work in the folder, so another process may try.
             opened.unlock_folder(path)
@@ -259,7 +260,7 @@ class Lab(ExerciseLab):
             Its name.
         backing : Image, Guest, path or name, optional
             What its overlay stands on: a base, or the image that another guest writes to. If the guest is there
-            already, on that image, it is given as it is.
+            already, on that image, it is given as it is; a warning says so if an earlier process made it.
         memory : int or str
             MiB, or as ``"1 GiB"``.
         cpus : int

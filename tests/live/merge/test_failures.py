@@ -12,10 +12,7 @@ from support.faulty import faulty
 from support.images import MIB, create, handout_chain, write
 
 import vmsnap_nb as vs
-from vmsnap_nb.errors import (
-    ImageError,
-    VmsnapError,
-)
+from vmsnap_nb.errors import ImageError, StalePlanError, VmsnapError
 from vmsnap_nb.live.job import Job
 from vmsnap_nb.live.journal import begun, write_entry
 from vmsnap_nb.live.plan import Action, Undo
@@ -61,6 +58,22 @@ def test_nothing_is_repointed_back_to_what_is_gone(folder: Path) -> None:
     (rest,) = vs.scan(folder).unfinished()
     assert rest.run(progress=False).as_predicted
     assert not paths[2].exists()
+
+
+@pytest.mark.parametrize(
+    ("below", "stale"), [("RootBase", False), ("Snap-4", False), ("Snap-1", True), ("Snap-3", True)]
+)
+def test_only_an_overlay_on_what_changes_makes_a_merge_stale(folder: Path, below: str, *, stale: bool) -> None:
+    paths = handout_chain(folder)
+    was = content(paths[-1])
+    plan = vs.scan(folder).commit("Snap-3", "Snap-1")
+    assert vs.scan(folder).overlay("new", below).run(progress=False).as_predicted
+    if stale:
+        with pytest.raises(StalePlanError, match=f"new.qcow2 is now based on .*{below}"):
+            plan.run(progress=False)
+    else:
+        assert plan.run(progress=False).as_predicted
+    assert content(paths[-1]) == was
 
 
 def test_a_cancel_leaves_the_old_chain(folder: Path) -> None:
