@@ -22,8 +22,8 @@ class Given:
 
     `name` is the parameter of the public function that gets it, and `guest_name` that of the function of a guest, if it
     is called differently there. `only` says to which of the two it belongs, if not to both. `word` is the option's name
-    if it differs, and `value` what help calls its value. A flag that is `off` turns off what is on by default.
-    `convert` makes the argument of the function, and `complete` what a shell offers.
+    if it differs, `short` its short form, and `value` what help calls its value. A flag that is `off` turns off what is
+    on by default. `convert` makes the argument of the function, and `complete` what a shell offers.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Given:
     choices: tuple[str, ...] = ()
     word: str = ""
     value: str = ""
+    short: str = ""
     off: bool = False
     guest_name: str = ""
     convert: Callable[[Any], Any] | None = None
@@ -56,9 +57,8 @@ class Given:
             )
         if self.kind == "flag":
             return click.Option([self.flag, self.name], is_flag=True)
-        return click.Option(
-            [self.flag, self.name], type=kind, multiple=self.many, required=self.required, shell_complete=self.complete
-        )
+        flags = [self.flag, self.name, *([self.short] if self.short else [])]
+        return click.Option(flags, type=kind, multiple=self.many, required=self.required, shell_complete=self.complete)
 
     @property
     def flag(self) -> str:
@@ -73,7 +73,7 @@ class Given:
         if self.kind == "flag":
             return self.flag
         value = self.value or "|".join(self.choices) or (self.word or self.name).upper().replace("-", "_")
-        return f"{self.flag} {value}"
+        return f"{self.short}, {self.flag} {value}" if self.short else f"{self.flag} {value}"
 
     @property
     def help(self) -> str:

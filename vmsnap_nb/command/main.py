@@ -17,6 +17,7 @@ from vmsnap_nb.command.given import Given
 from vmsnap_nb.command.grammar import Command, Group
 from vmsnap_nb.command.output import error_json, painted
 from vmsnap_nb.command.reading import read_commands
+from vmsnap_nb.command.reporting import report_command
 from vmsnap_nb.errors import InvalidRequestError, VmsnapError
 from vmsnap_nb.words.message import N_, t
 
@@ -119,7 +120,15 @@ def commands() -> Group:
     )
     version = click.version_option(vmsnap_nb.__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
     version(group)
-    for command in (*read_commands(), plan_group(), run_group(), finish(), check_command(), _completion()):
+    for command in (
+        *read_commands(),
+        plan_group(),
+        run_group(),
+        finish(),
+        check_command(),
+        report_command(),
+        _completion(),
+    ):
         group.add_command(command)
     return group
 

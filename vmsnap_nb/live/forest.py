@@ -10,6 +10,7 @@ from typing import Literal
 from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.live.chain import LiveChain
 from vmsnap_nb.live.check import check_image
+from vmsnap_nb.live.html_page import folder_chapter, write_page
 from vmsnap_nb.live.image_actions import image_actions
 from vmsnap_nb.live.image_files import ImageFiles
 from vmsnap_nb.live.image_names import GuestLike, existing_path, image_of, named, names_beside, with_suffix
@@ -421,6 +422,39 @@ class LiveForest(Forest):
         ['unknown-image']
         """
         return read_leftovers(self.place)
+
+    def to_html(self, path: PathLike, *, overwrite: bool = False) -> str:
+        """Write a report of the images: findings, figure, space and leftovers, as one page of HTML.
+
+        The page needs no other file and no network, follows the browser's light or dark theme, and can be printed.
+
+        Parameters
+        ----------
+        path : path
+            The file. An older report is replaced.
+        overwrite : bool
+            Whether any other existing file is replaced, too.
+
+        Returns
+        -------
+        str
+            The path of the file.
+
+        Raises
+        ------
+        InvalidRequestError
+            Another file than a report has that name.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> lab.scenario("merge").to_html(lab.root / "report.html").rpartition("/")[2]
+        'report.html'
+        """
+        return write_page(
+            path, t("Report of {what}", what=", ".join(self.folders)), [folder_chapter(self.place)], overwrite=overwrite
+        )
 
     def check(self, image: ImageLike, *, timeout: float = 600.0) -> ImageCheck:
         """Check the current tables of an image with `qemu-img check`, as `Image.check` does.

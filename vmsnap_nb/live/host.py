@@ -13,6 +13,8 @@ from vmsnap_nb.live.connection import Connection, Customs
 from vmsnap_nb.live.findings import host_findings
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.live.host_chapter import host_chapter
+from vmsnap_nb.live.html_page import write_page
 from vmsnap_nb.live.leftovers import LiveLeftovers, read_leftovers
 from vmsnap_nb.live.plan import Place
 from vmsnap_nb.live.snapshot_lists import snapshot_lists
@@ -302,6 +304,40 @@ class Host(Listed):
         <Leftovers: none, as far as was looked>
         """
         return read_leftovers(self.place(*folders))
+
+    def to_html(self, path: str | os.PathLike[str], *folders: str | os.PathLike[str], overwrite: bool = False) -> str:
+        """Write a report of this host: guests, findings, images, snapshots, space and leftovers, as one page of HTML.
+
+        The page needs no other file and no network, follows the browser's light or dark theme, and can be printed.
+
+        Parameters
+        ----------
+        path : path
+            The file. An older report is replaced.
+        *folders : path
+            Further folders to read.
+        overwrite : bool
+            Whether any other existing file is replaced, too.
+
+        Returns
+        -------
+        str
+            The path of the file.
+
+        Raises
+        ------
+        InvalidRequestError
+            Another file than a report has that name.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> lab.to_html(lab.root / "host.html").rpartition("/")[2]
+        'host.html'
+        """
+        title = t("Report of {what}", what=self.uri)
+        return write_page(path, title, [host_chapter(self.link, self.uri, folders)], overwrite=overwrite)
 
     def place(self, *folders: str | os.PathLike[str]) -> Place:
         """Return the place where plans of this host are read and run.

@@ -12,11 +12,12 @@ from vmsnap_nb.model.leftovers import Leftover, Leftovers
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.plans.leftovers.find import find_leftovers, leftovers_needs
 from vmsnap_nb.plans.leftovers.request import LeftoversRequest
+from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.system.files.paths import absolute
 from vmsnap_nb.system.files.taken import taken
 from vmsnap_nb.words.message import t
 
-__all__ = ["LiveLeftovers", "read_leftovers"]
+__all__ = ["LiveLeftovers", "found_leftovers", "read_leftovers"]
 
 PathLike = str | os.PathLike[str]
 
@@ -100,7 +101,11 @@ class LiveLeftovers(Leftovers):
 
 def read_leftovers(place: Place) -> LiveLeftovers:
     """Return what nothing needs of all that a place reads."""
-    now = place.survey()
+    return found_leftovers(place, place.survey())
+
+
+def found_leftovers(place: Place, now: Reading) -> LiveLeftovers:
+    """Return what nothing needs of all that was read there."""
     found = find_leftovers(place.look(now, leftovers_needs(now.forest)), place.uri)
     return LiveLeftovers(tuple(map(_sized, found.files)), found.unseen, place=place)
 

@@ -77,7 +77,9 @@ def _table_below(thing: Shown, table: Table) -> str:
     return f"<details><summary>{escape(summary)}</summary>\n{html}\n</details>"
 
 
-def table_html(table: Table, caption: str, *, left_out: AbstractSet[str] = _LEFT_OUT) -> str:
+def table_html(
+    table: Table, caption: str, *, left_out: AbstractSet[str] = _LEFT_OUT, most: int | None = _MOST_ROWS
+) -> str:
     """Return a table for reading: sizes in binary units, the path as the row's tooltip, at most 60 rows.
 
     The ``<table>`` has a caption, and heads of columns and of rows: the index becomes the head of each row.
@@ -88,8 +90,8 @@ def table_html(table: Table, caption: str, *, left_out: AbstractSet[str] = _LEFT
         f'<th scope="col"{_align_head(table.columns[n])}>{escape(head_text(table.columns[n].name))}</th>'
         for n in places
     )
-    rows = [_row(table, row, places, path) for row in table.rows[:_MOST_ROWS]]
-    if (more := len(table.rows) - _MOST_ROWS) > 0:
+    rows = [_row(table, row, places, path) for row in table.rows[:most]]
+    if most is not None and (more := len(table.rows) - most) > 0:
         said = t("… {count} more rows: see .to_frame()", count=more)
         rows.append(f'<tr><td colspan="{len(places)}">{escape(said)}</td></tr>')
     return "\n".join(
