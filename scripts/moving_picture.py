@@ -7,7 +7,6 @@ pillow``), which joins the pictures.
 from __future__ import annotations
 
 import io
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -105,10 +104,9 @@ def make(nb: Notebook, film: Film) -> None:
     film.look(root)
     film.take(root, 1500)
     film.drag(root, "Snap-3", "Snap-1")
-    confirm = root.get_by_role("button", name="Confirm")
+    confirm = root.get_by_role("button", name="Merge now")
     expect(confirm).to_be_visible()
-    plan = root.locator("svg", has_text=re.compile("after")).last
-    film.look(root, plan)
+    film.look(root)
     film.take(root, 3500)
     film.look_up_to(confirm)
     root.get_by_role("checkbox").last.check()
@@ -123,10 +121,10 @@ def make(nb: Notebook, film: Film) -> None:
     film.look(root)
     film.take(root, 1000)
     film.drag(root, "Overlay-1A", "RootBase")
-    expect(root.get_by_role("button", name="Confirm")).to_be_disabled()
-    film.look(root, root.locator("svg", has_text=re.compile("after")).last)
+    expect(root.get_by_role("button", name="Merge now")).to_be_disabled()
+    film.look(root)
     film.take(root, 2500)
-    film.look_up_to(root.get_by_role("button", name="Confirm"))
+    film.look_up_to(root.get_by_role("button", name="Merge now"))
     film.take(root, 4000)
     nb.python("panel.close(); lab.destroy()")
 

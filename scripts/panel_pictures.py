@@ -52,7 +52,7 @@ def save(root: Locator, name: str, *, first: str = "", last: str = "") -> None:
 def planned(root: Locator) -> None:
     """Wait until a plan is shown."""
     expect(root.get_by_text("Nothing has been changed yet.", exact=True)).to_be_visible()
-    expect(root.get_by_role("button", name="Confirm")).to_be_visible()
+    expect(root.get_by_role("button", name="Discard")).to_be_visible()
 
 
 def make(nb: Notebook) -> None:
@@ -64,7 +64,7 @@ def make(nb: Notebook) -> None:
     root = nb.show("panels.OverlayPanel(vm)")
     root.locator("[data-path$='/RootBase.qcow2']").click()
     root.get_by_label("Name").fill("第一课")
-    root.get_by_role("button", name="Plan overlay").click()
+    root.get_by_role("button", name="Create overlay…").click()
     planned(root)
     save(root, "overlay")
 
@@ -77,12 +77,12 @@ def make(nb: Notebook) -> None:
     root = nb.show("panels.MergePanel(vm)")
     root.locator("[data-path$='/demo.updated.qcow2']").drag_to(root.locator("[data-path$='/demo.qcow2']"))
     planned(root)
-    save(root, "merge", last="text='Concerns'")
+    save(root, "merge")
 
     root = nb.show("panels.MergePanel(lab.scenario('figure-2'))")
     root.locator("[data-path$='/Overlay-1A.qcow2']").drag_to(root.locator("[data-path$='/RootBase.qcow2']"))
     expect(root.get_by_role("button", name="Pull up instead")).to_be_visible()
-    save(root, "refused", first="text='These files'")
+    save(root, "refused")
 
     nb.set_dark(True)
     root = nb.show("vs.panel(lab)")

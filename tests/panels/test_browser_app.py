@@ -44,8 +44,8 @@ def test_the_page_shows_the_panel_and_no_code(short: Path) -> None:
             expect(page.get_by_text("import vmsnap_nb")).to_have_count(0)
             panel.get_by_label("New guest").fill("second")
             panel.get_by_label("Based on").select_option("RootBase")
-            panel.get_by_role("button", name="Plan guest").click()
-            panel.get_by_role("button", name="Confirm").click()
+            panel.get_by_role("button", name="Create guest…").click()
+            panel.get_by_role("button", name="Create guest", exact=True).click()
             expect(panel.get_by_role("radio", name="second, shut off")).to_be_visible()
             assert violations(page, ".vmsnap-panel") == []
             page.close()

@@ -18,7 +18,7 @@ from vmsnap_nb.panels import ChainView
 pytestmark = pytest.mark.browser
 
 ADDRESS = "http://figure.test/"
-NAMES = ["svg", "text", "summary", "boxes", "selected", "proposed", "can_propose", "views", "words"]
+NAMES = ["svg", "text", "summary", "boxes", "selected", "proposed", "can_propose", "views", "look", "words"]
 HOSTILE = """<img src=x onerror="window.bad=1">&'"]]>.qcow2"""
 CHINESE = "/i/快照 基础镜像 😀.qcow2"
 PAGE = """<!doctype html><html lang="en"><title>A figure</title><style>{css}</style><main id="here"></main>
@@ -56,7 +56,7 @@ def window() -> Iterator[BrowserContext]:
 @pytest.fixture
 def page(window: BrowserContext) -> Iterator[Page]:
     sources = Path(ChainView._esm._path).parent  # type: ignore[union-attr]
-    html = PAGE.format(css=(sources / "chain_view.css").read_text(encoding="utf-8"))
+    html = PAGE.format(css=ChainView._css)
     page = window.new_page()
     page.set_default_timeout(START)
     errors: list[str] = []
@@ -350,7 +350,7 @@ def test_without_a_picture_the_text_is_shown(page: Page) -> None:
 
 def test_a_view_that_is_removed_listens_no_more(page: Page) -> None:
     start(page, figure_2())
-    assert page.evaluate("model.heard.length") == 2
+    assert page.evaluate("model.heard.length") == 3
     assert held(page, "views") == 1
     page.evaluate("window.end()")
     assert held(page, "views") == 0

@@ -16,7 +16,7 @@ from vmsnap_nb.panels.panel import Panel
 pytestmark = pytest.mark.system
 
 
-def test_a_merge_is_confirmed_only_after_its_files_were_read(
+def test_a_merge_runs_only_after_its_losses_were_read(
     forest: LiveForest, images: dict[str, Path], opened: list[Panel]
 ) -> None:
     panel = MergePanel(forest, every=0)
@@ -25,6 +25,7 @@ def test_a_merge_is_confirmed_only_after_its_files_were_read(
     panel.flow.wait()
     assert panel.flow.confirm_button.disabled
     assert str(images["first"]) in panel.flow.danger.value
+    assert str(images["second"]) in panel.flow.lost.value
     panel.flow.confirm()  # as a second front end could call it
     assert panel.flow.report is None
     panel.flow.understood.value = True

@@ -29,16 +29,19 @@ def test_an_overlay_from_choice_to_report(forest: LiveForest, images: dict[str, 
     assert not new.exists()
     assert panel.flow.plan is not None
     assert panel.flow.plan.creates == (str(new),)
+    assert panel.chain.thing is panel.flow.plan  # drawn where the click was
+    assert panel.flow._boxes.children == ()  # nothing is lost, so nothing is asked
     assert HOSTILE not in panel.flow.view.value
     panel.flow.confirm_button.click()
     panel.flow.wait()
     assert panel.last_error is None
     assert panel.flow.report is not None
     assert panel.flow.report.as_predicted
-    assert panel.flow.view.value == ""
-    assert "qemu-img create" in panel.flow.result.value
+    assert "qemu-img create" in panel.flow.view.value
+    assert "as the plan predicted" in panel.flow.message.value
     panel.flow.cancel_button.click()
-    assert panel.flow.result.value == ""
+    assert panel.flow.view.value == panel.flow.message.value == panel.name.value == ""  # as at the beginning
+    assert panel.flow.decision.layout.display == "none"
     assert vs.scan(new.parent).parent(str(new)) == str(images["second"])
     assert str(new) in panel.chain.boxes.values()
     entry = panel.activity.entries[-1]

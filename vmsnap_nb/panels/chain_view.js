@@ -227,8 +227,13 @@ function render({ model, el }) {
     zoomBy(event.deltaY < 0 ? ZOOM : 1 / ZOOM);
   }, { passive: false });
 
+  const look = () => requestAnimationFrame(() => { // it is laid out by then
+    stage.scrollTo(0, 0);
+    root.scrollIntoView({ block: "nearest" });
+  });
   model.on("change:svg", draw);
   model.on("change:selected", mark);
+  model.on("change:look", look);
   function count(more) {
     model.set("views", model.get("views") + more);
     model.save_changes();
@@ -244,6 +249,7 @@ function render({ model, el }) {
     document.removeEventListener("pointercancel", release);
     model.off("change:svg", draw);
     model.off("change:selected", mark);
+    model.off("change:look", look);
   };
 }
 

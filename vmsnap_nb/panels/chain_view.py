@@ -44,7 +44,7 @@ class ChainView(anywidget.AnyWidget):
     """
 
     _esm = _HERE / "chain_view.js"
-    _css = _HERE / "chain_view.css"
+    _css = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("chain_view.css", "panel.css"))
     svg = traitlets.Unicode("").tag(sync=True)
     text = traitlets.Unicode("").tag(sync=True)
     summary = traitlets.Unicode("").tag(sync=True)
@@ -53,6 +53,7 @@ class ChainView(anywidget.AnyWidget):
     proposed = traitlets.List(traitlets.Unicode(), []).tag(sync=True)
     can_propose = traitlets.Bool(True).tag(sync=True)
     views = traitlets.Int(0).tag(sync=True)
+    look = traitlets.Int(0).tag(sync=True)  # counted up, it brings the figure into view
     words: Any = traitlets.Dict({}).tag(sync=True)  # what the JavaScript says
 
     def __init__(self, thing: Shown | None = None, **options: Any) -> None:

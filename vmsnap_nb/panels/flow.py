@@ -15,10 +15,10 @@ from vmsnap_nb.live.job import Job, Progress
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.number import check_seconds
 from vmsnap_nb.panels.activity import Activity
-from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.panels.decision import changed_anything, decision_html, lost_html, outcome_html, said_html, waivable
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.bundle import mimebundle
-from vmsnap_nb.views.words import human_size
+from vmsnap_nb.views.words import human_size, shown
 from vmsnap_nb.words.message import Message, clauses, joined, t
 
 __all__ = ["Flow", "Remedy"]
@@ -30,7 +30,8 @@ Remedy = tuple[str, Callable[[], None]]
 class Flow(widgets.VBox):
     """Shows a plan, has it confirmed, follows it and shows its report.
 
-    Reading and running go on in a thread, so that the kernel stays free.
+    Reading and running go on in a thread, so that the kernel stays free. What is decided stays in view: `decision` is
+    a bar that a panel puts at its end; the flow itself has the details.
 
     Parameters
     ----------
@@ -51,9 +52,15 @@ class Flow(widgets.VBox):
         The last one; also shown, and in the log.
     home : Widget or None
         A control outside that takes the focus of the keyboard when a click takes away the button that had it.
+    draw : callable
+        Called with a plan that is shown now, and with None when there is none any more.
+    closed : callable
+        Called with the report of a run when it is closed.
     """
 
     last_error = traitlets.Instance(Exception, allow_none=True)
+    rate: float | None = None
+    """Bytes per second of the last copy in any flow: an estimate for the next one."""
 
     def __init__(
         self,
@@ -65,38 +72,41 @@ class Flow(widgets.VBox):
         self._remedies = remedies
         self.plan: LivePlan | None = None
         self.home: Any = None
+        self.draw: Callable[[LivePlan | None], None] = lambda _: None
+        self.closed: Callable[[Report], None] = lambda _: None
         self.job: Job | None = None
         self.report: Report | None = None
         self._done = done
         self._make: Callable[[], LivePlan] | None = None
-        self._mending: list[Any] = []
+        self._verb: str = t("Run")
+        self._ways_out: list[Any] = []
         self._waivers: dict[str, Any] = {}
         self._code = ""
         self._run_is: Literal["", "on", "to be cancelled", "over"] = ""
         self._thread: threading.Thread | None = None
-        self.message = widgets.HTML()
+        self.message = widgets.HTML().add_class("vmsnap-message")
         self.view = widgets.HTML()
         self.danger = widgets.HTML()
+        self.lost = widgets.HTML()
         self.understood = widgets.Checkbox(
-            description=t("I have read which files change"), indent=False, layout=widgets.Layout(width="auto")
+            description=t("I have read what is lost"), indent=False, layout=widgets.Layout(width="auto")
         )
-        self.confirm_button = widgets.Button(description=t("Confirm"), button_style="primary")
-        self.again_button = widgets.Button(description=t("Plan again"))
-        self.discard_button = widgets.Button(description=t("Discard"))
-        self.bar = widgets.HTML()
-        # One button from the click on Confirm until the report is closed: so the focus of the keyboard stays there.
-        self.cancel_button = widgets.Button(description=t("Cancel"))
-        self.result = widgets.HTML()
+        self.confirm_button = _button(self._verb, "primary")
+        self.again_button = _button(t("Plan again"))
+        self.discard_button = _button(t("Discard"))
+        self.bar = widgets.HTML().add_class("vmsnap-progress")
+        # One button from the click that confirms until the report is closed: so the focus of the keyboard stays there.
+        self.cancel_button = _button(t("Cancel"))
         self.understood.observe(lambda _: self._offer(), "value")
         self.confirm_button.on_click(lambda _: self.guarded(self.confirm))
         self.again_button.on_click(lambda _: self.guarded(self.again))
         self.discard_button.on_click(lambda _: self.guarded(self.discard))
         self.cancel_button.on_click(lambda _: self.guarded(self.cancel))
-        self._boxes = widgets.VBox()
-        self._buttons = widgets.HBox().add_class("vmsnap-row")
-        # What is said stands beside the buttons, and what comes of a click stands below: nothing jumps out of sight.
-        said = [self.message, self._boxes, self._buttons, self.cancel_button, self.bar]
-        super().__init__([self.view, self.danger, *said, self.result])
+        self._boxes = widgets.VBox().add_class("vmsnap-asked")
+        self._buttons = widgets.HBox().add_class("vmsnap-buttons")
+        parts = [self.message, self.lost, self.bar, self._boxes, self._buttons, self.cancel_button]
+        self.decision = widgets.HBox(parts).add_class("vmsnap-bar")
+        super().__init__([self.danger, self.view])
         self.add_class("vmsnap-flow")
         self._offer()
 
@@ -116,17 +126,15 @@ class Flow(widgets.VBox):
         known = isinstance(error, VmsnapError)
         text = str(error) if known else f"{type(error).__name__}: {error}"
         words = "\n".join([text, *getattr(error, "__notes__", ())])
-        head = escape(t("Failed"))
-        self.message.value = (
-            f'<div role="alert" class="vmsnap-failed"><strong>{head}</strong>'
-            f'<pre style="white-space: pre-wrap">{escape(words)}</pre></div>'
-        )
+        self.message.value = said_html(t("Failed"), details=words, mark="vmsnap-failed", role="alert")
         tried = error.tried if isinstance(error, VmsnapError) else t("unexpected error")
         self.activity.add(tried, words.removeprefix(f"{tried}\n"))
+        if not self.busy:
+            self._offer()
 
     # -- plan -------------------------------------------------------------------------------------------------
 
-    def propose(self, make: Callable[[], LivePlan], code: str = "") -> None:
+    def propose(self, make: Callable[[], LivePlan], code: str = "", verb: str = "") -> None:
         """Make a plan in a thread, and show it.
 
         Parameters
@@ -135,10 +143,12 @@ class Flow(widgets.VBox):
             Gives the plan; an error that it raises is shown.
         code : str
             The same in Python, for the log, which adds the run.
+        verb : str
+            What the button says that runs it.
         """
         if self._is_busy():
             return
-        self._make, self._code = make, code
+        self._make, self._code, self._verb = make, code, verb or t("Run")
         self._clear()
         self._say(t("Reading …"))
         self._background(self._propose)
@@ -175,8 +185,8 @@ class Flow(widgets.VBox):
         assert self._make is not None
         plan = self._make()
         self.plan = plan
-        self._mending = [self._button(*remedy) for remedy in self._remedies(plan)] if plan.refused else []
-        self._waivers = {name: self._waiver(name, risks) for name, risks in _waivable(plan).items()}
+        self._ways_out = [self._way_out(*remedy) for remedy in self._remedies(plan)] if plan.refused else []
+        self._waivers = {name: self._waiver(name, risks) for name, risks in waivable(plan).items()}
         files = [
             (t("These files will be written:"), plan.writes),
             (t("These files become invalid:"), plan.invalid),
@@ -184,17 +194,17 @@ class Flow(widgets.VBox):
         ]
         lists = "".join(
             f"<p><strong>{escape(what)}</strong></p>"
-            f"<ul>{''.join(f'<li><code>{escape(path)}</code></li>' for path in paths)}</ul>"
+            f"<ul>{''.join(f'<li><code>{escape(shown(path))}</code></li>' for path in paths)}</ul>"
             for what, paths in files
             if paths
         )
+        self.lost.value = "" if self._hopeless else lost_html(plan)
         self.danger.value = f'<div class="vmsnap-danger">{lists}</div>' if lists else ""
-        self.confirm_button.button_style = "danger" if lists else "primary"
+        self.confirm_button.description = self._verb
+        self.confirm_button.button_style = "danger" if self._asks else "primary"
         self.view.value = mimebundle(plan)["text/html"]
-        if plan.refused:
-            self._say(t("This plan is refused; its concerns give the reasons."), "vmsnap-failed")
-        else:
-            self._say(t("Nothing has been changed yet."))
+        self.message.value = decision_html(plan, Flow.rate)
+        self.draw(plan)
 
     @property
     def waived(self) -> tuple[str, ...]:
@@ -207,9 +217,9 @@ class Flow(widgets.VBox):
         return self.plan is not None and self.plan.refused and not self._waivers
 
     @property
-    def destructive(self) -> bool:
-        """Whether the plan writes to, invalidates or removes a file that is there."""
-        return bool(self.plan and (self.plan.writes or self.plan.invalid or self.plan.unlinks))
+    def _asks(self) -> bool:
+        """Whether the user must say to have read what the plan costs: something is lost, or a refusal is waived."""
+        return bool(self.plan is not None and (self.lost.value or (self.plan.refused and self.plan.writes)))
 
     @property
     def busy(self) -> bool:
@@ -218,21 +228,30 @@ class Flow(widgets.VBox):
 
     def _offer(self) -> None:
         """Show those controls that mean something now."""
-        self.cancel_button.layout.display = None if self._run_is else "none"
         labels = {"on": t("Cancel"), "to be cancelled": t("Cancelling …")}
         self.cancel_button.description = labels.get(self._run_is, t("Close"))
-        if self._run_is in labels:
-            self._boxes.children = self._buttons.children = ()
-            return
-        if self.plan is None:
-            self._boxes.children = ()
-            self._buttons.children = (self.again_button,) if self._make is not None and self.last_error else ()
-            return
-        asked = (self.understood,) if self.destructive and not self._hopeless else ()
-        boxes = (*self._waivers.values(), *asked)
-        self.confirm_button.disabled = self._hopeless or not all(box.value for box in boxes)
-        self._boxes.children = boxes
-        self._buttons.children = (self.confirm_button, *self._mending, self.again_button, self.discard_button)
+        boxes: tuple[Any, ...] = ()
+        buttons: tuple[Any, ...] = ()
+        again = (self.again_button,) if self._make is not None and self.last_error else ()
+        closes = bool(self._run_is)
+        if closes:
+            buttons = again if self._run_is == "over" else ()
+        elif self.plan is not None:
+            asked = (self.understood,) if self._asks and not self._hopeless else ()
+            boxes = (*self._waivers.values(), *asked)
+            self.confirm_button.disabled = self._hopeless or not all(box.value for box in boxes)
+            anew = (self.again_button,) if self.plan.refused else ()
+            buttons = (*anew, self.discard_button, *self._ways_out, self.confirm_button)
+        elif self.message.value and not self.busy:
+            buttons, closes = again, True
+        self.cancel_button.layout.display = None if closes else "none"
+        self._boxes.children, self._buttons.children = boxes, buttons
+        self._show_bar()
+
+    def _show_bar(self) -> None:
+        """Show the bar where there is something to say or to decide."""
+        said = self.message.value or self._buttons.children
+        self.decision.layout.display = None if said else "none"
 
     def _waiver(self, name: str, risks: list[str]) -> Any:
         text = t("Override {name}: I accept the risk. {risks}", name=name, risks=clauses(risks))
@@ -240,8 +259,8 @@ class Flow(widgets.VBox):
         box.observe(lambda _: self._offer(), "value")
         return box
 
-    def _button(self, text: str, act: Callable[[], None]) -> Any:
-        button = widgets.Button(description=text, layout=widgets.Layout(width="auto"))
+    def _way_out(self, text: str, act: Callable[[], None]) -> Any:
+        button = _button(text, "primary")
         button.on_click(lambda _: self._go_home())
         button.on_click(lambda _: self.guarded(act))
         return button
@@ -254,7 +273,7 @@ class Flow(widgets.VBox):
         """Make the same plan again, from what is there now."""
         self._go_home()
         if self._make is not None:
-            self.propose(self._make, self._code)
+            self.propose(self._make, self._code, self._verb)
 
     def discard(self) -> None:
         """Forget the plan."""
@@ -264,28 +283,31 @@ class Flow(widgets.VBox):
         self._offer()
 
     def _clear(self) -> None:
+        drawn = self.plan is not None
         self.plan = self.job = self.last_error = None
         self._waivers = {}
         self._run_is = ""
         self.understood.value = False
-        for part in (self.message, self.view, self.danger, self.bar, self.result):
+        for part in (self.message, self.view, self.danger, self.lost, self.bar):
             part.value = ""
+        if drawn:
+            self.draw(None)
 
-    def _say(self, text: str, mark: str = "vmsnap-said") -> None:
-        self.message.value = f'<p role="status" class="{mark}">{escape(text)}</p>'
+    def _say(self, text: str) -> None:
+        self.message.value = said_html(text)
+        self._show_bar()
 
     # -- run --------------------------------------------------------------------------------------------------
 
     def confirm(self) -> None:
-        """Run the plan that is shown; one that is refused, or whose files were not acknowledged, does not run."""
+        """Run the plan that is shown; one that is refused, or whose losses were not acknowledged, does not run."""
         if self.plan is None or self.busy:
             return
-        if self.destructive and not self.understood.value and not self._hopeless:
-            self._say(t("First confirm that you have read which files change."))
+        if self._asks and not self.understood.value and not self._hopeless:
+            self._say(t("First confirm that you have read what is lost."))
             return
-        self._say(t("Reading again …"))
+        self._say(shown(self.plan.title))
         self._run_is = "on"
-        self.result.value, self.view.value, self.danger.value = self.view.value, "", ""
         self._offer()
         self.cancel_button.focus()  # the click has taken away the button that had it
         self._background(self._run)
@@ -299,8 +321,6 @@ class Flow(widgets.VBox):
             self.job = job = plan.start(waive=waived)
             if self._run_is == "to be cancelled":
                 job.cancel()
-            else:
-                self._say("")
             self._follow(job)
             self.report = job.report
             report = job.wait()
@@ -310,28 +330,26 @@ class Flow(widgets.VBox):
         finally:
             self.plan = self.job = None
             self._run_is = "over"
-            self.danger.value = self.bar.value = ""
-            if self.report is not None:
-                self.result.value = mimebundle(self.report)["text/html"]
+            self.danger.value = self.lost.value = self.bar.value = self.view.value = ""
+            if self.report is not None and (not self.report.cancelled or changed_anything(self.report)):
+                html, details = mimebundle(self.report)["text/html"], escape(t("Details"))
+                self.view.value = f"<details><summary>{details}</summary>{html}</details>"
+            self.draw(None)
             self._done()
-        if report.cancelled:
-            state, said, mark = t("cancelled"), t("Cancelled."), "vmsnap-said"
-        elif report.as_predicted:
-            state, said, mark = t("done"), t("Done, as the plan predicted."), "vmsnap-done"
-        else:
-            state, mark = t("not as predicted"), "vmsnap-failed"
-            said = t("Done, but not as the plan predicted: {differences}", differences=clauses(report.differences))
+        ended = t("done") if report.as_predicted else t("not as predicted")
+        state = t("cancelled") if report.cancelled else ended
         self.activity.add(plan.title, state, code, plan.commands)
-        self._say(said, mark)
+        self.message.value = outcome_html(report)
 
     def _follow(self, job: Job) -> None:
         while job.running:
             now = job.progress
+            if now.unit == "bytes" and now.rate:
+                Flow.rate = now.rate
             part = 100 * now.done / now.total if now.total else 0.0
             self.bar.value = (
                 f'<div role="progressbar" aria-label="{escape(job.title)}" aria-valuemin="0" aria-valuemax="100" '
-                f'aria-valuenow="{part:.0f}" style="border: 1px solid var(--jp-border-color1, #767676)"><div '
-                f'style="width: {part:.1f}%; height: 12px; background: #0072b2"></div></div>'
+                f'aria-valuenow="{part:.0f}"><div style="width: {part:.1f}%"></div></div>'
                 f"<p>{escape(_progress(now))}</p>"
             )
             job.watch(0.2)
@@ -343,10 +361,16 @@ class Flow(widgets.VBox):
             if self.job is not None:
                 self.job.cancel()
             self._say(t("Cancelling …"))
-        elif self._run_is == "over" and not self.busy:
-            self._run_is = self.result.value = ""
-            self._go_home()
-        self._offer()
+            self._offer()
+        elif not self.busy:
+            self.close_report()
+
+    def close_report(self) -> None:
+        """Close what the last run or a failed plan has left to read."""
+        report = self.report if self._run_is == "over" else None
+        self.discard()
+        if report is not None and not report.cancelled and report.error is None:
+            self.closed(report)
 
     def _background(self, work: Callable[[], None]) -> None:
         def go() -> None:
@@ -355,6 +379,7 @@ class Flow(widgets.VBox):
             self._offer()
 
         self._boxes.children = self._buttons.children = ()  # until it is known what comes of this, none means anything
+        self._show_bar()
         self._thread = threading.Thread(target=go, name="vmsnap panel", daemon=True)
         self._thread.start()
 
@@ -373,13 +398,8 @@ class Flow(widgets.VBox):
                 raise TimeoutError(t("the panel is still busy after {seconds} s", seconds=timeout))
 
 
-def _waivable(plan: Plan) -> dict[str, list[str]]:
-    """Return what each concern risks that refuses the plan, by name; nothing where one of them cannot be waived."""
-    refusing = [concern for concern in plan.concerns if concern.level == "refuse"]
-    found: dict[str, list[str]] = {}
-    for concern in refusing:
-        found.setdefault(concern.name, []).append(concern.what)
-    return found if all(concern.waivable for concern in refusing) else {}
+def _button(text: str, style: Literal["", "primary"] = "") -> Any:
+    return widgets.Button(description=text, button_style=style, layout=widgets.Layout(width="auto"))
 
 
 def _progress(now: Progress) -> Message:

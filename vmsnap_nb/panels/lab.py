@@ -52,7 +52,7 @@ class LabPanel(Panel):
         self.name = widgets.Text(description=t("New guest"), placeholder=t("name of the guest"))
         self.base = widgets.Dropdown(description=t("Based on"), options=[], value=None)
         self.count = widgets.BoundedIntText(description=t("How many"), value=1, min=1, max=200)
-        self.guest_button = widgets.Button(description=t("Plan guest"))
+        self.guest_button = widgets.Button(description=t("Create guest…"))
         self.guest_button.on_click(lambda _: self.flow.guarded(self.propose))
         self.flow.home = self.guest_button if self._makes_guests else self.start_button
         self.tabs = widgets.Tab()
@@ -69,11 +69,10 @@ class LabPanel(Panel):
         self.chain.observe(self._clicked, "selected")
         self._asleep = paragraph(t("The console accepts commands while the guest is running."))
         self._console = widgets.VBox([self._asleep, self.output, self.command]).add_class("vmsnap-console")
-        self._title = heading("")
         self._nothing = paragraph(
             t("Select a guest in the table to open its console, snapshots, merges and overlays here.")
         )
-        self._plug = row(self.plug_known, self.plug_button)
+        self._title, self._plug = heading(""), row(self.plug_known, self.plug_button)
         guests = group(t("Guests"), self.guests, row(self.start_button, self.stop_button), self._plug, self.doing)
         new = (
             [group(t("New guests"), self.name, self.base, self.count, self.guest_button)] if self._makes_guests else []
@@ -89,6 +88,7 @@ class LabPanel(Panel):
             self.chain,
             heading(t("Activity")),
             self.activity,
+            self.flow.decision,
         )
         self._show_parts()
 
@@ -99,6 +99,8 @@ class LabPanel(Panel):
         self.guests.show(_row(domain, reading.forest) for domain in reading.domains)
         self._tell_buttons()
         choose(self.base, names_of(image for image in reading.forest if image.status != "missing"))
+        if self.reading is None and len(reading.forest.roots) == 1:  # for the first time
+            self.base.value = reading.forest.roots[0]
         disk = human_size(sum(image.allocated or 0 for image in reading.forest))
         running = sum(domain.state == "running" for domain in reading.domains)
         words = t(
@@ -110,6 +112,10 @@ class LabPanel(Panel):
             bases=_bases(reading.forest),
         )
         self.used.value = f"<small>{escape(words)}</small>"
+
+    def reset(self) -> None:
+        """Set the controls to their defaults."""
+        self.name.value, self.count.value = "", 1
 
     @property
     def _makes_guests(self) -> bool:
@@ -132,7 +138,7 @@ class LabPanel(Panel):
             )
         names = [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
         call = Call(self.source.host, self.source.host_called, "plan_guests", {"names": names, "backing": base})
-        self.flow.propose(call.plan, str(call))
+        self.flow.propose(call.plan, str(call), t("Create guest"))
 
     def _guest(self) -> Guest:
         name = self.guests.value

@@ -71,11 +71,11 @@ class MergePanel(Panel):
         self.map_button = widgets.Button(description=t("Block map"))
         self.map_view = widgets.HTML()
         self.map_button.on_click(lambda _: self.flow.guarded(self.show_map))
-        self.plan_button = widgets.Button(description=t("Plan merge"))
+        self.plan_button = widgets.Button(description=t("Merge…"))
         self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
         self.flow.home = self.plan_button
         self.cleanup_button = widgets.Button(
-            description=t("Clean up"), tooltip=t("plan the removal of files that merges left invalid")
+            description=t("Clean up…"), tooltip=t("plan the removal of files that merges left invalid")
         )
         self.cleanup_button.on_click(lambda _: self.flow.guarded(self.cleanup))
         self.explained = widgets.HTML()
@@ -95,7 +95,7 @@ class MergePanel(Panel):
             self.verify,
             row(self.plan_button, self.map_button, self.cleanup_button),
         )
-        self.children = (self.time_line, self.chain, form, self.map_view, self.flow)
+        self.children = (self.time_line, self.chain, form, self.map_view, self.flow, self.flow.decision)
 
     def _fit(self) -> None:
         """Show the controls that mean something for this direction."""
@@ -121,6 +121,21 @@ class MergePanel(Panel):
         choose(self.base, [(t("(the next below, or none)"), ""), *images])
         if self.reading is None:  # for the first time
             self.base.value = ""
+            self.top.value = self._usual_top(reading)
+
+    def reset(self) -> None:
+        """Set the controls to their defaults."""
+        self.direction.value, self.base.value, self.keep.value, self.limit.value = "commit", "", 2, 0
+        self.remove.value = self.verify.value = False
+        self.top.value = None if self.reading is None else self._usual_top(self.reading)
+
+    def _usual_top(self, reading: Reading) -> str | None:
+        """Return the image that is meant where none was chosen: the only one that can be the end of a chain."""
+        shown = reading.shown
+        active = [disk.source for domain in reading.domains for disk in domain.disks] if self.source.guest else []
+        ends = [path for _, path in self.top.options if not shown.known_children(path)]
+        ends = [path for path in ends if path in active] or ends
+        return ends[0] if len(ends) == 1 else None
 
     def _clicked(self, change: Any) -> None:
         if change["new"] in [path for _, path in self.top.options]:
@@ -168,7 +183,7 @@ class MergePanel(Panel):
         """
         top, way = self._top(t("plan a merge")), self.direction.value
         call = self._call_of_guest(top, way) or self._call_of_forest(top, way)
-        self.flow.propose(call.plan, str(call))
+        self.flow.propose(call.plan, str(call), t("Merge now"))
 
     def _top(self, tried: Message) -> str:
         if not self.top.value or self.reading is None:
@@ -210,7 +225,7 @@ class MergePanel(Panel):
         """Plan to remove the files that merges have left invalid."""
         assert self.reading is not None
         call = Call(self.source.guest or self.reading.forest, self.source.called, "cleanup", {})
-        self.flow.propose(call.plan, str(call))
+        self.flow.propose(call.plan, str(call), t("Remove files"))
 
     def remedies(self, plan: LivePlan) -> Iterator[Remedy]:
         """Return those of all panels, and a pull where a commit would corrupt other overlays."""

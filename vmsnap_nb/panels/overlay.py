@@ -27,7 +27,7 @@ class OverlayPanel(Panel):
         self.name = widgets.Text(description=t("Name"), placeholder=t("name of the overlay"))
         self.size = widgets.IntText(description=t("Size, MiB"), value=0, tooltip=t("0: as large as the base"))
         self.count = widgets.BoundedIntText(description=t("How many"), value=1, min=1, max=1000)
-        self.plan_button = widgets.Button(description=t("Plan overlay"))
+        self.plan_button = widgets.Button(description=t("Create overlay…"))
         self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
         self.flow.home = self.plan_button
         self.chain.observe(self._clicked, "selected")
@@ -38,12 +38,24 @@ class OverlayPanel(Panel):
             row(self.name, self.size, self.count),
             self.plan_button,
         )
-        self.children = (self.time_line, self.chain, form, self.flow)
+        self.children = (self.time_line, self.chain, form, self.flow, self.flow.decision)
 
     def update(self, reading: Reading) -> None:
         """Show what was read."""
         super().update(reading)
         choose(self.base, names_of(image for image in reading.forest if image.status != "missing"))
+        if self.reading is None:  # for the first time
+            self.base.value = self._usual_base(reading)
+
+    def reset(self) -> None:
+        """Set the controls to their defaults."""
+        self.file.value, self.name.value, self.size.value, self.count.value = "", "", 0, 1
+        self.base.value = None if self.reading is None else self._usual_base(self.reading)
+
+    def _usual_base(self, reading: Reading) -> str | None:
+        """Return the image that is meant where none was chosen: the only base."""
+        roots = [path for path in reading.shown.roots if path in [option for _, option in self.base.options]]
+        return roots[0] if len(roots) == 1 else None
 
     def _clicked(self, change: Any) -> None:
         if change["new"] in [path for _, path in self.base.options]:
@@ -71,10 +83,10 @@ class OverlayPanel(Panel):
         options = {"path": paths, "backing": base, **size}
         if not file:
             call = Call(self.reading.forest, self.source.forest_called, "overlay", options)
-            self.flow.propose(call.plan, str(call))
+            self.flow.propose(call.plan, str(call), t("Create overlay"))
             return
         options["backing"] = os.path.abspath(os.path.expanduser(file))
         folder, host = os.path.dirname(options["backing"]), self.source.host
         read, called = (scan, "vs.scan") if host is None else (host.survey, f"{self.source.host_called}.survey")
         code = Call(None, f"{called}({folder!r})", "overlay", options)
-        self.flow.propose(lambda: read(folder).overlay(**options), str(code))
+        self.flow.propose(lambda: read(folder).overlay(**options), str(code), t("Create overlay"))

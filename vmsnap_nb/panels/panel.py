@@ -58,7 +58,10 @@ class Panel(widgets.VBox):
         self.activity = Activity() if activity is None else activity
         self.flow = Flow(self.activity, self.refresh, self.remedies)
         self.flow.observe(lambda change: setattr(self, "last_error", change["new"]), "last_error")
+        self.flow.draw = self._draw_plan
+        self.flow.closed = lambda _: self.reset()
         self.chain = ChainView(can_propose=False)
+        self._drawn: Shown = Forest()
         self.reading: Reading | None = None
         self.time_line = widgets.HTML().add_class("vmsnap-time")
         self._reading_lock = threading.Lock()
@@ -72,11 +75,26 @@ class Panel(widgets.VBox):
 
     def build(self) -> None:
         """Make the controls: each panel has its own."""
-        self.children = (self.time_line, self.chain, self.flow)
+        self.children = (self.time_line, self.chain, self.flow, self.flow.decision)
 
     def update(self, reading: Reading) -> None:
         """Show what was read: each panel adds its own."""
-        self.chain.show(reading.shown)
+        self.draw(reading.shown)
+
+    def reset(self) -> None:
+        """Set the controls to their defaults, after a plan has run: each panel has its own."""
+
+    def draw(self, thing: Shown) -> None:
+        """Show something in the figure; a plan that waits for a decision stays there until that is taken."""
+        self._drawn = thing
+        if self.flow.plan is None:
+            self.chain.show(thing)
+
+    def _draw_plan(self, plan: LivePlan | None) -> None:
+        """Show a plan in the place of the figure, where it was clicked, and bring it into view."""
+        self.chain.show(self._drawn if plan is None else plan)
+        if plan is not None:
+            self.chain.look += 1
 
     def remedies(self, plan: LivePlan) -> Iterator[Remedy]:
         """Return what can be done here about the concerns of a plan that is refused; a panel may add its own."""
@@ -104,7 +122,7 @@ class Panel(widgets.VBox):
                 )
             return unfinished[0]
 
-        self.flow.propose(make, f"{self.source.called}.unfinished()[0]")
+        self.flow.propose(make, f"{self.source.called}.unfinished()[0]", t("Complete it"))
 
     def refresh(self) -> None:
         """Read again now; an error is shown in the place of the time."""

@@ -68,7 +68,7 @@ class SnapshotPanel(Panel):
         self.chain.observe(self._clicked, "selected")
         groups = row(self._new_group(), self._selected_group(), self._memory_group(), self._records_group())
         self.flow.home = self.create_button
-        self.children = (self.time_line, self.chain, self.table, groups, self.flow)
+        self.children = (self.time_line, self.chain, self.table, groups, self.flow, self.flow.decision)
 
     def _button(self, description: str, act: Callable[[], None], tooltip: str | None = None) -> Any:
         button = widgets.Button(description=description, tooltip=tooltip)
@@ -91,9 +91,9 @@ class SnapshotPanel(Panel):
             tooltip=t("none selected: all disks; Ctrl or Shift selects several"),
         )
         self.quiesce = widgets.Checkbox(description=t("Quiesce with the guest agent"), indent=False)
-        self.create_button = self._button(t("Plan snapshot"), self.create)
+        self.create_button = self._button(t("Take snapshot…"), self.create)
         return group(
-            t("Create a snapshot"),
+            t("Take a snapshot"),
             self.name,
             self.kind,
             self.explained,
@@ -107,7 +107,7 @@ class SnapshotPanel(Panel):
         """Return the controls for the snapshot that is selected in the table."""
         self.selected = heading("")
         self.to = widgets.Dropdown(description=t("Revert to"), options=_translated(_ENDS), value="as-taken")
-        self.revert_button = self._button(t("Plan revert"), self.revert)
+        self.revert_button = self._button(t("Revert…"), self.revert)
         self.keep_current = widgets.Checkbox(
             description=t("First keep the current state as a snapshot"),
             value=True,
@@ -115,7 +115,7 @@ class SnapshotPanel(Panel):
             layout=widgets.Layout(width="auto"),
         )
         self.with_children = widgets.Dropdown(description=t("Delete"), options=_translated(_CHILDREN), value=False)
-        self.delete_button = self._button(t("Plan delete"), self.delete)
+        self.delete_button = self._button(t("Delete…"), self.delete)
         self.metadata_only = widgets.Checkbox(
             description=t("Remove only the record: no file changes, no data is lost"),
             indent=False,
@@ -135,10 +135,10 @@ class SnapshotPanel(Panel):
         """Return the controls for the memory alone."""
         self.memory_file = widgets.Text(description=t("Memory file"), placeholder=t("path; empty: managed save"))
         self.save_button = self._button(
-            t("Plan save"), self.save, t("saves the memory only and stops the guest; its disks are not saved")
+            t("Save memory…"), self.save, t("saves the memory only and stops the guest; its disks are not saved")
         )
         self.restore_button = self._button(
-            t("Plan restore"), self.restore, t("the guest resumes from the saved memory")
+            t("Restore memory…"), self.restore, t("the guest resumes from the saved memory")
         )
         buttons = row(self.save_button, self.restore_button)
         return group(t("Memory only, without the disks"), self.memory_file, buttons)
@@ -146,7 +146,7 @@ class SnapshotPanel(Panel):
     def _records_group(self) -> Any:
         """Return the controls for libvirt's records."""
         self.agreement = widgets.HTML()
-        self.reconcile_button = self._button(t("Reconcile"), self.reconcile)
+        self.reconcile_button = self._button(t("Repair records…"), self.reconcile)
         return group(t("Records"), self.agreement, self.reconcile_button)
 
     def update(self, reading: Reading) -> None:
@@ -155,7 +155,7 @@ class SnapshotPanel(Panel):
         if reading.snapshots is None:
             super().update(reading)
         else:
-            self.chain.show(reading.snapshots if len(reading.snapshots) else reading.shown)
+            self.draw(reading.snapshots if len(reading.snapshots) else reading.shown)
         self.table.show(_row(snapshot) for snapshot in snapshots)
         self._tell_selected()
         disks = [disk.target for domain in reading.domains for disk in domain.disks if disk.source]
@@ -168,6 +168,12 @@ class SnapshotPanel(Panel):
         items = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
         agree = escape(t("libvirt's records and the files agree."))
         self.agreement.value = f"<ul>{items}</ul>" if items else f"<p>{agree}</p>"
+
+    def reset(self) -> None:
+        """Set the controls to their defaults."""
+        self.name.value = self.kind.value = self.description_text.value = self.memory_file.value = ""
+        self.disks.value, self.quiesce.value, self.keep_current.value = (), False, True
+        self.to.value, self.with_children.value, self.metadata_only.value = "as-taken", False, False
 
     @property
     def shown(self) -> Shown:
@@ -220,8 +226,16 @@ class SnapshotPanel(Panel):
         self._propose("delete_snapshot", {"name": name, **{key: value for key, value in options.items() if value}})
 
     def _propose(self, verb: str, options: dict[str, Any]) -> None:
+        words = {
+            "snapshot": t("Take snapshot"),
+            "revert": t("Revert"),
+            "delete_snapshot": t("Delete"),
+            "save": t("Save memory"),
+            "restore": t("Restore memory"),
+            "reconcile": t("Repair records"),
+        }
         call = Call(self._guest(t("plan {verb}()", verb=verb)), self.source.called, verb, options)
-        self.flow.propose(call.plan, str(call))
+        self.flow.propose(call.plan, str(call), words[verb])
 
     def _chosen(self, change: Any) -> None:
         """Mark in the tree what was selected in the table, unless it is folded away there."""

@@ -1,0 +1,68 @@
+"""What the decision bar says: what is lost, what it costs, how it ended."""
+
+from __future__ import annotations
+
+import pytest
+from support.forests import UNIT, figure_2, handout
+from support.merges import FACTS, commit, pull
+from support.readings import reading
+
+from vmsnap_nb.panels.decision import decision_html, lost_html, outcome_html
+from vmsnap_nb.plans.overlay.request import OverlayRequest
+from vmsnap_nb.plans.report import Report, StepDone
+
+pytestmark = pytest.mark.quick
+
+
+def test_a_commit_names_what_becomes_invalid_and_a_pull_loses_nothing() -> None:
+    lost = lost_html(commit(handout(), "/i/Snap-3", "/i/Snap-1", facts=FACTS))
+    assert "become invalid: " in lost
+    assert 'title="/i/Snap-2"' in lost
+    assert lost_html(pull(handout(), "/i/Snap-3", "/i/Snap-1", facts=FACTS)) == ""
+
+
+def test_removed_files_are_named_once_and_the_rest_is_counted() -> None:
+    lost = lost_html(commit(handout(), "/i/Snap-4", "/i/RootBase", remove=True, facts=FACTS))
+    assert "invalid" not in lost
+    assert "are removed: " in lost
+    assert lost.count("<code") == 4
+
+
+def test_a_new_overlay_loses_nothing() -> None:
+    plan = OverlayRequest(paths=("/i/new <b>.qcow2",), backing="/i/RootBase").plan(reading(figure_2()))
+    assert lost_html(plan) == ""
+    said = decision_html(plan)
+    assert "Create new &lt;b&gt;" in said
+    assert "creates 1 file" in said
+    assert "<b>" not in said
+
+
+def test_time_is_estimated_only_from_a_known_rate() -> None:
+    plan = commit(handout(), "/i/Snap-3", "/i/Snap-1", facts=FACTS)
+    assert "about" not in decision_html(plan)
+    assert "about 2 s" in decision_html(plan, 3 * UNIT / 2)
+
+
+def test_a_refused_plan_gives_its_reason_and_the_way_out() -> None:
+    plan = commit(figure_2(), "/i/Overlay-1A", "/i/RootBase")
+    said = decision_html(plan)
+    assert "Refused: " in said
+    assert "Overlay-2" in said
+    assert "Nothing has been changed" not in said
+
+
+def test_a_run_that_was_cancelled_in_time_says_that_all_is_as_before() -> None:
+    plan = commit(handout(), "/i/Snap-3", "/i/Snap-1", facts=FACTS)
+    steps = tuple(StepDone(step, "not run") for step in plan.steps)
+    said = outcome_html(Report(plan, steps, plan.before, cancelled=True))
+    assert "everything is as it was before" in said
+    assert "invalid" not in said.lower()
+    assert "everything is as it was" not in outcome_html(Report(plan, steps, plan.after, cancelled=True))
+
+
+def test_a_merge_that_left_invalid_files_names_them() -> None:
+    plan = commit(handout(), "/i/Snap-3", "/i/Snap-1", facts=FACTS)
+    steps = tuple(StepDone(step, "done", 0.5, step.size or 0) for step in plan.steps)
+    said = outcome_html(Report(plan, steps, plan.after))
+    assert "Invalid and still on disk: Snap-2, Snap-3" in said or "Snap-3, Snap-2" in said
+    assert "copied 192 KiB" in said

@@ -1,0 +1,146 @@
+"""What the decision bar says of a plan and of its report: a sentence, what it costs, what is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from html import escape
+
+from vmsnap_nb.model.snapshot import MANAGED_SAVE
+from vmsnap_nb.plans.compare import differences
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.report import Report
+from vmsnap_nb.views.words import distinct_names, human_size, shown
+from vmsnap_nb.words.message import Message, clauses, counted, joined, t
+
+__all__ = ["changed_anything", "decision_html", "lost_html", "outcome_html", "said_html", "waivable"]
+
+_NAMED = 4
+"""Files that the bar names; the list beside the figure has all."""
+_LONG = 500
+"""Letters of a text that scrolls in the bar: by keyboard, too."""
+_LOSSES = frozenset({"state-lost", "memory-lost"})
+
+
+def decision_html(plan: Plan, rate: float | None = None) -> str:
+    """Return what is to be decided: the title of a plan, and what it costs.
+
+    `rate` are the bytes per second of the last copy here, from which the time is estimated.
+    """
+    if plan.refused:
+        first = next(concern for concern in plan.concerns if concern.level == "refuse")
+        reasons = [first.what] if not first.remedy else [first.what, first.remedy]
+        return said_html(
+            t("Refused: {title}", title=shown(plan.title)), details=shown(clauses(reasons)), mark="vmsnap-refused"
+        )
+    return said_html(shown(plan.title), chips=_costs(plan, rate), details=t("Nothing has been changed yet."))
+
+
+def said_html(
+    sentence: str, *, chips: Iterable[tuple[str, str]] = (), details: str = "", mark: str = "", role: str = "status"
+) -> str:
+    """Return a sentence for the bar, with chips (text and tooltip) and a line below."""
+    parts = "".join(
+        f'<span class="vmsnap-chip" title="{escape(tip)}">{escape(text)}</span>'
+        if tip
+        else f'<span class="vmsnap-chip">{escape(text)}</span>'
+        for text, tip in chips
+    )
+    scrolls = ' tabindex="0"' if len(details) > _LONG else ""
+    below = f'<span class="vmsnap-below"{scrolls}>{escape(details)}</span>' if details else ""
+    text = f"<strong>{escape(_capital(sentence))}</strong>"
+    return f'<div role="{role}" class="vmsnap-sentence {mark}">{text}{parts}{below}</div>'
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _costs(plan: Plan, rate: float | None) -> Iterator[tuple[str, str]]:
+    if plan.moves:
+        size = plan.bytes_to_copy
+        yield t("copies an unknown amount of data") if size is None else t("copies {size}", size=human_size(size)), ""
+        speed = getattr(getattr(plan, "request", None), "bandwidth", 0) or rate
+        if size and speed:
+            yield t("about {seconds:.0f} s", seconds=max(1.0, size / speed)), ""
+    if plan.creates:
+        yield counted("creates {count} file", "creates {count} files", len(plan.creates)), _paths(plan.creates)
+    if written := [path for path in plan.writes if path not in plan.unlinks]:
+        yield counted("changes {count} file", "changes {count} files", len(written)), _paths(written)
+    freed = plan.frees.total if plan.unlinks else None
+    if freed:
+        yield t("frees {size}", size=human_size(freed)), ""
+
+
+def lost_html(plan: Plan) -> str:
+    """Return what is lost by a plan, as HTML; empty if nothing is, and then nobody has to be asked twice."""
+    lines = "".join(f"<li>{line}</li>" for line in _lost(plan))
+    return f'<ul class="vmsnap-lost">{lines}</ul>' if lines else ""
+
+
+def _lost(plan: Plan) -> Iterator[str]:
+    names = distinct_names((path, path.rpartition("/")[2]) for path in (*plan.invalid, *plan.unlinks))
+    stays = [path for path in plan.invalid if path not in plan.unlinks]
+    if stays:
+        words = counted("becomes invalid: {names}", "become invalid: {names}", len(stays), names="{names}")
+        yield _files(words, [(names[path], path) for path in stays])
+    if plan.unlinks:
+        words = counted("is removed: {names}", "are removed: {names}", len(plan.unlinks), names="{names}")
+        yield _files(words, [(names[path], path) for path in plan.unlinks])
+    losses = [c.what for c in plan.concerns if c.level == "warn" and c.name in _LOSSES]
+    yield from (escape(shown(what)) for what in losses)
+    if plan.writes and not losses:  # a record alone holds no data
+        after = {(record.guest, record.name) for record in plan.after.records}
+        for record in plan.before.records:
+            if (record.guest, record.name) not in after and record.name != MANAGED_SAVE:
+                yield escape(t("snapshot {name} is deleted", name=shown(record.name)))
+
+
+def _paths(paths: Iterable[str]) -> str:
+    return "\n".join(map(shown, paths))
+
+
+def _files(words: Message, files: list[tuple[str, str]]) -> str:
+    listed = [f'<code title="{escape(shown(path))}">{escape(shown(name))}</code>' for name, path in files[:_NAMED]]
+    if len(files) > _NAMED:
+        listed.append(escape(t("{count} more", count=len(files) - _NAMED)))
+    return escape(words).replace("{names}", ", ".join(listed))
+
+
+def waivable(plan: Plan) -> dict[str, list[str]]:
+    """Return what each concern risks that refuses the plan, by name; nothing where one of them cannot be waived."""
+    refusing = [concern for concern in plan.concerns if concern.level == "refuse"]
+    found: dict[str, list[str]] = {}
+    for concern in refusing:
+        found.setdefault(concern.name, []).append(concern.what)
+    return found if all(concern.waivable for concern in refusing) else {}
+
+
+def changed_anything(report: Report) -> bool:
+    """Return whether anything is other than before the run: not so after one that was cancelled in time."""
+    plan = report.plan
+    return bool(differences(plan.before, report.after, plan.about, plan.changes))
+
+
+def outcome_html(report: Report) -> str:
+    """Return how a run ended: what is, and not what was planned."""
+    plan = report.plan
+    title = shown(plan.title)
+    if report.cancelled:
+        now = (
+            t("the figure shows what is there now") if changed_anything(report) else t("everything is as it was before")
+        )
+        return said_html(t("Cancelled: {title}", title=title), details=now)
+    if not report.as_predicted:
+        said = t("Done, but not as the plan predicted: {differences}", differences=clauses(report.differences))
+        return said_html(title, details=said, mark="vmsnap-failed")
+    chips: list[tuple[str, str]] = []
+    if copied := sum(step.size for step in report.steps):
+        chips.append((t("copied {size}", size=human_size(copied)), ""))
+    seconds = sum(step.seconds or 0.0 for step in report.steps)
+    chips.append((t("{seconds:.1f} s", seconds=seconds), ""))
+    left = [path for path in plan.invalid if path in report.after.images and report.after.status(path) == "invalid"]
+    details = t("Done, as the plan predicted.")
+    if left:
+        names = joined(shown(report.after[path].name) for path in left)
+        details = t("Done, as the plan predicted. Invalid and still on disk: {names}", names=names)
+    return said_html(title, chips=chips, details=details, mark="vmsnap-done")
