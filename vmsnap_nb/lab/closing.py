@@ -152,5 +152,6 @@ def _drop_entries(folder: LabFolder, guests: Collection[str]) -> None:
 def images_in_use(folder: LabFolder, forest: Forest) -> set[str]:
     """Find the images of the lab on which an image in its folder is based that the lab did not make."""
     made = folder.made()
-    own = [path for path in forest.images if path not in made and Path(path).is_relative_to(folder.root)]
+    inside = (path for path in forest.images if Path(path).is_relative_to(folder.root))
+    own = [path for path in inside if path not in made and not folder.goes_whole(path)]
     return {below for path in own for below in forest.lineage(path) if below in made}

@@ -42,7 +42,9 @@ _NAMED = 5
 _MARK = ".vmsnap-lab.json"
 _LOCK = ".vmsnap-lab.lock"
 # What a lab makes beside what an embedded libvirt makes in its folder.
-_OF_LAB = ("boot", "console", "exercises", "images", "port", "scenarios")
+_WHOLE = ("boot", "console", "exercises", "lesson", "port")
+"""Folders that are removed with all that is in them."""
+_OF_LAB = ("boot", "console", "exercises", "images", "lesson", "port", "scenarios")
 
 
 def default_root() -> Path:
@@ -247,6 +249,10 @@ class LabFolder:
         except OSError as error:
             raise from_os_error(error, tried) from error
 
+    def goes_whole(self, path: str | os.PathLike[str]) -> bool:
+        """Return whether a file is in a folder of the lab's that `remove` removes with all that is in it."""
+        return any(Path(path).is_relative_to(self.root / name) for name in _WHOLE)
+
     def release(self) -> None:
         """Let another process have the lab."""
         if self._lock >= 0:
@@ -264,7 +270,7 @@ class LabFolder:
             for path in made:
                 with contextlib.suppress(IsADirectoryError):
                     Path(path).unlink(missing_ok=True)
-            for name in (*OF_LIBVIRT, "boot", "console", "exercises", "port"):
+            for name in (*OF_LIBVIRT, *_WHOLE):
                 if (self.root / name).is_dir() and not (self.root / name).is_symlink():
                     shutil.rmtree(self.root / name)
             for name in ("images", "scenarios"):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self, cast
 
 from vmsnap_nb.lab.exercises import practice
+from vmsnap_nb.lab.lesson import WORK, lesson_root
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.host import Host
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
     from vmsnap_nb.lab.driver import Driver
@@ -21,11 +24,46 @@ __all__ = ["ExerciseLab"]
 
 
 class ExerciseLab(Host):
-    """The part of a lab that its exercises are."""
+    """The part of a lab for the course: lessons and exercises."""
 
     root: Path
     driver: Driver
     _machine: Machine
+
+    @classmethod
+    def for_lesson(cls) -> Self:
+        """Open an empty lab for a lesson, so that a notebook can be run again from its start.
+
+        It has a folder of its own beside that of `Lab()`, with ``-lesson`` at the end of its name. If an earlier run
+        left something there, that is removed first, with its guests. Your own lab is not touched.
+
+        Returns
+        -------
+        Lab
+
+        Raises
+        ------
+        LabError
+            This process has another lab open, or there are files in the folder that no lab made.
+        LabBusyError
+            Another process has the lab of a lesson open.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab.for_lesson()  # doctest: +SKIP
+        >>> lab.work.name  # doctest: +SKIP
+        'lesson'
+        """
+        root, lab = lesson_root(), cast("Callable[[Path], Self]", cls)  # this class is never one by itself
+        if root.exists():
+            lab(root).destroy()  # type: ignore[attr-defined]
+        return lab(root)
+
+    @property
+    def work(self) -> Path:
+        """A folder in the lab's for files of your own. `destroy` removes it, with everything in it."""
+        return self.root / WORK
 
     def exercises(self) -> pd.DataFrame:
         """List the exercises, in the order of learning.
