@@ -149,6 +149,7 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("snapshot",),
         ("merge",),
         ("delete", "findings", "leftovers", "revert"),
+        ("disk_states",),
     ),
     "live": (
         ("cards", "check", "claim", "files", "held", "image_names", "journal", "saved", "told"),

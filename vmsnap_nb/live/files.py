@@ -9,8 +9,10 @@ from typing import Any
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.files import FileChange, FileChanges, FileParts, Files
+from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.number import whole_number
+from vmsnap_nb.plans.disk_states import DiskPoint
 from vmsnap_nb.system.files.errors import os_errors
 from vmsnap_nb.system.files.paths import absolute
 from vmsnap_nb.system.files.temporary import publish_new, temporary
@@ -18,13 +20,30 @@ from vmsnap_nb.system.filesystems.messages import Answers
 from vmsnap_nb.system.filesystems.reader import COPY, DiskState, ask
 from vmsnap_nb.words.message import t
 
-__all__ = ["MOST_READ", "PathLike", "When", "changes", "copy_out", "find_files", "list_files", "read_file", "where"]
+__all__ = [
+    "MOST_READ",
+    "PathLike",
+    "When",
+    "changes",
+    "copy_out",
+    "find_files",
+    "list_files",
+    "read_file",
+    "state_of",
+    "where",
+]
 
 PathLike = str | os.PathLike[str]
 When = str | datetime
 
 MOST_READ = 64 << 20
 """Bytes of a file that are read into memory unless more is asked for."""
+
+
+def state_of(forest: Forest, point: DiskPoint) -> DiskState:
+    """Return the layers of a state of a disk, as they are read."""
+    layers = tuple(forest[layer] for layer in reversed(forest.lineage(point.image)))
+    return DiskState(point.name or layers[-1].name, layers, point.inside)
 
 
 def list_files(state: DiskState, path: PathLike, *, recursive: bool = False) -> Files:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from vmsnap_nb.errors import ImageError, InvalidRequestError, NotFoundError
-from vmsnap_nb.live.files import MOST_READ, PathLike, When, changes, copy_out, find_files, list_files, read_file
+from vmsnap_nb.errors import ImageError, NotFoundError
+from vmsnap_nb.live.files import (
+    MOST_READ,
+    PathLike,
+    When,
+    changes,
+    copy_out,
+    find_files,
+    list_files,
+    read_file,
+    state_of,
+)
 from vmsnap_nb.live.handle import GuestHandle
 from vmsnap_nb.live.snapshot_lists import snapshot_list
-from vmsnap_nb.model.files import FileChanges, Files
+from vmsnap_nb.model.files import NOW, FileChanges, Files
 from vmsnap_nb.model.find import find_disk
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.model.shown import Listed
 from vmsnap_nb.model.snapshot import Snapshot
-from vmsnap_nb.system.filesystems.reader import NOW, DiskState
-from vmsnap_nb.words.message import joined, t
+from vmsnap_nb.plans.disk_states import DiskPoint, snapshot_state
+from vmsnap_nb.system.filesystems.reader import DiskState
+from vmsnap_nb.words.message import t
 
 __all__ = ["GuestFiles"]
 
@@ -174,7 +185,7 @@ class GuestFiles(Listed):
         forest = handle.forest()
         use = find_disk(forest, handle.name, target)
         if at is None:
-            return _state(forest, use.path, NOW, None)
+            return state_of(forest, DiskPoint(image=use.path, name=NOW))
         snapshots = snapshot_list(handle)
         snapshot = next((one for one in snapshots if one.name == at), None)
         if snapshot is None:
@@ -194,23 +205,4 @@ def _held(forest: Forest, snapshot: Snapshot, target: str) -> DiskState:
             why=snapshot.problem,
             next_step=t("guest.reconcile() shows how its record and the images differ"),
         )
-    disk = next((disk for disk in snapshot.record.disks if disk.target == target), None)
-    if disk is None or disk.held == "no" or disk.source is None:
-        held = joined(one.target for one in snapshot.record.held_disks) or t("none")
-        raise InvalidRequestError(
-            tried,
-            why=t("the snapshot does not include the disk {target}", target=target),
-            next_step=t("name a disk that it includes, with target=…: {disks}", disks=held),
-        )
-    if disk.held == "external":
-        return _state(forest, disk.source, snapshot.name, None)
-    inside = next((one for one in forest[disk.source].snapshots if one.name == snapshot.name), None)
-    if inside is None:
-        why = t("{path} does not contain the internal snapshot {name}", path=disk.source, name=snapshot.name)
-        raise ImageError(tried, why=why)
-    return _state(forest, disk.source, snapshot.name, inside.id)
-
-
-def _state(forest: Forest, path: str, name: str, snapshot: str | None) -> DiskState:
-    layers = tuple(forest[layer] for layer in reversed(forest.lineage(path)))
-    return DiskState(name, layers, snapshot)
+    return state_of(forest, snapshot_state(forest, snapshot.record, target, tried))

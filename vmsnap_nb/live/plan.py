@@ -10,13 +10,16 @@ from typing import Any
 
 from vmsnap_nb.errors import InvalidRequestError, ReadOnlyError, StalePlanError, VmsnapError
 from vmsnap_nb.live.claim import Claim
+from vmsnap_nb.live.files import PathLike, changes, state_of
 from vmsnap_nb.live.job import Job, Progress, StepStopped
 from vmsnap_nb.live.progress import wait_with_bar
 from vmsnap_nb.live.report import LiveReport
+from vmsnap_nb.model.files import FileChanges
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.checks.access import Access, unresolved, with_access
 from vmsnap_nb.plans.compare import differences
 from vmsnap_nb.plans.concern import sorted_concerns
+from vmsnap_nb.plans.disk_states import compared_states
 from vmsnap_nb.plans.merge.resume import plan_unread
 from vmsnap_nb.plans.merge.steps import Unprotect
 from vmsnap_nb.plans.plan import Plan
@@ -280,6 +283,41 @@ class LivePlan(Plan):
         """
         job = self.start(waive=waive, remove=remove, verify=verify)
         return wait_with_bar(job, shown=progress)
+
+    def diff(self, *, path: PathLike = "/", target: str | None = None) -> FileChanges:
+        """Compare the files of the two states that this plan is about; nothing is changed.
+
+        Parameters
+        ----------
+        path : path
+            Where to look.
+        target : str, optional
+            The disk of the guest, as ``vda``, for a revert or a deletion; the first one if left out.
+
+        Returns
+        -------
+        FileChanges
+            For a merge, from the state that can no longer be read afterwards to that of the layers above it. For a
+            revert, from now to the snapshot. For a deletion, from the snapshot to what follows it.
+
+        Raises
+        ------
+        InvalidRequestError
+            The plan neither reverts to a state nor makes one unreadable, such as one that takes a snapshot.
+        ImageError
+            A layer cannot be read, or no file system is known here; what was found is named.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> vm = lab.guest("unchanged", backing=lab.base("RootBase"))
+        >>> report = vm.snapshot("monday").run(progress=False)
+        >>> vm.revert("monday").diff()
+        <FileChanges from now to monday: nothing changed>
+        """
+        earlier, later = compared_states(self, self.request, target)
+        return changes(state_of(self.before, earlier), state_of(self.before, later), path)
 
     def _with(self, **asked: bool | None) -> Request:
         """Return the request with the options that were asked for; the others stay as it was planned with them."""

@@ -14,7 +14,21 @@ from vmsnap_nb.model.shown import Carded, Tabled
 from vmsnap_nb.model.text import plural
 from vmsnap_nb.words.message import t
 
-__all__ = ["Change", "FileChange", "FileChanges", "FileEntry", "FileKind", "FilePart", "FileParts", "FileRead", "Files"]
+__all__ = [
+    "NOW",
+    "Change",
+    "FileChange",
+    "FileChanges",
+    "FileEntry",
+    "FileKind",
+    "FilePart",
+    "FileParts",
+    "FileRead",
+    "Files",
+]
+
+NOW = "now"
+"""What the state is called in which a disk is."""
 
 FileKind = Literal["file", "folder", "link", "device", "pipe", "socket", "other"]
 

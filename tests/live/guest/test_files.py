@@ -53,6 +53,17 @@ def test_write_snapshot_change_diff(lab: Lab, tmp_path: Path) -> None:
     vm.shutdown()
     off = vm.diff("monday", "tuesday")
     assert rows(off) == rows(found)
+    for plan, states in (
+        (vm.revert("monday"), ("now", "monday")),
+        (vm.delete_snapshot("monday"), ("monday", "tuesday")),
+        (vm.delete_snapshot("tuesday"), ("tuesday", "now")),
+        (vm.commit(), ("files", "files.tuesday")),
+    ):
+        assert (plan.diff().before, plan.diff().after) == states
+    assert rows(vm.delete_snapshot("monday").diff()) == rows(found)
+    assert rows(vm.commit().diff()) == [("/etc/three", "added"), ("/etc/two", "removed")]
+    with pytest.raises(InvalidRequestError, match="makes none unreadable"):
+        vm.snapshot("wednesday").diff()
     now = vm.files("/etc")
     assert now.notes == ()  # it was shut down properly
     assert "/etc/three" in now

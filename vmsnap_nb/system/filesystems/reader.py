@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vmsnap_nb.errors import CommandError, ImageError, MissingPartError
+from vmsnap_nb.model.files import NOW
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.disk.open import open_sources
 from vmsnap_nb.system.filesystems.messages import Answers
@@ -18,10 +19,7 @@ from vmsnap_nb.system.process import Limits, ProcessResult, run
 from vmsnap_nb.system.sources.file import FileSource
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["COPY", "NOW", "DiskState", "ask"]
-
-NOW = "now"
-"""What the state is called in which a disk is."""
+__all__ = ["COPY", "DiskState", "ask"]
 
 _LIMITS = Limits(seconds=300.0, cpu_seconds=240, memory=4 << 30, output=0, errors=64 << 10)
 COPY = replace(_LIMITS, seconds=None, cpu_seconds=3600)
