@@ -36,7 +36,7 @@ class Exhibit(NamedTuple):
     prose: str
     code: str
     handout: str = ""
-    options: dict[str, Any] = {"details": "none"}  # noqa: RUF012 - read only
+    options: dict[str, Any] = {"details": "none", "style": "handout"}  # noqa: RUF012 - read only
 
 
 EXHIBITS = (
@@ -46,7 +46,7 @@ EXHIBITS = (
         "Each image is based on the one to its left. The base can be raw; every overlay is qcow2.",
         'lab.scenario("figure-1")',
         "figure-1",
-        {"details": "format", "labels": {"RootBase": "(raw/qcow2)"}},
+        {"details": "format", "style": "handout", "labels": {"RootBase": "(raw/qcow2)"}},
     ),
     Exhibit(
         "figure-2",
@@ -127,7 +127,7 @@ HEAD = """# Gallery of figures
 
 Each figure of the handout "Snapshots, QCOW2 backing files & overlays": this package's drawing, its code, the same
 figure as text, and the original. All of them show real images. In a notebook, the code alone shows picture and text;
-here, `details="none"` omits formats, sizes and users.
+here, `details="none"` omits formats, sizes and users, and `style="handout"` draws plans and `(Active)` as there.
 
 ```python
 import vmsnap_nb as vs

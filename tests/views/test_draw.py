@@ -21,6 +21,7 @@ from vmsnap_nb.plans.step import CreateOverlay
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Figure, Options
 from vmsnap_nb.views.folding import MOST_BOXES
+from vmsnap_nb.views.svg import figure_svg
 
 
 def figure_1() -> Forest:
@@ -57,19 +58,19 @@ def test_figure_1_as_a_chain_is_the_same() -> None:
 
 
 def test_figure_2_is_the_handouts() -> None:
-    assert normal(figure_2().to_text(details="none")) == normal((GOLDEN / "figure-2.txt").read_text())
+    assert normal(figure_2().to_text(details="none", style="handout")) == normal((GOLDEN / "figure-2.txt").read_text())
 
 
 def test_figure_2_stands_on_the_handouts_columns() -> None:
     """Where boxes have the handout's widths, so do the trunks: white space counts here."""
-    ours = figure_2().to_text(details="none").splitlines()
+    ours = figure_2().to_text(details="none", style="handout").splitlines()
     handout = (GOLDEN / "figure-2.txt").read_text().splitlines()
     assert [line[:10] for line in ours[5:]] == [line[:10] for line in handout[5:]]
 
 
 def test_another_figure_is_not_taken_for_the_handouts() -> None:
     other = figure_2().edited(drop=["/i/Overlay-3A"])
-    assert normal(other.to_text(details="none")) != normal((GOLDEN / "figure-2.txt").read_text())
+    assert normal(other.to_text(details="none", style="handout")) != normal((GOLDEN / "figure-2.txt").read_text())
 
 
 def test_the_template_example_has_the_handouts_rows() -> None:
@@ -137,7 +138,16 @@ def test_a_chain_counts_the_overlays_beside_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"detail": "all"}, {"details": "size"}, {"details": ("format", "colour")}, {"fold": 1}, {"keep": 1}]
+    "wrong",
+    [
+        {"detail": "all"},
+        {"details": "size"},
+        {"details": ("format", "colour")},
+        {"fold": 1},
+        {"keep": 1},
+        {"columns": 2},
+        {"style": "x"},
+    ],
 )
 def test_a_wrong_option_is_an_error_that_says_which_there_are(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidRequestError) as caught:
@@ -187,7 +197,11 @@ def test_a_loop_is_drawn_and_says_so(length: int) -> None:
     for n in range(length):
         assert lines_of(figure, f"L{n}")[1] == "LOOP, based on itself"
     assert lines_of(figure, "L0")[2] == f"its backing file is L{1 % length}"  # where the drawn tree ends
-    assert len(figure.blocks[0].arrows) == length  # all but that one edge
+    (wrong,) = [arrow for arrow in figure.blocks[0].arrows if arrow.wrong]
+    assert names(figure)[wrong.tail] == "L0"
+    assert names(figure)[wrong.head] == f"L{1 % length}"
+    assert len([arrow for arrow in figure.blocks[0].arrows if not arrow.beside]) == length
+    assert figure_svg(figure).count('class="arrow wrong"') == 1
     assert "LOOP" in tree.chain("/i/over").to_text()
 
 
@@ -215,10 +229,46 @@ def long_chain(length: int) -> Forest:
 
 def test_a_chain_of_200_folds_its_middle() -> None:
     figure = figure_of(long_chain(200).chain("/i/L199"), Options())
-    assert names(figure) == ["L0", "L1", "L2", "… 195 more layers …", "L198", "L199"]
-    assert "195 MiB on disk" in lines_of(figure, "… 195 more layers …")
+    assert names(figure) == ["L0", "L1", "… 196 more layers …", "L198", "L199"]
+    assert "196 MiB on disk" in lines_of(figure, "… 196 more layers …")
     assert len(names(figure_of(long_chain(200), Options(fold=None)))) == 200
-    assert len(names(figure_of(long_chain(8), Options()))) == 8
+    assert len(names(figure_of(long_chain(5), Options()))) == 5
+    assert len(names(figure_of(long_chain(8), Options(columns=8)))) == 8
+
+
+def test_a_guests_chain_folds_where_the_whole_tree_would_be_too_wide() -> None:
+    layers = [image("web", "Base"), *(image(f"web.{n}", f"web.{n - 1}" if n else "web") for n in range(9))]
+    tree = forest(image("Base"), image("mail", "Base"), *layers)
+    figure = figure_of(tree, Options())
+    assert max(box.column for block in figure.blocks for box in block.boxes) + 1 <= Options().columns
+    assert {"Base", "mail", "web", "web.7", "web.8"} <= set(names(figure))
+
+
+def test_what_is_wrong_in_a_folded_stretch_is_drawn_and_what_has_no_room_is_counted() -> None:
+    broken = (3, 9)
+    chain = [
+        image(f"L{n}", f"L{n - 1}" if n else None, status="corrupt" if n in broken else "ok", problem="damaged")
+        for n in range(12)
+    ]
+    figure = figure_of(forest(*chain), Options())
+    assert names(figure) == ["L0", "… 8 more layers …", "L9", "L10", "L11"]
+    assert "1 CORRUPT" in lines_of(figure, "… 8 more layers …")
+    assert any(note.endswith(": damaged") and "L3" in note for note in figure.notes)
+
+
+def test_siblings_are_in_natural_order() -> None:
+    tree = forest(image("Base"), *(image(f"night-{n}", "Base") for n in (10, 2, 1)))
+    assert names(figure_of(tree, Options())) == ["Base", "night-1", "night-2", "night-10"]
+
+
+def test_an_image_is_active_only_where_a_guest_writes_to_it() -> None:
+    tree = forest(image("Base"), image("a", "Base"), image("b", "Base"), uses=(Use("demo", "vda", "/i/a"),))
+    for thing in (tree, tree.chain("/i/a")):
+        assert "(Active)" in lines_of(figure_of(thing, Options()), "a")
+    for thing in (tree, tree.chain("/i/b"), figure_2()):
+        name = "Overlay-1C" if thing is not tree and not isinstance(thing, Chain) else "b"
+        assert "(Active)" not in lines_of(figure_of(thing, Options()), name)
+    assert figure_2().to_text(style="handout").count("(Active)") == 3
 
 
 def test_100_overlays_fold_and_the_fold_sums_them() -> None:
@@ -228,7 +278,6 @@ def test_100_overlays_fold_and_the_fold_sums_them() -> None:
     assert lines_of(figure, "… 95 more overlays …") == [
         "… 95 more overlays …",
         "(96 images)",
-        "(95 Active)",
         "96 MiB on disk",
     ]
     assert names(figure_of(tree, Options(fold=50, keep=2)))[1:] == ["o1", "… 98 more overlays …", "o100"]
@@ -245,7 +294,7 @@ def test_few_broken_images_are_never_folded_and_many_are_counted() -> None:
 def test_a_chain_longer_than_the_stack_is_deep() -> None:
     tree = long_chain(3000)
     assert len(names(figure_of(tree, Options(fold=None)))) == 3000
-    assert len(tree.to_text(fold=None).splitlines()) == 7
+    assert len(tree.to_text(fold=None).splitlines()) == 6
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -334,8 +383,10 @@ def test_a_changed_edge_a_removed_and_an_invalid_image_are_marked() -> None:
 
 def test_a_refused_plan_says_so_at_once() -> None:
     plan = overlay_plan(figure_2(), concerns=(refuse("file-exists", "it is there"),))
-    assert plan.to_text().startswith("Plan: create new on RootBase, refused\n")
-    assert "REFUSED, file-exists: it is there" in plan.to_text()
+    lines = plan.to_text().splitlines()
+    assert lines[:3] == ["Plan: create new on RootBase, refused", "", "! REFUSED, file-exists: it is there"]
+    html = plan._repr_mimebundle_()["text/html"]
+    assert html.index("REFUSED, file-exists: it is there") < html.index("<svg")
 
 
 def test_a_plan_on_a_missing_base_is_drawn() -> None:

@@ -69,7 +69,7 @@ def structure(text: str) -> Structure:
 
 def row(plan: Plan) -> str:
     """Draw a plan with the names alone, up to what is left behind by it."""
-    figure = plan.to_text(details="none").partition("\n\n")[2].partition("\n\nHow")[0]
+    figure = plan.to_text(details="none", style="handout").partition("\n\n")[2].partition("\n\nHow")[0]
     lines = figure.splitlines()
     last = max(number for number, line in enumerate(lines) if re.search(r"Snap-4 ", line))
     return "\n".join(lines[: last + 5])
@@ -144,12 +144,12 @@ def test_each_move_has_an_arrow_from_its_box_to_its_box(merge: LiveForest, name:
 def test_arrows_of_a_branch_cross_no_other_branch(tree: LiveForest, name: str) -> None:
     plan = TREE_PLANS[name](tree)
     check_arrows(tree, plan)
-    assert re.search(r"(?m)^after|[v ]  after$", plan.to_text(details="none"))
+    assert re.search(r"(?m)^after|[v ]  after$", plan.to_text(details="none", style="handout"))
 
 
 def check_arrows(forest: LiveForest, plan: Plan) -> None:
     assert plan.moves
-    lines = plan.to_text(details="none").splitlines()
+    lines = plan.to_text(details="none", style="handout").splitlines()
     drawn = {traced(lines, y, x) for y, line in enumerate(lines) for x, char in enumerate(line) if arrives(lines, y, x)}
     assert drawn == {(forest[move.source].name, forest[move.target].name) for move in plan.moves}
 
@@ -183,7 +183,7 @@ def box_at(lines: list[str], y: int, x: int) -> str:
 
 
 def test_what_is_invalid_stands_where_it_stood_and_the_live_chain_keeps_its_row(merge: LiveForest) -> None:
-    figure = figure_of(PLANS["figure-3"](merge), Options(details="none"))
+    figure = figure_of(PLANS["figure-3"](merge), Options(details="none", style="handout"))
     before, after = figure.blocks
     was = {box.lines[0].text: box for box in before.boxes}
     now = {box.lines[0].text: box for box in after.boxes}
@@ -201,7 +201,7 @@ def test_what_is_invalid_stands_where_it_stood_and_the_live_chain_keeps_its_row(
 def test_nobody_writes_to_a_layer_only_because_nothing_stands_on_it_any_more(
     merge: LiveForest, name: str, active: str
 ) -> None:
-    after = figure_of(PLANS[name](merge), Options()).blocks[1:]
+    after = figure_of(PLANS[name](merge), Options(style="handout")).blocks[1:]
     assert [box.lines[0].text for block in after for box in block.boxes if box.active] == [active]
 
 
@@ -213,12 +213,12 @@ def test_what_several_images_have_in_common_is_said_once(merge: LiveForest) -> N
 def test_a_refused_merge_is_drawn_and_names_who_stands_in_its_way(tmp_path: Path) -> None:
     build_scenario("figure-2", tmp_path / "f")
     plan = vs.scan(tmp_path / "f").commit("Overlay-1B", "RootBase")
-    text = plan.to_text(details="none")
+    text = plan.to_text(details="none", style="handout")
     assert plan.refused
     assert text.splitlines()[0].endswith(", refused")
     (why,) = [line for line in re.sub(r"\n {4}", " ", text).splitlines() if "REFUSED, shared-base" in line]
     assert "Overlay-2, Overlay-3 also depend on RootBase" in why
-    *_, after = figure_of(plan, Options(details="none")).blocks
+    *_, after = figure_of(plan, Options(details="none", style="handout")).blocks
     corrupted = {box.lines[0].text for box in after.boxes if box.lines[1].text.startswith("CORRUPTED")}
     assert corrupted == {"Overlay-2", "Overlay-2A", "Overlay-3", "Overlay-3A"}
 
@@ -238,7 +238,7 @@ def test_a_report_says_what_is_left_behind_and_the_plan_to_remove_it_spares_the_
     text = re.sub(r"\n {4}", " ", report.to_text())
     assert "Snap-3, Snap-2 are INVALID now" in text or "Snap-2, Snap-3 are INVALID now" in text
     plan = vs.scan(tmp_path / "m").cleanup()
-    before, after = figure_of(plan, Options()).blocks
+    before, after = figure_of(plan, Options(style="rows")).blocks
     gone = {box.lines[0].text for box in before.boxes if "(removed)" in [line.text for line in box.lines]}
     assert gone == {"Snap-2", "Snap-3"}
     assert {box.lines[0].text for box in after.boxes} == {"RootBase", "Snap-1", "Snap-4"}

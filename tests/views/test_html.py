@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from support.forests import figure_2, forest, image, thousand
 
+from vmsnap_nb.model.guest import Use
 from vmsnap_nb.plans.overlay.request import GuestsRequest
 from vmsnap_nb.plans.request import Reading
 
 
 @pytest.mark.system
 def test_html_has_picture_text_and_a_table_with_heads_and_caption() -> None:
-    html = figure_2()._repr_mimebundle_()["text/html"]
+    users = tuple(Use("demo", "vda", f"/i/{name}") for name in ("Overlay-1C", "Overlay-2A"))
+    html = replace(figure_2(), uses=users)._repr_mimebundle_()["text/html"]
     assert html.index("<svg") < html.index("<pre") < html.index("<table>")
     assert re.search(r"<caption[^>]*>Images</caption>", html)
     assert html.count('<th scope="row"') == 9
     assert "64 MiB" in html
-    assert html.count("(Active)") == html.count(">Active<") == 3  # in the text and in the picture
+    assert html.count("(Active)") == html.count(">Active<") == 2  # in the text and in the picture
 
 
 @pytest.mark.system

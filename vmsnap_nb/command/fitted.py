@@ -18,9 +18,9 @@ __all__ = ["fitted_figure"]
 _TRIES: tuple[dict[str, Any], ...] = (
     {},
     {"details": ("active", "format", "sizes", "users")},
-    {"details": ("active", "format", "sizes", "users"), "fold": 4, "keep": 3},
-    {"details": ("active", "users"), "fold": 3, "keep": 2},
-    {"details": "none", "fold": 2, "keep": 2},
+    {"details": ("active", "format", "sizes", "users"), "fold": 4, "keep": 3, "columns": 4},
+    {"details": ("active", "users"), "fold": 3, "keep": 2, "columns": 3},
+    {"details": "none", "fold": 2, "keep": 2, "columns": 3},
 )
 
 
@@ -51,7 +51,7 @@ def _outline(figure: Figure) -> str:
 
 
 def _lines(block: Block) -> Iterator[str]:
-    above = {arrow.tail: arrow.head for arrow in block.arrows}
+    above = {arrow.tail: arrow.head for arrow in block.arrows if not arrow.beside}
     depth: dict[int, int] = {}
     below: dict[int | None, list[int]] = {}
     for place in range(len(block.boxes)):  # parents come before children

@@ -16,8 +16,9 @@ from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.views.content import CHIP_SIZE, LINE_SIZE, NAME_SIZE, PAD, Item, text_width
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Figure, Options
-from vmsnap_nb.views.looks import ACCENT, FONTS, GREY, INK, PAPER, TONES, WARN, look_of
-from vmsnap_nb.views.positions import LEAD, Key, Placed, Point, Route, Words, place_figure
+from vmsnap_nb.views.looks import ACCENT, BAD, FONTS, GREY, INK, PAPER, TONES, WARN, look_of
+from vmsnap_nb.views.placed import Key, Placed, Point, Route, Words
+from vmsnap_nb.views.positions import LEAD, place_figure
 from vmsnap_nb.views.words import shown
 from vmsnap_nb.words.message import t
 
@@ -181,6 +182,8 @@ def _edge(names: Mapping[Key, str], route: Route) -> str:
         more = f' style=dashed color="{ACCENT}"'
     elif route.kind == "changed":
         more = f' style=bold color="{WARN}"'
+    elif route.kind == "wrong":
+        more = f' style=dotted color="{BAD}"'
     if route.label:
         x, y = route.label_at
         more += f' fontsize={points(LINE_SIZE):g} fontcolor="{INK.light}" label={quote(html(route.label))}'

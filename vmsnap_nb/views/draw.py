@@ -46,7 +46,7 @@ def figure_of(thing: Shown, options: Options) -> Figure:
 
 @figure_of.register
 def _(forest: Forest, options: Options) -> Figure:
-    blocks, notes = tree_blocks(forest_graph(forest), options)
+    blocks, notes = tree_blocks(forest_graph(forest, options), options)
     if not forest.images:
         return Figure(t("A forest without images"), (), notes=(t("no images"),))
     summary = t(
@@ -62,7 +62,7 @@ def _(forest: Forest, options: Options) -> Figure:
 def _(chain: Chain, options: Options) -> Figure:
     if not len(chain):
         return Figure(t("A chain without images"), (), notes=(t("{image} was not read", image=shown(chain.top)),))
-    graph = chain_graph(chain)
+    graph = chain_graph(chain, options)
     blocks, notes = tree_blocks(graph, options)
     names = name_images(graph)
     base, top = names[chain[0].path], names[chain.top]
@@ -133,8 +133,16 @@ def _(plan: Plan, options: Options) -> Figure:
     blocks, moves, notes = _before_and_after(plan, plan.after, options)
     title = shown(plan.title)
     summary = t("Plan: {title}, refused", title=title) if plan.refused else t("Plan: {title}", title=title)
+    refusals = tuple(_concern(concern) for concern in plan.concerns if concern.level == "refuse")
     return Figure(
-        summary, blocks, heading=summary, moves=moves, notes=notes, sections=tuple(_plan_sections(plan)), aligned=True
+        summary,
+        blocks,
+        heading=summary,
+        moves=moves,
+        notes=notes,
+        sections=tuple(_plan_sections(plan)),
+        aligned=True,
+        refusals=refusals,
     )
 
 
@@ -165,8 +173,8 @@ def _before_and_after(
     was = _around(plan, plan.before)
     # What was around an image that goes is still there, and must not look as if it went, too.
     left = after.tree(*(path for path in was.images if path in after.images))
-    below = forest_graph(after.only({*_around(plan, after).images, *left.images}))
-    above = forest_graph(was)
+    below = forest_graph(after.only({*_around(plan, after).images, *left.images}), options)
+    above = forest_graph(was, options)
     below = replace(below, active=_active_after(plan, above, below))
     names = name_images(above, below)
     gone, kept = _marks(plan, above, below)
@@ -304,8 +312,8 @@ def _label(move: PlannedMove) -> Message:
 
 
 def _plan_sections(plan: Plan) -> Iterable[Section]:
-    if plan.concerns:
-        yield Section(t("Concerns"), tuple(_concern(concern) for concern in plan.concerns))
+    if others := [concern for concern in plan.concerns if concern.level != "refuse"]:
+        yield Section(t("Concerns"), tuple(_concern(concern) for concern in others))
     facts = [(shown(plan.way),)] if plan.way else []
     if plan.moves:
         size = plan.bytes_to_copy

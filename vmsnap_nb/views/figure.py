@@ -33,6 +33,9 @@ __all__ = [
 DETAILS = ("active", "format", "sizes", "users", "snapshots", "bitmaps", "links", "others", "protected")
 """What `Options.details` may name."""
 
+STYLES = ("change", "rows", "handout")
+"""What `Options.style` may be."""
+
 NEW_EDGE = N_("Backing File")
 """The label of an arrow that a plan changes, where it fits."""
 
@@ -66,16 +69,24 @@ class Options:
         A line of your own for some images, in the place of the format; by path or by name, as
         ``{"RootBase": "(raw/qcow2)"}``.
     fold : int or None
-        A stretch of more than so many layers, or more than so many overlays side by side, has its middle folded into
-        one box that says how many they are and what they take on disk. None folds nothing.
+        More than so many overlays of one image have their middle folded into one box that says how many they are and
+        what they take on disk. None folds nothing, layers neither.
     keep : int
-        How many of a folded row stay visible, at its two ends.
+        How many of folded overlays stay visible, at the two ends.
+    columns : int
+        How many boxes may be side by side: the middle of longer chains is folded, so that figures fit into a cell.
+    style : str
+        ``change`` draws a plan as one picture with the change in it. ``rows`` draws before and after below each other,
+        as text figures always do. ``handout`` does so, too, and marks as ``(Active)`` each image that would be written
+        to next, also where no guest does.
     """
 
     details: str | Collection[str] = "all"
     labels: Mapping[str, str] = field(default_factory=dict)
     fold: int | None = 8
     keep: int = 5
+    columns: int = 5
+    style: Literal["change", "rows", "handout"] = "change"
 
     def __post_init__(self) -> None:
         unknown = set() if self.details in ("all", "none") else set(self._words()) - set(DETAILS)
@@ -85,11 +96,18 @@ class Options:
                 why=t("unknown details: {names}", names=joined(sorted(map(str, unknown)))),
                 next_step=t('use "all", "none" or some of: {names}', names=joined(DETAILS)),
             )
-        if self.keep < 2 or (self.fold is not None and self.fold < 2):
+        if self.keep < 2 or (self.fold is not None and self.fold < 2) or self.columns < 3:
+            given = {"fold": self.fold, "keep": self.keep, "columns": self.columns}
             raise InvalidRequestError(
-                t("draw a figure with fold={fold!r}, keep={keep!r}", fold=self.fold, keep=self.keep),
-                why=t("both ends of a folded row stay visible, so that fold and keep must be 2 or more"),
-                next_step=t("use 2 or more, or fold=None to fold nothing"),
+                t("draw a figure with fold={fold!r}, keep={keep!r}, columns={columns!r}", **given),
+                why=t("both ends of a folded row stay visible: fold and keep are at least 2, columns at least 3"),
+                next_step=t("use a larger number, or fold=None to fold nothing"),
+            )
+        if self.style not in STYLES:
+            raise InvalidRequestError(
+                t("draw a figure with style={style!r}", style=self.style),
+                why=t("there is no such style"),
+                next_step=t("use one of: {names}", names=joined(STYLES)),
             )
 
     @classmethod
@@ -156,6 +174,9 @@ class Arrow:
     # share a trunk.
     trunk: int | None = None
     changed: bool = False  # whether a plan gives an image that exists already another backing file
+    wrong: bool = False  # whether it closes a loop
+    beside: bool = False  # whether it is no edge of the tree: pictures draw it around the boxes, text does not
+    fate: Fate = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +184,7 @@ class Block:
     """One connected tree, with what is written above it."""
 
     boxes: tuple[Box, ...]  # parents before children
-    arrows: tuple[Arrow, ...]  # one for each box with a parent
+    arrows: tuple[Arrow, ...]  # one for each box with a parent, then those beside the tree
     caption: str = ""  # ``before``, ``after``, or empty
 
 
@@ -195,4 +216,5 @@ class Figure:
     notes: tuple[str, ...] = ()  # sentences below it, on what is not as it should be
     # Concerns, steps and the like: below the figure in text and HTML, not in the picture.
     sections: tuple[Section, ...] = ()
+    refusals: tuple[tuple[str, ...], ...] = ()  # why a plan is refused: above the figure, each with lines that follow
     aligned: bool = False  # whether all blocks have the same columns, so that an image stands below itself

@@ -5,12 +5,15 @@ Nothing here recurses: a chain may be longer than Python's stack is deep.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = ["MOST_BOXES", "Fold", "Node", "grow"]
+
+_LEAST_RUN = 3  # boxes that a stretch of layers keeps: its ends, and what is folded between them
 
 MOST_BOXES = 100
 """More boxes than this are too many to read: then deep layers are folded as well."""
@@ -41,14 +44,18 @@ def grow(
     *,
     fold: int | None,
     keep: int,
+    columns: int,
     important: AbstractSet[str] = frozenset(),
 ) -> list[Node]:
-    """Decide what is drawn: a tree for each root, in which the images of `important` are drawn in any case.
+    """Decide what is drawn: a tree for each root, in which the images of `important` are drawn if there is room.
 
-    `children` are for each image those that stand on it, without loops; `fold` and `keep` are as in `Options`.
+    `children` are for each image its overlays, without loops; `fold`, `keep` and `columns` are as in `Options`.
     """
-    grower = _Grower(roots, children, fold=fold, keep=keep, important=important)
+    grower = _Grower(roots, children, fold=fold, keep=keep, run=columns, important=important)
     trees, boxes, deepest = grower.grow(None)
+    while fold is not None and deepest > columns and grower.run > _LEAST_RUN:
+        grower.run -= 1  # several stretches one behind the other: each gets less room
+        trees, boxes, deepest = grower.grow(None)
     if fold is None or boxes <= MOST_BOXES:
         return trees
     low, high = 1, deepest  # the deepest cut that is small enough
@@ -67,6 +74,7 @@ class _Grower:
     children: Mapping[str, Sequence[str]]
     fold: int | None
     keep: int
+    run: int  # boxes that a stretch of layers may take
     important: AbstractSet[str]
     above_important: set[str] = field(default_factory=set)
 
@@ -135,10 +143,14 @@ class _Grower:
 
     def _row(self, row: Sequence[str], kind: Literal["layers", "overlays", "bases"]) -> list[str | Fold]:
         """Fold the middle of a row, around what is important in it."""
-        if self.fold is None or len(row) <= max(self.fold, self.keep):
+        if self.fold is None or len(row) <= (self.run if kind == "layers" else max(self.fold, self.keep)):
             return list(row)
-        head, tail = (self.keep + 1) // 2, self.keep // 2
-        must = self.important if kind == "layers" else self.above_important
+        if kind == "layers":
+            kept = self._kept(row)
+        else:
+            head, tail = (self.keep + 1) // 2, self.keep // 2
+            ends = {*range(head), *range(len(row) - tail, len(row))}
+            kept = ends | {place for place, path in enumerate(row) if path in self.above_important}
         items: list[str | Fold] = []
         stretch: list[str] = []
 
@@ -151,13 +163,27 @@ class _Grower:
             stretch.clear()
 
         for place, path in enumerate(row):
-            if place < head or place >= len(row) - tail or path in must:
+            if place in kept:
                 close()
                 items.append(path)
             else:
                 stretch.append(path)
         close()
         return items
+
+    def _kept(self, row: Sequence[str]) -> set[int]:
+        """Return what stays visible of a stretch of layers: its ends, then what is important, as far as it has room."""
+        inner = range(1, len(row) - 1)
+        must = _from_both_ends([place for place in inner if row[place] in self.important])
+        kept: list[int] = []
+        for place in (len(row) - 1, 0, *must, *_from_both_ends(inner)):
+            more = sorted({*kept, place})
+            folds = sum(after - before > 1 for before, after in itertools.pairwise((-1, *more, len(row))))
+            if len(more) + folds <= self.run or len(more) <= 2:
+                kept = more
+            elif len(kept) >= self.run - 1:
+                break
+        return set(kept)
 
     def _members(self, paths: Sequence[str]) -> list[str]:
         found: list[str] = []
@@ -167,3 +193,13 @@ class _Grower:
             found.append(path)
             stack.extend(reversed(self.children.get(path, ())))
         return found
+
+
+def _from_both_ends(places: Sequence[int]) -> list[int]:
+    """Return the last, the first, the last but one and so on."""
+    ordered: list[int] = []
+    for first, last in zip(places, reversed(places), strict=True):
+        if first > last:
+            break
+        ordered += [last] if first == last else [last, first]
+    return ordered

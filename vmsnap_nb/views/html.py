@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from html import escape
@@ -18,7 +18,7 @@ from vmsnap_nb.views.figure import Figure
 from vmsnap_nb.views.labels import head_text
 from vmsnap_nb.views.tables import Cell, Column, Table
 from vmsnap_nb.views.words import LONG_COMMAND, human_size, isolate, shown
-from vmsnap_nb.words.message import t
+from vmsnap_nb.words.message import counted, t
 
 __all__ = ["page", "table_html"]
 
@@ -35,6 +35,12 @@ _LEFT_OUT = frozenset({"path", "backing_path"})  # the row's tooltip has the pat
 _STYLE = """
 .{0} .vmsnap-text {{ display: none; }}
 .{0} .vmsnap-picture {{ display: block !important; overflow-x: auto; }}
+.{0} .vmsnap-refused {{
+  margin: 4px 0 10px; padding: 8px 14px; border-left: 4px solid #d9363e; border-radius: 4px;
+  background: rgba(217, 54, 62, .12);
+}}
+.{0} .vmsnap-refused ul {{ margin: 4px 0 0; padding-left: 20px; }}
+.{0} summary {{ cursor: pointer; }}
 .{0} .vmsnap-words {{ min-width: 9em; }}
 .{0} .vmsnap-long {{ min-width: 9em; overflow-wrap: anywhere; }}
 .{0} .vmsnap-picture {{ direction: rtl; }}
@@ -45,18 +51,22 @@ _STYLE = """
 def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str) -> str:
     """Return one ``<div>`` that shows an object."""
     scope = "vmsnap-" + hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:10]
-    parts = [f'<div class="vmsnap {scope}">']
-    parts.append(f"<style>{_STYLE.format(scope)}</style>")
+    parts = [f'<div class="vmsnap {scope}">', f"<style>{_STYLE.format(scope)}</style>"]
+    if figure.refusals:
+        refused = escape(t("Refused"))
+        parts += [f'<div class="vmsnap-refused"><strong>{refused}</strong>', *_list(figure.refusals), "</div>"]
     parts.append(f'<div class="vmsnap-picture" tabindex="0" hidden style="display:none">{svg}</div>')
     parts.append(f'<pre class="vmsnap-text" aria-label="{escape(figure.summary)}">{escape(text)}</pre>')
     for section in figure.sections:
-        parts.append(f"<p><strong>{escape(section.heading)}</strong></p><ul>")
-        parts += [f"<li>{'<br>'.join(escape(line) for line in item)}</li>" for item in section.items]
-        parts.append("</ul>")
+        parts += [f"<p><strong>{escape(section.heading)}</strong></p>", *_list(section.items)]
     if table.rows:
         parts.append(_table_below(thing, table))
     parts.append("</div>")
     return "\n".join(parts)
+
+
+def _list(items: Sequence[Sequence[str]]) -> list[str]:
+    return ["<ul>", *(f"<li>{'<br>'.join(escape(line) for line in item)}</li>" for item in items), "</ul>"]
 
 
 def _table_below(thing: Shown, table: Table) -> str:
@@ -70,27 +80,41 @@ def _table_below(thing: Shown, table: Table) -> str:
         Report: t("Steps"),
     }
     caption = next((noun for kind, noun in nouns.items() if isinstance(thing, kind)), t("Table"))
-    html = table_html(table, caption)
-    if isinstance(thing, Plan | Report | Disks | SnapshotList):
+    steps = isinstance(thing, Plan | Report)
+    html = table_html(table, caption, steps=steps)
+    if isinstance(thing, Disks | SnapshotList):
         return html
     summary = t("{caption} ({count})", caption=caption, count=len(table.rows))
+    if steps:
+        summary = counted("{count} step · as commands", "{count} steps · as commands", len(table.rows))
     return f"<details><summary>{escape(summary)}</summary>\n{html}\n</details>"
 
 
 def table_html(
-    table: Table, caption: str, *, left_out: AbstractSet[str] = _LEFT_OUT, most: int | None = _MOST_ROWS
+    table: Table,
+    caption: str,
+    *,
+    left_out: AbstractSet[str] = _LEFT_OUT,
+    most: int | None = _MOST_ROWS,
+    steps: bool = False,
 ) -> str:
     """Return a table for reading: sizes in binary units, the path as the row's tooltip, at most 60 rows.
 
-    The ``<table>`` has a caption, and heads of columns and of rows: the index becomes the head of each row.
+    The ``<table>`` has a caption, and heads of columns and of rows: the index becomes the head of each row. Of `steps`,
+    a column of bytes is left out if there are none, and an image is given by the name of its file.
     """
-    places = [number for number, column in enumerate(table.columns) if column.name not in left_out]
+    places = [
+        number
+        for number, column in enumerate(table.columns)
+        if column.name not in left_out
+        and not (steps and column.kind == "bytes" and not any(row[number] for row in table.rows))
+    ]
     path = next((number for number, column in enumerate(table.columns) if column.kind == "path"), None)
     heads = "".join(
         f'<th scope="col"{_align_head(table.columns[n])}>{escape(head_text(table.columns[n].name))}</th>'
         for n in places
     )
-    rows = [_row(table, row, places, path) for row in table.rows[:most]]
+    rows = [_row(table, row, places, path, brief=steps) for row in table.rows[:most]]
     if most is not None and (more := len(table.rows) - most) > 0:
         said = t("… {count} more rows: see .to_frame()", count=more)
         rows.append(f'<tr><td colspan="{len(places)}">{escape(said)}</td></tr>')
@@ -109,11 +133,16 @@ def _join(rows: Iterable[str]) -> str:
     return "\n".join(rows)
 
 
-def _row(table: Table, row: tuple[Cell, ...], places: list[int], path: int | None) -> str:
+def _row(table: Table, row: tuple[Cell, ...], places: list[int], path: int | None, *, brief: bool) -> str:
     tip = "" if path is None or row[path] is None else f' title="{escape(shown(str(row[path])))}"'
     cells = []
     for number, place in enumerate(places):
-        text, style = _cell(table.columns[place], row[place]), _room(row[place]) + _align(table.columns[place])
+        column, value = table.columns[place], row[place]
+        text, style = _cell(column, value), _room(value) + _align(column)
+        if brief and column.kind == "bytes":
+            text = text if value else ""
+        elif brief and column.kind == "path" and value is not None:
+            style, text = _align(column) + tip, escape(isolate(shown(str(value).rstrip("/").rpartition("/")[2])))
         cells.append(f'<th scope="row"{style}{tip}>{text}</th>' if number == 0 else f"<td{style}>{text}</td>")
     return f"<tr>{''.join(cells)}</tr>"
 

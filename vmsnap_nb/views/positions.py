@@ -9,94 +9,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-from vmsnap_nb.views.content import LINE_SIZE, PAD, Item, arrange, natural_width, text_width
-from vmsnap_nb.views.figure import NEW_EDGE, Arrow, Block, Box, Fate, Figure, Move
+from vmsnap_nb.views.content import LINE_SIZE, PAD, arrange, natural_width, text_width
+from vmsnap_nb.views.figure import NEW_EDGE, Arrow, Block, Figure, Move
+from vmsnap_nb.views.lanes import LANE, Strand, lane_heights, rows_top, strand_corners
+from vmsnap_nb.views.placed import Key, Kind, Picture, Placed, Point, Route, Words
 from vmsnap_nb.views.words import wrap
 from vmsnap_nb.words.message import t
 
-__all__ = ["LEAD", "Picture", "Placed", "Route", "Words", "place_figure"]
+__all__ = ["LEAD", "place_figure"]
 
 LEAD = 16.0
 """From line to line of a caption."""
 _GAP, _ROW_GAP, _BLOCK_GAP = 30.0, 24.0, 36.0
-_LANE = 22.0  # for each arrow that runs between two rows or two blocks
 _MARGIN = 8.0
-_NOTE_COLUMNS = 100
-
-Kind = Literal["", "changed", "move"]
-Point = tuple[float, float]
-Key = tuple[int, int]  # the numbers of a block and of a box in it
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A box with its place and what is in it."""
-
-    box: Box
-    key: Key
-    left: float
-    top: float
-    wide: float
-    high: float
-    items: tuple[Item, ...] = field(default=(), repr=False)
-
-    @property
-    def right(self) -> float:
-        """Return the right edge."""
-        return self.left + self.wide
-
-    @property
-    def bottom(self) -> float:
-        """Return the lower edge."""
-        return self.top + self.high
-
-    @property
-    def across(self) -> float:
-        """Return the middle between left and right."""
-        return self.left + self.wide / 2
-
-    @property
-    def middle(self) -> float:
-        """Return the middle between above and below, at which arrows along the row come and go."""
-        return self.top + self.high / 2
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """An arrow from box to box, straight from corner to corner, its head at the last."""
-
-    tail: Key
-    head: Key
-    kind: Kind
-    corners: tuple[Point, ...]
-    label: str = ""
-    label_at: Point = (0.0, 0.0)  # the middle of its text's base line
-    fate: Fate = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """Lines of text outside of boxes."""
-
-    name: str
-    lines: tuple[str, ...]
-    left: float
-    top: float
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A whole figure with places."""
-
-    boxes: tuple[Placed, ...]
-    routes: tuple[Route, ...]
-    words: tuple[Words, ...]
-    left: float
-    top: float
-    wide: float
-    high: float
+_LEAST_COLUMNS, _MOST_COLUMNS = 60, 110  # of sentences above and below the boxes
 
 
 def place_figure(figure: Figure) -> Picture:
@@ -115,35 +42,50 @@ class _Placer:
     words: list[Words] = field(default_factory=list)
 
     def place(self) -> None:
-        """Place blocks from above to below, then what is between them."""
+        """Place blocks from above to below, then what is between, above and below them."""
         figure = self.figure
         shared = _column_widths(figure.blocks) if figure.aligned else None
         y = 0.0
-        if figure.heading:
-            self.words.append(Words("heading", (figure.heading,), 0.0, y))
-            y += 28.0
         for number, block in enumerate(figure.blocks):
-            y += _LANE * sum(move.target[0] == number for move in figure.moves)
+            y += LANE * sum(move.target[0] == number != move.source[0] for move in figure.moves)
             if block.caption:
                 self.words.append(Words(f"caption {number}", (block.caption,), 0.0, y))
                 y += 24.0
-            boxes = _place(block, number, shared or _column_widths([block]), y)
-            self.placed.update({at.key: at for at in boxes})
-            for arrow in block.arrows:
-                self._arrow(number, arrow, boxes)
-            self.floors[number] = max((at.bottom for at in boxes), default=y)
+            self._block(number, block, shared or _column_widths([block]), y)
             y = self.floors[number] + _BLOCK_GAP
         self.routes += _between(figure.moves, self.placed, self.floors)
+        right = max((at.right for at in self.placed.values()), default=0.0)
+        columns = round(min(max(right / 7.0, _LEAST_COLUMNS), _MOST_COLUMNS))
+        if figure.heading:
+            lines = wrap(figure.heading, columns)
+            self.words.append(Words("heading", tuple(lines), 0.0, -LEAD * len(lines) - 12.0))
         if figure.notes:
-            lines = [part for note in figure.notes for part in wrap(note, _NOTE_COLUMNS, "* ", "  ")]
+            lines = [part for note in figure.notes for part in wrap(note, columns, "* ", "  ")]
             self.words.append(Words("notes", tuple(lines), 0.0, y))
 
-    def _arrow(self, number: int, arrow: Arrow, boxes: Sequence[Placed]) -> None:
-        kind: Kind = "changed" if arrow.changed else ""
-        label, at = _edge_label(arrow, boxes)
-        self.routes.append(
-            Route((number, arrow.tail), (number, arrow.head), kind, _route(arrow, boxes), label=label, label_at=at)
-        )
+    def _block(self, number: int, block: Block, widths: Mapping[int, float], y: float) -> None:
+        beside = [arrow for arrow in block.arrows if arrow.beside]
+        inside = [move for move in self.figure.moves if move.source[0] == move.target[0] == number]
+        strands = [Strand(arrow.tail, arrow.head, below=False) for arrow in beside]
+        strands += [Strand(move.source[1], move.target[1], below=True) for move in inside]
+        boxes, self.floors[number] = _place(block, number, widths, strands=strands, y=y)
+        self.placed.update({at.key: at for at in boxes})
+        for arrow in block.arrows:
+            if not arrow.beside:
+                label, at = _edge_label(arrow, boxes)
+                self._arrow(number, arrow, _route(arrow, boxes), label, at)
+        corners = strand_corners(strands, boxes)
+        for arrow, route in zip(beside, corners, strict=False):
+            label = t(NEW_EDGE) if arrow.changed else t("loop") if arrow.wrong else ""
+            self._arrow(number, arrow, route, label, _above_lane(route))
+        for move, route in zip(inside, corners[len(beside) :], strict=True):
+            at = _above_lane(route)
+            self.routes.append(Route(move.source, move.target, "move", route, label=move.label, label_at=at))
+
+    def _arrow(self, number: int, arrow: Arrow, corners: tuple[Point, ...], label: str, at: Point) -> None:
+        kind: Kind = "wrong" if arrow.wrong else "changed" if arrow.changed else ""
+        tail, head = (number, arrow.tail), (number, arrow.head)
+        self.routes.append(Route(tail, head, kind, corners, label=label, label_at=at, fate=arrow.fate))
 
     def picture(self) -> Picture:
         """Return it all, with the least rectangle around it."""
@@ -181,7 +123,10 @@ def _column_widths(blocks: Sequence[Block]) -> dict[int, float]:
     return widths
 
 
-def _place(block: Block, number: int, widths: Mapping[int, float], y: float) -> list[Placed]:
+def _place(
+    block: Block, number: int, widths: Mapping[int, float], *, strands: Sequence[Strand], y: float
+) -> tuple[list[Placed], float]:
+    """Return the boxes of a block with their places, and where the block ends."""
     left: dict[int, float] = {}
     x = 0.0
     for column in range(max((box.column for box in block.boxes), default=-1) + 1):
@@ -191,11 +136,8 @@ def _place(block: Block, number: int, widths: Mapping[int, float], y: float) -> 
     heights: dict[int, float] = {}
     for box, (_, high) in zip(block.boxes, contents, strict=True):
         heights[box.row] = max(heights.get(box.row, 0.0), high)
-    top: dict[int, float] = {}
-    for row in sorted(heights):
-        top[row] = y
-        y += heights[row] + _ROW_GAP
-    return [
+    top, floor = rows_top(heights, lane_heights(strands, block.boxes), y, _ROW_GAP)
+    placed = [
         Placed(
             box,
             (number, place),
@@ -207,6 +149,7 @@ def _place(block: Block, number: int, widths: Mapping[int, float], y: float) -> 
         )
         for place, (box, (items, _)) in enumerate(zip(block.boxes, contents, strict=True))
     ]
+    return placed, floor if placed else y
 
 
 def _route(arrow: Arrow, boxes: Sequence[Placed]) -> tuple[Point, ...]:
@@ -228,6 +171,11 @@ def _edge_label(arrow: Arrow, boxes: Sequence[Placed]) -> tuple[str, Point]:
     return text, ((tail.left + head.right) / 2, tail.middle + LINE_SIZE + 4.0)
 
 
+def _above_lane(corners: Sequence[Point]) -> Point:
+    (ax, lane), (bx, _) = corners[1:3]
+    return (ax + bx) / 2, lane - 5.0
+
+
 def _between(moves: Sequence[Move], placed: Mapping[Key, Placed], floors: Mapping[int, float]) -> list[Route]:
     """Return the arrows between blocks: each has a lane of its own, and those into one box do not cross.
 
@@ -241,13 +189,13 @@ def _between(moves: Sequence[Move], placed: Mapping[Key, Placed], floors: Mappin
 
     routes: list[Route] = []
     lanes: Counter[int] = Counter()
-    for move in sorted(moves, key=order):
+    for move in sorted((move for move in moves if move.source[0] != move.target[0]), key=order):
         source, target = placed[move.source], placed[move.target]
         into = [placed[other.source].left for other in moves if other.target == move.target]
         step = min(16.0, (target.wide - 60.0) / max(len(into) - 1, 1))
         place = sorted(into).index(source.left)
         lanes[move.target[0]] += 1
-        lane = floors[move.source[0]] + _LANE * lanes[move.target[0]]
+        lane = floors[move.source[0]] + LANE * lanes[move.target[0]]
         if target.left < source.left:
             start, end = source.right - 30.0, target.left + 36.0 + step * place
         elif target.left > source.left:
@@ -255,6 +203,6 @@ def _between(moves: Sequence[Move], placed: Mapping[Key, Placed], floors: Mappin
         else:
             start = end = source.across
         corners = ((start, source.bottom), (start, lane), (end, lane), (end, target.top))
-        middle = ((start + end) / 2, lane - 5.0)
-        routes.append(Route(move.source, move.target, "move", corners, label=move.label, label_at=middle))
+        at = _above_lane(corners)
+        routes.append(Route(move.source, move.target, "move", corners, label=move.label, label_at=at))
     return routes

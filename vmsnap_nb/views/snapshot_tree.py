@@ -119,7 +119,7 @@ def _blocks(snapshots: SnapshotList, options: Options) -> tuple[list[Block], lis
             snapshot=snapshot.name,
         )
 
-    trees = grow(roots, children, fold=options.fold, keep=options.keep, important=important)
+    trees = grow(roots, children, fold=options.fold, keep=options.keep, columns=options.columns, important=important)
     return [lay_out(tree, make) for tree in trees], _notes(snapshots)
 
 

@@ -13,8 +13,9 @@ from html import escape
 
 from vmsnap_nb.views.content import CHIP_SIZE, LINE_SIZE, NAME_SIZE, Item
 from vmsnap_nb.views.figure import Figure
-from vmsnap_nb.views.looks import ACCENT, FONTS, GREY, INK, PAPER, TONES, WARN, Look, look_of
-from vmsnap_nb.views.positions import LEAD, Picture, Placed, Point, Route, Words, place_figure
+from vmsnap_nb.views.looks import ACCENT, BAD, FONTS, GREY, INK, PAPER, TONES, WARN, Look, look_of
+from vmsnap_nb.views.placed import Picture, Placed, Point, Route, Words
+from vmsnap_nb.views.positions import LEAD, place_figure
 
 __all__ = ["figure_svg", "tag", "theme_style"]
 
@@ -217,6 +218,8 @@ def _arrow(route: Route) -> str:
         colour, thick, dashes = ACCENT, 2.0, "5 4"
     elif route.kind == "changed":
         colour, thick = WARN, 2.0
+    elif route.kind == "wrong":
+        colour, thick, dashes = BAD, 2.0, "2 3"
     (x0, y0), (x1, y1) = route.corners[-2:]
     long = max(((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5, 1e-6)
     ux, uy = (x1 - x0) / long, (y1 - y0) / long

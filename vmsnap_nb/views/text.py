@@ -54,6 +54,8 @@ def figure_text(figure: Figure, steps: Sequence[str] = (), *, columns: int = _WI
     `columns` is how wide the sentences are.
     """
     parts: list[list[str]] = [[figure.heading]] if figure.heading else []
+    if figure.refusals:
+        parts.append(_items(figure.refusals, "! ", columns))
     shared = _column_widths(figure.blocks) if figure.aligned else None
     drawn = _drawn_moves(figure)
     if shared and drawn:
@@ -72,15 +74,20 @@ def figure_text(figure: Figure, steps: Sequence[str] = (), *, columns: int = _WI
         parts.append([t("{label}: {arrow}", label=label, arrow=arrow) for label, arrow in arrows])
     if figure.notes:
         parts.append([line for note in figure.notes for line in wrap(note, columns, "* ", "  ")])
-    for section in figure.sections:
-        lines = [section.heading]
-        for first, *rest in section.items:
-            lines += wrap(first, columns, "  * ", "    ")
-            lines += [line for text in rest for line in wrap(text, columns, "    ", "    ")]
-        parts.append(lines)
+    parts += ([section.heading, *_items(section.items, "  * ", columns)] for section in figure.sections)
     if steps:
         parts.append([t("Steps"), *steps])
     return "\n\n".join("\n".join(line.rstrip() for line in part) for part in parts)
+
+
+def _items(items: Sequence[Sequence[str]], sign: str, columns: int) -> list[str]:
+    """Return the lines of some items, each after a sign."""
+    room = " " * len(sign)
+    lines: list[str] = []
+    for first, *rest in items:
+        lines += wrap(first, columns, sign, room)
+        lines += [line for text in rest for line in wrap(text, columns, room, room)]
+    return lines
 
 
 def _drawn_moves(figure: Figure) -> list[Move]:
@@ -176,6 +183,8 @@ def _block(block: Block, widths: Mapping[int, int]) -> list[str]:
     edge = t(NEW_EDGE)
     reach: dict[tuple[int, int], int] = {}  # (x, first line) of a trunk -> the last line that it reaches
     for arrow in block.arrows:
+        if arrow.beside:
+            continue
         tail, head = block.boxes[arrow.tail], block.boxes[arrow.head]
         dash = "=" if arrow.changed else "-"
         end = left[tail.column]

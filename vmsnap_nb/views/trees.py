@@ -12,10 +12,10 @@ from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.views.box_lines import bitmaps_line, fill_of, sizes_line, snapshots_line, use_line
-from vmsnap_nb.views.figure import Block, Box, Line, Options, Shape, Tone
+from vmsnap_nb.views.figure import Arrow, Block, Box, Line, Options, Shape, Tone
 from vmsnap_nb.views.folding import Fold, Node, grow
 from vmsnap_nb.views.layout import lay_out
-from vmsnap_nb.views.words import clip, distinct_names, isolate, shown
+from vmsnap_nb.views.words import clip, distinct_names, isolate, natural, shown
 from vmsnap_nb.words.message import N_, Message, counted, joined, t
 
 __all__ = ["STATUS_WORDS", "Graph", "Mark", "chain_graph", "forest_graph", "tree_blocks"]
@@ -78,7 +78,7 @@ class Graph:
         return self.forest.status(path)
 
 
-def forest_graph(forest: Forest) -> Graph:
+def forest_graph(forest: Forest, options: Options) -> Graph:
     """See a whole forest."""
     paths = tuple(dict.fromkeys(forest.same_file(path)[0] for path in forest.images))
     parents: dict[str, str] = {}
@@ -97,7 +97,13 @@ def forest_graph(forest: Forest) -> Graph:
         if step in trail:  # came back: cut at the first image of the loop that was met
             cuts[step] = parents.pop(step)
         sound.update(trail)
-    return Graph(forest, paths, parents, active=forest.active, cuts=cuts, memory=_memory(forest))
+    active = forest.active if options.style == "handout" else _written(forest)
+    return Graph(forest, paths, parents, active=active, cuts=cuts, memory=_memory(forest))
+
+
+def _written(forest: Forest) -> Callable[[str], bool]:
+    """Return whether a guest writes to an image."""
+    return lambda path: bool(forest.known_writers(path))
 
 
 def _memory(forest: Forest) -> dict[str, tuple[SnapshotRecord, str]]:
@@ -121,7 +127,7 @@ def _saved(need: Need) -> SnapshotRecord:
     return SnapshotRecord(need.guest, need.name, "", memory="external", memory_file=need.name)
 
 
-def chain_graph(chain: Chain) -> Graph:
+def chain_graph(chain: Chain, options: Options) -> Graph:
     """See one chain."""
     layers = [image.path for image in chain.layers]
     parents = {above: below for below, above in itertools.pairwise(layers)}
@@ -132,9 +138,10 @@ def chain_graph(chain: Chain) -> Graph:
     inside = {name for path in layers for name in chain.forest.same_file(path)}
     others = {path: sum(child not in inside for child in chain.forest.children(path)) for path in layers}
 
-    def active(path: str) -> bool:
+    def handed(path: str) -> bool:
         return chain.active(chain.forest[path])
 
+    active = handed if options.style == "handout" else _written(chain.forest)
     return Graph(chain.forest, tuple(layers), parents, active=active, cuts=cuts, others=others)
 
 
@@ -188,15 +195,22 @@ class _Trees:
             if image in graph.paths:
                 children.setdefault(image, []).append(key)
         roots = [path for path in graph.paths if path not in graph.parents]
-        for row in (roots, *children.values()) if self.order else ():
-            row.sort(key=lambda path: self.order.get(path, 0))
+        for row in (roots, *children.values()):
+            row.sort(key=self._place_in_row)
         broken = [path for path in graph.paths if graph.status(path) != "ok"]
         important = {path for path in (*graph.paths, *graph.memory) if path in self.marks}
         if len(important) > _MOST_BROKEN:
             important = set(list(self.marks)[:2]) & set(graph.paths)
         if len(broken) <= _MOST_BROKEN:
             important.update(broken)
-        trees = grow(roots, children, fold=self.options.fold, keep=self.options.keep, important=important)
+        trees = grow(
+            roots,
+            children,
+            fold=self.options.fold,
+            keep=self.options.keep,
+            columns=self.options.columns,
+            important=important,
+        )
         blocks = [self._block(tree) for tree in trees]
         notes: list[str] = [
             t("{image}: {problem}", image=_some(names), problem=why) for why, names in self.problems.items()
@@ -206,8 +220,20 @@ class _Trees:
             notes[_MOST_NOTES - 1 :] = [t("… and {count} more images with a problem", count=more)]
         return blocks, notes
 
+    def _place_in_row(self, path: str) -> tuple[int, bool, tuple[tuple[int, str], ...]]:
+        """Return by what images side by side are sorted: as given, then saved memory last, then by name."""
+        memory = path in self.graph.memory
+        return self.order.get(path, 0), memory, () if memory else natural(self.names[path])
+
     def _block(self, tree: Node) -> Block:
-        return lay_out(tree, self._box, columns=self.columns, changed=self._changed)
+        block = lay_out(tree, self._box, columns=self.columns, changed=self._changed)
+        places = {box.path: place for place, box in enumerate(block.boxes) if box.path is not None}
+        closing = (
+            Arrow(places[path], places[backing], wrong=True, beside=True)
+            for path, backing in self.graph.cuts.items()
+            if path in places and backing in places
+        )
+        return replace(block, arrows=(*block.arrows, *closing))
 
     def _changed(self, path: str) -> bool:
         return path in self.marks and self.marks[path].changed_arrow
@@ -215,6 +241,9 @@ class _Trees:
     def _box(self, what: str | Fold, /, *, row: int, column: int, trunks: int) -> Box:
         if isinstance(what, Fold):
             what = replace(what, members=tuple(path for path in what.members if path not in self.graph.memory))
+            for path in what.members:
+                if problem := self.graph.forest[path].problem:
+                    self.problems.setdefault(shown(problem), []).append(self.names[path])
             names = joined(self.names[path] for path in what.members[:20])
             title = (
                 t("folded: {names}, …", names=names) if len(what.members) > 20 else t("folded: {names}", names=names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -18,6 +19,7 @@ __all__ = [
     "distinct_names",
     "human_size",
     "isolate",
+    "natural",
     "shown",
     "sizes_text",
     "width",
@@ -160,6 +162,18 @@ def clip(text: str, most: int = MOST) -> str:
     while head and head[-1] in _JOINERS:
         del head[-1]
     return "".join(head) + "…" + "".join(tail)
+
+
+def natural(text: str) -> tuple[tuple[int, str], ...]:
+    """Return by what names are sorted: numbers in them count as numbers, so that night-2 comes before night-10.
+
+    Examples
+    --------
+    >>> sorted(["night-10", "night-2", "Night"], key=natural)
+    ['Night', 'night-2', 'night-10']
+    """
+    parts = re.findall(r"\d{1,30}|\D+", text.casefold())
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts)
 
 
 def isolate(text: str) -> str:
