@@ -144,7 +144,7 @@ class Guest(GuestFiles):
 
     @property
     def state(self) -> State:
-        """Its current state in virsh's terms: ``running``, ``paused``, ``shut off`` or another.
+        """Its current state in virsh's terms: ``running``, ``paused``, ``shut off``, ``saved`` or another.
 
         Raises
         ------

@@ -13,11 +13,16 @@ from vmsnap_nb.words.message import NOTHING, Message, counted, joined, t
 __all__ = ["OFF", "Disk", "Disks", "Domain", "State", "Use"]
 
 if TYPE_CHECKING:
-    State = Literal["running", "idle", "paused", "in shutdown", "shut off", "crashed", "pmsuspended", "no state"]
+    State = Literal[
+        "running", "idle", "paused", "in shutdown", "shut off", "saved", "crashed", "pmsuspended", "no state"
+    ]
 else:
     State = str  # where a property's annotation is a Literal, jedi completes nothing of the whole object
-"""virsh's words for virDomainState (https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainState)."""
-OFF: frozenset[State] = frozenset({"shut off", "crashed", "no state"})
+"""virsh's words for virDomainState (https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainState).
+
+``saved`` is off, with a managed save from which the next start resumes: virsh lists it so with ``--managed-save``.
+"""
+OFF: frozenset[State] = frozenset({"shut off", "saved", "crashed", "no state"})
 """States in which no QEMU has the images of a guest open."""
 
 

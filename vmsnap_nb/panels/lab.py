@@ -11,7 +11,7 @@ import ipywidgets as widgets
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.model.guest import OFF, Domain
 from vmsnap_nb.panels.call import Call
 from vmsnap_nb.panels.command_line import CommandLine
 from vmsnap_nb.panels.merge import MergePanel
@@ -163,7 +163,7 @@ class LabPanel(Panel):
     def _tell_buttons(self) -> None:
         """Let those buttons be pressed that mean something for the selected guest."""
         state = self._states.get(self.guests.value or "")
-        runs = state not in {None, "shut off", "crashed", "no state"}
+        runs = state is not None and state not in OFF
         self.start_button.description = t("Resume") if state == "paused" else t("Start")
         self.start_button.disabled = state is None or (runs and state != "paused")
         self.stop_button.disabled = not runs or state == "paused"

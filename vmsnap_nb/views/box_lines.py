@@ -42,7 +42,7 @@ def bitmaps_line(count: int) -> Line:
 def use_line(use: Use) -> Line:
     """Return which disk of which guest uses an image, and the guest's state if it has one."""
     guest, disk = isolate(clip(shown(use.guest))), shown(use.target)
-    if use.running:
-        running = t("{guest}: {disk} ({state})", guest=guest, disk=disk, state=state_text(use.state))
-        return Line(running, tone="good")
+    if use.running or use.state == "saved":
+        said = t("{guest}: {disk} ({state})", guest=guest, disk=disk, state=state_text(use.state))
+        return Line(said, tone="good") if use.running else Line(said)
     return Line(t("{guest}: {disk}", guest=guest, disk=disk))

@@ -39,8 +39,10 @@ def to_frame(thing: Shown | Tabled) -> pd.DataFrame:
 
 
 def alternatives_frame(plan: Plan) -> pd.DataFrame:
-    """Return the ways that a plan compared, as `to_frame` gives its steps."""
-    return frame_of_table(table_of_alternatives(plan))
+    """Return the ways that a plan compared, as `to_frame` gives its steps; reasons are displayed as a whole."""
+    from vmsnap_nb.views.whole_frame import WholeFrame
+
+    return WholeFrame(frame_of_table(table_of_alternatives(plan)))
 
 
 def check_frame(check: ImageCheck) -> pd.DataFrame:

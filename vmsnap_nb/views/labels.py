@@ -99,6 +99,7 @@ _STATES: Mapping[str, str] = {
     "paused": N_("paused"),
     "in shutdown": N_("in shutdown"),
     "shut off": N_("shut off"),
+    "saved": N_("saved"),
     "crashed": N_("crashed"),
     "pmsuspended": N_("suspended"),
     "no state": N_("no state"),

@@ -117,6 +117,9 @@ def test_saved_memory_goes_on_where_it_was(running: Guest, short: Path) -> None:
 
     # Managed save: libvirt keeps the file, and an overlay must not be put below what it remembers.
     assert running.save().run(progress=False).as_predicted
+    assert (running.state, running.running) == ("saved", False)
+    assert running.host.guests().to_frame().loc[running.name, "state"] == "saved"
+    assert f"{running.name}: vda (saved)" in running.chain().to_text()
     assert running.snapshots().managed_save
     record("vm-state", "off", "list")
     with pytest.raises(PlanRefusedError, match="managed-save"):

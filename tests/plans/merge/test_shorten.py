@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 
 import pytest
@@ -51,6 +52,10 @@ def test_the_ways_are_shown_with_their_bytes_as_a_frame_and_below_the_figure() -
     assert frame["bytes"].tolist() == [2 * UNIT, 28 * UNIT]
     assert frame["chosen"].tolist() == [True, False]
     assert frame["refused"].isna().tolist() == [True, False]
+    reason = frame["refused"].iloc[1]
+    assert len(reason) > 50  # where pandas would cut it
+    assert reason in repr(frame).replace("\n", "")
+    assert html.escape(reason, quote=False) in frame._repr_html_()
     section = plan.to_text().partition("Ways compared\n")[2].splitlines()
     assert section[0] == f"  * {2 * UNIT >> 10} KiB, chosen: pull RootBase into Snap-1"
     assert section[1].startswith("  * 1.75 MiB: commit everything down; not possible: the last image would be merged")

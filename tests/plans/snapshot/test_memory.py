@@ -17,7 +17,7 @@ def test_memory_is_saved_by_a_guest_that_runs_and_restored_by_one_that_is_off() 
     made = save(guest, uri="qemu:///system")
     assert made.commands == ("virsh -c qemu:///system managedsave --domain demo",)
     assert [one.name for one in made.after.records] == [MANAGED_SAVE]
-    assert [use.state for use in made.after.uses] == ["shut off"]
+    assert [use.state for use in made.after.uses] == ["saved"]
     off = domain()
     assert refusals(save(off)) == ["not-supported"]
     back = restore(made.after, off)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.guest import Domain, State
+from vmsnap_nb.model.guest import OFF, Domain, State
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotRecord
 from vmsnap_nb.plans.checks.devices import memory_stays
 from vmsnap_nb.plans.checks.folders import free_name, room
@@ -32,7 +32,7 @@ def saved_record(guest: str, path: str | None) -> SnapshotRecord:
 
 def _with_state(forest: Forest, guest: str, state: State, records: tuple[SnapshotRecord, ...]) -> Forest:
     uses = tuple(replace(use, state=state) if use.guest == guest else use for use in forest.uses)
-    held: Literal["", "write"] = "" if state == "shut off" else "write"
+    held: Literal["", "write"] = "" if state in OFF else "write"
     sources = {use.path for use in uses if use.guest == guest and use.path in forest.images}
     put = (replace(forest[path], held=held) for path in sources)
     return forest.edited(put=put, uses=uses, records=records)
@@ -75,7 +75,7 @@ class SaveRequest:
             title=t("save the memory of {guest}", guest=domain.name),
             before=forest,
             steps=(SaveState(guest=owner.ref, path=path),),
-            after=_with_state(forest, domain.name, "shut off", records),
+            after=_with_state(forest, domain.name, "saved" if path is None else "shut off", records),
             concerns=sorted_concerns(_against_saving(reading, path)),
             way=way,
             space_needed=owner.memory,

@@ -141,7 +141,7 @@ def _records_after(forest: Forest, step: TakeSnapshot) -> tuple[SnapshotRecord, 
 
 def _state(step: TakeSnapshot) -> str:
     """Return libvirt's word for the guest's state in a record."""
-    off = {"shut off": "shutoff", "no state": "nostate", "crashed": "crashed"}
+    off = {"shut off": "shutoff", "saved": "shutoff", "no state": "nostate", "crashed": "crashed"}
     if step.state in off:
         return off[step.state]
     if step.kind == "external-disk":

@@ -152,7 +152,19 @@ def state_of(domain: Any) -> State:
     """Return a guest's state in virsh's words."""
     with libvirt_errors(t("read the state of {guest}", guest=domain.name())):
         number, _ = domain.state()
-    return _STATES[number] if 0 <= number < len(_STATES) else "no state"
+        state: State = _STATES[number] if 0 <= number < len(_STATES) else "no state"
+        return "saved" if state == "shut off" and _has_managed_save(domain) else state
+
+
+def _has_managed_save(domain: Any) -> bool:
+    """Return whether the next start resumes from a managed save; a driver that knows none has none."""
+    libvirt = library()
+    try:
+        return bool(domain.hasManagedSaveImage())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+            return False
+        raise
 
 
 @lru_cache(maxsize=512)  # most surveys of a host find the same definitions again
