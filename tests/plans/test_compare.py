@@ -48,7 +48,7 @@ def test_differences_are_words() -> None:
     outside = replace(one, current=True, disks=(SnapshotDisk("vda", "external", "/i/base", "/i/top"),))
     assert differences(before, before.edited(records=(outside,))) == (
         "snapshot a of demo: current is yes, not no",
-        "snapshot a of demo: disk vda is in /i/base, below the overlay /i/top, not in /i/demo",
+        "snapshot a of demo: disk vda is in /i/base, below the overlay /i/top, not in /i/top.qcow2",
     )
     was = forest(image("a", identity=(1, 2)))
     assert differences(was, forest(image("a", identity=(1, 3)))) == ("/i/a is now another file",)

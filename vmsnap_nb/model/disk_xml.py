@@ -39,7 +39,7 @@ def name_image(disk: ET.Element, path: str, *, device: bool) -> None:
 
 
 def sliced_disks(definition: str) -> tuple[str, ...]:
-    """Return the targets of disks that are only a part of a file (``<slices>``).
+    """Return the targets of disks that are only a part of a file (``<slices>``), or based on a layer that is.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def sliced_disks(definition: str) -> tuple[str, ...]:
     if "<slices" not in definition:
         return ()
     disks = ET.fromstring(definition).iterfind("devices/disk")
-    found = (disk.find("target") for disk in disks if disk.find("source/slices") is not None)
+    found = (disk.find("target") for disk in disks if disk.find(".//source/slices") is not None)
     return tuple(target.get("dev", "") for target in found if target is not None)
 
 

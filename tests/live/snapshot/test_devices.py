@@ -29,12 +29,21 @@ DEVICES = {
     "virtiofs": (FILESYSTEM, "the host folder share"),
     "transient": (f"{DISK}<transient/></disk>", "the transient disk vdb"),
     "shareable": (f"{DISK}<shareable/></disk>", ""),
+    "vmdk": (f"{DISK}</disk>".replace("'raw'", "'vmdk'"), "an image in the format vmdk"),
+    "sliced": (
+        f"{DISK}</disk>".replace(
+            "devices-b.img'/>",
+            "devices-b.img'><slices><slice type='storage' offset='4096' size='8192'/></slices></source>",
+        ),
+        "",
+    ),
 }
 
 
 def with_device(guest: Guest, xml: str) -> None:
     folder = Path(guest.chain().top).parent
-    subprocess.run(["qemu-img", "create", "-q", "-f", "raw", str(folder / "devices-b.img"), "1M"], check=True)
+    format = "vmdk" if "vmdk" in xml else "raw"
+    subprocess.run(["qemu-img", "create", "-q", "-f", format, str(folder / "devices-b.img"), "1M"], check=True)
     root = ET.fromstring(guest.handle.definition())
     devices = root.find("devices")
     assert devices is not None
@@ -62,7 +71,7 @@ def libvirt_refuses(guest: Guest, flags: int, memory: str = "") -> None:
         guest.handle.domain.snapshotCreateXML(xml, flags)
 
 
-@pytest.mark.parametrize("device", ["shmem", "virtiofs", "transient"])
+@pytest.mark.parametrize("device", ["shmem", "virtiofs", "transient", "vmdk"])
 def test_memory_is_not_saved_with_it(guest: Guest, device: str) -> None:
     xml, words = DEVICES[device]
     with_device(guest, xml)
@@ -102,6 +111,19 @@ def test_a_disk_of_which_libvirt_takes_no_snapshot(guest: Guest, device: str) ->
         assert any("vdb is transient" in what for what in refused(guest.pull(disk="vdb")))
         with pytest.raises((LibvirtError, VmsnapError)):
             guest.pull(disk="vdb").run(progress=False, waive=["not-supported"])
+
+
+def test_no_overlay_is_put_on_a_part_of_a_file(guest: Guest) -> None:
+    with_device(guest, DEVICES["sliced"][0])
+    for running in (False, True):
+        if running:
+            guest.start(wait=False)
+        plan = guest.snapshot(f"s-{running}", kind="external-disk")
+        (concern,) = [one for one in plan.concerns if "a part of a file" in one.what]
+        assert concern.level == "refuse"
+        assert "disks={'vdb': 'no'}" in concern.remedy
+        left_out = guest.snapshot(f"s-{running}", kind="external-disk", disks={"vdb": "no"})
+        assert left_out.run(progress=False).as_predicted
 
 
 def test_the_state_of_a_tpm_is_named(guest: Guest) -> None:

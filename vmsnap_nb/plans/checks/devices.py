@@ -9,23 +9,44 @@ import shlex
 import xml.etree.ElementTree as ET
 from collections.abc import Collection, Iterator
 
+from vmsnap_nb.model.disk_xml import sliced_disks
+from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.facts import GuestFacts
-from vmsnap_nb.words.message import Message, joined, t
+from vmsnap_nb.words.message import NOTHING, Message, joined, t
 
-__all__ = ["memory_stays", "no_jobs", "special_disks", "tpm"]
+__all__ = ["memory_stays", "no_jobs", "parts_of_files", "special_disks", "tpm"]
 
+_STAYS = frozenset({"parallels", "qcow", "vdi", "vhdx", "vmdk", "vpc"})
+"""Formats of images with which QEMU does not write out a guest's memory: it does that as if the guest migrated."""
 _TPM_STATE = "/var/lib/libvirt/swtpm"
 
 
-def memory_stays(owner: GuestFacts, instead: Message) -> Iterator[Concern]:
-    """Check that QEMU can write out the memory of a guest that runs: with some devices it refuses.
+def memory_stays(forest: Forest, owner: GuestFacts, instead: Message) -> Iterator[Concern]:
+    """Check that QEMU can write out the memory of a guest that runs: with some devices and images it refuses.
 
     `instead` is what works with them.
     """
     detach = t("detach the device first")
     guest, root = owner.domain.name, _root(owner)
-    if root is None or not owner.running:
+    if not owner.running:
+        return
+    for path in dict.fromkeys(layer for use in owner.domain.uses for layer in forest.known_lineage(use.path)):
+        image = forest.images.get(path)
+        if image is not None and image.format in _STAYS:
+            yield refuse(
+                "not-supported",
+                t(
+                    "QEMU cannot save the memory of {guest} with {image}, an image in the format {format}",
+                    guest=guest,
+                    image=path,
+                    format=image.format,
+                ),
+                either(instead, t("convert the image to qcow2 while {guest} is off", guest=guest)),
+                images=(path,),
+                holders=(guest,),
+            )
+    if root is None:
         return
     fixed = tuple(_fixed(root))
     if fixed:
@@ -110,6 +131,23 @@ def special_disks(owner: GuestFacts, external: Collection[str]) -> Iterator[Conc
                 t("disk {disk} is shareable: other guests may write to it, so libvirt creates no overlay", disk=target),
                 out,
                 holders=(guest,),
+            )
+
+
+def parts_of_files(owner: GuestFacts, targets: Collection[str], remedy: Message = NOTHING) -> Iterator[Concern]:
+    """Check that no such disk is a part of a file: the header of an overlay can only name all of it."""
+    for target in sliced_disks(owner.xml):
+        if target in targets:
+            yield refuse(
+                "not-supported",
+                t(
+                    "disk {disk} of {guest} is a part of a file (<slices>), but an overlay can only be based on the "
+                    "whole file: the guest would read another disk",
+                    disk=target,
+                    guest=owner.domain.name,
+                ),
+                remedy,
+                holders=(owner.domain.name,),
             )
 
 

@@ -63,7 +63,9 @@ class QemuImg:
 
     def about_users(self, forest: Forest, written: Sequence[str], read: Sequence[str]) -> Iterator[Concern]:
         """Check that nobody has open what is written, or writes what is read."""
-        return users.in_use(forest, written, read, instead=users.merge_while_running)
+        yield from users.in_use(forest, written, read, instead=users.merge_while_running)
+        if self.owner is not None and self.own is not None:
+            yield from devices.parts_of_files(self.owner, (self.own.target,))
 
     def commit(self, forest: Forest, entry: MergeEntry, copied: Copied) -> Step:
         """Return one step for all layers."""

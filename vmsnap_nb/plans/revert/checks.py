@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from shlex import join, quote
 
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.plans.checks.devices import parts_of_files
 from vmsnap_nb.plans.checks.folders import free_name, room
 from vmsnap_nb.plans.checks.held import held_concerns
 from vmsnap_nb.plans.checks.interrupted import spoils
@@ -35,6 +36,8 @@ def check_revert(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
     yield from _record(reading, choice)
     yield from _guest(reading, choice)
     yield from _images(reading, choice)
+    if choice.way == "overlays":
+        yield from parts_of_files(reading.owner, [disk.target for disk in choice.disks if disk.new])
     yield from check_losses(reading, choice)
     yield from _files(reading, choice)
 

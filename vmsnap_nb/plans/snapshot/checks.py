@@ -7,7 +7,6 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator
 
-from vmsnap_nb.model.disk_xml import sliced_disks
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.snapshot import SnapshotDisk
@@ -46,8 +45,6 @@ def check_snapshot(reading: Reading, choice: SnapshotChoice) -> Iterator[Concern
         image = forest.images.get(disk.source or "")
         if disk.held != "no" and image is not None:
             yield from _image(forest, owner, disk, image)
-    if not owner.running and not choice.inside:
-        yield from _parts_of_files(owner, choice)
     for path in choice.paths:
         yield from _file(reading, choice, path)
     for disk in choice.disks:
@@ -229,24 +226,6 @@ def _encrypted(forest: Forest, owner: GuestFacts, disk: SnapshotDisk, image: Ima
             )
             remedy = t("use {argument} while {guest} runs", guest=guest, **external)
         yield refuse("not-supported", what, remedy, images=(image.path,))
-
-
-def _parts_of_files(owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
-    """Check for disks that are a part of a file: an overlay made by libvirt while the guest is off names all of it."""
-    held = {disk.target for disk in choice.disks if disk.held == "external"}
-    for target in sliced_disks(owner.xml):
-        if target in held:
-            yield refuse(
-                "not-supported",
-                t(
-                    "disk {disk} of {guest} is a part of a file (<slices>), but libvirt would base the overlay on the "
-                    "whole file: the guest would read another disk",
-                    disk=target,
-                    guest=owner.domain.name,
-                ),
-                t("take it while {guest} runs", guest=owner.domain.name),
-                holders=(owner.domain.name,),
-            )
 
 
 def _in_another_file(disk: SnapshotDisk, image: Image) -> Iterator[Concern]:

@@ -19,8 +19,13 @@ def check_kind(forest: Forest, owner: GuestFacts, choice: SnapshotChoice) -> Ite
     yield from _disks(owner, choice)
     yield from _state(owner, choice)
     if choice.with_memory:
-        yield from devices.memory_stays(owner, t("use {argument}", argument="kind='external-disk'"))
-    yield from devices.special_disks(owner, [disk.target for disk in choice.disks if disk.held == "external"])
+        yield from devices.memory_stays(forest, owner, t("use {argument}", argument="kind='external-disk'"))
+    external = [disk.target for disk in choice.disks if disk.held == "external"]
+    yield from devices.special_disks(owner, external)
+    for target in external:
+        yield from devices.parts_of_files(
+            owner, (target,), t("leave it out: {argument}", argument=f"disks={{{target!r}: 'no'}}")
+        )
     yield from devices.tpm(owner, with_memory=choice.with_memory, reverting=False)
     yield from _firmware(owner, choice)
     yield from _inside(forest, owner, choice)

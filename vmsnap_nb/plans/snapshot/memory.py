@@ -101,7 +101,7 @@ def _against_saving(reading: Reading, path: str | None) -> Iterator[Concern]:
             holders=me,
         )
     yield from held_concerns(reading.forest, domain.name)
-    yield from memory_stays(owner, t("shut {guest} down instead", guest=domain.name))
+    yield from memory_stays(reading.forest, owner, t("shut {guest} down instead", guest=domain.name))
     yield from active_jobs(owner)
     if path is None:
         return
