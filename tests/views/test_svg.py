@@ -166,5 +166,5 @@ def test_a_forest_of_1000_images_is_drawn_in_less_than_a_second() -> None:
 def test_a_text_that_is_broken_into_lines_is_still_the_text(text: str, wide: float) -> None:
     box = Box("key", (Line(text or "a", "name"), Line(text)), "title")
     items, high = arrange(box, wide)
-    assert {"".join(item.texts) for item in items} == {text or "a", *([text] if text else [])}
+    assert {"".join(item.texts) for item in items} == {text or "a", *([picture_text(Line(text))] if text else [])}
     assert max(item.top + item.high for item in items) < high

@@ -8,8 +8,8 @@ from typing import Any
 
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.views.draw import figure_of
-from vmsnap_nb.views.figure import Block, Figure, Options
-from vmsnap_nb.views.text import figure_text, steps_of
+from vmsnap_nb.views.figure import Block, Figure
+from vmsnap_nb.views.text import figure_text, steps_of, text_options
 from vmsnap_nb.views.words import width
 from vmsnap_nb.words.message import t
 
@@ -26,7 +26,7 @@ _TRIES: tuple[dict[str, Any], ...] = (
 
 def fitted_figure(thing: Shown, columns: int) -> str:
     """Return the most detailed text figure whose boxes are at most so wide; if there is none, an outline of it."""
-    figures = [figure_of(thing, Options.of(**options)) for options in _TRIES]
+    figures = [figure_of(thing, text_options(**options)) for options in _TRIES]
     fitting = next((figure for figure in figures if _width(figure) <= columns), None)
     if fitting is not None:
         return figure_text(fitting, steps_of(thing), columns=columns)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from vmsnap_nb.views.figure import Box, Line, Tone
+from vmsnap_nb.views.figure import Box, Fate, Line, Tone
 from vmsnap_nb.views.looks import look_of
 
 __all__ = [
@@ -49,6 +49,7 @@ class Item:
     tone: Tone = "plain"
     fill: float = 0.0  # of a bar
     role: str = "detail"
+    fate: Fate = ""
 
 
 def picture_text(line: Line) -> str:
@@ -56,7 +57,7 @@ def picture_text(line: Line) -> str:
     if line.picture is not None:
         return line.picture
     text = line.text
-    if line.role in {"mark", "active", "format"} and text and _BRACKETS.get(text[0]) == text[-1]:
+    if line.role != "name" and text and _BRACKETS.get(text[0]) == text[-1]:
         return text[1:-1]
     return text
 
@@ -84,7 +85,9 @@ def arrange(box: Box, wide: float) -> tuple[tuple[Item, ...], float]:
         size, bold, _ = _face(kind)
         texts = tuple(_wrapped(text, wide, size, bold))
         high = _LEADS[kind] * len(texts)
-        items.append(Item(kind, texts, left=PAD, top=y, wide=wide, high=high, tone=line.tone, role=line.role))
+        items.append(
+            Item(kind, texts, left=PAD, top=y, wide=wide, high=high, tone=line.tone, role=line.role, fate=line.fate)
+        )
         y += high
         if kind == "size" and box.fill is not None:
             items.append(Item("bar", (), left=PAD, top=y + 3.0, wide=wide, high=_BAR, fill=box.fill))
@@ -107,7 +110,11 @@ def _chips(box: Box, wide: float, y: float) -> tuple[list[Item], float]:
         high = _CHIP + 13.0 * (len(texts) - 1)
         if x and x + room > wide:
             x, y, row = 0.0, y + row + _CHIP_GAP, 0.0
-        items.append(Item("chip", texts, left=PAD + x, top=y, wide=room, high=high, tone=line.tone, role=line.role))
+        items.append(
+            Item(
+                "chip", texts, left=PAD + x, top=y, wide=room, high=high, tone=line.tone, role=line.role, fate=line.fate
+            )
+        )
         x, row = x + room + _CHIP_GAP, max(row, high)
     return items, y + row if items else y - 4.0
 

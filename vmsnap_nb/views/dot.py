@@ -16,7 +16,7 @@ from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.views.content import CHIP_SIZE, LINE_SIZE, NAME_SIZE, PAD, Item, text_width
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Figure, Options
-from vmsnap_nb.views.looks import ACCENT, BAD, FONTS, GREY, INK, PAPER, TONES, WARN, look_of
+from vmsnap_nb.views.looks import ACCENT, BAD, FONTS, GOOD, GREY, INK, PAPER, TONES, WARN, look_of
 from vmsnap_nb.views.placed import Key, Placed, Point, Route, Words
 from vmsnap_nb.views.positions import LEAD, place_figure
 from vmsnap_nb.views.words import shown
@@ -107,9 +107,10 @@ def _node(name: str, at: Placed) -> str:
     if look.extra in {"corner", "pins", "band"}:
         styles.remove("rounded")
     x, y = points(at.across), -points(at.middle)
+    classes = " ".join(filter(None, ("box", box.shape, "active" if box.active else "", box.fate)))
     return (
         f'{_identifier(name)} [id="box-{at.key[0]}-{at.key[1]}" '
-        f'class="box {box.shape}{" active" if box.active else ""}" style="{",".join(styles)}" color="{look.colour}" '
+        f'class="{classes}" style="{",".join(styles)}" color="{look.colour}" '
         f'penwidth={points(look.thick):g}{more.get(look.extra, "")} pos="{x:.1f},{y:.1f}" '
         f"width={at.wide / 96:.3f} height={at.high / 96:.3f} "
         f"tooltip={quote(html(box.title))} label=<{_label(at)}>]"
@@ -157,9 +158,10 @@ def _table(cells: str, spaces: str) -> str:
 
 
 def _broken(item: Item) -> str:
-    return '<BR ALIGN="LEFT"/>'.join(html(text) for text in item.texts) + (
+    text = '<BR ALIGN="LEFT"/>'.join(html(text) for text in item.texts) + (
         '<BR ALIGN="LEFT"/>' if len(item.texts) > 1 else ""
     )
+    return f"<S>{text}</S>" if item.fate == "goes" else text
 
 
 def _mixed(colour: str, paper: str, part: float) -> str:
@@ -180,16 +182,20 @@ def _edge(names: Mapping[Key, str], route: Route) -> str:
     more = ""
     if route.kind == "move":
         more = f' style=dashed color="{ACCENT}"'
-    elif route.kind == "changed":
-        more = f' style=bold color="{WARN}"'
     elif route.kind == "wrong":
         more = f' style=dotted color="{BAD}"'
+    elif route.fate == "goes":
+        more = f' style=dotted color="{WARN}"'
+    elif route.fate == "comes":
+        more = f' style=dashed color="{GOOD}"'
+    elif route.kind == "changed":
+        more = f' style=bold color="{WARN}"'
     if route.label:
         x, y = route.label_at
         more += f' fontsize={points(LINE_SIZE):g} fontcolor="{INK.light}" label={quote(html(route.label))}'
         more += f' lp="{_at((x, y - 4))}"'
     tail, head = _identifier(names[route.tail]), _identifier(names[route.head])
-    kind = f"arrow {route.kind}" if route.kind else "arrow"
+    kind = " ".join(name for name in ("arrow", route.kind, route.fate) if name)
     return f'{tail} -> {head} [class="{kind}" pos="e,{_at((x1, y1))} {spline}"{more}]'
 
 

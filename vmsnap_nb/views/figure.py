@@ -45,8 +45,8 @@ Role = Literal["name", "status", "mark", "format", "active", "size", "detail"]
 Tone = Literal["plain", "accent", "good", "warn", "bad"]
 """The colour of a chip; its text says the same."""
 
-Fate = Literal["", "comes", "goes"]
-"""What a plan does to a part of a figure: it is there only afterwards, or only before."""
+Fate = Literal["", "comes", "goes", "turns"]
+"""What a plan does to a part of a figure: it is there only afterwards, or only before, or it looks different then."""
 
 Shape = Literal["image", "new", "gone", "fold", "broken", "unopened", "loop", "in-use", "guest", "snapshot", "memory"]
 """How a box is drawn. Whatever a shape tells, a line of the box tells as well."""
@@ -142,6 +142,7 @@ class Line:
     role: Role = "detail"
     tone: Tone = "plain"
     picture: str | None = None  # what a picture says in its place; empty if the picture leaves it out as usual
+    fate: Fate = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,8 @@ class Box:
     path: str | None = None  # the image's path; None for a fold or a guest
     trunks: int = 0  # how many arrows arrive at it from below
     snapshot: str | None = None  # the snapshot's name; None for anything else
+    fate: Fate = ""
+    members: tuple[str, ...] = ()  # the images of a fold
     fill: float | None = None  # the part of the virtual size that the file takes on disk, from 0 to 1
 
 

@@ -16,6 +16,7 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.figure import Figure
 from vmsnap_nb.views.labels import head_text
+from vmsnap_nb.views.states import has_change, switch, switch_style
 from vmsnap_nb.views.tables import Cell, Column, Table
 from vmsnap_nb.views.words import LONG_COMMAND, human_size, isolate, shown
 from vmsnap_nb.words.message import counted, t
@@ -34,7 +35,8 @@ _LEFT_OUT = frozenset({"path", "backing_path"})  # the row's tooltip has the pat
 # that is wider than its column starts scrolled to its right end, where the active images are.
 _STYLE = """
 .{0} .vmsnap-text {{ display: none; }}
-.{0} .vmsnap-picture {{ display: block !important; overflow-x: auto; }}
+.{0} .vmsnap-picture {{ display: block !important; }}
+.{0} .vmsnap-scroll {{ overflow-x: auto; direction: rtl; }}
 .{0} .vmsnap-refused {{
   margin: 4px 0 10px; padding: 8px 14px; border-left: 4px solid #d9363e; border-radius: 4px;
   background: rgba(217, 54, 62, .12);
@@ -43,7 +45,6 @@ _STYLE = """
 .{0} summary {{ cursor: pointer; }}
 .{0} .vmsnap-words {{ min-width: 9em; }}
 .{0} .vmsnap-long {{ min-width: 9em; overflow-wrap: anywhere; }}
-.{0} .vmsnap-picture {{ direction: rtl; }}
 .{0} .vmsnap-picture svg {{ display: block; direction: ltr; margin-right: auto; }}
 """
 
@@ -51,11 +52,14 @@ _STYLE = """
 def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str) -> str:
     """Return one ``<div>`` that shows an object."""
     scope = "vmsnap-" + hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:10]
-    parts = [f'<div class="vmsnap {scope}">', f"<style>{_STYLE.format(scope)}</style>"]
+    changes = has_change(figure)
+    style = _STYLE.format(scope) + (switch_style(scope) if changes else "")
+    parts = [f'<div class="vmsnap {scope}">', f"<style>{style}</style>"]
     if figure.refusals:
         refused = escape(t("Refused"))
         parts += [f'<div class="vmsnap-refused"><strong>{refused}</strong>', *_list(figure.refusals), "</div>"]
-    parts.append(f'<div class="vmsnap-picture" tabindex="0" hidden style="display:none">{svg}</div>')
+    parts.append(f'<div class="vmsnap-picture" hidden style="display:none">{switch(scope) if changes else ""}')
+    parts.append(f'<div class="vmsnap-scroll" tabindex="0">{svg}</div></div>')
     parts.append(f'<pre class="vmsnap-text" aria-label="{escape(figure.summary)}">{escape(text)}</pre>')
     for section in figure.sections:
         parts += [f"<p><strong>{escape(section.heading)}</strong></p>", *_list(section.items)]

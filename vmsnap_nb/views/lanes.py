@@ -17,7 +17,7 @@ __all__ = ["LANE", "Strand", "lane_heights", "rows_top", "strand_corners"]
 
 LANE = 22.0
 """Pixels for each arrow that runs between two rows or two blocks: a line, and its label above it."""
-_EDGE, _STEP = 24.0, 14.0  # from a box's side to its first arrow, and from arrow to arrow
+_EDGE, _STEP = 20.0, 10.0  # from a box's side to its first arrow, and from arrow to arrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def _corners(strand: Strand, placed: Sequence[Placed], lane: float, rank: tuple[
     tail, head = placed[strand.tail], placed[strand.head]
     leftwards = head.left <= tail.left
     leaves, arrives = (_EDGE + _STEP * number for number in rank)
-    start = tail.left + leaves if leftwards else tail.right - leaves
+    start = tail.right - leaves if leftwards else tail.left + leaves
     end = head.right - arrives if leftwards else head.left + arrives
     if strand.tail == strand.head:
         start, end = tail.right - leaves, tail.left + leaves

@@ -101,7 +101,7 @@ class _Placer:
                 xs += [route.label_at[0] - half, route.label_at[0] + half]
         for words in self.words:
             xs.append(words.left + max(map(text_width, words.lines)))
-            ys.append(words.top + LEAD * len(words.lines))
+            ys += [words.top, words.top + LEAD * len(words.lines)]
         left, top = min(xs) - _MARGIN, min(ys) - _MARGIN
         wide, high = max(xs) + _MARGIN - left, max(ys) + _MARGIN - top
         return Picture(

@@ -13,7 +13,7 @@ from html import escape
 
 from vmsnap_nb.views.content import CHIP_SIZE, LINE_SIZE, NAME_SIZE, Item
 from vmsnap_nb.views.figure import Figure
-from vmsnap_nb.views.looks import ACCENT, BAD, FONTS, GREY, INK, PAPER, TONES, WARN, Look, look_of
+from vmsnap_nb.views.looks import ACCENT, BAD, FONTS, GOOD, GREY, INK, PAPER, TONES, WARN, Look, look_of
 from vmsnap_nb.views.placed import Picture, Placed, Point, Route, Words
 from vmsnap_nb.views.positions import LEAD, place_figure
 
@@ -109,7 +109,7 @@ def _parts(picture: Picture) -> Iterator[str]:
 
 def _box(at: Placed) -> str:
     box = at.box
-    classes = _classes("box", box.shape, "active" if box.active else "")
+    classes = _classes("box", box.shape, "active" if box.active else "", box.fate)
     parts = [tag("title", {}, _safe(box.title)), *_outline(at, look_of(box))]
     parts += [part for item in at.items for part in _item(item, at)]
     return tag("g", {"class": classes, "data-box": f"{at.key[0]}-{at.key[1]}"}, *parts)
@@ -129,10 +129,10 @@ def _outline(at: Placed, look: Look) -> Iterator[str]:
     if look.extra == "stack":
         yield tag("rect", {"class": "sheet", **edge, "x": at.left + 4, "y": at.top + 4, "fill": PAPER.light})
     yield tag("rect", {"class": "outline", **edge, "fill": PAPER.light})
-    inner = {"fill": "none", "stroke": look.colour, "stroke-width": 1.0}
+    inner = {"class": "sign", "fill": "none", "stroke": look.colour, "stroke-width": 1.0}
     if look.tinted:
         plain = {key: value for key, value in edge.items() if not key.startswith("stroke")}
-        yield tag("rect", {**plain, "fill": look.colour, "fill-opacity": 0.1, "stroke": "none"})
+        yield tag("rect", {"class": "sign", **plain, "fill": look.colour, "fill-opacity": 0.1, "stroke": "none"})
     if look.extra == "cross":
         yield tag(
             "path", {"d": f"M{at.right - 18:.1f} {at.top + 8:.1f}l10 10m0 -10l-10 10", **inner, "stroke-width": 2}
@@ -168,10 +168,14 @@ def _item(item: Item, at: Placed) -> Iterator[str]:
         colour = TONES[item.tone]
         edge = {"x": left, "y": top, "width": item.wide, "height": item.high, "rx": 5.0}
         faint = {"fill": colour, "fill-opacity": 0.18}
-        if item.tone != "plain":
+        if item.fate == "goes":
+            faint |= {"stroke": WARN, "stroke-width": 1.0, "stroke-dasharray": "3 2"}
+        elif item.tone != "plain":
             faint |= {"stroke": colour, "stroke-opacity": 0.6, "stroke-width": 1.0}
         lines = _text(item, left + 6.0, top + 12.8)
-        yield tag("g", {"class": _classes("chip", item.tone, item.role)}, tag("rect", {**edge, **faint}), lines)
+        yield tag(
+            "g", {"class": _classes("chip", item.tone, item.role, item.fate)}, tag("rect", {**edge, **faint}), lines
+        )
     else:
         yield _text(item, left, top + _SIZES[item.kind] * 1.02)
 
@@ -191,12 +195,13 @@ def _bar(item: Item, left: float, top: float) -> str:
 def _text(item: Item, left: float, base: float) -> str:
     bold = "600" if item.kind in {"name", "status"} else None
     attributes: dict[str, object] = {
-        "class": "faint" if item.kind == "size" else item.kind,
+        "class": _classes("faint" if item.kind == "size" else item.kind, "" if item.kind == "chip" else item.fate),
         "x": left,
         "y": base,
         "fill": INK.light,
         "font-size": _SIZES[item.kind],
         "font-weight": bold,
+        "text-decoration": "line-through" if item.fate == "goes" else None,
     }
     return tag("text", attributes, *_spans(item.texts, left, _LEADS[item.kind]))
 
@@ -216,10 +221,14 @@ def _arrow(route: Route) -> str:
     colour, thick, dashes = GREY, 1.5, None
     if route.kind == "move":
         colour, thick, dashes = ACCENT, 2.0, "5 4"
-    elif route.kind == "changed":
-        colour, thick = WARN, 2.0
     elif route.kind == "wrong":
         colour, thick, dashes = BAD, 2.0, "2 3"
+    elif route.fate == "goes":
+        colour, dashes = WARN, "2 4"
+    elif route.fate == "comes":
+        colour, thick, dashes = GOOD, 2.0, "7 4"
+    elif route.kind == "changed":
+        colour, thick = WARN, 2.0
     (x0, y0), (x1, y1) = route.corners[-2:]
     long = max(((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5, 1e-6)
     ux, uy = (x1 - x0) / long, (y1 - y0) / long
@@ -233,7 +242,7 @@ def _arrow(route: Route) -> str:
         face = {"x": x, "y": y, "font-size": LINE_SIZE, "text-anchor": "middle", "fill": INK.light}
         halo = {"stroke": PAPER.light, "stroke-width": 4, "stroke-linejoin": "round", "paint-order": "stroke"}
         parts.append(tag("text", {"class": "label", **face, **halo}, _safe(route.label)))
-    return tag("g", {"class": _classes("arrow", route.kind)}, *parts)
+    return tag("g", {"class": _classes("arrow", route.kind, route.fate)}, *parts)
 
 
 def _path(corners: Sequence[Point]) -> str:

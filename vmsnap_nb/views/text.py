@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Any
 
 from vmsnap_nb.model.shown import Shown
@@ -17,7 +18,7 @@ from vmsnap_nb.views.labels import state_text
 from vmsnap_nb.views.words import LONG_COMMAND, human_size, shown, width, wrap
 from vmsnap_nb.words.message import Message, counted, t
 
-__all__ = ["figure_text", "steps_of", "to_text"]
+__all__ = ["figure_text", "steps_of", "text_options", "to_text"]
 
 # Corners above and below, horizontal, vertical: the shape says at a glance what a line of the box says in words.
 _BORDERS: Mapping[Shape, tuple[str, str, str, str]] = {
@@ -44,8 +45,13 @@ _KEPT_STEPS = 5  # of those, at the beginning and at the end
 
 def to_text(thing: Shown, **options: Any) -> str:
     """Return an object's figure, and what is to be read below it, as text; no line ends in white space."""
-    figure = figure_of(thing, Options.of(**options))
-    return figure_text(figure, steps_of(thing))
+    return figure_text(figure_of(thing, text_options(**options)), steps_of(thing))
+
+
+def text_options(**options: Any) -> Options:
+    """Return the options of a text figure, which draws a plan in two rows."""
+    given = Options.of(**options)
+    return replace(given, style="rows") if given.style == "change" else given
 
 
 def figure_text(figure: Figure, steps: Sequence[str] = (), *, columns: int = _WIDE) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from vmsnap_nb.model.forest import Chain, Forest
@@ -18,7 +19,7 @@ from vmsnap_nb.views.layout import lay_out
 from vmsnap_nb.views.words import clip, distinct_names, isolate, natural, shown
 from vmsnap_nb.words.message import N_, Message, counted, joined, t
 
-__all__ = ["STATUS_WORDS", "Graph", "Mark", "chain_graph", "forest_graph", "tree_blocks"]
+__all__ = ["STATUS_WORDS", "Graph", "Mark", "chain_graph", "cut_loops", "forest_graph", "image_box", "tree_blocks"]
 
 STATUS_WORDS: Mapping[Status, tuple[str, Shape]] = {
     "missing": (N_("MISSING"), "broken"),
@@ -86,6 +87,13 @@ def forest_graph(forest: Forest, options: Options) -> Graph:
         parent = forest.parent(path)
         if parent is not None and parent in forest.images:
             parents[path] = forest.same_file(parent)[0]
+    cuts = cut_loops(paths, parents)
+    active = forest.active if options.style == "handout" else _written(forest)
+    return Graph(forest, paths, parents, active=active, cuts=cuts, memory=_memory(forest))
+
+
+def cut_loops(paths: Iterable[str], parents: dict[str, str]) -> dict[str, str]:
+    """Take an edge out of each loop; return these edges."""
     cuts: dict[str, str] = {}
     sound: set[str] = set()
     for start in paths:
@@ -97,8 +105,7 @@ def forest_graph(forest: Forest, options: Options) -> Graph:
         if step in trail:  # came back: cut at the first image of the loop that was met
             cuts[step] = parents.pop(step)
         sound.update(trail)
-    active = forest.active if options.style == "handout" else _written(forest)
-    return Graph(forest, paths, parents, active=active, cuts=cuts, memory=_memory(forest))
+    return cuts
 
 
 def _written(forest: Forest) -> Callable[[str], bool]:
@@ -153,17 +160,30 @@ def tree_blocks(
     marks: Mapping[str, Mark] | None = None,
     columns: Mapping[str, int] | None = None,
     order: Mapping[str, int] | None = None,
+    only: AbstractSet[str] | None = None,
 ) -> tuple[list[Block], list[str]]:
     """Return the trees of a graph, laid out, and notes on images that are not as they should be.
 
     The base of each is at row 0 and column 0. `names` are names to show by path, where they are not to be found out
     from these images alone; `columns` those that images have in another figure and keep in this one if they can. Of the
     images that are based on the same one those of a low `order` come first, and the very first stays on its row; 0 for
-    those that are not named.
+    those that are not named. If `only` is given, branches without any of its images are folded.
     """
     return _Trees(
-        graph, options, names=names or name_images(graph), marks=marks or {}, columns=columns or {}, order=order or {}
+        graph,
+        options,
+        names=names or name_images(graph),
+        marks=marks or {},
+        columns=columns or {},
+        order=order or {},
+        only=only,
     ).draw()
+
+
+def image_box(graph: Graph, path: str, options: Options, *, names: Mapping[str, str], marks: Mapping[str, Mark]) -> Box:
+    """Return the box of one image, or of saved memory, at no place yet."""
+    trees = _Trees(graph, options, names=names, marks=marks, columns={}, order={}, only=None)
+    return trees.box(path, row=0, column=0, trunks=0)
 
 
 def name_images(*graphs: Graph) -> dict[str, str]:
@@ -183,6 +203,7 @@ class _Trees:
     marks: Mapping[str, Mark]
     columns: Mapping[str, int]
     order: Mapping[str, int]
+    only: AbstractSet[str] | None
     problems: dict[str, list[str]] = field(default_factory=dict)
 
     def draw(self) -> tuple[list[Block], list[str]]:
@@ -203,11 +224,15 @@ class _Trees:
             important = set(list(self.marks)[:2]) & set(graph.paths)
         if len(broken) <= _MOST_BROKEN:
             important.update(broken)
+        fold, keep = self.options.fold, self.options.keep
+        if self.only is not None and fold is not None:
+            important.update(self.only if len(self.only) <= _MOST_BROKEN else ())
+            fold, keep = 1, 0
         trees = grow(
             roots,
             children,
-            fold=self.options.fold,
-            keep=self.options.keep,
+            fold=fold,
+            keep=keep,
             columns=self.options.columns,
             important=important,
         )
@@ -226,7 +251,7 @@ class _Trees:
         return self.order.get(path, 0), memory, () if memory else natural(self.names[path])
 
     def _block(self, tree: Node) -> Block:
-        block = lay_out(tree, self._box, columns=self.columns, changed=self._changed)
+        block = lay_out(tree, self.box, columns=self.columns, changed=self._changed)
         places = {box.path: place for place, box in enumerate(block.boxes) if box.path is not None}
         closing = (
             Arrow(places[path], places[backing], wrong=True, beside=True)
@@ -238,7 +263,7 @@ class _Trees:
     def _changed(self, path: str) -> bool:
         return path in self.marks and self.marks[path].changed_arrow
 
-    def _box(self, what: str | Fold, /, *, row: int, column: int, trunks: int) -> Box:
+    def box(self, what: str | Fold, /, *, row: int, column: int, trunks: int) -> Box:
         if isinstance(what, Fold):
             what = replace(what, members=tuple(path for path in what.members if path not in self.graph.memory))
             for path in what.members:
@@ -249,7 +274,8 @@ class _Trees:
                 t("folded: {names}, …", names=names) if len(what.members) > 20 else t("folded: {names}", names=names)
             )
             key = f"{what.kind} from {shown(what.members[0])}"
-            return Box(key, tuple(self._fold_lines(what)), title, shape="fold", row=row, column=column, trunks=trunks)
+            lines = tuple(self._fold_lines(what))
+            return Box(key, lines, title, shape="fold", row=row, column=column, trunks=trunks, members=what.members)
         if what in self.graph.memory:
             return self._memory_box(what, row, column, trunks)
         image = self.graph.forest[what]

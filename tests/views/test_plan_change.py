@@ -1,0 +1,146 @@
+"""A plan as one picture: each image once, with what comes, what goes, and arrows for data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page
+from support.browser import chromium
+from support.forests import MIB, figure_2, forest, image
+from support.shown import overlay_plan
+
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Use
+from vmsnap_nb.plans.plan import Move, Plan
+from vmsnap_nb.views.draw import figure_of
+from vmsnap_nb.views.figure import Box, Figure, Options
+from vmsnap_nb.views.svg import figure_svg
+
+
+def chain(*names: str, uses: tuple[Use, ...] = ()) -> Forest:
+    return forest(*(image(name, names[n - 1] if n else None) for n, name in enumerate(names)), uses=uses)
+
+
+def boxes(figure: Figure) -> dict[str, Box]:
+    return {box.lines[0].text: box for block in figure.blocks for box in block.boxes}
+
+
+def arrows(figure: Figure) -> set[tuple[str, str, str]]:
+    return {
+        (block.boxes[arrow.tail].lines[0].text, block.boxes[arrow.head].lines[0].text, arrow.fate)
+        for block in figure.blocks
+        for arrow in block.arrows
+    }
+
+
+def merge_plan() -> Plan:
+    before = chain("A", "B", "C", "D", uses=(Use("web", "vda", "/i/D"),))
+    after = forest(image("A"), image("C", "A"), image("D", "C"), uses=before.uses)
+    return Plan("merge", before, (), after, (Move("/i/B", "/i/A", MIB, "commit data"),), subjects=("/i/A",))
+
+
+def test_what_goes_and_the_new_backing_file_are_in_one_picture() -> None:
+    figure = figure_of(merge_plan(), Options())
+    assert len(figure.blocks) == 1
+    found = boxes(figure)
+    assert {name: box.fate for name, box in found.items()} == {"A": "", "B": "goes", "C": "", "D": ""}
+    assert (found["B"].shape, found["D"].active) == ("gone", True)
+    assert arrows(figure) == {("B", "A", "goes"), ("C", "B", "goes"), ("C", "A", "comes"), ("D", "C", "")}
+    (move,) = figure.moves
+    assert (move.source, move.target, move.label) == ((0, 1), (0, 0), "commit data, 1 MiB")
+
+
+def test_what_comes_is_beside_what_is_there_and_other_branches_are_folded() -> None:
+    figure = figure_of(overlay_plan(figure_2()), Options())
+    found = boxes(figure)
+    assert set(found) == {"RootBase", "new", "… 3 more overlays …"}
+    assert (found["new"].fate, found["new"].shape) == ("comes", "new")
+    assert ("new", "RootBase", "comes") in arrows(figure)
+
+
+def test_users_that_change_come_and_go_within_a_box() -> None:
+    before = chain("Base", "web", uses=(Use("web", "vda", "/i/web"),))
+    after = before.edited(put=[image("web.s1", "web")], uses=[Use("web", "vda", "/i/web.s1")])
+    found = boxes(figure_of(Plan("snapshot", before, (), after, subjects=("/i/web",)), Options()))
+    fates = {(line.text, line.fate) for line in found["web"].lines}
+    assert {("(Active)", "goes"), ("web: vda", "goes")} <= fates
+    assert ("(Active)", "") in {(line.text, line.fate) for line in found["web.s1"].lines}
+
+
+def test_moves_of_folded_layers_are_one_arrow_with_their_sum() -> None:
+    names = [f"L{n}" for n in range(14)]
+    before = chain(*names)
+    after = forest(image("L0"), image("L13", "L0"))
+    moves = tuple(Move(f"/i/L{n}", "/i/L0", MIB, "commit data") for n in range(1, 13))
+    figure = figure_of(Plan("merge", before, (), after, moves, subjects=("/i/L0",)), Options())
+    assert len(boxes(figure)) <= 5
+    assert {"L0", "L13"} <= set(boxes(figure))
+    sizes = [int(str(re.findall(r"(\d+) MiB", str(move.label))[0])) for move in figure.moves]
+    assert sum(sizes) == 12
+    folded = [box for box in boxes(figure).values() if box.members]
+    assert all(box.fate == "goes" for box in folded)
+
+
+def test_text_figures_keep_their_two_rows() -> None:
+    text = merge_plan().to_text()
+    assert re.search(r"(?m)^before$", text)
+    assert "after" in text
+    assert text == merge_plan().to_text(style="rows")
+
+
+# -- the switch ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    with chromium() as browser:
+        yield browser.new_page()
+
+
+@pytest.mark.browser
+def test_the_switch_shows_before_change_and_after_without_javascript(page: Page) -> None:
+    html = merge_plan()._repr_mimebundle_()["text/html"]
+    page.set_content(f"<!doctype html>{html}{html}")  # twice: the second keeps its own state
+    first = page.locator(".vmsnap").first
+
+    def seen(kind: str, figure: int = 0) -> bool:
+        return page.locator(".vmsnap").nth(figure).locator(kind).first.is_visible()
+
+    assert [seen(kind) for kind in (".box.goes", ".arrow.comes", ".arrow.move")] == [True, True, True]
+    first.get_by_role("radio", name="before").check()
+    assert [seen(kind) for kind in (".box.goes", ".arrow.comes", ".arrow.move")] == [True, False, False]
+    first.get_by_role("radio", name="after").check()
+    assert [seen(kind) for kind in (".box.goes", ".arrow.comes", ".arrow.move")] == [False, True, False]
+    assert seen(".box.goes", 1)
+    assert figure_svg(figure_of(merge_plan(), Options())).count(' id="') == 0
+    stripped = re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", html, flags=re.DOTALL)
+    shown = re.sub(r"<[^>]*>", "", stripped.partition("<pre")[0]).strip()
+    assert shown == ""  # a viewer that strips both shows nothing of the switch
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("layers", "column"), [(5, 640), (11, 640), (5, 830), (11, 830)])
+def test_a_chain_fits_into_its_cell_without_a_scrollbar(page: Page, layers: int, column: int) -> None:
+    names = ["RootBase", *(f"web.snapshot-{n}" for n in range(1, layers))]
+    thing = chain(*names, uses=(Use("web", "vda", f"/i/{names[-1]}", "running"),)).chain(f"/i/{names[-1]}")
+    page.set_content(f'<!doctype html><div style="width:{column}px">{thing._repr_mimebundle_()["text/html"]}</div>')
+    scroll = page.locator(".vmsnap-scroll")
+    assert scroll.evaluate("part => part.scrollWidth <= part.clientWidth")
+    drawn = page.locator("svg")
+    assert drawn.evaluate("svg => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width") >= 0.69
+    last = page.locator(".box.active")
+    assert last.get_attribute("data-box") is not None
+    assert names[-1] in str(last.text_content())
+
+
+@pytest.mark.browser
+def test_a_figure_that_cannot_be_smaller_starts_at_its_active_end(page: Page) -> None:
+    thing = chain("RootBase", *(f"web.snapshot-with-a-long-name-{n}" for n in range(9)))
+    page.set_content(f'<!doctype html><div style="width:300px">{thing._repr_mimebundle_()["text/html"]}</div>')
+    ends = page.locator(".vmsnap-scroll").evaluate(
+        "part => { const last = [...part.querySelectorAll('.box')].at(-1).getBoundingClientRect();"
+        " return [last.right, part.getBoundingClientRect().right]; }"
+    )
+    assert ends[0] <= ends[1]
