@@ -13,7 +13,7 @@ from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.held import with_real_uses
 from vmsnap_nb.live.image_actions import image_actions
 from vmsnap_nb.live.plan import Action, Place, Undo
-from vmsnap_nb.live.reading import look_at_files
+from vmsnap_nb.live.reading import look_at_files, look_elsewhere
 from vmsnap_nb.live.saved import with_saved_memory
 from vmsnap_nb.live.told import forest_elsewhere, is_absent, may_list, with_told
 from vmsnap_nb.live.volumes import access_of, create_volume, remove_volume
@@ -181,26 +181,28 @@ class Connection:
             return Reading(forest=self.forest(survey, self.domains(), named))
 
         readonly, access = self.why_readonly, self.access_if_other
-        return Place(read, self.look, self.actions(), readonly=readonly, access=access, uri=self.uri)
+        return Place(
+            read, self.look, self.actions(), readonly=readonly, access=access, uri=self.uri, here=self.files_are_here
+        )
 
     @property
     def access_if_other(self) -> Callable[[Plan], Access] | None:
         """What looks at the files of a plan: what this process may do with them, where libvirt has other rights."""
-        return self._access if self.is_system else None
+        return self._access if self.is_system or not self.files_are_here else None
 
     def _access(self, plan: Plan) -> Access:
-        return access_of(plan, self.knowledge(), self.uri)
+        return access_of(plan, self.knowledge(), self.uri, here=self.files_are_here)
 
     def look(self, now: Reading, needs: Needs) -> Reading:
-        """Return the reading with what is needed of the images, if they are files of this machine."""
-        return look_at_files(now, needs, by_libvirt=self.is_system) if self.files_are_here else now
+        """Return the reading with what is needed of the images, of another machine as far as libvirt tells it."""
+        if not self.files_are_here:
+            return look_elsewhere(self.knowledge(), now, needs)
+        return look_at_files(now, needs, by_libvirt=self.is_system)
 
     @property
     def why_readonly(self) -> Message:
         """Why no plan runs here, or empty."""
-        if self.readonly:
-            return t("the connection to {uri} is read-only", uri=self.uri)
-        return NOTHING if self.files_are_here else t("the images of {uri} are not files of this machine", uri=self.uri)
+        return t("the connection to {uri} is read-only", uri=self.uri) if self.readonly else NOTHING
 
     def actions(self) -> Mapping[type[Step], Action]:
         """Return how steps about images, and the definition of new guests, are performed here."""

@@ -125,7 +125,15 @@ class Guest(GuestFiles):
             **revert_actions(link),
             **delete_actions(link),
         }
-        return Place(read, look, actions, link.why_readonly, guest=self._uuid, access=link.access_if_other)
+        return Place(
+            read,
+            look,
+            actions,
+            link.why_readonly,
+            guest=self._uuid,
+            access=link.access_if_other,
+            here=link.files_are_here,
+        )
 
     @property
     def _domain(self) -> Any:

@@ -103,7 +103,8 @@ class Place:
     `survey` reads what is there now: the forest, and of a guest what libvirt says of it. `look` adds to such a reading
     what a request needs beside it. `actions` says how each kind of step is performed here, `readonly` why nothing may
     be changed, or is empty, and `guest` is the UUID of the guest whose snapshots are changed, by one plan at a time.
-    `uri` is the address of the libvirt whose guests are known, or empty.
+    `uri` is the address of the libvirt whose guests are known, or empty. `here` says that its images are files of this
+    machine; otherwise no file of this machine is opened, even if it has the same path.
     """
 
     survey: Callable[[], Reading]
@@ -113,6 +114,7 @@ class Place:
     guest: str = ""
     access: Callable[[Plan], Access] | None = None
     uri: str = ""
+    here: bool = True
 
     def forest(self) -> Forest:
         """Read the forest as it is now."""
@@ -128,7 +130,7 @@ class Place:
         plan = request.plan(self.read(request, now))
         if found := tuple(unresolved(plan)):
             plan = replace(plan, concerns=sorted_concerns((*plan.concerns, *found)))
-        plan = with_sizes_of_files(plan)
+        plan = with_sizes_of_files(plan) if self.here else plan
         return plan if self.access is None else with_access(plan, self.access(plan))
 
 
@@ -237,7 +239,8 @@ class LivePlan(Plan):
         built_on = (
             layer for layer in relies if self.before.images.get(layer) and self.before.status(layer) in ("ok", "dirty")
         )
-        claim = Claim(self.title, self.place.guest, (*self.writes, *self.unlinks, *self.invalid), built_on)
+        changed = (*self.writes, *self.unlinks, *self.invalid) if self.place.here else ()
+        claim = Claim(self.title, self.place.guest, changed, built_on if self.place.here else ())
         try:
             plan = self._fresh(waive, request)
             return Job(plan.title, partial(LivePlan._work_alone, plan, claim))
@@ -364,7 +367,7 @@ class LivePlan(Plan):
         error: Exception | None = None
         stopped = False
         sizes = [step.size or 0 for step in self.steps]
-        files = [path for path in self.frees if path.startswith("/")]
+        files = [path for path in self.frees if path.startswith("/") and self.place.here]
         before = {path: taken(path) for path in files}
         for number, step in enumerate(self.steps):
             if job.cancelled:

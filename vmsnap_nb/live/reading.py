@@ -50,6 +50,7 @@ __all__ = [
     "jobs_of",
     "look_at_files",
     "look_at_guest",
+    "look_elsewhere",
     "reads_alike",
     "saved_state",
     "sources_of",
@@ -89,6 +90,18 @@ def look_at_files(now: Reading, needs: Needs, *, by_libvirt: bool = False) -> Re
         space=file_spaces(forest, needs.space),
         modes={path: mode for path in needs.modes if (mode := _mode(path)) is not None},
     )
+
+
+def look_elsewhere(knowledge: Knowledge, now: Reading, needs: Needs) -> Reading:
+    """Return the reading with what libvirt tells of folders of another machine: what its storage pools hold."""
+    folders = {*map(os.path.dirname, needs.places), *needs.listed}
+    content = {
+        pool.folder: knowledge.content(pool) for pool in knowledge.pools if pool.active and pool.folder in folders
+    }
+    listed = frozenset().union(*(paths for paths, _ in content.values()))
+    taken = {path for path in listed if path in needs.places or os.path.dirname(path) in needs.listed}
+    free = {folder: bytes_free for folder, (_, bytes_free) in content.items()}
+    return replace(now, folders=FolderFacts(frozenset(taken), free))
 
 
 def folder_facts(places: Iterable[str], listed: Iterable[str] = (), *, by_libvirt: bool = False) -> FolderFacts:
@@ -213,9 +226,18 @@ def blockmap(chain: Chain) -> BlockMap:
     unknown = [layer for layer in chain if not MapReader.can(layer)]
     if unknown:
         next_step = t("make all layers readable")
-        if any(layer.status == "outside" for layer in unknown):
+        if any(layer.known_from != "file" for layer in unknown):
+            next_step = t("run this on the machine with the files, as a user who may read them")
+        elif any(layer.status == "outside" for layer in unknown):
             next_step = t("make all layers readable: name their folders too, or use follow=True")
-        reasons = ((layer.path, layer.problem or layer.encryption or layer.status) for layer in unknown)
+        elsewhere = t("this process cannot read it, and libvirt gives no map")
+        reasons = (
+            (
+                layer.path,
+                layer.problem or (elsewhere if layer.known_from != "file" else layer.encryption or layer.status),
+            )
+            for layer in unknown
+        )
         raise ImageError(
             t("map the layers of {image}", image=chain.top),
             why=clauses(t("{image}: {why}", image=path, why=why) for path, why in reasons),
@@ -285,7 +307,7 @@ def look_at_guest(
     )
     if jobs.keys() & (jobs.keys() if needs.disk is None else {"", needs.disk}):
         needs = replace(needs, maps=(), compared=(), checked=(), space=())
-    looked = look_at_files(now, needs, by_libvirt=by_libvirt) if here else now
+    looked = look_at_files(now, needs, by_libvirt=by_libvirt) if here else look_elsewhere(knowledge, now, needs)
     saved = None if needs.saved is None else saved_state(connection, needs.saved, here=here)
     gone, unknown = absent(knowledge, now.forest.records, here=here)
     return replace(looked, guest=guest, saved=saved, gone=gone, unknown=unknown)

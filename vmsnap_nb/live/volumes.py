@@ -22,8 +22,8 @@ _MOST_MODE = 0o664
 """Others may never write to a new image."""
 
 
-def access_of(plan: Plan, knowledge: Knowledge, uri: str) -> Access:
-    """Look what this process may do with the files of a plan."""
+def access_of(plan: Plan, knowledge: Knowledge, uri: str, *, here: bool = True) -> Access:
+    """Look what this process may do with the files of a plan: with those of another machine nothing."""
     read: dict[str, None] = {}
     written: dict[str, None] = {}
     folders: dict[str, None] = {}
@@ -32,15 +32,19 @@ def access_of(plan: Plan, knowledge: Knowledge, uri: str) -> Access:
             paths |= dict.fromkeys(those)
         by_us = () if step.performer == "libvirt" else (*step.creates, *step.unlinks)
         folders |= dict.fromkeys(os.path.dirname(path) for path in (*by_us, step.entry_path) if path.startswith("/"))
-    unread = dict(_denied(plan, read, os.R_OK))
-    unwritten = dict(_denied(plan, written, os.W_OK))
-    closed = {
-        folder: t("this user has no permission to create or remove files there")
-        for folder in folders
-        if os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK)
-    }
-    is_root = os.geteuid() == 0
-    if not (unread or unwritten or closed) and (is_root or not any(step.open_overlays for step in plan.steps)):
+    if here:
+        unread = dict(_denied(plan, read, os.R_OK))
+        unwritten = dict(_denied(plan, written, os.W_OK))
+        closed = {
+            folder: t("this user has no permission to create or remove files there")
+            for folder in folders
+            if os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK)
+        }
+    else:
+        elsewhere = t("it is on the machine of {uri}, and only libvirt can change it from here", uri=uri)
+        unread, unwritten, closed = (dict.fromkeys(those, elsewhere) for those in (read, written, folders))
+    is_root = here and os.geteuid() == 0
+    if here and not (unread or unwritten or closed) and (is_root or not any(step.open_overlays for step in plan.steps)):
         return Access()
     gone = {path for step in plan.steps for path in (*step.unlinks, *step.invalidates)}
     return Access(
@@ -51,6 +55,7 @@ def access_of(plan: Plan, knowledge: Knowledge, uri: str) -> Access:
         volumes=frozenset(path for path in gone if knowledge.volume(path) is not None),
         pools={pool.folder: pool.name for pool in knowledge.pools if pool.folder is not None and pool.active},
         uri=uri,
+        elsewhere=not here,
     )
 
 

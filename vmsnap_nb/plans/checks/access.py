@@ -23,7 +23,7 @@ class Access:
 
     `is_root` says that it may give files any owner and mode. `unread` and `unwritten` are images, `closed` folders in
     which it can neither make nor remove a file, `volumes` images that are volumes of a storage pool, `pools` the
-    storage pools by their folders.
+    storage pools by their folders. `elsewhere` says that the files are on another machine.
     """
 
     is_root: bool = True
@@ -33,6 +33,7 @@ class Access:
     volumes: frozenset[str] = frozenset()
     pools: Mapping[str, str] = field(default_factory=dict)
     uri: str = ""
+    elsewhere: bool = False
 
 
 def opened(step: Step, forest: Forest) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -69,6 +70,7 @@ def with_access(plan: Plan, access: Access) -> Plan:
             concerns += () if access.is_root else (_open(path) for path, _ in step.open_overlays)
             steps.append(step)
     concerns += (_unmarked(path, access) for path in unmarked if path in plan.after.images)
+    concerns += (_journal_unknown(access),) if access.elsewhere and (plan.creates or plan.writes) else ()
     if tuple(steps) == plan.steps and not concerns:
         return plan
     put = (
@@ -123,6 +125,14 @@ def _with_own_overlays(step: Step, forest: Forest, access: Access) -> Iterator[S
             made += _volume(forest, access, path, below, format=image.format)
     if len(made) == len(step.open_overlays):
         yield from (*made, step.reusing())
+
+
+def _journal_unknown(access: Access) -> Concern:
+    return remark(
+        "active-job",
+        t("whether an operation of this package was interrupted on the machine of {uri} is not known", uri=access.uri),
+        t("unfinished() shows it there: the journal is in files of that machine, which libvirt does not list"),
+    )
 
 
 def _not_opened(step: Step, forest: Forest, access: Access) -> Iterator[Concern]:

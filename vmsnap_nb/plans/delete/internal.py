@@ -77,11 +77,20 @@ def _images_with(forest: Forest, record: SnapshotRecord) -> Iterator[str]:
             yield image.path
 
 
+def _read_by_libvirt(forest: Forest, path: str) -> bool:
+    return path in forest.images and forest[path].known_from != "file"
+
+
 def _delete(deletion: Deletion, row: Snapshot, paths: tuple[str, ...]) -> None:
     reading, forest, owner, name = deletion.now, deletion.forest, deletion.now.owner, row.name
     deletion.concerns += checks.other_guests(reading, paths)
     # The firmware's variables are in an image of their own, which libvirt knows to clear.
-    written = {use.path for use in owner.domain.uses if (use.running or owner.holds_nvram) and not use.readonly}
+    # What this process cannot read, libvirt clears as well: its qemu-img can.
+    written = {
+        use.path
+        for use in owner.domain.uses
+        if (use.running or owner.holds_nvram or _read_by_libvirt(forest, use.path)) and not use.readonly
+    }
     if not reading.owner.running:
         deletion.concerns += locked(forest, paths)
     if row.status != "untracked" and written.issuperset(paths):

@@ -16,6 +16,7 @@ from typing import Any
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.storage import Pool, read_domain_chains, read_pools, read_volume
 from vmsnap_nb.system.qcow2.header import read_qcow2
@@ -104,6 +105,12 @@ class Knowledge:
         )
 
     # -- pools -----------------------------------------------------------------------------------------------
+
+    def content(self, pool: Pool) -> tuple[frozenset[str], int]:
+        """Return the paths of all volumes of a pool, looked into again if that is allowed, and its free bytes."""
+        self.refresh(pool)
+        with libvirt_errors(t("list the storage pool {pool}", pool=pool.name)):
+            return frozenset(str(one.path()) for one in pool.handle.listAllVolumes()), int(pool.handle.info()[3])
 
     def _pool_of(self, path: str) -> Pool | None:
         folder = os.path.dirname(path)

@@ -1,0 +1,94 @@
+"""Over a connection to another machine everything runs that libvirt can do; no file of this machine is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool, qemu_img
+
+import vmsnap_nb as vs
+from vmsnap_nb.errors import ImageError, PlanRefusedError
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.live.host import Host
+from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.system.libvirt.library import library
+
+pytestmark = pytest.mark.hosts
+
+DECOY = b"a file of this machine"
+
+
+@pytest.fixture
+def far(other: SystemLibvirt) -> Any:
+    """libvirt's own handle of a host with a guest demo, whose images have the paths of files of this machine."""
+    for name in ("base.qcow2", "top.qcow2"):
+        (IMAGES / name).write_bytes(DECOY)
+    with other.entered():
+        qemu_img("create", "-q", "-f", "qcow2", "base.qcow2", "16M")
+        qemu_img("create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2")
+    connection = library().open(other.uri)
+    pool(connection, "images", IMAGES)
+    define(connection, "demo", file_disk(IMAGES / "top.qcow2"))
+    yield connection
+    connection.close()
+    assert {path.name: path.read_bytes() for path in IMAGES.iterdir()} == {"base.qcow2": DECOY, "top.qcow2": DECOY}
+
+
+@pytest.fixture
+def host(far: Any, other: SystemLibvirt) -> Iterator[Host]:
+    with vs.connect(other.uri) as host:
+        yield host
+
+
+@pytest.fixture
+def guest(host: Host) -> Guest:
+    return host.guest("demo")
+
+
+def runs(plan: LivePlan) -> None:
+    """Run a plan of which libvirt performs each step."""
+    assert {step.performer for step in plan.steps} == {"libvirt"}, plan.to_text()
+    report = plan.run(progress=False)
+    assert (report.as_predicted, report.differences) == (True, ())
+
+
+def test_verbs_of_a_running_guest(far: Any, guest: Guest) -> None:
+    far.lookupByName("demo").create()
+    runs(guest.snapshot("s1", kind="external-disk"))
+    runs(guest.snapshot("s2", kind="external-disk"))
+    runs(guest.delete_snapshot("s1"))
+    runs(guest.commit(remove=True))
+    runs(guest.snapshot("s3", kind="external-checkpoint"))
+    runs(guest.revert("s3"))
+    runs(guest.pull())
+    runs(guest.snapshot("i1", kind="internal-checkpoint"))
+    runs(guest.revert("i1", keep_current=False))
+    runs(guest.delete_snapshot("i1"))
+    runs(guest.save())
+    runs(guest.restore())
+    assert guest.state == "running"
+    with pytest.raises(ImageError, match="this process cannot read it"):
+        guest.chain().blockmap()
+
+
+def test_verbs_of_a_guest_that_is_off(guest: Guest) -> None:
+    runs(guest.snapshot("i1", kind="internal-disk"))
+    runs(guest.revert("i1", keep_current=False))
+    runs(guest.delete_snapshot("i1"))
+    runs(guest.snapshot("s1", kind="external-disk"))
+    runs(guest.revert("s1"))
+    with pytest.raises(PlanRefusedError, match="only libvirt can change it from here"):
+        guest.commit().run(progress=False)
+
+
+def test_an_overlay_is_a_volume_and_a_taken_name_is_seen(host: Host) -> None:
+    runs(host.survey().overlay("new", backing="base"))
+    again = host.survey().overlay("new", backing="base")
+    assert "file-exists" in [concern.name for concern in again.concerns if concern.level == "refuse"]
+
+
+def test_what_cannot_be_known_from_here_is_said(guest: Guest) -> None:
+    notes = [concern.what for concern in guest.snapshot("s1").concerns if concern.level == "note"]
+    assert [note for note in notes if note.startswith("whether an operation of this package was interrupted")]
