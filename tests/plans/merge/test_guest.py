@@ -67,6 +67,21 @@ def external(name: str, source: str, file: str) -> SnapshotRecord:
     return SnapshotRecord("g", name, "disk-snapshot", disks=(disk,), xml="<domainsnapshot/>")
 
 
+@pytest.mark.parametrize("status", ["unreadable", "outside"])
+def test_a_layer_that_was_not_read_is_in_the_way_of_those_who_need_it(status: str) -> None:
+    tree = running(handout())
+    tree = tree.edited(put=[replace(tree["/i/RootBase"], status=status, problem="Permission denied")])
+    above = CommitRequest(guest="g", top="/i/Snap-3", base="/i/Snap-2").plan(of(tree))
+    assert refused(above) == set()
+    (told,) = [one for one in above.concerns if one.images == ("/i/RootBase",)]
+    assert told.level == "note"
+    assert "Permission denied. QEMU has it open" in told.what
+    for request in (PullRequest(guest="g"), CommitRequest(guest="g", top="/i/Snap-1", base="/i/RootBase")):
+        assert refused(request.plan(of(tree))) & {"unknown-image", "untrusted-backing"}
+    off = CommitRequest(guest="g", top="/i/Snap-3", base="/i/Snap-2").plan(of(tree, OFF))
+    assert refused(off) & {"unknown-image", "untrusted-backing"}, "qemu-img opens the whole chain"
+
+
 def test_small_layers_between_large_ones_go_down_one_job_after_the_other() -> None:
     plan = ShortenRequest(guest="g", keep=3).plan(of(running(handout()), facts=SMALL_BETWEEN_LARGE))
     assert not plan.refused

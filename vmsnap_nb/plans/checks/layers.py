@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from vmsnap_nb.model.doubts import is_older, is_smaller
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.image import Image, Status
+from vmsnap_nb.model.image import NOT_READ, Image, Status
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.words.message import Message, counted, joined, t
 
@@ -52,12 +52,13 @@ def usable(
     layers: Sequence[str],
     into: str = "",
     keys: bool = False,
+    opened: bool = False,
 ) -> Iterator[Concern]:
     """Check every image of a chain that would be opened.
 
     `parts` are those that are read or written, not only opened; `layers` those of them that must be qcow2; `into` is
     the one that is written. `keys` says whether who merges them has the keys of encrypted images: a QEMU that runs on
-    this chain.
+    this chain; `opened`, whether such a QEMU has all of it open.
     """
     read, merged = frozenset(parts), frozenset(layers)
     for one in forest.known_lineage(path):
@@ -65,6 +66,8 @@ def usable(
         inside = one in read
         if image.status == "remote":
             yield from _remote(forest, one, path, inside=inside, opened=keys)
+        elif opened and not inside and forest.status(one) in NOT_READ:
+            yield _not_needed(image)
         else:
             yield from unreadable(image, forest.status(one), waivable=not inside)
         yield from foreign_data(image)
@@ -75,6 +78,19 @@ def usable(
         if image.backing is not None and image.backing.key in forest.images:
             yield from backing_format(image, forest[image.backing.key])
     yield from doubts(forest, path)
+
+
+def _not_needed(image: Image) -> Concern:
+    """Return that an image was not read on which a guest runs, and of which the plan needs nothing."""
+    return remark(
+        "unknown-image",
+        t(
+            "{path} was not read: {why}. QEMU has it open, and this plan reads and writes only other layers",
+            path=image.path,
+            why=image.problem or image.status,
+        ),
+        images=(image.path,),
+    )
 
 
 def _remote(forest: Forest, address: str, top: str, *, inside: bool, opened: bool) -> Iterator[Concern]:
@@ -132,16 +148,21 @@ def plain_references(forest: Forest, paths: Iterable[str]) -> Iterator[Concern]:
             )
 
 
-def broken(forest: Forest, path: str, remedy: Message | None = None, *, by_libvirt: bool = False) -> Iterator[Concern]:
+def broken(
+    forest: Forest, path: str, remedy: Message | None = None, *, by_libvirt: bool = False, opened: bool = False
+) -> Iterator[Concern]:
     """Check that every image of a chain is there, is whole, and is not based on itself: the chain of a guest.
 
-    With `by_libvirt` only libvirt opens it: then it may be one that this process cannot read.
+    With `by_libvirt` only libvirt opens it: then it may be one that this process cannot read. With `opened` a QEMU has
+    it open, and only the image itself must be known.
     """
     if path not in forest.images:
         yield missing(path, remedy)
     for layer in forest.known_lineage(path):
         image = forest[layer]
-        if by_libvirt and image.status == "unreadable" and image.known_from != "file":
+        if opened and layer != path and forest.status(layer) in NOT_READ:
+            yield _not_needed(image)
+        elif by_libvirt and image.status == "unreadable" and image.known_from != "file":
             yield remark(
                 "unknown-image",
                 t("the backing file of {path} is not known: {why}", path=layer, why=image.problem),

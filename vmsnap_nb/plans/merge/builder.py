@@ -167,7 +167,9 @@ class MergeBuilder:
 
     def _about_layers(self, path: str, parts: Sequence[str], *, into: str, merged: Sequence[str]) -> Iterator[Concern]:
         """Check the chain that is opened to copy between `parts`: a QEMU that runs on it has its keys."""
-        yield from layers.usable(self.forest, path, parts, layers=merged, into=into, keys=self.engine.live)
+        yield from layers.usable(
+            self.forest, path, parts, layers=merged, into=into, keys=self.engine.live, opened=self.engine.live
+        )
         if self.engine.live:
             yield from layers.exposure(self.forest, parts, into)
 

@@ -162,7 +162,7 @@ def _name_overlay(target: str) -> Message:
 
 def _image(forest: Forest, owner: GuestFacts, disk: SnapshotDisk, image: Image) -> Iterator[Concern]:
     """Check the image of a disk that the snapshot would hold."""
-    yield from broken(forest, image.path, by_libvirt=owner.is_system)
+    yield from broken(forest, image.path, by_libvirt=owner.is_system, opened=owner.running)
     yield from _encrypted(forest, owner, disk, image)
     yield from _in_another_file(disk, image)
     if disk.held == "external":
