@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         StalePlanError,
         VmsnapError,
     )
+    from vmsnap_nb.fleet.connect import connect
+    from vmsnap_nb.fleet.fleet import Fleet
     from vmsnap_nb.lab.acceleration import Acceleration
     from vmsnap_nb.lab.exercises.check import Check
     from vmsnap_nb.lab.exercises.hint import Hint
@@ -41,12 +43,13 @@ if TYPE_CHECKING:
     from vmsnap_nb.live.chain import LiveChain
     from vmsnap_nb.live.forest import LiveForest, chain, create_overlay, scan
     from vmsnap_nb.live.guest import Guest
-    from vmsnap_nb.live.host import Guests, Host, connect
+    from vmsnap_nb.live.host import Guests, Host
     from vmsnap_nb.live.job import Job, Progress
     from vmsnap_nb.live.leftovers import LiveLeftovers
     from vmsnap_nb.live.plan import LivePlan
     from vmsnap_nb.live.report import LiveReport
     from vmsnap_nb.model.blockmap import BlockMap
+    from vmsnap_nb.model.by_host import ByHost, TablesByHost
     from vmsnap_nb.model.completed import Completed
     from vmsnap_nb.model.files import FileChange, FileChanges, FileEntry, FileParts, Files
     from vmsnap_nb.model.forest import Chain, Forest
@@ -93,6 +96,8 @@ _NAMES = {
         "StalePlanError",
         "VmsnapError",
     ),
+    "fleet.connect": ("connect",),
+    "fleet.fleet": ("Fleet",),
     "lab.acceleration": ("Acceleration",),
     "lab.exercises.check": ("Check",),
     "lab.exercises.hint": ("Hint",),
@@ -100,12 +105,13 @@ _NAMES = {
     "live.chain": ("LiveChain",),
     "live.forest": ("LiveForest", "chain", "create_overlay", "scan"),
     "live.guest": ("Guest",),
-    "live.host": ("Guests", "Host", "connect"),
+    "live.host": ("Guests", "Host"),
     "live.job": ("Job", "Progress"),
     "live.leftovers": ("LiveLeftovers",),
     "live.plan": ("LivePlan",),
     "live.report": ("LiveReport",),
     "model.blockmap": ("BlockMap",),
+    "model.by_host": ("ByHost", "TablesByHost"),
     "model.completed": ("Completed",),
     "model.files": ("FileChange", "FileChanges", "FileEntry", "FileParts", "Files"),
     "model.forest": ("Chain", "Forest"),
@@ -135,6 +141,7 @@ __all__ = [
     "Alternative",
     "Bitmap",
     "BlockMap",
+    "ByHost",
     "Chain",
     "Check",
     "CommandError",
@@ -152,6 +159,7 @@ __all__ = [
     "Files",
     "Finding",
     "Findings",
+    "Fleet",
     "Forest",
     "Freed",
     "Guest",
@@ -205,6 +213,7 @@ __all__ = [
     "StalePlanError",
     "Step",
     "StepDone",
+    "TablesByHost",
     "Use",
     "VmsnapError",
     "__version__",

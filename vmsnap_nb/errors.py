@@ -7,7 +7,7 @@ quotation of the program that refused: libvirt, QEMU or the system.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.words.message import lines, t
 
@@ -251,6 +251,9 @@ class PlanRefusedError(VmsnapError):
             next_step=lines(c.remedy for c in concerns if c.remedy) or None,
         )
         self.concerns = tuple(concerns)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.tried, self.concerns)
 
 
 class ConcernWarning(UserWarning):

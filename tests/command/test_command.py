@@ -286,3 +286,21 @@ def test_help_is_in_the_language_of_the_user(run: Run) -> None:
     own = [line for line in text.splitlines() if not line.strip().startswith(("vmsnap-nb", "--"))]
     assert "用法：vmsnap-nb plan commit" in text
     assert not any(word in line for line in own for word in ("the ", "image", "Options"))
+
+
+def test_several_hosts(run: Run, images: Path) -> None:
+    place = ("--connect", "a=test:///default", "--connect", "b=test:///no/such/file.xml")
+    status, text, _ = run("survey", *place, "--json")
+    rows = json.loads(text)["records"]
+    assert (status, [row["host"] for row in rows]) == (0, ["a", "b"])
+    assert rows[1]["status"].startswith("unreachable: ")
+    _, text, _ = run("snapshots", *place, "--table")
+    assert "unreachable" in text
+    status, text, _ = run("check", *place)
+    assert (status, text.startswith("CRITICAL: b gave no answer: ")) == (2, True)
+    status, text, _ = run("check", *place, "--json")
+    assert json.loads(text)["state"] == "CRITICAL"
+    status, _, error = run("plan", "commit", images / "c.qcow2", *place)
+    assert (status, "write the image as HOST:IMAGE" in error) == (2, True)
+    status, _, error = run("plan", "commit", "--guest", "a/none", *place)
+    assert (status, "find the guest none" in error) == (2, True)

@@ -34,7 +34,8 @@ BELOW: dict[str, frozenset[str]] = {
     "live": frozenset({"words", "errors", "model", "plans", "views", "system"}),
     "lab": frozenset({"words", "errors", "model", "plans", "views", "system", "live"}),
     "panels": frozenset({"words", "errors", "model", "plans", "views", "system", "live"}),
-    "command": frozenset({"words", "errors", "model", "plans", "views", "system", "live"}),
+    "fleet": frozenset({"words", "errors", "model", "plans", "views", "system", "live"}),
+    "command": frozenset({"words", "errors", "model", "plans", "views", "system", "live", "fleet"}),
     "__main__": frozenset({"command"}),
 }
 
@@ -165,6 +166,14 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("guest_files", "host_chapter", "power"),
         ("guest",),
         ("host",),
+    ),
+    "fleet": (
+        ("shared",),
+        ("member",),
+        ("slots", "work"),
+        ("guests",),
+        ("fleet",),
+        ("connect",),
     ),
     "command": (
         ("given", "fitted", "where"),

@@ -19,7 +19,6 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.words.message import N_, joined, t
 
 if TYPE_CHECKING:
-    from vmsnap_nb.live.forest import LiveForest
     from vmsnap_nb.live.plan import LivePlan
 
 __all__ = ["finish", "plan_group", "run_group"]
@@ -165,12 +164,18 @@ def _of_images(verb: Verb, where: Where, values: dict[str, Any], arguments: dict
         if not where.has_libvirt and len(arguments["path"]) == 1:
             return create_overlay(arguments.pop("path")[0], **arguments)
         arguments["backing"] = _absolute(arguments["backing"])
-        return _forest(where, values, arguments["backing"]).overlay(**arguments)
+        return where.forest(_folders(values, arguments["backing"])).overlay(**arguments)
     for name in ("top", "image", "base"):
         if name in arguments:
             arguments[name] = _absolute(arguments[name])
-    main = verb.main
-    forest = _forest(where, values, arguments[main.name] if main else None)
+    image = arguments[verb.main.name] if verb.main else None
+    if where.is_fleet:
+        host, image = where.one(image)
+        if verb.main:
+            arguments[verb.main.name] = image
+        forest = host.survey(*_folders(values, image))
+    else:
+        forest = where.forest(_folders(values, image))
     return getattr(forest, verb.images)(**arguments)
 
 
@@ -179,10 +184,10 @@ def _absolute(image: str) -> str:
     return os.path.abspath(image) if os.path.lexists(image) else image
 
 
-def _forest(where: Where, values: dict[str, Any], image: str | None) -> LiveForest:
-    folders = tuple(values.get("folder") or ())
-    beside = (os.path.dirname(image),) if image and os.path.lexists(image) else ()
-    return where.forest(dict.fromkeys((*beside, *folders)))
+def _folders(values: dict[str, Any], image: str | None) -> tuple[str, ...]:
+    """Return the folders to read: that of the image, and those that are named."""
+    beside = (os.path.dirname(image),) if image and os.path.lexists(image) and "/" in image else ()
+    return tuple(dict.fromkeys((*beside, *(values.get("folder") or ()))))
 
 
 def _check(verb: Verb, values: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.command.grammar import COMMON, Command
@@ -11,6 +12,7 @@ from vmsnap_nb.command.output import Output, painted
 from vmsnap_nb.command.reading import FOLDERS_OR_HOST, READONLY
 from vmsnap_nb.command.where import opened
 from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.model.by_host import TablesByHost
 from vmsnap_nb.words.message import N_, counted, joined, t
 
 if TYPE_CHECKING:
@@ -54,21 +56,33 @@ def _check(values: dict[str, Any]) -> int:
             raise
         _line(output, 2, t("{tried}: {reason}", tried=error.tried, reason=error.reason))
         return 2
-    counts = Counter(str(one.severity) for one in found)
-    status = max((_SEVERITIES[one.severity] for one in found), default=0)
+    rows = tuple(_rows(found))
+    counts = Counter(severity for severity, _ in rows)
+    status = max((_SEVERITIES[severity] for severity, _ in rows), default=0)
     if output.as_json:
-        _json(output, found, status)
+        output.show(found, facts={"status": status, "state": _WORDS[status]})
     else:
         numbers = " ".join(f"{name}s={counts[name]}" for name in _SEVERITIES)
-        _line(output, status, f"{_said(found, status)} | {numbers}")
+        _line(output, status, f"{_said(rows, status)} | {numbers}")
     return status
 
 
-def _said(found: Findings, status: int) -> str:
-    worst = [one for one in found if _SEVERITIES[one.severity] == status] if status else []
+def _rows(found: Findings | TablesByHost[Findings]) -> Iterator[tuple[str, str]]:
+    """Yield the severity and the words of each finding; that a host gives no answer is one as well."""
+    if not isinstance(found, TablesByHost):
+        yield from ((str(one.severity), f"{one.name} {one.where}".strip()) for one in found)
+        return
+    for host, error in found.problems.items():
+        yield "error", t("{host} gave no answer: {why}", host=host, why=error.reason)
+    for host, some in found.items():
+        yield from ((str(one.severity), f"{host}: {one.name} {one.where}".strip()) for one in some)
+
+
+def _said(rows: tuple[tuple[str, str], ...], status: int) -> str:
+    worst = [said for severity, said in rows if _SEVERITIES[severity] == status] if status else []
     if not worst:
         return t("nothing is wrong, as far as was checked")
-    named = joined(f"{one.name} {one.where}".strip() for one in worst[:_NAMED])
+    named = joined(worst[:_NAMED])
     if len(worst) <= _NAMED:
         return named
     return counted("{named} and {count} more", "{named} and {count} more", len(worst) - _NAMED, named=named)
@@ -78,10 +92,3 @@ def _line(output: Output, status: int, text: str) -> None:
     from vmsnap_nb.views.words import shown
 
     output.line(f"{painted(_WORDS[status], _COLOURS[status], sys.stdout)}: {shown(text)}")
-
-
-def _json(output: Output, found: Findings, status: int) -> None:
-    from vmsnap_nb.views.records import records_of
-    from vmsnap_nb.views.tables import table_of
-
-    output.records(records_of(table_of(found)), {"status": status, "state": _WORDS[status]})

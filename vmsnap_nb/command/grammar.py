@@ -19,9 +19,16 @@ _MOST_LEFT = 30
 COMMON = (
     Given(
         name="connect",
-        what=N_("the URI of a libvirt"),
+        what=N_("the URI of a libvirt; several times for several hosts, also as NAME=URI"),
         many=True,
         value="URI",
+    ),
+    Given(
+        name="shared",
+        what=N_("a folder that all hosts share, such as an NFS mount"),
+        many=True,
+        kind="file",
+        value="FOLDER",
     ),
     Given(name="json", what=N_("print JSON"), kind="flag"),
 )

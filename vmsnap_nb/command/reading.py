@@ -103,7 +103,7 @@ def _snapshots(where: Where, values: Mapping[str, Any]) -> Thing:
 def _images_or_host(name: str, where: Where, values: Mapping[str, Any]) -> Thing:
     """Return what a method of a host, or of a forest, finds."""
     if where.has_libvirt:
-        return getattr(where.host(), name)(*values["folder"])
+        return getattr(where.host(), name)(*values["folder"])  # of one host, or of a fleet
     return getattr(where.forest(values["folder"]), name)()
 
 

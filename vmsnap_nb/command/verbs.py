@@ -45,7 +45,7 @@ def guests(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
 
     try:
         with opened({"connect": ctx.params.get("connect") or (), "readonly": True}) as where:
-            return [guest.name for guest in where.host().guests() if guest.name.startswith(begun)]
+            return [name for name in where.guest_names() if name.startswith(begun)]
     except VmsnapError:
         return []
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.words.message import joined, t
 
 if TYPE_CHECKING:
+    from vmsnap_nb.fleet.fleet import Fleet
     from vmsnap_nb.live.forest import LiveForest
     from vmsnap_nb.live.guest import Guest
     from vmsnap_nb.live.host import Host
@@ -19,6 +21,8 @@ __all__ = ["Where", "default_uri", "opened"]
 
 DEFAULT = "qemu:///system"
 """The libvirt of commands that need one, if none was named."""
+_NAMED = re.compile(r"([^=/:]+)=(?=[^=]*:)")
+"""What gives a host a name: ``a=qemu:///system``."""
 _VARIABLES = ("VIRSH_DEFAULT_CONNECT_URI", "LIBVIRT_DEFAULT_URI")
 
 
@@ -35,36 +39,70 @@ class Where:
         self.uris = tuple(uris) or ((own,) if own else ())
         self.shared = tuple(shared)
         self.readonly = readonly
-        self._host: Host | None = None
+        self._host: Host | Fleet | None = None
 
     @property
     def has_libvirt(self) -> bool:
         """Whether a libvirt was named."""
-        return bool(self.uris)
+        return bool(self.uris or self.shared)
 
-    def host(self) -> Host:
-        """Return the host; that of the system if none was named."""
-        from vmsnap_nb.live.host import connect
+    @property
+    def is_fleet(self) -> bool:
+        """Whether several hosts were named."""
+        return len(self.uris) > 1 or bool(self.shared) or any(_NAMED.match(uri) for uri in self.uris)
+
+    def host(self) -> Host | Fleet:
+        """Return the host, or all of them; that of the system if none was named."""
+        from vmsnap_nb.fleet.connect import connect
 
         if self._host is None:
-            if len(self.uris) > 1:
-                raise InvalidRequestError(
-                    t("connect to {uris}", uris=joined(self.uris)),
-                    why=t("this command is about one host"),
-                    next_step=t("use one --connect"),
-                )
-            self._host = connect(self.uris[0] if self.uris else DEFAULT, readonly=self.readonly)
+            if self.is_fleet:
+                self._host = connect(self._named(), readonly=self.readonly, shared=self.shared)
+            else:
+                self._host = connect(self.uris[0] if self.uris else DEFAULT, readonly=self.readonly)
         return self._host
+
+    def _named(self) -> dict[str, str]:
+        """Return the URIs by the names of their hosts."""
+        from vmsnap_nb.fleet.slots import names_of
+
+        named = {found[1]: uri[found.end() :] for uri in self.uris if (found := _NAMED.match(uri))}
+        rest = [uri for uri in self.uris if not _NAMED.match(uri)] or ([] if named else [DEFAULT])
+        return {**named, **(names_of(rest) if rest else {})}
+
+    def one(self, image: str | None) -> tuple[Host, str | None]:
+        """Return the host of an image, and its name without that of the host; of a fleet it is named HOST:IMAGE."""
+        host = self.host()
+        if not self.is_fleet:
+            return cast("Host", host), image
+        fleet = cast("Fleet", host)
+        name, colon, rest = (image or "").partition(":")
+        if not colon or name not in fleet:
+            raise InvalidRequestError(
+                t("choose one of the hosts {names}", names=joined(fleet)),
+                why=t("this is about images of one host, and several are named"),
+                next_step=t(
+                    "write the image as HOST:IMAGE, such as {example}", example=f"{next(iter(fleet))}:/images/top.qcow2"
+                ),
+            )
+        return fleet[name], rest
 
     def forest(self, folders: Iterable[str] = ()) -> LiveForest:
         """Read the images of a libvirt and of some folders; without a libvirt those of the folders alone."""
         from vmsnap_nb.live.forest import scan
 
-        return self.host().survey(*folders) if self.has_libvirt else scan(*folders)
+        return self.one(None)[0].survey(*folders) if self.has_libvirt else scan(*folders)
 
     def guest(self, name: str) -> Guest:
         """Return a guest."""
         return self.host().guest(name)
+
+    def guest_names(self) -> list[str]:
+        """Return the names of all guests; of a fleet with their hosts."""
+        host = self.host()
+        if self.is_fleet:
+            return list(cast("Fleet", host).guests().names)
+        return [guest.name for guest in cast("Host", host).guests()]
 
     def close(self) -> None:
         """Close the connections."""

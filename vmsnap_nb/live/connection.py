@@ -22,6 +22,7 @@ from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.plans.checks.access import Access
+from vmsnap_nb.plans.concern import Concern
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.plans.step import CreateVolume, DefineDomain, GuestRef, RemoveVolume, Step
@@ -47,7 +48,8 @@ class Customs:
 
     `owns` says by a guest's XML whether it counts, `formats` which images have a format that nothing else tells,
     `started` and `made` are told of guests that were started and of files that were made (and for what), and `actions`
-    may put others around the usual ones.
+    may put others around the usual ones. `others` adds to a forest what other hosts have of its images, and `unseen`
+    says what of that is not known.
     """
 
     owns: Callable[[str], bool] = lambda _: True
@@ -55,6 +57,8 @@ class Customs:
     started: Callable[[Any], None] = lambda _: None
     made: Callable[[str, str], None] = lambda *_: None
     actions: Callable[[dict[type[Step], Action]], Mapping[type[Step], Action]] = lambda actions: actions
+    others: Callable[[Forest], Forest] = lambda forest: forest
+    unseen: Callable[[Plan], Iterable[Concern]] = lambda _: ()
     if_closed: str = N_("connect again")
 
 
@@ -139,7 +143,9 @@ class Connection:
             held = [path for path in held if not is_absent(path)]
         forest = self._images(survey, domains, folders, around, (*held, *_named(needs)))
         forest = forest.edited(records=records, needs=needs)
-        return with_saved_memory(forest, survey, records, self.handle) if self.files_are_here else forest
+        if self.files_are_here:
+            forest = with_saved_memory(forest, survey, records, self.handle)
+        return self.customs.others(forest)
 
     def _images(
         self,
@@ -182,7 +188,14 @@ class Connection:
 
         readonly, access = self.why_readonly, self.access_if_other
         return Place(
-            read, self.look, self.actions(), readonly=readonly, access=access, uri=self.uri, here=self.files_are_here
+            read,
+            self.look,
+            self.actions(),
+            readonly=readonly,
+            access=access,
+            unseen=self.customs.unseen,
+            uri=self.uri,
+            here=self.files_are_here,
         )
 
     @property

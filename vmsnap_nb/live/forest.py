@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.live.chain import LiveChain
@@ -26,6 +26,7 @@ from vmsnap_nb.model.image_check import ImageCheck
 from vmsnap_nb.model.kernel_paths import is_kernel_path
 from vmsnap_nb.model.lookup import ImageLike, path_of
 from vmsnap_nb.model.number import check_images
+from vmsnap_nb.model.shown import pickled_as
 from vmsnap_nb.model.size import Size, in_bytes
 from vmsnap_nb.model.space import Space
 from vmsnap_nb.plans.findings import Findings, find_all, findings_needs
@@ -76,6 +77,9 @@ class LiveForest(Forest):
     def refresh(self) -> LiveForest:
         """Read it again; only files that have changed are opened."""
         return self.of(self.place)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickled_as(Forest, self)
 
     def _named(self, image: ImageLike) -> str:
         """Return what the user calls an image, for a request; addresses of its images can be of any form."""

@@ -132,6 +132,7 @@ class Guest(GuestFiles):
             link.why_readonly,
             guest=self._uuid,
             access=link.access_if_other,
+            unseen=link.customs.unseen,
             here=link.files_are_here,
         )
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from vmsnap_nb.model.snapshot import SnapshotLists
 
-__all__ = ["Guests", "Host", "connect"]
+__all__ = ["Guests", "Host"]
 
 _MOST = 10
 """Guests that a `repr` names."""
@@ -352,32 +352,3 @@ class Host(Listed):
         Place
         """
         return self._link.place(*folders)
-
-
-def connect(uri: str, *, readonly: bool = False) -> Host:
-    """Connect to a libvirt.
-
-    Parameters
-    ----------
-    uri : str
-        For example ``qemu:///system``, ``qemu:///session`` or ``qemu+ssh://box/system``; see
-        https://libvirt.org/uri.html.
-    readonly : bool
-        Whether the connection is read-only: libvirt refuses every change, and plans do not run.
-
-    Returns
-    -------
-    Host
-
-    Raises
-    ------
-    VmsnapError
-        A subclass of it: a part is missing, libvirt does not answer, or permission is denied.
-
-    Examples
-    --------
-    >>> import vmsnap_nb as vs
-    >>> vs.connect("test:///default", readonly=True).guest("test").state
-    'running'
-    """
-    return Host(uri, readonly=readonly)

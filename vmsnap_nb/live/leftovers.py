@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.live.plan import LivePlan, Place
 from vmsnap_nb.model.leftovers import Leftover, Leftovers
 from vmsnap_nb.model.names import there_are
+from vmsnap_nb.model.shown import pickled_as
 from vmsnap_nb.plans.leftovers.find import find_leftovers, leftovers_needs
 from vmsnap_nb.plans.leftovers.request import LeftoversRequest
 from vmsnap_nb.plans.request import Reading
@@ -33,6 +35,9 @@ class LiveLeftovers(Leftovers):
     """
 
     place: Place = field(kw_only=True, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickled_as(Leftovers, self)
 
     def move(self, folder: PathLike, *files: PathLike) -> LivePlan:
         """Plan to move files that nothing needs to a folder; moved back, all is as it was.

@@ -16,9 +16,10 @@ from vmsnap_nb.live.progress import wait_with_bar
 from vmsnap_nb.live.report import LiveReport
 from vmsnap_nb.model.files import FileChanges
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.shown import pickled_as
 from vmsnap_nb.plans.checks.access import Access, unresolved, with_access
 from vmsnap_nb.plans.compare import differences
-from vmsnap_nb.plans.concern import sorted_concerns
+from vmsnap_nb.plans.concern import Concern, sorted_concerns
 from vmsnap_nb.plans.disk_states import compared_states
 from vmsnap_nb.plans.merge.resume import plan_unread
 from vmsnap_nb.plans.merge.steps import Unprotect
@@ -103,8 +104,9 @@ class Place:
     `survey` reads what is there now: the forest, and of a guest what libvirt says of it. `look` adds to such a reading
     what a request needs beside it. `actions` says how each kind of step is performed here, `readonly` why nothing may
     be changed, or is empty, and `guest` is the UUID of the guest whose snapshots are changed, by one plan at a time.
-    `uri` is the address of the libvirt whose guests are known, or empty. `here` says that its images are files of this
-    machine; otherwise no file of this machine is opened, even if it has the same path.
+    `unseen` says what other hosts may have of the images. `uri` is the address of the libvirt whose guests are known,
+    or empty. `here` says that its images are files of this machine; otherwise no file of this machine is opened, even
+    if it has the same path.
     """
 
     survey: Callable[[], Reading]
@@ -113,6 +115,7 @@ class Place:
     readonly: str = ""
     guest: str = ""
     access: Callable[[Plan], Access] | None = None
+    unseen: Callable[[Plan], Iterable[Concern]] = lambda _: ()
     uri: str = ""
     here: bool = True
 
@@ -128,7 +131,7 @@ class Place:
     def plan(self, request: Request, now: Reading | None = None) -> Plan:
         """Make the plan of a request, as it can be performed here."""
         plan = request.plan(self.read(request, now))
-        if found := tuple(unresolved(plan)):
+        if found := (*unresolved(plan), *self.unseen(plan)):
             plan = replace(plan, concerns=sorted_concerns((*plan.concerns, *found)))
         plan = with_sizes_of_files(plan) if self.here else plan
         return plan if self.access is None else with_access(plan, self.access(plan))
@@ -150,6 +153,9 @@ class LivePlan(Plan):
 
     request: Request = field(kw_only=True, compare=False)
     place: Place = field(kw_only=True, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickled_as(Plan, self)
 
     @classmethod
     def bind(cls, request: Request, place: Place, now: Reading | Forest | None = None) -> LivePlan:

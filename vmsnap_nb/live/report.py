@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from vmsnap_nb.model.shown import pickled_as
 from vmsnap_nb.plans.merge.request import CleanupRequest
 from vmsnap_nb.plans.report import Report
 
@@ -19,6 +20,9 @@ class LiveReport(Report):
     """A report that knows the place where its plan ran."""
 
     plan: LivePlan
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickled_as(Report, self)
 
     def cleanup(self) -> LivePlan:
         """Plan to remove the files that this merge made invalid; nothing changes until you call `run`.

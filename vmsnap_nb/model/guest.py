@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from vmsnap_nb.model.need import Need
-from vmsnap_nb.model.shown import Carded, Shown
+from vmsnap_nb.model.shown import Carded, Shown, Tabled
 from vmsnap_nb.words.message import NOTHING, Message, counted, joined, t
 
-__all__ = ["OFF", "Disk", "Disks", "Domain", "State", "Use"]
+__all__ = ["OFF", "Disk", "Disks", "Domain", "Domains", "State", "Use"]
 
 if TYPE_CHECKING:
     State = Literal[
@@ -144,3 +144,19 @@ class Domain(Carded):
             for d in self.disks
             if d.source
         )
+
+
+@dataclass(frozen=True)
+class Domains(Tabled):
+    """Guests as libvirt records them.
+
+    `to_frame` gives: index ``guest``, columns ``state persistent disks sources``.
+    """
+
+    domains: tuple[Domain, ...] = ()
+
+    def __iter__(self) -> Iterator[Domain]:
+        return iter(self.domains)
+
+    def __len__(self) -> int:
+        return len(self.domains)

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import graphviz
     import pandas as pd
 
-__all__ = ["Carded", "Listed", "Shown", "Tabled"]
+__all__ = ["Carded", "Listed", "Shown", "Tabled", "pickled_as"]
+
+
+def pickled_as(kind: type, thing: Any) -> tuple[Any, ...]:
+    """Return what pickle needs to restore an object as one of its base class: another process has no connection."""
+    return _restored, (kind, {field.name: getattr(thing, field.name) for field in fields(kind)})
+
+
+def _restored(kind: type, values: dict[str, Any]) -> Any:
+    return kind(**values)
 
 
 class Listed:
@@ -20,6 +30,13 @@ class Listed:
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if not name.startswith("_") and name not in self._unlisted]
+
+    def __getstate__(self) -> Any:
+        """Return what pickle stores: the fields, without what was worked out of them."""
+        thing: Any = self
+        if not is_dataclass(thing) or not hasattr(thing, "__dict__"):
+            return super().__getstate__()
+        return {field.name: getattr(thing, field.name) for field in fields(thing)}
 
 
 class Carded(Listed):

@@ -205,6 +205,10 @@ class SnapshotList(Shown):
         """What each snapshot takes, by its name, as far as that is known; the images are read for it."""
         return self.measure()
 
+    def __getstate__(self) -> dict[str, object]:
+        """Return what pickle stores: another process cannot measure it."""
+        return {**super().__getstate__(), "measure": dict}
+
     def __len__(self) -> int:
         return len(self.snapshots)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import singledispatch
 
+from vmsnap_nb.model.by_host import ByHost
 from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.guest import Disk, Disks
 from vmsnap_nb.model.shown import Shown
@@ -53,6 +55,24 @@ def _(forest: Forest, options: Options) -> Figure:
         bases=counted("{count} base", "{count} bases", len(forest.roots)),
         leaves=t("{count} without overlays", count=len(forest.leaves)),
     )
+    return Figure(summary, tuple(blocks), notes=tuple(notes))
+
+
+@figure_of.register(ByHost)
+def _(found: ByHost[Shown], options: Options) -> Figure:
+    blocks: list[Block] = []
+    notes: list[str] = []
+    for host in found.hosts:
+        name = isolate(clip(shown(host)))
+        if host in found.problems:
+            notes.append(t("{host}: no answer: {why}", host=name, why=found.problems[host].reason))
+            continue
+        figure = figure_of(found.parts[host], options)
+        for number, block in enumerate(figure.blocks):
+            caption = t("{host}: {name}", host=name, name=block.caption) if block.caption else name
+            blocks.append(replace(block, caption=caption if number == 0 else block.caption))
+        notes += [t("{host}: {note}", host=name, note=note) for note in figure.notes]
+    summary = counted("{count} host", "{count} hosts", len(found.hosts))
     return Figure(summary, tuple(blocks), notes=tuple(notes))
 
 

@@ -8,9 +8,11 @@ from datetime import datetime
 from functools import singledispatch
 from typing import Literal
 
+from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.model.by_host import ByHost, TablesByHost
 from vmsnap_nb.model.files import FileChanges, FileParts, Files
 from vmsnap_nb.model.forest import Chain, Forest
-from vmsnap_nb.model.guest import Disks
+from vmsnap_nb.model.guest import Disks, Domains
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.image_check import ImageCheck
 from vmsnap_nb.model.leftovers import Leftovers
@@ -21,6 +23,7 @@ from vmsnap_nb.plans.findings import Findings
 from vmsnap_nb.plans.freed import Freed
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
+from vmsnap_nb.words.message import Message, t
 
 __all__ = ["Cell", "Column", "Table", "table_of", "table_of_alternatives", "table_of_check", "table_of_internal"]
 
@@ -86,6 +89,13 @@ _DISKS = (
     Column("depth", "count"),
     Column("capacity", "bytes"),
     Column("allocated", "bytes"),
+)
+_DOMAINS = (
+    Column("guest"),
+    Column("state"),
+    Column("persistent", "yes or no"),
+    Column("disks", "count"),
+    Column("sources"),
 )
 _SNAPSHOT = (
     Column("kind"),
@@ -267,6 +277,14 @@ def _(disks: Disks) -> Table:
 
 
 @table_of.register
+def _(domains: Domains) -> Table:
+    rows = (
+        (d.name, d.state, d.persistent, len(d.disks), ", ".join(use.path for use in d.uses) or None) for d in domains
+    )
+    return Table(_DOMAINS, tuple(rows))
+
+
+@table_of.register
 def _(snapshots: SnapshotList) -> Table:
     rows = []
     for snapshot in snapshots:
@@ -341,6 +359,29 @@ def _(space: Space) -> Table:
         for image in space
     )
     return Table(_SPACE, rows)
+
+
+@table_of.register(ByHost)
+@table_of.register(TablesByHost)
+def _(found: ByHost[Shown] | TablesByHost[Tabled]) -> Table:
+    columns = table_of(found.empty).columns
+    names = [column.name for column in columns]
+    more = () if "status" in names else (Column("status"),)
+    place = names.index("status") if not more else len(names)
+    rows: list[tuple[Cell, ...]] = []
+    for host in found.hosts:
+        if host in found.problems:
+            cells: list[Cell] = [None] * (len(names) + len(more))
+            cells[place] = _unreachable(found.problems[host])
+            rows.append((host, *cells))
+        else:
+            rows += ((host, *row, *(None for _ in more)) for row in table_of(found.parts[host]).rows)
+    return Table((Column("host"), *columns, *more), tuple(rows))
+
+
+def _unreachable(error: VmsnapError) -> Message:
+    """Return why a host gave no answer, in one line."""
+    return t("unreachable: {tried}: {why}", tried=error.tried, why=error.reason)
 
 
 def table_of_internal(space: Space) -> Table:

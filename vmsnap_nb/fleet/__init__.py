@@ -1,0 +1,1 @@
+"""Several hosts as one: read in parallel, with the storage that they share."""

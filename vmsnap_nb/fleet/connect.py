@@ -1,0 +1,82 @@
+"""`connect`: to one libvirt, or to several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
+from typing import overload
+
+from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.fleet.fleet import Fleet
+from vmsnap_nb.fleet.slots import names_of
+from vmsnap_nb.live.host import Host
+from vmsnap_nb.words.message import t
+
+__all__ = ["connect"]
+
+PathLike = str | os.PathLike[str]
+
+
+@overload
+def connect(uri: str, *, readonly: bool = False) -> Host: ...
+@overload
+def connect(
+    uri: Mapping[str, str] | list[str] | tuple[str, ...],
+    *,
+    readonly: bool = False,
+    shared: Iterable[PathLike] = (),
+    executor: Executor | None = None,
+) -> Fleet: ...
+def connect(
+    uri: str | Mapping[str, str] | list[str] | tuple[str, ...],
+    *,
+    readonly: bool = False,
+    shared: Iterable[PathLike] = (),
+    executor: Executor | None = None,
+) -> Host | Fleet:
+    """Connect to a libvirt, or to those of several hosts.
+
+    Parameters
+    ----------
+    uri : str, mapping of str to str, or list of str
+        For example ``qemu:///system``, ``qemu:///session`` or ``qemu+ssh://box/system``; see
+        https://libvirt.org/uri.html. Several, by the names that you give the hosts or as a list, make a `Fleet`: each
+        is connected to when it is first needed.
+    readonly : bool
+        Whether the connection is read-only: libvirt refuses every change, and plans do not run.
+    shared : iterable of path
+        For several hosts: folders that all of them share under the same path, such as an NFS mount.
+    executor : concurrent.futures.Executor, optional
+        For several hosts: what reads them, as `Fleet` describes.
+
+    Returns
+    -------
+    Host or Fleet
+
+    Raises
+    ------
+    VmsnapError
+        A subclass of it: a part is missing, libvirt does not answer, or permission is denied. A host of several that
+        gives no answer is no error: tables say so.
+
+    Examples
+    --------
+    >>> import vmsnap_nb as vs
+    >>> vs.connect("test:///default", readonly=True).guest("test").state
+    'running'
+    >>> vs.connect({"a": "test:///default", "b": "test:///default"}).guests().to_frame()[["guest", "state"]]
+         guest    state
+    host
+    a     test  running
+    b     test  running
+    """
+    if not isinstance(uri, str):
+        return Fleet(names_of(uri), readonly=readonly, shared=shared, executor=executor)
+    if tuple(shared) or executor is not None:
+        raise InvalidRequestError(
+            t("connect to {uri}, with shared= or executor=", uri=uri),
+            why=t("these are about several hosts"),
+            next_step=t("leave them out, or give several URIs"),
+        )
+    return Host(uri, readonly=readonly)

@@ -1,0 +1,376 @@
+"""Several hosts as one: `Fleet`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import fields
+from functools import partial
+from typing import Any, Self
+
+from vmsnap_nb.errors import NotFoundError, VmsnapError
+from vmsnap_nb.fleet.guests import FleetGuests
+from vmsnap_nb.fleet.member import ALONE, Member
+from vmsnap_nb.fleet.shared import Around, Seen, joined_forest
+from vmsnap_nb.fleet.slots import Slot
+from vmsnap_nb.fleet.work import READINGS, Spec, elsewhere
+from vmsnap_nb.live.forest import LiveForest
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.live.html_page import write_page
+from vmsnap_nb.live.leftovers import LiveLeftovers
+from vmsnap_nb.model.by_host import ByHost, TablesByHost
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Domains
+from vmsnap_nb.model.leftovers import Leftovers
+from vmsnap_nb.model.names import there_are
+from vmsnap_nb.model.shown import Listed
+from vmsnap_nb.model.snapshot import SnapshotLists
+from vmsnap_nb.model.space import Space
+from vmsnap_nb.plans.findings import Findings
+from vmsnap_nb.system.files.paths import absolute
+from vmsnap_nb.views.whole_page import Chapter
+from vmsnap_nb.words.message import joined, listed, t
+
+__all__ = ["Fleet"]
+
+PathLike = str | os.PathLike[str]
+_THREADS = 32
+"""Hosts that are read at the same time."""
+_ROUND: ContextVar[Mapping[str, Around] | None] = ContextVar("round", default=None)
+"""What was read of all hosts for one call, so that it is not read again for each of them."""
+
+
+class Fleet(Listed):
+    """Several hosts, read in parallel. Get one from `connect`.
+
+    A host that gives no answer is a row with the reason, and never an error. Verbs run as on one host:
+    ``fleet.guest("a/web").pull()``, ``fleet["a"].survey().commit("top")``. Their plans know overlays, guests and
+    snapshots of the other hosts on shared storage: in the folders of `shared`, in storage pools with one UUID, and in
+    pools that mount the same export.
+
+    Parameters
+    ----------
+    uris : mapping of str to str
+        The URIs of libvirt, by the names of the hosts.
+    readonly : bool
+        Whether the connections are read-only.
+    shared : iterable of path
+        Folders that all hosts share under the same path.
+    executor : concurrent.futures.Executor, optional
+        What reads the hosts. By default threads of this process. With another one, such as a process pool or that of
+        Dask (``client.get_executor()``), each worker connects by itself and sends back what it has read.
+    """
+
+    def __init__(
+        self,
+        uris: Mapping[str, str],
+        *,
+        readonly: bool = False,
+        shared: Iterable[PathLike] = (),
+        executor: Executor | None = None,
+    ) -> None:
+        self.shared = tuple(os.path.realpath(absolute(folder)) for folder in shared)
+        self._slots = {
+            name: Slot(name, uri, partial(self._around, name), readonly=readonly) for name, uri in uris.items()
+        }
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="vmsnap fleet")
+        self._executor = executor
+
+    # -- hosts ----------------------------------------------------------------------------------------------
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names of the hosts."""
+        return tuple(self._slots)
+
+    @property
+    def uris(self) -> dict[str, str]:
+        """The URIs, by the names of the hosts."""
+        return {name: slot.uri for name, slot in self._slots.items()}
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._slots)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._slots
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self._slots)
+
+    def __getitem__(self, name: str) -> Member:
+        """Return a host, connected.
+
+        Raises
+        ------
+        NotFoundError
+            No host has that name.
+        VmsnapError
+            The host cannot be reached.
+        """
+        if name not in self._slots:
+            raise NotFoundError(
+                t("find the host {name}", name=name),
+                why=t("no host has that name"),
+                next_step=there_are(name, self._slots),
+            )
+        return self._slots[name].member()
+
+    def __repr__(self) -> str:
+        return f"<Fleet of {len(self)} hosts: {', '.join(self._slots)}>"
+
+    def _repr_html_(self) -> str:
+        return str(self.guests()._repr_mimebundle_()["text/html"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections; running guests keep running."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for slot in self._slots.values():
+            slot.close()
+
+    # -- guests ---------------------------------------------------------------------------------------------
+
+    def guest(self, name: str) -> Guest:
+        """Return a guest by its name and that of its host, such as ``a/web``.
+
+        Parameters
+        ----------
+        name : str
+            The host may be left out if only one has a guest of that name, and all give an answer.
+
+        Returns
+        -------
+        Guest
+
+        Raises
+        ------
+        NotFoundError
+            No guest has that name, or several have.
+        VmsnapError
+            A host cannot be reached.
+        """
+        host, slash, guest = name.partition("/")
+        if slash:
+            return self[host].guest(guest)
+        found = self.guests()
+        hosts = [host for host, domains in found.items() if any(domain.name == name for domain in domains)]
+        if len(hosts) == 1 and not found.problems:
+            return self[hosts[0]].guest(name)
+        if hosts:
+            missing = tuple(found.problems)
+            raise NotFoundError(
+                t("find the guest {name}", name=name),
+                why=t("hosts gave no answer, and may have a guest of that name, too: {hosts}", hosts=joined(missing))
+                if len(hosts) == 1
+                else t("several hosts have a guest of that name: {hosts}", hosts=joined(hosts)),
+                next_step=t("name its host: {names}", names=listed([f"{host}/{name}" for host in hosts], last="or")),
+            )
+        names = [f"{host}/{domain.name}" for host, domains in found.items() for domain in domains]
+        raise NotFoundError(
+            t("find the guest {name}", name=name), why=t("no guest has that name"), next_step=there_are(name, names)
+        )
+
+    def guests(self) -> FleetGuests:
+        """List the guests of all hosts.
+
+        Returns
+        -------
+        FleetGuests
+        """
+        parts, problems = self._each("guests")
+        return FleetGuests(parts, problems, Domains(), fleet=self)
+
+    def snapshots(self) -> ByHost[SnapshotLists]:
+        """List the snapshots of all guests of all hosts.
+
+        Returns
+        -------
+        ByHost
+            ``found["a"]["web"]`` are those of one guest.
+        """
+        parts, problems = self._each("snapshots")
+        return ByHost(parts, problems, SnapshotLists())
+
+    # -- images ---------------------------------------------------------------------------------------------
+
+    def survey(self, *folders: PathLike) -> ByHost[LiveForest]:
+        """Read the images of all hosts, with what other hosts have of shared ones.
+
+        Parameters
+        ----------
+        *folders : path
+            Further folders to read, on each host.
+
+        Returns
+        -------
+        ByHost
+            ``found["a"]`` is the `LiveForest` of a host, and makes plans.
+        """
+        seen, problems = self._seen(folders)
+        arounds = self._arounds(seen, problems)
+        parts = {name: self._live(name, joined_forest(one, arounds[name]), folders) for name, one in seen.items()}
+        return ByHost(parts, problems, Forest())
+
+    def space(self, *folders: PathLike) -> TablesByHost[Space]:
+        """Measure what the images of all hosts take on disk.
+
+        Parameters
+        ----------
+        *folders : path
+            As in `survey`.
+
+        Returns
+        -------
+        TablesByHost
+        """
+        parts, problems = self._each("space", folders)
+        return TablesByHost(parts, problems, Space())
+
+    def findings(self, *folders: PathLike) -> TablesByHost[Findings]:
+        """Look what is wrong or at risk on all hosts.
+
+        Parameters
+        ----------
+        *folders : path
+            As in `survey`.
+
+        Returns
+        -------
+        TablesByHost
+        """
+        parts, problems = self._each_knowing("findings", folders)
+        return TablesByHost(parts, problems, Findings())
+
+    def leftovers(self, *folders: PathLike) -> TablesByHost[LiveLeftovers]:
+        """Look which files nothing on any host needs, as far as can be seen.
+
+        Parameters
+        ----------
+        *folders : path
+            As in `survey`.
+
+        Returns
+        -------
+        TablesByHost
+            ``found["a"].remove(…)`` plans the removal on one host.
+        """
+        parts, problems = self._each_knowing("leftovers", folders)
+        live = {
+            name: one
+            if isinstance(one, LiveLeftovers)
+            else LiveLeftovers(one.files, one.unseen, place=self[name].place(*folders))
+            for name, one in parts.items()
+        }
+        return TablesByHost(live, problems, Leftovers())
+
+    def to_html(self, path: PathLike, *folders: PathLike, overwrite: bool = False) -> str:
+        """Write a report of all hosts as one page of HTML, as `Host.to_html` does of one.
+
+        Parameters
+        ----------
+        path : path
+            The file. An older report is replaced.
+        *folders : path
+            As in `survey`.
+        overwrite : bool
+            Whether any other existing file is replaced, too.
+
+        Returns
+        -------
+        str
+            The path of the file.
+        """
+        parts, problems = self._each_knowing("chapter", folders)
+        chapters = [
+            parts[name] if name in parts else Chapter(heading=name, problem=str(problems[name])) for name in self._slots
+        ]
+        return write_page(path, t("Report of {what}", what=joined(self._slots)), chapters, overwrite=overwrite)
+
+    # -- reading --------------------------------------------------------------------------------------------
+
+    def _each(
+        self,
+        what: str,
+        folders: Iterable[PathLike] = (),
+        arounds: Mapping[str, Around] | None = None,
+        failed: Mapping[str, VmsnapError] | None = None,
+    ) -> tuple[dict[str, Any], dict[str, VmsnapError]]:
+        """Read something of all hosts at the same time; return it by their names, and why some gave no answer.
+
+        Those that have `failed` already are not tried again.
+        """
+        paths = tuple(os.fspath(folder) for folder in folders)
+        threads = self._executor is None or isinstance(self._executor, ThreadPoolExecutor)
+        executor = self._executor or self._threads
+        futures = {}
+        problems: dict[str, VmsnapError] = dict(failed or {})
+        for name, slot in self._slots.items():
+            if name in problems:
+                continue
+            if threads:
+                futures[name] = executor.submit(self._here, slot, what, paths, arounds)
+            else:
+                around = Around() if arounds is None else arounds.get(name, Around())
+                spec = Spec(name=name, uri=slot.uri, readonly=slot.readonly, what=what, folders=paths, around=around)
+                futures[name] = executor.submit(elsewhere, spec)
+        parts: dict[str, Any] = {}
+        for name, future in futures.items():
+            try:
+                parts[name] = future.result()
+            except VmsnapError as error:
+                problems[name] = error
+        return parts, problems
+
+    @staticmethod
+    def _here(slot: Slot, what: str, paths: tuple[str, ...], arounds: Mapping[str, Around] | None) -> Any:
+        # Without the others, what a host is read for does not depend on them.
+        tokens = _ROUND.set(arounds), ALONE.set(arounds is None)
+        try:
+            return READINGS[what](slot.member(), paths)
+        finally:
+            _ROUND.reset(tokens[0])
+            ALONE.reset(tokens[1])
+
+    def _each_knowing(self, what: str, folders: Iterable[PathLike]) -> tuple[dict[str, Any], dict[str, VmsnapError]]:
+        """Read something of all hosts, each with what the others have."""
+        seen, problems = self._seen(folders)
+        return self._each(what, folders, self._arounds(seen, problems), problems)
+
+    def _seen(self, folders: Iterable[PathLike] = ()) -> tuple[dict[str, Seen], dict[str, VmsnapError]]:
+        seen, problems = self._each("alone", folders)
+        for name, one in seen.items():
+            self._slots[name].pools = one.pools
+        return seen, problems
+
+    def _arounds(self, seen: Mapping[str, Seen], problems: Mapping[str, VmsnapError]) -> dict[str, Around]:
+        """Return for each host what was read of the others."""
+        return {
+            name: Around(
+                folders=self.shared,
+                seen={other: one for other, one in seen.items() if other != name},
+                problems={other: str(error.reason) for other, error in problems.items() if other != name},
+                known={other: self._slots[other].pools for other in problems},
+            )
+            for name in self._slots
+        }
+
+    def _around(self, name: str) -> Around:
+        """Read the other hosts, for a plan of one; or take what was read for the call that is running."""
+        round_ = _ROUND.get()
+        if round_ is not None:
+            return round_[name]
+        return self._arounds(*self._seen())[name]
+
+    def _live(self, name: str, forest: Forest, folders: Iterable[PathLike]) -> LiveForest:
+        values = {f.name: getattr(forest, f.name) for f in fields(Forest)}
+        return LiveForest(**values, place=self[name].place(*folders))

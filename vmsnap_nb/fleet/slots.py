@@ -1,0 +1,100 @@
+"""The hosts of a fleet by their names: connected when they are needed, and again when a connection was lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from urllib.parse import urlsplit
+
+from vmsnap_nb.errors import InvalidRequestError, LibvirtError, VmsnapError
+from vmsnap_nb.fleet.member import Member
+from vmsnap_nb.fleet.shared import Around
+from vmsnap_nb.system.libvirt.shared_pools import PoolKey
+from vmsnap_nb.words.message import t
+
+__all__ = ["PATIENCE", "Slot", "names_of"]
+
+PATIENCE = 15.0
+"""Seconds that a connection may take."""
+
+
+class Slot:
+    """One host of a fleet: its name and URI, and the connection if there is one."""
+
+    def __init__(self, name: str, uri: str, around: Callable[[], Around], *, readonly: bool) -> None:
+        self.name, self.uri, self.readonly = name, uri, readonly
+        self._around = around
+        self._member: Member | None = None
+        self._lock = threading.Lock()
+        # Its storage pools, as they were last read.
+        self.pools: tuple[PoolKey, ...] = ()
+
+    def member(self) -> Member:
+        """Return the host, connected; an error says why it cannot be reached."""
+        with self._lock:
+            if self._member is not None and not self._alive(self._member):
+                self._member = None
+            if self._member is None:
+                self._member = self._connected()
+            return self._member
+
+    @staticmethod
+    def _alive(member: Member) -> bool:
+        return not member.closed and bool(member.connection.isAlive())
+
+    def _connected(self) -> Member:
+        """Connect, and wait for it only so long: a host that is switched off would keep it for minutes."""
+        made: list[Member] = []
+        failed: list[VmsnapError] = []
+
+        def work() -> None:
+            try:
+                made.append(Member(self.name, self.uri, self._around, readonly=self.readonly))
+            except VmsnapError as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=work, name=f"vmsnap connect {self.name}", daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        if failed:
+            raise failed[0]
+        if not made:
+            raise LibvirtError(
+                t("connect to {uri}", uri=self.uri),
+                why=t("no answer within {seconds:g} s", seconds=PATIENCE),
+                next_step=t("check that the host is running, and that the network leads there"),
+            )
+        return made[0]
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            if self._member is not None:
+                self._member.close()
+
+
+def names_of(uris: Mapping[str, str] | Iterable[str]) -> dict[str, str]:
+    """Return the URIs by the names of their hosts; of a list, these are the names of the machines."""
+    if not isinstance(uris, Mapping):
+        named: dict[str, str] = {}
+        for uri in uris:
+            parts = urlsplit(uri)
+            name = parts.hostname or "localhost"
+            name = name if name not in named else f"{name}:{parts.port}" if parts.port else name
+            number = 2
+            while name in named:
+                name, number = f"{parts.hostname or 'localhost'}-{number}", number + 1
+            named[name] = uri
+        uris = named
+    if not uris:
+        raise InvalidRequestError(
+            t("connect to several hosts"), why=t("none is named"), next_step=t("give their URIs: a list, or by name")
+        )
+    for name in uris:
+        if not name or "/" in name or name != name.strip():
+            raise InvalidRequestError(
+                t("name a host {name!r}", name=name),
+                why=t("a name must not be empty, contain a slash, or begin or end with a space"),
+                next_step=t("choose another name"),
+            )
+    return dict(uris)
