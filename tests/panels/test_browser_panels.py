@@ -165,6 +165,7 @@ def test_an_overlay_from_choice_to_report(nb: Notebook) -> None:
     root.get_by_label("Name").fill("second 快照")
     press(root, "Create overlay…")
     expect(root.get_by_text(NOTHING_YET)).to_be_visible()
+    root.locator("summary", has_text="as commands").click()
     expect(root.locator("code", has_text="qemu-img create").first).to_be_visible()
     assert nb.python("print('second 快照' in [image.name for image in lab.survey()])") == "False"
     confirm(root, "Create overlay", lost=False)
@@ -247,7 +248,7 @@ def test_a_live_merge_with_progress_and_cancel(nb: Notebook, running: None) -> N
     expect(root.get_by_text(NOTHING_YET)).to_be_visible(timeout=LONG)
     root.get_by_label("Limit MiB/s").fill("1")
     press(root, "Merge…")
-    expect(root.locator("code", has_text="--bandwidth").first).to_be_visible(timeout=LONG)
+    expect(root.locator("code", has_text="--bandwidth").first).to_be_attached(timeout=LONG)
     root.get_by_label(LOST).check()
     press(root, "Merge now")
     bar = root.get_by_role("progressbar")

@@ -13,6 +13,7 @@ from support.pictures import SVG
 import vmsnap_nb as vs
 from vmsnap_nb.lab.scenarios import PATTERN_SIZE, build_scenario, pattern_of
 from vmsnap_nb.model.blockmap import BlockMap, Extent, LayerMap
+from vmsnap_nb.views.strips import Strips, colours_of
 
 
 @pytest.mark.system
@@ -57,7 +58,8 @@ def test_the_least_data_of_a_great_disk_is_shown() -> None:
     size = 1 << 40
     blocks = BlockMap((LayerMap("/i/base", size, (Extent(size // 2, UNIT),)),))
     assert strip(blocks.to_text(), "0 base").count("#") == 1
-    assert blocks.to_svg().count("<title>") == 2
+    parts = [one for one in ET.fromstring(blocks.to_svg()).iter(f"{SVG}rect") if one.get("class")]
+    assert len(parts) == 2  # what the guest reads, and what the layer holds
 
 
 def test_every_part_of_the_picture_says_what_it_is() -> None:
@@ -108,7 +110,9 @@ def test_the_strips_for_graphviz_say_what_the_svg_says(tmp_path: Path) -> None:
     titles = {
         element.get("{http://www.w3.org/1999/xlink}title") for group in found for element in group.iter(f"{SVG}a")
     }
-    same = {title.text for title in ET.fromstring(blocks.to_svg()).iter(f"{SVG}title")}
+    same = {
+        rect.findtext(f"{SVG}title") for rect in ET.fromstring(blocks.to_svg()).iter(f"{SVG}rect") if rect.get("class")
+    }
     assert len(found) == 6 + 10
     assert {str(title).partition(": ")[2] for title in titles} == {str(title).partition(": ")[2] for title in same}
     written = [element.text for element in drawn.iter(f"{SVG}text")]
@@ -124,3 +128,43 @@ def test_hostile_names_in_strips_for_graphviz() -> None:
     drawn = ET.fromstring(blocks.to_graphviz().pipe(format="svg"))
     assert any('<x> & "quoted" \\N 虚' in (element.text or "") for element in drawn.iter(f"{SVG}text"))
     assert b"an empty disk" in BlockMap(()).to_graphviz().pipe(format="svg")
+
+
+MIB = 1 << 20
+
+
+def scattered(*names: str) -> BlockMap:
+    """Layers of 1 GiB with data at the beginning and in the middle."""
+    extents = (Extent(0, 4 * MIB), Extent(500 * MIB, 8 * MIB))
+    return BlockMap(tuple(LayerMap(f"/i/{name}", 1024 * MIB, extents) for name in names))
+
+
+def test_the_axis_is_cut_to_where_data_is() -> None:
+    blocks = scattered("base")
+    strips = Strips.of(blocks, 256, cut=True)
+    assert [(span.start, span.end) for span in strips.spans] == [(0, 4 * MIB), (500 * MIB, 508 * MIB)]
+    svg = ET.fromstring(blocks.to_svg())
+    assert len([one for one in svg.iter(f"{SVG}g") if one.get("class") == "cut"]) == 2  # between, and at the end
+    said = [str(text.text) for text in svg.iter(f"{SVG}text")]
+    assert {"0", "500 MiB", "508 MiB", "1 GiB"} <= set(said)
+    titles = {str(one.findtext(f"{SVG}title")).partition(":")[0] for one in svg.iter(f"{SVG}rect") if one.get("class")}
+    assert titles == {"0 B to 4 MiB", "500 MiB to 508 MiB"}
+    full = BlockMap((LayerMap("/i/a", 8 * UNIT, (Extent(0, 8 * UNIT),)),))
+    assert len(Strips.of(full, 256, cut=True).spans) == 1
+
+
+def test_a_colour_belongs_to_the_image_not_to_its_place() -> None:
+    names = ["RootBase", "Snap-1", "Snap-2", "Snap-3"]
+    colours = dict(zip(names, colours_of(names), strict=True))
+    assert len(set(colours.values())) == 4
+    assert dict(zip(names[:2], colours_of(names[:2]), strict=True)) == {name: colours[name] for name in names[:2]}
+    assert colours_of(["Snap-2"]) == [colours["Snap-2"]]
+    assert len(colours_of([f"{n}" for n in range(30)])) == 30  # more layers than colours
+
+
+def test_the_legend_is_drawn() -> None:
+    svg = ET.fromstring(scattered("base", "top").to_svg())
+    legend = [one for one in svg.iter(f"{SVG}g") if one.get("class") == "legend"]
+    assert len(legend) == 3
+    said = {str(text.text) for text in svg.iter(f"{SVG}text")}
+    assert {"data that the guest reads", "hidden data: a layer above covers it", "zeros"} <= said

@@ -28,7 +28,19 @@ NO_WORDS = {
 }
 """Calls whose text is for machines, or for programmers."""
 NAMES = {
-    *("arrow §", "caption §", "head §", "strip §", "part §-§", "said §", "§ of §", "§ from §"),  # of nodes
+    *(
+        "arrow §",
+        "caption §",
+        "head §",
+        "strip §-§",
+        "part §-§",
+        "start §",
+        "legend §",
+        "word §",
+        "said §",
+        "§ of §",
+        "§ from §",
+    ),  # of nodes
     "scenario §",  # of what a file was made from
     *("saved memory", "managed save", "yes or no", "to be cancelled"),  # of kinds and states
 }

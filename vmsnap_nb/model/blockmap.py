@@ -131,14 +131,14 @@ class BlockMap(Listed):
 
     def to_svg(self) -> str:
         """Return the strips as a picture, an ``<svg>`` element."""
-        from vmsnap_nb.views.strips import strips_svg
+        from vmsnap_nb.views.strips_svg import strips_svg
 
         return strips_svg(self)
 
     def _repr_mimebundle_(
         self, include: Container[str] | None = None, exclude: Container[str] | None = None
     ) -> dict[str, str]:
-        from vmsnap_nb.views.strips import strips_bundle
+        from vmsnap_nb.views.strips_svg import strips_bundle
 
         return strips_bundle(self, include, exclude)
 

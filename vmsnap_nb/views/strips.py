@@ -6,9 +6,9 @@ cell shows is the most telling thing in it, however small: data that is seen, th
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -22,32 +22,30 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "LEGEND",
+    "KIND_WORDS",
     "READS",
+    "Kind",
     "Strips",
-    "colour_of",
+    "colours_of",
     "layer_names",
     "part_title",
     "said_of",
-    "strips_bundle",
     "strips_frame",
-    "strips_svg",
     "strips_text",
+    "summary_of",
 ]
 
 T = TypeVar("T")
 Kind = Literal["nothing", "zero", "hidden", "both", "seen"]
 
 _SIGNS: dict[Kind, str] = {"nothing": ".", "zero": "0", "hidden": "x", "both": "%", "seen": "#"}
-_WORDS: dict[Kind, str] = {
+KIND_WORDS: dict[Kind, str] = {
     "nothing": N_("nothing: read from the layer below"),
     "zero": N_("zeros"),
     "hidden": N_("hidden data: a layer above covers it"),
     "both": N_("data, some of it hidden"),
     "seen": N_("data that the guest reads"),
 }
-LEGEND = N_("full: the guest reads it; low and outlined: hidden by a layer above; a thin line: zeros; empty: nothing")
-"""How to read the parts of a picture."""
 READS = N_("guest reads")
 """The label of the top strip."""
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -62,8 +60,13 @@ _COLUMNS = (
     Column("hidden", "yes or no"),
     Column("covered_by", "count"),
 )
-# Okabe and Ito's colours again; every cell also differs by its hatching and says in its title what it is.
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
+_SECTOR = 512
+_LEAST_CUT = 12  # a stretch without data is left out if it is longer than this part of the disk
+# Okabe and Ito's hues, and some between them, all to be seen on white and on black; what a part is tell its height, its
+# outline and its title, too.
+_COLOURS = (
+    "#2b7fc4", "#e69f00", "#009e73", "#c2689b", "#56b4e9", "#d55e00", "#8f6fc1", "#a39a1f", "#6f9440", "#a8674a",
+)  # fmt: skip
 
 
 def strips_frame(blocks: BlockMap) -> pd.DataFrame:
@@ -97,60 +100,18 @@ def strips_text(blocks: BlockMap, *, cells: int = 64) -> str:
             size=human_size(strips.unit),
         ),
     ]
-    lines.append("   ".join(f"{sign} {t(_WORDS[kind])}" for kind, sign in _SIGNS.items()))
+    lines.append("   ".join(f"{sign} {t(KIND_WORDS[kind])}" for kind, sign in _SIGNS.items()))
     return "\n".join(line.rstrip() for line in lines)
 
 
-def strips_svg(blocks: BlockMap) -> str:
-    """Draw the strips as an ``<svg>`` in the colours of the page; every part has a title that says what it is."""
-    names = [clip(name, 24) for name in layer_names(blocks)]
-    strips = Strips.of(blocks, 256)
-    left, wide, high, gap = 190, 3 * strips.cells, 18, 8
-    rows = [t(READS), *(f"{number}  {name}" for number, name in reversed(list(enumerate(names))))]
-    total = 26 + len(rows) * (high + gap) + 34
-    parts = [
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{left + wide + 210}" height="{total}" '
-            f'viewBox="0 0 {left + wide + 210} {total}" aria-label="{escape(_summary(blocks))}" '
-            'font-family="Helvetica,Arial,DejaVu Sans,Noto Sans CJK SC,sans-serif" font-size="12" '
-            'style="color: var(--vscode-editor-foreground, var(--jp-ui-font-color1, #111111))">'
-        ),
-        f'<text x="{left}" y="16" fill="currentColor">0</text>',
-        f'<text x="{left + wide}" y="16" text-anchor="end" fill="currentColor">{human_size(blocks.size)}</text>',
-    ]
-    for place, row in enumerate(rows):
-        y = 26 + place * (high + gap)
-        number = len(names) - place
-        parts.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end" fill="currentColor">{escape(row)}</text>')
-        parts.append(
-            f'<rect x="{left}" y="{y}" width="{wide}" height="{high}" fill="none" stroke="currentColor" '
-            'stroke-opacity="0.4"/>'
-        )
-        cells = strips.read_cells() if place == 0 else strips.layer_cells(number)
-        parts += [
-            _part(strips, first, count, kind, owners, left, y, high, names) for first, count, kind, owners in cells
-        ]
-        if place:
-            said = said_of(blocks, number)
-            parts.append(f'<text x="{left + wide + 8}" y="{y + 13}" fill="currentColor">{escape(said)}</text>')
-    y = total - 14
-    parts.append(f'<text x="{left}" y="{y}" fill="currentColor">{escape(t(LEGEND))}</text></svg>')
-    return "\n".join(parts)
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of the disk that is shown without a break."""
 
-
-def strips_bundle(
-    blocks: BlockMap, include: Container[str] | None = None, exclude: Container[str] | None = None
-) -> dict[str, str]:
-    """Return what a notebook may show: the picture as SVG and in HTML, and the text."""
-    text, svg = strips_text(blocks), strips_svg(blocks)
-    summary, shown_text = escape(t("As text")), escape(text)
-    html = f'<div class="vmsnap">{svg}<details><summary>{summary}</summary><pre>{shown_text}</pre></details></div>'
-    bundle = {"image/svg+xml": svg, "text/html": html, "text/plain": text}
-    return {
-        kind: value
-        for kind, value in bundle.items()
-        if (not include or kind in include) and (not exclude or kind not in exclude)
-    }
+    start: int  # in bytes, as its end
+    end: int
+    first: int  # its first cell
+    cells: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,43 +122,92 @@ class Strips:
     unit: int
     owners: tuple[tuple[int, ...], ...]
     kinds: tuple[tuple[Kind, ...], ...]
+    spans: tuple[Span, ...]
 
     @classmethod
-    def of(cls, blocks: BlockMap, cells: int) -> Strips:
-        """Cut the disk into so many cells, or fewer."""
-        unit = max(-(-blocks.size // cells), 1)
-        cells = -(-blocks.size // unit)
+    def of(cls, blocks: BlockMap, cells: int, *, cut: bool = False) -> Strips:
+        """Cut the disk into so many cells, or about so many; `cut` leaves out where there is no data for long."""
+        ranges = _ranges(blocks) if cut else [(0, blocks.size)]
+        unit = max(-(-sum(end - start for start, end in ranges) // cells), 1)
+        unit = -(-unit // _SECTOR) * _SECTOR if cut else unit  # parts of an image begin at a sector
+        spans: list[Span] = []
+        for start, end in ranges:
+            spans.append(Span(start, end, sum(span.cells for span in spans), -(-(end - start) // unit)))
+        cells = sum(span.cells for span in spans)
         owners: list[set[int]] = [set() for _ in range(cells)]
         found: list[list[set[Kind]]] = [[set() for _ in range(cells)] for _ in blocks.layers]
         for run in blocks.runs:
             kind: Kind = "zero" if run.kind == "zero" else "hidden" if run.hidden else "seen"
-            last = min((run.start + run.length - 1) // unit, cells - 1)
-            for cell in range(run.start // unit, last + 1):
+            for cell in _cells_of(run.start, run.start + run.length, spans, unit):
                 found[run.layer][cell].add(kind)
                 if kind == "seen":
                     owners[cell].add(run.layer)
         kinds = tuple(tuple(_most_telling(cell) for cell in layer) for layer in found)
-        return cls(cells, unit, tuple(tuple(sorted(cell)) for cell in owners), kinds)
+        return cls(cells, unit, owners=tuple(tuple(sorted(cell)) for cell in owners), kinds=kinds, spans=tuple(spans))
+
+    def span_of(self, cell: int) -> int:
+        """Return the number of the span that a cell is in."""
+        return max(number for number, span in enumerate(self.spans) if span.first <= cell)
+
+    def place(self, cell: int) -> int:
+        """Return at which byte a cell begins."""
+        span = self.spans[self.span_of(cell)]
+        return span.start + (cell - span.first) * self.unit
+
+    def end(self, cell: int) -> int:
+        """Return at which byte a cell ends."""
+        return min(self.place(cell) + self.unit, self.spans[self.span_of(cell)].end)
 
     def read_cells(self) -> Iterator[tuple[int, int, Kind, tuple[int, ...]]]:
         """Return stretches of the top strip that are read from the same layers."""
-        for first, count, owners in _stretches(self.owners):
+        for first, count, owners in self._stretches(self.owners):
             if owners:
                 yield first, count, "seen", owners
 
     def layer_cells(self, layer: int) -> Iterator[tuple[int, int, Kind, tuple[int, ...]]]:
-        """Return stretches of one kind in a layer."""
-        for first, count, kind in _stretches(self.kinds[layer]):
+        """Return stretches of one kind in a layer; a stretch ends where the disk is cut."""
+        for first, count, kind in self._stretches(self.kinds[layer]):
             if kind != "nothing":
                 yield first, count, kind, (layer,)
 
+    def _stretches(self, cells: Sequence[T]) -> Iterator[tuple[int, int, T]]:
+        for span in self.spans:
+            first = span.first
+            for what, same in groupby(cells[first : first + span.cells]):
+                count = len(list(same))
+                yield first, count, what
+                first += count
 
-def _stretches(cells: Sequence[T]) -> Iterator[tuple[int, int, T]]:
-    first = 0
-    for what, same in groupby(cells):
-        count = len(list(same))
-        yield first, count, what
-        first += count
+
+def _ranges(blocks: BlockMap) -> list[tuple[int, int]]:
+    """Return the parts of the disk where data is; what is between them is longer than a part of the disk."""
+    least = max(blocks.size // _LEAST_CUT, 1)
+    ranges: list[tuple[int, int]] = []
+    for run in sorted(blocks.runs, key=lambda run: run.start):
+        end = min(run.start + run.length, blocks.size)
+        if run.kind != "data" or end <= run.start:
+            continue
+        begin = ranges[-1][1] if ranges else 0
+        if run.start - begin > least:
+            ranges.append((run.start, end))
+        elif ranges:
+            ranges[-1] = (ranges[-1][0], max(ranges[-1][1], end))
+        else:
+            ranges.append((0, end))
+    if not ranges:
+        return [(0, blocks.size)]
+    if blocks.size - ranges[-1][1] <= least:
+        ranges[-1] = (ranges[-1][0], blocks.size)
+    return ranges
+
+
+def _cells_of(start: int, end: int, spans: Sequence[Span], unit: int) -> Iterator[int]:
+    for span in spans:
+        low = max(start, span.start)
+        high = min(end, span.start + span.cells * unit)
+        if low < high:
+            last = min((high - 1 - span.start) // unit, span.cells - 1)
+            yield from range(span.first + (low - span.start) // unit, span.first + last + 1)
 
 
 def _most_telling(kinds: set[Kind]) -> Kind:
@@ -207,48 +217,30 @@ def _most_telling(kinds: set[Kind]) -> Kind:
     return next((kind for kind in order if kind in kinds), "nothing")
 
 
-def _part(
-    strips: Strips,
-    first: int,
-    count: int,
-    kind: Kind,
-    owners: tuple[int, ...],
-    left: int,
-    y: int,
-    high: int,
-    names: Sequence[str],
-) -> str:
-    x, wide = left + 3 * first, 3 * count
-    colour = colour_of(owners)
-    title = part_title(strips, first, count, kind, owners, names)
-    if kind == "hidden":
-        look, top, tall = f'fill="none" stroke="{colour}" stroke-dasharray="2 1"', y + high // 2, high // 2 - 1
-    elif kind == "zero":
-        look, top, tall = f'fill="{colour}"', y + high // 2, 2
-    else:
-        look, top, tall = f'fill="{colour}"', y + 1, high - 2
-    return (
-        f'<rect class="{kind}" x="{x}" y="{top}" width="{wide}" height="{tall}" {look}>'
-        f"<title>{escape(title)}</title></rect>"
-    )
-
-
 def part_title(
     strips: Strips, first: int, count: int, kind: Kind, owners: tuple[int, ...], names: Sequence[str]
 ) -> Message:
     """Return what a stretch of cells is: the text of its tooltip."""
     return t(
         "{start} to {end}: {layers}, {kind}",
-        start=human_size(first * strips.unit),
-        end=human_size((first + count) * strips.unit),
+        start=human_size(strips.place(first)),
+        end=human_size(strips.end(first + count - 1)),
         layers=joined(names[owner] for owner in owners),
-        kind=t(_WORDS[kind]),
+        kind=t(KIND_WORDS[kind]),
     )
 
 
-def colour_of(owners: Sequence[int]) -> str:
-    """Return the colour of the highest of some layers."""
-    return _COLOURS[owners[-1] % len(_COLOURS)]
+def colours_of(names: Sequence[str]) -> list[str]:
+    """Return a colour for each layer, base first: the same for an image in every map, as far as they differ."""
+    free: list[str] = []
+    colours: list[str] = []
+    for name in names:
+        free = free or list(_COLOURS)
+        start = zlib.crc32(name.encode(errors="surrogatepass")) % len(_COLOURS)
+        colour = next(one for one in (*_COLOURS[start:], *_COLOURS[:start]) if one in free)
+        free.remove(colour)
+        colours.append(colour)
+    return colours
 
 
 def said_of(blocks: BlockMap, layer: int) -> Message:
@@ -271,7 +263,18 @@ def _stem(path: str) -> str:
     return stem if dot and stem and suffix in {"qcow2", "img", "raw"} else name
 
 
-def _summary(blocks: BlockMap) -> Message:
+def _digit(owners: tuple[int, ...]) -> str:
+    if len(owners) == 1:
+        return _DIGITS[owners[0]] if owners[0] < len(_DIGITS) else "+"
+    return "*" if owners else "."
+
+
+def _padded(text: str, wide: int) -> str:
+    return text + " " * (wide - width(text))
+
+
+def summary_of(blocks: BlockMap) -> Message:
+    """Return what a map shows, for those who do not see it."""
     seen = [
         t("{size} from {image}", size=human_size(total), image=isolate(shown(name)))
         for name, (total, _) in zip(layer_names(blocks), blocks.totals, strict=True)
@@ -283,13 +286,3 @@ def _summary(blocks: BlockMap) -> Message:
         len(blocks.layers),
         data=joined(seen) if seen else t("only zeros"),
     )
-
-
-def _digit(owners: tuple[int, ...]) -> str:
-    if len(owners) == 1:
-        return _DIGITS[owners[0]] if owners[0] < len(_DIGITS) else "+"
-    return "*" if owners else "."
-
-
-def _padded(text: str, wide: int) -> str:
-    return text + " " * (wide - width(text))

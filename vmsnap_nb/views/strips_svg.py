@@ -1,0 +1,181 @@
+"""Block maps as SVG: strips in the colours of their images, cut to where data is, with a legend."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from vmsnap_nb.model.blockmap import BlockMap
+from vmsnap_nb.views.content import text_width
+from vmsnap_nb.views.looks import FONTS, GREY, INK
+from vmsnap_nb.views.strips import (
+    KIND_WORDS,
+    READS,
+    Kind,
+    Strips,
+    colours_of,
+    layer_names,
+    part_title,
+    said_of,
+    strips_text,
+    summary_of,
+)
+from vmsnap_nb.views.svg import tag, theme_style
+from vmsnap_nb.views.words import clip, human_size
+from vmsnap_nb.words.message import t
+
+__all__ = ["LEGEND_KINDS", "strips_bundle", "strips_svg"]
+
+LEGEND_KINDS: tuple[Kind, ...] = ("seen", "hidden", "zero")
+"""What the legend explains; all else is empty."""
+_CELLS, _CELL, _BREAK = 256, 2.2, 16.0  # how many cells, and pixels
+_HIGH, _STEP, _TOP = 18.0, 27.0, 30.0
+_RULES = "\n{0} text {{ fill: {ink}; }}\n"
+
+
+def strips_svg(blocks: BlockMap) -> str:
+    """Draw the strips as an ``<svg>`` in the colours of the page; every part has a title that says what it is."""
+    if not blocks.size:
+        empty = t("an empty disk")
+        return _svg(blocks, tag("text", {"x": 4.0, "y": 18.0, "fill": INK.light}, escape(empty)), 200.0, 26.0)
+    names = [clip(name, 24) for name in layer_names(blocks)]
+    drawing = _Drawing(blocks, Strips.of(blocks, _CELLS, cut=True), names=names, colours=colours_of(names))
+    return _svg(blocks, "\n".join(drawing.parts()), drawing.right, drawing.bottom)
+
+
+def _svg(blocks: BlockMap, inside: str, wide: float, high: float) -> str:
+    scope = "vmsnap-" + hashlib.sha256(inside.encode()).hexdigest()[:10]
+    root = {
+        "xmlns": "http://www.w3.org/2000/svg",
+        "class": scope,
+        "role": "img",
+        "aria-label": summary_of(blocks),
+        "width": f"{wide:.0f}",
+        "height": f"{high:.0f}",
+        "viewBox": f"0 0 {wide:.0f} {high:.0f}",
+        "font-family": FONTS,
+        "font-size": 12,
+        "style": f"max-width: 100%; min-width: {wide * 0.7:.0f}px; height: auto",
+    }
+    return tag("svg", root, tag("style", {}, theme_style(scope, _RULES)), "\n", inside)
+
+
+@dataclass
+class _Drawing:
+    blocks: BlockMap
+    strips: Strips
+    names: Sequence[str]
+    colours: Sequence[str]
+
+    def __post_init__(self) -> None:
+        rows = [t(READS), *(self._head(number) for number in reversed(range(len(self.names))))]
+        self.rows = rows
+        self.left = max(text_width(row) for row in rows) + 28.0
+        said = max((text_width(said_of(self.blocks, n)) for n in range(len(self.names))), default=0.0)
+        self.end = self._x(self.strips.cells - 1) + _CELL
+        self.cut_at_end = self.strips.cells > 0 and self.strips.spans[-1].end < self.blocks.size
+        if self.cut_at_end:
+            self.end += _BREAK
+        legend = self.left + sum(42.0 + text_width(t(KIND_WORDS[kind])) for kind in LEGEND_KINDS)
+        self.right = max(self.end + 12.0 + said + 8.0, legend)
+        self.bottom = _TOP + len(rows) * _STEP + 30.0
+
+    def _head(self, number: int) -> str:
+        return f"{number}  {self.names[number]}"
+
+    def _x(self, cell: int) -> float:
+        return self.left + cell * _CELL + self.strips.span_of(cell) * _BREAK
+
+    def parts(self) -> Iterator[str]:
+        """Return the axis, the strips, and the legend."""
+        yield from self._axis()
+        for place, row in enumerate(self.rows):
+            y = _TOP + place * _STEP
+            number = len(self.names) - place
+            yield self._text(row, self.left - 8.0, y + 13.0, "end")
+            if place:
+                yield tag(
+                    "rect",
+                    {"x": 4.0, "y": y + 3.0, "width": 12.0, "height": 12.0, "rx": 3.0, "fill": self.colours[number]},
+                )
+            for span in self.strips.spans:
+                box = {"x": self._x(span.first), "y": y, "width": span.cells * _CELL, "height": _HIGH}
+                yield tag("rect", {**box, "rx": 2.0, "fill": "none", "stroke": GREY, "stroke-opacity": 0.6})
+            cells = self.strips.read_cells() if place == 0 else self.strips.layer_cells(number)
+            for first, count, kind, owners in cells:
+                title = part_title(self.strips, first, count, kind, owners, self.names)
+                yield self._part(kind, self.colours[owners[-1]], self._x(first), y, count * _CELL, title)
+            if place:
+                yield self._text(said_of(self.blocks, number), self.end + 12.0, y + 13.0)
+        yield from self._legend()
+
+    def _axis(self) -> Iterator[str]:
+        taken = -1.0
+        for span in self.strips.spans:
+            last = span.first + span.cells - 1
+            marks = (
+                (self._x(span.first), span.start),
+                (self._x(last) + _CELL, span.end),
+            )
+            for number, (x, place) in enumerate(marks):
+                label = human_size(place) if place else "0"
+                wide = text_width(label)
+                start = x - wide if number else x
+                if start > taken:
+                    yield self._text(label, x, 18.0, "end" if number else None)
+                    taken = start + wide + 6.0
+            if last + 1 < self.strips.cells:
+                yield self._gap(self._x(last) + _CELL)
+        if self.cut_at_end:
+            yield self._gap(self.end - _BREAK)
+            size = human_size(self.blocks.size)
+            yield self._text(size, max(self.end, taken), 18.0)
+
+    def _gap(self, x: float) -> str:
+        """Draw the sign for a part of the disk that is left out, through all strips."""
+        high = _TOP + len(self.rows) * _STEP - (_STEP - _HIGH)
+        path = "".join(f"M{x + shift:.1f} {_TOP + 2:.1f}V{high - 2:.1f}" for shift in (5.0, 10.0))
+        line = {"d": path, "fill": "none", "stroke": GREY, "stroke-dasharray": "2 3"}
+        return tag("g", {"class": "cut"}, tag("title", {}, escape(t("nothing is stored here"))), tag("path", line))
+
+    def _legend(self) -> Iterator[str]:
+        x, y = self.left, self.bottom - 24.0
+        for kind in LEGEND_KINDS:
+            yield tag("g", {"class": "legend"}, self._part(kind, GREY, x, y, 18.0, ""))
+            word = t(KIND_WORDS[kind])
+            yield self._text(word, x + 24.0, y + 13.0)
+            x += 24.0 + text_width(word) + 18.0
+
+    def _part(self, kind: Kind, colour: str, x: float, y: float, wide: float, title: str) -> str:
+        """Draw a part: full height for what is read, low and outlined for what is hidden, a line for zeros."""
+        look: dict[str, object] = {"fill": colour}
+        top, tall = y + 1.0, _HIGH - 2.0
+        if kind == "hidden":
+            look = {"fill": colour, "fill-opacity": 0.15, "stroke": colour, "stroke-dasharray": "2 1"}
+            top, tall = y + _HIGH / 2, _HIGH / 2 - 1.0
+        elif kind == "zero":
+            top, tall = y + _HIGH / 2, 2.0
+        inside = [tag("title", {}, escape(title))] if title else []
+        return tag(
+            "rect", {"class": kind if title else None, "x": x, "y": top, "width": wide, "height": tall, **look}, *inside
+        )
+
+    def _text(self, text: str, x: float, y: float, anchor: str | None = None) -> str:
+        return tag("text", {"x": x, "y": y, "text-anchor": anchor, "fill": INK.light}, escape(text))
+
+
+def strips_bundle(
+    blocks: BlockMap, include: Container[str] | None = None, exclude: Container[str] | None = None
+) -> dict[str, str]:
+    """Return what a notebook may show: the picture as SVG and in HTML, and the text."""
+    text, svg = strips_text(blocks), strips_svg(blocks)
+    summary, shown_text = escape(t("As text")), escape(text)
+    html = f'<div class="vmsnap">{svg}<details><summary>{summary}</summary><pre>{shown_text}</pre></details></div>'
+    bundle = {"image/svg+xml": svg, "text/html": html, "text/plain": text}
+    return {
+        kind: value
+        for kind, value in bundle.items()
+        if (not include or kind in include) and (not exclude or kind not in exclude)
+    }
