@@ -304,3 +304,14 @@ def test_several_hosts(run: Run, images: Path) -> None:
     assert (status, "write the image as HOST:IMAGE" in error) == (2, True)
     status, _, error = run("plan", "commit", "--guest", "a/none", *place)
     assert (status, "find the guest none" in error) == (2, True)
+
+
+def test_a_plan_as_a_script_or_as_tasks(run: Run, images: Path) -> None:
+    status, script, _ = run("plan", "commit", images / "c.qcow2", "--script")
+    assert (status, script.splitlines()[0]) == (0, "#!/bin/sh")
+    assert subprocess.run(["/bin/sh"], input=script, text=True, check=False).returncode == 0
+    assert vs.scan(images).status("c") == "invalid"
+    status, text, _ = run("plan", "commit", images / "b.qcow2", "--ansible")
+    assert (status, text.splitlines()[0]) == (0, "---")
+    (images / "a.qcow2").unlink()
+    assert run("plan", "commit", images / "b.qcow2", "--script")[0] == 2

@@ -140,8 +140,9 @@ def upward(found: Import) -> bool:
 # Within these packages, each module (or folder of modules) may import those before it, and what is in its own folder.
 ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
     "plans": (
-        ("by_hand", "concern", "freed", "journal"),
+        ("by_hand", "concern", "freed", "journal", "machine"),
         ("step",),
+        ("script",),
         ("facts", "plan"),
         ("compare", "request"),
         ("report",),

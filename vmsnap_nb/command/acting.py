@@ -26,6 +26,10 @@ __all__ = ["finish", "plan_group", "run_group"]
 REFUSED = NOT_RUN = 1
 """Exit status of a plan that is refused, or not run."""
 
+_PLAN = (
+    Given(name="script", what=N_("print a shell script that does the same on the machine of the images"), kind="flag"),
+    Given(name="ansible", what=N_("print tasks for Ansible that do the same"), kind="flag"),
+)
 _RUN = (
     Given(name="yes", what=N_("run the plan without asking"), kind="flag"),
     Given(name="waive", what=N_("override a refusal that can be waived, by its name"), many=True),
@@ -36,7 +40,7 @@ def plan_group() -> Group:
     """Return ``vmsnap-nb plan``."""
     group = Group("plan", N_("Show what a verb would do, and change nothing"), notes=(_STATUS,))
     for verb in VERBS:
-        group.add_command(_command(verb, partial(_plan, verb), ()))
+        group.add_command(_command(verb, partial(_plan, verb), _PLAN))
     return group
 
 
@@ -65,6 +69,10 @@ def _plan(verb: Verb, values: dict[str, Any]) -> int:
     output = Output(f"plan {verb.name}", as_json=values["json"])
     with opened(values) as where:
         plans = list(_plans(verb, where, values, output))
+    if values["script"] or values["ansible"]:
+        for plan in plans:
+            output.text_only(plan.script() if values["script"] else plan.to_ansible())
+        return 0
     if output.as_json:
         _records_of(output, verb, plans)
     for plan in plans:

@@ -42,6 +42,10 @@ class Output:
         if not self.as_json:
             print(text)  # noqa: T201
 
+    def text_only(self, text: str) -> None:
+        """Print a text for other programs, as it is."""
+        print(text)  # noqa: T201
+
     def remark(self, text: Message) -> None:
         """Print a remark beside the result, for people."""
         if not self.as_json:

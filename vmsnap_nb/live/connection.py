@@ -23,6 +23,7 @@ from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.plans.checks.access import Access
 from vmsnap_nb.plans.concern import Concern
+from vmsnap_nb.plans.machine import Machine
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.plans.step import CreateVolume, DefineDomain, GuestRef, RemoveVolume, Step
@@ -70,6 +71,7 @@ class Connection:
         self.readonly = readonly
         self.customs = customs or Customs()
         self._handle: Any = open_connection(uri, readonly=readonly)
+        self._machine: Machine | None = None
 
     @property
     def handle(self) -> Any:
@@ -96,6 +98,16 @@ class Connection:
     def is_system(self) -> bool:
         """Whether its libvirt is that of the system, which may do what this user may not."""
         return self.files_are_here and urlsplit(self.uri).path == "/system"
+
+    def machine(self) -> Machine | None:
+        """Return the machine on which its libvirt runs; None for one of this user alone."""
+        if self.files_are_here and not self.is_system:
+            return None
+        if self._machine is None:
+            with libvirt_errors(t("read the host name of {uri}", uri=self.uri)):
+                name = str(self.handle.getHostname())
+            self._machine = Machine(name=name, uri=self.uri, here=self.files_are_here)
+        return self._machine
 
     def close(self) -> None:
         """Close it; nothing happens if it was closed before."""
@@ -196,6 +208,7 @@ class Connection:
             unseen=self.customs.unseen,
             uri=self.uri,
             here=self.files_are_here,
+            machine=self.machine,
         )
 
     @property

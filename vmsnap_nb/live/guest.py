@@ -134,6 +134,7 @@ class Guest(GuestFiles):
             access=link.access_if_other,
             unseen=link.customs.unseen,
             here=link.files_are_here,
+            machine=link.machine,
         )
 
     @property

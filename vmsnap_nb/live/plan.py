@@ -21,6 +21,7 @@ from vmsnap_nb.plans.checks.access import Access, unresolved, with_access
 from vmsnap_nb.plans.compare import differences
 from vmsnap_nb.plans.concern import Concern, sorted_concerns
 from vmsnap_nb.plans.disk_states import compared_states
+from vmsnap_nb.plans.machine import Machine
 from vmsnap_nb.plans.merge.resume import plan_unread
 from vmsnap_nb.plans.merge.steps import Unprotect
 from vmsnap_nb.plans.plan import Plan
@@ -105,8 +106,8 @@ class Place:
     what a request needs beside it. `actions` says how each kind of step is performed here, `readonly` why nothing may
     be changed, or is empty, and `guest` is the UUID of the guest whose snapshots are changed, by one plan at a time.
     `unseen` says what other hosts may have of the images. `uri` is the address of the libvirt whose guests are known,
-    or empty. `here` says that its images are files of this machine; otherwise no file of this machine is opened, even
-    if it has the same path.
+    or empty, and `machine` the machine that it runs on. `here` says that its images are files of this machine;
+    otherwise no file of this machine is opened, even if it has the same path.
     """
 
     survey: Callable[[], Reading]
@@ -118,6 +119,7 @@ class Place:
     unseen: Callable[[Plan], Iterable[Concern]] = lambda _: ()
     uri: str = ""
     here: bool = True
+    machine: Callable[[], Machine | None] = lambda: None
 
     def forest(self) -> Forest:
         """Read the forest as it is now."""
@@ -134,6 +136,7 @@ class Place:
         if found := (*unresolved(plan), *self.unseen(plan)):
             plan = replace(plan, concerns=sorted_concerns((*plan.concerns, *found)))
         plan = with_sizes_of_files(plan) if self.here else plan
+        plan = replace(plan, machine=self.machine())
         return plan if self.access is None else with_access(plan, self.access(plan))
 
 

@@ -11,6 +11,8 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.shown import Carded, Shown
 from vmsnap_nb.plans.concern import CONCERNS, Concern, ConcernName, Concerns
 from vmsnap_nb.plans.freed import Freed
+from vmsnap_nb.plans.machine import Machine
+from vmsnap_nb.plans.script import ansible_tasks, shell_script
 from vmsnap_nb.plans.step import Step
 from vmsnap_nb.words.message import NOTHING, Message, counted, joined, t
 
@@ -93,6 +95,8 @@ class Plan(Shown):
     growth : mapping of str to int or None
         About how many bytes more each file takes that stays, and how many less (negative); None where that is not
         known.
+    machine : Machine or None
+        The machine that has the images, if libvirt is that of a system or of another machine.
     """
 
     title: Message
@@ -106,6 +110,9 @@ class Plan(Shown):
     subjects: tuple[str, ...] = field(default=())
     alternatives: tuple[Alternative, ...] = ()
     growth: Mapping[str, int | None] = field(default_factory=dict, compare=False)
+    machine: Machine | None = field(default=None, compare=False)
+
+    _unlisted = frozenset({"lines_of"})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "concerns", Concerns(self.concerns))
@@ -167,8 +174,64 @@ class Plan(Shown):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The command lines that do the same by hand, ready to paste into a shell."""
-        return tuple(line for step in self.steps for line in step.commands)
+        """The command lines that do the same by hand, ready to paste into a shell of this machine."""
+        return tuple(line for step in self.steps for line in self.lines_of(step))
+
+    def lines_of(self, step: Step) -> tuple[str, ...]:
+        """Return the command lines of one step; virsh names another machine itself."""
+        if self.machine is None or step.performer == "libvirt":
+            return step.commands
+        return tuple(map(self.machine.line, step.commands))
+
+    def script(self, *, waive: Iterable[str] = ()) -> str:
+        """Return the same as a script for ``/bin/sh``, to be run on the machine that has the images.
+
+        It first checks the host name (if libvirt is that of a system or of another machine), that new files do not
+        exist yet, and that images were not modified since. It ends at the first error, and then undoes nothing.
+
+        Parameters
+        ----------
+        waive : iterable of str
+            Names of concerns that you override.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        PlanRefusedError
+            The plan has a concern of level "refuse" that was not waived.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> plan = vs.Lab().scenario("template").overlay("fourth", backing="FedoraBase")
+        >>> print(plan.script().splitlines()[-3])
+        qemu-img create -q -f qcow2 -F qcow2 -b ...FedoraBase.qcow2 -- ...fourth.qcow2
+        """
+        self.check(waive)
+        return shell_script(self)
+
+    def to_ansible(self, *, waive: Iterable[str] = ()) -> str:
+        """Return the same as tasks for Ansible, with the checks of `script`: a list in YAML.
+
+        Parameters
+        ----------
+        waive : iterable of str
+            Names of concerns that you override.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        PlanRefusedError
+            The plan has a concern of level "refuse" that was not waived.
+        """
+        self.check(waive)
+        return ansible_tasks(self)
 
     @property
     def refused(self) -> bool:

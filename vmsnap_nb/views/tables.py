@@ -323,7 +323,7 @@ def _snapshot(snapshot: Snapshot) -> tuple[Cell, ...]:
 @table_of.register
 def _(plan: Plan) -> Table:
     rows = tuple(
-        (number, step.action, step.image, step.what, step.size, "\n".join(step.commands) or None)
+        (number, step.action, step.image, step.what, step.size, "\n".join(plan.lines_of(step)) or None)
         for number, step in enumerate(plan.steps, 1)
     )
     return Table(_PLAN, rows)
@@ -421,7 +421,7 @@ def _(report: Report) -> Table:
             done.state,
             done.size,
             done.seconds,
-            "\n".join(done.step.commands) or None,
+            "\n".join(report.plan.lines_of(done.step)) or None,
         )
         for number, done in enumerate(report.steps, 1)
     )

@@ -242,7 +242,7 @@ def _planned(plan: Plan) -> list[list[str]]:
     place = 0
     for number, step in enumerate(plan.steps, 1):
         lines = [f"  {number}. {_said_of(step)}"]
-        for command in step.commands:
+        for command in plan.lines_of(step):
             lines += _command(command, place)
             place += 1
         parts.append(lines)
