@@ -84,27 +84,37 @@ def confirm(root: Locator, verb: str, *, lost: bool = True) -> None:
     expect(root.get_by_text(AS_PREDICTED)).to_be_in_viewport(timeout=LONG)
 
 
-def test_start_a_guest_and_run_a_command_in_it(nb: Notebook) -> None:
+def test_start_a_guest_and_run_commands_in_it(nb: Notebook) -> None:
     root = nb.show("vs.panel(lab)")
-    root.get_by_role("radio", name="demo, shut off").check()
-    press(root, "Start")
-    expect(root.get_by_text("demo: start() …")).to_be_visible()
+    expect(root.get_by_role("radio", name="demo, shut off")).to_be_checked()  # the only one there is
+    press(root, "Start: demo")
+    expect(root.get_by_text("starting …")).to_be_visible()
     assert nb.python("print(6 * 7)") == "42"  # the kernel answers meanwhile
-    expect(root.get_by_text("demo: start(): done")).to_be_visible(timeout=120_000)
-    expect(root.get_by_role("radio", name="demo, running")).to_be_checked()
-    command = root.get_by_label("Command")
+    expect(root.get_by_role("radio", name="demo, running")).to_be_checked(timeout=120_000)
+    command, log = root.get_by_label("Command"), root.get_by_role("log")
     command.fill("echo '<b>快照' > /made-by-panel; cat /made-by-panel; false")
     command.press("Enter")
-    expect(root.get_by_text("快照", exact=False).last).to_contain_text("<b>快照\n", timeout=LONG)
-    expect(root.get_by_text("(exit status 1)")).to_be_visible(timeout=LONG)
+    expect(log.get_by_text("demo# echo")).to_be_visible()
+    expect(log.locator("pre")).to_have_text("<b>快照", timeout=LONG)
+    expect(log.get_by_text("exit 1", exact=True)).to_be_visible()
     assert nb.python("print(vm.execute('cat /made-by-panel').stdout)") == "<b>快照"
-    assert nb.python("print(panel.last_error)") == "None"
+    command.fill("sleep 100")
+    command.press("Enter")
+    expect(log.get_by_role("img", name="running")).to_be_visible()
+    nb.python("import time; from vmsnap_nb.live import commands\nwhile not commands._OPEN_PORTS: time.sleep(0.05)")
+    command.press("Control+c")
+    expect(log.get_by_text("interrupted", exact=True)).to_be_visible()
+    for line in ("sleep 100", "echo '<b>快照' > /made-by-panel; cat /made-by-panel; false"):
+        command.press("ArrowUp")
+        expect(command).to_have_value(line)
+    assert nb.python("print(vm.execute('true').exit_status, panel.last_error)") == "0 None"
+    root.get_by_role("button", name="Log (").click()
+    expect(root.get_by_text("interrupted", exact=True).last).to_be_visible()
 
 
 def test_what_is_entered_is_what_is_run(nb: Notebook) -> None:
     root = nb.show("vs.panel(lab)")
-    root.get_by_role("radio", name="demo,").check()
-    nb.python("lines = []; panel.execute = lines.append")
+    nb.python("lines = []; panel.guest_page.console.execute = lambda line, token: lines.append(line)")
     command = root.get_by_label("Command")
     for number in range(30):  # faster than the kernel answers
         command.fill(f"line {number}")
@@ -113,43 +123,51 @@ def test_what_is_entered_is_what_is_run(nb: Notebook) -> None:
     press(root, "Run in guest")
     wanted = [*(f"line {number}" for number in range(30)), "by the button"]
     assert nb.python("print(lines)") == str(wanted)
-    for line in ("by the button", "line 29"):
-        command.press("ArrowUp")
-        expect(command).to_have_value(line)
+    expect(root.get_by_text("demo# line 29")).to_be_visible()
 
 
-def test_a_row_is_selected_by_keyboard(nb: Notebook) -> None:
+def test_rows_are_selected_and_acted_on_by_keyboard(nb: Notebook) -> None:
     nb.python(
         "other = lab.guest('other <b>', backing=base); other.snapshot('s', kind='internal-disk').run(progress=False)"
     )
     root = nb.show("vs.panel(lab)")
-    expect(root.get_by_role("tab")).to_have_count(0)
+    keys = nb.page.keyboard
     demo, other = root.get_by_role("radio", name="demo, "), root.get_by_role("radio", name="other <b>, ")
-    demo.focus()
-    nb.page.keyboard.press("Space")
     expect(demo).to_be_checked()
-    nb.page.keyboard.press("ArrowDown")
+    demo.focus()
+    keys.press("ArrowDown")
     expect(other).to_be_checked()
-    expect(root.get_by_role("heading", name="Guest other <b>")).to_be_visible()
-    root.get_by_role("tab", name="Snapshots").click()
-    root.get_by_role("radio", name="s ←").check()
-    expect(root.get_by_role("heading", name="Selected: s")).to_be_visible()
-    expect(other).to_be_checked()  # each table has a choice of its own
+    expect(root.get_by_role("heading", name="other <b>")).to_be_visible()
+    root.get_by_role("tab", name="Snapshots 1").click()
+    root.get_by_role("radio", name="s ←").check(force=True)
+    expect(other).to_be_checked()  # each list has a choice of its own
     other.focus()
-    nb.page.keyboard.press("Space")  # once more gives up
-    expect(root.get_by_role("tab")).to_have_count(0)
-    expect(other).not_to_be_checked()
-    nb.python("other.delete_snapshot('s').run(progress=False); other.undefine()")
+    for _ in range(2):
+        keys.press("Tab")
+    keys.press("Enter")  # the menu of the row
+    remove = root.get_by_role("button", name="Remove guest…: other <b>")
+    expect(remove).to_have_attribute("aria-disabled", "true")
+    expect(remove).to_have_attribute("title", "delete its snapshot first")
+    keys.press("Escape")
+    expect(remove).to_be_hidden()
+    nb.python("other.delete_snapshot('s').run(progress=False)")
+    expect(root.get_by_role("tab", name="Snapshots", exact=True)).to_be_visible()
+    keys.press("Enter")
+    expect(remove).not_to_have_attribute("aria-disabled", "true")
+    remove.click()
+    root.get_by_label(LOST).check()
+    press(root, "Remove guest")
     expect(other).to_have_count(0)
+    expect(root.get_by_role("tab")).to_have_count(0)
 
 
 def test_code_and_commands_are_copied_from_the_log(nb: Notebook) -> None:
     root = nb.show("vs.panel(lab)")
     nb.python("panel.activity.add('<b>快照', 'done', 'guest.start()', ['virsh start demo', 'true'])")
+    root.get_by_role("button", name="Log (1)").click()
     root.get_by_text("<b>快照: done").click()
     nb.python("panel.activity.add('something else', 'done')")
     expect(root.get_by_text("something else: done")).to_be_visible()
-    root.get_by_role("radio", name="demo, ").check()
     for button, text in (("Copy: In a terminal", "virsh start demo true"), ("Copy: In a cell", "guest.start()")):
         press(root, button)  # it is open as before
         command = root.get_by_label("Command")
@@ -190,7 +208,7 @@ def take(nb: Notebook, guest: str, kind: str) -> None:
     expect(root.get_by_text(EXPLAINED[kind])).to_be_visible()
     press(root, "Take snapshot…")
     confirm(root, "Take snapshot", lost=False)
-    expect(root.get_by_role("radio", name=f"{kind} ← you are here, {kind.replace('-', ' ')}, ")).to_be_visible()
+    expect(root.get_by_role("radio", name=f"{kind} ← you are here, {kind.replace('-', ' ')}, ")).to_be_attached()
     assert kind in nb.python(f"print({guest}.snapshots().names)")
 
 
@@ -218,15 +236,15 @@ def test_revert_and_delete(nb: Notebook) -> None:
     )
     root = nb.show("vs.panel(back)")
     root.locator("[data-path=one]").click()
-    chosen = root.locator(".vmsnap-table :checked")
+    chosen = root.locator(".vmsnap-list :checked")
     expect(chosen).to_have_value("one")
-    press(root, "Revert…")
+    press(root, "Revert…: one")
     confirm(root, "Revert", lost=False)
     assert nb.python("print(*back.snapshots().names, back.snapshots().current.name)") == "one two kept1 one"
     root.locator("[data-path=two]").press("Enter")
     expect(chosen).to_have_value("two")
     expect(root.locator("[data-path=two]")).to_have_attribute("aria-pressed", "true")
-    press(root, "Delete…")
+    press(root, "Delete…: two")
     confirm(root, "Delete")
     assert nb.python("print(*back.snapshots().names)") == "one kept1"
     expect(root.locator("[data-path=two]")).to_have_count(0)
@@ -377,11 +395,12 @@ def test_an_offline_merge_by_keyboard_alone(nb: Notebook) -> None:
 
 
 def test_an_error_is_shown_with_its_next_step(nb: Notebook) -> None:
-    root = nb.show("vs.panel(vm)")
-    press(root, "Delete…")
+    root = nb.show("panels.OverlayPanel(vm)")
+    press(root, "Create overlay…")
     alert = root.get_by_role("alert")
-    expect(alert).to_contain_text("no snapshot is selected")
-    expect(alert).to_contain_text("select a snapshot in the table")
+    expect(alert).to_contain_text("the name is empty")
+    expect(alert).to_contain_text("enter a name")
+    expect(alert).to_be_in_viewport()
     assert nb.python("print(type(panel.last_error).__name__, len(panel.activity.entries))") == "InvalidRequestError 1"
 
 
@@ -397,7 +416,7 @@ def test_what_others_do_appears_and_a_selection_that_vanished_clears(nb: Noteboo
     expect(image(root, "outside")).to_have_count(0)
     expect(root.locator("[aria-pressed=true]")).to_have_count(0)
     # The figure is the first to change.
-    while nb.python("print(panel.chain.selected, panel.base.value)") != "None None":
+    while nb.python("print(panel.chain.selected, panel.form.base.value)") != "None None":
         nb.page.wait_for_timeout(100)
     expect(root.get_by_label("Base").locator("option:checked")).to_have_count(0)
 
@@ -434,11 +453,15 @@ def test_axe_finds_nothing_serious_and_narrow_cells_fit(nb: Notebook, dark: bool
     confirm(root, "Merge now")
     assert violations(nb.page, ".jp-OutputArea-output .vmsnap-panel") == []
     root = nb.show("vs.panel(lab)")
-    root.locator(".vmsnap-table tbody tr").first.click()
-    expect(root.get_by_role("tab")).to_have_count(4)
+    expect(root.get_by_role("tab")).to_have_count(5)
     nb.page.set_viewport_size({"width": 600, "height": 1000})
-    for tab in ("Console", "Snapshots", "Merge", "Overlays"):
+    for tab in ("Console", "Snapshots", "Disk layers", "Files", "Block map"):
         root.get_by_role("tab", name=tab).click()
         expect(root.get_by_role("tab", name=tab)).to_have_attribute("aria-selected", "true")
+        expect(root.get_by_text("Reading …")).to_have_count(0)
         assert violations(nb.page, ".jp-OutputArea-output .vmsnap-panel") == []
         assert root.evaluate("root => root.scrollWidth <= root.clientWidth + 1"), tab
+    press(root, "+ New")
+    expect(root.get_by_label("New guest")).to_be_focused()
+    assert violations(nb.page, ".jp-OutputArea-output .vmsnap-panel") == []
+    assert root.evaluate("root => root.scrollWidth <= root.clientWidth + 1")

@@ -58,8 +58,8 @@ def test_a_refusal_is_waived_by_a_box_that_says_what_is_risked(
 ) -> None:
     panel = OverlayPanel(forest, every=0)
     opened.append(panel)
-    panel.base.value, panel.name.value, panel.size.value = str(images["other"]), "short", 1
-    panel.plan_button.click()
+    panel.form.base.value, panel.form.name.value, panel.form.size.value = str(images["other"]), "short", 1
+    panel.form.plan_button.click()
     panel.flow.wait()
     assert panel.flow.plan is not None
     (box,) = panel.flow._boxes.children
@@ -112,8 +112,8 @@ def test_what_cannot_be_waived_has_no_box(forest: LiveForest, images: dict[str, 
     opened.append(panel)
     images["first"].unlink()  # on which Snap-2 stands
     panel.refresh()
-    panel.base.value, panel.name.value, panel.size.value = str(images["second"]), "short", 1
-    panel.plan_button.click()
+    panel.form.base.value, panel.form.name.value, panel.form.size.value = str(images["second"]), "short", 1
+    panel.form.plan_button.click()
     panel.flow.wait()
     assert panel.flow.plan is not None
     assert {concern.waivable for concern in panel.flow.plan.concerns if concern.level == "refuse"} == {False, True}
@@ -159,8 +159,8 @@ def test_the_plan_of_an_image_that_is_gone_says_so(
 ) -> None:
     panel = OverlayPanel(forest, every=0)
     opened.append(panel)
-    panel.base.value, panel.name.value = str(images["other"]), "a"
+    panel.form.base.value, panel.form.name.value = str(images["other"]), "a"
     images["other"].unlink()
-    panel.plan_button.click()
+    panel.form.plan_button.click()
     panel.flow.wait()
     assert isinstance(panel.last_error, NotFoundError)

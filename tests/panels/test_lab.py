@@ -6,7 +6,7 @@ import pytest
 from support.waiting import eventually
 
 import vmsnap_nb as vs
-from vmsnap_nb.errors import GuestNotReadyError, InvalidRequestError
+from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.image import Image
@@ -15,80 +15,133 @@ from vmsnap_nb.panels import LabPanel
 pytestmark = pytest.mark.system
 
 
-def test_a_lab_shows_its_guests_and_the_panels_of_the_selected_one(lab: Lab, guest: Guest) -> None:
+def state(panel: LabPanel, guest: Guest) -> tuple[str, str, list[str]]:
+    """What the row of a guest shows: its sign, its state, and what can be done."""
+    row = panel.guests[guest.name]
+    return row.mark, row.notes[0], [action.name for action in row.actions if action]
+
+
+def test_a_lab_shows_its_guests_and_all_about_the_selected_one(lab: Lab, guest: Guest) -> None:
     panel = vs.panel(lab)
     assert isinstance(panel, LabPanel)
     try:
-        assert panel.guests.value is None
+        assert panel.guests.value is not None  # one is selected from the beginning
         panel.guests.value = guest.name
-        assert panel.tabs.titles == ("Console", "Snapshots", "Merge", "Overlays")
-        assert panel.tabs.children[1].source.guest.name == guest.name
-        panel.command._handle_custom_msg({"line": "true"}, [])
-        assert eventually(lambda: panel.last_error is not None)
-        assert isinstance(panel.last_error, GuestNotReadyError)
-        panel.stop_button.click()  # it is off, so nothing happens
-        # The entry of the error may come after it.
-        wanted = (f"{guest.name}: shutdown()", f"lab.guest({guest.name!r}).shutdown()")
-        assert eventually(lambda: wanted in [(entry.what, entry.code) for entry in panel.activity.entries])
-        parts = panel.tabs.children
+        assert panel.tabs.titles == ("Console", "Snapshots", "Disk layers", "Files", "Block map")
+        assert panel.guest_page is not None
+        panel.guest_page.console.execute("true").join()
+        assert panel.guest_page.console.entries[-1]["state"] == "failed"
+        assert "not running" in panel.guest_page.console.entries[-1]["text"]
+        assert state(panel, guest) == ("off", "shut off", ["start", "remove"])
+        panel.guests.act("stop", guest.name)  # as from a page that is older
+        assert panel.activity.count == 1  # of the command
+        for number in range(1, 5):
+            panel.tabs.selected_index = number
+        files, blocks = panel.guest_page.part(3), panel.guest_page.part(4)
+        assert eventually(lambda: "/etc" in files.list.names and "<svg" in blocks.map.value)
+        files.list.value = "/etc"
+        assert eventually(lambda: "/etc/fstab" in files.list.names)
+        layers = panel.guest_page.part(2)
         panel.guests.value = None
-        assert panel.tabs.children == ()
-        assert all(part._closed.is_set() for part in parts[1:])
+        assert panel.tabs is None
+        assert layers._closed.is_set()
     finally:
         panel.close()
 
 
-def test_a_guest_is_paused_goes_on_and_has_its_plug_pulled(lab: Lab, guest: Guest) -> None:
-    panel = vs.panel(lab)
-    assert isinstance(panel, LabPanel)
+def test_a_snapshot_takes_two_clicks(lab: Lab, guest: Guest) -> None:
+    panel = LabPanel(lab, every=0)
     try:
         panel.guests.value = guest.name
-        assert panel._plug.layout.display == "none"
+        assert panel.guest_page is not None
+        panel.guest_page.snapshot_button.click()
+        snapshots = panel.guest_page.part(1)
+        snapshots.flow.wait()
+        snapshots.flow.confirm_button.click()
+        snapshots.flow.wait()
+        assert guest.snapshots().names == ("snap1",)
+        panel.refresh()
+        assert panel.tabs.titles[1] == "Snapshots 1"
+        assert panel.guests[guest.name].actions[-1].why_not == "delete its snapshot first"
+    finally:
+        panel.close()
+
+
+def test_a_guest_is_paused_resumed_forced_off_and_saved(lab: Lab, guest: Guest) -> None:
+    panel = LabPanel(lab, every=0.3)
+    try:
         guest.start(wait=False)
-        assert eventually(lambda: panel._plug.layout.display is None and panel.start_button.disabled)
-        guest.suspend()
-        assert eventually(lambda: panel.start_button.description == "Resume" and not panel.start_button.disabled)
-        assert panel.stop_button.disabled
-        panel.start_button.click()
-        assert eventually(lambda: panel.start_button.description == "Start" and not panel.stop_button.disabled)
+        assert eventually(lambda: state(panel, guest) == ("running", "running", ["stop", "pause", "off"]))
+        panel.guests.act("pause", guest.name)
+        assert eventually(lambda: state(panel, guest) == ("paused", "paused", ["resume", "off"]))
+        panel.guests.act("resume", guest.name)
+        assert eventually(lambda: state(panel, guest)[0] == "running")
+        panel.guests.act("off", guest.name)
+        assert "may be lost" in panel.flow.lost.value
+        panel.flow.confirm()  # nothing was acknowledged
         assert guest.state == "running"
-        assert panel.plug_button.disabled
-        panel.plug_button.click()
-        assert isinstance(panel.last_error, InvalidRequestError)
-        assert guest.state == "running"
-        panel.plug_known.value = True
-        assert not panel.plug_button.disabled
-        panel.plug_button.click()
-        assert eventually(lambda: panel._plug.layout.display == "none")
+        panel.flow.understood.value = True
+        panel.flow.confirm_button.click()
+        panel.flow.wait()
         assert guest.state == "shut off"
-        panel.plug_known.value = True  # said of one that is off, it counts for nothing when it runs again
+        assert eventually(lambda: state(panel, guest)[0] == "off")
+        assert panel.flow.decision.layout.display == "none"
         guest.start(wait=False)
-        assert eventually(lambda: panel._plug.layout.display is None)
-        assert not panel.plug_known.value
-        assert panel.plug_button.disabled
-        wanted = f"lab.guest({guest.name!r}).destroy()"
-        assert eventually(lambda: wanted in [entry.code for entry in panel.activity.entries])
+        guest.suspend()
+        guest.save().run(progress=False)
+        assert eventually(lambda: state(panel, guest) == ("saved", "saved", ["start"]))
+        guest.restore().run(progress=False)
     finally:
         panel.close()
         guest.destroy()
 
 
-def test_new_guests_are_planned_in_a_lab(lab: Lab, base: Image) -> None:
+def test_new_guests_are_planned_in_a_lab_and_removed(lab: Lab, base: Image) -> None:
     panel = vs.panel(lab)
     assert isinstance(panel, LabPanel)
+    new = panel.new
+    assert new is not None
     names = [f"panel-new-{number}" for number in (1, 2)]
     try:
-        panel.guest_button.click()
+        new.guest_button.click()
         assert isinstance(panel.last_error, InvalidRequestError)
-        panel.name.value, panel.base.value, panel.count.value = "panel-new", base.path, 2
-        panel.guest_button.click()
+        assert new.base.value is not None  # preselected
+        new.name.value, new.base.value, new.count.value = "panel-new", base.path, 2
+        new.guest_button.click()
         panel.flow.wait()
         panel.flow.confirm_button.click()
         panel.flow.wait()
         assert panel.last_error is None
         assert set(names) <= set(panel.guests.names)
-        assert panel.guests.value is None
+        assert panel.guests.value == names[0]
+        panel.flow.cancel_button.click()
+        assert (new.name.value, new.count.value) == ("", 1)
+        for name in names:
+            panel.guests.act("remove", name)
+            assert f"{name}.qcow2" in panel.flow.lost.value
+            panel.flow.understood.value = True
+            panel.flow.confirm_button.click()
+            panel.flow.wait()
+        assert not set(names) & {one.name for one in lab.guests()}
     finally:
         panel.close()
-        for name in names:
-            lab.guest(name).undefine()
+        for one in lab.guests():
+            if one.name in names:
+                one.undefine()
+
+
+def test_a_base_that_others_need_offers_an_overlay_instead_of_a_start(lab: Lab, guest: Guest) -> None:
+    lab.plan_guest(f"{guest.name}-above", backing=guest).run(progress=False)
+    panel = LabPanel(lab, every=0)
+    try:
+        panel.guests.act("start", guest.name)
+        assert eventually(lambda: panel.last_error is not None)
+        (instead,) = panel.flow._ways_out
+        assert instead.description == "Create an overlay instead"
+        instead.click()
+        panel.flow.wait()
+        assert panel.flow.plan is not None
+        assert panel.flow.plan.after.parent(panel.flow.plan.creates[0]) == guest.domain().disks[0].source
+    finally:
+        panel.close()
+        lab.guest(f"{guest.name}-above").undefine()

@@ -23,8 +23,8 @@ def test_an_overlay_from_choice_to_report(forest: LiveForest, images: dict[str, 
     opened.append(panel)
     new = images["base"].parent / f"{HOSTILE}.qcow2"
     panel.chain.selected = str(images["second"])
-    panel.name.value = HOSTILE
-    panel.plan_button.click()
+    panel.form.name.value = HOSTILE
+    panel.form.plan_button.click()
     panel.flow.wait()
     assert not new.exists()
     assert panel.flow.plan is not None
@@ -40,7 +40,7 @@ def test_an_overlay_from_choice_to_report(forest: LiveForest, images: dict[str, 
     assert "qemu-img create" in panel.flow.view.value
     assert "as the plan predicted" in panel.flow.message.value
     panel.flow.cancel_button.click()
-    assert panel.flow.view.value == panel.flow.message.value == panel.name.value == ""  # as at the beginning
+    assert panel.flow.view.value == panel.flow.message.value == panel.form.name.value == ""  # as at the beginning
     assert panel.flow.decision.layout.display == "none"
     assert vs.scan(new.parent).parent(str(new)) == str(images["second"])
     assert str(new) in panel.chain.boxes.values()
@@ -55,8 +55,13 @@ def test_thin_copies_of_a_file_elsewhere(
     elsewhere = filled(tmp_path_factory.mktemp("elsewhere") / "Template.qcow2")
     panel = OverlayPanel(forest, every=0)
     opened.append(panel)
-    panel.file.value, panel.name.value, panel.count.value, panel.size.value = str(elsewhere), "thin", 2, 8
-    panel.plan_button.click()
+    panel.form.file.value, panel.form.name.value, panel.form.count.value, panel.form.size.value = (
+        str(elsewhere),
+        "thin",
+        2,
+        8,
+    )
+    panel.form.plan_button.click()
     panel.flow.wait()
     panel.flow.confirm_button.click()
     panel.flow.wait()

@@ -29,13 +29,13 @@ def test_what_others_do_appears_in_every_panel(
 ) -> None:
     panels = [OverlayPanel(forest, every=0.2), MergePanel(forest, every=0.2)]
     opened.extend(panels)
-    panels[0].base.value = str(images["other"])
+    panels[0].form.base.value = str(images["other"])
     new = filled(images["first"].parent / "New.qcow2", images["other"])
     for panel in panels:
         assert eventually(lambda panel=panel: str(new) in panel.chain.boxes.values())
         assert "UTC" in panel.time_line.value
     images["other"].unlink()
-    assert eventually(lambda: panels[0].base.value is None)
+    assert eventually(lambda: panels[0].form.base.value is None)
 
 
 def test_a_panel_reads_as_long_as_it_is_shown(forest: LiveForest, images: dict[str, Path], opened: list[Panel]) -> None:

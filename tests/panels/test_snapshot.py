@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from support.labs import start_paused
 from support.waiting import eventually
 
 import vmsnap_nb as vs
-from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.panels import SnapshotPanel
 
@@ -48,10 +49,28 @@ def test_what_virsh_does_appears(panel: SnapshotPanel, guest: Guest) -> None:
     assert eventually(lambda: panel.table.value is None)
 
 
-def test_without_a_selection_nothing_is_deleted(panel: SnapshotPanel) -> None:
-    panel.delete_button.click()
-    assert isinstance(panel.last_error, InvalidRequestError)
-    assert "no snapshot is selected" in panel.flow.message.value
+def test_a_row_that_is_gone_deletes_nothing(guest: Guest) -> None:
+    panel = SnapshotPanel(guest, every=0)
+    guest.snapshot("one", kind="internal-disk").run(progress=False)
+    panel.refresh()
+    guest.delete_snapshot("one").run(progress=False)
+    panel.table.act("delete", "one")
+    assert isinstance(panel.last_error, NotFoundError)
+    assert "no longer exists" in panel.flow.message.value
+    panel.close()
+
+
+def test_the_history_has_the_newest_first_with_times_and_sizes(guest: Guest) -> None:
+    for name in ("one", "two"):
+        guest.snapshot(name, kind="external-disk", description="with <b>").run(progress=False)
+    panel = SnapshotPanel(guest, every=0)
+    two, one = panel.table.shown_rows
+    assert (one.key, two.title) == ("one", "two ← you are here")
+    assert (one.sign, one.meaning) == ("□", "external disk")
+    assert datetime.fromisoformat(one.when) <= datetime.now(UTC)
+    assert "with <b>" in one.notes
+    assert eventually(lambda: " B" in str(panel.table.shown_rows) or "KiB" in str(panel.table.shown_rows))
+    panel.close()
 
 
 def test_drift_can_be_put_right(panel: SnapshotPanel, guest: Guest) -> None:
@@ -81,12 +100,12 @@ def test_a_snapshot_is_selected_in_the_tree_reverted_to_and_deleted(panel: Snaps
     assert (panel.table.value, panel.chain.selected) == ("one", None)
     panel.table.value = "one"
     panel.keep_current.value = False
-    panel.revert_button.click()
+    panel.table.act("revert", "one")
     panel.flow.wait()
     assert panel.flow.plan is not None
     assert "state-lost" in [concern.name for concern in panel.flow.plan.concerns]
     panel.flow.discard()
-    panel.delete_button.click()
+    panel.table.act("delete", "one")
     panel.flow.wait()
     panel.flow.understood.value = True
     panel.flow.confirm_button.click()
@@ -101,7 +120,7 @@ def test_a_record_alone_is_forgotten(panel: SnapshotPanel, guest: Guest) -> None
     guest.snapshot("one", kind="internal-disk").run(progress=False)
     panel.refresh()
     panel.table.value, panel.metadata_only.value = "one", True
-    panel.delete_button.click()
+    panel.table.act("delete", "one")
     panel.flow.wait()
     assert panel.flow.plan is not None
     assert panel.flow.plan.writes == panel.flow.plan.unlinks == ()

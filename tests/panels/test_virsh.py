@@ -35,12 +35,12 @@ virsh("snapshot-delete", vm.name, "outside")
 print(seen(lambda: one.table.value is None), one.chain.selected)
 
 virsh("start", "--paused", vm.name)
-print(seen(lambda: [row[2] for row in whole.guests.rows] == ["paused"]))
+print(seen(lambda: [row.notes[0] for row in whole.guests.shown_rows] == ["paused"]))
 virsh("destroy", vm.name)
-print(seen(lambda: [row[2] for row in whole.guests.rows] == ["shut off"]))
+print(seen(lambda: [row.notes[0] for row in whole.guests.shown_rows] == ["shut off"]))
 print(whole.guests.value, len(whole.tabs.children))
 virsh("undefine", vm.name)
-print(seen(lambda: whole.guests.value is None and whole.tabs.children == ()))
+print(seen(lambda: whole.guests.value is None and whole.tabs is None))
 print(seen(lambda: type(one.last_error).__name__ == "NotFoundError" and vm.name in one.time_line.value))
 for panel in (whole, one):
     panel.close()
@@ -57,7 +57,7 @@ def test_what_virsh_does_appears(short: Path) -> None:
         "True None",
         "True",
         "True",
-        "panel-virsh 4",
+        "panel-virsh 5",
         "True",
         "True",
         "()",

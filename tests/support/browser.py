@@ -109,7 +109,7 @@ class Notebook:
             }"""
         )
         root = self.page.locator(f".jp-OutputArea-output .{mark}")
-        root.locator(".vmsnap-stage svg").first.wait_for()
+        root.locator(".vmsnap-stage svg, .vmsnap-list").first.wait_for()
         return root
 
     def command(self, name: str, **arguments: Any) -> None:

@@ -24,6 +24,8 @@ __all__ = ["Commands"]
 _BUSY_PORTS: dict[str, threading.Lock] = {}
 """By the guest's UUID; in a copy of this process made by fork nobody would ever release them."""
 os.register_at_fork(after_in_child=_BUSY_PORTS.clear)
+_OPEN_PORTS: dict[str, Port] = {}
+"""By the guest's UUID: where a command of this process runs."""
 _AGENT_STARTS = 10.0
 """Seconds that the agent of a lab's guest may take to start after the guest takes commands: without KVM about one."""
 _ONE_TRY = 5.0
@@ -148,9 +150,18 @@ class Commands:
         try:
             wait = min(5.0, max(0.0, deadline - time.monotonic()))
             with Port(handle.link.handle, handle.domain, COMMAND_PORT, wait=wait) as port:
+                _OPEN_PORTS[handle.ref.uuid] = port
                 return run_on_port(port, command, timeout=timeout, deadline=deadline)
         finally:
+            _OPEN_PORTS.pop(handle.ref.uuid, None)
             lock.release()
+
+    def interrupt(self) -> bool:
+        """End the command that another thread runs by the listener of a lab's guest; return whether there is one."""
+        port = _OPEN_PORTS.get(self.handle.ref.uuid)
+        if port is not None:
+            port.stop_waiting()  # the guest ends a command when nobody waits for it any more
+        return port is not None
 
     def console(self) -> str:
         """Return what the guest has written to its serial console since it was started."""

@@ -12,7 +12,7 @@ from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.words import distinct_names, human_size, shown
 from vmsnap_nb.words.message import Message, clauses, counted, joined, t
 
-__all__ = ["changed_anything", "decision_html", "lost_html", "outcome_html", "said_html", "waivable"]
+__all__ = ["changed_anything", "decision_html", "losses_html", "lost_html", "outcome_html", "said_html", "waivable"]
 
 _NAMED = 4
 """Files that the bar names; the list beside the figure has all."""
@@ -73,7 +73,12 @@ def _costs(plan: Plan, rate: float | None) -> Iterator[tuple[str, str]]:
 
 def lost_html(plan: Plan) -> str:
     """Return what is lost by a plan, as HTML; empty if nothing is, and then nobody has to be asked twice."""
-    lines = "".join(f"<li>{line}</li>" for line in _lost(plan))
+    return losses_html(_lost(plan))
+
+
+def losses_html(losses: Iterable[str]) -> str:
+    """Return a list of what is lost, each in HTML."""
+    lines = "".join(f"<li>{line}</li>" for line in losses)
     return f'<ul class="vmsnap-lost">{lines}</ul>' if lines else ""
 
 

@@ -15,7 +15,15 @@ from vmsnap_nb.live.job import Job, Progress
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.number import check_seconds
 from vmsnap_nb.panels.activity import Activity
-from vmsnap_nb.panels.decision import changed_anything, decision_html, lost_html, outcome_html, said_html, waivable
+from vmsnap_nb.panels.decision import (
+    changed_anything,
+    decision_html,
+    losses_html,
+    lost_html,
+    outcome_html,
+    said_html,
+    waivable,
+)
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.bundle import mimebundle
 from vmsnap_nb.views.words import human_size, shown
@@ -78,6 +86,7 @@ class Flow(widgets.VBox):
         self.report: Report | None = None
         self._done = done
         self._make: Callable[[], LivePlan] | None = None
+        self._asked: tuple[Message, Callable[[], object]] | None = None
         self._verb: str = t("Run")
         self._ways_out: list[Any] = []
         self._waivers: dict[str, Any] = {}
@@ -119,9 +128,10 @@ class Flow(widgets.VBox):
         except Exception as error:  # noqa: BLE001 - shown to the user, whatever it is
             self.fail(error)
 
-    def fail(self, error: Exception) -> None:
-        """Show an error."""
+    def fail(self, error: Exception, ways_out: Iterable[Remedy] = ()) -> None:
+        """Show an error, with buttons for what can be done instead."""
         self.last_error = error
+        self._ways_out = [self._way_out(*remedy) for remedy in ways_out]
         # Our own errors say all in words; of another one its class is a part of what it says.
         known = isinstance(error, VmsnapError)
         text = str(error) if known else f"{type(error).__name__}: {error}"
@@ -153,8 +163,8 @@ class Flow(widgets.VBox):
         self._say(t("Reading …"))
         self._background(self._propose)
 
-    def resolve(self, what: Message, act: Callable[[], None]) -> None:
-        """Do in a thread what a plan wants first, then make the plan again.
+    def resolve(self, what: Message, act: Callable[[], object], *, again: bool = True) -> None:
+        """Do in a thread what a plan wants first, then make the plan again, if there was one.
 
         Parameters
         ----------
@@ -162,6 +172,8 @@ class Flow(widgets.VBox):
             What is done, in a few words.
         act : callable
             Does it; an error that it raises is shown.
+        again : bool
+            Whether the plan is made again.
         """
         if self._is_busy():
             return
@@ -170,11 +182,37 @@ class Flow(widgets.VBox):
             act()
             self.activity.add(what, t("done"))
             self._done()
-            self._propose()
+            if again:
+                self._propose()
+            else:
+                self._clear()
 
         self._clear()
         self._say(t("{what} …", what=what))
         self._background(work)
+
+    def ask(self, what: Message, lost: Message, verb: str, act: Callable[[], object]) -> None:
+        """Have something confirmed that has no plan and loses something.
+
+        Parameters
+        ----------
+        what : Message
+            What is done, in a few words.
+        lost : Message
+            What is lost by it.
+        verb : str
+            What the button says that does it.
+        act : callable
+            Does it, in a thread; an error that it raises is shown.
+        """
+        if self._is_busy():
+            return
+        self._clear()
+        self._make, self._asked = None, (what, act)
+        self.message.value = said_html(shown(what), details=t("Nothing has been changed yet."))
+        self.lost.value = losses_html([escape(shown(lost))])
+        self.confirm_button.description, self.confirm_button.button_style = verb, "danger"
+        self._offer()
 
     def _is_busy(self) -> bool:
         if self.busy:
@@ -242,8 +280,12 @@ class Flow(widgets.VBox):
             self.confirm_button.disabled = self._hopeless or not all(box.value for box in boxes)
             anew = (self.again_button,) if self.plan.refused else ()
             buttons = (*anew, self.discard_button, *self._ways_out, self.confirm_button)
+        elif self._asked is not None:
+            boxes = (self.understood,)
+            self.confirm_button.disabled = not self.understood.value
+            buttons = (self.discard_button, self.confirm_button)
         elif self.message.value and not self.busy:
-            buttons, closes = again, True
+            buttons, closes = (*again, *self._ways_out), True
         self.cancel_button.layout.display = None if closes else "none"
         self._boxes.children, self._buttons.children = boxes, buttons
         self._show_bar()
@@ -284,8 +326,8 @@ class Flow(widgets.VBox):
 
     def _clear(self) -> None:
         drawn = self.plan is not None
-        self.plan = self.job = self.last_error = None
-        self._waivers = {}
+        self.plan = self.job = self.last_error = self._asked = None
+        self._waivers, self._ways_out = {}, []
         self._run_is = ""
         self.understood.value = False
         for part in (self.message, self.view, self.danger, self.lost, self.bar):
@@ -301,6 +343,10 @@ class Flow(widgets.VBox):
 
     def confirm(self) -> None:
         """Run the plan that is shown; one that is refused, or whose losses were not acknowledged, does not run."""
+        if self._asked is not None and self.understood.value and not self.busy:
+            what, act = self._asked
+            self.discard()
+            self.resolve(what, act, again=False)
         if self.plan is None or self.busy:
             return
         if self._asks and not self.understood.value and not self._hopeless:

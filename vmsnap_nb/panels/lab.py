@@ -1,24 +1,24 @@
-"""A host or a lab by mouse: its guests, a console, and all panels of the guest that is selected."""
+"""A host or a lab by mouse: its guests at the left, and at the right the one that is selected, or all images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from html import escape
 from typing import Any
 
 import ipywidgets as widgets
 
-from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import OFF, Domain
-from vmsnap_nb.panels.call import Call
-from vmsnap_nb.panels.command_line import CommandLine
-from vmsnap_nb.panels.merge import MergePanel
-from vmsnap_nb.panels.overlay import OverlayPanel
-from vmsnap_nb.panels.panel import Panel, choose, group, heading, heading_text, in_thread, names_of, paragraph, row
-from vmsnap_nb.panels.select_table import SelectTable
-from vmsnap_nb.panels.snapshot import SnapshotPanel
+from vmsnap_nb.panels.console import Console
+from vmsnap_nb.panels.flow import Remedy
+from vmsnap_nb.panels.guest_page import GuestPage
+from vmsnap_nb.panels.new_guests import NewGuests
+from vmsnap_nb.panels.panel import Fold, Panel, heading, in_thread, row
+from vmsnap_nb.panels.row_list import Action, Row, RowList
 from vmsnap_nb.panels.source import Reading
 from vmsnap_nb.views.labels import state_text
 from vmsnap_nb.views.words import human_size, shown
@@ -26,254 +26,255 @@ from vmsnap_nb.words.message import Message, counted, joined, t
 
 __all__ = ["LabPanel"]
 
+_SIGNS = {"running": "●", "paused": "❚❚", "saved": "◐", "off": "○"}
+
 
 class LabPanel(Panel):
-    """The guests of a host with their states; below, the panels of the selected one as tabs."""
+    """The guests of a host with their states; beside them all about the selected one, as tabs."""
 
     def build(self) -> None:
         """Make the controls."""
-        self.guests = SelectTable(
-            label=t("Guests"),
-            columns=[t("Name"), t("State"), t("Writes to"), t("Layers")],
-            empty=t("No guests yet. Plan the first one under New guests.") if self._makes_guests else t("No guests."),
-        )
-        self.start_button = widgets.Button(description=t("Start"))
-        self.stop_button = widgets.Button(description=t("Shut down"))
-        self.plug_known = widgets.Checkbox(
-            description=t("Data that the guest has not written to its disk may be lost"),
-            indent=False,
-            layout=widgets.Layout(width="auto"),
-        )
-        self.plug_button = widgets.Button(description=t("Force off"), button_style="danger")
+        nothing = t("No guests yet: create the first one at the right.") if self._makes_guests else t("No guests.")
+        self.guests = RowList(self._act, label=t("Guests"), empty=nothing)
+        self.new_button = _button(t("+ New"))
+        self.images_button = _button(t("All images"))
+        for button in (self.new_button, self.images_button):
+            button.on_click(lambda _: self._show_images())
         self.used = widgets.HTML()
-        self.doing = widgets.HTML()
-        self.command = CommandLine(lambda line: self.flow.guarded(lambda: self.execute(line)))
-        self.output = widgets.HTML()
-        self.name = widgets.Text(description=t("New guest"), placeholder=t("name of the guest"))
-        self.base = widgets.Dropdown(description=t("Based on"), options=[], value=None)
-        self.count = widgets.BoundedIntText(description=t("How many"), value=1, min=1, max=200)
-        self.guest_button = widgets.Button(description=t("Create guest…"))
-        self.guest_button.on_click(lambda _: self.flow.guarded(self.propose))
-        self.flow.home = self.guest_button if self._makes_guests else self.start_button
-        self.tabs = widgets.Tab()
-        self._parts: tuple[Panel, ...] = ()
-        self._parts_of: str | None = None
-        self._states: dict[str, str] = {}
-        self._doing: tuple[str, ...] = ()
-        self._printed: list[str] = []
-        self.start_button.on_click(lambda _: self.flow.guarded(self._go_on))
-        self.stop_button.on_click(lambda _: self.flow.guarded(self._shut_off))
-        self.plug_known.observe(lambda _: self._tell_buttons(), "value")
-        self.plug_button.on_click(lambda _: self.flow.guarded(self._pull_plug))
-        self.guests.observe(self._chosen, "value")
+        self.new = NewGuests(self, self._select_later) if self._makes_guests else None
+        self.flow.home = self.new.guest_button if self.new else self.images_button
+        self.log_fold = Fold(t("Log"), [self.activity]).add_class("vmsnap-log-fold")
+        self.activity.observe(lambda _: self._tell_log(), "count")
+        self.guests.observe(lambda _: self.flow.guarded(self._show_page), "value")
         self.chain.observe(self._clicked, "selected")
-        self._asleep = paragraph(t("The console accepts commands while the guest is running."))
-        self._console = widgets.VBox([self._asleep, self.output, self.command]).add_class("vmsnap-console")
-        self._nothing = paragraph(
-            t("Select a guest in the table to open its console, snapshots, merges and overlays here.")
-        )
-        self._title, self._plug = heading(""), row(self.plug_known, self.plug_button)
-        guests = group(t("Guests"), self.guests, row(self.start_button, self.stop_button), self._plug, self.doing)
-        new = (
-            [group(t("New guests"), self.name, self.base, self.count, self.guest_button)] if self._makes_guests else []
-        )
+        self.guest_page: GuestPage | None = None
+        self._domains: dict[str, Domain] = {}
+        self._consoles: dict[str, Console] = {}
+        self._doing: dict[str, Message] = {}
+        self._wanted: str | None = None
+        self._seen: set[str] = set()
+        images = [self.new] if self.new else []
+        self.images_page = widgets.VBox([heading(t("All images")), *images, self.chain, self.flow])
+        self.images_page.add_class("vmsnap-page")
+        self.page = widgets.VBox([self.images_page]).add_class("vmsnap-right")
+        head = widgets.HBox([heading(t("Guests")), *([self.new_button] if self.new else [])]).add_class("vmsnap-title")
+        side = widgets.VBox([head, self.guests, self.images_button]).add_class("vmsnap-side")
         self.children = (
-            row(self.time_line, self.used).add_class("vmsnap-time"),
-            row(guests, *new),
-            self.flow,
-            self._title,
-            self._nothing,
-            self.tabs,
-            heading(t("All images")),
-            self.chain,
-            heading(t("Activity")),
-            self.activity,
+            row(self.used, self.time_line).add_class("vmsnap-time"),
+            widgets.HBox([side, self.page]).add_class("vmsnap-lab"),
+            self.log_fold,
             self.flow.decision,
         )
-        self._show_parts()
 
-    def update(self, reading: Reading) -> None:
-        """Show what was read."""
-        super().update(reading)
-        self._states = {domain.name: domain.state for domain in reading.domains}
-        self.guests.show(_row(domain, reading.forest) for domain in reading.domains)
-        self._tell_buttons()
-        choose(self.base, names_of(image for image in reading.forest if image.status != "missing"))
-        if self.reading is None and len(reading.forest.roots) == 1:  # for the first time
-            self.base.value = reading.forest.roots[0]
-        disk = human_size(sum(image.allocated or 0 for image in reading.forest))
-        running = sum(domain.state == "running" for domain in reading.domains)
-        words = t(
-            "{guests}, {running} running; {images}, {size} on disk; base images: {bases}",
-            guests=counted("{count} guest", "{count} guests", len(reading.domains)),
-            running=running,
-            images=counted("{count} image", "{count} images", len(reading.forest)),
-            size=disk,
-            bases=_bases(reading.forest),
-        )
-        self.used.value = f"<small>{escape(words)}</small>"
-
-    def reset(self) -> None:
-        """Set the controls to their defaults."""
-        self.name.value, self.count.value = "", 1
+    @property
+    def tabs(self) -> Any:
+        """The tabs of the selected guest; None where none is selected."""
+        return None if self.guest_page is None else self.guest_page.tabs
 
     @property
     def _makes_guests(self) -> bool:
         return hasattr(self.source.host, "plan_guests")  # a lab does; a host has its own tools for that
 
-    def propose(self) -> None:
-        """Plan new guests, each on an overlay of its own.
+    @property
+    def is_shown(self) -> bool:
+        """Whether a page shows it: the figure may be hidden."""
+        return self.guests.views > 0
 
-        Raises
-        ------
-        InvalidRequestError
-            No base or no name was given.
-        """
-        name, base, count = self.name.value.strip(), self.base.value, self.count.value
-        if not name or not base:
-            raise InvalidRequestError(
-                t("plan a guest"),
-                why=t("the name is empty") if not name else t("no base is selected"),
-                next_step=t("enter a name, and select an image in the list"),
-            )
-        names = [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
-        call = Call(self.source.host, self.source.host_called, "plan_guests", {"names": names, "backing": base})
-        self.flow.propose(call.plan, str(call), t("Create guest"))
+    def update(self, reading: Reading) -> None:
+        """Show what was read."""
+        super().update(reading)
+        first = self.reading is None
+        self._domains = {domain.name: domain for domain in reading.domains}
+        self._show_rows(reading)
+        if self.new:
+            self.new.show(reading)
+        if self._wanted in self._domains:
+            self.guests.value, self._wanted = self._wanted, None
+        elif first and self._domains and self.guests.value is None:
+            self.guests.value = next(iter(self.guests.names))
+        self.used.value = _chips(reading, getattr(self.source.host, "root", None))
+        self.images_button.description = t("All images ({count})", count=len(reading.forest))
 
-    def _guest(self) -> Guest:
+    def refresh(self) -> None:
+        """Read again now, and what the open tab shows."""
+        super().refresh()
+        page, reading = self.guest_page, self.reading
+        domain = self._domains.get(page.guest.name) if page else None
+        if page is not None and reading is not None and domain is not None:
+            state = _state(domain)
+            page.update(reading, domain, state, state_text(domain.state))
+
+    def _show_rows(self, reading: Reading) -> None:
+        self.guests.show(self._row(domain, reading.forest) for domain in reading.domains)
+
+    def _row(self, domain: Domain, forest: Forest) -> Row:
+        state, doing = _state(domain), self._doing.get(domain.name)
+        read = [disk.source for disk in domain.disks if disk.source in forest.images and not disk.readonly]
+        layers = joined(str(len(forest.known_lineage(path))) for path in read if path)
+        text = state_text(domain.state) if doing is None else doing
+        notes = (text, t("{count} layers", count=layers)) if read else (text,)
+        mark = state if doing is None else "busy"
+        actions = tuple(self._actions(domain, state, forest)) if doing is None else ()
+        return Row(key=domain.name, title=domain.name, notes=notes, sign=_SIGNS[state], mark=mark, actions=actions)
+
+    def _actions(self, domain: Domain, state: str, forest: Forest) -> Iterator[Action]:
+        if domain.state == "paused":
+            yield Action("resume", t("Resume"), "▶\ufe0e")
+        elif domain.running:
+            yield Action("stop", t("Shut down"), "■\ufe0e")
+        else:
+            yield Action("start", t("Start"), "▶\ufe0e")
+        pause = "" if domain.state == "running" else t("it is not running")
+        yield Action("pause", t("Pause"), why_not=pause, in_menu=True)
+        yield Action("off", t("Force off…"), why_not="" if domain.running else t("it is off"), in_menu=True)
+        snapshots = sum(record.guest == domain.name for record in forest.records) - (state == "saved")
+        why = t("it is running: shut it down first") if domain.running else ""
+        if state == "saved":
+            why = t("its saved memory would be lost: start it, and shut it down")
+        elif snapshots:
+            why = counted("delete its snapshot first", "delete its {count} snapshots first", snapshots)
+        yield Action("remove", t("Remove guest…"), why_not=why, in_menu=True)
+
+    def reset(self) -> None:
+        """Set the controls to their defaults."""
+        if self.new:
+            self.new.reset()
+
+    def _select_later(self, name: str) -> None:
+        """Select a guest as soon as it is there."""
+        self._wanted = name
+
+    def _show_images(self) -> None:
+        self.guests.value = None
+        self._show_page()
+        if self.new:
+            self.new.name.focus()
+
+    def _show_page(self) -> None:
+        """Show at the right what is selected at the left."""
         name = self.guests.value
-        if name is None or self.source.host is None:
-            raise InvalidRequestError(
-                t("use a guest"), why=t("no guest is selected"), next_step=t("select a guest in the table")
-            )
-        return self.source.host.guest(name)
+        if self.guest_page is not None and self.guest_page.guest.name == name:
+            return
+        old, self.guest_page = self.guest_page, None
+        if name is not None and self.source.host is not None:
+            guest = self.source.host.guest(name)
+            self.guest_page = GuestPage(guest, self.activity, self._console(guest))
+        self.page.children = (self.guest_page or self.images_page,)
+        if old is not None:
+            old.close()
+        if self.guest_page is not None and self.reading is not None:
+            domain = self._domains[guest.name]
+            state = _state(domain)
+            self.guest_page.update(self.reading, domain, state, state_text(domain.state))
 
-    def _chosen(self, _: Any = None) -> None:
-        if self.guests.value != self._parts_of:
-            self._parts_of = self.guests.value
-            self.plug_known.value = False
-            self.flow.guarded(self._show_parts)
-            self._tell_buttons()
+    def _console(self, guest: Guest) -> Console:
+        console = self._consoles.get(guest.name)
+        if console is None or console.guest.uuid != guest.uuid:
+
+            def ended(line: str, badge: str) -> None:
+                code = f"execute({line!r})"
+                self.activity.add(
+                    t("{guest}: {what}", guest=guest.name, what=code),
+                    badge,
+                    f"{self.source.guest_called(guest)}.{code}",
+                )
+
+            console = self._consoles[guest.name] = Console(guest, ended)
+        return console
 
     def _clicked(self, change: Any) -> None:
         """Choose for a new guest the image that was selected in the figure."""
-        if change["new"] in [path for _, path in self.base.options]:
-            self.base.value = change["new"]
+        if self.new:
+            self.new.choose(change["new"])
 
-    def _tell_buttons(self) -> None:
-        """Let those buttons be pressed that mean something for the selected guest."""
-        state = self._states.get(self.guests.value or "")
-        runs = state is not None and state not in OFF
-        self.start_button.description = t("Resume") if state == "paused" else t("Start")
-        self.start_button.disabled = state is None or (runs and state != "paused")
-        self.stop_button.disabled = not runs or state == "paused"
-        if not runs:
-            self.plug_known.value = False
-        self.plug_button.disabled = not self.plug_known.value
-        self._plug.layout.display = None if runs else "none"
-        self._asleep.layout.display = "none" if state == "running" else None
+    # -- what is done with a guest ------------------------------------------------------------------------------
 
-    def _go_on(self) -> None:
-        if self._states.get(self.guests.value or "") == "paused":
-            self._in_thread("resume()", lambda guest: guest.resume())
-        else:
-            self._in_thread("start()", lambda guest: guest.start())
+    def _act(self, action: str, name: str) -> None:
+        """Do what was clicked in a row."""
+        if self.source.host is not None:
+            guest = self.source.host.guest(name)
+            self.guests.value = name
+            {
+                "start": partial(self._power, guest, "start()", t("starting …"), guest.start),
+                "resume": partial(self._power, guest, "resume()", t("resuming …"), guest.resume),
+                "stop": partial(self._power, guest, "shutdown()", t("shutting down …"), guest.shutdown),
+                "pause": partial(self._power, guest, "suspend()", t("pausing …"), guest.suspend),
+                "off": partial(self._ask_off, guest),
+                "remove": partial(self._ask_remove, guest),
+            }[action]()
 
-    def _shut_off(self) -> None:
-        self._in_thread("shutdown()", lambda guest: guest.shutdown())
+    def _power(self, guest: Guest, called: str, doing: Message, act: Callable[[], object]) -> None:
+        """Do something with a guest in a thread; its row says what."""
 
-    def _pull_plug(self) -> None:
-        """End the selected guest at once, once the user has said to know what that means."""
-        if not self.plug_known.value:
-            raise InvalidRequestError(
-                t("force a guest off"),
-                why=t("data that the guest has not written to its disk may be lost"),
-                next_step=t("shut it down instead, or select the checkbox beside the button first"),
+        def work() -> None:
+            self._doing[guest.name] = doing
+            self._refresh_rows()
+            what, code = (
+                t("{guest}: {what}", guest=guest.name, what=called),
+                f"{self.source.guest_called(guest)}.{called}",
             )
-        self.plug_known.value = False
-        self._in_thread("destroy()", lambda guest: guest.destroy())
-
-    def _show_parts(self) -> None:
-        for part in self._parts:
-            part.close()
-        self._parts = ()
-        guest = None if self.guests.value is None else self._guest()
-        if guest is not None:
-            kinds: tuple[type[Panel], ...] = (SnapshotPanel, MergePanel, OverlayPanel)
-            self._parts = tuple(kind(guest, activity=self.activity) for kind in kinds)
-        self.tabs.children = (self._console, *self._parts) if self._parts else ()
-        self.tabs.titles = (t("Console"), t("Snapshots"), t("Merge"), t("Overlays")) if self._parts else ()
-        title = t("Selected guest") if guest is None else t("Guest {name}", name=shown(guest.name))
-        self._title.value = heading_text(title)
-        self._nothing.layout.display = "none" if self._parts else None
-        self.tabs.layout.display = None if self._parts else "none"
-
-    def execute(self, line: str) -> None:
-        """Run a line in the selected guest; what it prints appears below.
-
-        Parameters
-        ----------
-        line : str
-            For its shell.
-        """
-
-        def run(guest: Guest) -> None:
-            done = guest.execute(line)
-            status = [t("(exit status {status})", status=done.exit_status)] if done.exit_status else []
-            printed = "\n".join([f"{guest.name}# {line}", (done.stdout + done.stderr).rstrip("\n"), *status])
-            self._printed = [*self._printed[-49:], printed]
-            self.output.value = f'<div class="vmsnap-output"><pre>{escape(chr(10).join(self._printed))}</pre></div>'
-
-        self._in_thread(f"execute({line!r})", run)
-
-    def _in_thread(self, what: str, act: Callable[[Guest], Any]) -> None:
-        guest = self._guest()  # before the thread begins: another one may be selected then
-
-        doing = t("{guest}: {what} …", guest=guest.name, what=what)
-
-        def go() -> None:
-            self._doing = (*self._doing, doing)
-            self._show_doing()
             try:
-                act(guest)
+                act()
+            except VmsnapError as error:
+                self.flow.fail(error, self._instead(guest) if called == "start()" else ())
+            else:
+                self.activity.add(what, t("done"), code)
             finally:
-                self._doing = tuple(line for line in self._doing if line is not doing)
-                self._show_doing()
-            called = t("{guest}: {what}", guest=guest.name, what=what)
-            self.activity.add(called, t("done"), f"{self.source.guest_called(guest)}.{what}")
-            self.refresh()
+                self._doing.pop(guest.name, None)
+                self.refresh()
+                self._refresh_rows()
 
-        in_thread(self.flow, go)
+        in_thread(self.flow, work)
 
-    def _show_doing(self) -> None:
-        self.doing.value = "".join(f'<p role="status">{escape(line)}</p>' for line in self._doing)
+    def _refresh_rows(self) -> None:
+        if self.reading is not None:
+            self._show_rows(self.reading)
+
+    def _instead(self, guest: Guest) -> Iterator[Remedy]:
+        """Return what can be done where a guest does not start because overlays are based on its image."""
+        shared = [concern for concern in guest.concerns() if concern.name == "shared-base" and concern.images]
+        if shared and self.new:
+            name = f"{guest.name}-overlay"
+            self._select_later(name)
+            yield t("Create an overlay instead"), partial(self.new.plan, [name], shared[0].images[0])
+
+    def _ask_off(self, guest: Guest) -> None:
+        lost = t("Data that the guest has not written to its disk may be lost")
+        self.flow.ask(t("force {guest} off", guest=guest.name), lost, t("Force off"), guest.destroy)
+
+    def _ask_remove(self, guest: Guest) -> None:
+        images = joined(use.path.rpartition("/")[2] for use in guest.domain().uses)
+        lost = t("the definition of {guest}; its images stay: {images}", guest=guest.name, images=images)
+        self.flow.ask(t("remove guest {guest}", guest=guest.name), lost, t("Remove guest"), guest.undefine)
+
+    def _tell_log(self) -> None:
+        self.log_fold.title = t("Log ({count})", count=self.activity.count)
 
     def close(self) -> None:
         """Close it with all its parts."""
-        for part in self._parts:
-            part.close()
+        for part in (self.guest_page, *self._consoles.values()):
+            if part is not None:
+                part.close()
         super().close()
 
 
-def _bases(forest: Forest) -> Message:
-    bases = [
-        t("{name} ({size})", name=shown(forest[path].name), size=human_size(forest[path].allocated or 0))
-        for path in forest.roots
+def _button(text: str) -> Any:
+    return widgets.Button(description=text, layout=widgets.Layout(width="auto"))
+
+
+def _state(domain: Domain) -> str:
+    """Return running, paused, saved or off: what the sign of a guest shows."""
+    if domain.state in OFF:
+        return "saved" if domain.state == "saved" else "off"
+    return "paused" if domain.state in {"paused", "pmsuspended"} else "running"
+
+
+def _chips(reading: Reading, root: object) -> str:
+    running = sum(domain.state == "running" for domain in reading.domains)
+    disk = human_size(sum(image.allocated or 0 for image in reading.forest))
+    texts = [
+        *([str(root)] if root else []),
+        t("{running} of {guests} running", running=running, guests=len(reading.domains)),
+        t("{size} on disk", size=disk),
     ]
-    if not bases:
-        return t("none")
-    first, more = joined(bases[:20]), len(bases) - 20
-    return t("{names} and {count} more", names=first, count=more) if more > 0 else first
-
-
-def _row(domain: Domain, forest: Forest) -> tuple[str, ...]:
-    written = [disk.source for disk in domain.disks if disk.source and not disk.readonly]
-    read = [path for path in written if path in forest.images]
-    names = ", ".join(forest[path].name if path in forest.images else path for path in written)
-    return (
-        domain.name,
-        domain.name,
-        state_text(domain.state),
-        names,
-        ", ".join(str(len(forest.known_lineage(path))) for path in read),
-    )
+    return "".join(f'<span class="vmsnap-chip">{escape(shown(text))}</span> ' for text in texts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import ipywidgets as widgets
 
@@ -17,76 +16,85 @@ from vmsnap_nb.words.message import t
 __all__ = ["OverlayPanel"]
 
 
-class OverlayPanel(Panel):
-    """Choose a base by click or from the list, name the overlay, see the plan, confirm."""
+class OverlayForm(widgets.VBox):
+    """Which image, what name, size and number: the controls for new overlays of any panel."""
 
-    def build(self) -> None:
-        """Make the controls."""
+    def __init__(self, panel: Panel) -> None:
+        self._panel = panel
         self.base = widgets.Dropdown(description=t("Base"), options=[], value=None)
         self.file = widgets.Text(description=t("or a file"), placeholder=t("path of an image elsewhere"))
         self.name = widgets.Text(description=t("Name"), placeholder=t("name of the overlay"))
         self.size = widgets.IntText(description=t("Size, MiB"), value=0, tooltip=t("0: as large as the base"))
         self.count = widgets.BoundedIntText(description=t("How many"), value=1, min=1, max=1000)
         self.plan_button = widgets.Button(description=t("Create overlay…"))
-        self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
-        self.flow.home = self.plan_button
-        self.chain.observe(self._clicked, "selected")
-        form = group(
-            t("New overlay"),
-            paragraph(t("Click an image above, or choose here the base of the overlay.")),
-            row(self.base, self.file),
-            row(self.name, self.size, self.count),
-            self.plan_button,
-        )
-        self.children = (self.time_line, self.chain, form, self.flow, self.flow.decision)
+        self.plan_button.on_click(lambda _: panel.flow.guarded(self.propose))
+        super().__init__([row(self.base, self.file), row(self.name, self.size, self.count), self.plan_button])
 
-    def update(self, reading: Reading) -> None:
-        """Show what was read."""
-        super().update(reading)
+    def show(self, reading: Reading) -> None:
+        """Offer what was read; for the first time, what is meant if nothing is chosen."""
+        first = not self.base.options
         choose(self.base, names_of(image for image in reading.forest if image.status != "missing"))
-        if self.reading is None:  # for the first time
+        if first:
             self.base.value = self._usual_base(reading)
 
     def reset(self) -> None:
         """Set the controls to their defaults."""
         self.file.value, self.name.value, self.size.value, self.count.value = "", "", 0, 1
-        self.base.value = None if self.reading is None else self._usual_base(self.reading)
+        reading = self._panel.reading
+        self.base.value = None if reading is None else self._usual_base(reading)
+
+    def choose(self, path: str | None) -> None:
+        """Choose an image that was selected in a figure."""
+        if path in [option for _, option in self.base.options]:
+            self.base.value, self.file.value = path, ""
 
     def _usual_base(self, reading: Reading) -> str | None:
         """Return the image that is meant where none was chosen: the only base."""
         roots = [path for path in reading.shown.roots if path in [option for _, option in self.base.options]]
         return roots[0] if len(roots) == 1 else None
 
-    def _clicked(self, change: Any) -> None:
-        if change["new"] in [path for _, path in self.base.options]:
-            self.base.value, self.file.value = change["new"], ""
-
     def propose(self) -> None:
-        """Plan it.
-
-        Raises
-        ------
-        InvalidRequestError
-            No base or no name was given.
-        """
+        """Plan it."""
         file, name, count = self.file.value.strip(), self.name.value.strip(), self.count.value
-        base = file or self.base.value
-        if not base or not name or self.reading is None:
+        base, reading, flow, source = file or self.base.value, self._panel.reading, self._panel.flow, self._panel.source
+        if not base or not name or reading is None:
             raise InvalidRequestError(
                 t("plan an overlay"),
                 why=t("no base is selected") if not base else t("the name is empty"),
                 next_step=t("select a base in the figure or in the list, and enter a name"),
             )
-        stem = name.removesuffix(".qcow2")
+        stem, verb = name.removesuffix(".qcow2"), t("Create overlay")
         paths = [f"{stem}.qcow2"] if count == 1 else [f"{stem}-{number}.qcow2" for number in range(1, count + 1)]
         size = {"size": self.size.value * 1024 * 1024} if self.size.value else {}
         options = {"path": paths, "backing": base, **size}
         if not file:
-            call = Call(self.reading.forest, self.source.forest_called, "overlay", options)
-            self.flow.propose(call.plan, str(call), t("Create overlay"))
+            call = Call(reading.forest, source.forest_called, "overlay", options)
+            flow.propose(call.plan, str(call), verb)
             return
         options["backing"] = os.path.abspath(os.path.expanduser(file))
-        folder, host = os.path.dirname(options["backing"]), self.source.host
-        read, called = (scan, "vs.scan") if host is None else (host.survey, f"{self.source.host_called}.survey")
+        folder, host = os.path.dirname(options["backing"]), source.host
+        read, called = (scan, "vs.scan") if host is None else (host.survey, f"{source.host_called}.survey")
         code = Call(None, f"{called}({folder!r})", "overlay", options)
-        self.flow.propose(lambda: read(folder).overlay(**options), str(code), t("Create overlay"))
+        flow.propose(lambda: read(folder).overlay(**options), str(code), verb)
+
+
+class OverlayPanel(Panel):
+    """Choose a base by click or from the list, name the overlay, see the plan, confirm."""
+
+    def build(self) -> None:
+        """Make the controls."""
+        self.form = OverlayForm(self)
+        self.flow.home = self.form.plan_button
+        self.chain.observe(lambda change: self.form.choose(change["new"]), "selected")
+        hint = paragraph(t("Click an image above, or choose here the base of the overlay."))
+        form = group(t("New overlay"), hint, self.form)
+        self.children = (self.time_line, self.chain, form, self.flow, self.flow.decision)
+
+    def update(self, reading: Reading) -> None:
+        """Show what was read."""
+        super().update(reading)
+        self.form.show(reading)
+
+    def reset(self) -> None:
+        """Set the controls to their defaults."""
+        self.form.reset()

@@ -25,7 +25,19 @@ from vmsnap_nb.panels.source import Reading, Source, Subject
 from vmsnap_nb.views.words import distinct_names
 from vmsnap_nb.words.message import t
 
-__all__ = ["Panel", "choose", "group", "heading", "heading_text", "in_thread", "names_of", "paragraph", "row"]
+__all__ = [
+    "Fold",
+    "Panel",
+    "choose",
+    "fold",
+    "group",
+    "heading",
+    "heading_text",
+    "in_thread",
+    "names_of",
+    "paragraph",
+    "row",
+]
 
 
 class Panel(widgets.VBox):
@@ -145,9 +157,14 @@ class Panel(widgets.VBox):
         seen = False
         while not self._closed.wait(every):
             # One whose cell was run again is still there, but nobody sees it; it reads on when it is shown again.
-            seen = seen or self.chain.views > 0
-            if self.chain.views > 0 or not seen:
+            seen = seen or self.is_shown
+            if self.is_shown or not seen:
                 self.refresh()
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether a page shows it."""
+        return self.chain.views > 0
 
     def close(self) -> None:
         """End its reading, and take it from the page."""
@@ -176,6 +193,33 @@ def row(*controls: Any) -> Any:
 def group(title: str, *controls: Any) -> Any:
     """Put controls that belong together one below the other under a heading."""
     return widgets.VBox([heading(title), *controls]).add_class("vmsnap-group")
+
+
+class Fold(widgets.VBox):
+    """Controls under a heading that opens and closes them."""
+
+    unfolded = traitlets.Bool(False)
+    title = traitlets.Unicode("")
+
+    def __init__(self, title: str, controls: Iterable[Any]) -> None:
+        self._head = widgets.ToggleButton(layout=widgets.Layout(width="auto")).add_class("vmsnap-fold")
+        self._body = widgets.VBox(list(controls))
+        super().__init__([self._head, self._body])
+        traitlets.link((self, "unfolded"), (self._head, "value"))
+        self.observe(lambda _: self._fit(), ["unfolded", "title"])
+        self.title = title
+        self._fit()
+
+    def _fit(self) -> None:
+        self._head.description = f"{'▾' if self.unfolded else '▸'} {self.title}"
+        self._body.layout.display = None if self.unfolded else "none"
+
+
+def fold(title: str, *controls: Any) -> Fold:
+    """Put controls that are seldom needed under a heading that opens them, in a group of their own."""
+    made = Fold(title, controls)
+    made.add_class("vmsnap-group")
+    return made
 
 
 def paragraph(text: str) -> Any:

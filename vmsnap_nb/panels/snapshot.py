@@ -1,23 +1,25 @@
-"""Snapshots by mouse: the list, new ones, going back, deleting, putting records right."""
+"""Snapshots by mouse: their history, new ones, reverts, deletions, repaired records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from html import escape
 from typing import Any
 
 import ipywidgets as widgets
 
-from vmsnap_nb.errors import InvalidRequestError, NotFoundError
+from vmsnap_nb.errors import InvalidRequestError, NotFoundError, VmsnapError
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.shown import Shown
-from vmsnap_nb.model.snapshot import Snapshot
+from vmsnap_nb.model.snapshot import Snapshot, SnapshotCost
 from vmsnap_nb.panels.call import Call
-from vmsnap_nb.panels.panel import Panel, group, heading, heading_text, row
-from vmsnap_nb.panels.select_table import SelectTable
+from vmsnap_nb.panels.panel import Panel, fold, group, row
+from vmsnap_nb.panels.row_list import Action, Row, RowList
 from vmsnap_nb.panels.source import Reading
 from vmsnap_nb.views.labels import kind_text, state_text
-from vmsnap_nb.views.words import shown
+from vmsnap_nb.views.words import human_size, shown
 from vmsnap_nb.words.message import N_, Message, t
 
 __all__ = ["SnapshotPanel"]
@@ -41,6 +43,13 @@ _KINDS = {
         N_("Memory in a separate file, and the disk as with external-disk; the guest is running."),
     ),
 }
+_SIGNS = {  # a square is a file of its own, a diamond lies in the same file; a filled one has the memory, too
+    "internal-disk": "◇",
+    "internal-checkpoint": "◆",
+    "external-disk": "□",
+    "external-checkpoint": "■",
+    "vm-state": "●",
+}
 _ENDS = [
     (N_("as it was taken"), "as-taken"),
     (N_("running"), "running"),
@@ -57,16 +66,19 @@ _CHILDREN = [
 class SnapshotPanel(Panel):
     """The snapshots of one guest."""
 
+    _measured: tuple[str, ...] = ()
+
     def build(self) -> None:
         """Make the controls."""
-        self.table = SelectTable(
+        self.table = RowList(
+            self._act,
             label=t("Snapshots"),
-            columns=[t("Name"), t("Kind"), t("Created (UTC)"), t("State"), t("Record"), t("Description")],
-            empty=t("No snapshots yet. Create the first one below."),
+            empty=t("No snapshots yet. Take the first one below: nothing is lost by it."),
         )
         self.table.observe(self._chosen, "value")
         self.chain.observe(self._clicked, "selected")
-        groups = row(self._new_group(), self._selected_group(), self._memory_group(), self._records_group())
+        self._costs: Mapping[str, SnapshotCost] = {}
+        groups = row(self._new_group(), self._options_group(), self._memory_group(), self._records_group())
         self.flow.home = self.create_button
         self.children = (self.time_line, self.chain, self.table, groups, self.flow, self.flow.decision)
 
@@ -103,33 +115,15 @@ class SnapshotPanel(Panel):
             self.create_button,
         )
 
-    def _selected_group(self) -> Any:
-        """Return the controls for the snapshot that is selected in the table."""
-        self.selected = heading("")
+    def _options_group(self) -> Any:
+        """Return what can be said of a revert and of a deletion; the buttons for them are in the rows."""
         self.to = widgets.Dropdown(description=t("Revert to"), options=_translated(_ENDS), value="as-taken")
-        self.revert_button = self._button(t("Revert…"), self.revert)
-        self.keep_current = widgets.Checkbox(
-            description=t("First keep the current state as a snapshot"),
-            value=True,
-            indent=False,
-            layout=widgets.Layout(width="auto"),
-        )
+        self.keep_current = _box(t("First keep the current state as a snapshot"), value=True)
         self.with_children = widgets.Dropdown(description=t("Delete"), options=_translated(_CHILDREN), value=False)
-        self.delete_button = self._button(t("Delete…"), self.delete)
-        self.metadata_only = widgets.Checkbox(
-            description=t("Remove only the record: no file changes, no data is lost"),
-            indent=False,
-            layout=widgets.Layout(width="auto"),
+        self.metadata_only = _box(t("Remove only the record: no file changes, no data is lost"))
+        return fold(
+            t("Options for Revert and Delete"), self.to, self.keep_current, self.with_children, self.metadata_only
         )
-        return widgets.VBox(
-            [
-                self.selected,
-                row(self.to, self.revert_button),
-                self.keep_current,
-                row(self.with_children, self.delete_button),
-                self.metadata_only,
-            ]
-        ).add_class("vmsnap-group")
 
     def _memory_group(self) -> Any:
         """Return the controls for the memory alone."""
@@ -141,13 +135,14 @@ class SnapshotPanel(Panel):
             t("Restore memory…"), self.restore, t("the guest resumes from the saved memory")
         )
         buttons = row(self.save_button, self.restore_button)
-        return group(t("Memory only, without the disks"), self.memory_file, buttons)
+        return fold(t("Memory only, without the disks"), self.memory_file, buttons)
 
     def _records_group(self) -> Any:
         """Return the controls for libvirt's records."""
         self.agreement = widgets.HTML()
         self.reconcile_button = self._button(t("Repair records…"), self.reconcile)
-        return group(t("Records"), self.agreement, self.reconcile_button)
+        self._records = fold(t("Records"), self.agreement, self.reconcile_button)
+        return self._records
 
     def update(self, reading: Reading) -> None:
         """Show what was read."""
@@ -156,8 +151,7 @@ class SnapshotPanel(Panel):
             super().update(reading)
         else:
             self.draw(reading.snapshots if len(reading.snapshots) else reading.shown)
-        self.table.show(_row(snapshot) for snapshot in snapshots)
-        self._tell_selected()
+        self._show_rows(reading)
         disks = [disk.target for domain in reading.domains for disk in domain.disks if disk.source]
         if list(self.disks.options) != disks:
             self.disks.options = disks
@@ -166,6 +160,8 @@ class SnapshotPanel(Panel):
         self.reconcile_button.disabled = not drifted
         problems = [t("{snapshot}: {problem}", snapshot=shown(one.name), problem=shown(one.problem)) for one in drifted]
         items = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
+        if drifted:
+            self._records.unfolded = True
         agree = escape(t("libvirt's records and the files agree."))
         self.agreement.value = f"<ul>{items}</ul>" if items else f"<p>{agree}</p>"
 
@@ -190,13 +186,33 @@ class SnapshotPanel(Panel):
             )
         return self.source.guest
 
-    def _selected(self, tried: Message) -> str:
-        """Return what is selected, after looking once more whether it is there."""
-        name = self.table.value
-        if name is None:
-            raise InvalidRequestError(
-                tried, why=t("no snapshot is selected"), next_step=t("select a snapshot in the table")
-            )
+    def _show_rows(self, reading: Reading) -> None:
+        snapshots = reading.snapshots or ()
+        self.table.show(_row(snapshot, self._costs.get(snapshot.name)) for snapshot in reversed(tuple(snapshots)))
+
+    def _measure(self, reading: Reading) -> None:
+        """Read what each snapshot takes, which reads the tables of the images, beside all else."""
+        assert reading.snapshots is not None
+        with suppress(VmsnapError):
+            self._costs = reading.snapshots.costs
+        if self.reading is reading:
+            self._show_rows(reading)
+
+    def refresh(self) -> None:
+        """Read again now, and measure what is new."""
+        super().refresh()
+        reading = self.reading
+        if reading is not None and reading.snapshots and reading.snapshots.names != self._measured:
+            self._measured = reading.snapshots.names
+            threading.Thread(target=self._measure, args=(reading,), name="vmsnap measure", daemon=True).start()
+
+    def _act(self, action: str, name: str) -> None:
+        """Do what was clicked in a row."""
+        self.table.value = name
+        self.flow.guarded(lambda: self.revert(name) if action == "revert" else self.delete(name))
+
+    def _check(self, tried: Message, name: str) -> str:
+        """Look once more whether it is there."""
         if name not in self._guest(tried).snapshots():
             raise NotFoundError(
                 tried, why=t("snapshot '{name}' no longer exists", name=name), next_step=t("select another snapshot")
@@ -214,14 +230,14 @@ class SnapshotPanel(Panel):
         }
         self._propose("snapshot", {key: value for key, value in arguments.items() if value})
 
-    def revert(self) -> None:
-        """Plan to go back to the selected snapshot."""
+    def revert(self, name: str) -> None:
+        """Plan to revert to a snapshot."""
         options = {"to": self.to.value, "keep_current": self.keep_current.value}
-        self._propose("revert", {"name": self._selected(t("plan a revert")), **options})
+        self._propose("revert", {"name": self._check(t("plan a revert"), name), **options})
 
-    def delete(self) -> None:
-        """Plan to delete the selected snapshot."""
-        name = self._selected(t("plan a deletion"))
+    def delete(self, name: str) -> None:
+        """Plan to delete a snapshot."""
+        name = self._check(t("plan a deletion"), name)
         options = {"children": self.with_children.value, "metadata_only": self.metadata_only.value}
         self._propose("delete_snapshot", {"name": name, **{key: value for key, value in options.items() if value}})
 
@@ -238,17 +254,11 @@ class SnapshotPanel(Panel):
         self.flow.propose(call.plan, str(call), words[verb])
 
     def _chosen(self, change: Any) -> None:
-        """Mark in the tree what was selected in the table, unless it is folded away there."""
+        """Mark in the tree what was selected in the list, unless it is folded away there."""
         self.chain.selected = change["new"] if change["new"] in self.chain.boxes.values() else None
-        self._tell_selected()
-
-    def _tell_selected(self) -> None:
-        name = self.table.value
-        nothing = t("Revert or delete: select a snapshot above")
-        self.selected.value = heading_text(nothing if name is None else t("Selected: {name}", name=shown(name)))
 
     def _clicked(self, change: Any) -> None:
-        """Select in the table what was selected in the tree."""
+        """Select in the list what was selected in the tree."""
         shown_there = self.table.value in self.chain.boxes.values()
         if change["new"] in self.table.names or (change["new"] is None and shown_there):
             self.table.value = change["new"]
@@ -279,14 +289,23 @@ def _translated(options: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
     return [(t(label), value) for label, value in options]
 
 
-def _row(snapshot: Snapshot) -> tuple[str, ...]:
-    record = snapshot.record
-    return (
-        snapshot.name,
-        t("{name} ← you are here", name=snapshot.name) if record.current else snapshot.name,
-        kind_text(snapshot.kind),
-        f"{record.created:%Y-%m-%d %H:%M:%S}" if record.created else "",
-        state_text(record.state),
-        snapshot.status,
-        record.description,
+def _box(text: str, *, value: bool = False) -> Any:
+    return widgets.Checkbox(description=text, value=value, indent=False, layout=widgets.Layout(width="auto"))
+
+
+def _row(snapshot: Snapshot, cost: SnapshotCost | None) -> Row:
+    record, problem = snapshot.record, snapshot.problem if snapshot.status != "ok" else ""
+    size = None if cost is None else cost.exclusive
+    return Row(
+        key=snapshot.name,
+        title=t("{name} ← you are here", name=snapshot.name) if record.current else snapshot.name,
+        notes=(kind_text(snapshot.kind), state_text(record.state), record.description, problem),
+        sign=_SIGNS.get(snapshot.kind, "◫"),
+        meaning=kind_text(snapshot.kind),
+        cells=() if size is None else ((human_size(size), t("only in this snapshot")),),
+        when=f"{record.created:%Y-%m-%dT%H:%M:%SZ}" if record.created else "",
+        actions=(
+            Action("revert", t("Revert…"), why_not=problem if snapshot.status == "missing-file" else ""),
+            Action("delete", t("Delete…")),
+        ),
     )

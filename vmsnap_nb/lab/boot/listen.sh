@@ -48,7 +48,10 @@ answer() {
 		got=$?
 		read -r now rest </proc/uptime
 		[ $got -ne 0 ] && [ "${now%.*}" -ge $end ] && echo 1 >"$work/late" || echo 1 >"$work/gone"
-		kill -KILL -$command
+		# A command that has only just begun may not have its group yet.
+		until kill -KILL -$command 2>/dev/null || ! kill -0 $command 2>/dev/null; do
+			$B sleep 0.1
+		done
 	) &
 	guard=$!
 	wait $command

@@ -69,7 +69,7 @@ class Port:
         self._arrived = threading.Condition()
         self._buffer = bytearray()
         self._ended = ""
-        self._full = False
+        self._full = self._stopped = False
         self._stream = self._open(connection, domain, name, time.monotonic() + wait)
         self._events = (
             self._libvirt.VIR_STREAM_EVENT_READABLE
@@ -161,10 +161,12 @@ class Port:
 
     def _take(self, deadline: float) -> bytes:
         with self._arrived:
-            while not self._buffer and not self._ended:
+            while not self._buffer and not self._ended and not self._stopped:
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._arrived.wait(left):
                     break
+            if self._stopped:
+                raise self._over(t("the command was interrupted"))
             if time.monotonic() >= deadline:
                 raise self._over(t("the guest did not answer in time"))
             if not self._buffer:
@@ -182,6 +184,12 @@ class Port:
         if isinstance(ended, Message):
             return GuestNotReadyError(self._what, why=ended)
         return GuestNotReadyError(self._what, said=ended)
+
+    def stop_waiting(self) -> None:
+        """Have the thread that waits for the guest give up; that one closes the port, since a stream has one owner."""
+        with self._arrived:
+            self._stopped = True
+            self._arrived.notify_all()
 
     def close(self) -> None:
         """Let go of the port."""

@@ -1,0 +1,102 @@
+"""One guest of a lab or host: its state, and tabs with its console, snapshots, layers, files and block map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.panels.activity import Activity
+from vmsnap_nb.panels.block_map import BlockMapView
+from vmsnap_nb.panels.console import Console
+from vmsnap_nb.panels.files import FilesView
+from vmsnap_nb.panels.layers import LayersPanel
+from vmsnap_nb.panels.panel import Panel, heading
+from vmsnap_nb.panels.snapshot import SnapshotPanel
+from vmsnap_nb.panels.source import Reading
+from vmsnap_nb.views.words import shown
+from vmsnap_nb.words.message import t
+
+__all__ = ["GuestPage"]
+
+_CONSOLE, _SNAPSHOTS, _LAYERS, _FILES, _MAP = range(5)
+
+
+class GuestPage(widgets.VBox):
+    """What is in a tab is made, and read, when the tab is opened."""
+
+    def __init__(self, guest: Guest, activity: Activity, console: Console) -> None:
+        self.guest = guest
+        self._activity = activity
+        self.console = console
+        self.badge = widgets.HTML()
+        self.snapshot_button = widgets.Button(
+            description=t("Take snapshot…"), button_style="primary", layout=widgets.Layout(width="auto")
+        )
+        self.snapshot_button.on_click(lambda _: self.take_snapshot())
+        self.tabs = widgets.Tab([widgets.VBox().add_class("vmsnap-tab") for _ in range(5)])
+        self.tabs.titles = (t("Console"), t("Snapshots"), t("Disk layers"), t("Files"), t("Block map"))
+        self.tabs.children[_CONSOLE].children = (console,)
+        self.tabs.observe(lambda _: self.open_tab(), "selected_index")
+        self._parts: dict[int, Any] = {}
+        head = widgets.HBox([heading(shown(guest.name)), self.badge, self.snapshot_button]).add_class("vmsnap-title")
+        super().__init__([head, self.tabs])
+        self.add_class("vmsnap-page")
+
+    def part(self, number: int) -> Any:
+        """Return what is in a tab; it is made if it is not there yet."""
+        makers: dict[int, Callable[[], Any]] = {
+            _SNAPSHOTS: lambda: SnapshotPanel(self.guest, activity=self._activity, every=0),
+            _LAYERS: lambda: LayersPanel(self.guest, activity=self._activity, every=0),
+            _FILES: lambda: FilesView(self.guest),
+            _MAP: lambda: BlockMapView(self.guest),
+        }
+        if number not in self._parts:
+            self._parts[number] = part = makers[number]()
+            self.tabs.children[number].children = (part,)
+        return self._parts[number]
+
+    def open_tab(self) -> None:
+        """Make what the open tab has, and read it."""
+        number = self.tabs.selected_index
+        if number in (None, _CONSOLE):
+            return
+        part = self.part(number)
+        if isinstance(part, Panel):
+            part.refresh()
+            return
+        if isinstance(part, FilesView):
+            part.show_snapshots(self.guest.snapshots().names)
+        part.read()
+
+    def take_snapshot(self) -> None:
+        """Plan a snapshot with all that is chosen for the user."""
+        self.tabs.selected_index = _SNAPSHOTS
+        part = self.part(_SNAPSHOTS)
+        part.flow.guarded(part.create)
+
+    def update(self, reading: Reading, domain: Domain, state: str, text: str) -> None:
+        """Show the state of the guest, and read again what the open tab shows."""
+        self.badge.value = f'<span class="vmsnap-chip vmsnap-is-{state}">{escape(text)}</span>'
+        why = t("The console accepts commands while the guest is running.")
+        self.console.hint = "" if domain.state == "running" else why
+        number = sum(record.guest == domain.name for record in reading.forest.records)
+        number -= state == "saved"  # a managed save is no snapshot
+        title = t("Snapshots {count}", count=number) if number else t("Snapshots")
+        titles = (*self.tabs.titles[:_SNAPSHOTS], title, *self.tabs.titles[_SNAPSHOTS + 1 :])
+        if titles != tuple(self.tabs.titles):
+            self.tabs.titles = titles
+        part = self._parts.get(self.tabs.selected_index or 0)
+        if isinstance(part, Panel):
+            part.refresh()
+
+    def close(self) -> None:
+        """Close it with all that is in its tabs; the console stays."""
+        self.tabs.children[_CONSOLE].children = ()
+        for part in self._parts.values():
+            part.close()
+        super().close()
