@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from vmsnap_nb.errors import LabBusyError
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.panels.busy import Busy
 from vmsnap_nb.panels.chain_view import ChainView
 from vmsnap_nb.panels.lab import LabPanel
 from vmsnap_nb.panels.merge import MergePanel
@@ -12,7 +16,7 @@ from vmsnap_nb.panels.panel import Panel
 from vmsnap_nb.panels.snapshot import SnapshotPanel
 from vmsnap_nb.panels.source import Subject
 
-__all__ = ["ChainView", "LabPanel", "MergePanel", "OverlayPanel", "SnapshotPanel", "panel"]
+__all__ = ["ChainView", "LabPanel", "MergePanel", "OverlayPanel", "SnapshotPanel", "page", "panel"]
 
 
 def panel(subject: Subject) -> Panel:
@@ -31,3 +35,16 @@ def panel(subject: Subject) -> Panel:
     if isinstance(subject, Guest):
         return SnapshotPanel(subject)
     return MergePanel(subject) if isinstance(subject, LiveForest) else LabPanel(subject)
+
+
+def page(opened: Callable[[], Subject], shown: Panel | Busy | None = None) -> Panel | Busy:
+    """Give the panel for a page of its own; if another process has the lab open, a page that says so.
+
+    `shown` is what the last page was given: a panel is given again.
+    """
+    if isinstance(shown, Panel):
+        return shown
+    try:
+        return panel(opened())
+    except LabBusyError as error:
+        return Busy(error)
