@@ -34,6 +34,8 @@ class Model {{
   on(event, call) {{ this.heard.push([event, call]); }}
   off(event, call) {{ this.heard = this.heard.filter(([e, c]) => e !== event || c !== call); }}
   save_changes() {{ this.saved += 1; }}
+  send(content) {{ (this.sent ??= []).push(content); }}
+  answer(content) {{ for (const [event, call] of this.heard) if (event === "msg:custom") call(content); }}
 }}
 window.start = (state) => {{
   window.model = new Model(state);
@@ -180,6 +182,40 @@ def test_dragging_one_onto_another_proposes_a_merge(page: Page) -> None:
     assert held(page, "selected") is None  # a drag is no click
     expect(page.locator(".vmsnap-target, .vmsnap-dragged")).to_have_count(0)
     assert page.evaluate("String(getSelection())") == ""
+
+
+def test_the_dragged_box_follows_the_pointer_and_refused_targets_are_hatched(page: Page) -> None:
+    start(page, figure_2())
+    dragged, target = box(page, "Overlay-1B"), box(page, "Overlay-1")
+    was = middle(dragged)
+    drag(page, dragged, target)
+    now, there = middle(dragged), middle(target)
+    assert math.dist(now, there) < 3 < math.dist(was, now)
+    tip = page.locator(".vmsnap-tip")
+    expect(tip).to_have_text("…")
+    assert page.evaluate("model.sent") == [{"source": "/i/Overlay-1B", "question": 1}]
+    answer = "said => model.answer({ question: 1, verdicts: [said] })"
+    page.evaluate(answer, ["/i/Overlay-1", "commit 38.6 MiB", ""])
+    expect(tip).to_have_text("commit 38.6 MiB")
+    page.evaluate(answer, ["/i/RootBase", "commit 1 MiB", "three overlays are based on <b>"])
+    expect(box(page, "RootBase")).to_contain_class("vmsnap-refused")
+    fill = box(page, "RootBase").locator(".outline").evaluate("part => getComputedStyle(part).fill")
+    assert "#vmsnap-hatch" in fill
+    page.mouse.move(*middle(box(page, "RootBase")))
+    expect(tip).to_have_text("refused: three overlays are based on <b>")
+    page.mouse.up()
+    expect(page.locator(".vmsnap-refused, .vmsnap-tip:visible")).to_have_count(0)
+    assert middle(dragged) == was
+    page.evaluate(answer, ["/i/RootBase", "", "too late"])
+    expect(page.locator(".vmsnap-refused")).to_have_count(0)
+
+
+def test_what_the_keyboard_carries_says_what_a_merge_would_do(page: Page) -> None:
+    start(page, figure_2())
+    box(page, "Overlay-1B").press("m")
+    page.evaluate("model.answer({ question: 1, verdicts: [['/i/Overlay-1', 'commit 2 MiB', '']] })")
+    box(page, "Overlay-1").focus()
+    expect(page.get_by_role("status")).to_contain_text("commit 2 MiB")
 
 
 def test_where_nothing_can_be_merged_a_drag_pans(page: Page) -> None:
@@ -350,7 +386,7 @@ def test_without_a_picture_the_text_is_shown(page: Page) -> None:
 
 def test_a_view_that_is_removed_listens_no_more(page: Page) -> None:
     start(page, figure_2())
-    assert page.evaluate("model.heard.length") == 3
+    assert page.evaluate("model.heard.length") == 4
     assert held(page, "views") == 1
     page.evaluate("window.end()")
     assert held(page, "views") == 0

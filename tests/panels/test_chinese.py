@@ -21,7 +21,7 @@ from vmsnap_nb.words.language import set_language
 pytestmark = pytest.mark.system
 
 NAMES = re.compile(
-    r"<[^>]*>|\{(?:image|row|act)\}|\S*(?:RootBase|Snap-|Other|panel-)\S*|[KMG]iB|\b(?:UTC|commit|pull|qcow2|vda|libvirt|shell|Ctrl|Shift|Enter"
+    r"<[^>]*>|\{(?:image|row|act|why)\}|\S*(?:RootBase|Snap-|Other|panel-)\S*|[KMG]iB|\b(?:UTC|commit|pull|qcow2|vda|libvirt|shell|Ctrl|Shift|Enter"
     r"|Escape|quiesce|managed save|snap\d|Alpine|Linux|(?:in|ex)ternal-(?:disk|checkpoint))\b"
 )
 

@@ -129,3 +129,19 @@ def test_dragging_upwards_is_a_pull(forest: LiveForest, images: dict[str, Path],
     assert panel.direction.value == "pull"
     assert panel.flow.plan is not None
     assert panel.flow.plan.after.parent(str(images["second"])) == str(images["base"])
+
+
+def test_a_drag_is_judged_by_the_plans_of_its_targets(
+    forest: LiveForest, images: dict[str, Path], opened: list[Panel]
+) -> None:
+    panel = MergePanel(forest, every=0)
+    opened.append(panel)
+    told = {path: (does, why) for path, does, why in panel.chain.judge(str(images["second"]))}
+    assert told[str(images["first"])][0].startswith("commit ")
+    assert told[str(images["first"])][1] == ""
+    assert "Other" in told[str(images["base"])][1]
+    assert told[str(images["other"])] == ("", "neither is based on the other")
+    up = {path: does for path, does, _ in panel.chain.judge(str(images["first"]))}
+    assert up[str(images["second"])].startswith("pull ")
+    assert panel.flow.plan is None
+    assert panel.direction.value == "commit"

@@ -51,7 +51,10 @@ function render({ model, el }) {
   const told = document.createElement("p");
   told.className = "vmsnap-told";
   told.setAttribute("role", "status");
-  root.append(bar, stage, told);
+  const tip = document.createElement("div"); // at the pointer: what a drop here would do
+  tip.className = "vmsnap-tip";
+  tip.hidden = true;
+  root.append(bar, stage, told, tip);
   el.append(root);
   let zoom = 1;
   let smallest = SMALLEST; // how small the figure is made to fit into the width; null once the user has zoomed
@@ -156,11 +159,59 @@ function render({ model, el }) {
     model.save_changes();
   }
 
+  // What Python says of each image as a target: what a merge there does, and why it would be refused.
+  let asked = 0; // counts the questions: an answer to an earlier one is too late
+  const verdicts = new Map();
+
+  function ask(path) {
+    asked += 1;
+    verdicts.clear();
+    if (path) model.send({ source: path, question: asked });
+    judge();
+  }
+
+  function judge() {
+    for (const box of boxesOf(stage)) box.classList.toggle("vmsnap-refused", Boolean(verdicts.get(box.dataset.path)?.[1]));
+  }
+
+  function verdict(box) {
+    const [does, why] = verdicts.get(box?.dataset.path) ?? ["", ""];
+    return why ? words.refused.replace("{why}", () => why) : does;
+  }
+
+  function answered({ question, verdicts: found }) {
+    if (question !== asked) return;
+    for (const [path, ...said] of found) verdicts.set(path, said);
+    judge();
+    if (held?.over) tip.textContent = verdict(held.over) || words.wait;
+    if (carried) tellCarried();
+  }
+
+  function tellCarried() {
+    const name = carried.split("/").at(-1);
+    const at = boxAt(document.activeElement);
+    const does = at && at.dataset.path !== carried ? verdict(at) : "";
+    told.textContent = [words.carry.replace("{image}", () => name), does].filter(Boolean).join(" ");
+  }
+
+  // A pattern for what would be refused: the name of a pattern is one of the whole page.
+  function hatch() {
+    const name = `vmsnap-hatch-${Math.random().toString(36).slice(2)}`;
+    const made = document.createElement("div");
+    made.className = "vmsnap-hatch";
+    made.innerHTML = `<svg width="0" height="0" aria-hidden="true"><pattern id="${name}" width="8" height="8"
+      patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="8" height="8" class="vmsnap-hatch-paper"/>
+      <rect width="3" height="8" class="vmsnap-hatch-line"/></pattern></svg>`;
+    root.append(made);
+    root.style.setProperty("--vmsnap-hatch", `url(#${name})`);
+  }
+
   function carry(path) {
+    if (path !== carried) ask(path);
     carried = path;
     for (const box of boxesOf(stage)) box.classList.toggle("vmsnap-dragged", box.dataset.path === path);
-    const name = path?.split("/").at(-1);
-    told.textContent = path ? words.carry.replace("{image}", () => name) : "";
+    if (path) tellCarried();
+    else told.textContent = "";
   }
 
   const boxAt = (target) => target?.closest?.("[data-path]") ?? null;
@@ -199,17 +250,32 @@ function render({ model, el }) {
     if (!held.moved) return;
     event.preventDefault();
     if (held.drags) {
-      held.box.classList.add("vmsnap-dragged");
-      const over = boxAt(document.elementFromPoint(event.clientX, event.clientY));
-      for (const box of boxesOf(stage)) box.classList.toggle("vmsnap-target", box === over && box !== held.box);
+      if (!held.began) {
+        held.began = true;
+        held.box.classList.add("vmsnap-dragged");
+        ask(held.box.dataset.path);
+      }
+      const scale = held.box.ownerSVGElement.getScreenCTM()?.a || 1;
+      held.box.style.transform = `translate(${dx / scale}px, ${dy / scale}px)`; // it follows the pointer
+      held.over = boxAt(document.elementFromPoint(event.clientX, event.clientY)); // what lies below it
+      if (held.over === held.box) held.over = null;
+      for (const box of boxesOf(stage)) box.classList.toggle("vmsnap-target", box === held.over);
+      const frame = root.getBoundingClientRect();
+      tip.hidden = !held.over;
+      tip.textContent = held.over ? verdict(held.over) || words.wait : "";
+      tip.style.left = `${Math.min(event.clientX - frame.left + 14, frame.width - 40)}px`;
+      tip.style.top = `${event.clientY - frame.top + 18}px`;
     } else {
       stage.scrollTo(held.left - dx, held.top - dy);
     }
   });
   const release = (event) => {
     if (!held) return;
-    const { box, drags, moved } = held;
+    const { box, drags, moved, began } = held;
     held = null;
+    tip.hidden = true;
+    if (began) ask(null);
+    if (box) box.style.transform = "";
     for (const one of boxesOf(stage)) one.classList.remove("vmsnap-dragged", "vmsnap-target");
     if (!box || event.type === "pointercancel") return;
     const over = boxAt(document.elementFromPoint(event.clientX, event.clientY));
@@ -221,6 +287,7 @@ function render({ model, el }) {
   };
   document.addEventListener("pointerup", release);
   document.addEventListener("pointercancel", release);
+  stage.addEventListener("focusin", () => carried && tellCarried());
   stage.addEventListener("wheel", (event) => {
     if (!event.ctrlKey) return;
     event.preventDefault();
@@ -234,6 +301,8 @@ function render({ model, el }) {
   model.on("change:svg", draw);
   model.on("change:selected", mark);
   model.on("change:look", look);
+  model.on("msg:custom", answered);
+  hatch();
   function count(more) {
     model.set("views", model.get("views") + more);
     model.save_changes();
@@ -250,6 +319,7 @@ function render({ model, el }) {
     model.off("change:svg", draw);
     model.off("change:selected", mark);
     model.off("change:look", look);
+    model.off("msg:custom", answered);
   };
 }
 

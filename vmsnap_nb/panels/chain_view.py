@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,12 @@ from vmsnap_nb.views.svg import figure_svg
 from vmsnap_nb.views.text import to_text
 from vmsnap_nb.words.message import t
 
-__all__ = ["ChainView"]
+__all__ = ["ChainView", "Verdict"]
 
 _HERE = Path(__file__).parent
+
+Verdict = tuple[str, str, str]
+"""The path of an image, what a merge of the dragged image with it does, and why that is refused, or an empty text."""
 
 
 class ChainView(anywidget.AnyWidget):
@@ -39,6 +44,8 @@ class ChainView(anywidget.AnyWidget):
         Two paths, after one image was dragged onto another: the one that was dragged first. To be observed.
     can_propose : bool
         Whether images can be dragged.
+    judge : callable
+        Gives for a path, as an image is dragged, the `Verdict` of each other image.
     views : int
         How many pages, or places on a page, show it now; a page that was closed is not taken off.
     """
@@ -62,9 +69,14 @@ class ChainView(anywidget.AnyWidget):
             "zoom_out": t("Zoom out"),
             "fit": t("Fit"),
             "fit_title": t("Fit into the width"),
+            "refused": t("refused: {why}", why="{why}"),
+            "wait": "…",
             "carry": t("Merge {image}: go to another image and press Enter, or Escape to cancel.", image="{image}"),
         }
         super().__init__(words=words, **options)
+        self.judge: Callable[[str], Iterable[Verdict]] = lambda _: ()
+        self._question = 0
+        self.on_msg(lambda _, content, __: self._asked(content))
         self.thing: Shown = Forest()
         self.show(self.thing if thing is None else thing)
 
@@ -89,6 +101,19 @@ class ChainView(anywidget.AnyWidget):
             self.boxes, self.text, self.summary, self.svg = boxes, text, figure.summary, svg
             if self.selected is not None and self.selected not in boxes.values():
                 self.selected = None
+
+    def _asked(self, content: Any) -> None:
+        """Answer in a thread, one image after the other, what a merge of one image with each other one would do."""
+        self._question = question = int(content["question"])
+        source = str(content["source"])
+
+        def work() -> None:
+            for verdict in self.judge(source):
+                if question != self._question:
+                    return
+                self.send({"question": question, "verdicts": [verdict]})
+
+        threading.Thread(target=work, name="vmsnap judge", daemon=True).start()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return with_static(super()._repr_mimebundle_(**kwargs), self.thing)

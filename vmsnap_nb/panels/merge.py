@@ -8,12 +8,15 @@ from typing import Any, cast
 
 import ipywidgets as widgets
 
-from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.errors import InvalidRequestError, VmsnapError
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.panels.call import Call
+from vmsnap_nb.panels.chain_view import Verdict
 from vmsnap_nb.panels.flow import Remedy
 from vmsnap_nb.panels.panel import Panel, choose, group, in_thread, names_of, row
 from vmsnap_nb.panels.source import Reading
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.views.words import human_size
 from vmsnap_nb.words.message import N_, Message, t
 
 __all__ = ["MergePanel"]
@@ -81,7 +84,7 @@ class MergePanel(Panel):
         self.explained = widgets.HTML()
         self.chain.observe(self._clicked, "selected")
         self.chain.observe(self._dragged, "proposed")
-        self.chain.can_propose = True
+        self.chain.can_propose, self.chain.judge = True, self._judge
         self.direction.observe(lambda _: self._fit(), "value")
         self._fit()
         self.hint = widgets.HTML()
@@ -158,20 +161,41 @@ class MergePanel(Panel):
         InvalidRequestError
             Neither stands on the other.
         """
-        assert self.reading is not None
-        shown = self.reading.shown
-        if target in shown.known_lineage(source)[1:]:
-            self.direction.value, self.top.value, self.base.value = "commit", source, target
-        elif source in shown.known_lineage(target)[1:]:
-            # Data of `source`, and of all between, goes up: what remains below is what `source` stands on.
-            self.direction.value, self.top.value, self.base.value = "pull", target, shown.parent(source) or ""
-        else:
+        meant = self._meant(source, target)
+        if meant is None:
             raise InvalidRequestError(
                 t("merge {image} and {other}", image=source, other=target),
                 why=t("neither is based on the other"),
                 next_step=t("drag an image onto another one of the same chain"),
             )
+        self.direction.value, self.top.value, self.base.value = meant
         self.propose()
+
+    def _meant(self, source: str, target: str) -> tuple[str, str, str] | None:
+        """Return direction, top and base of the merge that dragging one image onto another means."""
+        assert self.reading is not None
+        shown = self.reading.shown
+        if target in shown.known_lineage(source)[1:]:
+            return "commit", source, target
+        if source in shown.known_lineage(target)[1:]:
+            # Data of `source`, and of all between, goes up: what remains below is what `source` is based on.
+            return "pull", target, shown.parent(source) or ""
+        return None
+
+    def _judge(self, source: str) -> Iterator[Verdict]:
+        """Plan the merge of an image with each other one: unrelated ones first, of them that is known already."""
+        assert self.reading is not None
+        others = [path for path in self.reading.shown.images if path != source]
+        related = {path: meant for path in others if (meant := self._meant(source, path)) is not None}
+        yield from ((path, "", t("neither is based on the other")) for path in others if path not in related)
+        for path, (way, top, base) in related.items():
+            try:
+                plan = self._call(top, way, base).plan()
+            except VmsnapError as error:
+                yield path, "", error.reason
+                continue
+            refusing = [concern.what for concern in plan.concerns if concern.level == "refuse"]
+            yield path, _does(plan, way), refusing[0] if refusing else ""
 
     def propose(self) -> None:
         """Plan it.
@@ -182,7 +206,7 @@ class MergePanel(Panel):
             No image was chosen.
         """
         top, way = self._top(t("plan a merge")), self.direction.value
-        call = self._call_of_guest(top, way) or self._call_of_forest(top, way)
+        call = self._call(top, way, self.base.value)
         self.flow.propose(call.plan, str(call), t("Merge now"))
 
     def _top(self, tried: Message) -> str:
@@ -192,7 +216,10 @@ class MergePanel(Panel):
             )
         return cast(str, self.top.value)
 
-    def _call_of_guest(self, top: str, way: str) -> Call | None:
+    def _call(self, top: str, way: str, base: str | None) -> Call:
+        return self._call_of_guest(top, way, base) or self._call_of_forest(top, way, base)
+
+    def _call_of_guest(self, top: str, way: str, base: str | None) -> Call | None:
         """Ask the guest, if the image is in a chain of its own: it may run meanwhile, and its record follows."""
         assert self.reading is not None
         guest, forest = self.source.guest, self.reading.forest
@@ -209,11 +236,11 @@ class MergePanel(Panel):
             return Call(guest, self.source.called, "shorten", {"keep": self.keep.value, **options})
         image = {"commit": "top", "pull": "into"}[way]
         limit = {"bandwidth": self.limit.value << 20} if self.limit.value else {}
-        return Call(guest, self.source.called, way, {image: top, "base": self.base.value or None, **limit, **options})
+        return Call(guest, self.source.called, way, {image: top, "base": base or None, **limit, **options})
 
-    def _call_of_forest(self, top: str, way: str) -> Call:
+    def _call_of_forest(self, top: str, way: str, base: str | None) -> Call:
         assert self.reading is not None
-        more = {"shorten": {"keep": self.keep.value}, "remove": {}}.get(way, {"base": self.base.value or None})
+        more = {"shorten": {"keep": self.keep.value}, "remove": {}}.get(way, {"base": base or None})
         image = "top" if way == "commit" else "image"
         return Call(self.reading.forest, self.source.forest_called, way, {image: top, **more, **self._wishes(way)})
 
@@ -258,3 +285,11 @@ class MergePanel(Panel):
             self.map_view.value = forest.blockmap(top)._repr_mimebundle_()["text/html"]
 
         in_thread(self.flow, work)
+
+
+def _does(plan: Plan, way: str) -> Message:
+    size = plan.bytes_to_copy
+    if size is None:
+        return t("commit") if way == "commit" else t("pull")
+    amount = human_size(size)
+    return t("commit {size}", size=amount) if way == "commit" else t("pull {size}", size=amount)
