@@ -274,6 +274,7 @@ function render({ model, el }) {
     const { box, drags, moved, began } = held;
     held = null;
     tip.hidden = true;
+    tip.textContent = "";
     if (began) ask(null);
     if (box) box.style.transform = "";
     for (const one of boxesOf(stage)) one.classList.remove("vmsnap-dragged", "vmsnap-target");

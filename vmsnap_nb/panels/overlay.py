@@ -83,12 +83,13 @@ class OverlayPanel(Panel):
 
     def build(self) -> None:
         """Make the controls."""
-        self.form = OverlayForm(self)
-        self.flow.home = self.form.plan_button
+        self.form = form = OverlayForm(self)
+        self.base, self.file, self.name, self.size, self.count = form.base, form.file, form.name, form.size, form.count
+        self.flow.home = self.plan_button = form.plan_button
         self.chain.observe(lambda change: self.form.choose(change["new"]), "selected")
         hint = paragraph(t("Click an image above, or choose here the base of the overlay."))
-        form = group(t("New overlay"), hint, self.form)
-        self.children = (self.time_line, self.chain, form, self.flow, self.flow.decision)
+        controls = group(t("New overlay"), hint, form)
+        self.children = (self.time_line, self.chain, controls, self.flow, self.flow.decision)
 
     def update(self, reading: Reading) -> None:
         """Show what was read."""
