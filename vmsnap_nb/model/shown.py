@@ -123,6 +123,54 @@ class Shown(Listed):
 
         return to_graphviz(self, **options)
 
+    def to_svg(self, **options: Any) -> str:
+        """Return the diagram as SVG, as notebooks show it.
+
+        Parameters
+        ----------
+        **options
+            The options of `vmsnap_nb.views.figure.Options`.
+
+        Returns
+        -------
+        str
+            An ``<svg>`` element in the colours of its page. As the value of a cell it is shown as a picture.
+
+        Examples
+        --------
+        >>> from vmsnap_nb import Forest, Image
+        >>> svg = Forest({"/i/base": Image("/i/base", "raw")}).to_svg(style="handout")
+        >>> svg.startswith("<svg"), svg.count('class="box ')
+        (True, 1)
+        """
+        from vmsnap_nb.views.images import to_svg
+
+        return to_svg(self, **options)
+
+    def to_png(self, *, zoom: float = 2.0, **options: Any) -> bytes:
+        """Return the diagram as PNG, for viewers and documents without SVG.
+
+        Parameters
+        ----------
+        zoom : float
+            Pixels of the picture for each pixel of the SVG.
+        **options
+            The options of `vmsnap_nb.views.figure.Options`.
+
+        Returns
+        -------
+        bytes
+            The content of a file, on white paper. As the value of a cell it is shown as a picture.
+
+        Raises
+        ------
+        MissingPartError
+            The Python package resvg_py is not installed: ``pip install "vmsnap_nb[png]"``.
+        """
+        from vmsnap_nb.views.images import to_png
+
+        return to_png(self, zoom=zoom, **options)
+
     def to_text(self, **options: Any) -> str:
         """Return the diagram as a text figure.
 

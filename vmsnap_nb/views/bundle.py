@@ -4,7 +4,8 @@ Of several MIME types JupyterLab (``defaultRank`` 50 against 80), nbconvert (``d
 take ``text/html`` before ``image/svg+xml``, so the HTML holds the whole: picture, concerns and table. GitHub, and
 JupyterLab with a notebook that is not trusted, clean the HTML of ``<style>`` and ``<svg>``; the text figure in it,
 which only that style hides, then appears in the picture's place. ``image/svg+xml`` is the picture alone, for those
-that take no HTML (nbconvert to LaTeX), and ``text/plain`` the text figure, for terminals.
+that take no HTML (nbconvert to LaTeX), and ``text/plain`` the text figure, for terminals. There is no ``image/png``:
+drawing it takes a tenth of a second, so that only `to_png` does it.
 """
 
 from __future__ import annotations

@@ -51,10 +51,9 @@ class Mark:
     shape: Shape | None = None
     changed_arrow: bool = False
 
-    @property
-    def tone(self) -> Tone:
-        """Return the colour of what it says."""
-        return _TONES.get(self.shape, "accent") if self.shape else "accent"
+    def line(self) -> Line:
+        """Return its line in a box."""
+        return Line(self.text, "mark", tone=_TONES.get(self.shape, "accent") if self.shape else "accent")
 
 
 @dataclass(frozen=True)
@@ -316,7 +315,7 @@ class _Trees:
             name = record.memory_file.rpartition("/")[2]
         lines = [Line(isolate(clip(shown(name))), "name")]
         if key in self.marks:
-            lines.append(Line(self.marks[key].text, "mark", tone=self.marks[key].tone))
+            lines.append(self.marks[key].line())
         lines.append(Line(t("(memory of {guest})", guest=guest), "format"))
         if record.kind != "vm-state":
             lines.append(Line(t("snapshot {name}", name=isolate(clip(shown(record.name))))))
@@ -338,7 +337,7 @@ class _Trees:
         if image.format == "qcow2" and image.backing is not None and image.backing.format is None:
             lines.append(Line(t("NO BACKING FORMAT"), "status"))
         if path in self.marks:
-            lines.append(Line(self.marks[path].text, "mark", tone=self.marks[path].tone))
+            lines.append(self.marks[path].line())
         label = self.options.labels.get(path, self.options.labels.get(image.name))
         if label is not None:
             lines.append(Line(shown(label), "format"))
