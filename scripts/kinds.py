@@ -99,7 +99,7 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         "tests/hosts/test_disk_verbs.py",
         {
             "off": (_W, _W, f"works; {_NO} (can be waived) into the base", _W, _W, _W),
-            "running": (_W, "fails, as libvirt cannot save the memory then", _W, _W, _W, _W),
+            "running": (_W, "refused: not-supported, as libvirt could not save the memory", _W, _W, _W, _W),
         },
     ),
     "network disk (NBD)": (

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool, qemu_img
+from support.slow_proxy import slow_proxy
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import ImageError, PlanRefusedError
@@ -92,3 +93,24 @@ def test_an_overlay_is_a_volume_and_a_taken_name_is_seen(host: Host) -> None:
 def test_what_cannot_be_known_from_here_is_said(guest: Guest) -> None:
     notes = [concern.what for concern in guest.snapshot("s1").concerns if concern.level == "note"]
     assert [note for note in notes if note.startswith("whether an operation of this package was interrupted")]
+
+
+def test_the_number_of_round_trips_does_not_grow_with_the_guests(other: SystemLibvirt) -> None:
+    connection = library().open(other.uri)
+    with other.entered():
+        qemu_img("create", "-q", "-f", "qcow2", "base.qcow2", "16M")
+        for number in range(12):
+            qemu_img("create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", f"g{number}.qcow2")
+    pool(connection, "images", IMAGES)
+    for number in range(12):
+        domain = define(connection, f"g{number}", file_disk(IMAGES / f"g{number}.qcow2"))
+        domain.snapshotCreateXML("<domainsnapshot><name>a</name></domainsnapshot>")
+    connection.close()
+    with slow_proxy(other.port, delay=0.02) as network:
+        far = f"qemu+tcp://127.0.0.1:{network.port}/system"
+        with vs.connect(far) as host:
+            guest = host.guest("g0")
+            for read in (host.survey, host.snapshots, guest.chain, lambda: guest.snapshot("b")):
+                began = network.trips
+                read()
+                assert network.trips - began < 12 * 6  # one by one, each guest takes 17

@@ -10,11 +10,13 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import Image, KnownFrom
 from vmsnap_nb.model.snapshot import SnapshotRecord
+from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.knowledge import Knowledge
 from vmsnap_nb.system.libvirt.storage import Pool
 from vmsnap_nb.system.survey import Survey
@@ -35,7 +37,10 @@ def absent(
     """Return which of the files that records name are gone, and of which that is not known, each with the reason."""
     gone: set[str] = set()
     unknown: dict[str, Message] = {}
-    for path in dict.fromkeys(path for record in records for path in files_of(record) if path.startswith("/")):
+    paths = dict.fromkeys(path for record in records for path in files_of(record) if path.startswith("/"))
+    if paths and not here:
+        knowledge.list_all()
+    for path in paths:
         seen, why = _look(path) if here else (None, NOTHING)
         if seen:
             continue
@@ -162,18 +167,16 @@ def forest_elsewhere(
     uses = tuple(use for domain, _ in domains for use in domain.uses)
     images: dict[str, Image] = {}
     sources = [use.path for use in uses]
-    queue = [*sources, *files]
-    named = set(queue) - set(sources)
-    for path in queue:
-        if path in images:
-            continue
-        image = _elsewhere(path, knowledge, whole=True)
-        if image.status == "missing" and path in named:
-            continue  # the list of snapshots says so
-        images[path] = image
-        if image.backing is not None:
-            queue.append(image.backing.key)
-            named.discard(image.backing.key)
+    named = set(files) - set(sources)
+    knowledge.list_all()
+    row = list(dict.fromkeys([*sources, *files]))
+    while row:  # one layer of all chains after the other
+        found = dict(zip(row, ask_each(partial(_elsewhere, knowledge=knowledge, whole=True), row), strict=True))
+        below = [image.backing.key for image in found.values() if image.backing is not None]
+        named.difference_update(below)
+        # Of what is only named somewhere, the list of snapshots says that it is missing.
+        images |= {path: image for path, image in found.items() if image.status != "missing" or path not in named}
+        row = [path for path in dict.fromkeys(below) if path not in images]
     for pool in knowledge.pools:
         queue = [path for path in knowledge.volumes(pool) if not wanted or path.startswith(wanted)]
         for path in queue:
@@ -187,7 +190,7 @@ def forest_elsewhere(
     return Forest(images, uses, tuple(folders), datetime.now(UTC))
 
 
-def _elsewhere(path: str, knowledge: Knowledge, *, whole: bool = False) -> Image:
+def _elsewhere(path: str, knowledge: Knowledge, whole: bool = False) -> Image:
     if not path.startswith("/"):
         return Image(path, status="remote", problem=t("it is at a network address, which is never opened"))
     told = knowledge.image(path, whole=whole)

@@ -12,6 +12,7 @@ from vmsnap_nb.model.address import address
 from vmsnap_nb.model.guest import OFF, Disk, Domain, State
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.model.need import Need
+from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.volumes import with_volume_paths
@@ -78,15 +79,17 @@ def list_domains(connection: Any) -> tuple[Domain, ...]:
 
 def list_domains_and_xml(connection: Any) -> tuple[tuple[Domain, str], ...]:
     """Read all guests of a connection, by name, each with the XML from which that was read."""
-    found = []
     with libvirt_errors(t("list the guests")):
         domains = connection.listAllDomains()
-    for domain in domains:
-        try:
-            found.append(read_domain_and_xml(domain))
-        except NotFoundError:
-            continue
+    found = (pair for pair in ask_each(_read_or_nothing, domains) if pair is not None)
     return tuple(sorted(found, key=lambda pair: pair[0].name))
+
+
+def _read_or_nothing(domain: Any) -> tuple[Domain, str] | None:
+    try:
+        return read_domain_and_xml(domain)
+    except NotFoundError:
+        return None
 
 
 def read_domain(domain: Any) -> Domain:

@@ -10,12 +10,14 @@ https://libvirt.org/html/libvirt-libvirt-domain.html (virConnectGetAllDomainStat
 from __future__ import annotations
 
 import os
+import xml.etree.ElementTree as ET
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.storage import Pool, read_domain_chains, read_pools, read_volume
@@ -35,6 +37,14 @@ _MOST_HEADS = 500
 """Volumes whose first bytes are read in one reading: each takes libvirt a process."""
 
 
+def _xml(volume: Any) -> str:
+    """Return the XML of a volume; empty if it is gone since libvirt has looked into its pool."""
+    try:
+        return str(volume.XMLDesc())
+    except library().libvirtError:
+        return ""
+
+
 @dataclass
 class Knowledge:
     """What libvirt tells at one moment; nothing is asked before it is needed.
@@ -49,7 +59,9 @@ class Knowledge:
 
     def __post_init__(self) -> None:
         self._refreshed: set[str] = set()
-        self._heads = 0
+        self._heads: set[str] = set()
+        self._listed: dict[str, tuple[str, ...]] = {}
+        self._volumes: dict[str, tuple[Any, str]] = {}  # libvirt's handle and XML, by path
 
     @cached_property
     def pools(self) -> tuple[Pool, ...]:
@@ -108,9 +120,8 @@ class Knowledge:
 
     def content(self, pool: Pool) -> tuple[frozenset[str], int]:
         """Return the paths of all volumes of a pool, looked into again if that is allowed, and its free bytes."""
-        self.refresh(pool)
         with libvirt_errors(t("list the storage pool {pool}", pool=pool.name)):
-            return frozenset(str(one.path()) for one in pool.handle.listAllVolumes()), int(pool.handle.info()[3])
+            return frozenset(self.volumes(pool)), int(pool.handle.info()[3])
 
     def _pool_of(self, path: str) -> Pool | None:
         folder = os.path.dirname(path)
@@ -126,13 +137,13 @@ class Knowledge:
         return found
 
     def _told(self, path: str, volume: Any) -> Image | None:
-        try:
-            told = read_volume(str(volume.XMLDesc()))
-        except library().libvirtError:  # it is gone since libvirt has looked into its pool
-            return None
+        xml = self._volumes[path][1] if path in self._volumes else _xml(volume)
+        told = read_volume(xml) if xml else None
         return None if told is None else replace(told, path=path, known_from="volume")
 
     def _lookup(self, path: str) -> Any:
+        if path in self._volumes:
+            return self._volumes[path][0]
         try:
             return self.connection.storageVolLookupByPath(path)
         except library().libvirtError:
@@ -150,21 +161,38 @@ class Knowledge:
         return True
 
     def volumes(self, pool: Pool) -> tuple[str, ...]:
-        """Return the paths of the volumes of a pool."""
+        """Return the paths of the volumes of a pool; it is looked into again once, if that is allowed."""
+        if pool.name in self._listed:
+            return self._listed[pool.name]
+        self._listed[pool.name] = ()
+        if not pool.active:
+            return ()
         self.refresh(pool)
         try:
-            return tuple(str(volume.path()) for volume in pool.handle.listAllVolumes())
+            handles = pool.handle.listAllVolumes()
         except library().libvirtError:
             return ()
+        found = ((handle, xml) for handle, xml in zip(handles, ask_each(_xml, handles), strict=True) if xml)
+        here = {ET.fromstring(xml).findtext("target/path", ""): (handle, xml) for handle, xml in found}
+        self._volumes |= here
+        self._listed[pool.name] = tuple(here)
+        return self._listed[pool.name]
+
+    def list_all(self) -> None:
+        """Look into all pools, so that each is asked once, however many ask for its volumes afterwards."""
+        for pool in self.pools:
+            self.volumes(pool)
+        assert self._named is not None
+        assert self._sizes is not None
 
     # -- the first bytes of a volume ---------------------------------------------------------------------------
 
     def _with_head(self, image: Image, volume: Any) -> Image:
-        if self.readonly or self._heads >= _MOST_HEADS or image.format not in {"qcow2", "raw", None}:
+        if self.readonly or len(self._heads) >= _MOST_HEADS or image.format not in {"qcow2", "raw", None}:
             return image
-        self._heads += 1
+        self._heads.add(image.path)
         try:
-            with VolumeSource(self.connection, volume) as source:
+            with VolumeSource(self.connection, volume, size=image.file_size) as source:
                 head, size = source.pread(0, _HEAD), source.size
                 if guess_format(head) != "qcow2" or image.format != "qcow2":
                     return replace(image, known_from="volume data") if head else image

@@ -15,6 +15,7 @@ from vmsnap_nb.model.guest import Disk
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, Held, SnapshotDisk, SnapshotRecord
 from vmsnap_nb.system.libvirt.domains import list_handles, read_disks
+from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.volumes import with_volume_paths
@@ -70,7 +71,7 @@ def read_all_records(domains: Iterable[Any]) -> list[tuple[SnapshotRecord, ...]]
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return [_records_or_nothing(domain) for domain in domains]
+        return ask_each(_records_or_nothing, list(domains))
     finally:
         if collecting:
             gc.enable()

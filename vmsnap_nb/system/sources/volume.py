@@ -6,6 +6,7 @@ Source: https://libvirt.org/html/libvirt-libvirt-storage.html (virStorageVolDown
 from __future__ import annotations
 
 import contextlib
+from functools import cached_property
 from typing import Any
 
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
@@ -22,15 +23,21 @@ _PIECE = 256 << 10
 class VolumeSource(Source):
     """A volume, read range by range: each read is a download of its own, so larger ones are faster."""
 
-    def __init__(self, connection: Any, volume: Any) -> None:
-        self._connection, self._volume = connection, volume
+    def __init__(self, connection: Any, volume: Any, *, size: int | None = None) -> None:
+        self._connection, self._volume, self._size = connection, volume, size
+
+    @cached_property
+    def name(self) -> str:  # type: ignore[override]
+        """What it is called in errors, with its pool."""
         with libvirt_errors(t("find a volume")):
-            pool = volume.storagePoolLookupByVolume().name()
-            self.name = t("volume {volume} of pool {pool}", volume=volume.name(), pool=pool)
+            pool = self._volume.storagePoolLookupByVolume().name()
+            return t("volume {volume} of pool {pool}", volume=self._volume.name(), pool=pool)
 
     @property
     def size(self) -> int:
-        """Bytes of the volume's file or device now, whatever size of disk it describes."""
+        """Bytes of the volume's file or device: as given, or now, whatever size of disk it describes."""
+        if self._size is not None:
+            return self._size
         with libvirt_errors(t("read the size of {image}", image=self.name)):
             return int(self._volume.infoFlags(library().VIR_STORAGE_VOL_GET_PHYSICAL)[2])
 

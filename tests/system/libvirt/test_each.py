@@ -1,0 +1,38 @@
+"""Questions about many objects are asked at once where each answer takes long, and in order where it does not."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from vmsnap_nb.system.libvirt.each import ask_each
+
+
+def test_answers_are_in_order_and_slow_ones_are_waited_for_together() -> None:
+    threads = set[str]()
+
+    def slow(number: int) -> int:
+        threads.add(threading.current_thread().name)
+        time.sleep(0.01)
+        return -number
+
+    assert ask_each(slow, range(20)) == [-number for number in range(20)]
+    assert len(threads) > 2
+
+
+def test_quick_answers_need_no_threads() -> None:
+    assert set(ask_each(lambda _: threading.current_thread().name, range(5))) == {threading.current_thread().name}
+    assert ask_each(str, ()) == []
+
+
+def test_the_first_error_is_raised() -> None:
+    def question(number: int) -> int:
+        time.sleep(0.005)
+        if number >= 7:
+            raise ValueError(str(number))
+        return number
+
+    with pytest.raises(ValueError, match="7"):
+        ask_each(question, range(10))

@@ -1,0 +1,31 @@
+"""The same question about many objects of a libvirt that is far away, asked without waiting for each answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+__all__ = ["ask_each"]
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+_NEAR = 0.003
+"""Seconds that an answer of this machine's libvirt takes at most: then threads would only cost time."""
+_THREADS = 32
+"""Requests on the way at once. libvirt serves five of a client at a time; the others wait beside it, not here."""
+
+
+def ask_each(question: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
+    """Return the answer of each item, in order; an error is that of the first item that has one."""
+    answers: list[Answer] = []
+    for number, item in enumerate(items):
+        began = time.monotonic()
+        answers.append(question(item))
+        rest = items[number + 1 :]
+        if len(rest) > 1 and time.monotonic() - began > _NEAR:
+            with ThreadPoolExecutor(min(_THREADS, len(rest)), thread_name_prefix="vmsnap-ask") as threads:
+                return answers + list(threads.map(question, rest))
+    return answers
