@@ -30,6 +30,8 @@ labs[0].survey().overlay("forgot.qcow2", backing="RootBase").run()
 page = lambda text: text.replace("qemu:///system", labs[0].uri).replace("/var/lib/libvirt", str(labs[0].root))
 """,
     "remote": 'page = lambda text: text.replace("qemu+ssh://box/system", "test:///default")',
+    "many-hosts": 'page = lambda text: text.replace("qemu+ssh://a/system", "test:///default").replace('
+    '"qemu+ssh://b/system", "test:///default").replace("qemu+ssh://c/system", "test:///no/such/file.xml")',
     "template": LAB
     + """
 import subprocess

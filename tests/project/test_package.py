@@ -106,6 +106,9 @@ except vs.errors.MissingPartError as error:
 """
     done = subprocess.run([python, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    command = [place / "bin" / "vmsnap-nb", "scan", "images", "--json"]
+    scanned = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert '"image": "disk"' in scanned.stdout
     where, loaded, images, install = done.stdout.splitlines()
     assert where == f"{site / 'vmsnap_nb' / '__init__.py'} {PROJECT['version']}"
     assert loaded == "[]"
