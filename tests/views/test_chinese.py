@@ -30,10 +30,10 @@ from vmsnap_nb.words.language import set_language
 from vmsnap_nb.words.message import t
 
 NAMES = re.compile(
-    r"[.\w/]*(?:RootBase|Snap|Overlay)[-\w./]*|/\S+|\b(?:qcow2|vda|sda|virtio|disk|sata|[KMG]iB|UTC|protect|chmod)\b"
+    r"[.\w/]*(?:RootBase|Snap|Overlay)[-\w./]*|/\S+|\b(?:qcow2|vda|sda|virtio|disk|sata|[KMG]iB|UTC|protect|chmod|ok|invalid)\b"
     r"|waive=\S+|shared-base|report\.cleanup|\.?to_frame"
 )
-"""What is the same in any language: names of files and functions, formats, units, commands."""
+"""What is the same in any language: names of files and functions, formats, units, commands, statuses as in frames."""
 
 
 @pytest.fixture(autouse=True)

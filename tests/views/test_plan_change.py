@@ -83,6 +83,14 @@ def test_moves_of_folded_layers_are_one_arrow_with_their_sum() -> None:
     assert all(box.fate == "goes" for box in folded)
 
 
+def test_an_image_that_is_invalid_without_the_plan_saying_so_says_it_itself() -> None:
+    before = chain("A", "B", "C")
+    after = before.edited(put=[image("B", "A", status="invalid")])
+    found = boxes(figure_of(Plan("odd", before, (), after, subjects=("/i/C",)), Options()))
+    assert ("INVALID, was merged", "comes") in {(line.text, line.fate) for line in found["B"].lines}
+    assert found["B"].fate == "turns"
+
+
 def test_text_figures_keep_their_two_rows() -> None:
     text = merge_plan().to_text()
     assert re.search(r"(?m)^before$", text)

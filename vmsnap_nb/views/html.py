@@ -85,7 +85,8 @@ def _table_below(thing: Shown, table: Table) -> str:
     }
     caption = next((noun for kind, noun in nouns.items() if isinstance(thing, kind)), t("Table"))
     steps = isinstance(thing, Plan | Report)
-    html = table_html(table, caption, steps=steps)
+    empty = {column.name for n, column in enumerate(table.columns) if all(row[n] is None for row in table.rows)}
+    html = table_html(table, caption, left_out=_LEFT_OUT | empty, steps=steps)
     if isinstance(thing, Disks | SnapshotList):
         return html
     summary = t("{caption} ({count})", caption=caption, count=len(table.rows))

@@ -147,8 +147,9 @@ def _lines(was: Box | None, will: Box | None) -> Iterable[Line]:
             yield line
     known = {(line.role, line.text) for line in before}
     sized = any(line.role == "size" for line in before)
+    marked = was is not None and will is not None and any(line.role == "mark" for line in after)
     for line in after:
-        if line.role == "status" and was is not None and will is not None and will.shape == "gone":
+        if line.role == "status" and marked and will is not None and will.shape == "gone":
             continue  # the mark says it
         if (line.role, line.text) not in known and not (sized and line.role == "size"):
             yield replace(line, fate="comes" if was is not None or line.role == "mark" else "")

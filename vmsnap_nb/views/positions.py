@@ -21,7 +21,7 @@ __all__ = ["LEAD", "place_figure"]
 
 LEAD = 16.0
 """From line to line of a caption."""
-_GAP, _ROW_GAP, _BLOCK_GAP = 30.0, 24.0, 36.0
+_GAP, _ROW_GAP, _BLOCK_GAP = 30.0, 24.0, 30.0
 _MARGIN = 8.0
 _LEAST_COLUMNS, _MOST_COLUMNS = 60, 110  # of sentences above and below the boxes
 

@@ -173,7 +173,8 @@ def _lines(snapshot: Snapshot, options: Options) -> list[Line]:
         lines.append(Line(t("(current)"), "active", tone="accent"))
     if options.shows("sizes"):
         if record.created is not None:
-            lines.append(Line(f"{record.created:%Y-%m-%d %H:%M:%S} UTC"))
+            short = f"{record.created:%Y-%m-%d %H:%M} UTC"
+            lines.append(Line(f"{record.created:%Y-%m-%d %H:%M:%S} UTC", "size", picture=short))
         if record.state:
             lines.append(Line(state_text(record.state)))
     if options.shows("users") and record.description:
