@@ -43,17 +43,11 @@ class Film:
         self.times: list[int] = []
         self.top = 0.0
 
-    def look(self, root: Locator, at: Locator | None = None) -> None:
-        """Let the next pictures begin at the top of an element, or of the panel."""
-        box = (at or root).bounding_box()
+    def look(self, root: Locator) -> None:
+        """Let the next pictures begin at the top of the panel, and end with the window and the decision bar."""
+        box = root.bounding_box()
         assert box is not None
         self.top = max(0.0, box["y"] - 8)
-
-    def look_up_to(self, at: Locator) -> None:
-        """Let the next pictures end below an element."""
-        box = at.bounding_box()
-        assert box is not None
-        self.top = max(0.0, box["y"] + box["height"] + 16 - HEIGHT)
 
     def take(self, root: Locator, milliseconds: int) -> None:
         """Take a picture."""
@@ -97,35 +91,32 @@ def make(nb: Notebook, film: Film) -> None:
     """Merge once, and be refused once."""
     nb.python("import vmsnap_nb as vs\nfrom vmsnap_nb import panels\nlab = vs.Lab()")
     nb.page.evaluate("jupyterapp.shell.collapseLeft()")
-    nb.page.set_viewport_size({"width": 1120, "height": 4000})
+    nb.page.set_viewport_size({"width": 1120, "height": 825})
     nb.page.evaluate(POINTER)
 
     root = nb.show("panels.MergePanel(lab.scenario('merge'))")
     film.look(root)
     film.take(root, 1500)
     film.drag(root, "Snap-3", "Snap-1")
-    confirm = root.get_by_role("button", name="Merge now")
-    expect(confirm).to_be_visible()
-    film.look(root)
+    merge = root.get_by_role("button", name="Merge now")
+    expect(merge).to_be_visible()
+    nb.page.wait_for_timeout(600)  # the figure moves
     film.take(root, 3500)
-    film.look_up_to(confirm)
     root.get_by_role("checkbox").last.check()
-    film.press(root, confirm)
-    expect(root.get_by_role("button", name="Close")).to_be_visible()
-    film.look(root)
-    film.take(root, 2000)
-    film.look(root, root.get_by_role("button", name="Close"))
-    film.take(root, 2500)
+    film.press(root, merge)
+    close = root.get_by_role("button", name="Close")
+    expect(close).to_be_visible()
+    nb.page.wait_for_timeout(600)
+    film.take(root, 3500)
+    film.press(root, close)
 
     root = nb.show("panels.MergePanel(lab.scenario('figure-2'))")
     film.look(root)
     film.take(root, 1000)
     film.drag(root, "Overlay-1A", "RootBase")
     expect(root.get_by_role("button", name="Merge now")).to_be_disabled()
-    film.look(root)
-    film.take(root, 2500)
-    film.look_up_to(root.get_by_role("button", name="Merge now"))
-    film.take(root, 4000)
+    nb.page.wait_for_timeout(600)
+    film.take(root, 5000)
     nb.python("panel.close(); lab.destroy()")
 
 

@@ -25,6 +25,7 @@ import vmsnap_nb as vs
 from vmsnap_nb import panels
 lab = vs.Lab()
 base = lab.base("RootBase")
+lab.guest("mail", backing=base)
 vm = lab.guest("demo", backing=base).start()
 for name, kind in (("installed", "external-disk"), ("updated", "external-disk"), ("课前", "external-checkpoint")):
     vm.execute(f"head -c 3000000 /dev/urandom > /{name}; sync").check()
@@ -32,16 +33,15 @@ for name, kind in (("installed", "external-disk"), ("updated", "external-disk"),
 """
 
 
-def save(root: Locator, name: str, *, first: str = "", last: str = "") -> None:
-    """Save what is seen of a panel, or of it what lies between the tops of two elements."""
+def save(root: Locator, name: str) -> None:
+    """Save what is seen of a panel without scrolling: the decision bar is at its lower edge."""
     path = PICTURES / f"panel-{name}.png"
-    place = root.bounding_box()
+    place, window = root.bounding_box(), root.page.locator(".jp-WindowedPanel-outer").bounding_box()
     assert place is not None
-    top, end = place["y"], place["y"] + place["height"]
-    if first and (box := root.locator(first).first.bounding_box()):
-        top = box["y"]
-    if last and (box := root.locator(last).first.bounding_box()):
-        end = box["y"]
+    assert window is not None
+    top = max(place["y"], window["y"])
+    end = min(place["y"] + place["height"], window["y"] + window["height"])
+    root.page.mouse.move(5, 5)
     root.page.screenshot(path=path, clip={"x": place["x"], "y": top, "width": place["width"], "height": end - top})
     subprocess.run(["pngquant", "--force", "--ext=.png", "64", path], check=True, timeout=60)
     size = path.stat().st_size
@@ -59,7 +59,8 @@ def make(nb: Notebook) -> None:
     """Make all pictures."""
     nb.python(SETUP)
     nb.page.evaluate("jupyterapp.shell.collapseLeft()")
-    nb.page.set_viewport_size({"width": 1120, "height": 4000})
+    nb.page.emulate_media(reduced_motion="reduce")  # no picture of a figure that moves
+    nb.page.set_viewport_size({"width": 1120, "height": 940})
 
     root = nb.show("panels.OverlayPanel(vm)")
     root.locator("[data-path$='/RootBase.qcow2']").click()
@@ -70,8 +71,7 @@ def make(nb: Notebook) -> None:
 
     root = nb.show("vs.panel(vm)")
     root.locator("[data-path=updated]").click()
-    root.get_by_label("Kind").select_option("external-disk")
-    expect(root.get_by_text("writes go to a new overlay")).to_be_visible()
+    expect(root.get_by_text("KiB").first).to_be_visible()  # the sizes, which are measured
     save(root, "snapshot")
 
     root = nb.show("panels.MergePanel(vm)")
@@ -86,12 +86,13 @@ def make(nb: Notebook) -> None:
 
     nb.set_dark(True)
     root = nb.show("vs.panel(lab)")
-    root.get_by_role("radio", name="demo, running").check()
     command = root.get_by_label("Command")
     command.fill("ls -l /installed")
     command.press("Enter")
     expect(root.get_by_text("3000000")).to_be_visible()
-    expect(root.locator("[data-path$='/demo.updated.qcow2']").last).to_be_visible()
+    command.fill("test -e /missing")
+    command.press("Enter")
+    expect(root.get_by_text("exit 1").first).to_be_visible()
     save(root, "lab")
     nb.python("panel.close(); lab.destroy()")
 

@@ -354,7 +354,8 @@ def test_boxes_move_from_before_to_after(page: Page, motion: Any) -> None:
     moved = page.evaluate(
         """state => {
             window.show(state);
-            return document.getAnimations().map((one) => one.effect.target.dataset.path);
+            const moved = document.getAnimations().map((one) => one.effect.target.dataset.path);
+            return moved.filter((path) => path !== undefined);
         }""",
         state(after),
     )

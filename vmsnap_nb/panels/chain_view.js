@@ -26,6 +26,9 @@ function animate(root, before) {
       : { opacity: 0 };
     box.animate([from, was ? { transform: "none" } : { opacity: 1 }], { duration: 450, easing: "ease-in-out" });
   }
+  for (const other of root.querySelectorAll("svg > g:not([data-box])")) { // arrows, which have their new places already
+    other.animate([{ opacity: 0 }, { opacity: 0, offset: 0.7 }, { opacity: 1 }], { duration: 550 });
+  }
 }
 
 function button(text, label, act) {

@@ -42,10 +42,10 @@ class LabPanel(Panel):
             button.on_click(lambda _: self._show_images())
         self.used = widgets.HTML()
         self.new = NewGuests(self, self._select_later) if self._makes_guests else None
-        self.flow.home = self.images_button
+        self.flow.home = self.new_button if self.new else self.images_button  # on every page
         if self.new:  # for code, which has them of the panel
             self.name, self.base, self.count = self.new.name, self.new.base, self.new.count
-            self.flow.home = self.guest_button = self.new.guest_button
+            self.guest_button = self.new.guest_button
         self.log_fold = Fold(t("Log"), [self.activity]).add_class("vmsnap-log-fold")
         self.activity.observe(lambda _: self._tell_log(), "count")
         self.guests.observe(lambda _: self.flow.guarded(self._show_page), "value")
