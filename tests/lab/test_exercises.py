@@ -52,6 +52,10 @@ def snapshot(guest: str, name: str, kind: str, **options: object) -> Callable[[L
     return lambda lab: lab.guest(guest).snapshot(name, kind=kind, **options).run(progress=False)  # type: ignore[arg-type]
 
 
+def answer(exercise: str, text: str) -> Callable[[Lab], object]:
+    return lambda lab: lab.answer(exercise, text)
+
+
 def both(*doings: Callable[[Lab], object]) -> Callable[[Lab], object]:
     return lambda lab: [doing(lab) for doing in doings]
 
@@ -176,6 +180,91 @@ WRONG: list[tuple[str, Doing, str, float]] = [
         "its chain is Copy",
         4,
     ),
+    (
+        "template-update",
+        "cp Update.qcow2 Template-2.qcow2; chmod a-w Template-2.qcow2",
+        "Template-2 has a backing file",
+        9,
+    ),
+    (
+        "template-update",
+        "qemu-img convert -O qcow2 Template-1.qcow2 Template-2.qcow2; chmod a-w Template-2.qcow2",
+        "Template-2 reads other data",
+        9,
+    ),
+    (
+        "template-update",
+        "qemu-img commit -q Update.qcow2; cp Template-1.qcow2 Template-2.qcow2; chmod a-w Template-2.qcow2",
+        "web does not read the data that it read at the start",
+        0,
+    ),
+    ("permissions", "chmod 444 Base.qcow2", "the permissions of Middle are 640", 6),
+    ("permissions", "chmod 666 *.qcow2", "the permissions of Top are 666", 0),
+    ("permissions", "chmod 444 *.qcow2", "the permissions of Top are 444", 0),
+    ("read-needed", "true", "there is no answer yet", 0),
+    ("read-needed", answer("read-needed", "disk-f"), "the answer is: disk-f", 0),
+    ("read-needed", answer("read-needed", "disk-a disk-b disk-d disk-f"), "the answer is: disk-a", 0),
+    ("look-inside", answer("look-inside", "Alpine"), "the answer is: Alpine", 0),
+    ("look-inside", "rm Top.qcow2", "there is no answer yet", 0),
+    ("read-monday", answer("read-monday", "monday"), "the answer is: monday", 0),
+    ("read-monday", "rm monday.qcow2; echo Diary > answer.txt", "tuesday cannot be read: monday does not exist", 0),
+    ("revert-internal", "qemu-img snapshot -d good Notes.qcow2", "Notes reads other data", 0),
+    (
+        "revert-internal",
+        lambda lab: lab.guest("notes").delete_snapshot("good").run(progress=False),
+        "libvirt has no snapshots of notes",
+        0,
+    ),
+    (
+        "revert-external",
+        lambda lab: lab.guest("shop2").revert("clean", keep_current=False).run(progress=False),
+        "Later does not read the data that it read at the start",
+        0,
+    ),
+    ("revert-external", give("shop2", "Later", "Shop"), "its chain is Shop", 0),
+    ("delete-external", "qemu-img commit -q -d Mail-old.qcow2", "libvirt has these snapshots of mail2: old, new", 0),
+    (
+        "delete-external",
+        lambda lab: lab.guest("mail2").delete_snapshot("old", metadata_only=True).run(progress=False),
+        "its chain is Mail <- Mail-old <- Mail-new",
+        6,
+    ),
+    (
+        "delete-external",
+        lambda lab: lab.guest("mail2").delete_snapshot("old", children="also").run(progress=False),
+        "libvirt has no snapshots of mail2",
+        0,
+    ),
+    ("export-internal", "cp Archive-1.qcow2 monday.qcow2", "monday reads other data", 8),
+    ("export-internal", "qemu-img snapshot -a monday Archive-1.qcow2; cp Archive-1.qcow2 monday.qcow2", "Archive-1", 0),
+    ("export-internal", overlay("monday", "Archive-1"), "monday has a backing file", 4),
+    ("checkpoint", snapshot("solver", "ready", "external-disk"), "its kind is external-disk", 8),
+    ("checkpoint", lambda lab: lab.guest("solver").destroy(), "solver is not running", 0),
+    ("saved-state", lambda lab: lab.guest("sleeper").destroy(), "the state of sleeper is: shut off", 0),
+    ("saved-state", lambda lab: lab.guest("sleeper").suspend(), "the state of sleeper is: paused", 0),
+    ("one-moment", snapshot("database", "moment", "external-disk", disks=["vda"]), "vdb is not included", 7.2),
+    (
+        "one-moment",
+        both(
+            snapshot("database", "first", "external-disk", disks=["vda"]),
+            snapshot("database", "second", "external-disk", disks=["vdb"]),
+        ),
+        "libvirt has these snapshots of database: first, second",
+        4.8,
+    ),
+    ("standalone", "qemu-img rebase -u -f qcow2 -b '' web.qcow2", "web does not read the data", 0),
+    (
+        "standalone",
+        "for n in web mail; do qemu-img rebase -f qcow2 -b '' $n.qcow2; done",
+        "mail has no backing file",
+        0,
+    ),
+    ("pivot", lambda lab: lab.guest("service").pull().run(progress=False), "it writes to Service-1", 6),
+    ("pivot", lambda lab: lab.guest("service").destroy(), "service is not running", 0),
+    ("shrink", "for n in one two three; do qemu-img snapshot -d $n Big.qcow2; done", "it has 9.", 6),
+    ("shrink", "rm Big.qcow2", "Big.qcow2 no longer exists", 0),
+    ("wrong-format", "true", "Overlay-1 records raw, but its backing file is qcow2", 0),
+    ("wrong-format", "qemu-img convert -f qcow2 -O raw RootBase.qcow2 n; mv n RootBase.qcow2", "RootBase", 0),
     (
         "middle-layer",
         "qemu-img commit -q -d Snap-2.qcow2; " + repoint("Snap-3", "Snap-1.qcow2"),

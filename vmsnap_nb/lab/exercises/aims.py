@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vmsnap_nb.errors import VmsnapError
-from vmsnap_nb.lab.exercises.exercise import Aim, Seen
+from vmsnap_nb.lab.exercises.exercise import Aim, Seen, answer_digest
 from vmsnap_nb.model.guest import Disk
+from vmsnap_nb.model.snapshot import Snapshot
 from vmsnap_nb.views.labels import state_text
 from vmsnap_nb.words.message import Message, joined, t
 
 __all__ = [
+    "answered",
     "disk_of",
     "protected",
     "reads_as_before",
+    "reads_as_noted",
+    "recorded",
     "runs",
     "runs_on",
     "says_format",
+    "source",
     "stands_on",
     "there",
     "unchanged",
+    "writes_above",
 ]
 
 
@@ -101,6 +107,20 @@ def reads_as_before(seen: Seen, name: str, *, kept: bool = True) -> Aim:
     return Aim(what, now == seen.start.content[name], found, kept)
 
 
+def reads_as_noted(seen: Seen, name: str, what: Message) -> Aim:
+    """Return the aim that an image reads what was noted under its name, perhaps not its state at the start."""
+    aim = reads_as_before(seen, name, kept=False)
+    return Aim(what, aim.met, t("{image} reads other data", image=name) if seen.image(name) else aim.seen)
+
+
+def answered(seen: Seen, what: Message) -> Aim:
+    """Return the aim that the answer is the expected one; what it is stays secret."""
+    if not seen.answer:
+        return Aim(what, False, t("there is no answer yet"))
+    right = answer_digest(seen.answer) == seen.start.answer
+    return Aim(what, right, t("the answer is: {answer}", answer=seen.answer))
+
+
 def unchanged(seen: Seen, *names: str) -> Iterator[Aim]:
     """Return `reads_as_before` for several images that must not change."""
     for name in names:
@@ -139,3 +159,38 @@ def runs_on(seen: Seen, guest: str) -> Aim:
         found = t("{guest} is not running", guest=guest)
     what = t("{guest} has been running all the time", guest=guest)
     return Aim(what, now is not None and now == then, found, kept=True)
+
+
+def recorded(seen: Seen, guest: str, name: str) -> tuple[Aim, Snapshot | None]:
+    """Return the aim that libvirt has a record of a snapshot, and the snapshot if so."""
+    rows = seen.snapshots.get(guest) or ()
+    found = next((row for row in rows if row.name == name and row.status != "untracked"), None)
+    names = [row.name for row in rows if row.status != "untracked"]
+    missing = t("libvirt has no snapshots of {guest}", guest=guest)
+    if names:
+        missing = t("libvirt has these snapshots of {guest}: {names}", guest=guest, names=joined(names))
+    return Aim(t("libvirt has a record of the snapshot {name}", name=name), found is not None, missing), found
+
+
+def source(seen: Seen, guest: str, target: str, image: str, *, kept: bool = True) -> Aim:
+    """Return the aim that a disk of a guest writes to an image."""
+    disk = disk_of(seen, guest, target)
+    where = seen.call(disk.source) if disk and disk.source else ""
+    found = (
+        t("it writes to {image}", image=where)
+        if where
+        else t("there is no disk {disk} of {guest}", disk=target, guest=guest)
+    )
+    what = t("{guest} writes {disk} to {image}", guest=guest, disk=target, image=image)
+    return Aim(what, where == image, found, kept)
+
+
+def writes_above(seen: Seen, guest: str, target: str, image: str) -> Aim:
+    """Return the aim that a disk of a guest writes to an overlay somewhere above an image."""
+    disk = disk_of(seen, guest, target)
+    lineage = seen.forest.known_lineage(disk.source) if disk and disk.source else ()
+    found = t("there is no disk {disk} of {guest}", disk=target, guest=guest)
+    if lineage:
+        found = t("its chain is {chain}", chain=seen.row(lineage[0]))
+    what = t("{guest} writes {disk} to an overlay of {image}", guest=guest, disk=target, image=image)
+    return Aim(what, seen.path(image) in lineage[1:], found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,7 @@ from vmsnap_nb.words.message import Message
 if TYPE_CHECKING:
     from vmsnap_nb.lab.exercises.stage import Stage
 
-__all__ = ["Aim", "Exercise", "Level", "Seen", "Start"]
+__all__ = ["Aim", "Exercise", "Level", "Seen", "Start", "answer_digest"]
 
 Level = Literal["easy", "medium", "hard"]
 
@@ -39,6 +40,7 @@ class Start:
     sizes: Mapping[str, int] = field(default_factory=dict)  # by image: bytes of its file
     formats: Mapping[str, str] = field(default_factory=dict)  # by image: what it is
     runs: Mapping[str, int] = field(default_factory=dict)  # by guest: libvirt's number of its run, where it runs
+    answer: str = ""  # `answer_digest` of the answer, where one is asked for
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Seen:
     # Of the exercise's guests, as far as they are there.
     snapshots: Mapping[str, SnapshotList] = field(default_factory=dict)
     runs: Mapping[str, int] = field(default_factory=dict)
+    answer: str = ""  # as the student gave it
+    modes: Mapping[str, int] = field(default_factory=dict)  # by path: the permissions of each image
 
     def path(self, name: str) -> str:
         """Return the path of the image with this name in the exercise's folder."""
@@ -71,6 +75,12 @@ class Seen:
     def row(self, path: str) -> str:
         """Return a chain in words, base first."""
         return " <- ".join(map(self.call, reversed(self.forest.known_lineage(path))))
+
+
+def answer_digest(answer: str) -> str:
+    """Return a checksum of an answer's words in any order; a checksum, so that the start does not give it away."""
+    words = {word.removesuffix(".qcow2").lower() for word in answer.replace(",", " ").split()}
+    return hashlib.sha256(" ".join(sorted(words)).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
+from vmsnap_nb.lab.breaking import break_image
 from vmsnap_nb.lab.exercises import practice
 from vmsnap_nb.lab.lesson import WORK, lesson_root
 from vmsnap_nb.live.forest import LiveForest
@@ -64,6 +66,25 @@ class ExerciseLab(Host):
     def work(self) -> Path:
         """A folder in the lab's for files of your own. `destroy` removes it, with everything in it."""
         return self.root / WORK
+
+    def break_(self, fault: str, image: str | os.PathLike[str]) -> None:
+        """Break an image of this lab on purpose, so that the repair can be practised.
+
+        Parameters
+        ----------
+        fault : str
+            ``missing-format``: its header no longer records the backing format, as old versions of QEMU left it.
+        image : path
+            An image in the lab's folder that no guest has open.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such fault.
+        InvalidRequestError
+            The image is elsewhere, or cannot have this fault.
+        """
+        break_image(self.root, fault, image)
 
     def exercises(self) -> pd.DataFrame:
         """List the exercises, in the order of learning.
@@ -159,6 +180,23 @@ class ExerciseLab(Host):
         True
         """
         return practice.check(self, name)
+
+    def answer(self, name: str, text: str) -> None:
+        """Give the answer of an exercise that asks for names or a word; `check` compares it.
+
+        Parameters
+        ----------
+        name : str
+            One of `exercises`.
+        text : str
+            The answer. The order of several names does not matter.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of that name, or it has not been set up.
+        """
+        practice.answer(self, name, text)
 
     def hint(self, name: str) -> Hint:
         """Give the next of the three hints of an exercise: the idea, the verb, the first line.

@@ -64,6 +64,51 @@ HELP: dict[str, Help] = {
         ),
         other="qemu-img rebase -u -f qcow2 -F qcow2 -b RootBase.qcow2 {folder}/Overlay-1.qcow2",
     ),
+    "template-update": Help(
+        idea=N_("A template with overlays must not change. New guests need a new file that holds the whole content."),
+        verb="qemu-img convert | chmod a-w",
+        first="qemu-img convert -O qcow2 {folder}/Update.qcow2 {folder}/Template-2.qcow2",
+        why=N_(
+            "`convert` reads Update through its chain and writes everything into one file. The "
+            "old guests keep the old template."
+        ),
+        other=(
+            'images.overlay("Template-2", backing="Update").run(); images.refresh().pull("Template-2").run(); chmod a-w'
+        ),
+    ),
+    "permissions": Help(
+        idea=N_("QEMU must be able to read every layer below the one that it writes to."),
+        verb="chmod",
+        first="chmod a=r {folder}/Base.qcow2",
+        why=N_(
+            "Backing files are only read. Read permission for all and write permission for nobody is right for them."
+        ),
+        other="chmod 444 {folder}/Base.qcow2 {folder}/Middle.qcow2",
+    ),
+    "read-needed": Help(
+        idea=N_("An overlay needs its backing file, and that one its own, down to the base."),
+        verb="forest.chain(image)",
+        first='images.chain("disk-f")',
+        why=N_("A backup of the overlay alone holds only differences."),
+        other="qemu-img info --backing-chain {folder}/disk-f.qcow2 | grep '^image'",
+    ),
+    "look-inside": Help(
+        idea=N_("The toolkit reads file systems in images, through the whole chain."),
+        verb="chain.read(path)",
+        first='images.chain("Top").read("/etc/alpine-release")',
+        why=N_("Nothing was booted or mounted, and nothing was written."),
+        other='images.chain("Top").files("/etc")',
+    ),
+    "read-monday": Help(
+        idea=N_("After an external snapshot the guest writes to a new file. Which file did it write to before?"),
+        verb="guest.snapshots() | guest.chain()",
+        first='lab.guest("diary").chain()',
+        why=N_(
+            "A file that is named after a snapshot holds what came after it. The state of "
+            "`monday` is in the file below."
+        ),
+        other="virsh snapshot-dumpxml diary monday | grep -A3 '<disk'",
+    ),
     "one-disk": Help(
         idea=N_("A snapshot of a guest can include some of its disks."),
         verb="guest.snapshot(name, disks=[…])",
@@ -111,6 +156,64 @@ HELP: dict[str, Help] = {
         why=N_("After the snapshot both read `Overlay-1`, and neither writes to it."),
         other="virsh snapshot-create-as writer so-far --disk-only; virsh start reader",
     ),
+    "revert-internal": Help(
+        idea=N_("The state is in the same file. Reverting replaces the current content of the disk."),
+        verb="guest.revert(name, keep_current=False)",
+        first='lab.guest("notes").revert("good", keep_current=False)',
+        why=N_("The clusters of the snapshot became the current ones; the snapshot itself is still there."),
+        other="virsh snapshot-revert notes good",
+    ),
+    "revert-external": Help(
+        idea=N_("The state is in a file that must not change. What can a guest write to above it?"),
+        verb="guest.revert(name)",
+        first='lab.guest("shop2").revert("clean")',
+        why=N_("The guest writes to a new overlay on Shop. The old overlay is still there, as a snapshot of its own."),
+        other="qemu-img create -f qcow2 -F qcow2 -b Shop.qcow2 {folder}/New.qcow2; virsh edit shop2",
+    ),
+    "delete-external": Help(
+        idea=N_("Deleting an external snapshot merges two images. The guest must keep writing to the same file."),
+        verb="guest.delete_snapshot(name)",
+        first='lab.guest("mail2").delete_snapshot("old")',
+        why=N_("Two neighbouring layers became one. What the guest reads did not change."),
+        other=(
+            "qemu-img commit -d {folder}/Mail-old.qcow2; qemu-img rebase -u -f qcow2 -F qcow2 -b Mail.q"
+            "cow2 {folder}/Mail-new.qcow2; virsh snapshot-delete mail2 old --metadata"
+        ),
+    ),
+    "export-internal": Help(
+        idea=N_("One tool can read the state of an internal snapshot and write it to another file."),
+        verb="qemu-img convert -l",
+        first="qemu-img convert -l monday -O qcow2 {folder}/Archive-1.qcow2 {folder}/monday.qcow2",
+        why=N_("An internal snapshot can be copied away, while nothing writes to the file."),
+        other=(
+            "cp {folder}/Archive-1.qcow2 {folder}/monday.qcow2; qemu-img snapshot -a monday {folder}/mo"
+            "nday.qcow2; qemu-img snapshot -d monday {folder}/monday.qcow2"
+        ),
+    ),
+    "checkpoint": Help(
+        idea=N_("Memory and disk of one moment, with the old disk file left unchanged."),
+        verb='guest.snapshot(name, kind="external-checkpoint")',
+        first='lab.guest("solver").snapshot("ready", kind="external-checkpoint")',
+        why=N_("The memory is in a file of its own, and the guest writes to an overlay."),
+        other="virsh snapshot-create-as solver ready --memspec file=/PATH/solver.mem --live",
+    ),
+    "saved-state": Help(
+        idea=N_("The memory must be written to a file before the guest is off."),
+        verb="guest.save()",
+        first='lab.guest("sleeper").save()',
+        why=N_("The next start restores the memory. Until then the disk must not change."),
+        other="virsh managedsave sleeper",
+    ),
+    "one-moment": Help(
+        idea=N_("One snapshot can include all disks."),
+        verb='guest.snapshot(name, kind="external-disk")',
+        first='lab.guest("database").snapshot("moment", kind="external-disk")',
+        why=N_(
+            "libvirt paused the guest while it switched both disks. Two snapshots, one after the "
+            "other, would be from two moments."
+        ),
+        other="virsh snapshot-create-as database moment --disk-only --atomic",
+    ),
     "middle-layer": Help(
         idea=N_("Two directions remove a layer. One of them writes to a file that `Other` needs."),
         verb="forest.remove(image)",
@@ -131,6 +234,40 @@ HELP: dict[str, Help] = {
         first='lab.guest("counter").pull(base="Counter-0")',
         why=N_("QEMU copied what the guest reads from the middle layers into the active one, and then left them out."),
         other="virsh blockpull counter vda --base PATH/Counter-0.qcow2 --wait",
+    ),
+    "standalone": Help(
+        idea=N_("What web reads from Template must be moved up into web."),
+        verb="forest.pull(image)",
+        first='images.pull("web")',
+        why=N_("A pull writes only to web. Template and mail did not change."),
+        other="qemu-img rebase -f qcow2 -b '' {folder}/web.qcow2",
+    ),
+    "pivot": Help(
+        idea=N_("The active layer can be merged down while the guest runs; at the end the guest must switch files."),
+        verb="guest.commit()",
+        first='lab.guest("service").commit()',
+        why=N_("QEMU copied the layer down, kept both files equal, and switched the guest to the lower one."),
+        other="virsh blockcommit service vda --active --shallow --pivot --wait",
+    ),
+    "shrink": Help(
+        idea=N_("Deleting internal snapshots frees clusters inside the file. Only a copy has no free clusters."),
+        verb="qemu-img snapshot -d | qemu-img convert",
+        first="qemu-img snapshot -d one {folder}/Big.qcow2",
+        why=N_("The new file has only clusters that are in use. The guest must be off for this."),
+        other=(
+            "qemu-img convert -O qcow2 {folder}/Big.qcow2 {folder}/Small.qcow2; mv {folder}/Small.qcow2"
+            " {folder}/Big.qcow2"
+        ),
+    ),
+    "wrong-format": Help(
+        idea=N_("The reference is right, and only the recorded format is wrong."),
+        verb="qemu-img rebase -u -F",
+        first="qemu-img info {folder}/RootBase.qcow2",
+        why=N_(
+            "As raw, the guest would read the bytes of the qcow2 file itself. With the right "
+            "format it reads the disk in it."
+        ),
+        other="qemu-img rebase -u -f qcow2 -F qcow2 -b RootBase.qcow2 {folder}/Overlay-1.qcow2",
     ),
     "moved-base": Help(
         idea=N_(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from vmsnap_nb.lab.exercises.aims import disk_of, runs_on, unchanged
+from vmsnap_nb.lab.exercises.aims import disk_of, runs_on, source, stands_on, unchanged
 from vmsnap_nb.lab.exercises.exercise import Aim, Exercise, Seen
 from vmsnap_nb.lab.exercises.stage import Stage, layers_on
 from vmsnap_nb.views.words import human_size
@@ -93,6 +93,53 @@ def _while_it_runs_aims(seen: Seen) -> Iterator[Aim]:
     yield Aim(t("its images are in order"), not left, found, kept=True)
 
 
+def _standalone(stage: Stage) -> None:
+    stage.images(("Template", ""), ("web", "Template"), ("mail", "Template"))
+    stage.note("Template", "web", "mail")
+
+
+def _standalone_aims(seen: Seen) -> Iterator[Aim]:
+    image = seen.image("web")
+    found = t("{image} has a backing file", image="web") if image else t("{image}.qcow2 no longer exists", image="web")
+    yield Aim(t("web needs no other file"), image is not None and image.backing is None, found)
+    yield stands_on(seen, "mail", "Template", kept=True)
+    yield from unchanged(seen, "Template", "web", "mail")
+
+
+def _pivot(stage: Stage) -> None:
+    stage.images(("Service", ""), ("Service-1", "Service"))
+    stage.define("service", "Service-1").start()
+
+
+def _pivot_aims(seen: Seen) -> Iterator[Aim]:
+    yield source(seen, "service", "vda", "Service", kept=False)
+    disk = disk_of(seen, "service", "vda")
+    lineage = seen.forest.known_lineage(disk.source) if disk and disk.source else ()
+    chain = t("its chain is {chain}", chain=seen.row(lineage[0])) if lineage else t("it has no chain")
+    yield Aim(t("the chain of {guest} has one image", guest="service"), len(lineage) == 1, chain)
+    yield runs_on(seen, "service")
+
+
+def _shrink(stage: Stage) -> None:
+    stage.images(("Big", ""))
+    for name in ("one", "two", "three"):
+        stage.run("qemu-img", "snapshot", "-c", name, stage.path("Big"))
+        stage.write("Big", 3, at=4)
+    stage.note("Big")
+
+
+def _shrink_aims(seen: Seen) -> Iterator[Aim]:
+    image = seen.image("Big")
+    gone = t("{image}.qcow2 no longer exists", image="Big")
+    names = [inside.name for inside in image.snapshots] if image else []
+    found = t("Big contains these internal snapshots: {names}", names=joined(names)) if image else gone
+    yield Aim(t("Big contains no internal snapshots"), image is not None and not names, found)
+    size = (image.file_size or 0) if image else 0
+    found = t("it has {size}", size=human_size(size)) if image else gone
+    yield Aim(t("Big.qcow2 has at most {size}", size=human_size(_BUDGET)), 0 < size <= _BUDGET, found)
+    yield from unchanged(seen, "Big")
+
+
 MERGING = (
     Exercise(
         name="middle-layer",
@@ -112,9 +159,9 @@ MERGING = (
         topic="merging",
         level="hard",
         task=N_(
-            "The chain of Day-6.qcow2 has seven images. Shorten it to at most four, with Day-6 at its top and with the "
-            "same data. The disk is slow: the remaining images may grow by 4 MiB in total, and the chain must not get "
-            "new images."
+            "The chain of Day-6.qcow2 has seven images. Shorten it to at most four, with Day-6 at its top and with "
+            "the same data. The disk is slow: the remaining images may grow by 4 MiB in total, and the chain must "
+            "not get new images."
         ),
         build=_short_chain,
         aims=_short_chain_aims,
@@ -131,5 +178,42 @@ MERGING = (
         build=_while_it_runs,
         aims=_while_it_runs_aims,
         guests=("counter",),
+    ),
+    Exercise(
+        name="standalone",
+        title=N_("An image without its template"),
+        topic="merging",
+        level="easy",
+        task=N_(
+            "web.qcow2 will be moved to another host. Make it independent of Template, with the same data. mail must "
+            "stay an overlay of Template."
+        ),
+        build=_standalone,
+        aims=_standalone_aims,
+    ),
+    Exercise(
+        name="pivot",
+        title=N_("Commit the active layer"),
+        topic="merging",
+        level="medium",
+        task=N_(
+            "The guest service is running and writes to Service-1.qcow2. Merge this layer down, so that the guest "
+            "writes to Service.qcow2 from then on. Do not shut the guest down."
+        ),
+        build=_pivot,
+        aims=_pivot_aims,
+        guests=("service",),
+    ),
+    Exercise(
+        name="shrink",
+        title=N_("Give space back"),
+        topic="merging",
+        level="medium",
+        task=N_(
+            "Big.qcow2 contains three internal snapshots that are no longer needed. Delete them, and make the file "
+            "smaller than 4 MiB under the same name. It must read the same data."
+        ),
+        build=_shrink,
+        aims=_shrink_aims,
     ),
 )

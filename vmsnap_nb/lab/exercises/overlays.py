@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
-from vmsnap_nb.lab.exercises.aims import protected, says_format, stands_on, there, unchanged
+from vmsnap_nb.lab.exercises.aims import protected, reads_as_noted, says_format, stands_on, there, unchanged
 from vmsnap_nb.lab.exercises.exercise import Aim, Exercise, Seen
 from vmsnap_nb.lab.exercises.stage import Stage, layers_on
 from vmsnap_nb.words.message import N_, joined, t
@@ -94,6 +95,45 @@ def _missing_format_aims(seen: Seen) -> Iterator[Aim]:
     yield from unchanged(seen, "RootBase", "Overlay-2")
 
 
+def _template_update(stage: Stage) -> None:
+    stage.images(("Template-1", ""), ("web", "Template-1"), ("mail", "Template-1"), ("Update", "Template-1"))
+    stage.note("Template-1", "web", "mail", "Update")
+    stage.note_as("Template-2", "Update")
+
+
+def _template_update_aims(seen: Seen) -> Iterator[Aim]:
+    yield there(seen, "Template-2")
+    yield reads_as_noted(seen, "Template-2", t("Template-2 reads the data of Update"))
+    image = seen.image("Template-2")
+    found = t("{image} has a backing file", image="Template-2") if image else t("it does not exist")
+    yield Aim(t("Template-2 needs no other file"), image is not None and image.backing is None, found)
+    yield protected(seen, "Template-2")
+    for name in ("web", "mail"):
+        yield stands_on(seen, name, "Template-1", kept=True)
+    yield from unchanged(seen, "Template-1", "web", "mail")
+
+
+def _permissions(stage: Stage) -> None:
+    stage.images(("Base", ""), *layers_on("Base", "Middle", "Top"))
+    for name, mode in (("Base", 0o600), ("Middle", 0o640), ("Top", 0o644)):
+        os.chmod(stage.path(name), mode)
+    stage.note("Top")
+
+
+def _permissions_aims(seen: Seen) -> Iterator[Aim]:
+    for name in ("Base", "Middle"):
+        mode = seen.modes.get(seen.path(name))
+        found = t("{image}.qcow2 no longer exists", image=name)
+        if mode is not None:
+            found = t("the permissions of {image} are {mode}", image=name, mode=f"{mode:o}")
+        yield Aim(t("every user can read {image}", image=name), mode is not None and mode & 0o444 == 0o444, found)
+        yield Aim(t("nobody can write to {image}", image=name), mode is not None and not mode & 0o222, found)
+    mode = seen.modes.get(seen.path("Top"), 0)
+    found = t("the permissions of {image} are {mode}", image="Top", mode=f"{mode:o}")
+    yield Aim(t("the owner of Top can write to it, and no other user"), mode & 0o222 == 0o200, found, kept=True)
+    yield from unchanged(seen, "Top")
+
+
 OVERLAYS = (
     Exercise(
         name="first-overlay",
@@ -101,8 +141,8 @@ OVERLAYS = (
         topic="overlays",
         level="easy",
         task=N_(
-            "Create an overlay Overlay-1.qcow2 on RootBase.qcow2, in the same folder. Its header must also record the "
-            "backing format."
+            "Create an overlay Overlay-1.qcow2 on RootBase.qcow2, in the same folder. Its header must also record "
+            "the backing format."
         ),
         build=_first_overlay,
         aims=_first_overlay_aims,
@@ -113,9 +153,9 @@ OVERLAYS = (
         topic="overlays",
         level="easy",
         task=N_(
-            "Three guests start with the content of Template.qcow2, and none must see what another writes. Create the "
-            "images web.qcow2, mail.qcow2 and data.qcow2 for them, which take almost no space, and write-protect the "
-            "template."
+            "Three guests start with the content of Template.qcow2, and none must see what another writes. Create "
+            "the images web.qcow2, mail.qcow2 and data.qcow2 for them, which take almost no space, and write-protect "
+            "the template."
         ),
         build=_thin_guests,
         aims=_thin_guests_aims,
@@ -139,10 +179,35 @@ OVERLAYS = (
         level="medium",
         task=N_(
             "libvirt refuses a guest whose disk is Overlay-2.qcow2: the format of a backing image was not specified. "
-            "Find the image whose header does not record it, and repair that header. The chain, and the data that the "
-            "images read, must not change."
+            "Find the image whose header does not record it, and repair that header. The chain, and the data that "
+            "the images read, must not change."
         ),
         build=_missing_format,
         aims=_missing_format_aims,
+    ),
+    Exercise(
+        name="template-update",
+        title=N_("A new version of a template"),
+        topic="overlays",
+        level="medium",
+        task=N_(
+            "web and mail are based on Template-1. Update.qcow2 is another overlay of it, with all updates "
+            "installed. Create Template-2.qcow2 for new guests: with the content of Update, without a backing file, "
+            "and write-protected. web and mail must keep their template and their data."
+        ),
+        build=_template_update,
+        aims=_template_update_aims,
+    ),
+    Exercise(
+        name="permissions",
+        title=N_("Permission denied"),
+        topic="overlays",
+        level="easy",
+        task=N_(
+            "A guest whose disk is Top.qcow2 does not start: Permission denied. QEMU runs as another user, who must "
+            "be able to read Base and Middle. Nobody needs to write to these two. Leave Top as it is."
+        ),
+        build=_permissions,
+        aims=_permissions_aims,
     ),
 )

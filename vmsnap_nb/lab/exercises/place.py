@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,9 +20,12 @@ from vmsnap_nb.words.message import t
 if TYPE_CHECKING:
     from vmsnap_nb.lab.exercises.exercise_lab import ExerciseLab
 
-__all__ = ["START", "ExercisePlace"]
+__all__ = ["ANSWER", "START", "ExercisePlace"]
 
 _MOST = 16 << 20
+_MOST_ANSWER = 4096
+ANSWER = "answer.txt"
+"""Name of the file of a student's answer."""
 START = ".start.json"
 """Name of the file in which the start is written down."""
 
@@ -49,6 +55,21 @@ class ExercisePlace:
         with libvirt_errors(t("list the running guests")):
             running = (guest.handle.domain for guest in self.lab.guests() if guest.running)
             return {str(domain.name()): int(domain.ID()) for domain in running}
+
+    def answer(self) -> str:
+        """Return the student's answer; an empty text where there is none, or none that can be read."""
+        try:
+            return read_small(self.folder / ANSWER, _MOST_ANSWER).decode(errors="replace").strip()
+        except OSError:
+            return ""
+
+    def modes(self) -> dict[str, int]:
+        """Return the permissions of all images that are there."""
+        found: dict[str, int] = {}
+        for image in self.forest():
+            with contextlib.suppress(OSError):
+                found[image.path] = stat.S_IMODE(os.stat(image.path).st_mode)
+        return found
 
     @property
     def is_set(self) -> bool:

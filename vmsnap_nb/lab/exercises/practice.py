@@ -15,18 +15,21 @@ from vmsnap_nb.lab.exercises.help import HELP
 from vmsnap_nb.lab.exercises.hint import MOST, Hint, hint_of
 from vmsnap_nb.lab.exercises.merging import MERGING
 from vmsnap_nb.lab.exercises.overlays import OVERLAYS
-from vmsnap_nb.lab.exercises.place import ExercisePlace
+from vmsnap_nb.lab.exercises.place import ANSWER, ExercisePlace
 from vmsnap_nb.lab.exercises.progress import Progress, read_progress, with_check, with_hint, write_progress
+from vmsnap_nb.lab.exercises.reading import READING
 from vmsnap_nb.lab.exercises.repair import REPAIR
 from vmsnap_nb.lab.exercises.snapshots import SNAPSHOTS
 from vmsnap_nb.lab.exercises.stage import Stage
+from vmsnap_nb.lab.exercises.states import STATES
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.model.names import there_are
+from vmsnap_nb.system.files.atomic import write_whole
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.qemu.content import content_digest
 from vmsnap_nb.views.frames import frame_of_table
 from vmsnap_nb.views.tables import Column, Table
-from vmsnap_nb.words.message import joined, t
+from vmsnap_nb.words.message import Message, joined, t
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +37,11 @@ if TYPE_CHECKING:
     from vmsnap_nb.lab.exercises.exercise_lab import ExerciseLab
     from vmsnap_nb.lab.machine import Machine
 
-__all__ = ["EXERCISES", "check", "clear", "find_exercise", "hint", "progress", "set_up", "table"]
+__all__ = ["EXERCISES", "answer", "check", "clear", "find_exercise", "hint", "progress", "set_up", "table"]
 
-EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in (*OVERLAYS, *SNAPSHOTS, *MERGING, *REPAIR)}
+EXERCISES: dict[str, Exercise] = {
+    exercise.name: exercise for exercise in (*OVERLAYS, *READING, *SNAPSHOTS, *STATES, *MERGING, *REPAIR)
+}
 """By name, in the order of learning."""
 
 _COLUMNS = (
@@ -111,11 +116,7 @@ def check(lab: ExerciseLab, name: str) -> Check:
     """Check the images and guests of an exercise."""
     exercise, place = find_exercise(name), ExercisePlace(lab, name)
     if not place.is_set:
-        raise NotFoundError(
-            t("check the exercise {exercise}", exercise=name),
-            why=t("it has not been set up"),
-            next_step=t("set it up: lab.exercise({exercise!r})", exercise=name),
-        )
+        raise _not_set(t("check the exercise {exercise}", exercise=name), name)
     there = [guest for guest in lab.guests() if guest.name in exercise.guests]
     seen = Seen(
         str(place.folder),
@@ -125,6 +126,8 @@ def check(lab: ExerciseLab, name: str) -> Check:
         domains={domain.name: domain for domain in lab.domains()},
         snapshots={guest.name: guest.snapshots() for guest in there},
         runs=place.runs(),
+        answer=place.answer(),
+        modes=place.modes(),
     )
     other = HELP[name].other.replace("{folder}", str(place.folder))
     made = Check(name, t(exercise.title), tuple(exercise.aims(seen)), why=t(HELP[name].why), other=other)
@@ -136,6 +139,26 @@ def hint(lab: ExerciseLab, name: str) -> Hint:
     """Return the next hint of an exercise, and count it."""
     find_exercise(name)
     return hint_of(name, _keep(lab, name, lambda row: with_hint(row, MOST)).hints)
+
+
+def answer(lab: ExerciseLab, name: str, text: str) -> None:
+    """Keep a student's answer."""
+    find_exercise(name)
+    place = ExercisePlace(lab, name)
+    if not place.is_set:
+        raise _not_set(t("answer the exercise {exercise}", exercise=name), name)
+    try:
+        write_whole(place.folder / ANSWER, f"{text}\n".encode())
+    except OSError as error:
+        raise from_os_error(error, t("answer the exercise {exercise}", exercise=name)) from error
+
+
+def _not_set(tried: Message, name: str) -> NotFoundError:
+    return NotFoundError(
+        tried,
+        why=t("it has not been set up"),
+        next_step=t("set it up: lab.exercise({exercise!r})", exercise=name),
+    )
 
 
 def _keep(lab: ExerciseLab, name: str, change: Callable[[Progress], Progress]) -> Progress:

@@ -73,15 +73,40 @@ def _orphan_aims(seen: Seen) -> Iterator[Aim]:
     yield from unchanged(seen, *_COPIES)
 
 
+def _wrong_format(stage: Stage) -> None:
+    stage.images(("RootBase", ""), ("Overlay-1", "RootBase"))
+    stage.note("RootBase", "Overlay-1")
+    stage.run("qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", "RootBase.qcow2", stage.path("Overlay-1"))
+
+
+def _wrong_format_aims(seen: Seen) -> Iterator[Aim]:
+    yield says_format(seen, "Overlay-1")
+    yield reads_as_before(seen, "Overlay-1", kept=False)
+    yield stands_on(seen, "Overlay-1", "RootBase", kept=True)
+    yield from unchanged(seen, "RootBase")
+
+
 REPAIR = (
+    Exercise(
+        name="wrong-format",
+        title=N_("A wrong backing format"),
+        topic="repair",
+        level="easy",
+        task=N_(
+            "The guest of Overlay-1.qcow2 starts and finds no system: the header says that the backing file is raw. "
+            "Repair the header, so that Overlay-1 reads the right data. RootBase must not change."
+        ),
+        build=_wrong_format,
+        aims=_wrong_format_aims,
+    ),
     Exercise(
         name="moved-base",
         title=N_("The base was moved"),
         topic="repair",
         level="medium",
         task=N_(
-            "RootBase.qcow2 was moved into the folder templates, where it must stay. The headers of its overlays still "
-            "name the old path. Repair them."
+            "RootBase.qcow2 was moved into the folder templates, where it must stay. The headers of its overlays "
+            "still name the old path. Repair them."
         ),
         build=_moved_base,
         aims=_moved_base_aims,
@@ -92,8 +117,9 @@ REPAIR = (
         topic="repair",
         level="hard",
         task=N_(
-            "The chain was RootBase <- Overlay-1 <- Overlay-2 <- Overlay-3, until a wrong `qemu-img rebase -u`. Since "
-            "then only RootBase can be opened. Repair the chain, so that Overlay-3 reads the same data as before."
+            "The chain was RootBase <- Overlay-1 <- Overlay-2 <- Overlay-3, until a wrong `qemu-img rebase -u`. "
+            "Since then only RootBase can be opened. Repair the chain, so that Overlay-3 reads the same data as "
+            "before."
         ),
         build=_loop,
         aims=_loop_aims,
@@ -104,9 +130,9 @@ REPAIR = (
         topic="repair",
         level="hard",
         task=N_(
-            "RootBase.qcow2, on which Orphan.qcow2 is based, was deleted. One of the three images in the folder copies "
-            "is an exact copy of it, and SHA256SUMS has the checksum of the lost file. Make Orphan read the same data "
-            "as before. The copies must not change."
+            "RootBase.qcow2, on which Orphan.qcow2 is based, was deleted. One of the three images in the folder "
+            "copies is an exact copy of it, and SHA256SUMS has the checksum of the lost file. Make Orphan read the "
+            "same data as before. The copies must not change."
         ),
         build=_orphan,
         aims=_orphan_aims,

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vmsnap_nb.lab.alpine import copy_checked, find_alpine
-from vmsnap_nb.lab.exercises.aims import disk_of, protected, runs, runs_on, stands_on, unchanged
+from vmsnap_nb.lab.exercises.aims import (
+    disk_of,
+    protected,
+    recorded,
+    runs,
+    runs_on,
+    source,
+    stands_on,
+    unchanged,
+    writes_above,
+)
 from vmsnap_nb.lab.exercises.exercise import Aim, Exercise, Seen
 from vmsnap_nb.lab.exercises.stage import Stage
-from vmsnap_nb.model.snapshot import Snapshot
 from vmsnap_nb.words.message import N_, joined, t
 
 __all__ = ["SNAPSHOTS"]
@@ -20,41 +29,6 @@ _HELD = {
 }
 
 
-def _recorded(seen: Seen, guest: str, name: str) -> tuple[Aim, Snapshot | None]:
-    """Return the aim that libvirt has a record of a snapshot, and the snapshot if so."""
-    rows = seen.snapshots.get(guest) or ()
-    found = next((row for row in rows if row.name == name and row.status != "untracked"), None)
-    names = [row.name for row in rows if row.status != "untracked"]
-    missing = t("libvirt has no snapshots of {guest}", guest=guest)
-    if names:
-        missing = t("libvirt has these snapshots of {guest}: {names}", guest=guest, names=joined(names))
-    return Aim(t("libvirt has a record of the snapshot {name}", name=name), found is not None, missing), found
-
-
-def _source(seen: Seen, guest: str, target: str, image: str, *, kept: bool = True) -> Aim:
-    """Return the aim that a disk of a guest writes to an image."""
-    disk = disk_of(seen, guest, target)
-    where = seen.call(disk.source) if disk and disk.source else ""
-    found = (
-        t("it writes to {image}", image=where)
-        if where
-        else t("there is no disk {disk} of {guest}", disk=target, guest=guest)
-    )
-    what = t("{guest} writes {disk} to {image}", guest=guest, disk=target, image=image)
-    return Aim(what, where == image, found, kept)
-
-
-def _writes_above(seen: Seen, guest: str, target: str, image: str) -> Aim:
-    """Return the aim that a disk of a guest writes to an overlay somewhere above an image."""
-    disk = disk_of(seen, guest, target)
-    lineage = seen.forest.known_lineage(disk.source) if disk and disk.source else ()
-    found = t("there is no disk {disk} of {guest}", disk=target, guest=guest)
-    if lineage:
-        found = t("its chain is {chain}", chain=seen.row(lineage[0]))
-    what = t("{guest} writes {disk} to an overlay of {image}", guest=guest, disk=target, image=image)
-    return Aim(what, seen.path(image) in lineage[1:], found)
-
-
 def _one_disk(stage: Stage) -> None:
     stage.images(("System", ""), ("Data", ""))
     stage.define("accounts", "System", "Data")
@@ -62,7 +36,7 @@ def _one_disk(stage: Stage) -> None:
 
 
 def _one_disk_aims(seen: Seen) -> Iterator[Aim]:
-    aim, found = _recorded(seen, "accounts", "before-update")
+    aim, found = recorded(seen, "accounts", "before-update")
     yield aim
     held = {disk.target: disk.held for disk in found.record.disks} if found else {}
     for target, wanted, what in (
@@ -71,8 +45,8 @@ def _one_disk_aims(seen: Seen) -> Iterator[Aim]:
     ):
         saw = t(_HELD[held[target]], disk=target) if target in held else t("there is no such record")
         yield Aim(what, held.get(target) == wanted, saw)
-    yield _writes_above(seen, "accounts", "vda", "System")
-    yield _source(seen, "accounts", "vdb", "Data")
+    yield writes_above(seen, "accounts", "vda", "System")
+    yield source(seen, "accounts", "vdb", "Data")
     yield from unchanged(seen, "System", "Data")
 
 
@@ -84,7 +58,7 @@ def _inside_and_outside(stage: Stage) -> None:
 
 def _inside_and_outside_aims(seen: Seen) -> Iterator[Aim]:
     for name, kind in (("inside", "internal-disk"), ("outside", "external-disk")):
-        aim, found = _recorded(seen, "ledger", name)
+        aim, found = recorded(seen, "ledger", name)
         yield aim
         saw = t("its kind is {kind}", kind=found.kind) if found else t("there is no such record")
         what = t("the kind of {name} is {kind}", name=name, kind=kind)
@@ -95,7 +69,7 @@ def _inside_and_outside_aims(seen: Seen) -> Iterator[Aim]:
     if names:
         contained = t("Ledger contains these internal snapshots: {names}", names=joined(names))
     yield Aim(t("Ledger contains the internal snapshot inside"), "inside" in names, contained)
-    yield _writes_above(seen, "ledger", "vda", "Ledger")
+    yield writes_above(seen, "ledger", "vda", "Ledger")
     yield from unchanged(seen, "Ledger")
 
 
@@ -118,15 +92,15 @@ def _stale_records_aims(seen: Seen) -> Iterator[Aim]:
     wrong = [row for row in rows if row.status in ("stale", "missing-file")]
     found = t("{count} of {total} snapshots do not", count=len(wrong), total=len(rows))
     yield Aim(t("every record agrees with the files"), not wrong, found)
-    aim, _ = _recorded(seen, "archive", "by-hand")
+    aim, _ = recorded(seen, "archive", "by-hand")
     yield aim
-    kept, _ = _recorded(seen, "archive", "wednesday")
+    kept, _ = recorded(seen, "archive", "wednesday")
     yield Aim(kept.what, kept.met, kept.seen, kept=True)
     image = seen.image("wednesday")
     inside = image is not None and "by-hand" in [snapshot.name for snapshot in image.snapshots]
     gone = t("wednesday no longer contains it")
     yield Aim(t("wednesday still contains the internal snapshot by-hand"), inside, gone, kept=True)
-    yield _source(seen, "archive", "vda", "wednesday")
+    yield source(seen, "archive", "vda", "wednesday")
     yield from unchanged(seen, "Archive", "wednesday")
 
 
@@ -141,14 +115,14 @@ def _wrote_to_base_aims(seen: Seen) -> Iterator[Aim]:
     writers = [use.guest for use in seen.forest.known_writers(seen.path("Golden"))]
     found = t("these guests would write to Golden: {guests}", guests=joined(writers))
     yield Aim(t("no guest has Golden as its disk"), not writers, found)
-    yield _writes_above(seen, "tester", "vda", "Golden")
+    yield writes_above(seen, "tester", "vda", "Golden")
     disk = disk_of(seen, "tester", "vda")
     shared = [use.guest for use in seen.forest.known_writers(disk.source)] if disk and disk.source else []
     users = t("its image is the disk of: {guests}", guests=joined(shared)) if shared else t("it has no image")
     yield Aim(t("no other guest uses the image of tester"), shared == ["tester"], users, True)
     yield protected(seen, "Golden")
     for guest, image in (("shop", "Shop"), ("blog", "Blog")):
-        yield _source(seen, guest, "vda", image)
+        yield source(seen, guest, "vda", image)
         yield stands_on(seen, image, "Golden", kept=True)
     yield from unchanged(seen, "Golden", "Shop", "Blog")
 
@@ -166,7 +140,7 @@ def _second_guest_aims(seen: Seen) -> Iterator[Aim]:
     yield runs(seen, "reader")
     yield runs_on(seen, "writer")
     for guest in ("reader", "writer"):
-        aim = _writes_above(seen, guest, "vda", "Overlay-1")
+        aim = writes_above(seen, guest, "vda", "Overlay-1")
         yield Aim(aim.what, aim.met, aim.seen, kept=guest == "reader")
 
 
@@ -220,8 +194,8 @@ SNAPSHOTS = (
         level="hard",
         task=N_(
             "The disks of the guests shop and blog are based on Golden.qcow2. The disk of a third guest, tester, is "
-            "Golden.qcow2 itself; tester is still shut off. Change tester so that it starts with the same content but "
-            "never writes to Golden. Write-protect Golden, and leave shop and blog as they are."
+            "Golden.qcow2 itself; tester is still shut off. Change tester so that it starts with the same content "
+            "but never writes to Golden. Write-protect Golden, and leave shop and blog as they are."
         ),
         build=_wrote_to_base,
         aims=_wrote_to_base_aims,
@@ -233,9 +207,9 @@ SNAPSHOTS = (
         topic="snapshots",
         level="hard",
         task=N_(
-            "The guest writer is running and writes to Overlay-1.qcow2. The guest reader, whose image Overlay-1A.qcow2 "
-            "is based on it, does not start. Make both run at the same time. Do not shut writer down, and let reader "
-            "see what writer has written so far."
+            "The guest writer is running and writes to Overlay-1.qcow2. The guest reader, whose image "
+            "Overlay-1A.qcow2 is based on it, does not start. Make both run at the same time. Do not shut writer "
+            "down, and let reader see what writer has written so far."
         ),
         build=_second_guest,
         aims=_second_guest_aims,

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmsnap_nb.errors import LabError
+from vmsnap_nb.lab.breaking import forget_backing_format
 from vmsnap_nb.lab.domain_xml import domain_xml
-from vmsnap_nb.lab.exercises.exercise import Start
+from vmsnap_nb.lab.exercises.exercise import Start, answer_digest
 from vmsnap_nb.lab.exercises.place import START, ExercisePlace
 from vmsnap_nb.lab.scenarios import Layer, make_layers
 from vmsnap_nb.system import process
 from vmsnap_nb.system.files.atomic import write_whole
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
-from vmsnap_nb.system.qcow2 import format as f
-from vmsnap_nb.system.qcow2.mark import write_header
 from vmsnap_nb.system.qemu.content import content_digest
 from vmsnap_nb.words.message import t
 
@@ -38,6 +37,8 @@ class Stage(ExercisePlace):
         super().__init__(lab, name)
         self._machine = machine
         self._content: dict[str, str] = {}
+        self._formats: dict[str, str] = {}
+        self._answer = ""
 
     def images(self, *layers: tuple[str, str], mebibytes: int = 16) -> None:
         """Make images with data of their own in each: names, each with that of its backing file or an empty one."""
@@ -61,15 +62,7 @@ class Stage(ExercisePlace):
 
     def forget_backing_format(self, name: str) -> None:
         """Remove the backing format from the header of an image, as old versions of QEMU left it."""
-        path = self.path(name)
-        with open(path, "rb") as file:
-            head = file.read(1 << 16)
-        place = head.index(f.EXTENSION.pack(f.BACKING_FORMAT, len("qcow2")))
-        write_header(
-            path,
-            head[:place] + f.EXTENSION.pack(f.END, 0) + head[place + 8 :],
-            t("set up the exercise {exercise}", exercise=self.name),
-        )
+        forget_backing_format(self.path(name), t("set up the exercise {exercise}", exercise=self.name))
 
     def move(self, name: str, target: str) -> None:
         """Move an image, and leave its overlays as they are."""
@@ -91,7 +84,17 @@ class Stage(ExercisePlace):
 
     def note(self, *names: str) -> None:
         """Write down, for the end, what these images read now."""
-        self._content |= {name: content_digest(self.path(name), "qcow2") for name in names}
+        for name in names:
+            self.note_as(name, name)
+
+    def note_as(self, name: str, image: str) -> None:
+        """Write down for an image that is not there yet, or will read other data, what another reads now."""
+        self._content[name] = content_digest(self.path(image), "qcow2")
+        self._formats[name] = "qcow2"
+
+    def expect(self, *answer: str) -> None:
+        """Write down the answer that is expected: words in any order."""
+        self._answer = answer_digest(" ".join(answer))
 
     def finish(self) -> None:
         """Write down how the exercise begins: from now on it is set up."""
@@ -99,8 +102,9 @@ class Stage(ExercisePlace):
         start = Start(
             self._content,
             sizes={self.call(image.path): image.file_size or 0 for image in images},
-            formats={self.call(image.path): image.format or "" for image in images},
+            formats={self.call(image.path): image.format or "" for image in images} | self._formats,
             runs=self.runs(),
+            answer=self._answer,
         )
         try:
             write_whole(self.folder / START, json.dumps(asdict(start), indent=1).encode())
