@@ -2,7 +2,8 @@
 
 Usage: ``python scripts/exercises.py`` writes the students' notebooks, in both languages, to ``notebooks/exercises/``;
 ``python scripts/exercises.py --teacher FOLDER`` writes those with the solutions to ``FOLDER/source/exercises/`` (and
-``FOLDER/source/exercises-zh/``), as a course of nbgrader has them.
+``FOLDER/source/exercises-zh/``), as a course of nbgrader has them, and an ``nbgrader_config.py`` that runs them with
+this Python, wherever nbgrader itself is installed.
 
 The sources are written like those of the course (``notebooks/README.md``). What nbgrader has to know of a cell follows
 from its code: where a solution is marked, and where points are given. All other cells are for reading only.
@@ -11,6 +12,7 @@ https://nbgrader.readthedocs.io/en/stable/contributor_guide/metadata.html
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -26,6 +28,35 @@ SOLUTION = re.compile(r"(?ms)^( *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION$")
 STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
 POINTS = re.compile(r"\.points\((\d+)\)")
 NAME = re.compile(r'lab\.(?:reset_exercise|check)\("([a-z-]+)"\)')
+
+CONFIG = """import os
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+# nbgrader may be installed in another environment, which cannot import vmsnap_nb. This kernel can.
+os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(HERE / "jupyter"), os.environ.get("JUPYTER_PATH")]))
+
+c = get_config()
+c.CourseDirectory.course_id = "course"
+c.CourseDirectory.root = str(HERE)
+c.ExecutePreprocessor.kernel_name = "vmsnap"
+c.ExecutePreprocessor.timeout = 300
+"""
+
+
+def configure(course: Path) -> None:
+    """Write what nbgrader needs to run the exercises, unless the course has a configuration of its own."""
+    kernel = course / "jupyter" / "kernels" / "vmsnap" / "kernel.json"
+    kernel.parent.mkdir(parents=True, exist_ok=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    about = {"argv": argv, "display_name": "vmsnap_nb", "language": "python"}
+    kernel.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    config = course / "nbgrader_config.py"
+    if config.exists():
+        print(f"kept {config}: it must set ExecutePreprocessor.kernel_name and JUPYTER_PATH, see docs/exercises.md")
+    else:
+        config.write_text(CONFIG, encoding="utf-8")
+        print(f"saved {config}")
 
 
 def metadata(cell: Cell, place: str, exercise: str) -> dict[str, Any]:
@@ -71,6 +102,8 @@ def editions(source: Path) -> dict[str, list[Cell]]:
 def main() -> None:
     """Write the students' notebooks, or the teacher's."""
     teacher = Path(sys.argv[2]) if sys.argv[1:2] == ["--teacher"] else None
+    if teacher is not None:
+        configure(teacher)
     for source in sorted(SOURCES.glob("*.md")):
         for language, cells in editions(source).items():
             if teacher is None:

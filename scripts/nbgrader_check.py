@@ -1,7 +1,8 @@
 """Have nbgrader itself make and grade the exercises: all points for the solutions, none for untouched notebooks.
 
 Usage: ``python scripts/nbgrader_check.py``, by `make test-nbgrader`. nbgrader is installed into ``build/nbgrader``, so
-that its many parts do not get among those of this project.
+that its many parts do not get among those of this project, and cannot import it. The steps are those of
+``docs/exercises.md``.
 """
 
 from __future__ import annotations
@@ -20,14 +21,6 @@ from exercises import EXERCISES, SOURCES, cells_of, teachers
 ROOT = Path(__file__).resolve().parent.parent
 TOOL = ROOT / "build" / "nbgrader"
 VERSION = "0.9.6"
-CONFIG = """
-c = get_config()
-c.CourseDirectory.course_id = "course"
-c.CourseDirectory.root = {course!r}
-c.ExecutePreprocessor.kernel_name = "vmsnap"
-c.ExecutePreprocessor.timeout = 300
-"""
-KERNEL = '{{"argv": ["{python}", "-m", "ipykernel_launcher", "-f", "{{connection_file}}"], "language": "python"}}'
 
 
 def install() -> None:
@@ -58,14 +51,9 @@ def main() -> None:
     install()
     with tempfile.TemporaryDirectory(prefix="v", dir="/tmp") as folder:
         course = Path(folder)
-        (course / "nbgrader_config.py").write_text(CONFIG.format(course=str(course)))
-        kernel = course / "jupyter" / "kernels" / "vmsnap"
-        kernel.mkdir(parents=True)
-        (kernel / "kernel.json").write_text(KERNEL.format(python=sys.executable))
         env = {
             **os.environ,
             "PATH": f"{TOOL / 'bin'}:{os.environ['PATH']}",
-            "JUPYTER_DATA_DIR": str(course / "jupyter"),
             "VMSNAP_LAB": str(course / "lab"),
         }
 

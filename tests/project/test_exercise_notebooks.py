@@ -118,6 +118,23 @@ def test_the_solutions_get_all_points(
         assert float(points) == cell.metadata["nbgrader"]["points"], shown
 
 
+def test_a_course_of_nbgrader_runs_with_this_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nbgrader may be in another environment, whose kernel cannot import this package: nobody would get points."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from traitlets.config import Config
+
+    monkeypatch.setenv("JUPYTER_PATH", "/elsewhere")
+    exercises.configure(tmp_path)
+    config, source = Config(), (tmp_path / "nbgrader_config.py").read_text()
+    exec(source, {"get_config": lambda: config, "__file__": str(tmp_path / "nbgrader_config.py")})
+    assert config.CourseDirectory.root == str(tmp_path)
+    spec = KernelSpecManager().get_kernel_spec(config.ExecutePreprocessor.kernel_name)
+    assert spec.argv[0] == sys.executable
+    (tmp_path / "nbgrader_config.py").write_text("# mine")
+    exercises.configure(tmp_path)
+    assert (tmp_path / "nbgrader_config.py").read_text() == "# mine"
+
+
 # -- the page of the documentation ---------------------------------------------------------------------------
 
 
