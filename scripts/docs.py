@@ -10,6 +10,7 @@ page says so. Links work where the sources are read, and are rewritten to the pl
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,8 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+
+from vmsnap_nb.course.shown import DATA
 
 ROOT = Path(os.path.abspath(__file__)).parent.parent  # a link to a folder of sources is not followed
 DOCS, NOTEBOOKS = ROOT / "docs", ROOT / "notebooks"
@@ -64,12 +67,21 @@ def put_together(sources: Path, language: str) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         text = chosen.read_text(encoding="utf-8")
         if chosen.suffix == ".ipynb":  # Sphinx knows no attachments; those are pictures of docs/images
-            text = text.replace("(attachment:", f"({'../' * (len(place_of(chosen).parts) - 1)}images/")
+            text = without_data(text).replace("(attachment:", f"({'../' * (len(place_of(chosen).parts) - 1)}images/")
         else:
             text = LINK.sub(lambda link, path=chosen: moved(link, path, sources, language), text)
             if language == "zh":
                 text = LINE_END.sub("", text) if chosen != path else text.replace("\n", "\n" + UNTRANSLATED, 1)
         place.write_text(text, encoding="utf-8")
+
+
+def without_data(text: str) -> str:
+    """Return a notebook without the data of its questions, a type that Sphinx does not know."""
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", ()):
+            output.get("data", {}).pop(DATA, None)
+    return json.dumps(notebook, ensure_ascii=False)
 
 
 def english() -> Iterator[Path]:

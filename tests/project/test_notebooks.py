@@ -10,6 +10,10 @@ import pytest
 from nbclient import NotebookClient
 from support import ROOT
 
+from vmsnap_nb.course.ask import predict
+from vmsnap_nb.course.index import LESSONS
+from vmsnap_nb.course.shown import DATA
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -25,22 +29,69 @@ def test_there_is_a_quickstart() -> None:
     assert ROOT / "notebooks" / "00-quickstart.ipynb" in NOTEBOOKS
 
 
+def executed(path: Path, folder: Path, *, cells: slice = slice(None)) -> Any:
+    """Return a notebook that was executed in a kernel of its own, or only some of its cells."""
+    fresh = nbformat.read(path, as_version=4)
+    fresh.cells = fresh.cells[cells]
+    for cell in fresh.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    NotebookClient(fresh, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    return fresh
+
+
 @pytest.mark.notebook
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_from_clean_and_shows_what_was_saved(
+def test_it_runs_from_clean_shows_what_was_saved_and_leaves_nothing(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path
 ) -> None:
     monkeypatch.setenv("VMSNAP_LAB", str(short / "lab"))
     if path.stem == "00-quickstart":
         monkeypatch.delenv("VMSNAP_QEMU_CONF", raising=False)
     saved = nbformat.read(path, as_version=4)
-    fresh = nbformat.read(path, as_version=4)
-    for cell in fresh.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    NotebookClient(fresh, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    fresh = executed(path, tmp_path)
     assert not [output for output in outputs(fresh) if output.output_type == "error"]
     assert len(figures(fresh)) == len(figures(saved)) > 0
+    assert [*tmp_path.iterdir(), *short.iterdir()] == []
+    told = [output["data"][DATA] for output in outputs(fresh) if DATA in output.get("data", {})]
+    lesson = find_lesson(path)
+    asked = [row.name for row in LESSONS[lesson][0]]
+    assert sorted(one["name"] for one in told if one["kind"] == "question") == sorted(asked)
+    assert sorted(one["name"] for one in told if one["kind"] == "outcome") == sorted(asked)
+    for one in told:
+        if one["kind"] == "outcome":
+            assert predict(one["name"]).question.option(one["value"]), f"{one} is none of the options"
+    assert told[-1] == {"kind": "quiz", "name": lesson}
+
+
+def find_lesson(path: Path) -> str:
+    """Return the name by which a notebook's questions are known."""
+    return path.stem.split("-", 1)[1].removeprefix("a-")
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("stem", ["04-merging", "06-offline-repair", "07-a-real-host"])
+def test_it_runs_again_after_it_was_left_in_the_middle(
+    stem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path
+) -> None:
+    """*Restart and run all*; the others leave nothing but guests in the lab, which `test_lesson.py` begins anew."""
+    monkeypatch.setenv("VMSNAP_LAB", str(short / "lab"))
+    path = ROOT / "notebooks" / f"{stem}.ipynb"
+    cells = nbformat.read(path, as_version=4).cells
+    middle = len(cells) // 2
+    executed(path, tmp_path, cells=slice(middle))
+    assert (short / "lab-lesson").exists()
+    executed(path, tmp_path)
+    assert [*tmp_path.iterdir(), *short.iterdir()] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_opens_with_its_question_and_closes_with_key_points(path: Path) -> None:
+    text = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+    for word in ("**The question**", "You will be able to", "Prerequisites", "Duration", "Key terms"):
+        assert word in text[0], word
+    assert any(cell.startswith("## Key points") for cell in text)
+    assert "**Next**: " in text[-1]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -68,7 +68,7 @@ PREDICTIONS = (
         name="external-snapshots/saved-state",
         text=N_("You save the guest. What is its state afterwards?"),
         why=N_("The memory is in a file, and the guest is off. The next start continues from that file."),
-        options={"shut off": N_("off"), "running": N_("running"), "paused": N_("paused")},
+        options={"saved": N_("off, with its memory in a file"), "running": N_("running"), "paused": N_("paused")},
     ),
 )
 QUIZ = (

@@ -32,8 +32,8 @@ PREDICTIONS = (
     ),
     Asked(
         name="panels/grey",
-        text=N_("The plan writes to an existing file. Can it be confirmed immediately?"),
-        why=N_("First tick the box that names the file."),
+        text=N_("This merge leaves two files invalid. Can it be confirmed immediately?"),
+        why=N_("First tick the box that names the files."),
     ),
     Asked(
         name="panels/drop",
