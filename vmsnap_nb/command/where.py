@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
-from vmsnap_nb.errors import InvalidRequestError
-from vmsnap_nb.words.message import joined, t
+from vmsnap_nb.errors import InvalidRequestError, VmsnapError
+from vmsnap_nb.words.message import Message, joined, t
 
 if TYPE_CHECKING:
     from vmsnap_nb.fleet.fleet import Fleet
@@ -23,6 +23,8 @@ DEFAULT = "qemu:///system"
 """The libvirt of commands that need one, if none was named."""
 _NAMED = re.compile(r"([^=/:]+)=(?=[^=]*:)")
 """What gives a host a name: ``a=qemu:///system``."""
+_SOCKETS = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
+"""Where the system libvirt of this machine listens, if it runs or can be started."""
 _VARIABLES = ("VIRSH_DEFAULT_CONNECT_URI", "LIBVIRT_DEFAULT_URI")
 
 
@@ -61,6 +63,21 @@ class Where:
             else:
                 self._host = connect(self.uris[0] if self.uris else DEFAULT, readonly=self.readonly)
         return self._host
+
+    def take_local(self) -> Message | None:
+        """Use the system libvirt of this machine if none was named, so that its guests are known; return why not."""
+        from vmsnap_nb.live.host import Host
+
+        if self.has_libvirt:
+            return None
+        if not any(map(os.path.exists, _SOCKETS)):
+            return t("no libvirt was named, and no system libvirt runs on this machine")
+        try:
+            self._host = Host(DEFAULT, readonly=self.readonly)
+        except VmsnapError as error:
+            return t("{tried}: {reason}", tried=error.tried, reason=error.reason)
+        self.uris = (DEFAULT,)
+        return None
 
     def _named(self) -> dict[str, str]:
         """Return the URIs by the names of their hosts."""

@@ -7,6 +7,8 @@ from datetime import datetime
 from functools import singledispatch
 from html import escape
 
+from vmsnap_nb.model.by_host import TablesByHost
+from vmsnap_nb.model.guest import Domains
 from vmsnap_nb.model.leftovers import Leftovers
 from vmsnap_nb.model.shown import Tabled
 from vmsnap_nb.model.space import Space
@@ -15,7 +17,7 @@ from vmsnap_nb.views.html import table_html
 from vmsnap_nb.views.labels import head_text
 from vmsnap_nb.views.tables import Cell, Column, Table, table_of
 from vmsnap_nb.views.words import clip, human_size, isolate, shown, width
-from vmsnap_nb.words.message import counted, t
+from vmsnap_nb.words.message import counted, lines, t
 
 __all__ = ["caption_of", "listing_bundle", "listing_text", "table_text"]
 
@@ -45,6 +47,13 @@ def caption_of(thing: Tabled) -> str:
     return repr(thing)[1:-1]
 
 
+@caption_of.register(TablesByHost)
+def _(found: TablesByHost[Tabled]) -> str:
+    answers = (t("{host}: {note}", host=host, note=caption_of(part)) for host, part in found.items())
+    missing = (t("{host}: no answer: {why}", host=host, why=error.reason) for host, error in found.problems.items())
+    return lines((*answers, *missing))
+
+
 @caption_of.register
 def _(findings: Findings) -> str:
     if not findings:
@@ -55,6 +64,11 @@ def _(findings: Findings) -> str:
         len(findings),
         **{f"{name}s": sum(one.severity == name for one in findings) for name in ("error", "warning", "note")},
     )
+
+
+@caption_of.register
+def _(domains: Domains) -> str:
+    return counted("{count} guest", "{count} guests", len(domains))
 
 
 @caption_of.register
