@@ -13,10 +13,12 @@ from support.shown import overlay_plan
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
+from vmsnap_nb.plans.concern import refuse
 from vmsnap_nb.plans.plan import Move, Plan
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Box, Figure, Options
 from vmsnap_nb.views.svg import figure_svg
+from vmsnap_nb.words.message import t
 
 
 def chain(*names: str, uses: tuple[Use, ...] = ()) -> Forest:
@@ -89,6 +91,14 @@ def test_an_image_that_is_invalid_without_the_plan_saying_so_says_it_itself() ->
     found = boxes(figure_of(Plan("odd", before, (), after, subjects=("/i/C",)), Options()))
     assert ("INVALID, was merged", "comes") in {(line.text, line.fate) for line in found["B"].lines}
     assert found["B"].fate == "turns"
+
+
+def test_the_image_for_which_a_plan_is_refused_says_so() -> None:
+    before = chain("A", "B", uses=(Use("web", "vda", "/i/B", "running"),))
+    reason = refuse("in-use", t("{image} is open", image="B"), images=("/i/B",))
+    found = boxes(figure_of(Plan("x", before, (), before, subjects=("/i/B",), concerns=(reason,)), Options()))
+    (line,) = [line for line in found["B"].lines if line.role == "mark"]
+    assert (line.text, line.tone) == ("(refused: in-use)", "bad")
 
 
 def test_text_figures_keep_their_two_rows() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from vmsnap_nb.model.forest import Forest
@@ -99,7 +99,17 @@ def _marks(plan: Plan, above: Graph, below: Graph, *, told: bool) -> tuple[dict[
             )
             kept[path] = Mark(t("(now read-only)") if over else t("(new users)"))
     kept |= {key: Mark(t("(new)")) for key in below.memory if key not in above.memory}
+    for path, name in _refused(plan, below) if not told else ():
+        kept.setdefault(path, Mark(t("(refused: {name})", name=name), tone="bad"))
     return gone, kept
+
+
+def _refused(plan: Plan, below: Graph) -> Iterator[tuple[str, str]]:
+    """Yield the images for which a plan is refused, and why."""
+    for concern in plan.concerns:
+        if concern.level == "refuse":
+            named = (path for path in concern.images if path in below.forest.images)
+            yield from ((below.forest.same_file(path)[0], concern.name) for path in named)
 
 
 def _corrupted(plan: Plan, below: Graph) -> set[str]:

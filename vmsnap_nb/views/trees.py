@@ -50,10 +50,11 @@ class Mark:
     text: str
     shape: Shape | None = None
     changed_arrow: bool = False
+    tone: Tone = "accent"  # where the shape does not give one
 
     def line(self) -> Line:
         """Return its line in a box."""
-        return Line(self.text, "mark", tone=_TONES.get(self.shape, "accent") if self.shape else "accent")
+        return Line(self.text, "mark", tone=_TONES.get(self.shape, self.tone) if self.shape else self.tone)
 
 
 @dataclass(frozen=True)
