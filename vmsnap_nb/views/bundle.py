@@ -13,14 +13,18 @@ from __future__ import annotations
 from collections.abc import Container
 
 from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.draw import figure_of
-from vmsnap_nb.views.figure import Options
+from vmsnap_nb.views.figure import Figure, Options
 from vmsnap_nb.views.html import page
 from vmsnap_nb.views.svg import figure_svg
 from vmsnap_nb.views.tables import table_of
 from vmsnap_nb.views.text import to_text
 
 __all__ = ["mimebundle"]
+
+_NARROW = 3  # boxes side by side in a narrow column
 
 
 def mimebundle(
@@ -39,7 +43,15 @@ def mimebundle(
         if wanted("image/svg+xml"):
             bundle["image/svg+xml"] = svg
         if wanted("text/html"):
-            bundle["text/html"] = page(thing, figure, text, table_of(thing), svg=svg)
+            narrow = _narrow(thing, figure)
+            bundle["text/html"] = page(thing, figure, text, table_of(thing), svg=svg, narrow=narrow)
     if wanted("text/plain"):
         bundle["text/plain"] = text
     return bundle
+
+
+def _narrow(thing: Shown, figure: Figure) -> str:
+    """Return a picture with longer folds, or an empty text if there is none; a plan is not folded further."""
+    if isinstance(thing, Plan | Report) or all(box.column < _NARROW for block in figure.blocks for box in block.boxes):
+        return ""
+    return figure_svg(figure_of(thing, Options(columns=_NARROW)))

@@ -28,7 +28,7 @@ Kind = Literal["name", "status", "size", "bar", "line", "chip"]
 
 NAME_SIZE, LINE_SIZE, CHIP_SIZE = 14.0, 12.0, 11.0  # pixels
 PAD = 12.0
-MOST_WIDE, _LEAST_WIDE = 136.0, 84.0
+MOST_WIDE, _FOLD_WIDE, _LEAST_WIDE = 136.0, 100.0, 84.0
 """Pixels inside a box. Five of the widest boxes fit, at 70 %, into a cell of JupyterLab on a page of 800 px."""
 _LEADS = {"name": 18.0, "status": 15.0, "size": 16.0, "line": 15.0}
 _BAR, _CHIP, _CHIP_GAP, _CHIP_PAD = 6.0, 18.0, 4.0, 6.0
@@ -71,7 +71,7 @@ def natural_width(box: Box) -> float:
         if text:
             size, bold, more = _face(_kind(line))
             wide = max(wide, text_width(text, size, bold=bold) + more + sign)
-    return min(wide, MOST_WIDE)
+    return min(wide, MOST_WIDE if box.shape != "fold" else _FOLD_WIDE)
 
 
 def arrange(box: Box, wide: float) -> tuple[tuple[Item, ...], float]:

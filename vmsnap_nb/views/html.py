@@ -17,6 +17,7 @@ from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.figure import Figure
 from vmsnap_nb.views.labels import head_text
 from vmsnap_nb.views.states import has_change, switch, switch_style
+from vmsnap_nb.views.svg import least_width
 from vmsnap_nb.views.tables import Cell, Column, Table
 from vmsnap_nb.views.words import LONG_COMMAND, human_size, isolate, shown
 from vmsnap_nb.words.message import counted, t
@@ -48,18 +49,32 @@ _STYLE = """
 .{0} .vmsnap-picture svg {{ display: block; direction: ltr; margin-right: auto; }}
 """
 
+# A container query: media queries know the width of the window, not that of a cell.
+_NARROW = """
+.{0} .vmsnap-picture {{ container-type: inline-size; }}
+@container (max-width: {least}px) {{
+  .{0} .vmsnap-scroll {{ display: none; }}
+  .{0} .vmsnap-narrow {{ display: block; }}
+}}
+"""
 
-def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str) -> str:
-    """Return one ``<div>`` that shows an object."""
+
+def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str, narrow: str = "") -> str:
+    """Return one ``<div>`` that shows an object; `narrow` is a picture for columns into which `svg` does not fit."""
     scope = "vmsnap-" + hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:10]
     changes = has_change(figure)
     style = _STYLE.format(scope) + (switch_style(scope) if changes else "")
+    if narrow:
+        style += _NARROW.format(scope, least=least_width(svg))
     parts = [f'<div class="vmsnap {scope}">', f"<style>{style}</style>"]
     if figure.refusals:
         refused = escape(t("Refused"))
         parts += [f'<div class="vmsnap-refused"><strong>{refused}</strong>', *_list(figure.refusals), "</div>"]
     parts.append(f'<div class="vmsnap-picture" hidden style="display:none">{switch(scope) if changes else ""}')
-    parts.append(f'<div class="vmsnap-scroll" tabindex="0">{svg}</div></div>')
+    parts.append(f'<div class="vmsnap-scroll" tabindex="0">{svg}</div>')
+    if narrow:
+        parts.append(f'<div class="vmsnap-scroll vmsnap-narrow" tabindex="0" hidden>{narrow}</div>')
+    parts.append("</div>")
     parts.append(f'<pre class="vmsnap-text" aria-label="{escape(figure.summary)}">{escape(text)}</pre>')
     for section in figure.sections:
         parts += [f"<p><strong>{escape(section.heading)}</strong></p>", *_list(section.items)]

@@ -22,7 +22,7 @@ from vmsnap_nb.views.strips import (
     strips_text,
     summary_of,
 )
-from vmsnap_nb.views.svg import tag, theme_style
+from vmsnap_nb.views.svg import SMALLEST, tag, theme_style
 from vmsnap_nb.views.words import clip, human_size
 from vmsnap_nb.words.message import t
 
@@ -57,7 +57,7 @@ def _svg(blocks: BlockMap, inside: str, wide: float, high: float) -> str:
         "viewBox": f"0 0 {wide:.0f} {high:.0f}",
         "font-family": FONTS,
         "font-size": 12,
-        "style": f"max-width: 100%; min-width: {wide * 0.7:.0f}px; height: auto",
+        "style": f"max-width: 100%; min-width: {wide * SMALLEST:.0f}px; height: auto",
     }
     return tag("svg", root, tag("style", {}, theme_style(scope, _RULES)), "\n", inside)
 
@@ -172,7 +172,8 @@ def strips_bundle(
     """Return what a notebook may show: the picture as SVG and in HTML, and the text."""
     text, svg = strips_text(blocks), strips_svg(blocks)
     summary, shown_text = escape(t("As text")), escape(text)
-    html = f'<div class="vmsnap">{svg}<details><summary>{summary}</summary><pre>{shown_text}</pre></details></div>'
+    picture = f'<div style="overflow-x: auto">{svg}</div>'
+    html = f'<div class="vmsnap">{picture}<details><summary>{summary}</summary><pre>{shown_text}</pre></details></div>'
     bundle = {"image/svg+xml": svg, "text/html": html, "text/plain": text}
     return {
         kind: value

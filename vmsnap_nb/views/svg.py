@@ -17,9 +17,11 @@ from vmsnap_nb.views.looks import ACCENT, BAD, FONTS, GOOD, GREY, INK, PAPER, TO
 from vmsnap_nb.views.placed import Picture, Placed, Point, Route, Words
 from vmsnap_nb.views.positions import LEAD, place_figure
 
-__all__ = ["figure_svg", "tag", "theme_style"]
+__all__ = ["SMALLEST", "figure_svg", "least_width", "tag", "theme_style"]
 
 _SVG = "http://www.w3.org/2000/svg"
+SMALLEST = 0.7
+"""As small a part of its size as a page may make a picture."""
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TURN = 7.0  # the radius of an arrow's corners
 _SIZES = {"name": NAME_SIZE, "status": LINE_SIZE, "size": LINE_SIZE, "line": LINE_SIZE, "chip": CHIP_SIZE}
@@ -64,7 +66,7 @@ def figure_svg(figure: Figure) -> str:
     drawn = "\n".join(_parts(picture))
     scope = "vmsnap-" + hashlib.sha256(drawn.encode()).hexdigest()[:10]
     # A page makes it as narrow as its column, but not below 70 %: smaller text cannot be read.
-    size = f"max-width: 100%; min-width: {picture.wide * 0.7:.0f}px; height: auto"
+    size = f"max-width: 100%; min-width: {picture.wide * SMALLEST:.0f}px; height: auto"
     root = {
         "xmlns": _SVG,
         "class": scope,
@@ -77,6 +79,12 @@ def figure_svg(figure: Figure) -> str:
         "style": size,
     }
     return tag("svg", root, tag("style", {}, theme_style(scope, _RULES)), "\n", drawn, "\n")
+
+
+def least_width(svg: str) -> int:
+    """Return how many pixels a picture takes at least."""
+    found = re.search(r"min-width: (\d+)px", svg)
+    return int(found[1]) if found else 0
 
 
 def tag(name: str, attributes: Mapping[str, object], *inside: str) -> str:
