@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +12,11 @@ from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool, qemu_i
 from support.slow_proxy import slow_proxy
 
 import vmsnap_nb as vs
-from vmsnap_nb.errors import ImageError, PlanRefusedError
+from vmsnap_nb.errors import ImageError, LibvirtError, PlanRefusedError
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Host
 from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.system.libvirt import connection
 from vmsnap_nb.system.libvirt.library import library
 
 pytestmark = pytest.mark.hosts
@@ -29,11 +32,11 @@ def far(other: SystemLibvirt) -> Any:
     with other.entered():
         qemu_img("create", "-q", "-f", "qcow2", "base.qcow2", "16M")
         qemu_img("create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "top.qcow2")
-    connection = library().open(other.uri)
-    pool(connection, "images", IMAGES)
-    define(connection, "demo", file_disk(IMAGES / "top.qcow2"))
-    yield connection
-    connection.close()
+    handle = library().open(other.uri)
+    pool(handle, "images", IMAGES)
+    define(handle, "demo", file_disk(IMAGES / "top.qcow2"))
+    yield handle
+    handle.close()
     assert {path.name: path.read_bytes() for path in IMAGES.iterdir()} == {"base.qcow2": DECOY, "top.qcow2": DECOY}
 
 
@@ -96,16 +99,16 @@ def test_what_cannot_be_known_from_here_is_said(guest: Guest) -> None:
 
 
 def test_the_number_of_round_trips_does_not_grow_with_the_guests(other: SystemLibvirt) -> None:
-    connection = library().open(other.uri)
+    handle = library().open(other.uri)
     with other.entered():
         qemu_img("create", "-q", "-f", "qcow2", "base.qcow2", "16M")
         for number in range(12):
             qemu_img("create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", f"g{number}.qcow2")
-    pool(connection, "images", IMAGES)
+    pool(handle, "images", IMAGES)
     for number in range(12):
-        domain = define(connection, f"g{number}", file_disk(IMAGES / f"g{number}.qcow2"))
+        domain = define(handle, f"g{number}", file_disk(IMAGES / f"g{number}.qcow2"))
         domain.snapshotCreateXML("<domainsnapshot><name>a</name></domainsnapshot>")
-    connection.close()
+    handle.close()
     with slow_proxy(other.port, delay=0.02) as network:
         far = f"qemu+tcp://127.0.0.1:{network.port}/system"
         with vs.connect(far) as host:
@@ -113,4 +116,33 @@ def test_the_number_of_round_trips_does_not_grow_with_the_guests(other: SystemLi
             for read in (host.survey, host.snapshots, guest.chain, lambda: guest.snapshot("b")):
                 began = network.trips
                 read()
-                assert network.trips - began < 12 * 6  # one by one, each guest takes 17
+                assert network.trips - began < 120  # one by one they are more than 200
+
+
+def test_a_daemon_that_was_restarted_is_connected_again(far: Any, guest: Guest, other: SystemLibvirt) -> None:
+    assert guest.state == "shut off"
+    other.restart()
+    for _ in range(100):  # the end of the connection is seen a little later
+        with contextlib.suppress(LibvirtError):
+            assert guest.state == "shut off"
+            break
+    runs(guest.snapshot("i1", kind="internal-disk"))
+
+
+def test_a_network_that_is_down_is_an_error_with_a_next_step(
+    far: Any, other: SystemLibvirt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_KEEPALIVE", (1, 1))  # instead of 15 s each
+    monkeypatch.setattr(connection, "_SECONDS", 2)
+    with slow_proxy(other.port) as network, vs.connect(f"qemu+tcp://127.0.0.1:{network.port}/system") as host:
+        guest = host.guest("demo")
+        network.silent = True
+        began = time.monotonic()
+        with pytest.raises(LibvirtError) as error:
+            guest.chain()
+        assert "check the network" in str(error.value.next_step)
+        with pytest.raises(LibvirtError, match="did not answer"):
+            guest.chain()  # the connection is made again, and the network is down still
+        assert time.monotonic() - began < 15
+        network.silent = False
+        assert len(guest.chain()) == 2

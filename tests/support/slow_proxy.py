@@ -9,12 +9,16 @@ from collections.abc import Iterator
 
 __all__ = ["SlowProxy", "slow_proxy"]
 
+_CALL, _REPLY = 0, 1
+
 
 class SlowProxy:
     """A proxy that runs in a thread; get one from `slow_proxy`."""
 
     def __init__(self, port: int, delay: float) -> None:
-        self.trips = 0
+        self.calls = 0
+        self.trips = 0  # calls that were made while no answer was waited for
+        self._open = 0
         self.port = 0
         self.silent = False  # whether nothing goes through any more, as with a network that is down
         self._target, self._delay = port, delay
@@ -47,22 +51,26 @@ class SlowProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers += (writer, far_writer)
-        turn = [""]  # who has sent last: a request that follows an answer is another round trip
-        await asyncio.gather(
-            self._copy(reader, far_writer, "request", turn), self._copy(far_reader, writer, "answer", turn)
-        )
+        await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
 
-    async def _copy(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, what: str, turn: list[str]
-    ) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-            while data := await source.read(1 << 16):
-                if what == "request" and turn[0] != what:
-                    self.trips += 1
-                turn[0] = what
+    async def _copy(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        """Hand on message by message (https://libvirt.org/kbase/internals/rpc.html): length, then a header."""
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while True:
+                length = await source.readexactly(4)
+                message = await source.readexactly(int.from_bytes(length, "big") - 4)
+                self._count(kind=int.from_bytes(message[12:16], "big"))
                 if not self.silent:
-                    self._loop.call_later(self._delay, target.write, data)
-            self._loop.call_later(self._delay, target.close)
+                    self._loop.call_later(self._delay, target.write, length + message)
+        self._loop.call_later(self._delay, target.close)
+
+    def _count(self, kind: int) -> None:
+        if kind == _CALL:
+            self.calls += 1
+            self.trips += self._open == 0
+            self._open += 1
+        elif kind == _REPLY:
+            self._open -= 1
 
 
 @contextlib.contextmanager

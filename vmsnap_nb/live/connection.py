@@ -28,7 +28,7 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.plans.step import CreateVolume, DefineDomain, GuestRef, RemoveVolume, Step
 from vmsnap_nb.system.files.paths import absolute
-from vmsnap_nb.system.libvirt.connection import files_are_here, open_connection
+from vmsnap_nb.system.libvirt.connection import files_are_here, is_lost, open_connection
 from vmsnap_nb.system.libvirt.domains import list_domains_and_xml
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.knowledge import Knowledge
@@ -75,13 +75,15 @@ class Connection:
 
     @property
     def handle(self) -> Any:
-        """libvirt's own handle."""
+        """libvirt's own handle; it connects again if the connection was lost, as by a restart of libvirt."""
         if self._handle is None:
             raise VmsnapError(
                 t("use the connection to {uri}", uri=self.uri),
                 why=t("it was closed"),
                 next_step=t(self.customs.if_closed),
             )
+        if is_lost(self._handle):
+            self._handle = open_connection(self.uri, readonly=self.readonly)
         return self._handle
 
     @property

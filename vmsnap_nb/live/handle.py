@@ -52,10 +52,19 @@ def guard(guest: GuestRef | str) -> threading.Lock:
 
 @dataclass(frozen=True)
 class GuestHandle:
-    """What everything below `Guest` is given of a guest; `domain` is libvirt's virDomain."""
+    """What everything below `Guest` is given of a guest; `found` is the virDomain of a connection that may end."""
 
     link: Connection
-    domain: Any
+    found: Any
+
+    @property
+    def domain(self) -> Any:
+        """libvirt's virDomain, of the connection as it is now: found again after it was lost."""
+        connection = self.link.handle
+        if self.found.connect() is not connection:
+            with libvirt_errors(t("find the guest {name}", name=self.found.name())):
+                object.__setattr__(self, "found", connection.lookupByUUID(self.found.UUID()))
+        return self.found
 
     @classmethod
     def find(cls, link: Connection, guest: GuestRef) -> GuestHandle:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from vmsnap_nb.errors import InvalidRequestError, VmsnapError
+from vmsnap_nb.errors import InvalidRequestError, LibvirtError, VmsnapError
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.first_core import on_first_core
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.reaper import collect_orphans
 from vmsnap_nb.words.message import t
 
-__all__ = ["files_are_here", "open_connection"]
+__all__ = ["files_are_here", "is_lost", "open_connection"]
 
+_SECONDS = 15
+"""How long the opening of a connection over a network may take."""
+_KEEPALIVE = (4, 2)
+"""Seconds between libvirt's questions whether the other side is there, and how many may be unanswered."""
 _OWN_SOCKETS = ("/run/libvirt/", "/var/run/libvirt/")
 """Where the daemons of this machine listen; a socket elsewhere may be forwarded from another machine."""
 
@@ -40,10 +48,47 @@ def open_connection(uri: str, *, readonly: bool = False) -> Any:
             libvirt_errors(t("connect to {uri}", uri=uri)),
             on_first_core() if embedded else contextlib.nullcontext(),
         ):
-            return libvirt.openReadOnly(uri) if readonly else libvirt.open(uri)
+            open_now = partial(libvirt.openReadOnly if readonly else libvirt.open, uri)
+            if "+" not in urlsplit(uri).scheme:
+                return open_now()
+            connection = _in_time(open_now, uri)
+            connection.setKeepAlive(*_KEEPALIVE)
+            return connection
     except VmsnapError as error:
         error.next_step = error.next_step or t("check the URI, and that libvirt is running there")
         raise
+
+
+def _in_time(open_now: Callable[[], Any], uri: str) -> Any:
+    """Return a connection that is opened within `_SECONDS`; a network that is down answers nothing at all."""
+    answers: SimpleQueue[Any] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put(open_now())
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            answers.put(error)
+
+    threading.Thread(target=work, name="vmsnap-connect", daemon=True).start()
+    try:
+        answer = answers.get(timeout=_SECONDS)
+    except Empty:
+        raise LibvirtError(
+            t("connect to {uri}", uri=uri),
+            why=t("the other machine did not answer within {seconds} s", seconds=_SECONDS),
+            next_step=t("check the name of the machine, the network, and that ssh asks for no password"),
+        ) from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def is_lost(connection: Any) -> bool:
+    """Return whether a connection has ended by itself: libvirt was restarted, or the network is down."""
+    try:
+        return not connection.isAlive()
+    except library().libvirtError:
+        return True
 
 
 def files_are_here(uri: str) -> bool:

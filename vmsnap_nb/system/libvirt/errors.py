@@ -30,6 +30,13 @@ __all__ = ["from_libvirt", "libvirt_errors"]
 
 # How QEMU says that another process has an image open (block.c and block/file-posix.c).
 _LOCKED = re.compile(r'Failed to get (shared )?"[a-z ]+" lock|Failed to lock byte')
+# How libvirt says that its daemon or the network is gone (src/rpc/virnetsocket.c, virnetclient.c, virkeepalive.c).
+_LOST = (
+    "client socket is closed",
+    "received hangup event on socket",
+    "end of file while reading data",
+    "keepalive timeout",
+)
 _NO_PROGRAM = re.compile(r"qemu-system[\w.-]*'?: no such file")
 
 
@@ -53,6 +60,9 @@ def from_libvirt(tried: Message, said: str, code: int = 0, domain: int = 0) -> V
         return by_text
     if code in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL):
         return NotFoundError(tried, said=said)
+    if any(words in said.lower() for words in _LOST):
+        then = t("check the network and that libvirt is running there, then try again: it connects anew")
+        return LibvirtError(tried, said=said, code=code, domain=domain, next_step=then)
     if code == libvirt.VIR_ERR_OPERATION_DENIED and "read only" in said:
         return ReadOnlyError(tried, said=said, next_step=t("connect without readonly=True"))
     if code in (libvirt.VIR_ERR_OPERATION_DENIED, libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_ERR_ACCESS_DENIED):
