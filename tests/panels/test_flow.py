@@ -24,6 +24,7 @@ def test_a_merge_runs_only_after_its_losses_were_read(
     panel.chain.proposed = [str(images["second"]), str(images["first"])]  # one dragged onto the other
     panel.flow.wait()
     assert panel.flow.confirm_button.disabled
+    assert panel.flow.confirm_button.tooltip == "first tick the box"
     assert str(images["first"]) in panel.flow.danger.value
     assert str(images["second"]) in panel.flow.lost.value
     panel.flow.confirm()  # as a second front end could call it

@@ -145,3 +145,16 @@ def test_a_drag_is_judged_by_the_plans_of_its_targets(
     assert up[str(images["second"])].startswith("pull ")
     assert panel.flow.plan is None
     assert panel.direction.value == "commit"
+
+
+def test_the_same_drag_counts_again_after_its_plan_was_discarded(
+    forest: LiveForest, images: dict[str, Path], opened: list[Panel]
+) -> None:
+    panel = MergePanel(forest, every=0)
+    opened.append(panel)
+    for _ in range(2):
+        panel.chain.proposed = [str(images["second"]), str(images["first"])]
+        panel.flow.wait()
+        assert panel.flow.plan is not None
+        panel.flow.discard_button.click()
+        assert panel.flow.plan is None

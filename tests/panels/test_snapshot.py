@@ -148,3 +148,20 @@ def test_memory_is_saved_and_the_guest_goes_on_from_it(panel: SnapshotPanel, gue
         assert panel.activity.entries[-1].code == wanted
     finally:
         guest.destroy()
+
+
+def test_what_a_guest_that_is_off_cannot_do_is_disabled_and_says_why(guest: Guest) -> None:
+    panel = SnapshotPanel(guest, every=0)
+    assert panel.save_button.disabled
+    assert panel.save_button.tooltip == "the guest is off"
+    assert panel.quiesce.disabled
+    assert not panel.restore_button.disabled
+    start_paused(guest)
+    try:
+        panel.refresh()
+        assert not panel.save_button.disabled
+        assert panel.restore_button.disabled
+        assert "shut it down first" in panel.restore_button.tooltip
+    finally:
+        panel.close()
+        guest.destroy()

@@ -12,7 +12,7 @@ __all__ = ["Busy"]
 
 
 class Busy:
-    """Shows itself as HTML with a link that loads the page again."""
+    """Shows itself as HTML with a button that loads the page again."""
 
     def __init__(self, error: VmsnapError) -> None:
         self.error = error
@@ -26,6 +26,7 @@ class Busy:
             '<div role="alert" style="max-width: 42em; margin: 10vh auto; font: 15px/1.5 sans-serif; '
             'color: var(--jp-ui-font-color1, #111)">'
             f'<h1 style="font-size: 22px">{head}</h1>{said}'
-            f'<p><a href="" style="color: var(--jp-content-link-color, #0066cc)">{again}</a></p></div>'
+            # A form without an address loads the page again; JupyterLab would take a link for one to a file.
+            f'<form><button style="font: inherit; padding: 4px 18px">{again}</button></form></div>'
         )
         return {"text/html": html, "text/plain": str(error)}

@@ -277,18 +277,22 @@ class Flow(widgets.VBox):
         elif self.plan is not None:
             asked = (self.understood,) if self._asks and not self._hopeless else ()
             boxes = (*self._waivers.values(), *asked)
-            self.confirm_button.disabled = self._hopeless or not all(box.value for box in boxes)
+            self._let_confirm(not self._hopeless and all(box.value for box in boxes))
             anew = (self.again_button,) if self.plan.refused else ()
             buttons = (*anew, self.discard_button, *self._ways_out, self.confirm_button)
         elif self._asked is not None:
             boxes = (self.understood,)
-            self.confirm_button.disabled = not self.understood.value
+            self._let_confirm(self.understood.value)
             buttons = (self.discard_button, self.confirm_button)
         elif self.message.value and not self.busy:
             buttons, closes = (*again, *self._ways_out), True
         self.cancel_button.layout.display = None if closes else "none"
         self._boxes.children, self._buttons.children = boxes, buttons
         self._show_bar()
+
+    def _let_confirm(self, allowed: bool) -> None:
+        why = t("the plan is refused: see the reason at the left") if self._hopeless else t("first tick the box")
+        self.confirm_button.disabled, self.confirm_button.tooltip = not allowed, None if allowed else why
 
     def _show_bar(self) -> None:
         """Show the bar where there is something to say or to decide."""

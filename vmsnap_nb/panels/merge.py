@@ -77,9 +77,7 @@ class MergePanel(Panel):
         self.plan_button = widgets.Button(description=t("Merge…"))
         self.plan_button.on_click(lambda _: self.flow.guarded(self.propose))
         self.flow.home = self.plan_button
-        self.cleanup_button = widgets.Button(
-            description=t("Clean up…"), tooltip=t("plan the removal of files that merges left invalid")
-        )
+        self.cleanup_button = widgets.Button(description=t("Clean up…"))
         self.cleanup_button.on_click(lambda _: self.flow.guarded(self.cleanup))
         self.explained = widgets.HTML()
         self.chain.observe(self._clicked, "selected")
@@ -116,10 +114,17 @@ class MergePanel(Panel):
     def update(self, reading: Reading) -> None:
         """Show what was read."""
         super().update(reading)
-        self.cleanup_button.disabled = all(image.status != "invalid" for image in reading.shown)
+        clean = all(image.status != "invalid" for image in reading.shown)
+        self.cleanup_button.disabled = clean
+        planned, nothing = (
+            t("plan the removal of files that merges left invalid"),
+            t("no merge has left an invalid file"),
+        )
+        self.cleanup_button.tooltip = nothing if clean else planned
         images = names_of(reading.shown)
         tops = [pair for pair in images if reading.shown.parent(pair[1]) is not None]
         self.hint.value = f"<p>{escape(t(_HINT if tops else _NOTHING))}</p>"
+        self.plan_button.disabled, self.plan_button.tooltip = not tops, "" if tops else t(_NOTHING)
         choose(self.top, tops)
         choose(self.base, [(t("(the next below, or none)"), ""), *images])
         if self.reading is None:  # for the first time
@@ -146,6 +151,7 @@ class MergePanel(Panel):
 
     def _dragged(self, change: Any) -> None:
         if len(change["new"]) == 2:
+            self.chain.proposed = []  # so that the same drag counts once more
             self.flow.guarded(lambda: self.merge_onto(*change["new"]))
 
     def merge_onto(self, source: str, target: str) -> None:

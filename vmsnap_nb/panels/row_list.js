@@ -29,6 +29,7 @@ function render({ model, el }) {
     if (action.why) { // not `disabled`: that would take the focus, and the tooltip, from the reason
       made.setAttribute("aria-disabled", "true");
       made.setAttribute("aria-description", action.why);
+      if (action.menu) made.append(element("small", "", action.why));
     }
     made.addEventListener("click", () => {
       made.closest("details")?.removeAttribute("open");

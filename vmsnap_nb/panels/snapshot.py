@@ -82,8 +82,8 @@ class SnapshotPanel(Panel):
         self.flow.home = self.create_button
         self.children = (self.time_line, self.chain, self.table, groups, self.flow, self.flow.decision)
 
-    def _button(self, description: str, act: Callable[[], None], tooltip: str | None = None) -> Any:
-        button = widgets.Button(description=description, tooltip=tooltip)
+    def _button(self, description: str, act: Callable[[], None]) -> Any:
+        button = widgets.Button(description=description)
         button.on_click(lambda _: self.flow.guarded(act))
         return button
 
@@ -128,12 +128,8 @@ class SnapshotPanel(Panel):
     def _memory_group(self) -> Any:
         """Return the controls for the memory alone."""
         self.memory_file = widgets.Text(description=t("Memory file"), placeholder=t("path; empty: managed save"))
-        self.save_button = self._button(
-            t("Save memory…"), self.save, t("saves the memory only and stops the guest; its disks are not saved")
-        )
-        self.restore_button = self._button(
-            t("Restore memory…"), self.restore, t("the guest resumes from the saved memory")
-        )
+        self.save_button = self._button(t("Save memory…"), self.save)
+        self.restore_button = self._button(t("Restore memory…"), self.restore)
         buttons = row(self.save_button, self.restore_button)
         return fold(t("Memory only, without the disks"), self.memory_file, buttons)
 
@@ -156,6 +152,7 @@ class SnapshotPanel(Panel):
         if list(self.disks.options) != disks:
             self.disks.options = disks
             self.disks.layout.display = None if len(disks) > 1 else "none"  # of one there is nothing to choose
+        self._allow(running=any(domain.running for domain in reading.domains))
         drifted = [snapshot for snapshot in snapshots if snapshot.status != "ok"]
         self.reconcile_button.disabled = not drifted
         problems = [t("{snapshot}: {problem}", snapshot=shown(one.name), problem=shown(one.problem)) for one in drifted]
@@ -164,6 +161,17 @@ class SnapshotPanel(Panel):
             self._records.unfolded = True
         agree = escape(t("libvirt's records and the files agree."))
         self.agreement.value = f"<ul>{items}</ul>" if items else f"<p>{agree}</p>"
+
+    def _allow(self, *, running: bool) -> None:
+        """Disable what the state of the guest makes impossible, with the reason."""
+        off, on = t("the guest is off"), t("the guest is running: shut it down first")
+        self.quiesce.disabled = self.save_button.disabled = not running
+        self.restore_button.disabled = running
+        self.quiesce.tooltip = off if not running else ""
+        saves = t("saves the memory only and stops the guest; its disks are not saved")
+        goes_on = t("the guest resumes from the saved memory")
+        self.save_button.tooltip = saves if running else off
+        self.restore_button.tooltip = on if running else goes_on
 
     def reset(self) -> None:
         """Set the controls to their defaults."""
