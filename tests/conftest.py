@@ -33,10 +33,6 @@ SLOW = frozenset({"system", "guest", "notebook", "browser", "hosts"})
 # What tests compare is English, whatever the locale of this machine is.
 os.environ["VMSNAP_LANG"] = "en"
 
-# libvirt asks a QEMU that starts for each of 400 features of its processor, one by one, for three quarters of what the
-# start costs. The quickstart, which shows the lab as users have it, does without this line.
-os.environ.setdefault("VMSNAP_QEMU_CONF", 'capability_filters = [ "cpu-unavailable-features" ]')
-
 # What nbformat loads would build forty parsers for addresses that nobody here checks: a second in each process.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 

@@ -40,7 +40,7 @@ def test_the_xml_of_a_guest_says_what_was_asked_for() -> None:
     assert lab_of("<domain><name>other</name></domain>") is None
     by_disk = ET.fromstring(domain_xml(replace(SPEC, kernel=None, initrd=None, kvm=True, as_root=True)))
     assert by_disk.find("os/kernel") is None
-    assert "norandmaps" in (root.findtext("os/cmdline") or "")
+    assert "norandmaps acpi=noirq" in (root.findtext("os/cmdline") or "")
     assert "norandmaps" not in (ET.fromstring(domain_xml(replace(SPEC, kvm=True))).findtext("os/cmdline") or "")
     assert by_disk.get("type") == "kvm"
     assert by_disk.findtext("seclabel/label") == "+0:+0"

@@ -15,4 +15,5 @@ def test_lines_of_the_user_are_added_to_what_configures_qemu(tmp_path: Path, mon
     usual = (tmp_path / "etc" / "qemu.conf").read_text()
     monkeypatch.setenv("VMSNAP_QEMU_CONF", "max_files = 1024\nset_process_name = 0")
     write_qemu_conf(tmp_path)
+    assert 'capability_filters = [ "cpu-unavailable-features" ]' in usual
     assert (tmp_path / "etc" / "qemu.conf").read_text() == usual + "max_files = 1024\nset_process_name = 0\n"

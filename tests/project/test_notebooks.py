@@ -46,8 +46,6 @@ def test_it_runs_from_clean_shows_what_was_saved_and_leaves_nothing(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path
 ) -> None:
     monkeypatch.setenv("VMSNAP_LAB", str(short / "lab"))
-    if path.stem == "00-quickstart":
-        monkeypatch.delenv("VMSNAP_QEMU_CONF", raising=False)
     saved = nbformat.read(path, as_version=4)
     fresh = executed(path, tmp_path)
     assert not [output for output in outputs(fresh) if output.output_type == "error"]

@@ -8,6 +8,7 @@ QEMU guest agent is this machine's, with its own loader and libraries; a guest w
 from __future__ import annotations
 
 import gzip
+import struct
 import zlib
 from importlib import resources
 from pathlib import Path
@@ -17,9 +18,12 @@ from vmsnap_nb.lab.agent import Agent
 from vmsnap_nb.lab.cpio import Entry, pack, unpack
 from vmsnap_nb.words.message import t
 
-__all__ = ["build_initrd"]
+__all__ = ["build_initrd", "without_signature"]
 
 _MODULES = ("virtio_blk", "ext4")
+_SIGNED = b"~Module signature appended~\n"
+_ABOUT_SIGNATURE = 12
+"""Bytes between a signature and that mark."""
 
 
 def build_initrd(distribution: bytes, agent: Agent | None = None) -> bytes:
@@ -49,11 +53,22 @@ def build_initrd(distribution: bytes, agent: Agent | None = None) -> bytes:
     for number, module in enumerate(_load_order(entries)):
         name = Path(module).name.removesuffix(".gz")
         data = entries[module].data
+        data = gzip.decompress(data) if module.endswith(".gz") else data
         # The script loads them in the order of their names.
-        files.append(
-            Entry.file(f"modules/{number:02}-{name}", gzip.decompress(data) if module.endswith(".gz") else data)
-        )
+        files.append(Entry.file(f"modules/{number:02}-{name}", without_signature(data)))
     return pack(files)
+
+
+def without_signature(module: bytes) -> bytes:
+    """Return a kernel module without its signature: to check that takes an emulated guest a sixth of its start.
+
+    The form is that of the kernel's ``scripts/sign-file.c``; the length of the signature is the last of twelve bytes.
+    """
+    if not module.endswith(_SIGNED):
+        return module
+    end = len(module) - len(_SIGNED)
+    (length,) = struct.unpack(">I", module[end - 4 : end])
+    return module[: end - _ABOUT_SIGNATURE - length]
 
 
 def _script(name: str) -> bytes:

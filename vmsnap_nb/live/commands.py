@@ -7,7 +7,9 @@ import shlex
 import threading
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vmsnap_nb.errors import GuestError, GuestNotReadyError, VmsnapError
 from vmsnap_nb.live.handle import GuestHandle
@@ -15,12 +17,13 @@ from vmsnap_nb.model.completed import Completed
 from vmsnap_nb.plans.by_hand import domain_argument
 from vmsnap_nb.system.guest.agent import AGENT_PORT, agent_answers, run_by_agent
 from vmsnap_nb.system.guest.console import console_log, read_console
-from vmsnap_nb.system.guest.port import COMMAND_PORT, Port, grace, run_on_port
+from vmsnap_nb.system.guest.port import COMMAND_PORT, Port, ask_port, grace, run_on_port
 from vmsnap_nb.system.libvirt.domains import channels
 from vmsnap_nb.words.message import t
 
 __all__ = ["Commands"]
 
+_T = TypeVar("_T")
 _BUSY_PORTS: dict[str, threading.Lock] = {}
 """By the guest's UUID; in a copy of this process made by fork nobody would ever release them."""
 os.register_at_fork(after_in_child=_BUSY_PORTS.clear)
@@ -81,9 +84,9 @@ class Commands:
         raise GuestNotReadyError(tried, why=why, next_step=next_step)
 
     def _try_port(self, deadline: float) -> VmsnapError | None:
-        """Run nothing by the port of a lab's guest, and return the reason if that fails."""
+        """Ask a lab's guest by its port whether it takes commands, and return the reason if it does not."""
         try:
-            self.run_on_port("true", timeout=1, deadline=deadline)
+            self._on_port(lambda port: ask_port(port, deadline), deadline, deadline)
         except (GuestNotReadyError, GuestError) as error:
             return error
         return None
@@ -138,10 +141,14 @@ class Commands:
 
     def run_on_port(self, command: str, *, timeout: float, deadline: float | None = None) -> Completed:
         """Run a command by the listener of a lab's guest; to wait for one of another thread counts as its time."""
-        handle = self.handle
-        tried = t("run a command in {guest}", guest=handle.name)
         end = time.monotonic() + timeout
         deadline = end + grace(timeout) if deadline is None else deadline
+        return self._on_port(lambda port: run_on_port(port, command, timeout=timeout, deadline=deadline), end, deadline)
+
+    def _on_port(self, act: Callable[[Port], _T], end: float, deadline: float) -> _T:
+        """Do something with the port of a lab's guest, which one thread has at a time: until `end` it is waited for."""
+        handle = self.handle
+        tried = t("run a command in {guest}", guest=handle.name)
         lock = _BUSY_PORTS.setdefault(handle.ref.uuid, threading.Lock())
         if not lock.acquire(timeout=max(0.0, min(end, deadline) - time.monotonic())):
             raise GuestNotReadyError(
@@ -151,7 +158,7 @@ class Commands:
             wait = min(5.0, max(0.0, deadline - time.monotonic()))
             with Port(handle.link.handle, handle.domain, COMMAND_PORT, wait=wait) as port:
                 _OPEN_PORTS[handle.ref.uuid] = port
-                return run_on_port(port, command, timeout=timeout, deadline=deadline)
+                return act(port)
         finally:
             _OPEN_PORTS.pop(handle.ref.uuid, None)
             lock.release()

@@ -3,6 +3,8 @@
 #   host:   <id> <seconds> <command in base64>
 #   guest:  @<id> out, lines of base64, @<id> err, lines of base64, @<id> end <exit status> <1 if the time was over>
 #
+# With 0 seconds and no command the host only asks whether the guest is ready: that starts no program.
+#
 # The host may come and go: an answer waits until somebody listens, and whoever listens skips answers of other ids. A
 # command of a host that has gone, as after an interrupt, is ended: otherwise the next one would wait for it.
 B="/run/vmsnap/ld.so /run/vmsnap/busybox"
@@ -100,7 +102,13 @@ while :; do
 	if read -r id seconds text <&3; then
 		case $id$seconds in
 		'' | *[!0-9a-f]*) ;;
-		*) answer "$id" "$seconds" "$text" ;;
+		*)
+			if [ "$seconds$text" = 0 ]; then
+				echo "@$id end 0 0" >&3
+			else
+				answer "$id" "$seconds" "$text"
+			fi
+			;;
 		esac
 	else
 		# The end of the file: nobody is connected at the host's side.

@@ -23,6 +23,7 @@ __all__ = [
     "MAX_COMMAND",
     "MAX_OUTPUT",
     "Port",
+    "ask_port",
     "check_command",
     "grace",
     "odd_answer",
@@ -250,11 +251,21 @@ def run_on_port(port: Port, command: str, *, timeout: float, deadline: float | N
     return _completed(answer, tried, timeout)
 
 
+def ask_port(port: Port, deadline: float) -> None:
+    """Ask the guest whether it takes commands, and wait for its answer; the port must be freshly opened.
+
+    A listener of an older version runs an empty command for it.
+    """
+    answer = _Answer(secrets.token_hex(8))
+    port.send(f"\n{answer.name} 0 \n".encode(), deadline)
+    next(line for line in port.lines(deadline) if answer.take(line))
+
+
 class _Answer:
     """What the listener answers to one command, line by line; see ``lab/boot/listen.sh``."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
         self._parts: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
         self._now: bytearray | None = None
         self.end: list[str] = []
@@ -267,8 +278,8 @@ class _Answer:
             return False
         name, part, *rest = (*line[1:].decode(errors="replace").split(), "", "")
         # What has another name is the rest of an answer to somebody who has gone.
-        self._now = self._parts.get(part) if name == self._name else None
-        if name == self._name and part == "end":
+        self._now = self._parts.get(part) if name == self.name else None
+        if name == self.name and part == "end":
             self.end = rest
             return True
         return False
