@@ -155,7 +155,7 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("disk_states",),
     ),
     "live": (
-        ("cards", "check", "claim", "files", "held", "image_names", "journal", "saved", "told"),
+        ("cards", "check", "claim", "files", "held", "image_names", "journal", "phases", "saved", "told"),
         ("inside", "job"),
         ("progress", "report"),
         ("plan", "reading"),

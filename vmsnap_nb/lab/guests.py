@@ -16,6 +16,7 @@ from vmsnap_nb.lab.folder import LabFolder, check_guest_fits
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Guests, Host
+from vmsnap_nb.live.phases import Phases
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.lookup import path_of
@@ -120,7 +121,10 @@ class LabGuests:
                 self._say_earlier(there[name])
         new = {name: overlay for name, overlay in overlays.items() if name not in there}
         if new:
-            _run_unseen(self.plan(new, backing, spec), progress=progress)
+            with Phases(counted("create {count} guest", "create {count} guests", len(new))) as phases:
+                phases.tell(t("kernel and initial file system are prepared"))
+                plan = self.plan(new, backing, spec)
+            _run_unseen(plan, progress=progress)
 
     def _say_earlier(self, guest: Guest) -> None:
         """Say once that a guest is not new, although the line that asks for it reads as if it were made."""

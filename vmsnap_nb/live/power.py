@@ -11,6 +11,7 @@ from vmsnap_nb.errors import GuestError, GuestNotReadyError, ImageError, InUseEr
 from vmsnap_nb.live.commands import Commands
 from vmsnap_nb.live.guest_actions.stale_chain import forget_old_chains
 from vmsnap_nb.live.handle import GuestHandle, ended_at_once
+from vmsnap_nb.live.phases import Phases
 from vmsnap_nb.live.reading import look_at_files
 from vmsnap_nb.model.guest import State
 from vmsnap_nb.plans.checks.held import held_concerns, held_losses, switched
@@ -80,14 +81,19 @@ class Power:
     def start(self, *, wait: bool, force: bool, timeout: float) -> None:
         """Start it, and wait until it takes commands where it is a lab's guest."""
         handle = self.handle
-        handle.check_writable(t("start {guest}", guest=handle.name))
-        if not handle.running:
-            if not force:
-                self._raise_concerns()
-            self._create()
-            handle.has_started()
-        if wait and self.commands.takes_commands:
-            self.commands.wait_ready(timeout)
+        tried = t("start {guest}", guest=handle.name)
+        handle.check_writable(tried)
+        with Phases(tried) as phases:
+            if not handle.running:
+                phases.tell(t("its images are checked"))
+                if not force:
+                    self._raise_concerns()
+                phases.tell(t("QEMU is started"))
+                self._create()
+                handle.has_started()
+            if wait and self.commands.takes_commands:
+                phases.tell(t("its Linux boots"))
+                self.commands.wait_ready(timeout)
 
     def _raise_concerns(self) -> None:
         concerns = [concern for concern in self.concerns() if concern.level == "refuse"]

@@ -1,0 +1,70 @@
+"""The line that says what goes on while a call waits."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from vmsnap_nb.live import phases
+from vmsnap_nb.live.phases import Phases
+from vmsnap_nb.words.message import t
+
+
+class Bar:
+    """What is shown, and when it is gone."""
+
+    def __init__(self, line: str) -> None:
+        self.lines = [line]
+        self.shown = threading.Event()
+        self.closed = False
+
+    def set_description_str(self, line: str) -> None:
+        self.lines.append(line)
+        if "boots" in line:
+            self.shown.set()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> list[Bar]:
+    made: list[Bar] = []
+
+    def make(line: str) -> Any:
+        made.append(Bar(line))
+        return made[-1]
+
+    monkeypatch.setattr(phases, "_bar", make)
+    monkeypatch.setattr(phases, "_DELAY", 0.01)
+    monkeypatch.setattr(phases, "_TICK", 0.01)
+    return made
+
+
+def test_a_wait_shows_its_phases_and_takes_the_line_away(bars: list[Bar]) -> None:
+    with Phases(t("start {guest}", guest="alice")) as line:
+        line.tell(t("QEMU is started"))
+        while not bars:
+            threading.Event().wait(0.005)
+        line.tell(t("its Linux boots"))
+        assert bars[0].shown.wait(30)
+    (bar,) = bars
+    assert bar.lines[0] == "start alice: QEMU is started (0 s)"
+    assert bar.lines[-1].startswith("start alice: its Linux boots (")
+    assert bar.closed
+
+
+def test_a_short_wait_or_one_of_another_thread_shows_nothing(bars: list[Bar], monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> None:
+        with Phases(t("start {guest}", guest="alice")):
+            threading.Event().wait(0.1)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    monkeypatch.setattr(phases, "_DELAY", 60)
+    with Phases(t("start {guest}", guest="alice")):
+        pass
+    assert bars == []
