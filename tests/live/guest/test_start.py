@@ -140,11 +140,11 @@ class Deaf:
 
 def test_what_libvirt_was_too_late_to_hear_is_asked_once_more(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     domain = guest.handle.domain
-    monkeypatch.setattr(guest, "power", Power(replace(guest.handle, domain=Deaf(domain, 2)), guest.commands))
+    monkeypatch.setattr(guest, "power", Power(replace(guest.handle, found=Deaf(domain, 2)), guest.commands))
     with pytest.raises(LibvirtError, match="monitor socket"):
         guest.start(wait=False)
     assert not guest.running
-    monkeypatch.setattr(guest, "power", Power(replace(guest.handle, domain=Deaf(domain, 1)), guest.commands))
+    monkeypatch.setattr(guest, "power", Power(replace(guest.handle, found=Deaf(domain, 1)), guest.commands))
     assert guest.start(wait=False).state == "paused"
 
 
