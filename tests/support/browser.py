@@ -100,17 +100,22 @@ class Notebook:
         self._shown += 1
         mark = f"shown-{self._shown}"
         self.python(f"if 'panel' in globals(): panel.close()\npanel = {made}\npanel.add_class('{mark}')")
-        self.page.evaluate(
-            """async () => {
-                const notebook = jupyterapp.shell.currentWidget.content;
-                notebook.activeCellIndex = 0;
-                notebook.activeCell.model.sharedModel.setSource("panel");
-                await jupyterapp.commands.execute("notebook:run-cell");
-            }"""
-        )
+        self.run_cell("panel")
         root = self.page.locator(f".jp-OutputArea-output .{mark}")
         root.locator(".vmsnap-stage svg, .vmsnap-list").first.wait_for()
         return root
+
+    def run_cell(self, source: str) -> None:
+        """Run the cell with this source."""
+        self.page.evaluate(
+            """async (source) => {
+                const notebook = jupyterapp.shell.currentWidget.content;
+                notebook.activeCellIndex = 0;
+                notebook.activeCell.model.sharedModel.setSource(source);
+                await jupyterapp.commands.execute("notebook:run-cell");
+            }""",
+            source,
+        )
 
     def command(self, name: str, **arguments: Any) -> None:
         """Do what an entry of JupyterLab's menus does."""

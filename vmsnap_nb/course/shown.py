@@ -76,14 +76,14 @@ def outcome_text(outcome: Outcome) -> str:
     return f"{_SIGN[outcome.mark]} {outcome.verdict}" + (f"\n  {why}" if why else "")
 
 
-def outcome_html(outcome: Outcome) -> str:
-    """Return the verdict and its reason; folded if nothing was guessed."""
+def outcome_html(outcome: Outcome, *, below: bool = False) -> str:
+    """Return the verdict and its reason; folded if nothing was guessed. `below` the question it is not repeated."""
     verdict = f"{_SIGN[outcome.mark]} {marked_up(outcome.verdict)}"
     why = f"<p>{marked_up(outcome.question.why)}</p>" if outcome.question.why else ""
     if outcome.mark == "open":
-        asked = marked_up(outcome.question.text)
-        summary = t("Show what happened")
-        inner = f"<p>{asked}</p><details><summary>{escape(summary)}</summary><p>{verdict}</p>{why}</details>"
+        asked = "" if below else f"<p>{marked_up(outcome.question.text)}</p>"
+        summary = t("Answer") if below else t("Show what happened")
+        inner = f"{asked}<details><summary>{escape(summary)}</summary><p>{verdict}</p>{why}</details>"
     else:
         inner = f"<p><strong>{verdict}</strong></p>{why}"
     return _box(inner, outcome.mark)

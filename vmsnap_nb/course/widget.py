@@ -17,20 +17,30 @@ if TYPE_CHECKING:
 
 __all__ = ["QuestionBox", "QuizBox"]
 
+# ipywidgets gives each option one line; a longer one would run into the next.
+_STYLE = """<style>
+.vmsnap-options .widget-radio-box { margin-left: 4px; }
+.vmsnap-options .widget-radio-box label {
+  display: flex; flex-direction: row-reverse; justify-content: flex-end; gap: 6px;
+  height: auto; line-height: 1.4; padding: 2px 0; white-space: normal;
+}
+.vmsnap-options input { flex: none; }
+</style>"""
+
 
 class QuestionBox:
     """One question with radio buttons, and a place for what happened."""
 
     def __init__(self, question: Question, chosen: Callable[[int], None], *, label: str = "") -> None:
         head = escape(label or t("Predict"))
-        self.text = widgets.HTML(f"<strong>{head}</strong> {marked_up(question.text)}")
+        self.text = widgets.HTML(f"{_STYLE}<strong>{head}</strong> {marked_up(question.text)}")
         self.options = widgets.RadioButtons(
             options=[(option.text.replace("`", ""), index) for index, option in enumerate(question.options)],
             index=None,
             description=t("Your answer"),
             layout=widgets.Layout(width="auto"),
             style={"description_width": "initial"},
-        )
+        ).add_class("vmsnap-options")
         self.result = widgets.HTML()
         self.root = widgets.VBox([self.text, self.options, self.result])
         self.options.observe(lambda change: chosen(change["new"]), "value")
@@ -41,7 +51,7 @@ class QuestionBox:
 
     def tell(self, outcome: Outcome) -> None:
         """Show what happened; a screen reader says it."""
-        self.result.value = f'<div role="status">{outcome_html(outcome)}</div>'
+        self.result.value = f'<div role="status">{outcome_html(outcome, below=True)}</div>'
 
     def bundle(self, **options: Any) -> dict[str, Any]:
         """Return the widget for a notebook."""
@@ -57,7 +67,9 @@ class QuizBox:
         for number, one in enumerate(quiz.questions, 1):
             one._box = QuestionBox(one.question, one._chosen, label=f"{number}.")  # noqa: SLF001 - the two are one thing
             boxes.append(one._box.root)  # noqa: SLF001
-        self.button = widgets.Button(description=t("Check answers"), button_style="primary")
+        self.button = widgets.Button(
+            description=t("Check answers"), button_style="primary", layout=widgets.Layout(width="auto")
+        )
         self.button.on_click(lambda _: self.check())
         self.score = widgets.HTML()
         self.root = widgets.VBox([*boxes, widgets.HBox([self.button, self.score])])
