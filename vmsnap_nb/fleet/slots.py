@@ -1,4 +1,4 @@
-"""The hosts of a fleet by their names: connected when they are needed, and again when a connection was lost."""
+"""The hosts of a fleet by their names: connected when they are needed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
-from vmsnap_nb.errors import InvalidRequestError, LibvirtError, VmsnapError
+from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.fleet.member import Member
 from vmsnap_nb.fleet.shared import Around
 from vmsnap_nb.system.libvirt.shared_pools import PoolKey
 from vmsnap_nb.words.message import t
 
-__all__ = ["PATIENCE", "Slot", "names_of"]
-
-PATIENCE = 15.0
-"""Seconds that a connection may take."""
+__all__ = ["Slot", "names_of"]
 
 
 class Slot:
@@ -32,39 +29,9 @@ class Slot:
     def member(self) -> Member:
         """Return the host, connected; an error says why it cannot be reached."""
         with self._lock:
-            if self._member is not None and not self._alive(self._member):
-                self._member = None
-            if self._member is None:
-                self._member = self._connected()
+            if self._member is None or self._member.closed:
+                self._member = Member(self.name, self.uri, self._around, readonly=self.readonly)
             return self._member
-
-    @staticmethod
-    def _alive(member: Member) -> bool:
-        return not member.closed and bool(member.connection.isAlive())
-
-    def _connected(self) -> Member:
-        """Connect, and wait for it only so long: a host that is switched off would keep it for minutes."""
-        made: list[Member] = []
-        failed: list[VmsnapError] = []
-
-        def work() -> None:
-            try:
-                made.append(Member(self.name, self.uri, self._around, readonly=self.readonly))
-            except VmsnapError as error:
-                failed.append(error)
-
-        thread = threading.Thread(target=work, name=f"vmsnap connect {self.name}", daemon=True)
-        thread.start()
-        thread.join(PATIENCE)
-        if failed:
-            raise failed[0]
-        if not made:
-            raise LibvirtError(
-                t("connect to {uri}", uri=self.uri),
-                why=t("no answer within {seconds:g} s", seconds=PATIENCE),
-                next_step=t("check that the host is running, and that the network leads there"),
-            )
-        return made[0]
 
     def close(self) -> None:
         """Close the connection."""
