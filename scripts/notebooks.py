@@ -109,6 +109,8 @@ def cleaned(notebook: Any) -> Any:
 
 def _is_static(output: Any) -> bool:
     data = output.get("data", {})
+    if "data" in output and not any(data.values()):  # a line that was taken away in the end
+        return False
     return data.pop(WIDGET, None) is None or "text/html" in data
 
 

@@ -22,6 +22,7 @@ from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Figure, Options
 from vmsnap_nb.views.folding import MOST_BOXES
 from vmsnap_nb.views.svg import figure_svg
+from vmsnap_nb.words.message import t
 
 
 def figure_1() -> Forest:
@@ -411,3 +412,10 @@ def test_disks_are_drawn_with_their_images() -> None:
     assert re.search(r"\| a.qcow2 +\|<---\| demo: vda", text)
     assert "top of 3 layers" in text
     assert "(empty)" in text
+
+
+def test_a_plan_that_changes_no_image_draws_them_once() -> None:
+    tree = figure_2()
+    text = Plan(title=t("correct the records of {guest}", guest="demo"), before=tree, steps=(), after=tree).to_text()
+    assert text.count("before and after") == 1
+    assert text.count(" RootBase ") == 1

@@ -22,7 +22,7 @@ from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.within import within
 from vmsnap_nb.system.survey import Survey
-from vmsnap_nb.words.message import Message, joined, lines, t
+from vmsnap_nb.words.message import Message, counted, joined, lines, t
 
 __all__ = ["Power"]
 
@@ -221,8 +221,21 @@ class Power:
         handle.check_writable(tried)
         if handle.running:
             raise GuestError(tried, why=t("it is running"), next_step=t("shut it down first"))
-        with libvirt_errors(tried):
-            handle.domain.undefine()
+        try:
+            with libvirt_errors(tried):
+                handle.domain.undefine()
+        except LibvirtError as error:
+            with libvirt_errors(tried):
+                count = handle.domain.snapshotNum()
+            if count:
+                error.next_step = counted(
+                    "libvirt has a record of {count} snapshot: delete it first with delete_snapshot()",
+                    "libvirt has records of {count} snapshots: delete them first with delete_snapshot()",
+                    count,
+                )
+            elif handle.state == "saved":
+                error.next_step = t("start it, then shut it down: its saved memory is then used up")
+            raise
 
     # -- pause -----------------------------------------------------------------------------------------------
 

@@ -23,7 +23,10 @@ def plan_rows(sides: Sides, options: Options) -> tuple[tuple[Block, ...], tuple[
     after_blocks, after_notes = tree_blocks(
         below, options, names=sides.names, marks=sides.kept, columns=columns, order=_order_after(sides)
     )
-    blocks = (*_captioned(before_blocks, t("before")), *_captioned(after_blocks, t("after")))
+    if before_blocks == after_blocks and not plan.moves:
+        blocks = tuple(_captioned(before_blocks, t("before and after")))
+    else:
+        blocks = (*_captioned(before_blocks, t("before")), *_captioned(after_blocks, t("after")))
     notes = tuple(dict.fromkeys((*before_notes, *after_notes)))
     return blocks, _moves(sides, blocks, len(before_blocks) or 1), notes
 

@@ -16,7 +16,7 @@ from support.faulty import perform
 from support.guests import attach, files
 from support.kinds import record
 
-from vmsnap_nb.errors import ImageError, PlanRefusedError, StalePlanError, VmsnapError
+from vmsnap_nb.errors import ImageError, LibvirtError, PlanRefusedError, StalePlanError, VmsnapError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.image import Image
@@ -163,6 +163,8 @@ def test_there_is_no_memory_to_hold(guest: Guest) -> None:
 def test_a_plan_is_stale_once_a_snapshot_came_or_went(guest: Guest) -> None:
     plan = guest.snapshot("a")
     guest.handle.domain.snapshotCreateXML("<domainsnapshot><name>other</name></domainsnapshot>", 0)
+    with pytest.raises(LibvirtError, match=r"delete .* first with delete_snapshot\(\)"):
+        guest.undefine()
     with pytest.raises(StalePlanError, match=f"{guest.name} now has a snapshot other"):
         plan.run(progress=False)
     assert guest.snapshots().names == ("other",)
