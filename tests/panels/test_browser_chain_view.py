@@ -10,15 +10,30 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 from support.browser import START, chromium, violations
-from support.forests import figure_2, forest, image
+from support.forests import figure_2, forest, handout, image
+from support.merges import FACTS, commit
 
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.panels import ChainView
 
 pytestmark = pytest.mark.browser
 
 ADDRESS = "http://figure.test/"
-NAMES = ["svg", "text", "summary", "boxes", "selected", "proposed", "can_propose", "views", "look", "words"]
+NAMES = [
+    "svg",
+    "text",
+    "summary",
+    "boxes",
+    "selected",
+    "proposed",
+    "can_propose",
+    "views",
+    "look",
+    "words",
+    "switch",
+    "scope",
+]
 HOSTILE = """<img src=x onerror="window.bad=1">&'"]]>.qcow2"""
 CHINESE = "/i/快照 基础镜像 😀.qcow2"
 PAGE = """<!doctype html><html lang="en"><title>A figure</title><style>{css}</style><main id="here"></main>
@@ -42,7 +57,7 @@ window.start = (state) => {{
   window.end = widget.render({{ model: window.model, el: document.getElementById("here") }});
 }};
 window.show = (state) => {{
-  for (const name of ["boxes", "text", "summary", "svg"]) window.model.set(name, state[name]);
+  for (const name of ["boxes", "text", "summary", "switch", "svg"]) window.model.set(name, state[name]);
 }};
 window.ready = true;
 </script></html>"""
@@ -72,15 +87,15 @@ def page(window: BrowserContext) -> Iterator[Page]:
     assert errors == []
 
 
-def state(thing: Forest) -> dict[str, Any]:
-    return ChainView(thing).get_state(NAMES)
+def state(thing: Shown) -> dict[str, Any]:
+    return ChainView(thing, scope="one").get_state(NAMES)  # as of one view
 
 
 def start(page: Page, thing: Forest) -> None:
     page.evaluate("state => window.start(state)", state(thing))
 
 
-def show(page: Page, thing: Forest) -> None:
+def show(page: Page, thing: Shown) -> None:
     page.evaluate("state => window.show(state)", state(thing))
 
 
@@ -216,6 +231,21 @@ def test_what_the_keyboard_carries_says_what_a_merge_would_do(page: Page) -> Non
     page.evaluate("model.answer({ question: 1, verdicts: [['/i/Overlay-1', 'commit 2 MiB', '']] })")
     box(page, "Overlay-1").focus()
     expect(page.get_by_role("status")).to_contain_text("commit 2 MiB")
+
+
+def test_a_plan_is_seen_before_and_after(page: Page) -> None:
+    start(page, handout())
+    expect(page.locator(".vmsnap-states")).to_have_count(0)
+    show(page, commit(handout(), "/i/Snap-3", "/i/Snap-1", facts=FACTS))
+    moves = page.locator(".vmsnap-stage .move, .vmsnap-stage .comes").first
+    expect(moves).to_be_visible()
+    page.get_by_role("radio", name="before").check()
+    expect(moves).to_be_hidden()
+    page.get_by_role("radio", name="after").check()
+    expect(page.locator(".vmsnap-stage .box.goes").first).to_be_hidden()
+    assert violations(page, "#here") == []
+    show(page, handout())
+    expect(page.locator(".vmsnap-states")).to_have_count(0)
 
 
 def test_where_nothing_can_be_merged_a_drag_pans(page: Page) -> None:

@@ -47,6 +47,9 @@ function render({ model, el }) {
   root.className = "vmsnap-chain-view";
   const bar = document.createElement("div");
   bar.className = "vmsnap-zoom";
+  const states = document.createElement("div"); // of a plan: the switch between before, change and after
+  states.className = "vmsnap-switch";
+  root.classList.add(model.get("scope"));
   const stage = document.createElement("div");
   stage.className = "vmsnap-stage";
   stage.tabIndex = 0;
@@ -98,6 +101,7 @@ function render({ model, el }) {
   }
 
   bar.append(
+    states,
     button("+", words.zoom_in, () => zoomBy(ZOOM)),
     button("−", words.zoom_out, () => zoomBy(1 / ZOOM)),
     button(words.fit, words.fit_title, () => {
@@ -119,6 +123,7 @@ function render({ model, el }) {
     const before = places(stage);
     const focused = stage.contains(document.activeElement) ? document.activeElement.dataset?.path : null;
     const svg = model.get("svg");
+    if (states.innerHTML !== "" || model.get("switch")) states.innerHTML = model.get("switch"); // our own, as the SVG
     if (svg) {
       stage.innerHTML = svg; // our own SVG: each name in it was escaped when it was made
     } else {

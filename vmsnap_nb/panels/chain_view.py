@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.views.bundle import mimebundle
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
+from vmsnap_nb.views.states import has_change, switch, switch_style
 from vmsnap_nb.views.svg import figure_svg
 from vmsnap_nb.views.text import to_text
 from vmsnap_nb.words.message import t
@@ -60,6 +62,8 @@ class ChainView(anywidget.AnyWidget):
     proposed = traitlets.List(traitlets.Unicode(), []).tag(sync=True)
     can_propose = traitlets.Bool(True).tag(sync=True)
     views = traitlets.Int(0).tag(sync=True)
+    switch = traitlets.Unicode("").tag(sync=True)  # of a plan: before, change, after
+    scope = traitlets.Unicode("").tag(sync=True)  # a class of its own, for the style sheet of that
     look = traitlets.Int(0).tag(sync=True)  # counted up, it brings the figure into view
     words: Any = traitlets.Dict({}).tag(sync=True)  # what the JavaScript says
 
@@ -73,6 +77,7 @@ class ChainView(anywidget.AnyWidget):
             "wait": "…",
             "carry": t("Merge {image}: go to another image and press Enter, or Escape to cancel.", image="{image}"),
         }
+        options.setdefault("scope", f"vmsnap-view-{secrets.token_hex(4)}")
         super().__init__(words=words, **options)
         self.judge: Callable[[str], Iterable[Verdict]] = lambda _: ()
         self._question = 0
@@ -96,9 +101,11 @@ class ChainView(anywidget.AnyWidget):
             if (meant := box.path if box.path is not None else box.snapshot) is not None
         }
         svg, text = figure_svg(figure), to_text(thing)
+        states = f"<style>{switch_style(self.scope)}</style>{switch(self.scope)}" if has_change(figure) else ""
         self.thing = thing
         with self.hold_trait_notifications():
-            self.boxes, self.text, self.summary, self.svg = boxes, text, figure.summary, svg
+            self.boxes, self.text, self.summary, self.switch = boxes, text, figure.summary, states
+            self.svg = svg  # the last one: with it all is drawn
             if self.selected is not None and self.selected not in boxes.values():
                 self.selected = None
 
