@@ -172,7 +172,7 @@ def strips_bundle(
     """Return what a notebook may show: the picture as SVG and in HTML, and the text."""
     text, svg = strips_text(blocks), strips_svg(blocks)
     summary, shown_text = escape(t("As text")), escape(text)
-    picture = f'<div style="overflow-x: auto">{svg}</div>'
+    picture = f'<div tabindex="0" style="overflow-x: auto">{svg}</div>'
     html = f'<div class="vmsnap">{picture}<details><summary>{summary}</summary><pre>{shown_text}</pre></details></div>'
     bundle = {"image/svg+xml": svg, "text/html": html, "text/plain": text}
     return {
