@@ -119,6 +119,11 @@ def test_run_does_it(run: Run, images: Path) -> None:
     assert len(vs.chain(images / "new.qcow2")) == 4
 
 
+def test_a_remark_is_printed_once(run: Run, images: Path) -> None:
+    _, _, remarks = run("finish", images, "--yes")
+    assert remarks.count("guests are not known") == 1
+
+
 def test_run_asks_only_where_somebody_can_answer(run: Run, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     status, _, error = run("run", "commit", images / "c.qcow2")
     assert (status, "--yes" in error) == (2, True)

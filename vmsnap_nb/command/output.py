@@ -31,6 +31,7 @@ class Output:
 
     def __init__(self, command: str, *, as_json: bool) -> None:
         self.command, self.as_json = command, as_json
+        self._remarked: set[str] = set()
 
     @property
     def columns(self) -> int:
@@ -47,8 +48,9 @@ class Output:
         print(text)  # noqa: T201
 
     def remark(self, text: Message) -> None:
-        """Print a remark beside the result, for people."""
-        if not self.as_json:
+        """Print a remark beside the result, for people, once."""
+        if not self.as_json and text not in self._remarked:
+            self._remarked.add(text)
             print(text, file=sys.stderr)  # noqa: T201
 
     def records(self, records: Iterable[Mapping[str, Any]], facts: Mapping[str, Any] | None = None) -> None:
