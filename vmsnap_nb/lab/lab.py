@@ -170,7 +170,7 @@ class Lab(ExerciseLab):
         NotFoundError
             No such image.
         InvalidRequestError
-            The name is taken, the format is not known, or your image stands on another.
+            The name is taken, the format is not known, or your image is based on another one.
 
         Examples
         --------
@@ -259,7 +259,7 @@ class Lab(ExerciseLab):
         name : str
             Its name.
         backing : Image, Guest, path or name, optional
-            What its overlay stands on: a base, or the image that another guest writes to. If the guest is there
+            What its overlay is based on: a base, or the image that another guest writes to. If the guest is there
             already, on that image, it is given as it is; a warning says so if an earlier process made it.
         memory : int or str
             MiB, or as ``"1 GiB"``.
@@ -283,7 +283,7 @@ class Lab(ExerciseLab):
         NotFoundError
             There is no such guest and no `backing`; or no such image.
         InvalidRequestError
-            A guest of that name stands on another image, or cannot be called so.
+            A guest of that name is based on another image, or the name is invalid.
         PlanRefusedError
             A concern stands in the way.
 

@@ -9,7 +9,7 @@ __all__ = ["defined_source", "forget_layers", "layers_below", "mirrored", "name_
 
 
 def forget_layers(disk: ET.Element) -> None:
-    """Take out what the definition of a disk says of the layers below its image: libvirt goes by the headers then."""
+    """Take out what the definition of a disk says of the layers below its image: libvirt then uses the headers."""
     for below in disk.findall("backingStore"):
         disk.remove(below)
 

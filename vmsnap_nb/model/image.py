@@ -43,7 +43,7 @@ Status = Literal[
     "unknown",  # none of the formats known here, and nobody says that it is raw
     "outside",  # outside the folders that were to be read: not opened
     "remote",  # at a network address: not opened
-    "loop",  # it stands on itself (only a Forest can tell)
+    "loop",  # it is based on itself (only a Forest can tell)
     "invalid",  # it was merged into another image, and marked so that QEMU refuses it
     "in-use",  # a process holds it for writing, and no known guest accounts for that (only a Forest can tell)
     "dirty",  # it was not closed properly: QEMU repairs it when it is next opened for writing (only a Forest can tell)

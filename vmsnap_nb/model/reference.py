@@ -123,7 +123,7 @@ def _from_json(written: str, format: str | None) -> Reference:
     driver = options.get("driver")
     if format is None and isinstance(driver, str) and driver not in _LOCAL:
         format = driver
-    # Formats and filters stand on another node, "file"; the last one is what is really opened.
+    # Formats and filters are based on another node, "file"; the last one is what is really opened.
     prefix = ""
     for _ in range(_DEEPEST):
         if not any(key.startswith(f"{prefix}file.") for key in options):

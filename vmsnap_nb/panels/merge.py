@@ -165,7 +165,7 @@ class MergePanel(Panel):
         Raises
         ------
         InvalidRequestError
-            Neither stands on the other.
+            Neither is based on the other.
         """
         meant = self._meant(source, target)
         if meant is None:

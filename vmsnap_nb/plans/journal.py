@@ -105,11 +105,11 @@ class MergeEntry(Entry):
     top: _Path
     # All layers that are merged, lowest first; `top` is the last.
     merged: tuple[_Path, ...]
-    # The overlays of `top`, which will stand on `base`.
+    # The overlays of `top`, which will be based on `base`.
     children: tuple[_Path, ...] = ()
-    # copying: the data may be in `base` partly; at the end of that QEMU lets an overlay stand on `base`.
+    # copying: the data may be in `base` partly; at the end of that QEMU bases an overlay on `base`.
     # ready: QEMU has copied all, and writes to both for the guest; pivoting: it was told to write to `base` alone.
-    # copied: all of it is there, and must never be copied again, since overlays may stand on `base` itself by now.
+    # copied: all of it is there, and must never be copied again, since overlays may be based on `base` itself already.
     phase: Phase = "copying"
     # Whether the merged files are to be removed in the end.
     remove: bool = False

@@ -1,4 +1,4 @@
-"""All images of some folders, and all that they stand on, read into one forest."""
+"""All images of some folders, and all that they are based on, read into one forest."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _NO_MAGIC = frozenset({"vpc"})
 
 
 class Survey:
-    """Reads images, and what they stand on; reads only what has changed when asked again.
+    """Reads images, and what they are based on; reads only what has changed when asked again.
 
     Folders are read with the folders in them, up to `DEEPEST` levels and `MOST_ENTRIES` names; symbolic links to
     folders are not entered. A file is an image if it begins like one, or if another image or a guest refers to it. What
@@ -342,7 +342,7 @@ class _Reading:
     # -- references ---------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
-        """Add what images stand on, and see for which files a reference has another format than their content."""
+        """Add what images are based on, and see for which files a reference has another format than their content."""
         found = self.found
         queue = list(found.values())
         for image in queue:
@@ -436,7 +436,7 @@ class _Reading:
         if image.format is None:
             self._settle_unmarked(path, image, claims)
         elif "raw" in claims and (path, image.format) not in self._agreed:
-            self.cut = True  # what it seemed to stand on may be there for nobody else
+            self.cut = True  # what it seemed to be based on may be there for nobody else
             self.found[path] = replace(
                 as_raw(image),
                 problem=taken_for_raw(claims["raw"], image.format),
@@ -481,7 +481,7 @@ class _Reading:
                 self.parts.add(place)
 
     def _prune(self, starts: list[str]) -> None:
-        """Keep what was found in folders or named, and what that stands on, now that all is settled."""
+        """Keep what was found in folders or named, and what that is based on, now that all is settled."""
         keep: dict[str, None] = dict.fromkeys(path for path in starts if path not in self.parts or path in self.named)
         queue = list(keep)
         for path in queue:

@@ -24,7 +24,7 @@ class Fold:
     """Images that are not drawn one by one."""
 
     # ``layers`` for a stretch in the middle of a chain; ``overlays`` (or ``bases``) for some that stand side by side,
-    # each with all that stands on it.
+    # each with all that is based on it.
     kind: Literal["layers", "overlays", "bases"]
     count: int  # how many of that kind
     members: tuple[str, ...]  # all images in it, in order

@@ -1,7 +1,7 @@
 """The chain that libvirt has written down: with a snapshot of a running guest its definition lists all layers.
 
-The next start goes by that list and not by the images' headers, and libvirt's revert to an internal snapshot by that
-of then. A merge while the guest is off changes only the headers.
+The next start uses that list and not the images' headers, and libvirt's revert to an internal snapshot uses the list
+in its record. A merge while the guest is off changes only the headers.
 Source: https://libvirt.org/formatdomain.html#hard-drives-floppy-disks-cdroms (backingStore).
 """
 
@@ -22,7 +22,7 @@ __all__ = ["forget_old_chains"]
 
 
 def forget_old_chains(guest: GuestHandle, snapshot: str | None = None) -> None:
-    """Let libvirt go by the headers again, for each disk whose list is not what they say.
+    """Let libvirt use the headers again, for each disk whose list is not what they say.
 
     It is the definition for the next start of a guest that is off, or the one in the record of a snapshot. A list stays
     where the headers lead to something that is not in order: it may be right then.

@@ -27,7 +27,7 @@ def settled(forest: Forest, entry: MergeEntry) -> MergeEntry:
 
 
 def is_chain(forest: Forest, entry: MergeEntry) -> bool:
-    """Return whether what is merged is there and still stands on the base."""
+    """Return whether what is merged is there and is still based on the base."""
     below = forest.known_lineage(entry.top)[1:]
     return not is_gone(forest, entry.top) and not set(forest.same_file(entry.base)).isdisjoint(below)
 
@@ -50,7 +50,7 @@ def is_done(forest: Forest, entry: MergeEntry) -> bool:
 
 
 def spoils(forest: Forest, entry: MergeEntry, path: str) -> bool:
-    """Return whether an image may read otherwise than it should: it stands on the base, without what was merged."""
+    """Return whether an image may read otherwise than it should: it is based on the base, without what was merged."""
     if settled(forest, entry).phase == "copied" or is_done(forest, entry) or path not in forest.images:
         return False
     bases = set(forest.same_file(entry.base))
@@ -61,14 +61,14 @@ def spoils(forest: Forest, entry: MergeEntry, path: str) -> bool:
 
 
 def is_torn(forest: Forest, entry: MergeEntry) -> bool:
-    """Return whether overlays stand on the base although nobody knows whether all data is in it.
+    """Return whether overlays are based on the base although nobody knows whether all data is in it.
 
-    QEMU ends a commit by writing into the overlay that it stands on the base, and only then the base's last tables.
+    QEMU ends a commit by writing into the overlay that it is based on the base, and only then the base's last tables.
     """
     return any(spoils(forest, entry, child) for child in standing_on_base(forest, entry))
 
 
 def standing_on_base(forest: Forest, entry: MergeEntry) -> tuple[str, ...]:
-    """Return the overlays of what is merged that stand on the base."""
+    """Return the overlays of what is merged that are based on the base."""
     bases = forest.same_file(entry.base)
     return tuple(path for path in entry.children if path in forest.images and forest.parent(path) in bases)

@@ -172,7 +172,7 @@ class PullRequest(_CopyRequest):
 class RemoveRequest(MergeRequest):
     """Take a layer out of its chain, with its file.
 
-    Method 1 copies its data down into the image below, 2 up into each overlay that stands on it; if None, it is the one
+    Method 1 copies its data down into the image below, 2 up into each overlay of it; if None, it is the one
     that copies fewer bytes among those that are not refused.
     """
 

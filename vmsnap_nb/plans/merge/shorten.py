@@ -206,7 +206,7 @@ def cheapest(
 
     There may be `most` groups. `fixed` layers must be the last of a group, in their own file; `ends`, if not empty, are
     the only ones that may be the last. `movable` are those whose content may end up in another file, `whole` those that
-    are neither merged away nor pulled into (what stands on them may go down into them). With `down` every group but the
+    are neither merged away nor pulled into (their overlays may go down into them). With `down` every group but the
     last one must be in the file of its first layer.
     """
     # best[n]: for the layers before n, by the number of groups, the bytes and the last group

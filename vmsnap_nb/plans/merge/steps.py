@@ -60,7 +60,7 @@ class Unprotect(Step):
 class CommitLayers(Step):
     """Copy what the layers above a base hold into that base.
 
-    The merged layers are left as they are (``-d``), so that whoever stands on the top of them reads the same at
+    The merged layers are left as they are (``-d``), so that what is based on the top of them reads the same at
     every moment: what is written below is what those layers cover.
     """
 
@@ -96,7 +96,7 @@ class Repoint(Step):
     path: str
     backing: Reference
     before: Reference | None
-    back: bool = False  # it stood there before, and what it stands on now may not read the same
+    back: bool = False  # it was based on that before, and its current backing file may not read the same
 
     action = "repoint"
     performer = "qemu-img"
@@ -132,7 +132,7 @@ class PullLayers(Step):
     size: int | None = None
     extents: tuple[Extent, ...] | None = None  # where the data is that is copied; without it QEMU has to look for it
     left: int | None = None
-    """How many layers it will stand on no longer.
+    """How many layers it will no longer be based on.
 
     None if one of them is shorter than the image: what lies beyond its end reads as zeros, which QEMU's map of a chain
     does not tell from those of the image itself.
@@ -308,7 +308,7 @@ class BlockJobStep(GuestStep):
 
     target: str  # the disk, as vda
     source: str  # path of the image that the disk has when it is planned
-    relative: bool = False  # what stands on the top names its backing file relative to its own folder, and goes on so
+    relative: bool = False  # overlays of the top name their backing file relative to their own folder, and keep that
     size: int | None = field(default=None, compare=False)  # changes while the guest writes
     bandwidth: int = 0  # bytes a second at most; 0 for no limit
     timeout: float | None = None  # seconds, since a guest can write faster than QEMU copies; None for no limit
@@ -388,7 +388,7 @@ class LivePull(BlockJobStep):
 
     In the end the guest is suspended and resumed, which takes some milliseconds: then QEMU writes all its tables of the
     image (QEMU, softmmu/cpus.c, ``do_vm_stop``). Without that a part of them is in its memory alone until the guest
-    flushes its disk, while the header says already that the image stands on nothing else.
+    flushes its disk, while the header says already that the image has no backing file.
     """
 
     base: str | None  # the image on which it will stand; None to copy everything

@@ -1,4 +1,4 @@
-"""What exactly a revert would do: which images the disks get, what is kept of now, and what is thrown away."""
+"""What exactly a revert would do: which images the disks get, what of the current state is kept, what is discarded."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RevertDisk:
 
     @property
     def held(self) -> str:
-        """The image that has its content of then, as far as anything has."""
+        """The image that has its content at that time, as far as anything has."""
         return self.path if self.then is None else self.then
 
     @property
@@ -67,7 +67,7 @@ class RevertDisk:
 class RevertChoice:
     """A revert in which nothing is left open.
 
-    It goes back inside the images, by overlays on the images of then, or with the memory alone. `state` is what the
+    It goes back inside the images, by overlays on the images it names, or with the memory alone. `state` is what the
     guest does afterwards, `kept` the snapshot of what is there now, `discards` are the overlays whose content is thrown
     away, and `entry` is None where there is no folder for it.
     """
@@ -138,7 +138,7 @@ def _way(kind: Kind) -> _Way:
 
 
 def _end(record: SnapshotRecord, to: To) -> tuple[State, bool]:
-    """Return what the guest does in the end, and whether it goes on from the memory of then."""
+    """Return what the guest does in the end, and whether it continues from the saved memory."""
     if to == "off":
         return "shut off", False
     if record.memory == "no":
@@ -198,7 +198,7 @@ def _overlay(forest: Forest, disk: SnapshotDisk, names: Collection[str]) -> str:
 
 
 def _discards(forest: Forest, domain: Domain, request: RevertRequest, staying: Collection[str]) -> Iterator[Discard]:
-    """Return the overlays of now, and of a revert that was cut short, whose content nothing else needs."""
+    """Return the current overlays, and those of an interrupted revert, whose content nothing else needs."""
     more = () if request.interrupted is None else request.interrupted.discards
     for path in dict.fromkeys((*(use.path for use in domain.uses if not use.readonly), *more)):
         discard = None if path in staying else _discard(forest, domain, path)

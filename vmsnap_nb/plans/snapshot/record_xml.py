@@ -14,7 +14,7 @@ __all__ = ["moved_xml", "record_xml"]
 def moved_xml(xml: str, path: str, now: str, *, device: bool = False) -> str:
     """Return libvirt's record of a snapshot in which another image takes the place of one, as in `moved_record`.
 
-    What the image stands on is left out where a definition of the guest names it: libvirt finds that out anew.
+    The backing file of the image is left out where a definition of the guest names it: libvirt finds that out anew.
     """
     root = ET.fromstring(xml)
     for disk in root.iter("disk"):

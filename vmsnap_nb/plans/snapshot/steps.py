@@ -220,7 +220,7 @@ class DefineRecord(GuestStep):
     """
 
     record: SnapshotRecord
-    disks: tuple[Disk, ...] = ()  # of now: the definition in the record names the images of then
+    disks: tuple[Disk, ...] = ()  # the current ones: the definition in the record names the images at that time
 
     action = "write record"
 

@@ -33,7 +33,7 @@ _RAW_UNIT = 4096
 
 
 def map_argv(path: str, format: str) -> tuple[str, ...]:
-    """Return the command that maps one image as if it stood on nothing, also while somebody writes to it.
+    """Return the command that maps one image as if it had no backing file, also while somebody writes to it.
 
     Without ``"backing": null`` QEMU would map the whole chain, in which upper layers hide what lower ones hold.
     """
@@ -204,7 +204,7 @@ def read_map(
 def reads_none_of(path: str, left: int, *, below: bool) -> bool:
     """Ask QEMU whether an image reads nothing from the layers right below it, so that they can be left out.
 
-    The image is a qcow2 that nobody writes to; QEMU opens what it stands on too. `left` is how many layers are meant;
+    The image is a qcow2 that nobody writes to; QEMU opens its backing files too. `left` is how many layers are meant;
     none of them may be shorter than the image if there are others `below` them. Without those, zeros that are read from
     a layer are read without it too. False also where QEMU's answer does not show it.
     """
