@@ -38,7 +38,10 @@ def test_figure_1_of_real_images_is_the_handouts(built: LiveForest) -> None:
 
 @pytest.mark.parametrize("built", ["figure-2"], indirect=True)
 def test_figure_2_of_real_images_is_the_handouts(built: LiveForest) -> None:
-    assert normal(built.to_text(details="none")) == normal((GOLDEN / "figure-2.txt").read_text())
+    handout = (
+        (GOLDEN / "figure-2.txt").read_text().replace("(Active)", " " * len("(Active)"))
+    )  # no guest writes to them
+    assert normal(built.to_text(details="none")) == normal(handout)
 
 
 @pytest.mark.parametrize("built", ["template"], indirect=True)

@@ -61,7 +61,7 @@ def test_the_definition_of_the_next_start(lab: Lab, guest: Guest) -> None:
     lab.connection.defineXML(with_disk(guest.handle.definition(), other))
     assert needed_by(lab, "needer") == "needer (vda)"
     assert "next start of needer (vda)" in needed_by(lab, "needer-other")
-    assert "next start of needer (vda)" in lab.survey().to_text()
+    assert "next start of needer (vda)" in lab.survey().chain("needer-other").to_text()
     for plan in (lab.survey().commit("needer-other", remove=True), lab.survey().commit("needer-above")):
         assert any("the next start of needer" in what for what in lost(plan)), plan.title
     guest.destroy()

@@ -139,7 +139,9 @@ def test_rows_are_selected_and_acted_on_by_keyboard(nb: Notebook) -> None:
     expect(other).to_be_checked()
     expect(root.get_by_role("heading", name="other <b>")).to_be_visible()
     root.get_by_role("tab", name="Snapshots 1").click()
-    root.get_by_role("radio", name="s ←").check(force=True)
+    row = root.get_by_role("radio", name="s ←")
+    expect(row).to_be_visible()
+    row.check(force=True)
     expect(other).to_be_checked()  # each list has a choice of its own
     other.focus()
     for _ in range(2):

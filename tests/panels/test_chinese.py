@@ -75,7 +75,8 @@ def test_panels_of_guests(lab: Lab, guest: Guest, opened: list[Panel]) -> None:
     # Other tests share the lab, with guests and images of theirs.
     named = " ".join([str(lab.root), *(one.name for one in lab.guests()), *(image.name for image in lab.survey())])
     parts = english(of_lab).union(*(english(part) for part in of_lab.guest_page._parts.values()))
-    assert parts - {*re.findall("[A-Za-z]{2,}", named)} == set()
+    words = re.findall("[A-Za-z]{2,}", named)  # a long name is shown on several lines
+    assert {part for part in parts if not any(w.startswith(part) or w.endswith(part) for w in words)} == set()
     assert of_lab.guests[guest.name].notes[0] == "已关机"
     assert (of_guest.table.shown_rows[0].title, of_guest.table.shown_rows[0].meaning) == (
         "Snap-1 ← 当前位置",

@@ -207,8 +207,8 @@ class Plan(Shown):
         --------
         >>> import vmsnap_nb as vs
         >>> plan = vs.Lab().scenario("template").overlay("fourth", backing="FedoraBase")
-        >>> print(plan.script().splitlines()[-3])
-        qemu-img create -q -f qcow2 -F qcow2 -b ...FedoraBase.qcow2 -- ...fourth.qcow2
+        >>> print(*(line for line in plan.script().splitlines() if line.startswith("qemu-img")))
+        qemu-img create -q -f qcow2 -F raw -b ...FedoraBase.img -- ...fourth.qcow2
         """
         self.check(waive)
         return shell_script(self)

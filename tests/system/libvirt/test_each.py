@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 
@@ -36,3 +39,13 @@ def test_the_first_error_is_raised() -> None:
 
     with pytest.raises(ValueError, match="7"):
         ask_each(question, range(10))
+
+
+def test_a_process_that_ends_asks_without_threads() -> None:
+    code = """
+        import atexit, time
+        from vmsnap_nb.system.libvirt.each import ask_each
+        atexit.register(lambda: print(ask_each(lambda one: time.sleep(0.005) or one, [1, 2, 3, 4])))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[1, 2, 3, 4]\n", "")

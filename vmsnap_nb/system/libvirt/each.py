@@ -27,5 +27,9 @@ def ask_each(question: Callable[[Item], Answer], items: Sequence[Item]) -> list[
         rest = items[number + 1 :]
         if len(rest) > 1 and time.monotonic() - began > _NEAR:
             with ThreadPoolExecutor(min(_THREADS, len(rest)), thread_name_prefix="vmsnap-ask") as threads:
+                try:
+                    threads.submit(len, ())
+                except RuntimeError:  # this process is about to end, and begins no thread any more
+                    return answers + [question(one) for one in rest]
                 return answers + list(threads.map(question, rest))
     return answers
