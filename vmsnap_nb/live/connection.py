@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -200,15 +200,22 @@ class Connection:
         def read() -> Reading:
             return Reading(forest=self.forest(survey, self.domains(), named))
 
-        readonly, access = self.why_readonly, self.access_if_other
+        return replace(self.place_of(read, self.look, self.actions()), uri=self.uri)
+
+    def place_of(
+        self,
+        read: Callable[[], Reading],
+        look: Callable[[Reading, Needs], Reading],
+        actions: Mapping[type[Step], Action],
+    ) -> Place:
+        """Return a place of this connection, with what it permits and knows."""
         return Place(
             read,
-            self.look,
-            self.actions(),
-            readonly=readonly,
-            access=access,
+            look,
+            actions,
+            readonly=self.why_readonly,
+            access=self.access_if_other,
             unseen=self.customs.unseen,
-            uri=self.uri,
             here=self.files_are_here,
             machine=self.machine,
         )

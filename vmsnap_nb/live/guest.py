@@ -125,17 +125,7 @@ class Guest(GuestFiles):
             **revert_actions(link),
             **delete_actions(link),
         }
-        return Place(
-            read,
-            look,
-            actions,
-            link.why_readonly,
-            guest=self._uuid,
-            access=link.access_if_other,
-            unseen=link.customs.unseen,
-            here=link.files_are_here,
-            machine=link.machine,
-        )
+        return replace(link.place_of(read, look, actions), guest=self._uuid)
 
     @property
     def _domain(self) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.journal import MergeEntry
 
-__all__ = ["is_chain", "is_done", "is_gone", "is_torn", "settled", "spoils", "standing_on_base"]
+__all__ = ["is_chain", "is_done", "is_gone", "is_torn", "overlays_of_base", "reads_otherwise", "settled"]
 
 
 def is_gone(forest: Forest, path: str) -> bool:
@@ -49,7 +49,7 @@ def is_done(forest: Forest, entry: MergeEntry) -> bool:
     )
 
 
-def spoils(forest: Forest, entry: MergeEntry, path: str) -> bool:
+def reads_otherwise(forest: Forest, entry: MergeEntry, path: str) -> bool:
     """Return whether an image may read otherwise than it should: it is based on the base, without what was merged."""
     if settled(forest, entry).phase == "copied" or is_done(forest, entry) or path not in forest.images:
         return False
@@ -65,10 +65,10 @@ def is_torn(forest: Forest, entry: MergeEntry) -> bool:
 
     QEMU ends a commit by writing into the overlay that it is based on the base, and only then the base's last tables.
     """
-    return any(spoils(forest, entry, child) for child in standing_on_base(forest, entry))
+    return any(reads_otherwise(forest, entry, child) for child in overlays_of_base(forest, entry))
 
 
-def standing_on_base(forest: Forest, entry: MergeEntry) -> tuple[str, ...]:
+def overlays_of_base(forest: Forest, entry: MergeEntry) -> tuple[str, ...]:
     """Return the overlays of what is merged that are based on the base."""
     bases = forest.same_file(entry.base)
     return tuple(path for path in entry.children if path in forest.images and forest.parent(path) in bases)

@@ -6,7 +6,7 @@ import os.path
 from collections.abc import Iterable, Iterator
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.plans.checks.interrupted import spoils
+from vmsnap_nb.plans.checks.interrupted import reads_otherwise
 from vmsnap_nb.plans.concern import Concern, refuse, remark
 from vmsnap_nb.plans.journal import UnknownEntry
 from vmsnap_nb.plans.request import Reading
@@ -30,7 +30,7 @@ def merging(reading: Reading, paths: Iterable[str], *, through: bool = True) -> 
     for path in dict.fromkeys(paths):
         names = {path, *forest.same_file(path)}
         for entry in reading.merges:
-            if names & {entry.base, *entry.merged} or (through and spoils(forest, entry, path)):
+            if names & {entry.base, *entry.merged} or (through and reads_otherwise(forest, entry, path)):
                 yield refuse(
                     "active-job",
                     t(

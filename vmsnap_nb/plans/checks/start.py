@@ -11,7 +11,7 @@ from vmsnap_nb.model.guest import Domain, Use
 from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.plans.by_hand import rebase_argv
 from vmsnap_nb.plans.checks.held import interrupted_snapshots
-from vmsnap_nb.plans.checks.interrupted import spoils
+from vmsnap_nb.plans.checks.interrupted import reads_otherwise
 from vmsnap_nb.plans.checks.layers import REBASED, doubts
 from vmsnap_nb.plans.checks.notes import note_folders, strangers
 from vmsnap_nb.plans.concern import Concern, ConcernName, either, refuse, warn
@@ -119,7 +119,7 @@ def interrupted_commits(reading: Reading) -> Iterator[Concern]:
     paths = [use.path for use in domain.uses]
     for entry in reading.merges:
         if any(
-            entry.base in forest.known_lineage(path) and spoils(forest, entry, path)
+            entry.base in forest.known_lineage(path) and reads_otherwise(forest, entry, path)
             for path in paths
             if path in forest.images
         ):

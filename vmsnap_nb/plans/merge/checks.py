@@ -50,7 +50,7 @@ def _names(paths: Iterable[str], forest: Forest) -> Message:
 
 
 def outsiders(forest: Forest, base: str, merged: Sequence[str]) -> tuple[str, ...]:
-    """Return the overlays that read the base, or a merged layer, and not through the top one: a commit spoils them."""
+    """Return overlays that read the base, or a merged layer, and not through the top one: a commit corrupts these."""
     inside = {name for path in merged for name in forest.same_file(path)}
     found: dict[str, None] = {}
     for path in (base, *merged[:-1]):

@@ -10,7 +10,7 @@ from vmsnap_nb.model.disk_xml import defined_source
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.checks import layers, users
 from vmsnap_nb.plans.checks.bitmaps import merged_down
-from vmsnap_nb.plans.checks.interrupted import is_chain, is_done, is_gone, is_torn, settled, standing_on_base
+from vmsnap_nb.plans.checks.interrupted import is_chain, is_done, is_gone, is_torn, overlays_of_base, settled
 from vmsnap_nb.plans.concern import ConcernName, either, refuse, sorted_concerns, warn
 from vmsnap_nb.plans.facts import LOST_JOB
 from vmsnap_nb.plans.journal import MergeEntry, PullEntry
@@ -84,7 +84,7 @@ class _Resumption(MergeBuilder):
         The entry stays: a part of it may be in the base, so the merge is to be made again.
         """
         forest, top, base = self.forest, self.forest[entry.top].name, self.forest[entry.base].name
-        children = standing_on_base(forest, entry)
+        children = overlays_of_base(forest, entry)
         self.touch(entry.base, *entry.merged, *children)
         self.concerns += users.in_use(forest, children, instead=users.merge_while_running)
         self.concerns.append(

@@ -11,7 +11,7 @@ from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.checks.devices import parts_of_files
 from vmsnap_nb.plans.checks.folders import free_name, room
 from vmsnap_nb.plans.checks.held import held_concerns
-from vmsnap_nb.plans.checks.interrupted import spoils
+from vmsnap_nb.plans.checks.interrupted import reads_otherwise
 from vmsnap_nb.plans.checks.known import not_known
 from vmsnap_nb.plans.checks.layers import broken, lower_keys, missing, new_overlay_exposes
 from vmsnap_nb.plans.checks.users import active_jobs, in_use, managed_save
@@ -213,7 +213,9 @@ def _interrupted_merges(reading: Reading, choice: RevertChoice, path: str) -> It
     forest = reading.forest
     for entry in reading.merges:
         # What is inside the base as a snapshot is not written to.
-        if spoils(forest, entry, path) and not (choice.way == "inside" and path in forest.same_file(entry.base)):
+        if reads_otherwise(forest, entry, path) and not (
+            choice.way == "inside" and path in forest.same_file(entry.base)
+        ):
             yield refuse(
                 "active-job",
                 t(

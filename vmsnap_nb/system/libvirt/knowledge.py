@@ -182,8 +182,7 @@ class Knowledge:
         """Look into all pools, so that each is asked once, however many ask for its volumes afterwards."""
         for pool in self.pools:
             self.volumes(pool)
-        assert self._named is not None
-        assert self._sizes is not None
+        _ = self._named, self._sizes  # read now, and not by several threads at once
 
     # -- the first bytes of a volume ---------------------------------------------------------------------------
 
