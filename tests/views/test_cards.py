@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 import vmsnap_nb as vs
+from vmsnap_nb.model.blockmap import Extent, LayerMap
 from vmsnap_nb.model.shown import Carded
 from vmsnap_nb.model.snapshot import SnapshotDisk
 from vmsnap_nb.plans.overlay.request import OverlayRequest
@@ -77,6 +78,13 @@ def test_names_are_escaped_and_tags_closed(thing: Carded) -> None:
 def test_a_repr_is_one_short_line(thing: object) -> None:
     assert "\n" not in repr(thing)
     assert len(repr(thing)) < 300
+
+
+def test_an_image_and_a_block_map_are_short_whatever_they_hold() -> None:
+    image = vs.Image("/i/a\x1b", "qcow2", backing=vs.Reference("b", "relative", "/i/b"), virtual_size=1 << 30, status="corrupt")
+    assert repr(image) == r"<Image '/i/a\x1b': qcow2, 1 GiB, corrupt, based on '/i/b'>"
+    extents = tuple(Extent(start << 20, 1 << 16) for start in range(1000))
+    assert repr(vs.BlockMap((LayerMap("/i/a", 1 << 30, extents),))) == "<BlockMap of 1 GiB in 1 layer>"
 
 
 def test_an_image_shows_what_is_known_of_it() -> None:

@@ -11,6 +11,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from vmsnap_nb.model.shown import Listed
+from vmsnap_nb.model.size import human_size
+from vmsnap_nb.model.text import plural
 
 if TYPE_CHECKING:
     import graphviz
@@ -93,6 +95,10 @@ class BlockMap(Listed):
     """
 
     layers: tuple[LayerMap, ...]
+
+    def __repr__(self) -> str:
+        size = human_size(max((layer.size for layer in self.layers), default=0))
+        return f"<BlockMap of {size} in {plural(len(self.layers), 'layer')}>"
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per run: index ``run``, columns ``start length layer image path kind hidden covered_by``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -13,6 +13,7 @@ from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.image_check import ImageCheck
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.model.shown import Carded
+from vmsnap_nb.model.size import human_size
 from vmsnap_nb.words.message import NOTHING, Message, t
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class Image(FastBuild, Carded):
     Examples
     --------
     >>> Image("/images/base.img", "raw", virtual_size=67108864, writable=False)
-    Image(path='/images/base.img', format='raw', virtual_size=67108864, writable=False)
+    <Image '/images/base.img': raw, 64 MiB>
     """
 
     path: str
@@ -199,9 +200,10 @@ class Image(FastBuild, Carded):
     known_from: KnownFrom = "file"
 
     def __repr__(self) -> str:
-        """Name what is known and not as usual: of 26 fields most are neither."""
-        told = ((f.name, getattr(self, f.name)) for f in fields(self) if f.repr and getattr(self, f.name) != f.default)
-        return f"Image({', '.join(f'{name}={value!r}' for name, value in told)})"
+        known = [self.format, None if self.virtual_size is None else human_size(self.virtual_size), self.status]
+        told = ", ".join(part for part in known if part and part != "ok")
+        based = "" if self.backing is None else f", based on {(self.backing.path or self.backing.written)!r}"
+        return f"<Image {self.path!r}: {told}{based}>"
 
     @property
     def is_seen(self) -> bool:
