@@ -8,7 +8,6 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from vmsnap_nb.errors import (
     ImageError,
@@ -43,9 +42,9 @@ from vmsnap_nb.plans.merge.steps import (
 )
 from vmsnap_nb.plans.repair.steps import CopyImage, RepairCopy, SettleInside
 from vmsnap_nb.plans.step import CreateOverlay, Protect, Step
-from vmsnap_nb.system.files.copying import copy_file
+from vmsnap_nb.system.files.copying import copy_same
 from vmsnap_nb.system.files.errors import os_errors
-from vmsnap_nb.system.files.identity import check_same, same_file, unlink_same
+from vmsnap_nb.system.files.identity import SameFile, check_same, own_file, same_file, unlink_same
 from vmsnap_nb.system.files.permission import permission_below
 from vmsnap_nb.system.files.temporary import Temporary, leftovers, sync_folder, temporary
 from vmsnap_nb.system.image_file import read_image
@@ -362,46 +361,55 @@ def remove_leftover(step: RemoveLeftover) -> Undo:
 def move(step: MoveFile) -> Undo:
     """Move a file, within its file system or by a copy."""
     tried = t("move {path} to {to}", path=step.path, to=step.to)
-    _move(step.path, step.to, step.identity, tried)
-    return lambda: _move(step.to, step.path, None, undo_of(tried))
+    moved = _move(step.path, step.to, step.identity, tried)
+    return lambda: _nothing_more(_move(step.to, step.path, moved, undo_of(tried)))
 
 
-def _move(path: str, to: str, identity: Identity | None, tried: Message) -> None:
+def _nothing_more(_: Identity) -> None:
+    return
+
+
+def _move(path: str, to: str, identity: Identity | None, tried: Message) -> Identity:
+    """Give a file another name, and take away the one that it had; return which file it is then."""
     with os_errors(tried):
-        check_same(path, identity, tried)
-        try:
-            os.link(path, to, follow_symlinks=False)  # a name that is taken is an error, and nothing is overwritten
-        except OSError as error:
-            if error.errno != errno.EXDEV and error.errno not in _NO_LINKS:
-                raise
-            if os.path.lexists(to):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), to) from error
-            found = os.stat(path)
-            copy_file(Path(path), Path(to))
-            os.chmod(to, stat.S_IMODE(found.st_mode))
-            os.utime(to, ns=(found.st_atime_ns, found.st_mtime_ns))
-            with contextlib.suppress(PermissionError):
-                os.chown(to, found.st_uid, found.st_gid)
+        with same_file(path, identity, tried) as file:
+            moved = _linked(path, to, file, tried) or copy_same(file, to, whole=True)
         sync_folder(os.path.dirname(to))
         unlink_same(path, identity, tried)
         sync_folder(os.path.dirname(path))
+    return moved
+
+
+def _linked(path: str, to: str, file: SameFile, tried: Message) -> Identity | None:
+    """Give a file a second name; None where the file system, or two of them, have no such thing."""
+    try:
+        os.link(path, to, follow_symlinks=False)  # a name that is taken is an error, and nothing is overwritten
+    except OSError as error:
+        if error.errno != errno.EXDEV and error.errno not in _NO_LINKS:
+            raise
+        return None
+    try:
+        check_same(to, file.identity, tried)  # another may have had the name by then
+    except BaseException:
+        os.unlink(to)
+        raise
+    return file.identity
 
 
 def copy_image(step: CopyImage) -> Undo:
     """Copy an image that is only read."""
     tried = t("copy {source} to {target}", source=step.source, target=step.path)
-    with os_errors(tried):
-        check_same(step.source, step.identity, tried)
-        copy_file(Path(step.source), Path(step.path))
-        made = os.stat(step.path)
-    return _removal(step.path, (made.st_dev, made.st_ino), tried)
+    with os_errors(tried), same_file(step.source, step.identity, tried) as file:
+        made = copy_same(file, step.path)
+    return _removal(step.path, made, tried)
 
 
 def repair_copy(step: RepairCopy) -> Undo:
     """Let QEMU repair a copy, which must be without damage then."""
     tried = t("repair {image}", image=step.path)
-    for argv in step.argvs:
-        qemu_img.run(argv, tried=tried)
+    with os_errors(tried), own_file(step.path, tried) as fd:
+        for argv in replace(step, path=f"/proc/{os.getpid()}/fd/{fd}").argvs:
+            qemu_img.run(argv, tried=tried)
     _whole(step.path, tried)
     return _nothing
 

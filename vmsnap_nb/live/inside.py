@@ -21,7 +21,7 @@ from vmsnap_nb.plans.journal import InsideEntry
 from vmsnap_nb.system.disk.snapshot_table import data_places, point_to_table, read_table
 from vmsnap_nb.system.files.copying import copy_content
 from vmsnap_nb.system.files.errors import os_errors
-from vmsnap_nb.system.files.identity import replace_same
+from vmsnap_nb.system.files.identity import replace_same, same_file
 from vmsnap_nb.system.files.locks import held
 from vmsnap_nb.system.files.temporary import Temporary, sync_folder, temporary
 from vmsnap_nb.system.image_file import read_image
@@ -161,18 +161,20 @@ def _repair(entry: InsideEntry, path: str, found: os.stat_result, tried: Message
         if found.st_nlink > 1:
             why = t("the image is damaged, and its file has other names, which would lead to the damaged file")
         raise ImageError(tried, why=why, next_step=_by_hand(path))
-    with os_errors(tried), open(path, "rb") as old, temporary(os.path.dirname(path)) as new:
-        if not os.path.samestat(os.fstat(old.fileno()), found):
-            raise StalePlanError(
-                tried, why=t("it was replaced in the meantime"), next_step=t("call unfinished() again")
-            )
-        if held(old.fileno()):
+    identity = found.st_dev, found.st_ino
+    with (
+        os_errors(tried),
+        same_file(path, identity, tried) as file,
+        file.opened() as old,
+        temporary(os.path.dirname(path)) as new,
+    ):
+        if held(old):
             how = t("shut the guest down, or end that process")
             raise InUseError(tried, why=t("a process has it open"), next_step=how)
-        copy_content(old.fileno(), new.fd)
+        copy_content(old, new.fd)
         _repair_copy(entry, new, path, tried)
-        now = os.fstat(old.fileno())
-        if held(old.fileno()) or (now.st_size, now.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
+        now = os.fstat(old)
+        if held(old) or (now.st_size, now.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
             raise StalePlanError(
                 tried, why=t("it was modified in the meantime"), next_step=t("call unfinished() again")
             )
@@ -180,7 +182,7 @@ def _repair(entry: InsideEntry, path: str, found: os.stat_result, tried: Message
             os.fchown(new.fd, found.st_uid, found.st_gid)
         os.fchmod(new.fd, stat.S_IMODE(found.st_mode))
         os.fsync(new.fd)
-        replace_same(new.path, path, (found.st_dev, found.st_ino), tried)
+        replace_same(new.path, path, identity, tried)
         sync_folder(os.path.dirname(path))
 
 
@@ -193,11 +195,10 @@ def _repair_copy(entry: InsideEntry, new: Temporary, path: str, tried: Message) 
         if table.problem or table.names != entry.names:
             raise ImageError(tried, why=t("its table of internal snapshots is lost"), next_step=_by_hand(path))
     places = data_places(new.path)
-    qemu_img.run(repair_argv(new.path), tried=tried)
-    if check(new.path, "qcow2").result not in _SOUND or (read_table(new.path), data_places(new.path)) != (
-        table,
-        places,
-    ):
+    name = f"/proc/{os.getpid()}/fd/{new.fd}"  # QEMU writes to this file, whatever its own name leads to by now
+    qemu_img.run(repair_argv(name), tried=tried)
+    sound = check(name, "qcow2").result in _SOUND
+    if not sound or (read_table(new.path), data_places(new.path)) != (table, places):
         raise ImageError(tried, why=t("a repaired copy has other data than the image"), next_step=_by_hand(path))
 
 

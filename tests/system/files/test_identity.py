@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,14 @@ from support.images import MIB, create, write
 import vmsnap_nb as vs
 from vmsnap_nb.errors import StalePlanError, VmsnapError
 from vmsnap_nb.live import image_actions
+from vmsnap_nb.plans.leftovers.steps import MoveFile
 from vmsnap_nb.plans.merge.steps import MarkInvalid, RemoveFile, Unprotect
+from vmsnap_nb.plans.repair.steps import RepairCopy
 from vmsnap_nb.plans.step import Protect, Step
+from vmsnap_nb.system.files.copying import copy_same
+from vmsnap_nb.system.files.identity import same_file
 from vmsnap_nb.system.qcow2 import mark
+from vmsnap_nb.words.message import NOTHING
 
 pytestmark = pytest.mark.system
 
@@ -102,3 +108,67 @@ def test_a_file_that_another_replaces_while_it_is_made_is_not_given_its_name(
         plan.run(progress=False)
     assert not os.path.lexists(tmp_path / "new.qcow2")
     assert victim.read_text() == "x"
+
+
+@pytest.mark.parametrize("error", [errno.EXDEV, errno.EPERM, 0])
+def test_a_file_that_is_put_in_place_of_one_that_is_moved_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    secret, path = tmp_path / "secret", create(tmp_path / "path", size=MIB)
+    secret.write_text("secret")
+    (tmp_path / "to").mkdir()
+    step = MoveFile(path=str(path), to=str(tmp_path / "to" / "path"), identity=vs.scan(tmp_path)[str(path)].identity)
+    link = os.link
+
+    def swapped(*args: str, **options: bool) -> None:
+        if path.is_file() and not path.is_symlink():
+            put_link(path, secret)
+            if error:
+                raise OSError(error, os.strerror(error))
+        link(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "link", swapped)
+    with pytest.raises(StalePlanError, match="is not the file that it was"):
+        image_actions.image_actions()[MoveFile](step)
+    assert path.is_symlink()
+    assert [found.read_bytes()[:4] for found in (tmp_path / "to").iterdir()] in ([], [b"QFI\xfb"])
+
+
+def test_a_copy_does_not_run_as_the_owner_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, modes = create(tmp_path / "path", size=MIB), []
+    path.chmod(0o6755)
+    chmod, fchmod = os.chmod, os.fchmod
+    monkeypatch.setattr(os, "chmod", lambda file, mode: (modes.append(mode), chmod(file, mode)))
+    monkeypatch.setattr(os, "fchmod", lambda file, mode: (modes.append(mode), fchmod(file, mode)))
+    with same_file(str(path), None, NOTHING) as file:
+        copy_same(file, str(tmp_path / "to"), whole=True)
+    assert (tmp_path / "to").stat().st_mode & 0o7777 == 0o755
+    assert modes
+    assert all(mode & 0o6000 == 0 for mode in modes)
+
+
+def test_a_copy_that_another_replaces_is_not_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(tmp_path / "path", size=MIB)
+    victim = create(tmp_path / "victim", size=MIB)
+    step = RepairCopy(path=str(tmp_path / "path"))
+    put_link(tmp_path / "path", victim)
+    with pytest.raises(VmsnapError):
+        image_actions.image_actions()[RepairCopy](step)
+    put_file(tmp_path / "path", victim)
+    with pytest.raises(StalePlanError, match="is not the file that it was"):
+        image_actions.image_actions()[RepairCopy](step)
+    put_pipe(tmp_path / "path", victim)
+    with pytest.raises(StalePlanError, match="is not the file that it was"):
+        image_actions.image_actions()[RepairCopy](step)
+    run = image_actions.qemu_img.run
+
+    def replaced(argv: tuple[str, ...], *, tried: str) -> object:
+        put_link(tmp_path / "path", victim)
+        return run(argv, tried=tried)
+
+    (tmp_path / "path").unlink()
+    create(tmp_path / "path", size=MIB)
+    was = victim.stat()
+    monkeypatch.setattr(image_actions.qemu_img, "run", replaced)
+    image_actions.image_actions()[RepairCopy](step)
+    assert (victim.stat().st_mtime_ns, victim.stat().st_ctime_ns) == (was.st_mtime_ns, was.st_ctime_ns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -10,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vmsnap_nb.errors import NotFoundError
+from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.system.files.errors import from_os_error
-from vmsnap_nb.system.files.temporary import publish, temporary
+from vmsnap_nb.system.files.identity import SameFile
+from vmsnap_nb.system.files.temporary import publish, publish_new, temporary
 from vmsnap_nb.words.message import t
 
-__all__ = ["copy_content", "copy_file"]
+__all__ = ["copy_content", "copy_file", "copy_same"]
 
 _AT_ONCE = 8 << 20
 # What copy_file_range says where it cannot do it: another file system, or one that is not able to.
@@ -43,6 +46,28 @@ def copy_file(source: Path, target: Path, *, sha256: str = "") -> str:
     except OSError as error:
         raise from_os_error(error, tried) from error
     return found
+
+
+def copy_same(file: SameFile, target: str, *, whole: bool = False) -> Identity:
+    """Copy a file that was found, whatever has its name by now; return which file the copy is.
+
+    With `whole` it gets owner, permission bits and times of the file: bits that let a program run as its owner are left
+    out. Nothing is overwritten.
+    """
+    with file.opened() as old, temporary(os.path.dirname(target)) as new:
+        copy_content(old, new.fd)
+        found = os.fstat(old)
+        mode = stat.S_IMODE(found.st_mode) & 0o777
+        if whole:
+            with contextlib.suppress(PermissionError):
+                os.fchown(new.fd, found.st_uid, found.st_gid)
+            if os.fstat(new.fd).st_gid != found.st_gid:
+                mode &= ~0o070 | (mode & 0o007) << 3
+            os.utime(new.fd, ns=(found.st_atime_ns, found.st_mtime_ns))
+        os.fchmod(new.fd, mode if whole else mode & 0o644 | 0o600)
+        publish_new(new, target)
+        made = os.fstat(new.fd)
+    return made.st_dev, made.st_ino
 
 
 def copy_content(old: int, new: int) -> None:

@@ -13,7 +13,7 @@ from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.system.files.devices import identity_of
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["SameFile", "check_same", "place_of", "replace_same", "same_file", "same_place", "unlink_same"]
+__all__ = ["SameFile", "check_same", "own_file", "place_of", "replace_same", "same_file", "same_place", "unlink_same"]
 
 _OPEN = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
@@ -85,6 +85,19 @@ def same_file(path: str, identity: Identity | None, tried: Message) -> Iterator[
         os.close(pin)
 
 
+@contextlib.contextmanager
+def own_file(path: str, tried: Message) -> Iterator[int]:
+    """Open a regular file of this user for writing, which has no other name and is not reached by a link."""
+    fd = os.open(path, _OPEN | os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+            raise _replaced(path, tried)
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def check_same(path: str, identity: Identity | None, tried: Message) -> None:
     """Check that a path leads to the file with this identity."""
     with same_file(path, identity, tried):
@@ -123,8 +136,12 @@ def _with_name(path: str, identity: Identity | None, tried: Message, change: Cal
 def _check(found: os.stat_result, path: str, identity: Identity | None, tried: Message) -> None:
     is_image = stat.S_ISREG(found.st_mode) or stat.S_ISBLK(found.st_mode)
     if not is_image or (identity is not None and identity != identity_of(found)):
-        raise StalePlanError(
-            tried,
-            why=t("{path} is not the file that it was when the plan was made; it was not touched", path=path),
-            next_step=t("find out who replaced it; then make the plan again, review it and run it"),
-        )
+        raise _replaced(path, tried)
+
+
+def _replaced(path: str, tried: Message) -> StalePlanError:
+    return StalePlanError(
+        tried,
+        why=t("{path} is not the file that it was when the plan was made; it was not touched", path=path),
+        next_step=t("find out who replaced it; then make the plan again, review it and run it"),
+    )
