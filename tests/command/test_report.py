@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.browser import chromium, violations
 from support.images import create
+from support.nobody import NOBODY
 
 import vmsnap_nb as vs
 from vmsnap_nb.command.main import main
@@ -64,6 +65,31 @@ def test_a_report_is_replaced_and_another_file_is_not(images: Path, tmp_path: Pa
     assert sorted(os.listdir(tmp_path)) == ["images", "link.html", "report.html"]
     with pytest.raises(vs.NotFoundError):
         vs.scan(images).to_html(tmp_path / "none" / "report.html")
+
+
+def test_a_report_is_not_written_through_what_another_user_has_put_there(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, target, own = tmp_path / "link.html", tmp_path / "new", os.geteuid()
+    link.symlink_to(target)
+    if own == 0:
+        os.lchown(link, NOBODY, NOBODY)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+    with pytest.raises(vs.InvalidRequestError, match="a symbolic link of another user"):
+        vs.scan(images).to_html(link)
+    assert not target.exists()
+    link.unlink()
+    os.mkfifo(link)
+    with pytest.raises(vs.InvalidRequestError, match="is not a report"):
+        vs.scan(images).to_html(link)
+    link.unlink()
+    link.write_text(MARK)
+    link.chmod(0o666)
+    if own == 0:
+        os.chown(link, NOBODY, NOBODY)
+    vs.scan(images).to_html(link)
+    assert os.stat(link).st_mode & 0o777 == 0o600
 
 
 def test_the_command_writes_it(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,10 +32,18 @@ def write_page(
 
     Return its path.
     """
-    target = os.path.realpath(absolute(path))
+    target = absolute(path)
     tried = t("write the report {path}", path=target)
+    if os.path.islink(target):
+        if os.lstat(target).st_uid not in (0, os.geteuid()):
+            raise InvalidRequestError(
+                tried,
+                why=t("this name is a symbolic link of another user"),
+                next_step=t("choose another name"),
+            )
+        target = os.path.realpath(target)
     mode = _mode_of(target)
-    if mode is not None and not overwrite and not _is_report(target):
+    if os.path.lexists(target) and not overwrite and not _is_report(target):
         raise InvalidRequestError(
             tried,
             why=t("this file exists, and is not a report"),
@@ -47,19 +56,24 @@ def write_page(
 
 
 def _mode_of(path: str) -> int | None:
+    """Return the permission bits of a file of this user; None where there is none, and none is to be kept."""
     try:
-        return os.stat(path).st_mode & 0o777
+        found = os.stat(path)
     except FileNotFoundError:
         return None
+    return stat.S_IMODE(found.st_mode) & 0o777 if found.st_uid == os.geteuid() else None
 
 
 def _is_report(path: str) -> bool:
     """Return whether a file is a report that was written before."""
     try:
-        with open(path, "rb") as file:
-            return file.read(len(MARK)) == MARK.encode()
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return False
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode) and os.read(fd, len(MARK)) == MARK.encode()
+    finally:
+        os.close(fd)
 
 
 def part_of(heading: str, read: Callable[[], Shown | Tabled]) -> Part:
