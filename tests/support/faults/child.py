@@ -48,10 +48,16 @@ def make(root: str, world: str) -> None:
 
 
 def qemu_of(world: World) -> int:
-    """Return the process of the guest's QEMU, 0 where it has none."""
-    for path in (world.lab.root / "run").rglob(f"{world.guest.name}.pid"):
-        with contextlib.suppress(OSError, ValueError):
-            return int(path.read_text())
+    """Return the process of the guest's QEMU, 0 where it has none.
+
+    libvirt's file with its number says nothing of a QEMU that it has forgotten: the next start takes that away.
+    """
+    own = f"{world.lab.root}/".encode()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if words[1:2] == [b"-name"] and any(own in word for word in words):
+                return int(path.parent.name)
     return 0
 
 
@@ -178,8 +184,7 @@ class Observer:
 
         libvirt 9.0 can be killed after it has written down a state that it cannot read: it forgets the QEMU then.
         """
-        pid = qemu_of(self.world)
-        runs = pid and "qemu" in Path(f"/proc/{pid}/comm").read_text() if Path(f"/proc/{pid}").exists() else False
+        runs = qemu_of(self.world)
         if not runs and self.has_crashed():
             self.notes.append("the QEMU of the guest has crashed by itself")
             return
@@ -198,10 +203,10 @@ class Observer:
     def end(self) -> None:
         """End the guest, and its QEMU where libvirt does not know of that."""
         end(self.world.guest)
-        pid = qemu_of(self.world)
-        with contextlib.suppress(OSError):
-            if pid and "qemu" in Path(f"/proc/{pid}/comm").read_text():
+        while pid := qemu_of(self.world):
+            with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
 
     def disks(self) -> set[str]:
         """What the guest's disk may read as."""
