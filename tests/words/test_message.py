@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 import vmsnap_nb as vs
-from vmsnap_nb.words.language import VARIABLE, language, set_language
+from vmsnap_nb.words.language import VARIABLE, language, one_language, set_language
 from vmsnap_nb.words.message import NOTHING, Message, clauses, counted, joined, lines, listed, t
 
 
@@ -88,3 +88,20 @@ def test_another_language_is_refused() -> None:
     with pytest.raises(vs.InvalidRequestError, match="set the language to 'fr'"):
         vs.set_language("fr")
     assert language() == "en"
+
+
+def test_the_language_is_asked_for_once_where_many_messages_are_made() -> None:
+    set_language("zh")
+    try:
+        with one_language():
+            set_language("en")
+            assert language() == "zh"
+        assert language() == "en"
+    finally:
+        set_language(None)
+
+
+def test_one_clause_is_the_message_itself() -> None:
+    only = t("{image} is missing", image="a")
+    assert clauses([only]) is only
+    assert clauses(["a"]) == "a"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.words.message import N_, NOTHING, Message, t
 
-__all__ = ["DIRTY", "MERGED", "is_older", "is_smaller"]
+__all__ = ["DIRTY", "MERGED", "is_older", "is_smaller", "smaller_ones"]
 
 DIRTY = N_("it was not closed properly; QEMU repairs it the next time it is opened for writing")
 """`Image.problem` of an image whose header says so."""
@@ -30,6 +31,16 @@ def is_smaller(image: Image, base: Image) -> Message:
         base=base.name,
         base_size=base.virtual_size,
     )
+
+
+def smaller_ones(images: Mapping[str, Image], based: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Message]]:
+    """Yield the overlays that are smaller than the image below, and why that matters; `based` has both names."""
+    for path, below in based:
+        image, base = images.get(path), images.get(below)
+        if image is None or base is None or image.virtual_size == base.virtual_size:
+            continue  # nearly all are of one size
+        if problem := is_smaller(image, base):
+            yield path, problem
 
 
 def is_older(image: Image, base: Image) -> Message:

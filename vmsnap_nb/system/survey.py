@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import islice
 from operator import attrgetter
 
-from vmsnap_nb.model.doubts import DIRTY, is_smaller
+from vmsnap_nb.model.doubts import DIRTY, smaller_ones
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.identity import Identity
@@ -33,6 +33,7 @@ from vmsnap_nb.system.other_formats import read_other
 from vmsnap_nb.system.qcow2.directories import Room
 from vmsnap_nb.system.saved_memory import is_saved_memory
 from vmsnap_nb.system.unread import nowhere, outside, remote, too_much, unreachable, unread_folder
+from vmsnap_nb.words.language import one_language
 from vmsnap_nb.words.message import NOTHING, Message, clauses, t
 
 __all__ = ["Survey"]
@@ -131,7 +132,8 @@ class _Reading:
         collecting = gc.isenabled()
         gc.disable()
         try:
-            self._read()
+            with one_language():
+                self._read()
         finally:
             if collecting:
                 gc.enable()
@@ -151,7 +153,7 @@ class _Reading:
         self._data_files()
         if self.cut or not self.parts.isdisjoint(self.found):
             self._prune(starts)
-        for path, problem in (*self.notes, *self._smaller()):
+        for path, problem in (*self.notes, *smaller_ones(self.found, self.based)):
             if path in self.found and self.found[path].format != "raw":
                 self._note(path, problem)
 
@@ -369,13 +371,6 @@ class _Reading:
             if base.format != reference.format or base.format is None:
                 self.disputed.setdefault(path, {}).setdefault(reference.format, image.path)
 
-    def _smaller(self) -> Iterator[tuple[str, Message]]:
-        """Yield the overlays that are smaller than the images below them; the format of each is settled by now."""
-        found = self.found
-        for path, below in self.based:
-            if path in found and below in found and (problem := is_smaller(found[path], found[below])):
-                yield path, problem
-
     def _reach(self, path: str, reference: Reference, above: Image) -> Image:
         if reference.path is None:
             base = remote(path) if reference.kind == "remote" else nowhere(path)
@@ -459,7 +454,8 @@ class _Reading:
 
     def _note(self, path: str, problem: Message) -> None:
         image = self.found[path]
-        self.found[path] = replace(image, problem=clauses(filter(None, (image.problem, problem))))
+        problem = clauses((image.problem, problem)) if image.problem else problem
+        self.found[path] = Image.build({**vars(image), "problem": problem})
 
     def _data_files(self) -> None:
         """A data file belongs to the image that names it; it is no image of its own."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from gettext import c2py
 from pathlib import Path
 from typing import Literal, get_args
 
-__all__ = ["LANGUAGES", "Language", "language", "set_language", "translated"]
+__all__ = ["LANGUAGES", "Language", "language", "one_language", "set_language", "translated"]
 
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -23,6 +25,7 @@ LANGUAGES: tuple[Language, ...] = get_args(Language)
 VARIABLE = "VMSNAP_LANG"
 _LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG")
 _chosen: list[Language] = []
+_current: ContextVar[Language | None] = ContextVar("_current", default=None)
 
 
 def set_language(code: str | None) -> None:
@@ -70,11 +73,24 @@ def language() -> Language:
     >>> vs.language() in ("en", "zh")
     True
     """
+    current = _current.get()
+    if current is not None:
+        return current
     if _chosen:
         return _chosen[0]
     own = os.environ.get(VARIABLE)
     locale = own or next((value for name in _LOCALE if (value := os.environ.get(name))), "")
     return _known(locale) or "en"
+
+
+@contextmanager
+def one_language() -> Iterator[None]:
+    """Ask for the language once, for all messages of what follows: to ask takes longer than to make a message."""
+    token = _current.set(language())
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def translated(template: str, plural: str, count: int, code: Language) -> str:

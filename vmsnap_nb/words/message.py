@@ -139,7 +139,10 @@ def lines(parts: Iterable[str]) -> Message:
 
 
 def _between(parts: Iterable[str], sign: str) -> Message:
-    fields = {f"_{number}": part for number, part in enumerate(parts)}
+    several = tuple(parts)
+    if len(several) == 1 and isinstance(several[0], Message):
+        return several[0]
+    fields = {f"_{number}": part for number, part in enumerate(several)}
     return Message("{sign}".join(f"{{{name}}}" for name in fields), sign=sign, **fields)
 
 
