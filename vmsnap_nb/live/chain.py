@@ -30,7 +30,15 @@ __all__ = ["LiveChain"]
 
 @dataclass(frozen=True, repr=False)
 class LiveChain(Chain):
-    """A backing chain whose images can be read."""
+    """A backing chain whose images can be read; or as it was at an internal snapshot of its top.
+
+    Attributes
+    ----------
+    inside : str or None
+        The ID of that internal snapshot.
+    """
+
+    inside: str | None = None
 
     def blockmap(self) -> BlockMap:
         """Map which layer holds which part of the disk, and which data lower layers hide; a guest may be running.
@@ -44,7 +52,7 @@ class LiveChain(Chain):
         ImageError
             A layer cannot be read.
         """
-        return blockmap(self)
+        return blockmap(self, self.inside)
 
     # -- files ------------------------------------------------------------------------------------------------
 
@@ -246,7 +254,7 @@ class LiveChain(Chain):
         """Return the disk as it is, or as it was at a layer or an internal snapshot of one."""
         layers = self.layers
         if at is None:
-            return DiskState(layers[-1].name, layers)
+            return DiskState(layers[-1].name, layers, self.inside)
         found = [
             DiskState(at, layers[: number + 1], snapshot.id)
             for number, image in enumerate(layers)

@@ -213,13 +213,15 @@ class Guest(GuestFiles):
                 depths.append(forest.depth(image.path))
         return Disks(self._name, tuple(filled), tuple(depths))
 
-    def chain(self, target: str | None = None) -> LiveChain:
+    def chain(self, target: str | None = None, *, at: str | None = None) -> LiveChain:
         """Read the backing chain of a disk, from its base to its active layer.
 
         Parameters
         ----------
         target : str, optional
             The disk, such as ``vda``. Default: the first disk that has an image.
+        at : str, optional
+            The name of a snapshot: the chain that the disk had then. Default: the current chain.
 
         Returns
         -------
@@ -228,7 +230,9 @@ class Guest(GuestFiles):
         Raises
         ------
         NotFoundError
-            There is no such disk, or it has no image.
+            There is no such disk or snapshot, or the disk has no image.
+        ImageError
+            The files of the snapshot are missing, or do not match its record.
 
         Examples
         --------
@@ -237,16 +241,19 @@ class Guest(GuestFiles):
         >>> [image.name for image in lab.guest("listed", backing=lab.base("RootBase")).chain()]
         ['RootBase', 'listed']
         """
+        if at is not None:
+            then, point = self._point(at, target)
+            return LiveChain(then, point.image, point.inside)
         forest = self._forest(self.domain().disks)
         return LiveChain(forest, find_disk(forest, self._name, target).path)
 
-    def blockmap(self, target: str | None = None) -> BlockMap:
+    def blockmap(self, target: str | None = None, *, at: str | None = None) -> BlockMap:
         """Map which layer of a disk's chain holds which part of the disk.
 
         Parameters
         ----------
-        target : str, optional
-            The disk, such as ``vda``. Default: the first disk that has an image.
+        target, at : str, optional
+            As in `chain`.
 
         Returns
         -------
@@ -257,11 +264,11 @@ class Guest(GuestFiles):
         Raises
         ------
         NotFoundError
-            There is no such disk.
+            There is no such disk or snapshot.
         ImageError
             A layer is missing, is encrypted, or is in a format that QEMU cannot map.
         """
-        return self.chain(target).blockmap()
+        return self.chain(target, at=at).blockmap()
 
     def check(self, target: str | None = None, *, timeout: float = 600.0) -> ImageCheck:
         """Check the tables of a disk's active layer with `qemu-img check`; the guest must be off.

@@ -181,11 +181,15 @@ class GuestFiles(Listed):
 
     def _disk_state(self, at: str | None, target: str | None) -> DiskState:
         """Return one of its disks, as it is or as a snapshot holds it."""
+        return state_of(*self._point(at, target))
+
+    def _point(self, at: str | None, target: str | None) -> tuple[Forest, DiskPoint]:
+        """Return the images, and which of them with which internal snapshot is that state of a disk."""
         handle = self._handle
         forest = handle.forest()
         use = find_disk(forest, handle.name, target)
         if at is None:
-            return state_of(forest, DiskPoint(image=use.path, name=NOW))
+            return forest, DiskPoint(image=use.path, name=NOW)
         snapshots = snapshot_list(handle)
         snapshot = next((one for one in snapshots if one.name == at), None)
         if snapshot is None:
@@ -193,16 +197,16 @@ class GuestFiles(Listed):
                 t("find the snapshot {name} of {guest}", name=at, guest=handle.name),
                 next_step=there_are(at, (one.name for one in snapshots)),
             )
-        return _held(forest, snapshot, use.target)
+        return forest, _held(forest, snapshot, use.target)
 
 
-def _held(forest: Forest, snapshot: Snapshot, target: str) -> DiskState:
-    """Return the disk that a snapshot holds."""
-    tried = t("read the files of {guest} in the snapshot {name}", guest=snapshot.record.guest, name=snapshot.name)
+def _held(forest: Forest, snapshot: Snapshot, target: str) -> DiskPoint:
+    """Return the state of a disk that a snapshot holds."""
+    tried = t("read the disk of {guest} in the snapshot {name}", guest=snapshot.record.guest, name=snapshot.name)
     if snapshot.status not in {"ok", "untracked"}:
         raise ImageError(
             tried,
             why=snapshot.problem,
             next_step=t("guest.reconcile() shows how its record and the images differ"),
         )
-    return state_of(forest, snapshot_state(forest, snapshot.record, target, tried))
+    return snapshot_state(forest, snapshot.record, target, tried)

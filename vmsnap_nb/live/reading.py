@@ -40,7 +40,7 @@ from vmsnap_nb.system.libvirt.security import denied_among, not_relabelled, secm
 from vmsnap_nb.system.libvirt.snapshots import read_saved_state
 from vmsnap_nb.system.libvirt.volumes import with_volume_paths
 from vmsnap_nb.system.libvirt.written import written_paths
-from vmsnap_nb.system.maps import MapReader
+from vmsnap_nb.system.maps import MapReader, map_inside
 from vmsnap_nb.system.qemu.check import damage
 from vmsnap_nb.words.message import Message, clauses, t
 
@@ -221,8 +221,11 @@ def _part(image: Image, length: int | None = None) -> str:
     return "json:" + json.dumps(disk)
 
 
-def blockmap(chain: Chain) -> BlockMap:
-    """Return which layer of a chain owns which part of the disk; a guest may be writing to it."""
+def blockmap(chain: Chain, inside: str | None = None) -> BlockMap:
+    """Return which layer of a chain owns which part of the disk; a guest may be writing to it.
+
+    `inside` is the ID of an internal snapshot of the last layer, of which only what that snapshot holds counts.
+    """
     unknown = [layer for layer in chain if not MapReader.can(layer)]
     if unknown:
         next_step = t("make all layers readable")
@@ -243,7 +246,11 @@ def blockmap(chain: Chain) -> BlockMap:
             why=clauses(t("{image}: {why}", image=path, why=why) for path, why in reasons),
             next_step=next_step,
         )
-    maps = _MAPS.read(chain)
+    if inside is not None:
+        maps = _MAPS.read(chain.layers[:-1])
+        maps[chain.top] = map_inside(chain[chain.top], inside)
+    else:
+        maps = _MAPS.read(chain)
     return BlockMap(tuple(maps[layer.path] for layer in chain))
 
 

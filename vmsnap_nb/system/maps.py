@@ -6,17 +6,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from vmsnap_nb.model.blockmap import LayerMap
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.image import OPENABLE, Image
+from vmsnap_nb.system.disk.layer import Layer
 from vmsnap_nb.system.disk.layer_map import map_layer
 from vmsnap_nb.system.disk.open import can_open, open_layer
 from vmsnap_nb.system.qemu.blockmap import LayerParser, Piece, map_argv, read_map
 from vmsnap_nb.system.qemu.qemu_img import unreadable
 from vmsnap_nb.words.message import joined, t
 
-__all__ = ["MapReader"]
+__all__ = ["MapReader", "map_inside"]
 
 MOST_PARTS = 4_000_000
 """Parts of all maps that are read at once, or kept: about 600 MiB of memory."""
@@ -103,13 +105,24 @@ class MapReader:
 
 def by_tables(image: Image, parser: LayerParser) -> None:
     """Map an image from its own tables."""
+    with open_layer(image) as layer:
+        _take(layer, parser)
 
+
+def map_inside(image: Image, snapshot: str) -> LayerMap:
+    """Map what an internal snapshot of an image holds, named by its ID: the disk may have had another size then."""
+    with open_layer(image, snapshot=snapshot) as layer:
+        parser = LayerParser(replace(image, virtual_size=layer.size), t("map {image}", image=image.path))
+        _take(layer, parser)
+    return parser.layer()
+
+
+def _take(layer: Layer, parser: LayerParser) -> None:
     def take(pieces: Iterator[Piece]) -> None:
         parser.add(pieces)
         parser.check()
 
-    with open_layer(image) as layer:
-        map_layer(layer, parser.restart, take)
+    map_layer(layer, parser.restart, take)
 
 
 def by_qemu(image: Image, parser: LayerParser) -> None:

@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 from support.faulty import perform
 from support.guests import attach, files
+from support.images import MIB, write
 from support.kinds import record
 
-from vmsnap_nb.errors import ImageError, LibvirtError, PlanRefusedError, StalePlanError, VmsnapError
+from vmsnap_nb.errors import ImageError, LibvirtError, NotFoundError, PlanRefusedError, StalePlanError, VmsnapError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.snapshot import Kind
 from vmsnap_nb.system.libvirt import snapshots as libvirt_snapshots
 
 pytestmark = pytest.mark.system
@@ -343,3 +345,20 @@ def test_nothing_is_written_where_it_may_not_be(guest: Guest, short: Path) -> No
     assert files(guest) == before
     assert stat.S_ISDIR(closed.stat().st_mode)
     assert list(closed.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["internal-disk", "external-disk"])
+def test_the_chain_and_the_map_of_a_moment_are_those_of_that_moment(guest: Guest, kind: Kind) -> None:
+    top, place = Path(guest.chain().top), 700 * MIB
+    write(top, "write -q -P 1 0 64k")
+    then = guest.blockmap()
+    guest.snapshot("a", kind=kind).run(progress=False)
+    write(Path(guest.chain().top), f"write -q -P 2 {place} 64k")
+    now = guest.blockmap()
+    guest.snapshot("b", kind=kind).run(progress=False)
+    assert guest.chain(at="a").top == str(top)
+    assert guest.blockmap(at="a").runs == then.runs
+    assert guest.blockmap(at="b").runs == now.runs
+    assert (then.owner(place), now.owner(place)) == (None, len(now.layers) - 1)
+    with pytest.raises(NotFoundError, match="a, b"):
+        guest.chain(at="c")
