@@ -240,7 +240,19 @@ def test_revert_and_delete(nb: Notebook) -> None:
     root.locator("[data-path=one]").click()
     chosen = root.locator(".vmsnap-list :checked")
     expect(chosen).to_have_value("one")
-    press(root, "Revert…: one")
+    slider = root.get_by_role("slider", name="Moment")
+    expect(slider).to_have_attribute("aria-valuetext", re.compile("^one, external disk, "))
+    slider.press("ArrowRight")
+    expect(chosen).to_have_value("two")
+    expect(root.get_by_role("heading", name="State at two")).to_be_visible()
+    slider.press("Home")
+    moment = root.locator(".vmsnap-moment")
+    expect(moment.get_by_text("back.one")).to_have_count(0)  # the overlay that was new then
+    expect(moment.get_by_text("back", exact=True)).to_be_visible()
+    press(root, "Block map")
+    expect(moment.get_by_role("img", name="Block map of 2 layers")).to_be_visible()
+    assert violations(nb.page, ".vmsnap-panel") == []
+    press(root, "Revert to this moment…")
     confirm(root, "Revert", lost=False)
     assert nb.python("print(*back.snapshots().names, back.snapshots().current.name)") == "one two kept1 one"
     root.locator("[data-path=two]").press("Enter")

@@ -73,6 +73,41 @@ def test_the_history_has_the_newest_first_with_times_and_sizes(guest: Guest) -> 
     panel.close()
 
 
+def test_a_moment_has_its_chain_files_and_map_and_offers_the_revert(guest: Guest) -> None:
+    chain = [image.name for image in guest.chain()]
+    guest.snapshot("one", kind="external-disk").run(progress=False)
+    guest.snapshot("two", kind="internal-disk").run(progress=False)
+    panel = SnapshotPanel(guest, every=0)
+    moment = panel.moment
+    assert moment is not None
+    assert [stop["key"] for stop in panel.slider.stops] == ["one", "two"]
+    assert moment.layout.display == "none"  # it is now
+    panel.slider.value = "one"
+    assert (panel.table.value, panel.chain.selected, moment.layout.display) == ("one", "one", None)
+    assert eventually(lambda: "<svg" in moment.view.value)
+    assert [name in moment.view.value for name in (*chain, f"{guest.name}.one")] == [True, True, False]
+    moment.part.value = "map"
+    assert eventually(lambda: "guest reads" in moment.view.value)
+    moment.part.value = "changes"
+    assert eventually(lambda: "Reading" not in moment.said.value)
+    assert "alert" not in moment.said.value
+    moment.part.value = "files"
+    assert eventually(lambda: moment.files is not None and "/etc" in moment.files.list.names)
+    panel.table.value = "two"
+    assert panel.slider.value == "two"
+    moment.part.value = "layers"
+    assert eventually(lambda: "inside" in moment.view.value)
+    moment.revert_button.click()
+    panel.flow.wait()
+    assert panel.flow.plan is not None
+    assert "revert" in panel.flow.plan.title
+    panel.slider.value = None
+    assert (panel.table.value, moment.layout.display) == (None, "none")
+    panel.table.value = "gone"  # a page that is older than the list
+    assert (moment.layout.display, panel.last_error) == ("none", None)
+    panel.close()
+
+
 def test_drift_can_be_put_right(panel: SnapshotPanel, guest: Guest) -> None:
     assert panel.reconcile_button.disabled
     guest.snapshot("lost", kind="internal-disk").run(progress=False)

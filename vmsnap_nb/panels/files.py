@@ -26,9 +26,12 @@ _SIGNS = {"folder": "▸", "link": "↪"}
 
 
 class FilesView(widgets.VBox):
-    """Look through the folders of a guest's disk; the guest may run, be off, or not boot at all."""
+    """Look through the folders of a guest's disk; the guest may run, be off, or not boot at all.
 
-    def __init__(self, guest: Guest) -> None:
+    Of one `moment` there is no choice of the state: `show_moment` sets it.
+    """
+
+    def __init__(self, guest: Guest, *, moment: bool = False) -> None:
         self.guest = guest
         self.path = "/"
         self.at = widgets.Dropdown(description=t("State"), options=[(t("now"), "")], value="")
@@ -46,7 +49,8 @@ class FilesView(widgets.VBox):
         self.up_button.on_click(lambda _: self.go(posixpath.dirname(self.path)))
         self.again_button.on_click(lambda _: self.read())
         self.list.observe(self._chosen, "value")
-        head = widgets.HBox([self.at, self.since, self.up_button, self.again_button]).add_class("vmsnap-row")
+        states = [] if moment else [self.at, self.since]
+        head = widgets.HBox([*states, self.up_button, self.again_button]).add_class("vmsnap-row")
         super().__init__([head, self.where, self.said, self.list, self.content])
         self.add_class("vmsnap-files")
 
@@ -58,6 +62,13 @@ class FilesView(widgets.VBox):
                 value = control.value if control.value in names else ""
                 control.options = options
                 control.value = value
+
+    def show_moment(self, name: str) -> None:
+        """Show the files at the time of one snapshot."""
+        if self.at.value == name:
+            self.read()
+        else:
+            self.at.options = [(shown(name), name)]  # this chooses it, and so reads
 
     def go(self, path: str) -> None:
         """Show another folder."""

@@ -5,19 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from html import escape
 from typing import Any
 
 import ipywidgets as widgets
+import traitlets
 
 from vmsnap_nb.errors import InvalidRequestError, NotFoundError, VmsnapError
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.model.snapshot import Snapshot, SnapshotCost
 from vmsnap_nb.panels.call import Call
+from vmsnap_nb.panels.moment import MomentView
 from vmsnap_nb.panels.panel import Panel, fold, group, row
 from vmsnap_nb.panels.row_list import Action, Row, RowList
 from vmsnap_nb.panels.source import Reading
+from vmsnap_nb.panels.time_slider import TimeSlider
 from vmsnap_nb.views.labels import kind_text, state_text
 from vmsnap_nb.views.words import human_size, shown
 from vmsnap_nb.words.message import N_, Message, t
@@ -75,12 +79,28 @@ class SnapshotPanel(Panel):
             label=t("Snapshots"),
             empty=t("No snapshots yet. Take the first one below: nothing is lost by it."),
         )
+        self.slider = TimeSlider()
         self.table.observe(self._chosen, "value")
+        traitlets.link((self.table, "value"), (self.slider, "value"))
         self.chain.observe(self._clicked, "selected")
         self._costs: Mapping[str, SnapshotCost] = {}
         groups = row(self._new_group(), self._options_group(), self._memory_group(), self._records_group())
         self.flow.home = self.create_button
-        self.children = (self.time_line, self.chain, self.table, groups, self.flow, self.flow.decision)
+        guest = self.source.guest
+        self.moment = (
+            None if guest is None else MomentView(guest, lambda name: self.flow.guarded(partial(self.revert, name)))
+        )
+        moment = () if self.moment is None else (self.moment,)
+        self.children = (
+            self.time_line,
+            self.chain,
+            self.slider,
+            *moment,
+            self.table,
+            groups,
+            self.flow,
+            self.flow.decision,
+        )
 
     def _button(self, description: str, act: Callable[[], None]) -> Any:
         button = widgets.Button(description=description)
@@ -195,8 +215,9 @@ class SnapshotPanel(Panel):
         return self.source.guest
 
     def _show_rows(self, reading: Reading) -> None:
-        snapshots = reading.snapshots or ()
-        self.table.show(_row(snapshot, self._costs.get(snapshot.name)) for snapshot in reversed(tuple(snapshots)))
+        rows = [_row(snapshot, self._costs.get(snapshot.name)) for snapshot in reading.snapshots or ()]
+        self.table.show(reversed(rows))
+        self.slider.show(rows)
 
     def _measure(self, reading: Reading) -> None:
         """Read what each snapshot takes, which reads the tables of the images, beside all else."""
@@ -216,8 +237,10 @@ class SnapshotPanel(Panel):
 
     def _act(self, action: str, name: str) -> None:
         """Do what was clicked in a row."""
-        self.table.value = name
-        self.flow.guarded(lambda: self.revert(name) if action == "revert" else self.delete(name))
+        self.flow.guarded(partial(self.revert if action == "revert" else self.delete, name))
+
+    def _revert(self, name: str) -> None:
+        self._act("revert", name)
 
     def _check(self, tried: Message, name: str) -> str:
         """Look once more whether it is there."""
@@ -262,8 +285,17 @@ class SnapshotPanel(Panel):
         self.flow.propose(call.plan, str(call), words[verb])
 
     def _chosen(self, change: Any) -> None:
-        """Mark in the tree what was selected in the list, unless it is folded away there."""
-        self.chain.selected = change["new"] if change["new"] in self.chain.boxes.values() else None
+        """Mark in the tree what was selected, unless it is folded away there, and show that moment."""
+        name = change["new"]
+        self.chain.selected = name if name in self.chain.boxes.values() else None
+        if self.moment is None:
+            return
+        row = self.table[name] if name in self.table.names else None
+        if row is None:
+            self.moment.show(None)
+        else:
+            why = next(action.why_not for action in row.actions if action.name == "revert")
+            self.moment.show(row.key, row.meaning, why)
 
     def _clicked(self, change: Any) -> None:
         """Select in the list what was selected in the tree."""
