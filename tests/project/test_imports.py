@@ -153,11 +153,12 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("merge",),
         ("delete", "findings", "leftovers", "revert"),
         ("disk_states",),
+        ("lost_states",),
     ),
     "live": (
         ("cards", "check", "claim", "files", "held", "image_names", "journal", "phases", "saved", "told"),
         ("inside", "job"),
-        ("progress", "report"),
+        ("lost_files", "progress", "report"),
         ("plan", "reading"),
         ("chain", "image_actions", "image_files", "leftovers", "space", "volumes"),
         ("html_page",),

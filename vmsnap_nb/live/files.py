@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ from vmsnap_nb.system.files.errors import os_errors
 from vmsnap_nb.system.files.paths import absolute
 from vmsnap_nb.system.files.temporary import publish_new, temporary
 from vmsnap_nb.system.filesystems.messages import Answers
-from vmsnap_nb.system.filesystems.reader import COPY, DiskState, ask
+from vmsnap_nb.system.filesystems.reader import COPY, QUESTION, DiskState, ask
 from vmsnap_nb.words.message import t
 
 __all__ = [
@@ -101,11 +102,12 @@ def where(state: DiskState, path: PathLike) -> FileParts:
     return FileParts(state.label, name, parts, volumes=tuple(answers.volumes), notes=(*in_use(state), *answers.notes))
 
 
-def changes(before: DiskState, after: DiskState, path: PathLike) -> FileChanges:
-    """Return what differs between two states of a disk."""
+def changes(before: DiskState, after: DiskState, path: PathLike, *, seconds: float | None = None) -> FileChanges:
+    """Return what differs between two states of a disk; with `seconds` it is an error if that takes longer."""
     name = _path(path)
     tried = t("compare {before} with {after}", before=before.name, after=after.name)
-    answers = ask([before, after], tried, {"do": "diff", "path": name})
+    limits = QUESTION if seconds is None else replace(QUESTION, seconds=seconds)
+    answers = ask([before, after], tried, {"do": "diff", "path": name}, limits=limits)
     found = tuple(
         FileChange(
             path=row.path,

@@ -12,9 +12,10 @@ from vmsnap_nb.errors import InvalidRequestError, ReadOnlyError, StalePlanError,
 from vmsnap_nb.live.claim import Claim
 from vmsnap_nb.live.files import PathLike, changes, state_of
 from vmsnap_nb.live.job import Job, Progress, StepStopped
+from vmsnap_nb.live.lost_files import lost_files
 from vmsnap_nb.live.progress import wait_with_bar
 from vmsnap_nb.live.report import LiveReport
-from vmsnap_nb.model.files import FileChanges
+from vmsnap_nb.model.files import FileChanges, LostFiles
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.shown import pickled_as
 from vmsnap_nb.plans.checks.access import Access, unresolved, with_access
@@ -296,7 +297,7 @@ class LivePlan(Plan):
         job = self.start(waive=waive, remove=remove, verify=verify)
         return wait_with_bar(job, shown=progress)
 
-    def diff(self, *, path: PathLike = "/", target: str | None = None) -> FileChanges:
+    def diff(self, *, path: PathLike = "/", target: str | None = None, seconds: float | None = None) -> FileChanges:
         """Compare the files of the two states that this plan is about; nothing is changed.
 
         Parameters
@@ -305,6 +306,8 @@ class LivePlan(Plan):
             Where to look.
         target : str, optional
             The disk of the guest, as ``vda``, for a revert or a deletion; the first one if left out.
+        seconds : float, optional
+            How long it may take; by default as long as any reading of files.
 
         Returns
         -------
@@ -329,7 +332,39 @@ class LivePlan(Plan):
         <FileChanges from now to monday: nothing changed>
         """
         earlier, later = compared_states(self, self.request, target)
-        return changes(state_of(self.before, earlier), state_of(self.before, later), path)
+        return changes(state_of(self.before, earlier), state_of(self.before, later), path, seconds=seconds)
+
+    def lost_files(self, *, path: PathLike = "/", seconds: float | None = None) -> LostFiles:
+        """Find the files that can no longer be restored after this plan has run; nothing is changed.
+
+        Parameters
+        ----------
+        path : path
+            Where to look.
+        seconds : float, optional
+            How long it may take in all; by default as long as any reading of files.
+
+        Returns
+        -------
+        LostFiles
+            The files of each state that can no longer be read, as far as no state nearest to it that stays has them
+            with the same content. Empty for a plan that makes no state unreadable.
+
+        Raises
+        ------
+        ImageError
+            No disk can be read, or no file system is known here, or it takes longer than `seconds`.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> vm = lab.guest("nothing-lost", backing=lab.base("RootBase"))
+        >>> report = vm.snapshot("monday").run(progress=False)
+        >>> vm.delete_snapshot("monday").lost_files()
+        <LostFiles of monday: none>
+        """
+        return lost_files(self, self.request, path, seconds=seconds)
 
     def _with(self, **asked: bool | None) -> Request:
         """Return the request with the options that were asked for; the others stay as it was planned with them."""

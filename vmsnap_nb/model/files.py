@@ -25,6 +25,8 @@ __all__ = [
     "FileParts",
     "FileRead",
     "Files",
+    "LostFile",
+    "LostFiles",
 ]
 
 NOW = "now"
@@ -285,6 +287,61 @@ class FileChanges(FileRead):
             counts[change.change] = counts.get(change.change, 0) + 1
         text = ", ".join(f"{number} {name}" for name, number in counts.items()) or "nothing changed"
         return f"<FileChanges from {self.before} to {self.after}: {text}>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class LostFile(Carded):
+    """One file that no state will have any more as it is in the state `state`.
+
+    Attributes
+    ----------
+    state : str
+        The state that has it: a snapshot, an image, or ``now``.
+    entry : FileEntry
+        The file.
+    """
+
+    state: str
+    entry: FileEntry
+
+    @property
+    def path(self) -> str:
+        """Where the guest has it."""
+        return self.entry.path
+
+    def __repr__(self) -> str:
+        return f"<LostFile {self.path!r} of {self.state}: {plural(self.entry.size, 'byte')}>"
+
+
+@dataclass(frozen=True, repr=False)
+class LostFiles(FileRead):
+    """Files that can no longer be restored after a plan has run: no state that stays has them with this content.
+
+    `to_frame` gives: index ``path``, columns ``state kind size mtime mode owner``. Of two states that can no longer be
+    read each has its rows. Folders, and changes of metadata alone, are not listed.
+
+    Attributes
+    ----------
+    states : tuple of str
+        The states that can no longer be read, with the disk where there are several.
+    files : tuple of LostFile
+        One for each file and state.
+    """
+
+    states: tuple[str, ...] = ()
+    files: tuple[LostFile, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[LostFile]:
+        return iter(self.files)
+
+    def __getitem__(self, number: int) -> LostFile:
+        return self.files[number]
+
+    def __repr__(self) -> str:
+        return f"<LostFiles of {', '.join(self.states) or 'no state'}: {_names([one.path for one in self.files])}>"
 
 
 class FilePart(NamedTuple):

@@ -24,6 +24,7 @@ from vmsnap_nb.panels.decision import (
     said_html,
     waivable,
 )
+from vmsnap_nb.panels.plan_files import PlanFiles
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.bundle import mimebundle
 from vmsnap_nb.views.words import human_size, shown
@@ -115,7 +116,8 @@ class Flow(widgets.VBox):
         self._buttons = widgets.HBox().add_class("vmsnap-buttons")
         parts = [self.message, self.lost, self.bar, self._boxes, self._buttons, self.cancel_button]
         self.decision = widgets.HBox(parts).add_class("vmsnap-bar")
-        super().__init__([self.danger, self.view])
+        self.files = PlanFiles()
+        super().__init__([self.danger, self.files, self.view])
         self.add_class("vmsnap-flow")
         self._offer()
 
@@ -243,6 +245,7 @@ class Flow(widgets.VBox):
         self.view.value = mimebundle(plan)["text/html"]
         self.message.value = decision_html(plan, Flow.rate)
         self.draw(plan)
+        self.files.show(plan)
 
     @property
     def waived(self) -> tuple[str, ...]:
@@ -336,6 +339,7 @@ class Flow(widgets.VBox):
         self.understood.value = False
         for part in (self.message, self.view, self.danger, self.lost, self.bar):
             part.value = ""
+        self.files.show(None)
         if drawn:
             self.draw(None)
 
@@ -380,6 +384,7 @@ class Flow(widgets.VBox):
         finally:
             self.plan = self.job = None
             self._run_is = "over"
+            self.files.show(None)
             self.danger.value = self.lost.value = self.bar.value = self.view.value = ""
             if self.report is not None and (not self.report.cancelled or changed_anything(self.report)):
                 html, details = mimebundle(self.report)["text/html"], escape(t("Details"))

@@ -6,13 +6,23 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from functools import singledispatch
 from html import escape
 
-from vmsnap_nb.model.files import Change, FileChange, FileChanges, FileEntry, FileParts, FileRead, Files
+from vmsnap_nb.model.files import (
+    Change,
+    FileChange,
+    FileChanges,
+    FileEntry,
+    FileParts,
+    FileRead,
+    Files,
+    LostFile,
+    LostFiles,
+)
 from vmsnap_nb.views.html import table_html
 from vmsnap_nb.views.tables import table_of
 from vmsnap_nb.views.words import human_size, isolate, shown, width, wrap
-from vmsnap_nb.words.message import N_, counted, t
+from vmsnap_nb.words.message import N_, Message, counted, joined, t
 
-__all__ = ["file_bundle", "file_text"]
+__all__ = ["file_bundle", "file_text", "lost_heading"]
 
 _MOST_LINES = 200
 _MOST_INDENT = 40
@@ -84,6 +94,34 @@ def _(changes: FileChanges) -> tuple[str, Iterable[str], int]:
         after=shown(changes.after),
     )
     return f"{heading}  ({legend})" if legend else heading, _tree(rows), len(changes)
+
+
+@_parts_of.register
+def _(lost: LostFiles) -> tuple[str, Iterable[str], int]:
+    several = len(lost.states) > 1
+    files = sorted(lost, key=lambda one: one.path)
+    rows = ((one.path, False, "- ", _of_lost(one, several=several)) for one in files)
+    return lost_heading(lost), _tree(rows), len(files)
+
+
+def lost_heading(lost: LostFiles) -> Message:
+    """Return how many files of which state can no longer be restored."""
+    if not lost.states:
+        return t("No state of a disk becomes unreadable")
+    states = joined(map(shown, lost.states))
+    if not lost.files:
+        return t("All files of {states} can still be restored", states=states)
+    return counted(
+        "{count} file of {states} can no longer be restored",
+        "{count} files of {states} can no longer be restored",
+        len(lost),
+        states=states,
+    )
+
+
+def _of_lost(lost: LostFile, *, several: bool) -> str:
+    said = _of_entry(lost.entry)
+    return f"{said}  [{shown(lost.state)}]" if several else said
 
 
 @_parts_of.register

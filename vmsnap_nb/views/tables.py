@@ -10,7 +10,7 @@ from typing import Literal
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.model.by_host import ByHost, TablesByHost
-from vmsnap_nb.model.files import FileChanges, FileParts, Files
+from vmsnap_nb.model.files import FileChanges, FileParts, Files, LostFiles
 from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.guest import Disks, Domains
 from vmsnap_nb.model.image import Image
@@ -194,6 +194,15 @@ _CHANGES = (
     Column("mode"),
     Column("owner"),
     Column("layer"),
+)
+_LOST = (
+    Column("path"),
+    Column("state"),
+    Column("kind"),
+    Column("size", "bytes"),
+    Column("mtime", "time"),
+    Column("mode"),
+    Column("owner"),
 )
 _PARTS = (
     Column("start", "bytes"),
@@ -469,6 +478,16 @@ def _(changes: FileChanges) -> Table:
             )
         )
     return Table(_CHANGES, tuple(rows))
+
+
+@table_of.register
+def _(lost: LostFiles) -> Table:
+    rows = tuple(
+        (one.path, one.state, entry.kind, entry.size, entry.mtime, entry.permissions, entry.owner)
+        for one in lost
+        for entry in (one.entry,)
+    )
+    return Table(_LOST, rows)
 
 
 @table_of.register

@@ -62,6 +62,14 @@ def test_write_snapshot_change_diff(lab: Lab, tmp_path: Path) -> None:
         assert (plan.diff().before, plan.diff().after) == states
     assert rows(vm.delete_snapshot("monday").diff()) == rows(found)
     assert rows(vm.commit().diff()) == [("/etc/three", "added"), ("/etc/two", "removed")]
+    for plan, lost in (
+        (vm.delete_snapshot("monday"), [("monday", "/etc/motd")]),  # /etc/issue is in RootBase
+        (vm.commit(), [("tuesday", "/etc/two")]),
+        (vm.revert("tuesday", keep_current=False), [("now", "/etc/three")]),
+        (vm.revert("tuesday"), []),
+        (vm.pull(), []),
+    ):
+        assert [(one.state, one.path) for one in plan.lost_files()] == lost, plan.title
     with pytest.raises(InvalidRequestError, match="makes none unreadable"):
         vm.snapshot("wednesday").diff()
     now = vm.files("/etc")

@@ -19,10 +19,11 @@ from vmsnap_nb.system.process import Limits, ProcessResult, run
 from vmsnap_nb.system.sources.file import FileSource
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["COPY", "DiskState", "ask"]
+__all__ = ["COPY", "QUESTION", "DiskState", "ask"]
 
-_LIMITS = Limits(seconds=300.0, cpu_seconds=240, memory=4 << 30, output=0, errors=64 << 10)
-COPY = replace(_LIMITS, seconds=None, cpu_seconds=3600)
+QUESTION = Limits(seconds=300.0, cpu_seconds=240, memory=4 << 30, output=0, errors=64 << 10)
+"""For a question whose answer is kept in memory."""
+COPY = replace(QUESTION, seconds=None, cpu_seconds=3600)
 """For content that is copied into a file, of any size."""
 _MISSING = ("pytsk3", "pyfsxfs")
 
@@ -54,7 +55,7 @@ def ask(
     request: dict[str, Any],
     *,
     sink: Callable[[bytes], object] | None = None,
-    limits: Limits = _LIMITS,
+    limits: Limits = QUESTION,
 ) -> Answers:
     """Ask about the files of one or two states of a disk; content of a file is given to `sink`, piece by piece."""
     answers = Answers(sink)
