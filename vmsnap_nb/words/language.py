@@ -1,12 +1,11 @@
 """Which language the product speaks, and its catalogue.
 
 English is the source: it needs no catalogue. A catalogue of another language is a folder of PO files (GNU gettext's
-format), one for each part of the package; Babel reads them when the first message is shown in that language.
+format), one for each part of the package. They are read when the first message is shown in that language.
 """
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,7 +100,7 @@ def translated(template: str, plural: str, count: int, code: Language) -> str:
     found = catalogue.get(template)
     if found is None:
         return translated(template, plural, count, "en")
-    return found if isinstance(found, str) else found[min(numbers(count), len(found) - 1)]
+    return found[min(numbers(count), len(found) - 1)]
 
 
 def _known(code: str) -> Language | None:
@@ -111,17 +110,16 @@ def _known(code: str) -> Language | None:
 
 
 @cache
-def _catalogue(code: Language) -> tuple[dict[str, str | tuple[str, ...]], Callable[[int], int]]:
+def _catalogue(code: Language) -> tuple[dict[str, tuple[str, ...]], Callable[[int], int]]:
     """Return all messages of a language by their English templates, and its rule of plurals."""
-    from babel.messages.pofile import read_po
+    from vmsnap_nb.words.po import entries, plural_rule
 
-    found: dict[str, str | tuple[str, ...]] = {}
-    numbers = c2py("n != 1")
+    found: dict[str, tuple[str, ...]] = {}
+    rule = "n != 1"
     for part in sorted(Path(__file__).with_name(code).glob("*.po")):
-        messages = read_po(io.BytesIO(part.read_bytes()), locale=code)
-        numbers = c2py(messages.plural_expr)
-        for message in messages:
-            if message.id and message.string and not message.fuzzy:
-                key = message.id if isinstance(message.id, str) else message.id[0]
-                found[key] = message.string if isinstance(message.string, str) else tuple(message.string)
-    return found, numbers
+        for template, texts in entries(part.read_text(encoding="utf-8")):
+            if not template:
+                rule = plural_rule(texts[0])
+            elif all(texts):
+                found[template] = texts
+    return found, c2py(rule)
