@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from vmsnap_nb.model.blockmap import LayerMap
@@ -16,6 +15,7 @@ from vmsnap_nb.system.disk.layer_map import map_layer
 from vmsnap_nb.system.disk.open import can_open, open_layer
 from vmsnap_nb.system.qemu.blockmap import LayerParser, Piece, map_argv, read_map
 from vmsnap_nb.system.qemu.qemu_img import unreadable
+from vmsnap_nb.system.threads import in_threads
 from vmsnap_nb.words.message import joined, t
 
 __all__ = ["MapReader", "map_inside"]
@@ -44,10 +44,8 @@ class MapReader:
         room = self._room(wanted)
         foreign = [image for image in wanted.values() if not can_open(image)]
         found: dict[str, LayerMap] = {}
-        if foreign:
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
-                maps = pool.map(lambda image: self._one(image, room, by_qemu), foreign)
-                found = {image.path: layer for image, layer in zip(foreign, maps, strict=True)}
+        maps = in_threads(lambda image: self._one(image, room, by_qemu), foreign, _AT_ONCE)
+        found.update({image.path: layer for image, layer in zip(foreign, maps, strict=True)})
         for path, image in wanted.items():
             if path not in found:
                 found[path] = self._one(image, room, by_tables)

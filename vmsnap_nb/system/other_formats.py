@@ -6,7 +6,6 @@ import os
 import re
 import stat
 import struct
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from vmsnap_nb.errors import MissingPartError, PermissionDeniedError, VmsnapErro
 from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.model.reference import parse_reference
 from vmsnap_nb.system.qemu import qemu_img
+from vmsnap_nb.system.threads import in_threads
 from vmsnap_nb.words.message import NOTHING, clauses, t
 
 __all__ = ["OtherImage", "read_other"]
@@ -37,10 +37,7 @@ class OtherImage:
 
 def read_other(images: list[Image]) -> list[OtherImage]:
     """Complete images of which only the format is known, as `read_image` gives them, in the same order."""
-    if len(images) < 2:
-        return [_read(image) for image in images]
-    with ThreadPoolExecutor(min(_AT_ONCE, len(images))) as pool:
-        return list(pool.map(_read, images))
+    return in_threads(_read, images, _AT_ONCE)
 
 
 def _read(image: Image) -> OtherImage:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from vmsnap_nb.system.threads import in_threads
 
 __all__ = ["ask_each"]
 
@@ -26,10 +27,5 @@ def ask_each(question: Callable[[Item], Answer], items: Sequence[Item]) -> list[
         answers.append(question(item))
         rest = items[number + 1 :]
         if len(rest) > 1 and time.monotonic() - began > _NEAR:
-            with ThreadPoolExecutor(min(_THREADS, len(rest)), thread_name_prefix="vmsnap-ask") as threads:
-                try:
-                    threads.submit(len, ())
-                except RuntimeError:  # this process is about to end, and begins no thread any more
-                    return answers + [question(one) for one in rest]
-                return answers + list(threads.map(question, rest))
+            return answers + in_threads(question, rest, _THREADS)
     return answers
