@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from vmsnap_nb.live.cards import fact, guests_table, versions
 from vmsnap_nb.model.size import human_size
+from vmsnap_nb.system.files.taken import bytes_on_disk
 from vmsnap_nb.views.cards import Card
 from vmsnap_nb.words.message import counted, t
 
@@ -74,7 +75,7 @@ def space_used(root: Path, deadline: float) -> tuple[int, bool]:
                 continue
             if (found.st_dev, found.st_ino) not in seen:  # a hard link takes nothing
                 seen.add((found.st_dev, found.st_ino))
-                used += found.st_blocks * 512
+                used += bytes_on_disk(found)
         if time.monotonic() > deadline:
             return used, False
     return used, True

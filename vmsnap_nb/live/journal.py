@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import pwd
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -133,6 +132,8 @@ def write_entry(entry: Entry) -> None:
 
 def begun(entry: _Begun) -> _Begun:
     """Return an entry that also says which files its images are at this moment, and who writes it."""
+    import pwd  # where no plan runs there are no users either
+
     uid = os.geteuid()
     try:
         user = pwd.getpwuid(uid).pw_name

@@ -10,6 +10,7 @@ from typing import Any
 from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.system.files.devices import device_size, identity_of, is_writable_device
 from vmsnap_nb.system.files.locks import Held, held
+from vmsnap_nb.system.files.taken import bytes_on_disk
 from vmsnap_nb.system.qcow2.directories import Room
 from vmsnap_nb.system.qcow2.end import image_end
 from vmsnap_nb.system.qcow2.format import MAGIC
@@ -112,7 +113,7 @@ def read_image(
         return _device(path, status, size, fields, end, holds), None
     mark = stamp(status)
     fields["path"] = path
-    fields["allocated"] = mark[5] * 512
+    fields["allocated"] = bytes_on_disk(status)
     fields["identity"] = mark[:2]
     fields["file_size"] = size
     fields["mtime_ns"] = mark[3]

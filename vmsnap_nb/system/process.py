@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import resource
 import selectors
 import signal
 import subprocess
@@ -155,6 +155,8 @@ def set_limits(pid: int, limits: Limits) -> None:
 
     From outside, since code between fork and exec is not safe in a program with threads.
     """
+    import resource  # a Python that starts no programs has none
+
     wanted = ((resource.RLIMIT_AS, limits.memory), (resource.RLIMIT_CPU, limits.cpu_seconds))
     with contextlib.suppress(ProcessLookupError):
         for what, most in wanted:
@@ -198,7 +200,13 @@ def _start(
             next_step=t("install it: {commands}", commands=install_sentence(argv[0])),
         ) from error
     except OSError as error:
-        raise from_os_error(error, tried) from error
+        if error.errno != errno.ENOTSUP:
+            raise from_os_error(error, tried) from error
+        raise MissingPartError(
+            tried,
+            why=t("this Python cannot start programs, as in a browser"),
+            next_step=t("do it on a machine with {program}", program=argv[0]),
+        ) from error
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmsnap_nb.system.qcow2 import tables
 from vmsnap_nb.system.qcow2.tables import (
     COMPRESSED,
     DATA,
@@ -148,6 +149,16 @@ def test_the_same_without_numpy(extended: bool, monkeypatch: pytest.MonkeyPatch)
     expected = parse_l2(content, geometry, 0)
     monkeypatch.delitem(sys.modules, "numpy", raising=False)
     assert parse_l2(content, geometry, 0) == expected
+
+
+def test_a_full_table_where_numpy_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = table(*((number // 3 + 5) * CLUSTER | COPIED if number % 7 else 0 for number in range(512)))
+    expected = parse_l2(content, PLAIN, 0)
+    monkeypatch.delitem(sys.modules, "numpy", raising=False)
+    monkeypatch.setattr(tables, "_has_numpy", lambda: False)
+    assert rows(parse_l2(content, PLAIN, 0)) == rows(expected)
+    assert len(rows(expected)) > 200
+    assert "numpy" not in sys.modules
     assert "numpy" not in sys.modules
 
 

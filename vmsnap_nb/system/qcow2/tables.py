@@ -1,7 +1,8 @@
 """What the tables of a qcow2 image say of the disk, as pure functions of their bytes.
 
 Source: QEMU, docs/interop/qcow2.rst ("Cluster mapping"). What a table must not contain is what QEMU's block/qcow2.c and
-block/qcow2-cluster.c refuse to read. numpy is loaded by the first large table, not with this module.
+block/qcow2-cluster.c refuse to read. numpy is loaded by the first large table, not with this module. Tables can be
+parsed without it, too, only more slowly.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import sys
 from array import array
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
+from importlib.util import find_spec
 from struct import Struct, iter_unpack
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -176,7 +178,7 @@ def parse_l2(table: bytes, geometry: Geometry, number: int, size: int | None = N
     end = min(begin + geometry.span, geometry.size if size is None else size)
     table = table[: -(-(end - begin) >> geometry.cluster_bits) * geometry.entry]
     used = _used(table, geometry.entry)
-    if len(used) > few:
+    if len(used) > few and _has_numpy():
         return _many(table, used, geometry, begin, end)
     runs = Runs(array("q"), array("q"), array("q"), array("q"))
     plain, cluster = not (geometry.extended or geometry.data_file), geometry.cluster
@@ -190,6 +192,12 @@ def parse_l2(table: bytes, geometry: Geometry, number: int, size: int | None = N
     return runs
 
 
+@cache
+def _has_numpy() -> bool:
+    """Return whether numpy is installed."""
+    return find_spec("numpy") is not None
+
+
 def _used(table: bytes, size: int) -> list[int]:
     """Return the numbers of the entries that are not zero."""
     if "numpy" not in sys.modules:  # to load it takes longer than the maps of most chains
@@ -200,7 +208,7 @@ def _used(table: bytes, size: int) -> list[int]:
             for at in range(large, min(large + len(_ZEROS), len(table)), _BLOCK)
             if table[at : at + _BLOCK] != _NO_ENTRIES
         ]
-        if len(blocks) <= _FEW_BLOCKS:
+        if len(blocks) <= _FEW_BLOCKS or not _has_numpy():
             words = ((at // 8, memoryview(table)[at : at + _BLOCK].cast("q")) for at in blocks)
             places = [place for first, block in words for place, word in enumerate(block, first) if word]
             return places if size == 8 else list(dict.fromkeys(place // 2 for place in places))

@@ -12,6 +12,7 @@ from vmsnap_nb.errors import ImageError, StalePlanError
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.system.files.devices import identity_of
 from vmsnap_nb.system.files.errors import from_os_error
+from vmsnap_nb.system.files.taken import bytes_on_disk
 from vmsnap_nb.system.sources.source import Source
 from vmsnap_nb.words.message import t
 
@@ -78,7 +79,7 @@ class FileSource(Source):
     @property
     def allocated(self) -> int | None:
         """Bytes that the file takes on its file system."""
-        return None if self._is_device else self._status().st_blocks * 512
+        return None if self._is_device else bytes_on_disk(self._status())
 
     def pread(self, offset: int, length: int) -> bytes:
         """Return the bytes at an offset, fewer only where the file ends."""
