@@ -49,7 +49,8 @@ class PlanFiles(widgets.VBox):
     def read(self) -> None:
         """Read the files in a thread, as long as it takes."""
         if self._plan is not None:
-            self.said.value = f'<p role="status">{escape(t("Reading …"))}</p>'
+            reading = t("Reading …")
+            self.said.value = f'<p role="status">{escape(reading)}</p>'
             self._start(self._plan, None)
 
     def wait(self, timeout: float = 60.0) -> None:
@@ -110,4 +111,5 @@ def _part(heading: str, paths: list[str], found: FileChanges | LostFiles) -> str
 
 def _details(found: FileRead) -> str:
     html = found._repr_mimebundle_()["text/html"]
-    return f"<details><summary>{escape(t('All of them'))}</summary>{html}</details>"
+    summary = t("All of them")
+    return f"<details><summary>{escape(summary)}</summary>{html}</details>"
