@@ -224,8 +224,9 @@ class Observer:
                 if outcome in ("raised", "not as predicted"):
                     raise LossError(f"{plan.title}: {outcome}: {said}")
             refusals = {one.name for plan in plans for one in plan.concerns if one.level == "refuse"}
-            if time.monotonic() > deadline or (not ready and refusals == {"in-use"} and self.world.guest.running):
-                if self.world.guest.running:
+            held = self.world.guest.running or qemu_of(self.world) > 0
+            if time.monotonic() > deadline or (not ready and refusals == {"in-use"} and held):
+                if held:
                     self.end()  # what is taken back waits until the guest is off
                     deadline = time.monotonic() + PATIENCE
                     continue
