@@ -81,7 +81,9 @@ def test_a_repr_is_one_short_line(thing: object) -> None:
 
 
 def test_an_image_and_a_block_map_are_short_whatever_they_hold() -> None:
-    image = vs.Image("/i/a\x1b", "qcow2", backing=vs.Reference("b", "relative", "/i/b"), virtual_size=1 << 30, status="corrupt")
+    image = vs.Image(
+        "/i/a\x1b", "qcow2", backing=vs.Reference("b", "relative", "/i/b"), virtual_size=1 << 30, status="corrupt"
+    )
     assert repr(image) == r"<Image '/i/a\x1b': qcow2, 1 GiB, corrupt, based on '/i/b'>"
     extents = tuple(Extent(start << 20, 1 << 16) for start in range(1000))
     assert repr(vs.BlockMap((LayerMap("/i/a", 1 << 30, extents),))) == "<BlockMap of 1 GiB in 1 layer>"

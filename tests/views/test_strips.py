@@ -54,6 +54,26 @@ def test_signs_say_seen_hidden_zero_and_nothing() -> None:
     assert strip(coarse, "0 ") == "%."
 
 
+def test_what_is_new_since_an_earlier_map_is_marked() -> None:
+    before, now = blockmap("dd..0...", ".d......"), blockmap("ddd.dd..", ".dd.....", "......d.")
+    marked = now.since(before)
+    assert [[(extent.start // UNIT, extent.length // UNIT) for extent in layer] for layer in marked.new] == [
+        [(2, 1), (4, 1), (5, 1)],
+        [(2, 1)],
+        [(6, 1)],
+    ]
+    assert marked.since(marked).new == ((), (), ())
+    text = marked.to_text(cells=8)
+    assert [strip(text, f"{layer} ") for layer in range(3)] == ["#x+.++..", ".#+.....", "......+."]
+    assert "+ new data" in text
+    assert "12 KiB new" in text
+    parts = [part.get("class") for part in ET.fromstring(marked.to_svg()).iter(f"{SVG}rect")]
+    assert parts.count("new") == 5  # one of them in the legend
+    assert 'class="new"' in marked.to_graphviz().source
+    assert "+" not in now.since(now).to_text().partition("one sign")[0]
+    assert "new data" not in now.to_text()
+
+
 def test_the_least_data_of_a_great_disk_is_shown() -> None:
     size = 1 << 40
     blocks = BlockMap((LayerMap("/i/base", size, (Extent(size // 2, UNIT),)),))

@@ -34,6 +34,7 @@ NAMES = {
         "head §",
         "strip §-§",
         "part §-§",
+        "new §-§",
         "start §",
         "legend §",
         "word §",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -82,6 +82,8 @@ class BlockMap(Listed):
     ----------
     layers : tuple of LayerMap
         Base first.
+    new : tuple of tuple of Extent
+        For each layer, the data that is new since an earlier map; empty unless `since` made this map.
 
     Examples
     --------
@@ -95,6 +97,32 @@ class BlockMap(Listed):
     """
 
     layers: tuple[LayerMap, ...]
+    new: tuple[tuple[Extent, ...], ...] = ()
+
+    def since(self, before: BlockMap) -> BlockMap:
+        """Mark the data that is new since an earlier map of the disk, which pictures and texts then show.
+
+        Parameters
+        ----------
+        before : BlockMap
+            The earlier map. A layer that it does not have is new as a whole. Data that was overwritten in place is not
+            new: a map knows where data is, and not what it is.
+
+        Returns
+        -------
+        BlockMap
+            The same map, with `new`.
+
+        Examples
+        --------
+        >>> before = BlockMap((LayerMap("/i/base", 3 * 65536, (Extent(0, 65536),)),))
+        >>> now = BlockMap((LayerMap("/i/base", 3 * 65536, (Extent(0, 131072),)),))
+        >>> now.since(before).new
+        ((Extent(start=65536, length=65536, zero=False),),)
+        """
+        known = {layer.path: layer.extents for layer in before.layers}
+        found = (tuple(_new_data(layer.extents, known.get(layer.path, ()))) for layer in self.layers)
+        return replace(self, new=tuple(found))
 
     def __repr__(self) -> str:
         size = human_size(max((layer.size for layer in self.layers), default=0))
@@ -380,6 +408,24 @@ def share_before(extents: Iterable[Extent]) -> Callable[[float], float] | None:
         return (sums[number - 1] + min(place - start, length)) / sums[-1]
 
     return share
+
+
+def _new_data(now: Sequence[Extent], before: Sequence[Extent]) -> Iterator[Extent]:
+    """Return the parts of `now` with data where `before` has none; both are in order."""
+    held, first = [extent for extent in before if not extent.zero], 0
+    for extent in now:
+        if extent.zero:
+            continue
+        start = extent.start
+        while first < len(held) and held[first].start < extent.end:
+            if held[first].start > start:
+                yield Extent(start, held[first].start - start)
+            start = max(start, held[first].end)
+            if held[first].end > extent.end:
+                break  # it reaches into the next one
+            first += 1
+        if start < extent.end:
+            yield Extent(start, extent.end - start)
 
 
 def _clusters(extents: Iterator[Extent], unit: int) -> list[tuple[int, int]]:

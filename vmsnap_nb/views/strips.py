@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KIND_WORDS",
+    "NEW",
     "READS",
     "Kind",
     "Strips",
@@ -46,6 +47,9 @@ KIND_WORDS: dict[Kind, str] = {
     "both": N_("data, some of it hidden"),
     "seen": N_("data that the guest reads"),
 }
+NEW = N_("new data")
+"""What the legend says of data that is new since an earlier map."""
+_NEW_SIGN = "+"
 READS = N_("guest reads")
 """The label of the top strip."""
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -91,7 +95,8 @@ def strips_text(blocks: BlockMap, *, cells: int = 64) -> str:
     lines = [" " * (wide + 1) + "0" + end.rjust(strips.cells)]
     lines.append(_padded(reads, wide) + f"|{''.join(_digit(owners) for owners in strips.owners)}|")
     for number in reversed(range(len(names))):
-        strip = "".join(_SIGNS[kind] for kind in strips.kinds[number])
+        cells_of = zip(strips.kinds[number], strips.new[number], strict=True)
+        strip = "".join(_NEW_SIGN if new else _SIGNS[kind] for kind, new in cells_of)
         lines.append(_padded(f"{_digit((number,))} {names[number]}", wide) + f"|{strip}|  {said_of(blocks, number)}")
     lines += [
         "",
@@ -100,7 +105,9 @@ def strips_text(blocks: BlockMap, *, cells: int = 64) -> str:
             size=human_size(strips.unit),
         ),
     ]
-    lines.append("   ".join(f"{sign} {t(KIND_WORDS[kind])}" for kind, sign in _SIGNS.items()))
+    signs = [f"{sign} {t(KIND_WORDS[kind])}" for kind, sign in _SIGNS.items()]
+    signs += [f"{_NEW_SIGN} {t(NEW)}"] if blocks.new else []
+    lines.append("   ".join(signs))
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -116,12 +123,13 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Strips:
-    """What each cell shows: the layers that the guest reads there, and for each layer what it holds there."""
+    """What each cell shows: the layers that the guest reads there, what each layer holds there, and what is new."""
 
     cells: int
     unit: int
     owners: tuple[tuple[int, ...], ...]
     kinds: tuple[tuple[Kind, ...], ...]
+    new: tuple[tuple[bool, ...], ...]
     spans: tuple[Span, ...]
 
     @classmethod
@@ -142,8 +150,19 @@ class Strips:
                 found[run.layer][cell].add(kind)
                 if kind == "seen":
                     owners[cell].add(run.layer)
-        kinds = tuple(tuple(_most_telling(cell) for cell in layer) for layer in found)
-        return cls(cells, unit, owners=tuple(tuple(sorted(cell)) for cell in owners), kinds=kinds, spans=tuple(spans))
+        new = [[False] * cells for _ in blocks.layers]
+        for layer, extents in enumerate(blocks.new):
+            for extent in extents:
+                for cell in _cells_of(extent.start, extent.end, spans, unit):
+                    new[layer][cell] = True
+        return cls(
+            cells,
+            unit,
+            owners=tuple(tuple(sorted(cell)) for cell in owners),
+            kinds=tuple(tuple(_most_telling(cell) for cell in layer) for layer in found),
+            new=tuple(map(tuple, new)),
+            spans=tuple(spans),
+        )
 
     def span_of(self, cell: int) -> int:
         """Return the number of the span that a cell is in."""
@@ -169,6 +188,12 @@ class Strips:
         for first, count, kind in self._stretches(self.kinds[layer]):
             if kind != "nothing":
                 yield first, count, kind, (layer,)
+
+    def new_cells(self, layer: int) -> Iterator[tuple[int, int]]:
+        """Return the stretches of a layer that have new data."""
+        for first, count, new in self._stretches(self.new[layer]):
+            if new:
+                yield first, count
 
     def _stretches(self, cells: Sequence[T]) -> Iterator[tuple[int, int, T]]:
         for span in self.spans:
@@ -246,9 +271,12 @@ def colours_of(names: Sequence[str]) -> list[str]:
 def said_of(blocks: BlockMap, layer: int) -> Message:
     """Return how much of a layer's data the guest sees."""
     seen, hidden = map(human_size, blocks.totals[layer])
+    said = [t("{seen} seen", seen=seen)]
     if blocks.totals[layer][1]:
-        return t("{seen} seen, {hidden} hidden", seen=seen, hidden=hidden)
-    return t("{seen} seen", seen=seen)
+        said = [t("{seen} seen, {hidden} hidden", seen=seen, hidden=hidden)]
+    if blocks.new and (new := sum(extent.length for extent in blocks.new[layer])):
+        said.append(t("{size} new", size=human_size(new)))
+    return joined(said)
 
 
 def layer_names(blocks: BlockMap) -> list[str]:

@@ -9,7 +9,7 @@ from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.views.content import text_width
 from vmsnap_nb.views.dot import graph_of, html, quote
 from vmsnap_nb.views.looks import FONTS
-from vmsnap_nb.views.strips import KIND_WORDS, READS, Strips, colours_of, layer_names, part_title, said_of
+from vmsnap_nb.views.strips import KIND_WORDS, NEW, READS, Strips, colours_of, layer_names, part_title, said_of
 from vmsnap_nb.views.strips_svg import LEGEND_KINDS
 from vmsnap_nb.views.words import clip, human_size
 from vmsnap_nb.words.message import t
@@ -21,6 +21,7 @@ __all__ = ["strips_graph"]
 
 _CELLS, _WIDE, _HIGH, _STEP, _GAP, _BREAK = 128, 4.0, 16.0, 24.0, 8.0, 12.0  # points, but for the number of cells
 _GREY = "#767676"  # to be read on white and on black
+_NEW = "new"  # as a kind of part
 
 
 def strips_graph(blocks: BlockMap) -> graphviz.Digraph:
@@ -60,8 +61,10 @@ def _lines(blocks: BlockMap) -> Iterator[str]:
             x, name = _left(strips, first), f"part {place}-{first}"
             yield _part(name, kind, colours[owners[-1]], x, count * _WIDE, y, look)
         if layer is not None:
+            for first, count in strips.new_cells(layer):
+                yield _new(f"new {place}-{first}", _left(strips, first), count * _WIDE, y)
             yield _text(f"said {place}", said_of(blocks, layer), wide + _GAP, y)
-    yield from _legend(-len(rows) * _STEP)
+    yield from _legend(-len(rows) * _STEP, new=bool(blocks.new))
 
 
 def _left(strips: Strips, cell: int) -> float:
@@ -80,13 +83,22 @@ def _part(name: str, kind: str, colour: str, x: float, wide: float, y: float, mo
     return _box(name, x, wide, low, high, f"{more} {look}")
 
 
-def _legend(y: float) -> Iterator[str]:
+def _new(name: str, x: float, wide: float, y: float) -> str:
+    """Underline a part that is new."""
+    look = f'class="new" tooltip={quote(html(t(NEW)))} color="{_GREY}" fillcolor="{_GREY}" style=filled penwidth=0'
+    return _box(name, x, wide, y - _HIGH / 2 - 2.5, 2.5, look)
+
+
+def _legend(y: float, *, new: bool) -> Iterator[str]:
     x = 0.0
     for kind in LEGEND_KINDS:
         yield _part(f"legend {kind}", kind, _GREY, x, 14.0, y, 'class="legend"')
         word = t(KIND_WORDS[kind])
         yield _text(f"word {kind}", word, x + 20.0, y)
         x += 20.0 + text_width(word, 10.0) + 14.0
+    if new:
+        yield _new(f"legend {_NEW}", x, 14.0, y)
+        yield _text(f"word {_NEW}", t(NEW), x + 20.0, y)
 
 
 def _box(name: str, left: float, wide: float, y: float, high: float, more: str) -> str:

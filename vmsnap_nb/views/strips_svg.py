@@ -12,6 +12,7 @@ from vmsnap_nb.views.content import text_width
 from vmsnap_nb.views.looks import FONTS, GREY, INK
 from vmsnap_nb.views.strips import (
     KIND_WORDS,
+    NEW,
     READS,
     Kind,
     Strips,
@@ -32,7 +33,7 @@ LEGEND_KINDS: tuple[Kind, ...] = ("seen", "hidden", "zero")
 """What the legend explains; all else is empty."""
 _CELLS, _CELL, _BREAK = 256, 2.2, 16.0  # how many cells, and pixels
 _HIGH, _STEP, _TOP = 18.0, 27.0, 30.0
-_RULES = "\n{0} text {{ fill: {ink}; }}\n"
+_RULES = "\n{0} text {{ fill: {ink}; }}\n{0} .new {{ fill: {ink}; }}\n"
 
 
 def strips_svg(blocks: BlockMap) -> str:
@@ -79,6 +80,8 @@ class _Drawing:
         if self.cut_at_end:
             self.end += _BREAK
         legend = self.left + sum(42.0 + text_width(t(KIND_WORDS[kind])) for kind in LEGEND_KINDS)
+        if self.blocks.new:
+            legend += 42.0 + text_width(t(NEW))
         self.right = max(self.end + 12.0 + said + 8.0, legend)
         self.bottom = _TOP + len(rows) * _STEP + 30.0
 
@@ -107,6 +110,8 @@ class _Drawing:
             for first, count, kind, owners in cells:
                 title = part_title(self.strips, first, count, kind, owners, self.names)
                 yield self._part(kind, self.colours[owners[-1]], self._x(first), y, count * _CELL, title)
+            for first, count in self.strips.new_cells(number) if place else ():
+                yield self._new(self._x(first), y, count * _CELL)
             if place:
                 yield self._text(said_of(self.blocks, number), self.end + 12.0, y + 13.0)
         yield from self._legend()
@@ -147,6 +152,14 @@ class _Drawing:
             word = t(KIND_WORDS[kind])
             yield self._text(word, x + 24.0, y + 13.0)
             x += 24.0 + text_width(word) + 18.0
+        if self.blocks.new:
+            yield tag("g", {"class": "legend"}, self._new(x, y - _HIGH / 2, 18.0))
+            yield self._text(t(NEW), x + 24.0, y + 13.0)
+
+    def _new(self, x: float, y: float, wide: float) -> str:
+        """Underline a part that is new."""
+        line = {"class": "new", "x": x, "y": y + _HIGH + 1.5, "width": wide, "height": 3.0, "fill": INK.light}
+        return tag("rect", line, tag("title", {}, escape(t(NEW))))
 
     def _part(self, kind: Kind, colour: str, x: float, y: float, wide: float, title: str) -> str:
         """Draw a part: full height for what is read, low and outlined for what is hidden, a line for zeros."""
