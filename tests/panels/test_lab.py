@@ -38,7 +38,7 @@ def test_a_lab_shows_its_guests_and_all_about_the_selected_one(lab: Lab, guest: 
         for number in range(1, 5):
             panel.tabs.selected_index = number
         files, blocks = panel.guest_page.part(3), panel.guest_page.part(4)
-        assert eventually(lambda: "/etc" in files.list.names and "<svg" in blocks.map.value)
+        assert eventually(lambda: "/etc" in files.list.names and "<svg" in blocks.view.svg)
         files.list.value = "/etc"
         assert eventually(lambda: "/etc/fstab" in files.list.names)
         layers = panel.guest_page.part(2)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from vmsnap_nb.errors import LabBusyError
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.panels.block_map import BlockMapPanel
 from vmsnap_nb.panels.busy import Busy
 from vmsnap_nb.panels.chain_view import ChainView
 from vmsnap_nb.panels.lab import LabPanel
@@ -16,7 +17,7 @@ from vmsnap_nb.panels.panel import Panel
 from vmsnap_nb.panels.snapshot import SnapshotPanel
 from vmsnap_nb.panels.source import Subject
 
-__all__ = ["ChainView", "LabPanel", "MergePanel", "OverlayPanel", "SnapshotPanel", "page", "panel"]
+__all__ = ["BlockMapPanel", "ChainView", "LabPanel", "MergePanel", "OverlayPanel", "SnapshotPanel", "page", "panel"]
 
 
 def panel(subject: Subject) -> Panel:

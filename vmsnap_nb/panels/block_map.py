@@ -1,44 +1,125 @@
-"""Which layer of a guest's chain holds which part of its disk, read when it is looked at."""
+"""Which layer of a guest's chain holds which part of its disk, read again and again while it is looked at."""
 
 from __future__ import annotations
 
 import threading
+import time
+from datetime import UTC, datetime
 from html import escape
+from typing import Any
 
 import ipywidgets as widgets
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.guest import Guest
-from vmsnap_nb.words.message import t
+from vmsnap_nb.model.blockmap import BlockMap, LayerMap
+from vmsnap_nb.model.number import check_seconds
+from vmsnap_nb.panels.chain_view import ChainView, with_static
+from vmsnap_nb.words.message import Message, t
 
-__all__ = ["BlockMapView"]
+__all__ = ["BlockMapPanel"]
+
+_PAUSE = 5
+"""How many times longer than a reading the pause after it is, at least: maps of large disks take their time."""
 
 
-class BlockMapView(widgets.VBox):
-    """The block map of one disk."""
+class BlockMapPanel(widgets.VBox):
+    """The block map of one disk of a guest, live: it is read again as long as it is shown, and what is new is marked.
 
-    def __init__(self, guest: Guest) -> None:
+    Parameters
+    ----------
+    guest : Guest
+        Whose disk it is.
+    every : float
+        Seconds between two readings; 0 for none but `read`.
+
+    Attributes
+    ----------
+    map : BlockMap
+        The last one.
+    live : Checkbox
+        Whether it is read again and again.
+    """
+
+    def __init__(self, guest: Guest, *, every: float = 1.0) -> None:
         self.guest = guest
+        self.map = BlockMap((LayerMap("", 0),))
+        self.is_open = True  # False in a tab that is not the selected one
+        self._before: tuple[datetime, BlockMap] | None = None
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
         targets = [disk.target for disk in guest.domain().disks if disk.source]
         self.disk = widgets.Dropdown(description=t("Disk"), options=targets, value=targets[0] if targets else None)
         self.disk.layout.display = None if len(targets) > 1 else "none"  # of one there is nothing to choose
-        self.again_button = widgets.Button(description=t("Read again"), layout=widgets.Layout(width="auto"))
+        self.live = widgets.Checkbox(
+            description=t("Live"), value=True, indent=False, layout=widgets.Layout(width="auto")
+        )
+        self.again_button = _button(t("Read again"))
+        self.mark_button = _button(t("Mark what is new from now on"))
         self.said = widgets.HTML()
-        self.map = widgets.HTML()
-        self.again_button.on_click(lambda _: self.read())
-        self.disk.observe(lambda _: self.read(), "value")
-        head = widgets.HBox([self.disk, self.again_button]).add_class("vmsnap-row")
-        super().__init__([head, self.said, self.map])
+        self.view = ChainView(can_propose=False)
+        self.again_button.on_click(lambda _: self._in_thread())
+        self.mark_button.on_click(lambda _: self.begin())
+        self.disk.observe(lambda _: self.begin(), "value")
+        head = widgets.HBox([self.disk, self.live, self.again_button, self.mark_button]).add_class("vmsnap-row")
+        super().__init__([head, self.said, self.view])
+        self.add_class("vmsnap-panel")
+        self.read()
+        if every > 0:
+            seconds = check_seconds(every, "every")
+            threading.Thread(target=self._watch, args=(seconds,), name="vmsnap block map", daemon=True).start()
+
+    def begin(self) -> None:
+        """Mark only what is new from now on."""
+        self._before = None
+        self._in_thread()
 
     def read(self) -> None:
-        """Read it in a thread."""
-        said = escape(t("Reading …"))
-        self.said.value = f'<p role="status">{said}</p>'
-        threading.Thread(target=self._read, name="vmsnap block map", daemon=True).start()
+        """Read the map now, and show it."""
+        with self._lock:
+            try:
+                found = self.guest.blockmap(self.disk.value)
+            except VmsnapError as error:
+                self.said.value = f'<pre role="alert">{escape(str(error))}</pre>'
+                return
+            now = datetime.now(UTC)
+            if self._before is None:
+                self._before = now, found
+            since, before = self._before
+            found = found.since(before)
+            if found != self.map:
+                self.map = found
+                self.view.show_map(found)
+            self.said.value = f"<small>{escape(_said(since, now))}</small>"
 
-    def _read(self) -> None:
-        try:
-            self.map.value = self.guest.blockmap(self.disk.value)._repr_mimebundle_()["text/html"]
-            self.said.value = ""
-        except VmsnapError as error:
-            self.said.value = f'<pre role="alert">{escape(str(error))}</pre>'
+    def _in_thread(self) -> None:
+        threading.Thread(target=self.read, name="vmsnap block map", daemon=True).start()
+
+    def _watch(self, every: float) -> None:
+        pause = every
+        while not self._closed.wait(pause):
+            if self.live.value and self.is_open and self.view.views > 0:
+                began = time.monotonic()
+                self.read()
+                pause = max(every, _PAUSE * (time.monotonic() - began))
+
+    def close(self) -> None:
+        """End its reading, and take it from the page."""
+        self._closed.set()
+        super().close()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return with_static(super()._repr_mimebundle_(**kwargs), self.map)
+
+
+def _said(since: datetime, now: datetime) -> Message:
+    return t(
+        "read at {time} UTC; new is what was written to the files after {since} UTC. A running guest's data is written"
+        " when it flushes its disk.",
+        time=f"{now:%H:%M:%S}",
+        since=f"{since:%H:%M:%S}",
+    )
+
+
+def _button(text: str) -> Any:
+    return widgets.Button(description=text, layout=widgets.Layout(width="auto"))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
+from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.shown import Shown
-from vmsnap_nb.views.bundle import mimebundle
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
 from vmsnap_nb.views.states import has_change, switch, switch_style
+from vmsnap_nb.views.strips import strips_text, summary_of
+from vmsnap_nb.views.strips_svg import strips_svg
 from vmsnap_nb.views.svg import figure_svg
 from vmsnap_nb.views.text import to_text
 from vmsnap_nb.words.message import t
@@ -82,8 +84,8 @@ class ChainView(anywidget.AnyWidget):
         self.judge: Callable[[str], Iterable[Verdict]] = lambda _: ()
         self._question = 0
         self.on_msg(lambda _, content, __: self._asked(content))
-        self.thing: Shown = Forest()
-        self.show(self.thing if thing is None else thing)
+        self.thing: Shown | BlockMap = Forest()
+        self.show(Forest() if thing is None else thing)
 
     def show(self, thing: Shown) -> None:
         """Show this instead; what is selected stays so, if it is still there.
@@ -100,11 +102,24 @@ class ChainView(anywidget.AnyWidget):
             for place, box in enumerate(block.boxes)
             if (meant := box.path if box.path is not None else box.snapshot) is not None
         }
-        svg, text = figure_svg(figure), to_text(thing)
         states = f"<style>{switch_style(self.scope)}</style>{switch(self.scope)}" if has_change(figure) else ""
         self.thing = thing
+        self._draw(figure_svg(figure), to_text(thing), figure.summary, boxes=boxes, switch=states)
+
+    def show_map(self, blocks: BlockMap) -> None:
+        """Show a block map instead.
+
+        Parameters
+        ----------
+        blocks : BlockMap
+            It has no box to select.
+        """
+        self.thing = blocks
+        self._draw(strips_svg(blocks), strips_text(blocks), summary_of(blocks))
+
+    def _draw(self, svg: str, text: str, summary: str, *, boxes: Mapping[str, str] = {}, switch: str = "") -> None:
         with self.hold_trait_notifications():
-            self.boxes, self.text, self.summary, self.switch = boxes, text, figure.summary, states
+            self.boxes, self.text, self.summary, self.switch = dict(boxes), text, summary, switch
             self.svg = svg  # the last one: with it all is drawn
             if self.selected is not None and self.selected not in boxes.values():
                 self.selected = None
@@ -126,8 +141,8 @@ class ChainView(anywidget.AnyWidget):
         return with_static(super()._repr_mimebundle_(**kwargs), self.thing)
 
 
-def with_static(bundle: Any, thing: Shown) -> Any:
+def with_static(bundle: Any, thing: Shown | BlockMap) -> Any:
     """Add what a reader without a kernel sees to what a widget gives a notebook."""
     data, *metadata = bundle if isinstance(bundle, tuple) else (bundle,)
-    data = {**(data or {}), **{k: v for k, v in mimebundle(thing).items() if k in {"text/html", "text/plain"}}}
+    data = {**(data or {}), **{k: v for k, v in thing._repr_mimebundle_().items() if k in {"text/html", "text/plain"}}}
     return (data, *metadata) if metadata else data

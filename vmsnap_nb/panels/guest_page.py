@@ -11,7 +11,7 @@ import ipywidgets as widgets
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.panels.activity import Activity
-from vmsnap_nb.panels.block_map import BlockMapView
+from vmsnap_nb.panels.block_map import BlockMapPanel
 from vmsnap_nb.panels.console import Console
 from vmsnap_nb.panels.files import FilesView
 from vmsnap_nb.panels.layers import LayersPanel
@@ -53,7 +53,7 @@ class GuestPage(widgets.VBox):
             _SNAPSHOTS: lambda: SnapshotPanel(self.guest, activity=self._activity, every=0),
             _LAYERS: lambda: LayersPanel(self.guest, activity=self._activity, every=0),
             _FILES: lambda: FilesView(self.guest),
-            _MAP: lambda: BlockMapView(self.guest),
+            _MAP: lambda: BlockMapPanel(self.guest),
         }
         if number not in self._parts:
             self._parts[number] = part = makers[number]()
@@ -63,6 +63,8 @@ class GuestPage(widgets.VBox):
     def open_tab(self) -> None:
         """Make what the open tab has, and read it."""
         number = self.tabs.selected_index
+        if _MAP in self._parts:
+            self._parts[_MAP].is_open = number == _MAP
         if number in (None, _CONSOLE):
             return
         part = self.part(number)
@@ -71,7 +73,7 @@ class GuestPage(widgets.VBox):
             return
         if isinstance(part, FilesView):
             part.show_snapshots(self.guest.snapshots().names)
-        part.read()
+            part.read()
 
     def take_snapshot(self) -> None:
         """Plan a snapshot with all that is chosen for the user."""
