@@ -100,7 +100,7 @@ def translated(template: str, plural: str, count: int, code: Language) -> str:
     found = catalogue.get(template)
     if found is None:
         return translated(template, plural, count, "en")
-    return found[min(numbers(count), len(found) - 1)]
+    return found[0] if len(found) == 1 else found[min(numbers(count), len(found) - 1)]
 
 
 def _known(code: str) -> Language | None:
