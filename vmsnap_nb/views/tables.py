@@ -10,7 +10,7 @@ from typing import Literal
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.model.by_host import ByHost, TablesByHost
-from vmsnap_nb.model.files import FileChanges, FileParts, Files, LostFiles
+from vmsnap_nb.model.files import FileChanges, FileEntry, FileParts, Files, LostFiles
 from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.guest import Disks, Domains
 from vmsnap_nb.model.image import Image
@@ -195,15 +195,7 @@ _CHANGES = (
     Column("owner"),
     Column("layer"),
 )
-_LOST = (
-    Column("path"),
-    Column("state"),
-    Column("kind"),
-    Column("size", "bytes"),
-    Column("mtime", "time"),
-    Column("mode"),
-    Column("owner"),
-)
+_LOST = (_FILES[0], Column("state"), *_FILES[1:6])
 _PARTS = (
     Column("start", "bytes"),
     Column("length", "bytes"),
@@ -439,22 +431,10 @@ def _(report: Report) -> Table:
 
 @table_of.register
 def _(files: Files) -> Table:
-    rows = tuple(
-        (
-            entry.path,
-            entry.kind,
-            entry.size,
-            entry.mtime,
-            entry.permissions,
-            entry.owner,
-            entry.inode,
-            entry.links,
-            entry.target or None,
-            entry.volume,
-        )
-        for entry in files
+    rows = (
+        (entry.path, *_entry(entry), entry.inode, entry.links, entry.target or None, entry.volume) for entry in files
     )
-    return Table(_FILES, rows)
+    return Table(_FILES, tuple(rows))
 
 
 @table_of.register
@@ -482,18 +462,17 @@ def _(changes: FileChanges) -> Table:
 
 @table_of.register
 def _(lost: LostFiles) -> Table:
-    rows = tuple(
-        (one.path, one.state, entry.kind, entry.size, entry.mtime, entry.permissions, entry.owner)
-        for one in lost
-        for entry in (one.entry,)
-    )
-    return Table(_LOST, rows)
+    return Table(_LOST, tuple((one.path, one.state, *_entry(one.entry)) for one in lost))
 
 
 @table_of.register
 def _(parts: FileParts) -> Table:
     rows = ((part.start, part.length, part.layer, part.image or None, part.kind, part.place) for part in parts)
     return Table(_PARTS, tuple(rows))
+
+
+def _entry(entry: FileEntry) -> tuple[Cell, ...]:
+    return entry.kind, entry.size, entry.mtime, entry.permissions, entry.owner
 
 
 def _guests(forest: Forest, path: str) -> str | None:
