@@ -154,7 +154,7 @@ class Connection:
         records = (*read_host_records(self.handle, saved, own[0]), *own[1]) if every is None else every
         held = [path for record in records for disk in record.held_disks for path in (disk.source, disk.file) if path]
         if self.files_are_here:
-            held = [path for path in held if not is_absent(path)]
+            held = [path for path in dict.fromkeys(held) if not is_absent(path)]
         forest = self._images(survey, domains, folders, around, (*held, *_named(needs)))
         forest = forest.edited(records=records, needs=needs)
         if self.files_are_here:

@@ -177,7 +177,8 @@ class GuestHandle:
 
 def folders_of(paths: Iterable[str]) -> list[str]:
     """Return the folders of some files, as far as they are there."""
-    folders = dict.fromkeys(tidy(os.path.dirname(path)) for path in paths if path.startswith("/"))
+    named = dict.fromkeys(path.rpartition("/")[0] or "/" for path in paths if path.startswith("/"))
+    folders = dict.fromkeys(map(tidy, named))
     return [folder for folder in folders if not is_kernel_path(os.path.realpath(folder)) and os.path.isdir(folder)]
 
 

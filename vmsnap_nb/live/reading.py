@@ -14,7 +14,7 @@ from typing import Any
 
 from vmsnap_nb.errors import ImageError, VmsnapError
 from vmsnap_nb.live.journal import is_untouched, read_all
-from vmsnap_nb.live.told import absent
+from vmsnap_nb.live.told import Absent, absent
 from vmsnap_nb.model.blockmap import BlockMap, LayerMap
 from vmsnap_nb.model.disk_xml import mirrored
 from vmsnap_nb.model.file_space import FileSpace
@@ -278,9 +278,18 @@ def _space(image: Image) -> FileSpace:
 
 
 def look_at_guest(
-    knowledge: Knowledge, handle: Any, now: Reading, needs: Needs, *, here: bool, by_libvirt: bool = False
+    knowledge: Knowledge,
+    handle: Any,
+    now: Reading,
+    needs: Needs,
+    *,
+    here: bool,
+    by_libvirt: bool = False,
+    told: Absent | None = None,
 ) -> Reading:
     """Return the reading with what is needed of a guest: of libvirt's handle of it, and of its images if they are here.
+
+    `told` is what is known of absent files, if that was found out before.
 
     While a job goes on QEMU lets nobody look into the layers.
     """
@@ -316,7 +325,7 @@ def look_at_guest(
         needs = replace(needs, maps=(), compared=(), checked=(), space=())
     looked = look_at_files(now, needs, by_libvirt=by_libvirt) if here else look_elsewhere(knowledge, now, needs)
     saved = None if needs.saved is None else saved_state(connection, needs.saved, here=here)
-    gone, unknown = absent(knowledge, now.forest.records, here=here)
+    gone, unknown = absent(knowledge, now.forest.records, here=here) if told is None else told
     return replace(looked, guest=guest, saved=saved, gone=gone, unknown=unknown)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
+from typing import Any
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.connection import Connection
@@ -13,17 +14,21 @@ from vmsnap_nb.live.handle import GuestHandle, folders_of
 from vmsnap_nb.live.journal import revert_entries
 from vmsnap_nb.live.plan import with_sizes_of_files
 from vmsnap_nb.live.reading import file_spaces, look_at_guest, with_sizes
-from vmsnap_nb.live.told import absent, files_of
+from vmsnap_nb.live.told import Absent, absent, files_of
 from vmsnap_nb.model.drift import list_snapshots
+from vmsnap_nb.model.file_space import FileSpace
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.snapshot import SnapshotCost, SnapshotList, SnapshotLists, SnapshotRecord
 from vmsnap_nb.model.space import Readers
 from vmsnap_nb.plans.delete.request import DeleteRequest
+from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.system.files.taken import taken
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.snapshots import read_all_records
 from vmsnap_nb.system.survey import Survey
+from vmsnap_nb.words.language import one_language
 from vmsnap_nb.words.message import t
 
 __all__ = ["snapshot_list", "snapshot_lists"]
@@ -44,22 +49,68 @@ def snapshot_list(handle: GuestHandle) -> SnapshotList:
 
 def _costs(handle: GuestHandle, now: Reading, listed: SnapshotList) -> dict[str, SnapshotCost]:
     """Return what each snapshot takes; the plans that would delete them are made of one reading."""
+    forest = now.forest
+    tree = forest.tree(*(path for use in now.owner.domain.uses if (path := use.path) in forest.images))
+    files = file_spaces(tree)
+    return _measured(handle, now, listed, files, Readers(tree.edited(records=forest.records), files))
+
+
+def _measured(
+    handle: GuestHandle,
+    now: Reading,
+    listed: SnapshotList,
+    files: Mapping[str, FileSpace],
+    readers: Readers,
+    told: Absent | None = None,
+) -> dict[str, SnapshotCost]:
     requests = {row.name: DeleteRequest(guest=now.owner.ref, name=row.name) for row in listed}
     wanted = [request.needs(now.forest) for request in requests.values()]
-    needs = Needs(
-        maps=_all(need.maps for need in wanted),
-        places=_all(need.places for need in wanted),
-        space=_all(need.space for need in wanted),
-    )
-    tree = now.forest.tree(*(path for use in now.owner.domain.uses if (path := use.path) in now.forest.images))
+    needs = Needs(maps=_all(need.maps for need in wanted), places=_all(need.places for need in wanted))
     try:
         knowledge, by_libvirt = handle.link.knowledge(), handle.link.is_system
-        reading = look_at_guest(knowledge, handle.domain, now, needs, here=True, by_libvirt=by_libvirt)
+        reading = look_at_guest(knowledge, handle.domain, now, needs, here=True, by_libvirt=by_libvirt, told=told)
     except VmsnapError:  # it is gone, or an image is
         return {}
-    files = {**file_spaces(tree, set(tree.images) - set(reading.space)), **reading.space}
-    readers = Readers(tree.edited(records=now.forest.records), files)
+    inside = _all(need.space for need in wanted)
+    reading = replace(reading, space={path: files[path] for path in inside if path in files})
     return {row.name: _cost(row.record, reading, readers, requests[row.name]) for row in listed}
+
+
+class _Costs:
+    """What the snapshots of all guests take: the images are read once, when the first of them is asked for."""
+
+    def __init__(self, link: Connection, forest: Forest, told: Absent) -> None:
+        self._link, self._forest, self._told = link, forest, told
+
+    def of(self, handle: Any, domain: Domain, xml: str, listed: SnapshotList) -> dict[str, SnapshotCost]:
+        """Return what those of one guest take."""
+        facts = GuestFacts(domain=domain, uri=self._link.uri, xml=xml)
+        now = Reading(forest=self._around(domain), guest=facts)
+        with one_language():
+            return _measured(GuestHandle(self._link, handle), now, listed, self._files, self._readers, self._told)
+
+    def _around(self, domain: Domain) -> Forest:
+        """Return the part of the forest that is connected with the images of a guest and of its snapshots."""
+        images = self._forest.images
+        own = {path for record, paths in self._named if record.guest == domain.name for path in paths}
+        tree = self._forest.tree(*sorted(own), *(use.path for use in domain.uses if use.path in images))
+        there = tree.images.keys()
+        near = (record for record, paths in self._named if record.guest == domain.name or not there.isdisjoint(paths))
+        return tree.edited(records=near)
+
+    @cached_property
+    def _named(self) -> list[tuple[SnapshotRecord, list[str]]]:
+        """Each record, with the images that it names."""
+        images = self._forest.images
+        return [(record, [path for path in files_of(record) if path in images]) for record in self._forest.records]
+
+    @cached_property
+    def _files(self) -> Mapping[str, FileSpace]:
+        return file_spaces(self._forest)
+
+    @cached_property
+    def _readers(self) -> Readers:
+        return Readers(self._forest, self._files)
 
 
 def _all(paths: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
@@ -81,20 +132,24 @@ def snapshot_lists(link: Connection) -> SnapshotLists:
     with libvirt_errors(t("list the guests")):
         handles = {handle.UUIDString(): handle for handle in link.handle.listAllDomains()}
     domains = link.domains()
-    guests = [domain for domain, _ in domains if domain.uuid in handles]
-    every = list(map(with_sizes, read_all_records(handles[guest.uuid] for guest in guests)))
+    guests = [(domain, xml) for domain, xml in domains if domain.uuid in handles]
+    every = list(map(with_sizes, read_all_records(handles[guest.uuid] for guest, _ in guests)))
     records = tuple(record for of_guest in every for record in of_guest)
-    sources = (use.path for guest in guests for use in guest.uses)
+    sources = (use.path for guest, _ in guests for use in guest.uses)
     named = (path for record in records for path in files_of(record))
     forest = link.forest(Survey(follow=True), domains, folders_of((*sources, *named)), every=records)
-    gone, unknown = absent(link.knowledge(), records, here=link.files_are_here)
-    for guest in guests:  # once: the forests below take over what is known of the users
+    told = absent(link.knowledge(), records, here=link.files_are_here)
+    for guest, _ in guests:  # once: the forests below take over what is known of the users
         for use in guest.uses:
             forest.known_users(use.path)
-    lists = (
-        list_snapshots(guest, _with_records(forest, of_guest), gone=gone, unknown=unknown)
-        for guest, of_guest in zip(guests, every, strict=True)
-    )
+    costs = _Costs(link, forest, told)
+    lists = []
+    with one_language():
+        for (guest, xml), of_guest in zip(guests, every, strict=True):
+            found = list_snapshots(guest, _with_records(forest, of_guest), gone=told[0], unknown=told[1])
+            if link.files_are_here:
+                found = replace(found, measure=partial(costs.of, handles[guest.uuid], guest, xml, found))
+            lists.append(found)
     return SnapshotLists(tuple(lists))
 
 

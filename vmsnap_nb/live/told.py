@@ -22,7 +22,11 @@ from vmsnap_nb.system.libvirt.storage import Pool
 from vmsnap_nb.system.survey import Survey
 from vmsnap_nb.words.message import NOTHING, Message, clauses, counted, t
 
-__all__ = ["absent", "files_of", "forest_elsewhere", "is_absent", "may_list", "with_told"]
+__all__ = ["Absent", "absent", "files_of", "forest_elsewhere", "is_absent", "may_list", "with_told"]
+
+
+Absent = tuple[frozenset[str], Mapping[str, str]]
+"""Which of the files that records name are gone, and of which that is not known, each with the reason."""
 
 
 def files_of(record: SnapshotRecord) -> tuple[str, ...]:
@@ -31,10 +35,8 @@ def files_of(record: SnapshotRecord) -> tuple[str, ...]:
     return (*disks, *((record.memory_file,) if record.memory_file else ()))
 
 
-def absent(
-    knowledge: Knowledge, records: Iterable[SnapshotRecord], *, here: bool
-) -> tuple[frozenset[str], Mapping[str, str]]:
-    """Return which of the files that records name are gone, and of which that is not known, each with the reason."""
+def absent(knowledge: Knowledge, records: Iterable[SnapshotRecord], *, here: bool) -> Absent:
+    """Return which of the files that records name are gone, and of which that is not known."""
     gone: set[str] = set()
     unknown: dict[str, Message] = {}
     paths = dict.fromkeys(path for record in records for path in files_of(record) if path.startswith("/"))

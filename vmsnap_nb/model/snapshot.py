@@ -281,7 +281,8 @@ class SnapshotLists(Shown):
     """The snapshots of several guests, from one reading.
 
     `to_frame` gives: index ``guest``, columns ``name kind state created parent current disks files memory_file
-    description status``, as a `SnapshotList` does for one.
+    exclusive freed_if_deleted description status``, as a `SnapshotList` does for one. The images are read when the
+    table is first requested.
     """
 
     lists: tuple[SnapshotList, ...] = ()  # one for each guest, by name, also where it has no snapshots

@@ -106,11 +106,11 @@ _SNAPSHOT = (
     Column("disks"),
     Column("files"),
     Column("memory_file"),
+    Column("exclusive", "bytes"),
+    Column("freed_if_deleted", "bytes"),
     Column("description"),
     Column("status"),
 )
-_COST = [column.name for column in _SNAPSHOT].index("memory_file") + 1
-"""Before which of these columns a list of one guest has what its snapshots take."""
 _PLAN = (
     Column("step", "count"),
     Column("action"),
@@ -287,23 +287,21 @@ def _(domains: Domains) -> Table:
 
 @table_of.register
 def _(snapshots: SnapshotList) -> Table:
-    rows = []
-    for snapshot in snapshots:
-        cost, cells = snapshots.costs.get(snapshot.name, SnapshotCost()), _snapshot(snapshot)
-        rows.append((snapshot.name, *cells[:_COST], cost.exclusive, cost.freed, *cells[_COST:]))
-    columns = (*_SNAPSHOT[:_COST], Column("exclusive", "bytes"), Column("freed_if_deleted", "bytes"))
-    return Table((Column("name"), *columns, *_SNAPSHOT[_COST:]), tuple(rows))
+    return Table((Column("name"), *_SNAPSHOT), tuple(_snapshots(snapshots)))
 
 
 @table_of.register
 def _(lists: SnapshotLists) -> Table:
-    rows = tuple(
-        (snapshots.guest, snapshot.name, *_snapshot(snapshot)) for snapshots in lists for snapshot in snapshots
-    )
+    rows = tuple((snapshots.guest, *row) for snapshots in lists for row in _snapshots(snapshots))
     return Table((Column("guest"), Column("name"), *_SNAPSHOT), rows)
 
 
-def _snapshot(snapshot: Snapshot) -> tuple[Cell, ...]:
+def _snapshots(snapshots: SnapshotList) -> Iterator[tuple[Cell, ...]]:
+    for snapshot in snapshots:
+        yield snapshot.name, *_snapshot(snapshot, snapshots.costs.get(snapshot.name, SnapshotCost()))
+
+
+def _snapshot(snapshot: Snapshot, cost: SnapshotCost) -> tuple[Cell, ...]:
     record = snapshot.record
     held = [disk for disk in record.disks if disk.held != "no"]
     files = [path for disk in held if (path := disk.file if disk.held == "external" else disk.source)]
@@ -316,6 +314,8 @@ def _snapshot(snapshot: Snapshot) -> tuple[Cell, ...]:
         ", ".join([disk.target for disk in held]) or None,
         ", ".join(files) or None,
         record.memory_file,
+        cost.exclusive,
+        cost.freed,
         record.description or None,
         snapshot.status,
     )

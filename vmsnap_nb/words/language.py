@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, lru_cache
 from gettext import c2py
 from pathlib import Path
 from typing import Literal, get_args
@@ -103,6 +103,7 @@ def translated(template: str, plural: str, count: int, code: Language) -> str:
     return found[0] if len(found) == 1 else found[min(numbers(count), len(found) - 1)]
 
 
+@lru_cache(maxsize=32)
 def _known(code: str) -> Language | None:
     """Return the language of a code or locale, if the product speaks it."""
     start = code.replace("-", "_").partition("_")[0].partition(".")[0].lower()

@@ -142,6 +142,8 @@ def test_a_list_of_snapshots_says_what_each_frees(host: Host, tmp_path: Path) ->
     assert list(frame.index) == ["inside", "outside"]
     assert frame["exclusive"].tolist() == [pytest.approx(2 * MIB, abs=FEW), pytest.approx(MIB, abs=FEW)]
     assert frame["freed_if_deleted"].tolist() == [guest.delete_snapshot(name).frees.total for name in frame.index]
+    every = host.snapshots().to_frame().loc[guest.name].set_index("name")
+    assert every[["exclusive", "freed_if_deleted"]].equals(frame[["exclusive", "freed_if_deleted"]])
     assert (check(guest.delete_snapshot("inside"), few=16 * KIB).found_total) == pytest.approx(2 * MIB, abs=FEW)
     assert guest.snapshots().to_frame()["exclusive"].tolist() == [pytest.approx(3 * MIB, abs=FEW)]
     (tmp_path / "disk.qcow2").rename(tmp_path / "moved.qcow2")
