@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool, volume_disk
 from support.images import MIB, create
+from support.refusals import refused
 
 import vmsnap_nb as vs
 
@@ -72,6 +73,56 @@ def test_memory_that_virsh_saved_keeps_its_images(connection: Any, way: str) -> 
         assert lost(vs.scan(IMAGES).commit("mid"))
     virsh(*(("start", "m") if way == "managedsave" else ("restore", IMAGES / "m.save")))
     assert virsh("domstate", "m").strip() == "paused", "as it was"
+
+
+def test_layers_that_a_definition_lists_are_kept_whatever_the_headers_say(connection: Any) -> None:
+    for name, backing in (("base1", None), ("base2", None), ("top", "base1"), ("other", "base2")):
+        create(IMAGES / f"{name}.qcow2", backing=backing and IMAGES / f"{backing}.qcow2", size=4 * MIB)
+    listed = f"<source file='{IMAGES}/base2.qcow2'/><backingStore/></backingStore>"
+    layers = f"<backingStore type='file'><format type='qcow2'/>{listed}"
+    domain = define(connection, "d", file_disk(IMAGES / "top.qcow2").replace("<target", f"{layers}<target"))
+    with vs.connect(SYSTEM) as host:
+        for _ in ("off", "running"):
+            assert needed_by(host, "base2") == "definition of d (vda), other"
+            guest = host.guest("d")
+            for plan in (guest.commit(), guest.pull(), guest.snapshot("s", kind="external-disk")):
+                assert "other-image" in refused(plan), plan.title
+            if not guest.running:
+                assert lost(host.survey(IMAGES).commit("other", remove=True))
+                with pytest.raises(vs.errors.ImageError, match=r"lists .*base2"):
+                    guest.start(wait=False)
+                domain.createWithFlags(2)
+        # The remedy writes into the header what the guest reads.
+        domain.destroy()
+        [remedy] = [one.remedy for one in guest.commit().concerns if one.name == "other-image"]
+        subprocess.run(remedy.rpartition(": ")[2].split(), check=True)
+        assert guest.pull().run(progress=False).as_predicted
+
+
+def test_files_that_a_guest_boots_from_are_kept(connection: Any) -> None:
+    for name, backing in (("code", None), ("over", "code"), ("memory", None), ("data", "memory")):
+        create(IMAGES / f"{name}.qcow2", backing=backing and IMAGES / f"{backing}.qcow2", size=4 * MIB)
+    domain = define(connection, "d")
+    xml = domain.XMLDesc().replace("</os>", f"<kernel>{IMAGES}/code.qcow2</kernel></os>")
+    connection.defineXML(xml)
+    with vs.connect(SYSTEM) as host:
+        assert needed_by(host, "code") == "boot file of d, over"
+        assert lost(host.survey(IMAGES).commit("over"))
+
+
+def test_an_internal_checkpoint_holds_a_floppy_and_can_be_deleted(connection: Any) -> None:
+    create(IMAGES / "d.qcow2", size=4 * MIB)
+    create(IMAGES / "floppy", size=1474560)
+    floppy = file_disk(IMAGES / "floppy", "fda").replace("device='disk'", "device='floppy'").replace("virtio", "fdc")
+    define(connection, "d", file_disk(IMAGES / "d.qcow2"), floppy, running=True)
+    with vs.connect(SYSTEM) as host:
+        guest = host.guest("d")
+        assert guest.snapshot("c", kind="internal-checkpoint").run(progress=False).as_predicted
+        assert guest.revert("c", keep_current=False).run(progress=False).as_predicted
+        # Then QEMU leaves the place of the table behind the end of the file.
+        assert guest.delete_snapshot("c").run(progress=False).as_predicted
+        guest.destroy()
+        assert refused(guest.snapshot("c", kind="internal-disk")) == {"not-supported"}
 
 
 def test_what_another_host_needs_is_seen_from_here(other: SystemLibvirt) -> None:

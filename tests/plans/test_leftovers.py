@@ -67,7 +67,9 @@ def test_what_was_interrupted_is_needed(entry: Entry) -> None:
     assert left(world(), entries=(entry,)) == []
 
 
-@pytest.mark.parametrize("kind", ["next start", "managed save", "saved memory", "block job", "firmware"])
+@pytest.mark.parametrize(
+    "kind", ["next start", "managed save", "saved memory", "block job", "firmware", "boot", "nvdimm", "definition"]
+)
 def test_each_need_keeps_an_image_and_all_below(kind: str) -> None:
     assert left(world(needs=(Need(kind, "/i/older", "db", "vda"),))) == []  # type: ignore[arg-type]
 

@@ -19,6 +19,7 @@ from vmsnap_nb.live.told import forest_elsewhere, is_absent, may_list, with_told
 from vmsnap_nb.live.volumes import access_of, create_volume, remove_volume
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.model.listed import of_other_chains
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.plans.checks.access import Access
@@ -40,6 +41,8 @@ from vmsnap_nb.words.message import N_, NOTHING, Message, t
 
 __all__ = ["Connection", "Customs"]
 
+_FILES = frozenset({"firmware", "boot", "nvdimm", "definition"})
+"""What is no image, or is read as a layer of a disk."""
 _Domains = tuple[tuple[Domain, str], ...]
 
 
@@ -155,7 +158,12 @@ class Connection:
         held = [path for record in records for disk in record.held_disks for path in (disk.source, disk.file) if path]
         if self.files_are_here:
             held = [path for path in dict.fromkeys(held) if not is_absent(path)]
-        forest = self._images(survey, domains, folders, around, (*held, *_named(needs)))
+        named = (*held, *_named(needs))
+        forest = self._images(survey, domains, folders, around, named)
+        needs = of_other_chains(forest, needs)
+        listed = {need.path for need in needs if need.kind == "definition"}
+        if unseen := [path for path in listed.difference(forest.images) if not is_absent(path)]:
+            forest = self._images(survey, domains, folders, around, (*named, *unseen))
         forest = forest.edited(records=records, needs=needs)
         if self.files_are_here:
             forest = with_saved_memory(forest, survey, records, self.handle)
@@ -262,6 +270,6 @@ class Connection:
 def _named(needs: Iterable[Need]) -> Iterator[str]:
     """Yield the images that needs name: what is based on the images of guests may be known by these alone.
 
-    Firmware is no image that others are based on, and is mostly raw.
+    Firmware and the like are no images that others are based on, and are mostly raw.
     """
-    return (path for need in needs if need.kind != "firmware" for path in (need.path, *need.layers))
+    return (path for need in needs if need.kind not in _FILES for path in (need.path, *need.layers))

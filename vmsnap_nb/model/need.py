@@ -25,6 +25,9 @@ if TYPE_CHECKING:
         "saved memory",  # the same, of memory that was saved to a file
         "block job",  # a job of a running guest copies into it
         "firmware",  # variables of UEFI firmware are in it
+        "boot",  # a guest starts from it beside its disks: firmware, kernel, initial RAM disk
+        "nvdimm",  # a guest has it as persistent memory
+        "definition",  # libvirt lists it below the image of a disk, where the headers name other layers
         "overlay",  # another image is based on it
     ]
 else:
@@ -38,6 +41,9 @@ _TEXTS = {
     "next start": N_("next start of {guest} ({name})"),
     "block job": N_("block job of {guest} ({name})"),
     "firmware": N_("firmware of {guest}"),
+    "boot": N_("boot file of {guest}"),
+    "nvdimm": N_("NVDIMM of {guest}"),
+    "definition": N_("definition of {guest} ({name})"),
 }
 
 
@@ -50,6 +56,7 @@ class Need(Carded):
     guest: str = ""  # none for an overlay
     name: str = ""  # of the disk, as ``vda``, of the snapshot, or the path of the saved memory or of the overlay
     # Memory that was saved names all layers below its disk's image, and goes on with these, whatever the headers say.
+    # A definition that lists layers: the image of the disk, and all of them.
     layers: tuple[str, ...] = ()
 
     @property

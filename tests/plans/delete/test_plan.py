@@ -232,3 +232,13 @@ def test_what_libvirt_has_committed_is_only_tidied_up() -> None:
 def test_what_somebody_reads_is_not_taken_for_committed(reader: Image) -> None:
     images = [*CHAIN[:4], image("c", "a"), reader]
     assert list(maybe_committed(forest(guest("c"), images, *RECORDS))) == []
+
+
+def test_the_image_of_a_detached_disk_stays() -> None:
+    disks = (SnapshotDisk("vda", "external", "/i/own", "/i/a"), SnapshotDisk("sda", "external", "/i/hot", "/i/hot.s"))
+    record = SnapshotRecord("demo", "a", disks=disks, current=True)
+    images = [*CHAIN, image("hot"), image("hot.s", "hot")]
+    made = plan("a", images=images, records=(record,))
+    assert "/i/hot.s" not in made.unlinks
+    assert "/i/hot.s" in made.after.images
+    assert [one.level for one in made.concerns if "/i/hot.s" in one.images] == ["note"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from support.forests import forest, image
-from support.snapshots import RAW, VDA, domain, plan, record, refusals, world
+from support.snapshots import RAW, VDA, domain, plan, record, refusals, step_of, world
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.guest import Disk, State, Use
@@ -164,3 +164,12 @@ def test_inside_with_uefi_as_each_libvirt_takes_it(
     kind = "internal-checkpoint" if state == "running" else "internal-disk"
     made = plan(domain(state), facts=facts, kind=kind)
     assert [c.level for c in made.concerns if "UEFI" in c.what] == ([] if level is None else [level])
+
+
+def test_a_floppy_goes_into_no_internal_snapshot_of_a_guest_that_is_off() -> None:
+    floppy = Disk("fda", "/i/floppy", "qcow2", device="floppy")
+    off, running = (domain(state, VDA, floppy) for state in ("shut off", "running"))
+    images = world(off).edited(put=[image("floppy")])
+    assert refusals(plan(off, images, kind="internal-disk")) == ["not-supported"]
+    assert refusals(plan(running, images, kind="internal-checkpoint")) == []
+    assert {disk.held for disk in step_of(plan(off, images)).disks} == {"external"}

@@ -14,6 +14,7 @@ from support.images import KIB, MIB, create, extension, header, sparse
 from support.oracle import in_our_words, in_the_same_words
 
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.system.disk.snapshot_table import read_table
 from vmsnap_nb.system.image_file import read_image
 from vmsnap_nb.system.qcow2.format import BACKING_FORMAT, BITMAPS, DATA_FILE_NAME
 
@@ -237,6 +238,13 @@ def test_a_table_that_ends_early_gives_what_there_is(tmp_path: Path) -> None:
     image = read(path)
     assert (image.status, [s.name for s in image.snapshots]) == ("corrupt", ["one"])
     assert "ends after 1 of 2 entries" in image.problem
+
+
+def test_an_empty_table_may_be_behind_the_end_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(header(snapshots=0, snapshots_offset=0x900000).ljust(0x20000, b"\0"))
+    assert read(path).snapshots == ()
+    assert read_table(str(path)) == (0x900000, (), (), "")
 
 
 def test_a_false_size_in_an_entry(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from vmsnap_nb.live.guest_actions.records import redefine, whole_record
 from vmsnap_nb.live.handle import GuestHandle
 from vmsnap_nb.model.disk_xml import forget_layers, layers_below, named_image
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.listed import is_other_chain
 from vmsnap_nb.system.libvirt.snapshots import read_records
 from vmsnap_nb.words.message import t
 
@@ -55,8 +56,13 @@ def _lists(disk: ET.Element) -> Iterator[tuple[str, list[str]]]:
 
 
 def _is_old(forest: Forest, own: str, listed: list[str]) -> bool:
-    """Return whether other layers are listed than the headers name. What is below the end libvirt looks up itself."""
+    """Return whether layers are listed that the headers do not name any more.
+
+    What is below the end of the list libvirt looks up itself.
+    """
     layers = [forest[path] for path in forest.known_lineage(own)]
     if not layers or any(layer.status != "ok" for layer in layers):
         return False
+    if is_other_chain(forest, own, listed):
+        return False  # that of another disk: nobody here knows which of them is meant
     return [os.path.realpath(layer.path) for layer in layers[1:]][: len(listed)] != [*map(os.path.realpath, listed)]

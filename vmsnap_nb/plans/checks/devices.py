@@ -134,6 +134,29 @@ def special_disks(owner: GuestFacts, external: Collection[str]) -> Iterator[Conc
             )
 
 
+def floppies(owner: GuestFacts, targets: Collection[str]) -> Iterator[Concern]:
+    """Check that no such disk is a floppy: without QEMU libvirt passes it over, though it wants it in the snapshot."""
+    for disk in owner.domain.disks:
+        if disk.device == "floppy" and disk.target in targets and not owner.running:
+            yield refuse(
+                "not-supported",
+                t(
+                    "{disk} is a floppy, and libvirt does not include it in an internal snapshot of a guest that is "
+                    "off: a revert would not change it",
+                    disk=disk.target,
+                ),
+                either(
+                    t("use {argument}", argument="kind='external-disk'"),
+                    t("eject it, or make it read-only: {command}", command=_edit(owner)),
+                ),
+                holders=(owner.domain.name,),
+            )
+
+
+def _edit(owner: GuestFacts) -> str:
+    return f"virsh edit {shlex.quote(owner.domain.name)}"
+
+
 def parts_of_files(owner: GuestFacts, targets: Collection[str], remedy: Message = NOTHING) -> Iterator[Concern]:
     """Check that no such disk is a part of a file: the header of an overlay can only name all of it."""
     for target in sliced_disks(owner.xml):

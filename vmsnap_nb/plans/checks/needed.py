@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.plans.concern import Concern, either, refuse
-from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.words.message import Message, joined, t
 
-__all__ = ["beyond", "needed"]
+__all__ = ["beyond", "needed", "other_chains"]
 
 
 def needed(
@@ -139,6 +140,74 @@ def _firmware(need: Need, path: str) -> tuple[Message, Message]:
     return t("{path} holds the firmware variables of {guest}", guest=need.guest, path=path), remedy
 
 
+def _boot(need: Need, path: str) -> tuple[Message, Message]:
+    remedy = t(
+        "first give {guest} another file: {command}",
+        guest=need.guest,
+        command=f"virsh edit {shlex.quote(need.guest)}",
+    )
+    return t("{guest} boots from {path}", guest=need.guest, path=path), remedy
+
+
+def _nvdimm(need: Need, path: str) -> tuple[Message, Message]:
+    fact = t("{path} is persistent memory of {guest} (NVDIMM)", guest=need.guest, path=path)
+    return fact, _boot(need, path)[1]
+
+
+def _definition(need: Need, path: str) -> tuple[Message, Message]:
+    fact = t(
+        "the definition of {guest} lists {path} below the image of disk {disk}, and libvirt uses that list",
+        guest=need.guest,
+        path=path,
+        disk=need.name,
+    )
+    return fact, _remove_list(need.guest)
+
+
+def _remove_list(guest: str) -> Message:
+    return t(
+        "if the headers of the images are right, remove <backingStore> from that disk: {command}",
+        command=f"virsh edit {shlex.quote(guest)}",
+    )
+
+
+def _write_headers(forest: Forest, layers: tuple[str, ...]) -> Message:
+    """Return how the headers get what is listed: the first layer whose header names another one."""
+    others = (pair for pair in pairwise(layers) if not forest.same(_below(forest, pair[0]), pair[1]))
+    above, below = next(others, layers[:2])
+    image = forest.images.get(below)
+    format = (image and image.format) or "FORMAT"
+    return t(
+        "if the list is right, write it into the header while the guest is off: {command}",
+        command=shlex.join(("qemu-img", "rebase", "-u", "-F", format, "-b", below, above)),
+    )
+
+
+def _below(forest: Forest, path: str) -> str | None:
+    """Return what the header of an image names."""
+    return next(iter(forest.known_lineage(path)[1:]), None)
+
+
+def other_chains(forest: Forest, guest: str, targets: Iterable[str]) -> Iterator[Concern]:
+    """Check that libvirt lists no other layers of these disks of a guest than the headers name."""
+    targets = set(targets)
+    chains = {need.name: need.layers for need in forest.needs if need.kind == "definition" and need.guest == guest}
+    for target, layers in chains.items():
+        own, *listed = layers
+        if target in targets:
+            what = t(
+                "libvirt lists {layers} below {path}, the image of disk {disk} of {guest}, but the headers name "
+                "{others}: {guest} reads the layers in the list",
+                layers=joined(listed),
+                path=own,
+                disk=target,
+                guest=guest,
+                others=joined(forest.known_lineage(own)[1:]),
+            )
+            remedy = either(_remove_list(guest), _write_headers(forest, layers))
+            yield refuse("other-image", what, remedy, images=(own,), holders=(guest,))
+
+
 _WORDS = {
     "snapshot": _snapshot,
     "managed save": _managed_save,
@@ -146,4 +215,7 @@ _WORDS = {
     "next start": _next_start,
     "block job": _block_job,
     "firmware": _firmware,
+    "boot": _boot,
+    "nvdimm": _nvdimm,
+    "definition": _definition,
 }

@@ -13,6 +13,7 @@ from vmsnap_nb.plans.by_hand import rebase_argv
 from vmsnap_nb.plans.checks.held import interrupted_snapshots
 from vmsnap_nb.plans.checks.interrupted import reads_otherwise
 from vmsnap_nb.plans.checks.layers import REBASED, doubts
+from vmsnap_nb.plans.checks.needed import other_chains
 from vmsnap_nb.plans.checks.notes import note_folders, strangers
 from vmsnap_nb.plans.concern import Concern, ConcernName, either, refuse, warn
 from vmsnap_nb.plans.request import Needs, Reading
@@ -68,6 +69,7 @@ def start_concerns(reading: Reading) -> tuple[Concern, ...]:
         *snapshots_of_others(forest, domain),
         *saved_layers(forest, domain),
         *layers(forest, domain.uses),
+        *other_chains(forest, domain.name, (disk.target for disk in domain.disks)),
         *backing_formats(forest, domain.uses),
         *(doubt for use in domain.uses if use.path in forest.images for doubt in doubts(forest, use.path)),
     )

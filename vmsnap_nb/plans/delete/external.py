@@ -71,7 +71,7 @@ def _to_merge(deletion: Deletion, edge: Run) -> Run | None:
             )
         return None
     if not staying.needed(edge.top):
-        _discard(deletion, edge.top, name)
+        _unread(deletion, edge)
         return None
     if not sound(forest, edge.top):
         return None
@@ -98,6 +98,21 @@ def _to_merge(deletion: Deletion, edge: Run) -> Run | None:
         deletion.remove(edge.top)
         return None
     return replace(edge, base=base)
+
+
+def _unread(deletion: Deletion, edge: Run) -> None:
+    """Remove an overlay that nobody reads; that of a disk that was detached stays, with what was written to it."""
+    if edge.target in {disk.target for disk in deletion.now.owner.domain.disks}:
+        _discard(deletion, edge.top, edge.names[0])
+        return
+    deletion.touch([edge.top])
+    way = t(
+        "{name}: the guest has no disk {disk} any more, so its image {path} stays",
+        name=edge.names[0],
+        disk=edge.target,
+        path=edge.top,
+    )
+    deletion.ways.append(way)
 
 
 def _discard(deletion: Deletion, path: str, name: str) -> None:

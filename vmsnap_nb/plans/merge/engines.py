@@ -18,6 +18,7 @@ from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.layer_name import layer_name
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans.checks import devices, security, users
+from vmsnap_nb.plans.checks.needed import other_chains
 from vmsnap_nb.plans.concern import Concern, either, refuse
 from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.plans.journal import MergeEntry, PullEntry
@@ -66,6 +67,7 @@ class QemuImg:
         yield from users.in_use(forest, written, read, instead=users.merge_while_running)
         if self.owner is not None and self.own is not None:
             yield from devices.parts_of_files(self.owner, (self.own.target,))
+            yield from other_chains(forest, self.own.guest, (self.own.target,))
 
     def commit(self, forest: Forest, entry: MergeEntry, copied: Copied) -> Step:
         """Return one step for all layers."""
@@ -110,6 +112,7 @@ class BlockJobs:
         own = self.own
         if not self.adopt:
             yield from users.active_jobs(self.owner, (own.target,), images=(own.path,))
+            yield from other_chains(forest, own.guest, (own.target,))
         checkpoints, version = self.owner.domain.checkpoints, self.owner.libvirt_version
         if checkpoints and version < _WITH_CHECKPOINTS:
             yield refuse(

@@ -14,6 +14,7 @@ from vmsnap_nb.plans.checks.held import held_concerns
 from vmsnap_nb.plans.checks.interrupted import reads_otherwise
 from vmsnap_nb.plans.checks.known import not_known
 from vmsnap_nb.plans.checks.layers import broken, lower_keys, missing, new_overlay_exposes
+from vmsnap_nb.plans.checks.needed import other_chains
 from vmsnap_nb.plans.checks.users import active_jobs, in_use, managed_save
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.overlay.reference import NEW_OVERLAY_BYTES
@@ -36,6 +37,7 @@ def check_revert(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
     yield from _record(reading, choice)
     yield from _guest(reading, choice)
     yield from _images(reading, choice)
+    yield from other_chains(reading.forest, reading.owner.domain.name, (disk.target for disk in choice.disks))
     if choice.way == "overlays":
         yield from parts_of_files(reading.owner, [disk.target for disk in choice.disks if disk.new])
     yield from check_losses(reading, choice)

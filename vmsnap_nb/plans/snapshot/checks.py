@@ -14,6 +14,7 @@ from vmsnap_nb.plans.checks.folders import free_name, room
 from vmsnap_nb.plans.checks.held import held_concerns
 from vmsnap_nb.plans.checks.host import too_deep
 from vmsnap_nb.plans.checks.layers import broken, lower_keys, missing, new_overlay_exposes
+from vmsnap_nb.plans.checks.needed import other_chains
 from vmsnap_nb.plans.checks.notes import merging, strangers
 from vmsnap_nb.plans.checks.security import not_relabelled
 from vmsnap_nb.plans.checks.users import active_jobs, in_use, managed_save
@@ -40,6 +41,7 @@ def check_snapshot(reading: Reading, choice: SnapshotChoice) -> Iterator[Concern
     yield from _not_held(owner, choice)
     # Jobs of a disk that is left out matter to checkpoints, and to what is inside, alone.
     held = [disk.target for disk in choice.disks if disk.held != "no"]
+    yield from other_chains(forest, owner.domain.name, held)
     yield from active_jobs(owner, held if choice.kind == "external-disk" else None)
     for disk in choice.disks:
         image = forest.images.get(disk.source or "")

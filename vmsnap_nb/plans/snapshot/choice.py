@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os.path
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -231,13 +231,8 @@ def _choose_kind(
                 "{disk} is {format}, and only qcow2 can hold an internal snapshot", disk=other[0].target, format=format
             )
         return "external-disk", why
-    secret = [disk.target for disk in default if disk.source and _image(forest, disk.source).encryption]
-    if secret:
-        return "external-disk", t("{disk} is encrypted, and only its guest can write into it", disk=secret[0])
-    without = [disk.target for disk in default if asked.get(disk.target) == "no"]
-    if without:
-        why = t("{disk} is left out, and an internal snapshot must include all disks", disk=without[0])
-        return "external-disk", why
+    for reason in _why_not_inside(forest, owner, default, asked):
+        return "external-disk", reason
     if owner.pflash:
         why = t("the guest has UEFI firmware, of which not every libvirt takes internal snapshots")
         return "external-disk", why
@@ -246,11 +241,24 @@ def _choose_kind(
     return "internal-disk", t("the guest is off and its disks are qcow2")
 
 
+def _why_not_inside(
+    forest: Forest, owner: GuestFacts, disks: Iterable[Disk], asked: Mapping[str, str]
+) -> Iterator[Message]:
+    """Yield the reasons why no internal snapshot is taken, though all disks are qcow2."""
+    for disk in disks:
+        if disk.device == "floppy" and not owner.running:
+            yield t("{disk} is a floppy, which libvirt does not include in an internal snapshot", disk=disk.target)
+        elif disk.source and _image(forest, disk.source).encryption:
+            yield t("{disk} is encrypted, and only its guest can write into it", disk=disk.target)
+        elif asked.get(disk.target) == "no":
+            yield t("{disk} is left out, and an internal snapshot must include all disks", disk=disk.target)
+
+
 def _why_never(disk: Disk) -> Message | None:
     """Return the reason why a disk is left out of every snapshot unless asked for, if there is one."""
     if not disk.source:
         return t("the drive is empty")
-    if disk.device not in {"disk", "lun"}:
+    if disk.device == "cdrom":
         return t("it is a {device}", device=disk.device)
     if disk.readonly:
         return t("the guest cannot write to it")

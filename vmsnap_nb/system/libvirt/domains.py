@@ -9,9 +9,10 @@ from typing import Any
 
 from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.model.address import address
+from vmsnap_nb.model.disk_xml import layers_below, named_image
 from vmsnap_nb.model.guest import OFF, Disk, Domain, State
 from vmsnap_nb.model.names import there_are
-from vmsnap_nb.model.need import Need
+from vmsnap_nb.model.need import Need, NeedKind
 from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
@@ -30,6 +31,15 @@ __all__ = [
     "read_domain_and_xml",
     "state_of",
 ]
+
+_NEEDED: tuple[tuple[NeedKind, str], ...] = (
+    ("boot", "os/loader"),
+    ("boot", "os/kernel"),
+    ("boot", "os/initrd"),
+    ("boot", "os/dtb"),
+    ("nvdimm", "devices/memory/source/path"),
+)
+"""Files that a definition names beside disks."""
 
 _STATES: tuple[State, ...] = (
     "no state",
@@ -112,7 +122,10 @@ def read_domain_and_xml(domain: Any) -> tuple[Domain, str]:
             state=state,
             persistent=persistent,
             disks=disks,
-            needs=(*_needs(name, xml), *(() if later is None else _next_start(name, disks, later))),
+            needs=(
+                *_needs(name, xml),
+                *(() if later is None else (*_next_start(name, disks, later), *_listed(name, later))),
+            ),
             checkpoints=checkpoints_of(domain),
             definition=later or "",
         )
@@ -138,6 +151,23 @@ def _needs(guest: str, xml: str) -> Iterator[Need]:
         path = _source(nvram.find("source")) or (nvram.text or "").strip()
         if path:
             yield Need("firmware", path, guest)
+    for kind, place in _NEEDED:
+        if f"<{place.rpartition('/')[2]}" in xml:
+            for element in ET.fromstring(xml).iterfind(place):
+                if path := (element.text or "").strip():
+                    yield Need(kind, path, guest)
+    yield from _listed(guest, xml)
+
+
+def _listed(guest: str, xml: str) -> Iterator[Need]:
+    """Yield the layers that a definition lists below the images of its disks, where all are local."""
+    for disk in ET.fromstring(xml).iterfind("devices/disk") if "<backingStore" in xml else ():
+        target, own = disk.find("target"), named_image(disk.find("source"))
+        listed = [named_image(layer.find("source")) for layer in layers_below(disk)]
+        if own and target is not None and all(listed):
+            layers = (own, *filter(None, listed))
+            name = target.get("dev", "")
+            yield from (Need("definition", path, guest, name=name, layers=layers) for path in layers[1:])
 
 
 def checkpoints_of(domain: Any) -> tuple[str, ...]:

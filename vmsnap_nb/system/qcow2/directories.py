@@ -64,7 +64,9 @@ def read_snapshots(
     MemoryError where there is no room for them.
     """
     room = Room() if room is None else room
-    most = min(file_size - offset, f.MOST_SNAPSHOT_BYTES)
+    if not count:
+        return [], NOTHING  # QEMU leaves the place of an empty table behind the end of the file
+    most = max(0, min(file_size - offset, f.MOST_SNAPSHOT_BYTES))
     table = pread(offset, min(most, _PIECE))
     found: list[SnapshotEntry] = []
     at = 0

@@ -1,0 +1,40 @@
+"""Layers that a definition lists below the image of a disk, against those that the headers name."""
+
+from __future__ import annotations
+
+import pytest
+from support.forests import forest, image
+
+from vmsnap_nb.model.listed import is_other_chain, of_other_chains
+from vmsnap_nb.model.need import Need
+
+CHAIN = forest(image("a"), image("b", "a"), image("c", "b"), image("top", "c"), image("x"), image("y", "x"))
+
+
+@pytest.mark.parametrize(
+    ("own", "listed", "other"),
+    [
+        ("top", ["c", "b", "a"], False),
+        ("top", ["c"], False),  # what is below the end of a list libvirt looks up itself
+        ("top", [], False),
+        ("top", ["x"], True),
+        ("top", ["c", "x"], True),
+        ("top", ["y", "x"], True),
+        ("b", ["c", "a"], False),  # c was merged since
+        ("a", ["x"], False),  # all below was pulled up
+        ("unread", ["x"], False),
+    ],
+)
+def test_a_list_is_of_other_layers(own: str, listed: list[str], other: bool) -> None:
+    assert is_other_chain(CHAIN, f"/i/{own}", [f"/i/{name}" for name in listed]) is other
+
+
+def test_only_lists_that_do_not_agree_are_needs() -> None:
+    def need(own: str, listed: str) -> Need:
+        return Need("definition", f"/i/{listed}", "g", "vda", (f"/i/{own}", f"/i/{listed}"))
+
+    other = need("top", "x")
+    assert of_other_chains(CHAIN, [need("top", "c"), other, Need("boot", "/i/a", "g")]) == (
+        other,
+        Need("boot", "/i/a", "g"),
+    )
