@@ -145,7 +145,9 @@ def main() -> None:
         notebook = notebook_of(cells_of(source))
         with tempfile.TemporaryDirectory(prefix="vmsnap-", dir="/tmp") as folder:
             os.environ["VMSNAP_LAB"] = f"{folder}/lab"
-            NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}}).execute()
+            NotebookClient(
+                notebook, timeout=300, coalesce_streams=True, resources={"metadata": {"path": folder}}
+            ).execute()
         target = NOTEBOOKS / f"{source.stem}.ipynb"
         nbformat.write(cleaned(notebook), target)
         print(f"saved {target}")

@@ -42,7 +42,7 @@ _NAMED = 5
 _MARK = ".vmsnap-lab.json"
 _LOCK = ".vmsnap-lab.lock"
 # What a lab makes beside what an embedded libvirt makes in its folder.
-_WHOLE = ("boot", "console", "exercises", "lesson", "port")
+_WHOLE = ("boot", "console", "exercises", "hand", "lesson", "port")
 """Folders that are removed with all that is in them."""
 _OF_LAB = ("boot", "console", "exercises", "images", "lesson", "port", "scenarios")
 

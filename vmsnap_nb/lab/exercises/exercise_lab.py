@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
+from vmsnap_nb.lab import by_hand
 from vmsnap_nb.lab.breaking import break_image
 from vmsnap_nb.lab.exercises import practice
 from vmsnap_nb.lab.lesson import WORK, lesson_root
@@ -66,6 +67,34 @@ class ExerciseLab(Host):
     def work(self) -> Path:
         """A folder in the lab's for files of your own. `destroy` removes it, with everything in it."""
         return self.root / WORK
+
+    def by_hand(self) -> str:
+        """Prepare a second, empty libvirt for `virsh` as you type it in this notebook, after ``!``.
+
+        The lab's own libvirt is inside this process, where `virsh` cannot reach it. The second one is in the lab's
+        folder and needs neither a daemon nor an administrator. Its guests end with the lab.
+
+        Returns
+        -------
+        str
+            Its address. Until the lab is closed, `virsh` without ``-c`` uses it, in all commands of this process.
+
+        Examples
+        --------
+        >>> import os, subprocess
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> lab.by_hand() == os.environ["LIBVIRT_DEFAULT_URI"]
+        True
+        >>> subprocess.run(["virsh", "list", "--name"], capture_output=True, text=True).stdout.strip()
+        ''
+        """
+        return by_hand.begin(self.root)
+
+    def close(self) -> None:
+        """Close the connection, and end the guests that were started with `virsh` after `by_hand`."""
+        by_hand.end(self.root)
+        super().close()
 
     def break_(self, fault: str, image: str | os.PathLike[str]) -> None:
         """Break an image of this lab on purpose, so that the repair can be practised.

@@ -1,0 +1,69 @@
+"""A second libvirt in a lab's folder, for `virsh` as a student types it: it cannot reach the one in this process.
+
+Each `virsh` loads that libvirt anew and finds the guests that run. It begins empty, so nothing that somebody has put
+into the folder before is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from vmsnap_nb.lab.driver import prepare
+from vmsnap_nb.system.files.errors import from_os_error
+from vmsnap_nb.words.message import t
+
+__all__ = ["HAND", "begin", "end"]
+
+HAND = "hand"
+"""The folder in a lab's for that libvirt."""
+_ADDRESS, _LOG = "LIBVIRT_DEFAULT_URI", "LIBVIRT_LOG_OUTPUTS"
+_SECONDS_TO_END = 5.0
+
+
+def begin(root: Path) -> str:
+    """Make an empty libvirt for `virsh`, the default for all commands of this process, and return its address."""
+    folder = root / HAND
+    end(root)
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise from_os_error(error, t("prepare libvirt in {folder}", folder=folder)) from error
+    address = prepare("embed", folder)
+    # virsh would print the log of the libvirt that it loads.
+    os.environ.update({_ADDRESS: address, _LOG: f"4:file:{folder / 'virsh.log'}"})
+    return address
+
+
+def end(root: Path) -> None:
+    """End the guests of that libvirt; nothing of them is kept."""
+    for descriptor in _guests(f"{root / HAND}/lib/qemu/domain-"):
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            select.select([descriptor], [], [], _SECONDS_TO_END)
+        os.close(descriptor)
+    if str(root / HAND) in os.environ.get(_LOG, ""):
+        for name in (_ADDRESS, _LOG):
+            os.environ.pop(name, None)
+
+
+def _guests(mark: str) -> Iterator[int]:
+    """Open the processes of this user that are a QEMU with a folder that begins so; the caller closes them."""
+    for entry in os.scandir("/proc"):
+        with contextlib.suppress(OSError):
+            if not entry.name.isdigit() or entry.stat().st_uid != os.getuid():
+                continue
+            descriptor = os.pidfd_open(int(entry.name))
+            # Read after it was opened: the number can no longer be that of another process.
+            words = Path(entry.path, "cmdline").read_bytes().split(b"\0")
+            if Path(os.fsdecode(words[0])).name.startswith("qemu-system") and mark.encode() in b"\0".join(words):
+                yield descriptor
+            else:
+                os.close(descriptor)
