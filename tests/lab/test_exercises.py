@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from vmsnap_nb.errors import ConcernWarning, LabError, NotFoundError
+from vmsnap_nb.lab import by_hand
 from vmsnap_nb.lab.exercises import practice
 from vmsnap_nb.lab.exercises.check import Check
 from vmsnap_nb.lab.exercises.exercise import Aim, Seen, Start
 from vmsnap_nb.lab.exercises.help import HELP
+from vmsnap_nb.lab.exercises.ordering import right_order
 from vmsnap_nb.lab.exercises.progress import read_progress
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.model.forest import Forest
@@ -252,6 +256,31 @@ WRONG: list[tuple[str, Doing, str, float]] = [
         "libvirt has these snapshots of database: first, second",
         4.8,
     ),
+    (
+        "quiesced",
+        both(lambda lab: lab.guest("bank").wait_ready(), snapshot("bank", "safe", "external-disk")),
+        "the file system in Bank must be recovered when it is mounted",
+        8,
+    ),
+    ("faded-overlay", overlay("Top-2", "Base-2") + "chmod a-w Base-2.qcow2", "there is no Top-3.qcow2", 6),
+    ("faded-overlay", overlay("Top-2", "Base-2", "raw"), "Top-2 records raw, but its backing file is qcow2", 2),
+    ("faded-merge", "qemu-img commit -q -d B-1.qcow2; rm B-1.qcow2", "B-2 is based on B-1, which does not exist", 0),
+    ("faded-merge", repoint("B-2", "B-0.qcow2"), "B-2 does not read the data that it read at the start", 0),
+    ("order-first-guest", answer("order-first-guest", "c a"), "2 needed lines are left out; 0 lines are too many", 6),
+    ("order-first-guest", answer("order-first-guest", "a, c, d, e"), "too early: a", 6),
+    ("order-live-backup", answer("order-live-backup", "g d b c f a"), "1 line is too many", 0),
+    ("order-middle-layer", answer("order-middle-layer", "e b a c"), "too early: a", 6),
+    ("order-middle-layer", answer("order-middle-layer", "e b b c a"), "1 line is too many", 6),
+    (
+        "broken-host",
+        repoint("mail-1", "mail-0.qcow2")
+        + repoint("web-1", "web-2.qcow2")
+        + repoint("shop", "backup/copy-1.qcow2")
+        + "chmod a-w golden.qcow2; rm old-?.qcow2; echo report-3 report-2 report-1 report-base > answer.txt",
+        "shop does not read the data that it read at the start",
+        4,
+    ),
+    ("broken-host", "qemu-img commit -q class-1.qcow2; rm backup/copy-3.qcow2", "missing: backup/copy-3", 0),
     ("standalone", "qemu-img rebase -u -f qcow2 -b '' web.qcow2", "web does not read the data", 0),
     (
         "standalone",
@@ -374,6 +403,87 @@ def test_two_guests_on_one_overlay(lab: Lab, begun: Path) -> None:
     assert "writer is not running" in wrong.to_text()
     assert "its chain is RootBase <- Overlay-1" in wrong.to_text()
     assert wrong.points(4) == 0
+
+
+# -- lines to put in order -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("begun", "start", "left"),
+    [
+        ("order-first-guest", "", {"Template.qcow2": False, "web.qcow2": True, "web.xml": True}),
+        (
+            "order-live-backup",
+            "virsh define mail.xml; virsh start mail",
+            {"copy.qcow2": True, "disk.qcow2": True, "mail.xml": True},
+        ),
+        (
+            "order-middle-layer",
+            "",
+            {"RootBase.qcow2": True, "Snap-1.qcow2": True, "Snap-1.saved": True, "Snap-3.qcow2": True},
+        ),
+    ],
+    indirect=["begun"],
+)
+def test_the_right_order_of_commands_does_what_is_asked(
+    lab: Lab, begun: Path, start: str, left: dict[str, bool]
+) -> None:
+    lines = right_order(practice.EXERCISES[begun.name].lines)
+    lab.by_hand()
+    try:
+        do(lab, begun, "\n".join([start, *(line.text for line in lines)]))
+        do(lab, begun, "qemu-img info -U --backing-chain $(ls *.qcow2 | tail -n 1)")
+        named = subprocess.run(["virsh", "list", "--all", "--name"], capture_output=True, text=True, check=True)
+        assert named.stdout.split() == [path.stem for path in begun.glob("*.xml")]
+        if start:
+            listed = subprocess.run(["virsh", "domblklist", "mail"], capture_output=True, text=True, check=True)
+            assert f"{begun}/disk.qcow2" in listed.stdout
+    finally:
+        by_hand.end(lab.root)
+        shutil.rmtree(lab.root / by_hand.HAND)
+    assert {path.name: bool(path.stat().st_mode & 0o200) for path in begun.glob("[!.]*")} == left
+    assert lab.lines(begun.name).order(" ".join(line.letter for line in lines)).points(3) == 3
+
+
+@pytest.mark.parametrize("begun", ["order-middle-layer"], indirect=True)
+def test_lines_are_moved_in_a_list_and_checked(lab: Lab, begun: Path) -> None:
+    lines = lab.lines("order-middle-layer")
+    shown = lines._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in shown
+    html = shown["text/html"]
+    assert "rm Snap-2.qcow2" in html.partition("<details>")[0]
+    assert "e, b, c, a" in html.partition("<details>")[2]
+    box = lines._box
+
+    def move(letter: str, *buttons: str) -> None:
+        box.list.value = letter
+        for button in buttons:
+            getattr(box, button).click()
+            assert box.list.value == letter, "the moved line stays selected"
+
+    move("d", "use")
+    move("f", "use")
+    move("e", "up", "up", "up", "up")
+    assert 'role="status"' in box.said.value
+    assert "e is number 1" in box.said.value
+    move("a", "down", "down", "up", "down")
+    assert box.used == ["e", "b", "c", "a"]
+    box.done.click()
+    assert "order-middle-layer: Order: remove a layer by hand: done" in box.result.value
+    assert "lab.answer(&quot;order-middle-layer&quot;, &quot;e b c a&quot;)" in box.result.value
+    move("f", "use", "use")
+    assert "f is left out" in box.said.value
+    box.up.click()
+    assert box.used == ["e", "b", "c", "a"]
+
+
+def test_lines_without_ipywidgets_are_a_text(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vmsnap_nb.lab.exercises.lines_widget", None)
+    shown = lab.lines("order-middle-layer")._repr_mimebundle_()
+    assert set(shown) == {"text/plain", "text/html"}
+    assert 'lab.answer("order-middle-layer", "…")' in shown["text/plain"]
+    with pytest.raises(NotFoundError, match="order-first-guest"):
+        lab.lines("loop")
 
 
 # -- setting up ----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from vmsnap_nb.words.message import Message
 if TYPE_CHECKING:
     from vmsnap_nb.lab.exercises.stage import Stage
 
-__all__ = ["Aim", "Exercise", "Level", "Seen", "Start", "answer_digest"]
+__all__ = ["Aim", "Exercise", "Level", "Line", "Seen", "Start", "answer_digest"]
 
 Level = Literal["easy", "medium", "hard"]
 
@@ -58,6 +58,7 @@ class Seen:
     runs: Mapping[str, int] = field(default_factory=dict)
     answer: str = ""  # as the student gave it
     modes: Mapping[str, int] = field(default_factory=dict)  # by path: the permissions of each image
+    begins: Callable[[Image], bytes] | None = None  # of an image: the first bytes that it reads, or `VmsnapError`
 
     def path(self, name: str) -> str:
         """Return the path of the image with this name in the exercise's folder."""
@@ -83,6 +84,16 @@ def answer_digest(answer: str) -> str:
     return hashlib.sha256(" ".join(sorted(words)).encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One command of an exercise in ordering."""
+
+    letter: str
+    text: str
+    after: tuple[str, ...] = ()  # letters of those that must come before it
+    needed: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exercise:
     """A starting scenario, a task, and what must hold in the end; its texts are templates."""
@@ -95,3 +106,4 @@ class Exercise:
     build: Callable[[Stage], None]
     aims: Callable[[Seen], Iterable[Aim]]
     guests: tuple[str, ...] = ()
+    lines: tuple[Line, ...] = ()  # to put in order, where that is the task

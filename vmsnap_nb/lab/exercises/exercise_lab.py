@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vmsnap_nb.lab.driver import Driver
     from vmsnap_nb.lab.exercises.check import Check
     from vmsnap_nb.lab.exercises.hint import Hint
+    from vmsnap_nb.lab.exercises.lines import Lines
     from vmsnap_nb.lab.machine import Machine
 
 __all__ = ["ExerciseLab"]
@@ -226,6 +227,34 @@ class ExerciseLab(Host):
             There is none of that name, or it has not been set up.
         """
         practice.answer(self, name, text)
+
+    def lines(self, name: str) -> Lines:
+        """Show the commands of an exercise that must be put in order.
+
+        Parameters
+        ----------
+        name : str
+            One of `exercises`.
+
+        Returns
+        -------
+        Lines
+            In a notebook, a list whose lines can be moved. `answer` takes the letters as well.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of that name, or it has no lines to put in order.
+
+        Examples
+        --------
+        >>> import vmsnap_nb as vs
+        >>> lab = vs.Lab()
+        >>> images = lab.exercise("order-middle-layer")
+        >>> lab.lines("order-middle-layer").order("e b a c").missing[0].seen
+        'too early: a'
+        """
+        return practice.lines(self, name)
 
     def hint(self, name: str) -> Hint:
         """Give the next of the three hints of an exercise: the idea, the verb, the first line.

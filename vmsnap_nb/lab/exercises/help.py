@@ -21,6 +21,13 @@ class Help:
 
 
 HELP: dict[str, Help] = {
+    "faded-overlay": Help(
+        idea=N_("All three are the same three facts: backing file, backing format, write protection."),
+        verb="qemu-img create -f qcow2 -F … -b … | chmod a-w",
+        first="qemu-img create -f qcow2 -F qcow2 -b Base-2.qcow2 {folder}/Top-2.qcow2",
+        why=N_("Each header names its base and the base's format, and nobody can change a base by mistake."),
+        other='for n in (1, 2, 3): images.overlay(f"Top-{n}", backing=f"Base-{n}", protect=True).run()',
+    ),
     "first-overlay": Help(
         idea=N_("An overlay is a new qcow2 image whose header names its backing file and that file's format."),
         verb="forest.overlay(…) | qemu-img create -b … -F …",
@@ -108,6 +115,33 @@ HELP: dict[str, Help] = {
             "`monday` is in the file below."
         ),
         other="virsh snapshot-dumpxml diary monday | grep -A3 '<disk'",
+    ),
+    "order-first-guest": Help(
+        idea=N_("A definition may name a disk that does not exist yet. A guest that starts needs it."),
+        verb="qemu-img create -F | virsh define | virsh start",
+        first='lab.answer("order-first-guest", "e …")',
+        why=N_(
+            "`virsh create` would start a guest that libvirt forgets when it ends. Without `-F`, `qemu-img` refuses to "
+            "create the overlay."
+        ),
+        other='lab.answer("order-first-guest", "e c d a")',
+    ),
+    "order-live-backup": Help(
+        idea=N_("After an external snapshot the lower file no longer changes, so that it can be copied."),
+        verb="virsh snapshot-create-as | qemu-img convert | virsh blockcommit",
+        first='lab.answer("order-live-backup", "g …")',
+        why=N_(
+            "The copy is of the moment of the snapshot. The commit brings what was written meanwhile into disk.qcow2, "
+            "so the overlay and the record are not needed any more."
+        ),
+        other='lab.answer("order-live-backup", "g d a c f")',
+    ),
+    "order-middle-layer": Help(
+        idea=N_("A copy is worth something before the merge. A file can be removed when no header names it."),
+        verb="cp | qemu-img commit -d | qemu-img rebase -u | rm",
+        first='lab.answer("order-middle-layer", "e …")',
+        why=N_("Until the header of Snap-3 is changed it names Snap-2, so that file is removed last."),
+        other='images.remove("Snap-2").run(remove=True)',
     ),
     "one-disk": Help(
         idea=N_("A snapshot of a guest can include some of its disks."),
@@ -214,6 +248,23 @@ HELP: dict[str, Help] = {
         ),
         other="virsh snapshot-create-as database moment --disk-only --atomic",
     ),
+    "quiesced": Help(
+        idea=N_("Without help a snapshot of a running guest looks like its disk after a power failure."),
+        verb="guest.wait_ready() | guest.snapshot(…, quiesce=True)",
+        first='lab.guest("bank").wait_ready()',
+        why=N_(
+            "The agent froze the file system, which wrote everything to the disk and emptied its journal, and thawed "
+            "it after the snapshot."
+        ),
+        other="virsh snapshot-create-as bank safe --disk-only --quiesce",
+    ),
+    "faded-merge": Help(
+        idea=N_("First the data moves, then the top names another backing file, and last the file is removed."),
+        verb="qemu-img commit -d | qemu-img rebase -u | rm",
+        first="qemu-img commit -q -d {folder}/B-1.qcow2",
+        why=N_("After the commit the base has the data of the middle layer, so the top may name the base directly."),
+        other='for n in "ABC": images.remove(f"{n}-1").run(remove=True)',
+    ),
     "middle-layer": Help(
         idea=N_("Two directions remove a layer. One of them writes to a file that `Other` needs."),
         verb="forest.remove(image)",
@@ -294,5 +345,18 @@ HELP: dict[str, Help] = {
         first="!cat {folder}/SHA256SUMS; sha256sum {folder}/copies/*",
         why=N_("All three copies would have opened without an error. Only one gives the right data."),
         other="qemu-img rebase -u -f qcow2 -F qcow2 -b copies/copy-2.qcow2 {folder}/Orphan.qcow2",
+    ),
+    "broken-host": Help(
+        idea=N_(
+            "Look before you act: `images` shows all chains, `images.findings()` most of what is wrong. Repair what "
+            "cannot be opened first, shorten and remove last."
+        ),
+        verb="images.findings() | qemu-img rebase -u | images.shorten | guest.reconcile | chmod a-w",
+        first="images.findings()",
+        why=N_(
+            "Each ticket changed only what it had to: six headers, one merge, one permission, one "
+            "record, two files. Everything else reads what it read before."
+        ),
+        other="cd {folder}; qemu-img rebase -u -f qcow2 -F qcow2 -b mail-0.qcow2 mail-1.qcow2; …",
     ),
 }

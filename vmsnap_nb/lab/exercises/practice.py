@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 
 from vmsnap_nb.errors import LabError, NotFoundError
 from vmsnap_nb.lab.closing import forget
+from vmsnap_nb.lab.exercises.capstone import CAPSTONE
 from vmsnap_nb.lab.exercises.check import Check
 from vmsnap_nb.lab.exercises.exercise import Exercise, Seen
+from vmsnap_nb.lab.exercises.faded import FADED_MERGES, FADED_OVERLAYS
 from vmsnap_nb.lab.exercises.help import HELP
 from vmsnap_nb.lab.exercises.hint import MOST, Hint, hint_of
+from vmsnap_nb.lab.exercises.lines import Lines
 from vmsnap_nb.lab.exercises.merging import MERGING
+from vmsnap_nb.lab.exercises.ordering import ORDERING
 from vmsnap_nb.lab.exercises.overlays import OVERLAYS
 from vmsnap_nb.lab.exercises.place import ANSWER, ExercisePlace
 from vmsnap_nb.lab.exercises.progress import Progress, read_progress, with_check, with_hint, write_progress
@@ -23,7 +27,9 @@ from vmsnap_nb.lab.exercises.snapshots import SNAPSHOTS
 from vmsnap_nb.lab.exercises.stage import Stage
 from vmsnap_nb.lab.exercises.states import STATES
 from vmsnap_nb.live.forest import LiveForest
+from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.names import there_are
+from vmsnap_nb.system.disk.open import open_disk
 from vmsnap_nb.system.files.atomic import write_whole
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.qemu.content import content_digest
@@ -37,13 +43,20 @@ if TYPE_CHECKING:
     from vmsnap_nb.lab.exercises.exercise_lab import ExerciseLab
     from vmsnap_nb.lab.machine import Machine
 
-__all__ = ["EXERCISES", "answer", "check", "clear", "find_exercise", "hint", "progress", "set_up", "table"]
+__all__ = ["EXERCISES", "answer", "check", "clear", "find_exercise", "hint", "lines", "progress", "set_up", "table"]
 
 EXERCISES: dict[str, Exercise] = {
-    exercise.name: exercise for exercise in (*OVERLAYS, *READING, *SNAPSHOTS, *STATES, *MERGING, *REPAIR)
+    exercise.name: exercise
+    for exercises in (
+        *(FADED_OVERLAYS, OVERLAYS, READING, ORDERING, SNAPSHOTS, STATES),
+        *(FADED_MERGES, MERGING, REPAIR, CAPSTONE),
+    )
+    for exercise in exercises
 }
 """By name, in the order of learning."""
 
+_BEGIN = 4096
+"""Bytes of an image that an exercise may look at."""
 _COLUMNS = (
     Column("exercise"),
     Column("title"),
@@ -118,9 +131,10 @@ def check(lab: ExerciseLab, name: str) -> Check:
     if not place.is_set:
         raise _not_set(t("check the exercise {exercise}", exercise=name), name)
     there = [guest for guest in lab.guests() if guest.name in exercise.guests]
+    forest = place.forest()
     seen = Seen(
         str(place.folder),
-        place.forest(),
+        forest,
         place.start(),
         content_digest,
         domains={domain.name: domain for domain in lab.domains()},
@@ -128,11 +142,18 @@ def check(lab: ExerciseLab, name: str) -> Check:
         runs=place.runs(),
         answer=place.answer(),
         modes=place.modes(),
+        begins=lambda image: _begin(forest, image),
     )
     other = HELP[name].other.replace("{folder}", str(place.folder))
     made = Check(name, t(exercise.title), tuple(exercise.aims(seen)), why=t(HELP[name].why), other=other)
     _keep(lab, name, lambda row: with_check(row, made, time.time()))
     return made
+
+
+def _begin(forest: LiveForest, image: Image) -> bytes:
+    """Return the first bytes that are read from an image through its chain."""
+    with open_disk(forest[path] for path in reversed(forest.known_lineage(image.path))) as disk:
+        return disk.pread(0, _BEGIN)
 
 
 def hint(lab: ExerciseLab, name: str) -> Hint:
@@ -151,6 +172,23 @@ def answer(lab: ExerciseLab, name: str, text: str) -> None:
         write_whole(place.folder / ANSWER, f"{text}\n".encode())
     except OSError as error:
         raise from_os_error(error, t("answer the exercise {exercise}", exercise=name)) from error
+
+
+def lines(lab: ExerciseLab, name: str) -> Lines:
+    """Return the commands of an exercise in ordering."""
+    exercise = find_exercise(name)
+    if not exercise.lines:
+        raise NotFoundError(
+            t("show the lines of the exercise {exercise!r}", exercise=name),
+            why=t("it is not an exercise in ordering"),
+            next_step=there_are(name, [one.name for one in EXERCISES.values() if one.lines]),
+        )
+
+    def keep(letters: str) -> Check:
+        answer(lab, name, letters)
+        return check(lab, name)
+
+    return Lines(name, exercise.lines, keep)
 
 
 def _not_set(tried: Message, name: str) -> NotFoundError:

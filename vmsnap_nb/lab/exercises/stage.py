@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
 
 from vmsnap_nb.errors import LabError
 from vmsnap_nb.lab.breaking import forget_backing_format
@@ -28,6 +29,20 @@ if TYPE_CHECKING:
     from vmsnap_nb.live.guest import Guest
 
 __all__ = ["Stage", "layers_on"]
+
+_DOMAIN = """<domain type='qemu'>
+  <name>{name}</name>
+  <memory unit='MiB'>32</memory>
+  <os><type>hvm</type></os>
+  <devices>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2'/>
+      <source file='{disk}'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+  </devices>
+</domain>
+"""
 
 
 class Stage(ExercisePlace):
@@ -81,6 +96,11 @@ class Stage(ExercisePlace):
         with libvirt_errors(t("define the guest {guest}", guest=name)):
             self.lab.connection.defineXML(domain_xml(spec))
         return self.lab.guest(name)
+
+    def describe(self, name: str, image: str) -> None:
+        """Write the file `name`.xml, from which `virsh` defines a guest with that image as its disk."""
+        disk = escape(self.path(image), {"'": "&apos;"})
+        (self.folder / f"{name}.xml").write_text(_DOMAIN.format(name=name, disk=disk), encoding="utf-8")
 
     def note(self, *names: str) -> None:
         """Write down, for the end, what these images read now."""

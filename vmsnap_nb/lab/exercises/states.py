@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+from vmsnap_nb.lab.alpine import copy_checked, find_alpine
 from vmsnap_nb.lab.exercises.aims import (
     disk_of,
     reads_as_noted,
@@ -151,6 +153,38 @@ def _one_moment_aims(seen: Seen) -> Iterator[Aim]:
     yield runs_on(seen, "database")
 
 
+def _quiesced(stage: Stage) -> None:
+    stage.folder.mkdir(parents=True)
+    base, top = stage.path("RootBase"), stage.path("Bank")
+    copy_checked(find_alpine().disk, Path(base))
+    stage.run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, top)
+    stage.define("bank", "Bank", boots=True).start(wait=False)
+
+
+def _quiesced_aims(seen: Seen) -> Iterator[Aim]:
+    aim, _ = recorded(seen, "bank", "safe")
+    yield aim
+    above = writes_above(seen, "bank", "vda", "Bank")
+    yield above
+    image, clean = seen.image("Bank"), False
+    saw = t("the guest still writes to Bank")
+    if image is not None and above.met and seen.begins is not None:
+        clean = _is_clean(seen.begins(image))
+        saw = t("the file system in Bank must be recovered when it is mounted")
+    yield Aim(t("the file system in Bank was frozen when the snapshot was created"), clean, saw)
+    yield runs_on(seen, "bank")
+
+
+# The superblock of ext4: https://docs.kernel.org/filesystems/ext4/globals.html
+_MAGIC, _FEATURES, _TO_RECOVER = 1024 + 0x38, 1024 + 0x60, 0x4
+
+
+def _is_clean(begin: bytes) -> bool:
+    """Return whether a disk that begins so has an ext4 that needs no recovery: freezing it empties its journal."""
+    magic = begin[_MAGIC : _MAGIC + 2] == b"\x53\xef"
+    return magic and not int.from_bytes(begin[_FEATURES : _FEATURES + 4], "little") & _TO_RECOVER
+
+
 STATES = (
     Exercise(
         name="revert-internal",
@@ -241,5 +275,19 @@ STATES = (
         build=_one_moment,
         aims=_one_moment_aims,
         guests=("database",),
+    ),
+    Exercise(
+        name="quiesced",
+        title=N_("A snapshot that needs no recovery"),
+        topic="snapshots",
+        level="medium",
+        task=N_(
+            "The guest bank is running and writes to Bank.qcow2. Create an external snapshot safe of its disk, whose "
+            "file system needs no recovery when it is mounted: have the guest freeze it meanwhile. The guest must "
+            "keep running. Its agent answers when the guest has booted."
+        ),
+        build=_quiesced,
+        aims=_quiesced_aims,
+        guests=("bank",),
     ),
 )
