@@ -136,7 +136,7 @@ def test_a_network_that_is_down_is_an_error_with_a_next_step(
     monkeypatch.setattr(connection, "_SECONDS", 2)
     with slow_proxy(other.port) as network, vs.connect(f"qemu+tcp://127.0.0.1:{network.port}/system") as host:
         guest = host.guest("demo")
-        network.silent = True
+        network.silence(True)
         began = time.monotonic()
         with pytest.raises(LibvirtError) as error:
             guest.chain()
@@ -144,5 +144,5 @@ def test_a_network_that_is_down_is_an_error_with_a_next_step(
         with pytest.raises(LibvirtError, match="did not answer"):
             guest.chain()  # the connection is made again, and the network is down still
         assert time.monotonic() - began < 15
-        network.silent = False
+        network.silence(False)
         assert len(guest.chain()) == 2
