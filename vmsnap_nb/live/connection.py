@@ -32,6 +32,7 @@ from vmsnap_nb.system.files.paths import absolute
 from vmsnap_nb.system.libvirt.connection import files_are_here, is_lost, open_connection
 from vmsnap_nb.system.libvirt.domains import list_domains_and_xml
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.heads import Heads
 from vmsnap_nb.system.libvirt.knowledge import Knowledge
 from vmsnap_nb.system.libvirt.saved import managed_saves, saved_guests
 from vmsnap_nb.system.libvirt.snapshots import read_host_records
@@ -75,6 +76,7 @@ class Connection:
         self.customs = customs or Customs()
         self._handle: Any = open_connection(uri, readonly=readonly)
         self._machine: Machine | None = None
+        self._heads = Heads()
 
     @property
     def handle(self) -> Any:
@@ -134,7 +136,7 @@ class Connection:
 
     def knowledge(self, domains: _Domains = ()) -> Knowledge:
         """Return what libvirt tells of images, when it is asked."""
-        return Knowledge(self.handle, tuple(xml for _, xml in domains), readonly=self.readonly)
+        return Knowledge(self.handle, tuple(xml for _, xml in domains), readonly=self.readonly, heads=self._heads)
 
     def forest(
         self,

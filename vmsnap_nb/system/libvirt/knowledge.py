@@ -10,8 +10,9 @@ https://libvirt.org/html/libvirt-libvirt-domain.html (virConnectGetAllDomainStat
 from __future__ import annotations
 
 import os
+import time
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,17 +20,13 @@ from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.heads import Heads, VolumeXml
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.storage import Pool, read_domain_chains, read_pools, read_volume
-from vmsnap_nb.system.qcow2.header import read_qcow2
-from vmsnap_nb.system.signatures import guess_format
-from vmsnap_nb.system.sources.volume import VolumeSource
 from vmsnap_nb.words.message import N_, NOTHING, Message, t
 
 __all__ = ["Knowledge"]
 
-_HEAD = 64 << 10
-"""Bytes at the beginning of a volume that are read: the first cluster of nearly all images."""
 _NOWHERE = N_(
     "it is on another machine and in none of its storage pools; virsh pool-define-as makes a pool of its folder"
 )
@@ -37,12 +34,12 @@ _MOST_HEADS = 500
 """Volumes whose first bytes are read in one reading: each takes libvirt a process."""
 
 
-def _xml(volume: Any) -> str:
-    """Return the XML of a volume; empty if it is gone since libvirt has looked into its pool."""
+def _xml(volume: Any) -> VolumeXml | None:
+    """Return the XML of a volume; None if it is gone since libvirt has looked into its pool."""
     try:
-        return str(volume.XMLDesc())
+        return VolumeXml(str(volume.XMLDesc()), time.monotonic())
     except library().libvirtError:
-        return ""
+        return None
 
 
 @dataclass
@@ -50,18 +47,19 @@ class Knowledge:
     """What libvirt tells at one moment; nothing is asked before it is needed.
 
     `xmls` are the definitions of guests, the live ones while they run. With `readonly` libvirt neither looks into its
-    pools again nor reads volumes.
+    pools again nor reads volumes. `heads` are the headers that were read earlier over the same connection.
     """
 
     connection: Any
     xmls: tuple[str, ...]
     readonly: bool = False
+    heads: Heads = field(default_factory=Heads)
 
     def __post_init__(self) -> None:
         self._refreshed: set[str] = set()
-        self._heads: set[str] = set()
+        self._looked: set[str] = set()
         self._listed: dict[str, tuple[str, ...]] = {}
-        self._volumes: dict[str, tuple[Any, str]] = {}  # libvirt's handle and XML, by path
+        self._volumes: dict[str, tuple[Any, VolumeXml]] = {}  # libvirt's handle and XML, by path
 
     @cached_property
     def pools(self) -> tuple[Pool, ...]:
@@ -75,9 +73,11 @@ class Knowledge:
         """
         found = self._named.get(path)
         volume = self.volume(path)
-        told = None if volume is None else self._told(path, volume)
-        if told is not None:
-            found = self._with_head(told, volume) if whole else told
+        xml = None if volume is None else self._xml_of(path, volume)
+        told = None if xml is None else read_volume(xml.text)
+        if xml is not None and told is not None:
+            told = replace(told, path=path, known_from="volume")
+            found = self._with_head(told, volume, xml) if whole else told
         if found is None:
             return None
         capacity, physical = self._sizes.get(path, (None, None))
@@ -136,10 +136,8 @@ class Knowledge:
             found = self._lookup(path)
         return found
 
-    def _told(self, path: str, volume: Any) -> Image | None:
-        xml = self._volumes[path][1] if path in self._volumes else _xml(volume)
-        told = read_volume(xml) if xml else None
-        return None if told is None else replace(told, path=path, known_from="volume")
+    def _xml_of(self, path: str, volume: Any) -> VolumeXml | None:
+        return self._volumes[path][1] if path in self._volumes else _xml(volume)
 
     def _lookup(self, path: str) -> Any:
         if path in self._volumes:
@@ -173,7 +171,7 @@ class Knowledge:
         except library().libvirtError:
             return ()
         found = ((handle, xml) for handle, xml in zip(handles, ask_each(_xml, handles), strict=True) if xml)
-        here = {ET.fromstring(xml).findtext("target/path", ""): (handle, xml) for handle, xml in found}
+        here = {ET.fromstring(xml.text).findtext("target/path", ""): (handle, xml) for handle, xml in found}
         self._volumes |= here
         self._listed[pool.name] = tuple(here)
         return self._listed[pool.name]
@@ -186,20 +184,19 @@ class Knowledge:
 
     # -- the first bytes of a volume ---------------------------------------------------------------------------
 
-    def _with_head(self, image: Image, volume: Any) -> Image:
-        if self.readonly or len(self._heads) >= _MOST_HEADS or image.format not in {"qcow2", "raw", None}:
+    def _with_head(self, image: Image, volume: Any, xml: VolumeXml) -> Image:
+        if self.readonly or image.format not in {"qcow2", "raw", None}:
             return image
-        self._heads.add(image.path)
+        known = self.heads.known(image, xml)
+        if known is not None:
+            return known
+        if len(self._looked) >= _MOST_HEADS:
+            return image
+        self._looked.add(image.path)
         try:
-            with VolumeSource(self.connection, volume, size=image.file_size) as source:
-                head, size = source.pread(0, _HEAD), source.size
-                if guess_format(head) != "qcow2" or image.format != "qcow2":
-                    return replace(image, known_from="volume data") if head else image
-                fields = read_qcow2(source.pread, head, size, os.path.dirname(image.path))
+            return self.heads.read(image, self.connection, volume, xml)
         except VmsnapError:
             return image
-        told = {name: value for name, value in fields.items() if value is not None}
-        return replace(image, **{"backing": None, "file_size": size, **told, "known_from": "volume data"})
 
     # -- guests --------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ Source: https://libvirt.org/html/libvirt-libvirt-storage.html (virStorageVolDown
 from __future__ import annotations
 
 import contextlib
-from functools import cached_property
 from typing import Any
 
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
@@ -23,15 +22,17 @@ _PIECE = 256 << 10
 class VolumeSource(Source):
     """A volume, read range by range: each read is a download of its own, so larger ones are faster."""
 
-    def __init__(self, connection: Any, volume: Any, *, size: int | None = None) -> None:
-        self._connection, self._volume, self._size = connection, volume, size
+    def __init__(self, connection: Any, volume: Any, *, size: int | None = None, name: str = "") -> None:
+        self._connection, self._volume, self._size, self._given = connection, volume, size, name
 
-    @cached_property
+    @property
     def name(self) -> str:  # type: ignore[override]
-        """What it is called in errors, with its pool."""
-        with libvirt_errors(t("find a volume")):
-            pool = self._volume.storagePoolLookupByVolume().name()
-            return t("volume {volume} of pool {pool}", volume=self._volume.name(), pool=pool)
+        """What it is called in errors: as given, or with its pool."""
+        if not self._given:
+            with libvirt_errors(t("find a volume")):
+                pool = self._volume.storagePoolLookupByVolume().name()
+                self._given = t("volume {volume} of pool {pool}", volume=self._volume.name(), pool=pool)
+        return self._given
 
     @property
     def size(self) -> int:
