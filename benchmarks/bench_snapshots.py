@@ -124,6 +124,7 @@ def measure(folder: Path) -> int:
     import vmsnap_nb as vs
     from vmsnap_nb.lab.driver import write_qemu_conf
     from vmsnap_nb.model.snapshot import Snapshot, SnapshotList, SnapshotLists
+    from vmsnap_nb.system.libvirt.domains import read_roll
     from vmsnap_nb.system.libvirt.snapshots import read_all_records
 
     write_qemu_conf(folder)  # otherwise libvirt looks at QEMU anew for each guest, as a user who may not come here
@@ -132,8 +133,8 @@ def measure(folder: Path) -> int:
         fill(connection, folder)
 
         def ours() -> int:
-            every = read_all_records(connection.listAllDomains())
-            lists = tuple(SnapshotList(records[0].guest, tuple(map(Snapshot, records))) for records in every)
+            every = read_all_records(read_roll(connection))
+            lists = tuple(SnapshotList(records[0].guest, tuple(map(Snapshot, records))) for records in every.values())
             return len(SnapshotLists(lists).to_frame())
 
         assert ours() == GUESTS * EACH  # pandas is loaded by now

@@ -30,7 +30,14 @@ VERBS: dict[str, Callable[[Guest], LivePlan]] = {
     "restore": lambda guest: guest.restore(),
     "delete with children": lambda guest: guest.delete_snapshot("first", children="also"),
 }
-ONCE = {"guests", "guests with snapshots", "saved guests", "records", "definition", "forest"}
+LISTS = {
+    0: "guests",
+    library().VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT: "guests with checkpoints",
+    library().VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT: "guests with snapshots",
+    library().VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE: "saved guests",
+    library().VIR_CONNECT_LIST_DOMAINS_PERSISTENT: "persistent guests",
+}
+ONCE = {*LISTS.values(), "states", "records", "definition", "forest"}
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +72,8 @@ def counts(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
             return None
         return "next definition" if flags & libvirt.VIR_DOMAIN_XML_INACTIVE else "definition"
 
-    lists = {
-        0: "guests",
-        libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT: "guests with snapshots",
-        libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE: "saved guests",
-    }
-    count(libvirt.virConnect, "listAllDomains", lambda _, flags=0: lists[flags])
+    count(libvirt.virConnect, "listAllDomains", lambda _, flags=0: LISTS[flags])
+    count(libvirt.virConnect, "getAllDomainStats", lambda *_: "states")
     count(libvirt.virDomain, "listAllSnapshots", lambda domain, *_: "records" if is_own(domain) else None)
     count(libvirt.virDomain, "XMLDesc", definition)
     count(Survey, "read", lambda *_: "forest")

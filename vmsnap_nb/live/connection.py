@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +22,6 @@ from vmsnap_nb.live.saved import with_saved_memory
 from vmsnap_nb.live.told import forest_elsewhere, is_absent, may_list, with_told
 from vmsnap_nb.live.volumes import access_of, create_volume, remove_volume
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.listed import of_other_chains
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.snapshot import SnapshotRecord
@@ -30,12 +33,12 @@ from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.plans.step import CreateVolume, DefineDomain, GuestRef, RemoveVolume, Step
 from vmsnap_nb.system.files.paths import absolute
 from vmsnap_nb.system.libvirt.connection import files_are_here, is_lost, open_connection
-from vmsnap_nb.system.libvirt.domains import list_domains_and_xml
+from vmsnap_nb.system.libvirt.domains import Roll, read_roll
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.heads import Heads
 from vmsnap_nb.system.libvirt.knowledge import Knowledge
-from vmsnap_nb.system.libvirt.saved import managed_saves, saved_guests
-from vmsnap_nb.system.libvirt.snapshots import read_host_records
+from vmsnap_nb.system.libvirt.saved import managed_saves
+from vmsnap_nb.system.libvirt.snapshots import read_all_records
 from vmsnap_nb.system.libvirt.storage import read_domain_chains
 from vmsnap_nb.system.survey import Survey
 from vmsnap_nb.words.message import N_, NOTHING, Message, t
@@ -44,7 +47,8 @@ __all__ = ["Connection", "Customs"]
 
 _FILES = frozenset({"firmware", "boot", "nvdimm", "definition"})
 """What is no image, or is read as a layer of a disk."""
-_Domains = tuple[tuple[Domain, str], ...]
+_PASSES: ContextVar[Mapping[Connection, list[Knowledge]]] = ContextVar("passes", default=MappingProxyType({}))
+"""Of which connections something is read in one pass, each with what libvirt tells of images there: the last counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +127,10 @@ class Connection:
             with libvirt_errors(t("close the connection to {uri}", uri=self.uri)):
                 handle.close()
 
-    def domains(self) -> _Domains:
+    def roll(self) -> Roll:
         """Read what libvirt records of its guests, by name, each with its XML."""
-        return tuple(pair for pair in list_domains_and_xml(self.handle) if self.customs.owns(pair[1]))
+        roll = read_roll(self.handle)
+        return replace(roll, guests=tuple(pair for pair in roll.guests if self.customs.owns(pair[1])))
 
     def find(self, guest: GuestRef) -> Any:
         """Return libvirt's handle of a guest."""
@@ -134,14 +139,32 @@ class Connection:
 
     # -- images ----------------------------------------------------------------------------------------------
 
-    def knowledge(self, domains: _Domains = ()) -> Knowledge:
-        """Return what libvirt tells of images, when it is asked."""
-        return Knowledge(self.handle, tuple(xml for _, xml in domains), readonly=self.readonly, heads=self._heads)
+    @contextlib.contextmanager
+    def one_pass(self) -> Iterator[None]:
+        """Let all that is read within, as for one plan, share what libvirt tells of images."""
+        if self in _PASSES.get():
+            yield
+            return
+        token = _PASSES.set({**_PASSES.get(), self: []})
+        try:
+            yield
+        finally:
+            _PASSES.reset(token)
+
+    def knowledge(self, roll: Roll | None = None) -> Knowledge:
+        """Return what libvirt tells of images, when it is asked; in one pass, what the last `roll` was given."""
+        shared = _PASSES.get().get(self, [])
+        if shared and roll is None:
+            return shared[-1]
+        xmls = () if roll is None else tuple(xml for _, xml in roll.guests)
+        knowledge = Knowledge(self.handle, xmls, readonly=self.readonly, heads=self._heads)
+        shared.append(knowledge)
+        return knowledge
 
     def forest(
         self,
         survey: Survey,
-        domains: _Domains,
+        roll: Roll,
         folders: Iterable[str] = (),
         around: Iterable[str] = (),
         *,
@@ -154,27 +177,32 @@ class Connection:
         those count that may be there. `own` are the records of one guest, by its UUID, that were read already, and
         `every` those of all guests.
         """
-        saved = saved_guests(self.handle)
-        needs = (*(need for domain, _ in domains for need in domain.needs), *managed_saves(self.handle, saved))
-        records = (*read_host_records(self.handle, saved, own[0]), *own[1]) if every is None else every
+        needs = (*(need for domain, _ in roll.guests for need in domain.needs), *managed_saves(self.handle, roll.saved))
+        if every is None:
+            others = read_all_records(roll, besides=own[0])
+            every = (*chain.from_iterable(others.values()), *own[1])
+        records = every
         held = [path for record in records for disk in record.held_disks for path in (disk.source, disk.file) if path]
-        if self.files_are_here:
-            held = [path for path in dict.fromkeys(held) if not is_absent(path)]
-        named = (*held, *_named(needs))
-        forest = self._images(survey, domains, folders, around, named)
+        knowledge, named = self.knowledge(roll), (*self._there(held), *_named(needs))
+        forest = self._images(survey, roll, knowledge, folders, around, named)
         needs = of_other_chains(forest, needs)
         listed = {need.path for need in needs if need.kind == "definition"}
-        if unseen := [path for path in listed.difference(forest.images) if not is_absent(path)]:
-            forest = self._images(survey, domains, folders, around, (*named, *unseen))
+        if unseen := self._there(listed.difference(forest.images)):
+            forest = self._images(survey, roll, knowledge, folders, around, (*named, *unseen))
         forest = forest.edited(records=records, needs=needs)
         if self.files_are_here:
             forest = with_saved_memory(forest, survey, records, self.handle)
         return self.customs.others(forest)
 
+    def _there(self, paths: Iterable[str]) -> list[str]:
+        """Return those of some files that may be there; of another machine that is not seen from here."""
+        return [path for path in dict.fromkeys(paths) if not (self.files_are_here and is_absent(path))]
+
     def _images(
         self,
         survey: Survey,
-        domains: _Domains,
+        roll: Roll,
+        knowledge: Knowledge,
         folders: Iterable[str],
         around: Iterable[str],
         named: Iterable[str],
@@ -183,7 +211,8 @@ class Connection:
 
         Of those that are elsewhere, or that this process may not read, it has what libvirt tells.
         """
-        knowledge, named = self.knowledge(domains), tuple(path for path in named if path.startswith("/"))
+        domains = roll.guests
+        named = tuple(path for path in named if path.startswith("/"))
         if not self.files_are_here:
             return forest_elsewhere(knowledge, domains, folders, named)
         pools = [pool for pool in knowledge.pools if pool.folder is not None and os.path.isdir(pool.folder)]
@@ -208,7 +237,7 @@ class Connection:
         named = tuple(absolute(folder) if self.files_are_here else os.fspath(folder) for folder in folders)
 
         def read() -> Reading:
-            return Reading(forest=self.forest(survey, self.domains(), named))
+            return Reading(forest=self.forest(survey, self.roll(), named))
 
         return replace(self.place_of(read, self.look, self.actions()), uri=self.uri)
 
@@ -228,6 +257,7 @@ class Connection:
             unseen=self.customs.unseen,
             here=self.files_are_here,
             machine=self.machine,
+            one_pass=self.one_pass,
         )
 
     @property

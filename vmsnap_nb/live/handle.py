@@ -154,8 +154,8 @@ class GuestHandle:
         counts as a record as soon as it is there.
         """
         uuid = self.domain.UUIDString()
-        domains = self.link.domains()
-        own = next((pair for pair in domains if pair[0].uuid == uuid), None)
+        roll = self.link.roll()
+        own = next((pair for pair in roll.guests if pair[0].uuid == uuid), None)
         domain, xml = own if own is not None else (self.read(), self.xml())
         records = self.records()
         if saved is not None and os.path.lexists(saved):
@@ -165,7 +165,7 @@ class GuestHandle:
         tops = (*sources, *(path for record in records for path in record.files)) if around else ()
         folders = (*folders_of((*sources, *named, *files)), *filter(os.path.isdir, survey.folders))
         survey.devices.update(named)
-        forest = self.link.forest(survey, domains, folders, tops, own=(uuid, records))
+        forest = self.link.forest(survey, roll, folders, tops, own=(uuid, records))
         survey.folders = forest.folders
         guest = GuestFacts(domain=domain, uri=self.link.uri, xml=xml)
         return Reading(forest=forest, guest=guest)

@@ -185,7 +185,7 @@ class Host(Listed):
 
     def domains(self) -> tuple[Domain, ...]:
         """Read what libvirt records of all guests, by name."""
-        return tuple(domain for domain, _ in self._link.domains())
+        return tuple(domain for domain, _ in self._link.roll().guests)
 
     def guest(self, name: str) -> Guest:
         """Return a guest by name.

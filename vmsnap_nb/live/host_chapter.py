@@ -32,7 +32,7 @@ def host_chapter(link: Connection, heading: str, folders: Iterable[str | os.Path
         ),
         parts=(
             part_of(t("Findings"), lambda: host_findings(link, folders)),
-            Part(heading=t("Guests"), table=guests_table(domain for domain, _ in link.domains())),
+            Part(heading=t("Guests"), table=guests_table(domain for domain, _ in link.roll().guests)),
             Part(heading=t("Images"), thing=now.forest),
             part_of(t("Snapshots"), lambda: snapshot_lists(link)),
             part_of(t("Space"), lambda: read_space(now.forest)),

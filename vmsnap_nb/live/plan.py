@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
@@ -108,7 +109,8 @@ class Place:
     be changed, or is empty, and `guest` is the UUID of the guest whose snapshots are changed, by one plan at a time.
     `unseen` says what other hosts may have of the images. `uri` is the address of the libvirt whose guests are known,
     or empty, and `machine` the machine that it runs on. `here` says that its images are files of this machine;
-    otherwise no file of this machine is opened, even if it has the same path.
+    otherwise no file of this machine is opened, even if it has the same path. What is read within `one_pass` is of one
+    moment.
     """
 
     survey: Callable[[], Reading]
@@ -121,6 +123,7 @@ class Place:
     uri: str = ""
     here: bool = True
     machine: Callable[[], Machine | None] = lambda: None
+    one_pass: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def forest(self) -> Forest:
         """Read the forest as it is now."""
@@ -133,6 +136,10 @@ class Place:
 
     def plan(self, request: Request, now: Reading | None = None) -> Plan:
         """Make the plan of a request, as it can be performed here."""
+        with self.one_pass():
+            return self._plan(request, now)
+
+    def _plan(self, request: Request, now: Reading | None) -> Plan:
         plan = request.plan(self.read(request, now))
         if found := (*unresolved(plan), *self.unseen(plan)):
             plan = replace(plan, concerns=sorted_concerns((*plan.concerns, *found)))
@@ -383,6 +390,10 @@ class LivePlan(Plan):
 
     def _fresh(self, waive: Iterable[str], request: Request) -> LivePlan:
         """Return what is to be run: this plan, or the one of the same request with other options."""
+        with self.place.one_pass():
+            return self._read_again(waive, request)
+
+    def _read_again(self, waive: Iterable[str], request: Request) -> LivePlan:
         now = self.place.survey()
         changed: list[str] = [*differences(self.before, now.forest, self.about, self.changes)]
         # What has changed may make the request itself impossible; so that is said first.

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.connection import Connection
@@ -25,17 +24,20 @@ from vmsnap_nb.plans.delete.request import DeleteRequest
 from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.system.files.taken import taken
-from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.snapshots import read_all_records
 from vmsnap_nb.system.survey import Survey
 from vmsnap_nb.words.language import one_language
-from vmsnap_nb.words.message import t
 
 __all__ = ["snapshot_list", "snapshot_lists"]
 
 
 def snapshot_list(handle: GuestHandle) -> SnapshotList:
     """Read the snapshots of a guest, and whether they agree with the files."""
+    with handle.link.one_pass():
+        return _snapshot_list(handle)
+
+
+def _snapshot_list(handle: GuestHandle) -> SnapshotList:
     now = handle.survey(Survey(follow=True))
     forest, domain = now.forest, now.owner.domain
     here = handle.link.files_are_here
@@ -82,12 +84,16 @@ class _Costs:
     def __init__(self, link: Connection, forest: Forest, told: Absent) -> None:
         self._link, self._forest, self._told = link, forest, told
 
-    def of(self, handle: Any, domain: Domain, xml: str, listed: SnapshotList) -> dict[str, SnapshotCost]:
+    def of(self, domain: Domain, xml: str, listed: SnapshotList) -> dict[str, SnapshotCost]:
         """Return what those of one guest take."""
         facts = GuestFacts(domain=domain, uri=self._link.uri, xml=xml)
+        try:
+            handle = GuestHandle.find(self._link, facts.ref)
+        except VmsnapError:  # it is gone
+            return {}
         now = Reading(forest=self._around(domain), guest=facts)
         with one_language():
-            return _measured(GuestHandle(self._link, handle), now, listed, self._files, self._readers, self._told)
+            return _measured(handle, now, listed, self._files, self._readers, self._told)
 
     def _around(self, domain: Domain) -> Forest:
         """Return the part of the forest that is connected with the images of a guest and of its snapshots."""
@@ -129,15 +135,18 @@ def _cost(record: SnapshotRecord, reading: Reading, readers: Readers, request: D
 
 def snapshot_lists(link: Connection) -> SnapshotLists:
     """Read the snapshots of all guests at once, and whether they agree with the files."""
-    with libvirt_errors(t("list the guests")):
-        handles = {handle.UUIDString(): handle for handle in link.handle.listAllDomains()}
-    domains = link.domains()
-    guests = [(domain, xml) for domain, xml in domains if domain.uuid in handles]
-    every = list(map(with_sizes, read_all_records(handles[guest.uuid] for guest, _ in guests)))
+    with link.one_pass():
+        return _snapshot_lists(link)
+
+
+def _snapshot_lists(link: Connection) -> SnapshotLists:
+    roll = link.roll()
+    guests, read = roll.guests, read_all_records(roll)
+    every = [with_sizes(read.get(guest.uuid, ())) for guest, _ in guests]
     records = tuple(record for of_guest in every for record in of_guest)
     sources = (use.path for guest, _ in guests for use in guest.uses)
     named = (path for record in records for path in files_of(record))
-    forest = link.forest(Survey(follow=True), domains, folders_of((*sources, *named)), every=records)
+    forest = link.forest(Survey(follow=True), roll, folders_of((*sources, *named)), every=records)
     told = absent(link.knowledge(), records, here=link.files_are_here)
     for guest, _ in guests:  # once: the forests below take over what is known of the users
         for use in guest.uses:
@@ -148,7 +157,7 @@ def snapshot_lists(link: Connection) -> SnapshotLists:
         for (guest, xml), of_guest in zip(guests, every, strict=True):
             found = list_snapshots(guest, _with_records(forest, of_guest), gone=told[0], unknown=told[1])
             if link.files_are_here:
-                found = replace(found, measure=partial(costs.of, handles[guest.uuid], guest, xml, found))
+                found = replace(found, measure=partial(costs.of, guest, xml, found))
             lists.append(found)
     return SnapshotLists(tuple(lists))
 

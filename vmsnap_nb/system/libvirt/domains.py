@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from typing import Any, TypeVar
 
 from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.model.address import address
@@ -17,20 +18,23 @@ from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.volumes import with_volume_paths
-from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.words.message import t
 
 __all__ = [
+    "Roll",
     "channels",
     "checkpoints_of",
     "find_domain",
-    "list_domains",
-    "list_domains_and_xml",
-    "list_handles",
     "read_disks",
     "read_domain",
     "read_domain_and_xml",
+    "read_roll",
     "state_of",
+    "unless_gone",
 ]
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 _NEEDED: tuple[tuple[NeedKind, str], ...] = (
     ("boot", "os/loader"),
@@ -67,37 +71,34 @@ def find_domain(connection: Any, name: str) -> Any:
     )
 
 
-def list_handles(connection: Any, flag: int, tried: Message) -> list[Any] | None:
-    """Return libvirt's handles of the guests for which a flag of its list holds; None if the driver knows no such."""
-    libvirt = library()
-    try:
-        return list(connection.listAllDomains(flag))
-    except libvirt.libvirtError as error:
-        if error.get_error_code() in (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_INVALID_ARG):
-            return None
-        with libvirt_errors(tried):
-            raise
+@dataclass(frozen=True)
+class Roll:
+    """All guests of a connection at one moment, by name, each with the XML from which it was read.
 
-
-def list_domains(connection: Any) -> tuple[Domain, ...]:
-    """Read all guests of a connection, by name.
-
-    A guest that goes away meanwhile is left out.
+    `saved` and `recorded` are libvirt's handles of those with a managed save, and of those with snapshots.
     """
-    return tuple(domain for domain, _ in list_domains_and_xml(connection))
+
+    guests: tuple[tuple[Domain, str], ...] = ()
+    saved: tuple[Any, ...] = ()
+    recorded: tuple[Any, ...] = ()
 
 
-def list_domains_and_xml(connection: Any) -> tuple[tuple[Domain, str], ...]:
-    """Read all guests of a connection, by name, each with the XML from which that was read."""
+def read_roll(connection: Any) -> Roll:
+    """Read all guests of a connection; one that goes away meanwhile is left out."""
     with libvirt_errors(t("list the guests")):
         domains = connection.listAllDomains()
-    found = (pair for pair in ask_each(_read_or_nothing, domains) if pair is not None)
-    return tuple(sorted(found, key=lambda pair: pair[0].name))
+    texts = ask_each(partial(unless_gone, _xml), domains)
+    told = _Told.read(connection)
+    there = [(domain, xml) for domain, xml in zip(domains, texts, strict=True) if xml is not None]
+    found = ask_each(partial(unless_gone, told.domain), there)
+    guests = sorted((pair for pair in found if pair is not None), key=lambda pair: pair[0].name)
+    return Roll(tuple(guests), told.saved or (), told.recorded or ())
 
 
-def _read_or_nothing(domain: Any) -> tuple[Domain, str] | None:
+def unless_gone(question: Callable[[Item], Answer], item: Item) -> Answer | None:
+    """Return the answer to a question about a guest; None if the guest is gone."""
     try:
-        return read_domain_and_xml(domain)
+        return question(item)
     except NotFoundError:
         return None
 
@@ -109,27 +110,101 @@ def read_domain(domain: Any) -> Domain:
 
 def read_domain_and_xml(domain: Any) -> tuple[Domain, str]:
     """Read what libvirt records of one guest, and the XML from which that was read: the live one while it runs."""
+    return _Told().domain((domain, _xml(domain)))
+
+
+def _xml(domain: Any) -> str:
     with libvirt_errors(t("read the guest {name}", name=domain.name())):
-        xml = with_volume_paths(domain.connect, str(domain.XMLDesc()))
-        state, persistent, name = state_of(domain), bool(domain.isPersistent()), str(domain.name())
-        later = None
-        if persistent and state not in OFF:
-            later = with_volume_paths(domain.connect, str(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE)))
-        disks = read_disks(xml)
-        record = Domain(
-            name=name,
-            uuid=domain.UUIDString(),
-            state=state,
-            persistent=persistent,
-            disks=disks,
-            needs=(
-                *_needs(name, xml),
-                *(() if later is None else (*_next_start(name, disks, later), *_listed(name, later))),
-            ),
-            checkpoints=checkpoints_of(domain),
-            definition=later or "",
-        )
-    return record, xml
+        return with_volume_paths(domain.connect, str(domain.XMLDesc()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """What libvirt tells of all guests in a few answers; what is None each guest is to be asked for."""
+
+    states: Mapping[str, int] | None = None
+    saved: tuple[Any, ...] | None = None
+    persistent: tuple[Any, ...] | None = None
+    checkpointed: tuple[Any, ...] | None = None
+    recorded: tuple[Any, ...] | None = None
+
+    @classmethod
+    def read(cls, connection: Any) -> _Told:
+        libvirt = library()
+        flags = {
+            "saved": libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE,
+            "persistent": libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT,
+            "checkpointed": libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT,
+            "recorded": libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT,
+        }
+        states = _states(connection)
+        listed = ask_each(partial(_list_handles, connection), list(flags.values()))
+        return cls(states=states, **dict(zip(flags, listed, strict=True)))
+
+    @cached_property
+    def _uuids(self) -> Mapping[str, frozenset[str] | None]:
+        lists = {"saved": self.saved, "persistent": self.persistent, "checkpointed": self.checkpointed}
+        return {
+            name: None if handles is None else frozenset(handle.UUIDString() for handle in handles)
+            for name, handles in lists.items()
+        }
+
+    def domain(self, found: tuple[Any, str]) -> tuple[Domain, str]:
+        """Return what libvirt records of a guest, of libvirt's handle of it and its XML."""
+        domain, xml = found
+        uuid, name = str(domain.UUIDString()), str(domain.name())
+        with libvirt_errors(t("read the guest {name}", name=name)):
+            number, saved = (self.states or {}).get(uuid), self._has("saved", uuid)
+            state = state_of(domain) if number is None or saved is None else _state(number, saved=saved)
+            persistent = self._has("persistent", uuid)
+            persistent = bool(domain.isPersistent()) if persistent is None else persistent
+            later = None
+            if persistent and state not in OFF:
+                later = with_volume_paths(domain.connect, str(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE)))
+            disks = read_disks(xml)
+            record = Domain(
+                name=name,
+                uuid=uuid,
+                state=state,
+                persistent=persistent,
+                disks=disks,
+                needs=(
+                    *_needs(name, xml),
+                    *(() if later is None else (*_next_start(name, disks, later), *_listed(name, later))),
+                ),
+                checkpoints=() if self._has("checkpointed", uuid) is False else checkpoints_of(domain),
+                definition=later or "",
+            )
+        return record, xml
+
+    def _has(self, name: str, uuid: str) -> bool | None:
+        uuids = self._uuids[name]
+        return None if uuids is None else uuid in uuids
+
+
+def _list_handles(connection: Any, flag: int) -> tuple[Any, ...] | None:
+    """Return libvirt's handles of the guests for which a flag of its list holds; None if the driver knows no such."""
+    libvirt = library()
+    with libvirt_errors(t("list the guests")):
+        try:
+            return tuple(connection.listAllDomains(flag))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_INVALID_ARG):
+                return None
+            raise
+
+
+def _states(connection: Any) -> dict[str, int] | None:
+    """Return the state of each guest by UUID, as a number of virDomainState; None if the driver tells none."""
+    libvirt = library()
+    with libvirt_errors(t("read the states of the guests")):
+        try:
+            every = connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+                return None
+            raise
+    return {domain.UUIDString(): stats["state.state"] for domain, stats in every if "state.state" in stats}
 
 
 def _next_start(guest: str, disks: Iterable[Disk], xml: str) -> Iterator[Need]:
@@ -185,8 +260,13 @@ def state_of(domain: Any) -> State:
     """Return a guest's state in virsh's words."""
     with libvirt_errors(t("read the state of {guest}", guest=domain.name())):
         number, _ = domain.state()
-        state: State = _STATES[number] if 0 <= number < len(_STATES) else "no state"
-        return "saved" if state == "shut off" and _has_managed_save(domain) else state
+        state = _state(number, saved=False)
+        return _state(number, saved=_has_managed_save(domain)) if state == "shut off" else state
+
+
+def _state(number: int, *, saved: bool) -> State:
+    state: State = _STATES[number] if 0 <= number < len(_STATES) else "no state"
+    return "saved" if state == "shut off" and saved else state
 
 
 def _has_managed_save(domain: Any) -> bool:

@@ -7,20 +7,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from vmsnap_nb.model.need import Need, NeedKind
-from vmsnap_nb.system.libvirt.domains import list_handles, read_disks
+from vmsnap_nb.system.libvirt.domains import read_disks
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.volumes import with_volume_paths
 from vmsnap_nb.system.libvirt.written import named_below
 from vmsnap_nb.system.saved_memory import read_definition
-from vmsnap_nb.words.message import t
 
-__all__ = ["managed_saves", "saved_guests", "saved_memory"]
-
-
-def saved_guests(connection: Any) -> list[Any]:
-    """Return libvirt's handles of the guests that have a managed save; none where the driver has no such thing."""
-    flag = library().VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE
-    return list_handles(connection, flag, t("list the guests with saved memory")) or []
+__all__ = ["managed_saves", "saved_memory"]
 
 
 def managed_saves(connection: Any, domains: Iterable[Any]) -> Iterator[Need]:

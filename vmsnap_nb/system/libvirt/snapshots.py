@@ -7,14 +7,17 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from html import unescape
-from typing import Any
+from itertools import islice
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from vmsnap_nb.errors import ImageError, NotFoundError
 from vmsnap_nb.model.guest import Disk
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, Held, SnapshotDisk, SnapshotRecord
-from vmsnap_nb.system.libvirt.domains import list_handles, read_disks
+from vmsnap_nb.system.libvirt.domains import Roll, read_disks, unless_gone
 from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
@@ -26,7 +29,6 @@ __all__ = [
     "find_snapshot",
     "parse_record",
     "read_all_records",
-    "read_host_records",
     "read_records",
     "read_saved_state",
 ]
@@ -41,61 +43,72 @@ def read_records(domain: Any, *, xml: bool = True) -> tuple[SnapshotRecord, ...]
 
     That of its managed save is the last, if it has one. A snapshot that goes away meanwhile is left out.
     """
-    libvirt = library()
-    guest = str(domain.name())
-    texts = []
-    with libvirt_errors(t("list the snapshots of {guest}", guest=guest)):
-        snapshots = domain.listAllSnapshots()
-        current = _current_name(domain) if snapshots else None
-        for snapshot in snapshots:
-            try:
-                texts.append(with_volume_paths(domain.connect, str(snapshot.getXMLDesc())))
-            except libvirt.libvirtError as error:
-                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT:
-                    continue
-                raise
-        saved = domain.hasManagedSaveImage()
-    records = [parse_record(guest, text, current, keep=xml) for text in texts]
-    records.sort(key=lambda record: record.name)
-    if saved:
-        records.append(SnapshotRecord(guest, MANAGED_SAVE, "", memory="external"))
-    return tuple(records)
+    listed = _list(domain)
+    with libvirt_errors(t("list the snapshots of {guest}", guest=domain.name())):
+        saved = bool(domain.hasManagedSaveImage())
+    found = ask_each(_record, [(domain, snapshot, listed.current, xml) for snapshot in listed.snapshots])
+    return _in_order(domain, found, saved=saved)
 
 
-def read_all_records(domains: Iterable[Any]) -> list[tuple[SnapshotRecord, ...]]:
-    """Read the records of many guests, without their XML: for each what `read_records` gives.
+def read_all_records(roll: Roll, besides: str = "") -> dict[str, tuple[SnapshotRecord, ...]]:
+    """Read the records of all guests that have any, without their XML: by the guest's UUID what `read_records` gives.
 
-    For a guest that goes away meanwhile nothing is given.
+    `besides` is one guest that is left out. For a guest that goes away meanwhile nothing is given.
     """
+    with_save = {str(domain.UUIDString()): domain for domain in roll.saved}
+    domains = {str(domain.UUIDString()): domain for domain in roll.recorded} | with_save
+    domains.pop(besides, None)
     # All that is made here is kept: the collector would only look at it again and again.
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return ask_each(_records_or_nothing, list(domains))
+        listed = ask_each(partial(unless_gone, _list), list(domains.values()))
+        every = [(domain, one) for domain, one in zip(domains.values(), listed, strict=True) if one is not None]
+        wanted = [(domain, snapshot, one.current, False) for domain, one in every for snapshot in one.snapshots]
+        found = iter(ask_each(partial(unless_gone, _record), wanted))
+        return {
+            (uuid := str(domain.UUIDString())): _in_order(
+                domain, islice(found, len(one.snapshots)), saved=uuid in with_save
+            )
+            for domain, one in every
+        }
     finally:
         if collecting:
             gc.enable()
 
 
-def read_host_records(connection: Any, saved: Iterable[Any], besides: str = "") -> tuple[SnapshotRecord, ...]:
-    """Read the records of all guests of a host but one (by its UUID), without their XML.
+class _Listed(NamedTuple):
+    """libvirt's handles of a guest's snapshots, and the name of the current one."""
 
-    Only the guests that have any are asked: libvirt tells these in one answer. `saved` are those with a managed save.
-    """
-    flag = library().VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT
-    listed = list_handles(connection, flag, t("list the guests with snapshots"))
-    if listed is None:
-        return ()
-    domains = {domain.UUIDString(): domain for domain in (*listed, *saved)}
-    domains.pop(besides, None)
-    return tuple(record for of_guest in read_all_records(domains.values()) for record in of_guest)
+    snapshots: list[Any]
+    current: str | None
 
 
-def _records_or_nothing(domain: Any) -> tuple[SnapshotRecord, ...]:
-    try:
-        return read_records(domain, xml=False)
-    except NotFoundError:
-        return ()
+def _list(domain: Any) -> _Listed:
+    with libvirt_errors(t("list the snapshots of {guest}", guest=domain.name())):
+        snapshots = domain.listAllSnapshots()
+        return _Listed(snapshots, _current_name(domain) if snapshots else None)
+
+
+def _record(wanted: tuple[Any, Any, str | None, bool]) -> SnapshotRecord | None:
+    """Return a record, with its XML if that is wanted; None if it is gone."""
+    domain, snapshot, current, keep = wanted
+    libvirt, guest = library(), str(domain.name())
+    with libvirt_errors(t("list the snapshots of {guest}", guest=guest)):
+        try:
+            text = with_volume_paths(domain.connect, str(snapshot.getXMLDesc()))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT:
+                return None
+            raise
+    return parse_record(guest, text, current, keep=keep)
+
+
+def _in_order(domain: Any, found: Iterable[SnapshotRecord | None], *, saved: bool) -> tuple[SnapshotRecord, ...]:
+    records = sorted((record for record in found if record is not None), key=attrgetter("name"))
+    if saved:
+        records.append(SnapshotRecord(str(domain.name()), MANAGED_SAVE, "", memory="external"))
+    return tuple(records)
 
 
 def _current_name(domain: Any) -> str | None:
