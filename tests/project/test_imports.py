@@ -165,7 +165,7 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("forest",),
         ("folders", "connection"),
         ("handle",),
-        ("commands", "findings", "guest_actions", "snapshot_lists"),
+        ("alone", "commands", "findings", "guest_actions", "snapshot_lists"),
         ("guest_files", "host_chapter", "power"),
         ("guest",),
         ("host",),

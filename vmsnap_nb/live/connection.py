@@ -80,7 +80,7 @@ class Connection:
         self.customs = customs or Customs()
         self._handle: Any = open_connection(uri, readonly=readonly)
         self._machine: Machine | None = None
-        self._heads = Heads()
+        self.heads = Heads()  # of images on another machine, as they were read
 
     @property
     def handle(self) -> Any:
@@ -157,7 +157,7 @@ class Connection:
         if shared and roll is None:
             return shared[-1]
         xmls = () if roll is None else tuple(xml for _, xml in roll.guests)
-        knowledge = Knowledge(self.handle, xmls, readonly=self.readonly, heads=self._heads)
+        knowledge = Knowledge(self.handle, xmls, readonly=self.readonly, heads=self.heads)
         shared.append(knowledge)
         return knowledge
 

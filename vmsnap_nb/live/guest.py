@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from vmsnap_nb.errors import ConcernWarning, VmsnapError
+from vmsnap_nb.live.alone import forest_of_one
 from vmsnap_nb.live.cards import guest_card, read_card
 from vmsnap_nb.live.chain import LiveChain
 from vmsnap_nb.live.check import check_image
@@ -28,7 +29,7 @@ from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.completed import Completed
 from vmsnap_nb.model.find import find_disk
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.guest import Disk, Disks, Domain, State
+from vmsnap_nb.model.guest import Disks, Domain, State
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.image_check import ImageCheck
 from vmsnap_nb.model.lookup import ImageLike
@@ -200,7 +201,7 @@ class Guest(GuestFiles):
         vda     qcow2  virtio      2
         """
         disks = self.domain().disks
-        forest = self._forest(disks)
+        forest = self._forest()
         filled = []
         depths: list[int | None] = []
         for disk in disks:
@@ -226,6 +227,7 @@ class Guest(GuestFiles):
         Returns
         -------
         LiveChain
+            Of a guest of another machine, without who else uses its images: `Host.survey` reads that.
 
         Raises
         ------
@@ -244,7 +246,7 @@ class Guest(GuestFiles):
         if at is not None:
             then, point = self._point(at, target)
             return LiveChain(then, point.image, point.inside)
-        forest = self._forest(self.domain().disks)
+        forest = self._forest()
         return LiveChain(forest, find_disk(forest, self._name, target).path)
 
     def blockmap(self, target: str | None = None, *, at: str | None = None) -> BlockMap:
@@ -296,9 +298,12 @@ class Guest(GuestFiles):
         chain = self.chain(target)
         return check_image(chain[chain.top], timeout)
 
-    def _forest(self, disks: tuple[Disk, ...]) -> Forest:
-        folders = {os.path.dirname(disk.source) for disk in disks if disk.source and disk.source.startswith("/")}
-        return self.host.survey(*sorted(folders))
+    def _forest(self) -> Forest:
+        """Return its images and, on this machine, all that uses them."""
+        if not self._handle.link.files_are_here:
+            return forest_of_one(self._handle)
+        sources = (use.path for use in self.domain().uses if use.path.startswith("/"))
+        return self.host.survey(*sorted({os.path.dirname(source) for source in sources}))
 
     # -- start and stop ---------------------------------------------------------------------------------
 

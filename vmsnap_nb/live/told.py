@@ -7,7 +7,7 @@ libvirt is asked; where nobody knows, the reason is said, and a plan that needs 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +22,7 @@ from vmsnap_nb.system.libvirt.storage import Pool
 from vmsnap_nb.system.survey import Survey
 from vmsnap_nb.words.message import NOTHING, Message, clauses, counted, t
 
-__all__ = ["Absent", "absent", "files_of", "forest_elsewhere", "is_absent", "may_list", "with_told"]
+__all__ = ["Absent", "absent", "files_of", "forest_elsewhere", "image_elsewhere", "is_absent", "may_list", "with_told"]
 
 
 Absent = tuple[frozenset[str], Mapping[str, str]]
@@ -173,7 +173,7 @@ def forest_elsewhere(
     knowledge.list_all()
     row = list(dict.fromkeys([*sources, *files]))
     while row:  # one layer of all chains after the other
-        found = dict(zip(row, ask_each(partial(_elsewhere, knowledge=knowledge, whole=True), row), strict=True))
+        found = dict(zip(row, ask_each(partial(image_elsewhere, knowledge=knowledge, whole=True), row), strict=True))
         below = [image.backing.key for image in found.values() if image.backing is not None]
         named.difference_update(below)
         # Of what is only named somewhere, the list of snapshots says that it is missing.
@@ -188,14 +188,17 @@ def forest_elsewhere(
             if told is not None:
                 images[path] = told
                 if told.backing is not None and told.backing.key not in images:
-                    images[told.backing.key] = _elsewhere(told.backing.key, knowledge)
+                    images[told.backing.key] = image_elsewhere(told.backing.key, knowledge)
     return Forest(images, uses, tuple(folders), datetime.now(UTC))
 
 
-def _elsewhere(path: str, knowledge: Knowledge, whole: bool = False) -> Image:
+def image_elsewhere(
+    path: str, knowledge: Knowledge, whole: bool = False, early: Callable[[Image], None] = lambda _: None
+) -> Image:
+    """Return an image of another machine by what libvirt tells of it; `whole` and `early` are as for `Knowledge`."""
     if not path.startswith("/"):
         return Image(path, status="remote", problem=t("it is at a network address, which is never opened"))
-    told = knowledge.image(path, whole=whole)
+    told = knowledge.image(path, whole=whole, early=early)
     if told is not None:
         return replace(told, status="outside") if told.problem and told.status == "ok" else told
     why = knowledge.why_unknown(path, here=False)

@@ -49,8 +49,9 @@ class Forest(Shown):
     needs : tuple of Need
         What else needs an image: differing definitions of running guests, saved memory, block jobs, firmware.
     stale_memory : tuple of Need
-        Files of saved memory that can no longer be used, each with an image that it names: the guest has used that
-        image since, or the image is missing.
+        Files of saved memory that can no longer be used, each with an image that is missing, or was used since.
+    alone : str
+        The guest whose images alone were read, so that it is not known who else uses them; otherwise empty.
     """
 
     _unlisted = frozenset(
@@ -75,6 +76,7 @@ class Forest(Shown):
     places: Mapping[str, Identity] = field(default_factory=dict, repr=False)
     needs: tuple[Need, ...] = ()
     stale_memory: tuple[Need, ...] = ()
+    alone: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -383,7 +385,7 @@ class Forest(Shown):
 
     def _with(self, images: Mapping[str, Image], uses: tuple[Use, ...], **changes: Any) -> Forest:
         """Return a forest of other images and uses, in which the rest is the same but for some changes."""
-        rest = ("folders", "read_at", "records", "places", "needs", "stale_memory")
+        rest = ("folders", "read_at", "records", "places", "needs", "stale_memory", "alone")
         return Forest(images, uses, **({name: getattr(self, name) for name in rest} | changes))
 
     def edited(
@@ -398,9 +400,7 @@ class Forest(Shown):
         stale_memory: Iterable[Need] | None = None,
     ) -> Forest:
         """Return a forest in which some images are added or replaced and others removed: how plans predict."""
-        images = dict(self.images)
-        for image in put:
-            images[image.path] = image
+        images = {**self.images, **{image.path: image for image in put}}
         for path in drop:
             images.pop(path, None)
         given = {"records": records, "needs": needs, "stale_memory": stale_memory}

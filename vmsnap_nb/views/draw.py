@@ -91,6 +91,8 @@ def _(chain: Chain, options: Options) -> Figure:
         base=base,
         top=top,
     )
+    if chain.forest.alone:
+        notes = [*notes, t("who else uses these images was not looked at: host.survey() reads all guests")]
     return Figure(summary, tuple(blocks), notes=tuple(notes))
 
 

@@ -245,6 +245,7 @@ def _forest_rows(forest: Forest) -> Iterator[tuple[Cell, ...]]:
 
 @table_of.register
 def _(chain: Chain) -> Table:
+    unknown = chain.forest.alone  # who else uses the images
     rows = tuple(
         (
             layer,
@@ -256,8 +257,8 @@ def _(chain: Chain) -> Table:
             image.virtual_size,
             image.allocated,
             chain.active(image),
-            _guests(chain.forest, image.path),
-            _needs(chain.forest, image.path),
+            None if unknown and image.path != chain.top else _guests(chain.forest, image.path),
+            None if unknown else _needs(chain.forest, image.path),
             _count(image, image.snapshots),
             _count(image, image.bitmaps),
             chain.forest.status(image.path),

@@ -60,15 +60,16 @@ _STATES: tuple[State, ...] = (
 
 def find_domain(connection: Any, name: str) -> Any:
     """Return the domain of that name; the error lists those that there are."""
-    with libvirt_errors(t("find the guest {name}", name=name)):
-        domains = {domain.name(): domain for domain in connection.listAllDomains()}
-    if name in domains:
-        return domains[name]
-    raise NotFoundError(
-        t("find the guest {name}", name=name),
-        why=t("no guest has that name"),
-        next_step=there_are(name, sorted(domains), none=t("there is no guest yet")),
-    )
+    libvirt, tried = library(), t("find the guest {name}", name=name)
+    with libvirt_errors(tried):
+        try:
+            return connection.lookupByName(name)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+        names = sorted(domain.name() for domain in connection.listAllDomains())
+    next_step = there_are(name, names, none=t("there is no guest yet"))
+    raise NotFoundError(tried, why=t("no guest has that name"), next_step=next_step)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,12 @@ https://libvirt.org/html/libvirt-libvirt-domain.html (virConnectGetAllDomainStat
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -48,15 +51,18 @@ class Knowledge:
 
     `xmls` are the definitions of guests, the live ones while they run. With `readonly` libvirt neither looks into its
     pools again nor reads volumes. `heads` are the headers that were read earlier over the same connection.
+    If `guest` is given, libvirt's handle of one, only its statistics are asked for.
     """
 
     connection: Any
     xmls: tuple[str, ...]
     readonly: bool = False
     heads: Heads = field(default_factory=Heads)
+    guest: Any = None
 
     def __post_init__(self) -> None:
         self._refreshed: set[str] = set()
+        self._refreshing = threading.Lock()
         self._looked: set[str] = set()
         self._listed: dict[str, tuple[str, ...]] = {}
         self._volumes: dict[str, tuple[Any, VolumeXml]] = {}  # libvirt's handle and XML, by path
@@ -66,10 +72,11 @@ class Knowledge:
         """The storage pools."""
         return read_pools(self.connection)
 
-    def image(self, path: str, *, whole: bool = False) -> Image | None:
+    def image(self, path: str, *, whole: bool = False, early: Callable[[Image], None] = lambda _: None) -> Image | None:
         """Return what is told of an image; None if libvirt knows nothing of it.
 
-        With `whole` the first bytes of a volume are read, so that all is known that a header says.
+        With `whole` the first bytes of a volume are read, so that all is known that a header says; `early` is told
+        before that what libvirt has seen when it last looked into the pool.
         """
         found = self._named.get(path)
         volume = self.volume(path)
@@ -77,9 +84,12 @@ class Knowledge:
         told = None if xml is None else read_volume(xml.text)
         if xml is not None and told is not None:
             told = replace(told, path=path, known_from="volume")
+            early(told)
             found = self._with_head(told, volume, xml) if whole else told
         if found is None:
             return None
+        if found.virtual_size is not None and found.file_size is not None:
+            return found
         capacity, physical = self._sizes.get(path, (None, None))
         return replace(
             found,
@@ -131,9 +141,12 @@ class Knowledge:
         """Return libvirt's volume of a path, or None; the pool is looked into again if it does not have it."""
         if not path.startswith("/"):
             return None
+        fresh = frozenset(self._refreshed)
         found = self._lookup(path)
-        if found is None and (pool := self._pool_of(path)) is not None and self.refresh(pool):
-            found = self._lookup(path)
+        if found is None and (pool := self._pool_of(path)) is not None:
+            self.refresh(pool)
+            if pool.name in self._refreshed - fresh:  # by this thread, or by another one
+                found = self._lookup(path)
         return found
 
     def _xml_of(self, path: str, volume: Any) -> VolumeXml | None:
@@ -147,16 +160,15 @@ class Knowledge:
         except library().libvirtError:
             return None
 
-    def refresh(self, pool: Pool) -> bool:
-        """Have libvirt look into a pool again, once; return whether it did."""
-        if self.readonly or not pool.active or pool.name in self._refreshed:
-            return False
-        self._refreshed.add(pool.name)
-        try:
-            pool.handle.refresh()
-        except library().libvirtError:  # as while a volume is being made in it
-            return False
-        return True
+    def refresh(self, pool: Pool) -> None:
+        """Have libvirt look into a pool again, once."""
+        if self.readonly or not pool.active:
+            return
+        with self._refreshing:
+            if pool.name not in self._refreshed:
+                with contextlib.suppress(library().libvirtError):  # as while a volume is being made in it
+                    pool.handle.refresh()
+                self._refreshed.add(pool.name)
 
     def volumes(self, pool: Pool) -> tuple[str, ...]:
         """Return the paths of the volumes of a pool; it is looked into again once, if that is allowed."""
@@ -214,9 +226,13 @@ class Knowledge:
     def _sizes(self) -> dict[str, tuple[int | None, int | None]]:
         """The virtual size, and the length of the file, of each image that a running guest has, by path."""
         libvirt = library()
-        flags = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
+        wanted, flags = libvirt.VIR_DOMAIN_STATS_BLOCK, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING
         try:
-            every = self.connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_BLOCK, flags)
+            if self.guest is not None:
+                every = self.connection.domainListGetStats([self.guest], wanted, flags)
+            else:
+                active = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
+                every = self.connection.getAllDomainStats(wanted, flags | active)
         except libvirt.libvirtError:
             return {}
         found: dict[str, tuple[int | None, int | None]] = {}
