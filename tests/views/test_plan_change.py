@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Page
@@ -52,6 +53,19 @@ def test_what_goes_and_the_new_backing_file_are_in_one_picture() -> None:
     assert arrows(figure) == {("B", "A", "goes"), ("C", "B", "goes"), ("C", "A", "comes"), ("D", "C", "")}
     (move,) = figure.moves
     assert (move.source, move.target, move.label) == ((0, 1), (0, 0), "commit data, 1 MiB")
+
+
+def test_a_file_that_data_is_copied_into_says_how_it_grows() -> None:
+    plan = merge_plan()
+    a = plan.before["/i/A"]
+    before = plan.before.edited(put=[replace(a, virtual_size=10 * MIB, allocated=2 * MIB)])
+    box = boxes(figure_of(replace(plan, before=before, growth={"/i/A": 3 * MIB}), Options()))["A"]
+    (line,) = [line for line in box.lines if "→" in line.text]
+    assert (line.text, line.fate, box.fill, box.grown) == ("2 MiB → 5 MiB", "comes", 0.2, 0.5)
+    svg = figure_svg(figure_of(replace(plan, before=before, growth={"/i/A": 3 * MIB}), Options()))
+    assert svg.count('<rect class="comes"') == 1  # of its bar; the switch to "before" hides it
+    unknown = boxes(figure_of(replace(plan, before=before, growth={"/i/A": None}), Options()))["A"]
+    assert (unknown.grown, [line.text for line in unknown.lines if "→" in line.text]) == (0.0, [])
 
 
 def test_what_comes_is_beside_what_is_there_and_other_branches_are_folded() -> None:

@@ -48,6 +48,7 @@ class Item:
     high: float
     tone: Tone = "plain"
     fill: float = 0.0  # of a bar
+    grown: float = 0.0  # to where a plan fills it
     role: str = "detail"
     fate: Fate = ""
 
@@ -90,7 +91,8 @@ def arrange(box: Box, wide: float) -> tuple[tuple[Item, ...], float]:
         )
         y += high
         if kind == "size" and box.fill is not None:
-            items.append(Item("bar", (), left=PAD, top=y + 3.0, wide=wide, high=_BAR, fill=box.fill))
+            bar = Item("bar", (), left=PAD, top=y + 3.0, wide=wide, high=_BAR, fill=box.fill, grown=box.grown)
+            items.append(bar)
             y += _BAR + 5.0
     chips, y = _chips(box, wide, y)
     return (*items, *chips), y + PAD - 2.0

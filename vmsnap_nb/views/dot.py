@@ -146,7 +146,8 @@ def _chip(item: Item) -> str:
 
 def _bar(item: Item, wide: float) -> str:
     full = round(wide * min(item.fill, 1.0))
-    parts = [(full, ACCENT), (round(wide) - full, _mixed(GREY, PAPER.light, 0.25))]
+    grown = max(full, round(wide * min(item.grown, 1.0)))
+    parts = [(full, ACCENT), (grown - full, GOOD), (round(wide) - grown, _mixed(GREY, PAPER.light, 0.25))]
     cells = "".join(
         f'<TD FIXEDSIZE="TRUE" WIDTH="{part}" HEIGHT="4" BGCOLOR="{colour}"></TD>' for part, colour in parts if part > 0
     )

@@ -163,6 +163,7 @@ class Box:
     fate: Fate = ""
     members: tuple[str, ...] = ()  # the images of a fold
     fill: float | None = None  # the part of the virtual size that the file takes on disk, from 0 to 1
+    grown: float = 0.0  # the same after a plan, if it is more
 
 
 @dataclass(frozen=True, slots=True)

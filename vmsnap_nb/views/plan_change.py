@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.views.box_lines import fill_of
 from vmsnap_nb.views.figure import Arrow, Block, Box, Fate, Line, Move, Options
 from vmsnap_nb.views.moves import move_label
 from vmsnap_nb.views.plan_sides import Sides, lineages
 from vmsnap_nb.views.trees import Graph, Mark, cut_loops, image_box, tree_blocks
+from vmsnap_nb.views.words import human_size
+from vmsnap_nb.words.message import t
 
 __all__ = ["plan_change"]
 
@@ -119,9 +122,27 @@ class _Change:
             return box
         shape = "gone" if will is None and now.shape != "memory" else now.shape
         turned: Fate = "turns" if was is not None and will is not None and was.shape != will.shape else fate
+        lines = tuple(_lines(was, will))
+        grown = self._grown(path) if self.options.shows("sizes") and was is not None else None
+        if grown is not None:
+            image = sides.above.forest[path]
+            lines = (*lines, _growth_line(image.allocated or 0, grown))
         return replace(
-            box, lines=tuple(_lines(was, will)), shape=shape, active=now.active, fate=turned, title=now.title
+            box,
+            lines=lines,
+            shape=shape,
+            active=now.active,
+            fate=turned,
+            title=now.title,
+            fill=was.fill if was is not None else now.fill,
+            grown=0.0 if grown is None else fill_of(image.virtual_size, grown) or 0.0,
         )
+
+    def _grown(self, path: str) -> int | None:
+        """Return what a file takes on disk afterwards, if the plan copies data into it."""
+        growth, images = self.sides.plan.growth.get(path), self.sides.above.forest.images
+        allocated = images[path].allocated if path in images else None
+        return allocated + growth if growth and allocated is not None else None
 
     def _box_of(self, graph: Graph, path: str, marks: Mapping[str, Mark]) -> Box | None:
         known = path in graph.forest.images or path in graph.memory
@@ -132,6 +153,11 @@ class _Change:
         if path not in above.forest.images and path not in above.memory:
             return "comes"
         return "goes" if path not in below.forest.images and path not in below.memory else ""
+
+
+def _growth_line(before: int, after: int) -> Line:
+    text = t("{before} → {after}", before=human_size(before), after=human_size(after))
+    return Line(text, tone="good", fate="comes")
 
 
 def _lines(was: Box | None, will: Box | None) -> Iterable[Line]:

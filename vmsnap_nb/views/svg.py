@@ -192,12 +192,11 @@ def _bar(item: Item, left: float, top: float) -> str:
     """Return a bar as wide as the box, filled as far as the image takes space; a little of it is always to be seen."""
     whole = {"x": left, "y": top, "width": item.wide, "height": item.high, "rx": item.high / 2}
     part = {**whole, "width": max(item.wide * min(item.fill, 1.0), item.high if item.fill else 0.0)}
-    return tag(
-        "g",
-        {"class": "bar"},
-        tag("rect", {**whole, "fill": GREY, "fill-opacity": 0.25}),
-        tag("rect", {**part, "fill": ACCENT}),
-    )
+    parts = [tag("rect", {**whole, "fill": GREY, "fill-opacity": 0.25})]
+    if item.grown > item.fill:
+        wide = min(max(item.wide * item.grown, part["width"] + 3.0), item.wide)
+        parts.append(tag("rect", {"class": "comes", **whole, "width": wide, "fill": GOOD}))
+    return tag("g", {"class": "bar"}, *parts, tag("rect", {**part, "fill": ACCENT}))
 
 
 def _text(item: Item, left: float, base: float) -> str:
