@@ -286,6 +286,8 @@ def test_a_live_merge_with_progress_and_cancel(nb: Notebook, running: None) -> N
     bar = root.get_by_role("progressbar")
     expect(bar).to_have_attribute("aria-valuenow", re.compile("[1-9]"), timeout=LONG)
     expect(root.get_by_text(re.compile(r"\d [KM]iB/s"))).to_be_visible()
+    line = root.locator(".arrow.move .vmsnap-come")  # along the arrow of the data, as far as the job has come
+    expect(line).to_have_attribute("stroke-dasharray", re.compile(r"^0\.\d*[1-9]\d* 1$"))
     assert nb.python("print(6 * 7)") == "42"  # the kernel answers meanwhile
     keys = nb.page.keyboard
     expect(root.get_by_role("button", name="Cancel", exact=True)).to_be_focused()  # it stands where the other was
@@ -297,6 +299,7 @@ def test_a_live_merge_with_progress_and_cancel(nb: Notebook, running: None) -> N
     keys.press("Enter")
     expect(close).to_be_hidden()
     expect(bar).to_have_count(0)
+    expect(line).to_have_count(0)
     assert nb.python("print(layers == [image.path for image in vm.chain()])") == "True"
     root.get_by_label("Limit MiB/s").fill("0")
     press(root, "Merge…")

@@ -154,7 +154,29 @@ function render({ model, el }) {
     if (smallest !== null && stage.clientWidth > 0) fit();
     else resize();
     mark();
+    follow();
     animate(stage, before);
+  }
+
+  // While a plan runs, a line grows along each arrow of data as far as the job has come.
+  function follow() {
+    const part = model.get("progress");
+    root.classList.toggle("vmsnap-running", part !== null);
+    for (const arrow of stage.querySelectorAll(".arrow.move")) {
+      let line = arrow.querySelector(".vmsnap-come");
+      if (part === null) {
+        line?.remove();
+        continue;
+      }
+      if (!line) {
+        line = arrow.querySelector("path").cloneNode();
+        line.setAttribute("class", "vmsnap-come");
+        line.setAttribute("pathLength", "1");
+        arrow.querySelector("path").after(line);
+      }
+      line.setAttribute("stroke-dasharray", `${part} 1`);
+      line.style.visibility = part > 0 ? "" : "hidden"; // a dash of no length has round ends
+    }
   }
 
   function select(path) {
@@ -310,6 +332,7 @@ function render({ model, el }) {
   model.on("change:svg", draw);
   model.on("change:selected", mark);
   model.on("change:look", look);
+  model.on("change:progress", follow);
   model.on("msg:custom", answered);
   hatch();
   function count(more) {
@@ -328,6 +351,7 @@ function render({ model, el }) {
     model.off("change:svg", draw);
     model.off("change:selected", mark);
     model.off("change:look", look);
+    model.off("change:progress", follow);
     model.off("msg:custom", answered);
   };
 }

@@ -66,6 +66,7 @@ class ChainView(anywidget.AnyWidget):
     views = traitlets.Int(0).tag(sync=True)
     switch = traitlets.Unicode("").tag(sync=True)  # of a plan: before, change, after
     scope = traitlets.Unicode("").tag(sync=True)  # a class of its own, for the style sheet of that
+    progress = traitlets.Float(None, allow_none=True).tag(sync=True)  # of a plan that runs: from 0 to 1
     look = traitlets.Int(0).tag(sync=True)  # counted up, it brings the figure into view
     words: Any = traitlets.Dict({}).tag(sync=True)  # what the JavaScript says
 
@@ -120,6 +121,7 @@ class ChainView(anywidget.AnyWidget):
     def _draw(self, svg: str, text: str, summary: str, *, boxes: Mapping[str, str] = {}, switch: str = "") -> None:
         with self.hold_trait_notifications():
             self.boxes, self.text, self.summary, self.switch = dict(boxes), text, summary, switch
+            self.progress = None
             self.svg = svg  # the last one: with it all is drawn
             if self.selected is not None and self.selected not in boxes.values():
                 self.selected = None

@@ -63,6 +63,8 @@ class Flow(widgets.VBox):
         A control outside that takes the focus of the keyboard when a click takes away the button that had it.
     draw : callable
         Called with a plan that is shown now, and with None when there is none any more.
+    follow : callable
+        Called with the part of its plan that a run has done, from 0 to 1.
     closed : callable
         Called with the report of a run when it is closed.
     """
@@ -82,6 +84,7 @@ class Flow(widgets.VBox):
         self.plan: LivePlan | None = None
         self.home: Any = None
         self.draw: Callable[[LivePlan | None], None] = lambda _: None
+        self.follow: Callable[[float], None] = lambda _: None
         self.closed: Callable[[Report], None] = lambda _: None
         self.job: Job | None = None
         self.report: Report | None = None
@@ -402,6 +405,7 @@ class Flow(widgets.VBox):
             if now.unit == "bytes" and now.rate:
                 Flow.rate = now.rate
             part = 100 * now.done / now.total if now.total else 0.0
+            self.follow(part / 100)
             self.bar.value = (
                 f'<div role="progressbar" aria-label="{escape(job.title)}" aria-valuemin="0" aria-valuemax="100" '
                 f'aria-valuenow="{part:.0f}"><div style="width: {part:.1f}%"></div></div>'

@@ -71,6 +71,7 @@ class Panel(widgets.VBox):
         self.flow = Flow(self.activity, self.refresh, self.remedies)
         self.flow.observe(lambda change: setattr(self, "last_error", change["new"]), "last_error")
         self.flow.draw = self._draw_plan
+        self.flow.follow = lambda part: setattr(self.chain, "progress", part)
         self.flow.closed = lambda _: self.reset()
         self.chain = ChainView(can_propose=False)
         self._drawn: Shown = Forest()
