@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool, qemu_img
+from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool, qemu_img, volume_disk
+from support.refusals import refused
 
 import vmsnap_nb as vs
 
@@ -177,3 +178,27 @@ def test_an_image_that_only_the_daemon_sees_is_not_gone(system: SystemLibvirt, c
         assert host.guest("demo").reconcile().steps == ()
         assert host.guest("demo").delete_snapshot("s1").refused
     Path("/var/lib/libvirt/kept").unlink()
+
+
+@pytest.mark.parametrize("name", ["d.qcow2", "sub/d.qcow2"])
+def test_nothing_is_merged_on_which_a_disk_that_is_away_may_be_based(connection: Any, name: str) -> None:
+    for layer, backing in (("base", ()), ("top", ("-b", "base", "-F", "qcow2"))):
+        qemu_img("create", "-q", "-f", "qcow2", *backing, layer, "8M")
+    away = pool(connection, "away", IMAGES / "mnt", active=False)
+    define(connection, "d", file_disk(IMAGES / "mnt" / name))
+    with vs.connect("qemu:///system") as host:
+        for plan in (host.survey(IMAGES).commit("top"), host.survey(IMAGES).pull("top", remove=True)):
+            assert refused(plan) == {"unknown-image"}
+        (IMAGES / "mnt").mkdir()
+        away.create()
+        assert not host.survey(IMAGES).commit("top").refused  # now libvirt says that it is gone
+
+
+def test_a_volume_that_libvirt_has_not_seen_yet_is_its_file(connection: Any) -> None:
+    pool(connection, "images", IMAGES)
+    qemu_img("create", "-q", "-f", "qcow2", "new.qcow2", "8M")
+    define(connection, "d", volume_disk("images", "new.qcow2"))
+    with vs.connect("qemu:///system", readonly=True) as reading:
+        assert [image.path for image in reading.guest("d").chain()] == [str(IMAGES / "new.qcow2")]
+    with vs.connect("qemu:///system") as host:
+        assert host.guest("d").snapshot("s1", kind="external-disk").run(progress=False).as_predicted

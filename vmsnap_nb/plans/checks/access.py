@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.image import NOT_READ
+from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, warn
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.step import CreateOverlay, CreateVolume, RemoveVolume, Step
@@ -206,6 +206,11 @@ def _unnoted(step: Step, why: str) -> Concern:
     )
 
 
+def _is_unseen(image: Image) -> bool:
+    """Return whether nobody knows of an image more than its name, as of one on a file system that is not mounted."""
+    return image.status == "unreadable" and image.known_from == "file" and image.backing is None
+
+
 def unresolved(plan: Plan) -> Iterator[Concern]:
     """Check that it is known who else reads what changes or goes: all disks, and all overlays in the same folders."""
     before = plan.before
@@ -226,6 +231,21 @@ def unresolved(plan: Plan) -> Iterator[Concern]:
                     "start the storage pool; or correct the definition of {guest} if no pool has that name",
                     guest=use.guest,
                 ),
+                images=tuple(changed),
+                holders=(use.guest,),
+                waivable=True,
+            )
+        elif (image := before.images.get(use.path)) is not None and _is_unseen(image):
+            yield refuse(
+                "unknown-image",
+                t(
+                    "disk {disk} of {guest} is {path}, which may be based on an image that changes: {why}",
+                    disk=use.target,
+                    guest=use.guest,
+                    path=use.path,
+                    why=image.problem,
+                ),
+                t("start the storage pool, or mount its file system"),
                 images=tuple(changed),
                 holders=(use.guest,),
                 waivable=True,

@@ -29,7 +29,7 @@ def not_known(reading: Reading, paths: Iterable[str]) -> Iterator[Concern]:
             else:
                 what = t("it is not known whether {path} exists: {why}", path=path, why=why)
             remedy = t(
-                "use an account that can read it, on its own machine; or make its folder a storage pool, which libvirt "
-                "reads"
+                "use an account that can read it, on its own machine; or make its folder a storage pool and start "
+                "it, so that libvirt reads it"
             )
             yield refuse("unknown-image", what, remedy, images=(path,))

@@ -166,7 +166,7 @@ def broken(
             yield remark(
                 "unknown-image",
                 t("the backing file of {path} is not known: {why}", path=layer, why=image.problem),
-                t("make its folder a storage pool, which libvirt reads"),
+                t("make its folder a storage pool and start it, so that libvirt reads it"),
                 images=(layer,),
             )
         elif (status := forest.status(layer)) in {*_BROKEN, "unsupported"}:
@@ -268,7 +268,9 @@ def unreadable(
                 path=image.path,
                 why=image.problem or status,
             ),
-            t("use an account that can read it; or make its folder a storage pool, which libvirt reads"),
+            t(
+                "use an account that can read it; or make its folder a storage pool and start it, so that libvirt reads it"
+            ),
             images=(image.path,),
         )
     elif status in _BROKEN:

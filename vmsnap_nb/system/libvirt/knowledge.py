@@ -102,7 +102,7 @@ class Knowledge:
 
         `here` says that this process has seen no file there, though it may look.
         """
-        pool = self._pool_of(path)
+        pool = self._pool_of(path) or self._away(path)
         if pool is None:
             return None if here else t(_NOWHERE)
         if not pool.active:
@@ -136,6 +136,10 @@ class Knowledge:
     def _pool_of(self, path: str) -> Pool | None:
         folder = os.path.dirname(path)
         return next((pool for pool in self.pools if pool.folder == folder), None)
+
+    def _away(self, path: str) -> Pool | None:
+        """Return the pool that is not active, below whose folder a file would be."""
+        return next((pool for pool in self.pools if not pool.active and path.startswith(f"{pool.folder}/")), None)
 
     def volume(self, path: str) -> Any:
         """Return libvirt's volume of a path, or None; the pool is looked into again if it does not have it."""

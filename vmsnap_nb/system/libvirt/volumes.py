@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -37,17 +38,25 @@ def with_volume_paths(connection: Callable[[], Any], xml: str) -> str:
 def _volume(connection: Any, pool: str, volume: str) -> tuple[str | None, bool]:
     """Return the path of a volume, and whether that is a device.
 
-    A pool that is not active tells of no volume, but the file may be there; so its folder is asked instead.
+    libvirt looks into a pool again for a volume that it does not find. A pool that is not active tells of none, but the
+    file may be there; so its folder is asked instead.
     """
     libvirt = library()
     try:
         found = connection.storagePoolLookupByName(pool)
-        if not found.isActive():
-            root = ET.fromstring(found.XMLDesc())
-            folder = root.findtext("target/path")
-            is_folder = folder is not None and root.get("type") in {"dir", "fs", "netfs"}
-            return (os.path.join(folder or "", volume), False) if is_folder else (None, False)
-        handle = found.storageVolLookupByName(volume)
-        return str(handle.path()), handle.info()[0] == libvirt.VIR_STORAGE_VOL_BLOCK
+        with contextlib.suppress(libvirt.libvirtError):
+            return _found(found, volume)
+        with contextlib.suppress(libvirt.libvirtError):  # not through a read-only connection
+            found.refresh()
+            return _found(found, volume)
+        root = ET.fromstring(found.XMLDesc())
     except libvirt.libvirtError:
         return None, False
+    folder = root.findtext("target/path")
+    is_folder = folder is not None and root.get("type") in {"dir", "fs", "netfs"}
+    return (os.path.join(folder or "", volume), False) if is_folder else (None, False)
+
+
+def _found(pool: Any, volume: str) -> tuple[str, bool]:
+    handle = pool.storageVolLookupByName(volume)
+    return str(handle.path()), handle.info()[0] == library().VIR_STORAGE_VOL_BLOCK
