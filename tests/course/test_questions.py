@@ -9,11 +9,12 @@ import pytest
 
 import vmsnap_nb as vs
 from vmsnap_nb.course.ask import shown_again
-from vmsnap_nb.course.index import LESSONS
+from vmsnap_nb.course.index import LESSONS, TESTS
 from vmsnap_nb.course.question import NONE, Asked, options_of
 from vmsnap_nb.course.shown import DATA
 
 ROWS = [row for both in LESSONS.values() for rows in both for row in rows]
+TESTED = [row for rows in TESTS.values() for row in rows]
 
 
 def shown(thing: Any) -> dict[str, Any]:
@@ -32,6 +33,14 @@ def test_a_lesson_has_five_predictions_and_a_quiz_of_five(lesson: str) -> None:
 def test_a_quiz_knows_its_answer_and_a_prediction_does_not(row: Asked) -> None:
     values = [option.value for option in options_of(row.options)]
     assert (row.answer in values) if "/quiz/" in row.name else row.answer is None
+
+
+def test_the_tests_before_and_after_ask_other_questions_about_the_same_things() -> None:
+    before, after = ([row.name.partition("/")[2] for row in TESTS[name]] for name in ("before", "after"))
+    assert before == after
+    assert len({row.text for row in (*TESTED, *ROWS)}) == len(TESTED) + len(ROWS)
+    for row in TESTED:
+        assert row.answer in [option.value for option in options_of(row.options)], row.name
 
 
 def test_names_are_unique_and_the_right_answer_is_not_always_at_the_same_place() -> None:
@@ -109,6 +118,7 @@ def test_a_quiz_counts_what_is_right() -> None:
     quiz.choose(2)
     result = quiz.check()
     assert (result.score, bool(result)) == (1, False)
+    assert result.points(3) == 1.5
     assert "1 of 2 answers are right" in result.to_text()
     assert "It is: yes" in shown(result)["text/html"]
     quiz.choose(2, 1)

@@ -223,7 +223,8 @@ def quiz(questions: str | Sequence[Prediction]) -> Quiz:
     Parameters
     ----------
     questions : str or sequence of Prediction
-        Predictions with an `answer`; or the name of a lesson of the course.
+        Predictions with an `answer`; or the name of a lesson of the course, or ``before`` or ``after`` for the tests
+        before and after it.
 
     Returns
     -------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vmsnap_nb.course.lessons import (
     backing_files,
     external_snapshots,
+    knowledge,
     merging,
     offline_repair,
     panels,
@@ -17,7 +18,7 @@ from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.words.message import t
 
-__all__ = ["LESSONS", "find_question", "find_quiz"]
+__all__ = ["LESSONS", "TESTS", "find_question", "find_quiz"]
 
 _HOMES = {
     "quickstart": quickstart,
@@ -33,6 +34,8 @@ LESSONS: dict[str, tuple[tuple[Asked, ...], tuple[Asked, ...]]] = {
     name: (home.PREDICTIONS, home.QUIZ) for name, home in _HOMES.items()
 }
 """By name, in the order of the course: what is predicted in a lesson, and its quiz."""
+TESTS: dict[str, tuple[Asked, ...]] = {"before": knowledge.BEFORE, "after": knowledge.AFTER}
+"""The tests before and after the course."""
 
 
 def find_question(name: str) -> Asked | None:
@@ -41,12 +44,13 @@ def find_question(name: str) -> Asked | None:
 
 
 def find_quiz(lesson: str) -> tuple[Asked, ...]:
-    """Return the quiz of a lesson; the error lists the lessons."""
+    """Return the quiz of a lesson, or a test; the error lists them."""
+    quizzes = {name: questions for name, (_, questions) in LESSONS.items()} | TESTS
     try:
-        return LESSONS[lesson][1]
+        return quizzes[lesson]
     except KeyError as error:
         raise NotFoundError(
             t("find the quiz {lesson!r}", lesson=lesson),
             why=t("there is no lesson {lesson!r}", lesson=lesson),
-            next_step=there_are(lesson, LESSONS),
+            next_step=there_are(lesson, quizzes),
         ) from error

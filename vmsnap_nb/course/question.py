@@ -140,6 +140,21 @@ class Quizzed(Listed):
         """The number of right answers."""
         return sum(outcome.right is True for outcome in self.outcomes)
 
+    def points(self, most: float) -> float:
+        """Give points for it, as nbgrader takes them from the last value of a cell.
+
+        Parameters
+        ----------
+        most : float
+            For a quiz with only right answers.
+
+        Returns
+        -------
+        float
+            The share of right answers, to two digits.
+        """
+        return round(float(most) * self.score / len(self.outcomes), 2) if self.outcomes else 0.0
+
     def __bool__(self) -> bool:
         return self.score == len(self.outcomes)
 
