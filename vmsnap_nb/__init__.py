@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from vmsnap_nb.fleet.fleet import Fleet
     from vmsnap_nb.lab.acceleration import Acceleration
     from vmsnap_nb.lab.exercises.check import Check
+    from vmsnap_nb.lab.exercises.class_table import class_progress
     from vmsnap_nb.lab.exercises.hint import Hint
+    from vmsnap_nb.lab.exercises.lines import Lines
     from vmsnap_nb.lab.lab import Lab
     from vmsnap_nb.live.chain import LiveChain
     from vmsnap_nb.live.forest import LiveForest, chain, create_overlay, scan
@@ -100,7 +102,9 @@ _NAMES = {
     "fleet.fleet": ("Fleet",),
     "lab.acceleration": ("Acceleration",),
     "lab.exercises.check": ("Check",),
+    "lab.exercises.class_table": ("class_progress",),
     "lab.exercises.hint": ("Hint",),
+    "lab.exercises.lines": ("Lines",),
     "lab.lab": ("Lab",),
     "live.chain": ("LiveChain",),
     "live.forest": ("LiveForest", "chain", "create_overlay", "scan"),
@@ -183,6 +187,7 @@ __all__ = [
     "Leftover",
     "Leftovers",
     "LibvirtError",
+    "Lines",
     "LiveChain",
     "LiveForest",
     "LiveLeftovers",
@@ -219,6 +224,7 @@ __all__ = [
     "VmsnapError",
     "__version__",
     "chain",
+    "class_progress",
     "connect",
     "create_overlay",
     "language",

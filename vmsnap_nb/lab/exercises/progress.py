@@ -50,10 +50,10 @@ class Progress:
         return "partly" if self.passed else "begun"
 
 
-def read_progress(folder: Path) -> dict[str, Progress]:
+def read_progress(folder: Path, *, of_anyone: bool = False) -> dict[str, Progress]:
     """Return the progress by exercise; what cannot be read counts as nothing, since no image depends on it."""
     try:
-        told = json.loads(read_small(folder / _FILE, _MOST))
+        told = json.loads(read_small(folder / _FILE, _MOST, of_anyone=of_anyone))
         return {str(name): _checked(row) for name, row in told.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         return {}

@@ -10,14 +10,17 @@ from vmsnap_nb.words.message import t
 __all__ = ["read_small"]
 
 
-def read_small(path: str | os.PathLike[str], most: int) -> bytes:
-    """Return what is in a regular file of root or of this user that is at most so long; OSError for any other."""
+def read_small(path: str | os.PathLike[str], most: int, *, of_anyone: bool = False) -> bytes:
+    """Return what is in a regular file that is at most so long; OSError for any other.
+
+    It must be root's or this user's, unless nothing is done according to what is in it: then it may be `of_anyone`.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(None, t("{path} is not a regular file", path=os.fspath(path)))
-        if found.st_uid not in (0, os.geteuid()):
+        if not of_anyone and found.st_uid not in (0, os.geteuid()):
             raise OSError(None, t("{path} belongs to another user (uid {uid})", path=os.fspath(path), uid=found.st_uid))
         if found.st_size > most:
             raise OSError(None, t("{path} has more than {most} bytes", path=os.fspath(path), most=most))

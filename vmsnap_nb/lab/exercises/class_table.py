@@ -1,0 +1,65 @@
+"""The progress of a class: one table from many labs, of which only the counts of checks and hints are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmsnap_nb.lab.exercises.practice import EXERCISES
+from vmsnap_nb.lab.exercises.progress import Progress, read_progress
+from vmsnap_nb.views.frames import frame_of_table
+from vmsnap_nb.views.tables import Cell, Column, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["class_progress"]
+
+PathLike = str | os.PathLike[str]
+_COUNTS = (
+    Column("student"),
+    Column("done", "count"),
+    Column("checks", "count"),
+    Column("hints", "count"),
+    Column("last", "time"),
+)
+
+
+def class_progress(labs: Mapping[str, PathLike] | Iterable[PathLike]) -> pd.DataFrame:
+    """Show how far all students of a class are, as `Lab.progress` shows it of one.
+
+    Parameters
+    ----------
+    labs : mapping or iterable of path
+        The folders of their labs, by the names of the students. Without names, a student is called like the folder
+        that contains the lab: ``/home/ann/.vmsnap`` is that of ``ann``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``student``; columns ``done``, ``checks`` and ``hints``, how many; ``last``, the time of the last check,
+        in UTC; and for each exercise its status. A student without a lab has ``new`` everywhere. No lab is opened,
+        and nothing in it is changed: this works while the students work.
+
+    Examples
+    --------
+    >>> import vmsnap_nb as vs
+    >>> table = vs.class_progress(["/home/ann/.vmsnap", "/home/ben/.vmsnap"])
+    >>> list(table.index), list(table["done"])
+    (['ann', 'ben'], [0, 0])
+    """
+    named = labs if isinstance(labs, Mapping) else {Path(lab).absolute().parent.name: lab for lab in labs}
+    columns = (*_COUNTS, *(Column(name) for name in EXERCISES))
+    return frame_of_table(Table(columns, tuple(_row(name, Path(lab) / "exercises") for name, lab in named.items())))
+
+
+def _row(student: str, folder: Path) -> tuple[Cell, ...]:
+    known, none = read_progress(folder, of_anyone=True), Progress()
+    rows = [known.get(name, none) for name in EXERCISES]
+    statuses = [row.status(begun=os.path.isdir(folder / name)) for name, row in zip(EXERCISES, rows, strict=True)]
+    times: list[datetime] = [row.when for row in rows if row.when is not None]
+    checks, hints = sum(row.checks for row in rows), sum(row.hints for row in rows)
+    return (student, statuses.count("done"), checks, hints, max(times, default=None), *statuses)
