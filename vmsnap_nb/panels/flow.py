@@ -35,6 +35,8 @@ __all__ = ["Flow", "Remedy"]
 Remedy = tuple[str, Callable[[], None]]
 """The label of a button that would resolve a concern, and what it does; see `Flow.resolve` for what takes time."""
 
+_Next = tuple[Callable[[], LivePlan | None], str]
+
 
 class Flow(widgets.VBox):
     """Shows a plan, has it confirmed, follows it and shows its report.
@@ -89,8 +91,8 @@ class Flow(widgets.VBox):
         self.job: Job | None = None
         self.report: Report | None = None
         self._done = done
-        self._make: Callable[[], LivePlan] | None = None
-        self._asked: tuple[Message, Callable[[], object]] | None = None
+        self._make: Callable[[], LivePlan | None] | None = None
+        self._asked: tuple[Message, Callable[[], object], _Next | None] | None = None
         self._verb: str = t("Run")
         self._ways_out: list[Any] = []
         self._waivers: dict[str, Any] = {}
@@ -149,7 +151,7 @@ class Flow(widgets.VBox):
 
     # -- plan -------------------------------------------------------------------------------------------------
 
-    def propose(self, make: Callable[[], LivePlan], code: str = "", verb: str = "") -> None:
+    def propose(self, make: Callable[[], LivePlan | None], code: str = "", verb: str = "") -> None:
         """Make a plan in a thread, and show it.
 
         Parameters
@@ -196,7 +198,9 @@ class Flow(widgets.VBox):
         self._say(t("{what} …", what=what))
         self._background(work)
 
-    def ask(self, what: Message, lost: Message, verb: str, act: Callable[[], object]) -> None:
+    def ask(
+        self, what: Message, lost: Message, verb: str, act: Callable[[], object], then: _Next | None = None
+    ) -> None:
         """Have something confirmed that has no plan and loses something.
 
         Parameters
@@ -209,11 +213,13 @@ class Flow(widgets.VBox):
             What the button says that does it.
         act : callable
             Does it, in a thread; an error that it raises is shown.
+        then : tuple of callable and str, optional
+            Gives the plan that is offered next, or None for none; and what the button says that runs it.
         """
         if self._is_busy():
             return
         self._clear()
-        self._make, self._asked = None, (what, act)
+        self._make, self._asked = None, (what, act, then)
         self.message.value = said_html(shown(what), details=t("Nothing has been changed yet."))
         self.lost.value = losses_html([escape(shown(lost))])
         self.confirm_button.description, self.confirm_button.button_style = verb, "danger"
@@ -227,6 +233,10 @@ class Flow(widgets.VBox):
     def _propose(self) -> None:
         assert self._make is not None
         plan = self._make()
+        if plan is None:
+            self._make = None
+            self._clear()
+            return
         self.plan = plan
         self._ways_out = [self._way_out(*remedy) for remedy in self._remedies(plan)] if plan.refused else []
         self._waivers = {name: self._waiver(name, risks) for name, risks in waivable(plan).items()}
@@ -355,9 +365,11 @@ class Flow(widgets.VBox):
     def confirm(self) -> None:
         """Run the plan that is shown; one that is refused, or whose losses were not acknowledged, does not run."""
         if self._asked is not None and self.understood.value and not self.busy:
-            what, act = self._asked
+            what, act, then = self._asked
             self.discard()
-            self.resolve(what, act, again=False)
+            if then is not None:
+                (self._make, self._verb), self._code = then, ""
+            self.resolve(what, act, again=then is not None)
         if self.plan is None or self.busy:
             return
         if self._asks and not self.understood.value and not self._hopeless:

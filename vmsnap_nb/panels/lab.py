@@ -11,6 +11,7 @@ import ipywidgets as widgets
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import OFF, Domain
 from vmsnap_nb.panels.console import Console
@@ -18,6 +19,7 @@ from vmsnap_nb.panels.flow import Remedy
 from vmsnap_nb.panels.guest_page import GuestPage
 from vmsnap_nb.panels.new_guests import NewGuests
 from vmsnap_nb.panels.panel import Fold, Panel, heading, in_thread, row
+from vmsnap_nb.panels.practice import PracticeList, PracticePage
 from vmsnap_nb.panels.row_list import Action, Row, RowList
 from vmsnap_nb.panels.source import Reading
 from vmsnap_nb.views.labels import state_text
@@ -46,9 +48,13 @@ class LabPanel(Panel):
         if self.new:  # for code, which has them of the panel
             self.name, self.base, self.count = self.new.name, self.new.base, self.new.count
             self.guest_button = self.new.guest_button
+        self.practice = PracticeList(self.source.host) if self._makes_guests else None
+        self.practice_page: PracticePage | None = None
         self.log_fold = Fold(t("Log"), [self.activity]).add_class("vmsnap-log-fold")
         self.activity.observe(lambda _: self._tell_log(), "count")
         self.guests.observe(lambda _: self.flow.guarded(self._show_page), "value")
+        if self.practice:
+            self.practice.list.observe(lambda _: self.flow.guarded(self._show_practice), "value")
         self.chain.observe(self._clicked, "selected")
         self.guest_page: GuestPage | None = None
         self._domains: dict[str, Domain] = {}
@@ -61,7 +67,8 @@ class LabPanel(Panel):
         self.images_page.add_class("vmsnap-page")
         self.page = widgets.VBox([self.images_page]).add_class("vmsnap-right")
         head = widgets.HBox([heading(t("Guests")), *([self.new_button] if self.new else [])]).add_class("vmsnap-title")
-        side = widgets.VBox([head, self.guests, self.images_button]).add_class("vmsnap-side")
+        practice = [self.practice] if self.practice else []
+        side = widgets.VBox([head, self.guests, self.images_button, *practice]).add_class("vmsnap-side")
         self.children = (
             row(self.used, self.time_line).add_class("vmsnap-time"),
             widgets.HBox([side, self.page]).add_class("vmsnap-lab"),
@@ -147,8 +154,25 @@ class LabPanel(Panel):
         """Select a guest as soon as it is there."""
         self._wanted = name
 
+    def _show_practice(self) -> None:
+        """Show at the right the exercise or scenario that is selected."""
+        key = None if self.practice is None else self.practice.list.value
+        if self.practice_page is not None and self.practice_page.key == key:
+            return
+        old, self.practice_page = self.practice_page, None
+        if key is not None and self.practice is not None:
+            self.guests.value = None
+            self.practice_page = PracticePage(self.source.host, key, self.flow, self.practice.read_in_thread)
+        self._show_right()
+        if old is not None:
+            old.close()
+
+    def _show_right(self) -> None:
+        self.page.children = (self.guest_page or self.practice_page or self.images_page,)
+
     def _show_images(self) -> None:
         self.guests.value = None
+        self._leave_practice()
         self._show_page()
         if self.new:
             self.new.name.focus()
@@ -162,13 +186,18 @@ class LabPanel(Panel):
         if name is not None and self.source.host is not None:
             guest = self.source.host.guest(name)
             self.guest_page = GuestPage(guest, self.activity, self._console(guest))
-        self.page.children = (self.guest_page or self.images_page,)
+            self._leave_practice()
+        self._show_right()
         if old is not None:
             old.close()
         if self.guest_page is not None and self.reading is not None:
             domain = self._domains[guest.name]
             state = _state(domain)
             self.guest_page.update(self.reading, domain, state, state_text(domain.state))
+
+    def _leave_practice(self) -> None:
+        if self.practice is not None:
+            self.practice.list.value = None
 
     def _console(self, guest: Guest) -> Console:
         console = self._consoles.get(guest.name)
@@ -246,16 +275,29 @@ class LabPanel(Panel):
         self.flow.ask(t("force {guest} off", guest=guest.name), lost, t("Force off"), guest.destroy)
 
     def _ask_remove(self, guest: Guest) -> None:
-        images = joined(use.path.rpartition("/")[2] for use in guest.domain().uses)
+        paths = [use.path for use in guest.domain().uses]
+        images = joined(path.rpartition("/")[2] for path in paths)
         lost = t("the definition of {guest}; its images stay: {images}", guest=guest.name, images=images)
-        self.flow.ask(t("remove guest {guest}", guest=guest.name), lost, t("Remove guest"), guest.undefine)
+
+        # What was its disks, and the layers below them, is offered next as far as nothing else needs it.
+        then = (partial(self._remove_images, paths), t("Remove images"))
+        self.flow.ask(t("remove guest {guest}", guest=guest.name), lost, t("Remove guest"), guest.undefine, then)
+
+    def _remove_images(self, paths: list[str]) -> LivePlan | None:
+        """Plan to remove images, and those below them, that nothing needs and that nobody marked as to be kept."""
+        assert self.source.host is not None
+        forest = self.source.host.survey()
+        layers = {layer for path in paths if path in forest.images for layer in forest.known_lineage(path)}
+        found = forest.leftovers()
+        going = [one.path for one in found.files if one.path in layers and not one.doubt]
+        return found.remove(*going) if going else None
 
     def _tell_log(self) -> None:
         self.log_fold.title = t("Log ({count})", count=self.activity.count)
 
     def close(self) -> None:
         """Close it with all its parts."""
-        for part in (self.guest_page, *self._consoles.values()):
+        for part in (self.guest_page, self.practice_page, *self._consoles.values()):
             if part is not None:
                 part.close()
         super().close()

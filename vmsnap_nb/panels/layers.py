@@ -29,6 +29,8 @@ class LayersPanel(MergePanel):
         """Show what was read."""
         super().update(reading)
         self.overlay.show(reading)
+        if self.reading is None and not any(image.backing for image in reading.shown):
+            self.new_overlay.unfolded = True  # there is nothing else to do here
 
     def reset(self) -> None:
         """Set the controls to their defaults."""

@@ -10,6 +10,7 @@ from vmsnap_nb.lab import by_hand
 from vmsnap_nb.lab.breaking import break_image
 from vmsnap_nb.lab.exercises import practice
 from vmsnap_nb.lab.lesson import WORK, lesson_root
+from vmsnap_nb.lab.scenarios import SCENARIOS
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.host import Host
 
@@ -115,6 +116,11 @@ class ExerciseLab(Host):
             The image is elsewhere, or cannot have this fault.
         """
         break_image(self.root, fault, image)
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """The names of the tutorial's starting states, for `Lab.scenario`."""
+        return tuple(SCENARIOS)
 
     def exercises(self) -> pd.DataFrame:
         """List the exercises, in the order of learning.

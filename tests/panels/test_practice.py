@@ -1,0 +1,106 @@
+"""Exercises and scenarios in the panel of a lab: set up, solved, checked and begun again, as clicks would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.waiting import eventually
+
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.panels import LabPanel
+from vmsnap_nb.panels.practice import PracticeList, PracticePage
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def panel(lab: Lab) -> Iterator[LabPanel]:
+    panel = LabPanel(lab, every=0)
+    yield panel
+    panel.close()
+
+
+def opened(panel: LabPanel, key: str) -> tuple[PracticeList, PracticePage]:
+    practice = panel.practice
+    assert practice is not None
+    practice.read()
+    practice.list.value = key
+    page = panel.practice_page
+    assert page is not None
+    assert panel.page.children == (page,)
+    return practice, page
+
+
+def signs(practice: PracticeList, key: str) -> str:
+    practice.read()
+    return practice.list[key].sign
+
+
+def test_an_exercise_from_its_start_to_done(panel: LabPanel, lab: Lab) -> None:
+    practice, page = opened(panel, "first-overlay")
+    assert "record the backing format" in page.task.value
+    assert (page.layers, practice.list["first-overlay"].meaning) == (None, "not begun")
+    page.set_up_button.click()
+    panel.flow.wait()
+    assert page.layers is not None
+    assert signs(practice, "first-overlay") == "◔"
+    page.hint_button.click()
+    assert "Hint 1 of 3" in page.result.value
+    page.check_button.click()
+    assert eventually(lambda: "0 of 3" in page.result.value)
+    form = page.layers.overlay
+    assert page.layers.new_overlay.unfolded  # nothing can be merged
+    form.name.value = "Overlay-1"
+    form.plan_button.click()
+    page.layers.flow.wait()
+    page.layers.flow.confirm_button.click()
+    page.layers.flow.wait()
+    page.check_button.click()
+    assert eventually(lambda: "An overlay: done" in page.result.value)
+    assert signs(practice, "first-overlay") == "✓"
+    page.reset_button.click()
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert [image.name for image in lab.exercise("first-overlay")] == ["RootBase"]
+    panel.images_button.click()
+    assert (practice.list.value, panel.practice_page) == (None, None)
+
+
+def test_a_scenario_begins_again(panel: LabPanel, lab: Lab) -> None:
+    _, page = opened(panel, "scenario merge")
+    assert eventually(lambda: page.layers is not None)
+    lab.scenario("merge").remove("Snap-2").run(progress=False)
+    page.reset_button.click()
+    assert "all changes to the images" in panel.flow.lost.value
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert "Snap-2" in [image.name for image in lab.scenario("merge")]
+
+
+def test_with_a_guest_its_images_can_go_but_not_what_others_need(panel: LabPanel, lab: Lab, base: Image) -> None:
+    guest = lab.guest("goes", backing=base)
+    guest.snapshot("one", kind="external-disk").run(progress=False)
+    guest.delete_snapshot("one", metadata_only=True).run(progress=False)
+    top, below = (guest.chain()[number].path for number in (-1, -2))
+    other = lab.guest("stays", backing=base)
+    panel.refresh()
+    panel.guests.act("remove", "goes")
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert "goes" not in [one.name for one in lab.guests()]
+    plan = panel.flow.plan
+    assert plan is not None
+    assert set(plan.unlinks) == {top, below}  # and not the base
+    assert panel.flow.confirm_button.description == "Remove images"
+    panel.flow.understood.value = True
+    panel.flow.confirm_button.click()
+    panel.flow.wait()
+    assert panel.last_error is None
+    assert {image.path for image in lab.survey()}.isdisjoint({top, below})
+    other.undefine()
