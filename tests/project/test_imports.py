@@ -156,8 +156,8 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("lost_states",),
     ),
     "live": (
-        ("cards", "check", "claim", "files", "held", "image_names", "journal", "phases", "saved", "told"),
-        ("inside", "job"),
+        ("cards", "claim", "confined", "files", "held", "image_names", "journal", "phases", "saved", "told"),
+        ("check", "inside", "job"),
         ("lost_files", "progress", "report"),
         ("plan", "reading"),
         ("chain", "image_actions", "image_files", "leftovers", "space", "volumes"),

@@ -6,10 +6,12 @@ import os
 import stat
 
 from vmsnap_nb.errors import ImageError, StalePlanError
+from vmsnap_nb.live.confined import parts_of
 from vmsnap_nb.model import image as model
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.image_check import ImageCheck
 from vmsnap_nb.model.number import check_seconds
+from vmsnap_nb.system.confine import FileOf, only
 from vmsnap_nb.system.files.errors import os_errors
 from vmsnap_nb.system.qemu.check import check
 from vmsnap_nb.words.message import t
@@ -49,7 +51,8 @@ def check_image(image: Image, timeout: float) -> ImageCheck:
     if stat.S_ISREG(found.st_mode) and (found.st_dev, found.st_ino) != image.identity:
         why = t("another file has its name now")
         raise StalePlanError(tried, why=why, next_step=t("read it again with forest.refresh()"))
-    return check(image.path, image.format, seconds=seconds)
+    with only((FileOf(path=image.path, identity=image.identity), *parts_of(image))):
+        return check(image.path, image.format, seconds=seconds)
 
 
 model.register_check(check_image)

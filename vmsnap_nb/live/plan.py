@@ -11,6 +11,7 @@ from typing import Any
 
 from vmsnap_nb.errors import InvalidRequestError, ReadOnlyError, StalePlanError, VmsnapError
 from vmsnap_nb.live.claim import Claim
+from vmsnap_nb.live.confined import files_of
 from vmsnap_nb.live.files import PathLike, changes, state_of
 from vmsnap_nb.live.job import Job, Progress, StepStopped
 from vmsnap_nb.live.lost_files import lost_files
@@ -30,6 +31,7 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import StepDone
 from vmsnap_nb.plans.request import Needs, Reading, Request
 from vmsnap_nb.plans.step import Protect, Step
+from vmsnap_nb.system.confine import only
 from vmsnap_nb.system.files.taken import taken
 from vmsnap_nb.system.process import hearing
 from vmsnap_nb.words.message import Message, clauses, joined, t
@@ -412,7 +414,8 @@ class LivePlan(Plan):
 
     def _work_alone(self, claim: Claim, job: Job) -> LiveReport:
         try:
-            return self._work(job)
+            with only(files_of(self) if self.place.here else None):
+                return self._work(job)
         finally:
             claim.release()
 

@@ -145,6 +145,11 @@ class Step:
         return ()
 
     @property
+    def replaces(self) -> tuple[str, ...]:
+        """Existing images in whose place it puts another file."""
+        return ()
+
+    @property
     def entry_path(self) -> str:
         """Path of the entry of the journal that it writes, or takes away; empty if it has none."""
         return ""

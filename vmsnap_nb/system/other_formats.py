@@ -12,11 +12,12 @@ from typing import Any
 from vmsnap_nb.errors import MissingPartError, PermissionDeniedError, VmsnapError
 from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.model.reference import parse_reference
+from vmsnap_nb.system.confine import FileOf, only
 from vmsnap_nb.system.qemu import qemu_img
 from vmsnap_nb.system.threads import in_threads
 from vmsnap_nb.words.message import NOTHING, clauses, t
 
-__all__ = ["OtherImage", "read_other"]
+__all__ = ["OtherImage", "extents_of", "read_other"]
 
 _DESCRIPTOR = 1 << 20
 _AT_ONCE = 4
@@ -43,14 +44,15 @@ def read_other(images: list[Image]) -> list[OtherImage]:
 def _read(image: Image) -> OtherImage:
     format = image.format or "raw"
     try:
-        parts = _extents(image.path) if format == "vmdk" else ()
+        parts = extents_of(image.path) if format == "vmdk" else ()
     except OSError as error:
         return _failed(image, "unreadable", t("it cannot be read: {error}", error=error.strerror))
     except ValueError as error:
         not_opened = t("it was not opened, because its data could be anywhere")
         return _failed(image, "outside", clauses([error.args[0], not_opened]))
     try:
-        answer = qemu_img.info(image.path, format)
+        with only(FileOf(path=path) for path in (os.path.realpath(image.path), *parts)):
+            answer = qemu_img.info(image.path, format)
     except MissingPartError as error:
         how = error.next_step
         return _failed(image, "unknown", t("qemu-img is needed to read {format}: {how}", format=format, how=how))
@@ -83,7 +85,7 @@ def _fields(image: Image, answer: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _extents(path: str) -> tuple[str, ...]:
+def extents_of(path: str) -> tuple[str, ...]:
     """Return the other files of a vmdk image; ValueError if one of them may be outside of its folder."""
     text = _descriptor(path)
     folder = os.path.dirname(path)

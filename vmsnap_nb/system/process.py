@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from vmsnap_nb.errors import CommandError, MissingPartError
 from vmsnap_nb.model.size import human_size
+from vmsnap_nb.system.confine import handed_over, is_confined, start
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.packages import install_sentence
 from vmsnap_nb.words.message import Message, clauses, lines, t
@@ -182,17 +183,23 @@ def _limited_to(program: str, limits: Limits) -> Message:
 def _start(
     argv: tuple[str, ...], tried: Message, environment: Mapping[str, str] | None, descriptors: Sequence[int]
 ) -> subprocess.Popen[bytes]:
-    try:
+    confined = is_confined(argv)
+    words, own = handed_over(argv) if confined else (argv, ())
+
+    def begin() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            argv,
+            words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
             env={**os.environ, **(environment or {}), "LC_ALL": "C.UTF-8"},
-            pass_fds=descriptors,
+            pass_fds=(*descriptors, *own),
             start_new_session=True,  # an interrupt (Ctrl-C, the notebook's stop button) is for us to hear, not for it
         )
+
+    try:
+        return start(begin, argv) if confined else begin()
     except FileNotFoundError as error:
         raise MissingPartError(
             tried,

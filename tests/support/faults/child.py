@@ -25,6 +25,9 @@ from vmsnap_nb.errors import InvalidRequestError, NotFoundError, VmsnapError
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.guest import OFF
+from vmsnap_nb.system.confine import MORE
+
+MORE += (f"{library}.control" for library in os.environ.get("LD_PRELOAD", "").split(":") if library)
 
 PATIENCE = 20.0
 """Seconds in which what QEMU, libvirt or a program of a process that was killed still do must have come to an end."""

@@ -63,6 +63,7 @@ class SettleInside(Step):
     action = "settle"
     image = PathOf("entry.image")
     writes = PathsOf("entry.image")
+    replaces = PathsOf("entry.image")
     changes = ()
     entry_path = PathOf("entry.path")
 

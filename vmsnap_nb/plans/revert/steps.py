@@ -255,5 +255,9 @@ class DiscardOverlays(GuestStep):
         return tuple(one.path for one in self.overlays if one.backing is not None)
 
     @property
+    def replaces(self) -> tuple[str, ...]:
+        return self.writes
+
+    @property
     def unlinks(self) -> tuple[str, ...]:
         return tuple(one.path for one in self.overlays if one.backing is None)

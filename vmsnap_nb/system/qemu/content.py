@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
+from vmsnap_nb.system.confine import may_write
 from vmsnap_nb.system.files.devices import protocol_of
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.process import Limits
@@ -73,7 +74,7 @@ def _pieces(path: str, format: str, end: int) -> Iterator[tuple[int, bytes]]:
                 wanted.append(range(first, last + 1))
 
     read_map(("qemu-img", "map", "--output=json", "--image-opts", _options(path, format)), tried=tried, each=each)
-    with tempfile.TemporaryDirectory(prefix="vmsnap-") as folder:
+    with tempfile.TemporaryDirectory(prefix="vmsnap-") as folder, may_write(folder):
         target = os.path.join(folder, "piece")
         for number in chain.from_iterable(wanted):
             start = number * _PIECE
