@@ -140,7 +140,7 @@ def test_the_number_of_round_trips_does_not_grow_with_the_guests(network: SlowPr
         for read in (host.survey, host.snapshots, lambda: guest.snapshot("b"), lambda: guest.revert("a")):
             began = network.trips
             read()
-            assert network.trips - began < 60  # one by one they are more than 200
+            assert network.trips - began <= 30  # one by one they are more than 200
 
 
 @pytest.mark.parametrize("state", ["off", "running"])

@@ -17,7 +17,7 @@ from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.held import with_real_uses
 from vmsnap_nb.live.image_actions import image_actions
 from vmsnap_nb.live.plan import Action, Place, Undo
-from vmsnap_nb.live.reading import look_at_files, look_elsewhere
+from vmsnap_nb.live.reading import look_at_files, look_elsewhere, with_sizes
 from vmsnap_nb.live.saved import with_saved_memory
 from vmsnap_nb.live.told import forest_elsewhere, is_absent, may_list, with_told
 from vmsnap_nb.live.volumes import access_of, create_volume, remove_volume
@@ -129,13 +129,17 @@ class Connection:
 
     def roll(self) -> Roll:
         """Read what libvirt records of its guests, by name, each with its XML."""
-        roll = read_roll(self.handle)
+        roll = read_roll(self.handle, far=not self.files_are_here)
         return replace(roll, guests=tuple(pair for pair in roll.guests if self.customs.owns(pair[1])))
 
     def find(self, guest: GuestRef) -> Any:
         """Return libvirt's handle of a guest."""
         with libvirt_errors(t("find the guest {name}", name=guest.name)):
             return self.handle.lookupByUUIDString(guest.uuid)
+
+    def sized(self, records: Iterable[SnapshotRecord]) -> tuple[SnapshotRecord, ...]:
+        """Return records with the sizes of their memory files, as far as these are on this machine."""
+        return with_sizes(records) if self.files_are_here else tuple(records)
 
     # -- images ----------------------------------------------------------------------------------------------
 
@@ -157,7 +161,7 @@ class Connection:
         if shared and roll is None:
             return shared[-1]
         xmls = () if roll is None else tuple(xml for _, xml in roll.guests)
-        knowledge = Knowledge(self.handle, xmls, readonly=self.readonly, heads=self.heads)
+        knowledge = Knowledge(self.handle, xmls, readonly=self.readonly, heads=self.heads, far=not self.files_are_here)
         shared.append(knowledge)
         return knowledge
 
@@ -168,20 +172,15 @@ class Connection:
         folders: Iterable[str] = (),
         around: Iterable[str] = (),
         *,
-        own: tuple[str, tuple[SnapshotRecord, ...]] = ("", ()),
-        every: tuple[SnapshotRecord, ...] | None = None,
+        records: tuple[SnapshotRecord, ...] | None = None,
     ) -> Forest:
         """Read the images of its guests, of its pools and of some folders, and all that needs one of them.
 
         What is elsewhere is known by what libvirt tells. Of the files of snapshots, whose lists say what is missing,
-        those count that may be there. `own` are the records of one guest, by its UUID, that were read already, and
-        `every` those of all guests.
+        those count that may be there. `records` are those of all guests, if they were read already.
         """
         needs = (*(need for domain, _ in roll.guests for need in domain.needs), *managed_saves(self.handle, roll.saved))
-        if every is None:
-            others = read_all_records(roll, besides=own[0])
-            every = (*chain.from_iterable(others.values()), *own[1])
-        records = every
+        records = tuple(chain.from_iterable(read_all_records(roll).values())) if records is None else records
         held = [path for record in records for disk in record.held_disks for path in (disk.source, disk.file) if path]
         knowledge, named = self.knowledge(roll), (*self._there(held), *_named(needs))
         forest = self._images(survey, roll, knowledge, folders, around, named)

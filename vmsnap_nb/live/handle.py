@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from vmsnap_nb.errors import (
@@ -19,7 +20,6 @@ from vmsnap_nb.errors import (
     VmsnapError,
 )
 from vmsnap_nb.live.connection import Connection
-from vmsnap_nb.live.reading import with_sizes
 from vmsnap_nb.live.told import files_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import OFF, Domain, State
@@ -33,7 +33,7 @@ from vmsnap_nb.system.files.paths import tidy
 from vmsnap_nb.system.libvirt.domains import read_domain, state_of
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
-from vmsnap_nb.system.libvirt.snapshots import read_records
+from vmsnap_nb.system.libvirt.snapshots import read_all_records, read_records
 from vmsnap_nb.system.saved_memory import why_not_to_restore
 from vmsnap_nb.system.survey import Survey
 from vmsnap_nb.words.message import Message, clauses, t
@@ -121,7 +121,7 @@ class GuestHandle:
 
     def records(self, *, xml: bool = True) -> tuple[SnapshotRecord, ...]:
         """Read libvirt's records of its snapshots, each with its whole XML if that is wanted."""
-        return with_sizes(read_records(self.domain, xml=xml))
+        return self.link.sized(read_records(self.domain, xml=xml, far=not self.link.files_are_here))
 
     def check_writable(self, tried: Message) -> None:
         """Raise if the connection is read-only."""
@@ -151,21 +151,23 @@ class GuestHandle:
         That are those in the folders of its disks' images, of the files that its records name, and of `files`; and if
         `around`, those in every folder that holds a layer of its chains, since others may be based on it there. The
         same survey reads those folders again, though the guest may have left them by then. A file of saved memory
-        counts as a record as soon as it is there.
+        counts as a record as soon as it is there. Of another machine, the images of all storage pools are read.
         """
         uuid = self.domain.UUIDString()
         roll = self.link.roll()
         own = next((pair for pair in roll.guests if pair[0].uuid == uuid), None)
         domain, xml = own if own is not None else (self.read(), self.xml())
-        records = self.records()
-        if saved is not None and os.path.lexists(saved):
+        here, read = self.link.files_are_here, read_all_records(roll, whole=uuid)
+        records = self.link.sized(read.pop(uuid, ()))
+        if here and saved is not None and os.path.lexists(saved):
             records += (saved_record(domain.name, saved),)
         sources = [use.path for use in domain.uses]
         named = [path for record in records for path in files_of(record)]
         tops = (*sources, *(path for record in records for path in record.files)) if around else ()
-        folders = (*folders_of((*sources, *named, *files)), *filter(os.path.isdir, survey.folders))
+        folders = (*folders_of((*sources, *named, *files)), *filter(os.path.isdir, survey.folders)) if here else ()
         survey.devices.update(named)
-        forest = self.link.forest(survey, roll, folders, tops, own=(uuid, records))
+        every = (*chain.from_iterable(read.values()), *records)
+        forest = self.link.forest(survey, roll, folders, tops, records=every)
         survey.folders = forest.folders
         guest = GuestFacts(domain=domain, uri=self.link.uri, xml=xml)
         return Reading(forest=forest, guest=guest)

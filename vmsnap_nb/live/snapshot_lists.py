@@ -12,7 +12,7 @@ from vmsnap_nb.live.connection import Connection
 from vmsnap_nb.live.handle import GuestHandle, folders_of
 from vmsnap_nb.live.journal import revert_entries
 from vmsnap_nb.live.plan import with_sizes_of_files
-from vmsnap_nb.live.reading import file_spaces, look_at_guest, with_sizes
+from vmsnap_nb.live.reading import file_spaces, look_at_guest
 from vmsnap_nb.live.told import Absent, absent, files_of
 from vmsnap_nb.model.drift import list_snapshots
 from vmsnap_nb.model.file_space import FileSpace
@@ -142,11 +142,12 @@ def snapshot_lists(link: Connection) -> SnapshotLists:
 def _snapshot_lists(link: Connection) -> SnapshotLists:
     roll = link.roll()
     guests, read = roll.guests, read_all_records(roll)
-    every = [with_sizes(read.get(guest.uuid, ())) for guest, _ in guests]
+    every = [link.sized(read.get(guest.uuid, ())) for guest, _ in guests]
     records = tuple(record for of_guest in every for record in of_guest)
     sources = (use.path for guest, _ in guests for use in guest.uses)
     named = (path for record in records for path in files_of(record))
-    forest = link.forest(Survey(follow=True), roll, folders_of((*sources, *named)), every=records)
+    folders = folders_of((*sources, *named)) if link.files_are_here else ()
+    forest = link.forest(Survey(follow=True), roll, folders, records=records)
     told = absent(link.knowledge(), records, here=link.files_are_here)
     for guest, _ in guests:  # once: the forests below take over what is known of the users
         for use in guest.uses:

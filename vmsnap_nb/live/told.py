@@ -173,7 +173,8 @@ def forest_elsewhere(
     knowledge.list_all()
     row = list(dict.fromkeys([*sources, *files]))
     while row:  # one layer of all chains after the other
-        found = dict(zip(row, ask_each(partial(image_elsewhere, knowledge=knowledge, whole=True), row), strict=True))
+        question = partial(image_elsewhere, knowledge=knowledge, whole=True)
+        found = dict(zip(row, ask_each(question, row, far=True), strict=True))
         below = [image.backing.key for image in found.values() if image.backing is not None]
         named.difference_update(below)
         # Of what is only named somewhere, the list of snapshots says that it is missing.

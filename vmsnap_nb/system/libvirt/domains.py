@@ -76,24 +76,26 @@ def find_domain(connection: Any, name: str) -> Any:
 class Roll:
     """All guests of a connection at one moment, by name, each with the XML from which it was read.
 
-    `saved` and `recorded` are libvirt's handles of those with a managed save, and of those with snapshots.
+    `saved` and `recorded` are libvirt's handles of those with a managed save, and of those with snapshots; `far` is
+    whether each answer of that libvirt takes long.
     """
 
     guests: tuple[tuple[Domain, str], ...] = ()
     saved: tuple[Any, ...] = ()
     recorded: tuple[Any, ...] = ()
+    far: bool = False
 
 
-def read_roll(connection: Any) -> Roll:
+def read_roll(connection: Any, *, far: bool = False) -> Roll:
     """Read all guests of a connection; one that goes away meanwhile is left out."""
     with libvirt_errors(t("list the guests")):
         domains = connection.listAllDomains()
-    texts = ask_each(partial(unless_gone, _xml), domains)
-    told = _Told.read(connection)
+    texts = ask_each(partial(unless_gone, _xml), domains, far=far)
+    told = _Told.read(connection, far=far)
     there = [(domain, xml) for domain, xml in zip(domains, texts, strict=True) if xml is not None]
     found = ask_each(partial(unless_gone, told.domain), there)
     guests = sorted((pair for pair in found if pair is not None), key=lambda pair: pair[0].name)
-    return Roll(tuple(guests), told.saved or (), told.recorded or ())
+    return Roll(tuple(guests), told.saved or (), told.recorded or (), far)
 
 
 def unless_gone(question: Callable[[Item], Answer], item: Item) -> Answer | None:
@@ -130,7 +132,7 @@ class _Told:
     recorded: tuple[Any, ...] | None = None
 
     @classmethod
-    def read(cls, connection: Any) -> _Told:
+    def read(cls, connection: Any, *, far: bool) -> _Told:
         libvirt = library()
         flags = {
             "saved": libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE,
@@ -138,8 +140,9 @@ class _Told:
             "checkpointed": libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_CHECKPOINT,
             "recorded": libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT,
         }
-        states = _states(connection)
-        listed = ask_each(partial(_list_handles, connection), list(flags.values()))
+        questions: list[Callable[[], Any]] = [partial(_states, connection)]
+        questions += [partial(_list_handles, connection, flag) for flag in flags.values()]
+        states, *listed = ask_each(_answered, questions, far=far)
         return cls(states=states, **dict(zip(flags, listed, strict=True)))
 
     @cached_property
@@ -181,6 +184,10 @@ class _Told:
     def _has(self, name: str, uuid: str) -> bool | None:
         uuids = self._uuids[name]
         return None if uuids is None else uuid in uuids
+
+
+def _answered(question: Callable[[], Any]) -> Any:
+    return question()
 
 
 def _list_handles(connection: Any, flag: int) -> tuple[Any, ...] | None:

@@ -15,12 +15,17 @@ Answer = TypeVar("Answer")
 
 _NEAR = 0.003
 """Seconds that an answer of this machine's libvirt takes at most: then threads would only cost time."""
-_THREADS = 32
+_THREADS = 64
 """Requests on the way at once. libvirt serves five of a client at a time; the others wait beside it, not here."""
 
 
-def ask_each(question: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
-    """Return the answer of each item, in order; an error is that of the first item that has one."""
+def ask_each(question: Callable[[Item], Answer], items: Sequence[Item], *, far: bool = False) -> list[Answer]:
+    """Return the answer of each item, in order; an error is that of the first item that has one.
+
+    Without `far` it is found out whether an answer takes long.
+    """
+    if far:
+        return in_threads(question, items, _THREADS)
     answers: list[Answer] = []
     for number, item in enumerate(items):
         began = time.monotonic()

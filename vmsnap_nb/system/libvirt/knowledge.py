@@ -51,7 +51,7 @@ class Knowledge:
 
     `xmls` are the definitions of guests, the live ones while they run. With `readonly` libvirt neither looks into its
     pools again nor reads volumes. `heads` are the headers that were read earlier over the same connection.
-    If `guest` is given, libvirt's handle of one, only its statistics are asked for.
+    If `guest` is given, libvirt's handle of one, only its statistics are asked for. `far` is whether answers take long.
     """
 
     connection: Any
@@ -59,6 +59,7 @@ class Knowledge:
     readonly: bool = False
     heads: Heads = field(default_factory=Heads)
     guest: Any = None
+    far: bool = False
 
     def __post_init__(self) -> None:
         self._refreshed: set[str] = set()
@@ -186,7 +187,9 @@ class Knowledge:
             handles = pool.handle.listAllVolumes()
         except library().libvirtError:
             return ()
-        found = ((handle, xml) for handle, xml in zip(handles, ask_each(_xml, handles), strict=True) if xml)
+        found = (
+            (handle, xml) for handle, xml in zip(handles, ask_each(_xml, handles, far=self.far), strict=True) if xml
+        )
         here = {ET.fromstring(xml.text).findtext("target/path", ""): (handle, xml) for handle, xml in found}
         self._volumes |= here
         self._listed[pool.name] = tuple(here)

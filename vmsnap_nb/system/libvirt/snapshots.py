@@ -38,7 +38,7 @@ _READ: dict[tuple[str, str | None, int, int], SnapshotRecord] = {}
 _MOST_READ = 20_000
 
 
-def read_records(domain: Any, *, xml: bool = True) -> tuple[SnapshotRecord, ...]:
+def read_records(domain: Any, *, xml: bool = True, far: bool = False) -> tuple[SnapshotRecord, ...]:
     """Read all records of one guest by name, with or without their XML, which is some kilobytes each.
 
     That of its managed save is the last, if it has one. A snapshot that goes away meanwhile is left out.
@@ -46,31 +46,30 @@ def read_records(domain: Any, *, xml: bool = True) -> tuple[SnapshotRecord, ...]
     listed = _list(domain)
     with libvirt_errors(t("list the snapshots of {guest}", guest=domain.name())):
         saved = bool(domain.hasManagedSaveImage())
-    found = ask_each(_record, [(domain, snapshot, listed.current, xml) for snapshot in listed.snapshots])
+    found = ask_each(_record, [(domain, snapshot, listed.current, xml) for snapshot in listed.snapshots], far=far)
     return _in_order(domain, found, saved=saved)
 
 
-def read_all_records(roll: Roll, besides: str = "") -> dict[str, tuple[SnapshotRecord, ...]]:
-    """Read the records of all guests that have any, without their XML: by the guest's UUID what `read_records` gives.
+def read_all_records(roll: Roll, whole: str = "") -> dict[str, tuple[SnapshotRecord, ...]]:
+    """Read the records of all guests that have any: by the guest's UUID what `read_records` gives.
 
-    `besides` is one guest that is left out. For a guest that goes away meanwhile nothing is given.
+    Only those of the guest `whole` come with their XML. For a guest that goes away meanwhile nothing is given.
     """
     with_save = {str(domain.UUIDString()): domain for domain in roll.saved}
     domains = {str(domain.UUIDString()): domain for domain in roll.recorded} | with_save
-    domains.pop(besides, None)
     # All that is made here is kept: the collector would only look at it again and again.
     collecting = gc.isenabled()
     gc.disable()
     try:
-        listed = ask_each(partial(unless_gone, _list), list(domains.values()))
-        every = [(domain, one) for domain, one in zip(domains.values(), listed, strict=True) if one is not None]
-        wanted = [(domain, snapshot, one.current, False) for domain, one in every for snapshot in one.snapshots]
-        found = iter(ask_each(partial(unless_gone, _record), wanted))
+        listed = ask_each(partial(unless_gone, _list), list(domains.values()), far=roll.far)
+        every = {uuid: one for uuid, one in zip(domains, listed, strict=True) if one is not None}
+        wanted = [
+            (domains[uuid], snap, one.current, uuid == whole) for uuid, one in every.items() for snap in one.snapshots
+        ]
+        found = iter(ask_each(partial(unless_gone, _record), wanted, far=roll.far))
         return {
-            (uuid := str(domain.UUIDString())): _in_order(
-                domain, islice(found, len(one.snapshots)), saved=uuid in with_save
-            )
-            for domain, one in every
+            uuid: _in_order(domains[uuid], islice(found, len(one.snapshots)), saved=uuid in with_save)
+            for uuid, one in every.items()
         }
     finally:
         if collecting:
