@@ -97,7 +97,7 @@ class Where:
         if not colon or name not in fleet:
             raise InvalidRequestError(
                 t("choose one of the hosts {names}", names=joined(fleet)),
-                why=t("this is about images of one host, and several are named"),
+                why=t("this command acts on images of one host, but several hosts were named"),
                 next_step=t(
                     "write the image as HOST:IMAGE, such as {example}", example=f"{next(iter(fleet))}:/images/top.qcow2"
                 ),

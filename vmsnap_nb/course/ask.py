@@ -71,7 +71,7 @@ class Prediction(Listed):
         if found is NONE:
             raise InvalidRequestError(
                 t("compare a prediction"),
-                why=t("it does not know what happened"),
+                why=t("what really happened is not known"),
                 next_step=t("pass it: check(value)"),
             )
         outcome = Outcome(self.question, found, self.guess)

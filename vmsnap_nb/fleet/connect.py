@@ -76,7 +76,7 @@ def connect(
     if tuple(shared) or executor is not None:
         raise InvalidRequestError(
             t("connect to {uri}, with shared= or executor=", uri=uri),
-            why=t("these are about several hosts"),
+            why=t("these options are for several hosts"),
             next_step=t("leave them out, or give several URIs"),
         )
     return Host(uri, readonly=readonly)

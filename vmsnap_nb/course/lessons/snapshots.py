@@ -100,7 +100,7 @@ QUIZ = (
         name="snapshots/quiz/raw",
         text=N_("A disk is raw. Which snapshot of it is possible?"),
         why=N_("Only qcow2 can hold a snapshot inside. An external one needs only a new overlay."),
-        options={"both": N_("both"), "internal": N_("internal"), "external": N_("external")},
+        options={"both": N_("both"), "internal": N_("an internal one"), "external": N_("an external one")},
         answer="external",
     ),
     Asked(

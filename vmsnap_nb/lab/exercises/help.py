@@ -336,7 +336,7 @@ HELP: dict[str, Help] = {
         idea=N_("One header names an image that is above it. The task tells what it must name."),
         verb="qemu-img rebase -u",
         first="images.loops",
-        why=N_("No data was lost: the slip changed one name in one header."),
+        why=N_("No data was lost: the mistake changed one name in one header."),
         other="qemu-img rebase -u -f qcow2 -F qcow2 -b RootBase.qcow2 {folder}/Overlay-1.qcow2",
     ),
     "orphan": Help(

@@ -206,7 +206,7 @@ MERGING = (
     ),
     Exercise(
         name="shrink",
-        title=N_("Give space back"),
+        title=N_("Free space"),
         topic="merging",
         level="medium",
         task=N_(

@@ -52,7 +52,7 @@ def _to_merge(deletion: Deletion, edge: Run) -> Run | None:
         return None
     there = edge.top in forest.images and edge.top not in deletion.now.gone
     if not there and edge.top not in deletion.gone:
-        what = t("the format of {path} is not known, and so is not what {name} left in it", path=edge.top, name=name)
+        what = t("the format of {path} is not known, so neither is what {name} left in it", path=edge.top, name=name)
         remedy = t("set the format of that disk in the domain XML")
         deletion.concerns.append(refuse("unknown-image", what, remedy, images=(edge.top,)))
         return None

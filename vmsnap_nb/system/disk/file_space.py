@@ -104,7 +104,7 @@ class _Counting:
 
     def _check_time(self) -> None:
         if time.monotonic() > self._deadline:
-            raise self._too_much(t("it was not done after {seconds} s", seconds=_SECONDS))
+            raise self._too_much(t("it was not finished after {seconds} s", seconds=_SECONDS))
 
     def _too_much(self, why: Message) -> Exception:
         return unreadable(t("count the space of {image}", image=self._image.path), why)

@@ -43,7 +43,7 @@ def _take_tables(layer: Qcow2Layer, take: Callable[[Iterator[Piece]], object]) -
     for number in layer.tables:
         take(_pieces(layer, layer.read_table(number), holes=holes))
         if time.monotonic() > deadline:
-            why = t("it was not done after {seconds} s", seconds=_SECONDS)
+            why = t("it was not finished after {seconds} s", seconds=_SECONDS)
             raise unreadable(t("map {image}", image=layer.name), why)
 
 

@@ -204,7 +204,7 @@ class BlockJob:
                 raise GuestError(
                     self._tried,
                     why=t(
-                        "it was not done after {seconds:g} s and was ended; the chain is unchanged. The job cannot "
+                        "it was not finished after {seconds:g} s and was ended; the chain is unchanged. The job cannot "
                         "finish while the guest writes faster than QEMU copies",
                         seconds=timeout,
                     ),
