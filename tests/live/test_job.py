@@ -20,7 +20,7 @@ from support.images import MIB, create, write
 import vmsnap_nb as vs
 from vmsnap_nb.errors import ImageError, NotFoundError
 from vmsnap_nb.live.job import Job, Progress, tell_fraction
-from vmsnap_nb.live.plan import Action, Undo
+from vmsnap_nb.live.step_action import Action, Undo
 from vmsnap_nb.plans.merge.steps import CommitLayers, PullLayers
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.plans.step import Step

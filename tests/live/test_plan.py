@@ -26,7 +26,8 @@ from vmsnap_nb.errors import (
     StalePlanError,
     VmsnapError,
 )
-from vmsnap_nb.live.plan import HalfDoneError, LivePlan, StaysError
+from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.live.step_action import HalfDoneError, StaysError
 from vmsnap_nb.plans.step import CreateOverlay
 
 

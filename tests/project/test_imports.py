@@ -157,8 +157,8 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "live": (
         ("cards", "claim", "confined", "files", "held", "image_names", "journal", "phases", "saved", "told"),
-        ("check", "inside", "job"),
-        ("lost_files", "progress", "report"),
+        ("check", "inside", "job", "step_action"),
+        ("lost_files", "place", "progress", "report"),
         ("plan", "reading"),
         ("chain", "image_actions", "image_files", "leftovers", "space", "volumes"),
         ("html_page",),

@@ -9,7 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
-from vmsnap_nb.live.plan import Action, LivePlan, Undo
+from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.live.step_action import Action, Undo
 from vmsnap_nb.plans.step import Step
 
 Act = Callable[[Any, Action], Undo]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from support.forests import forest, image
-from vmsnap_nb.live.plan import LivePlan, Place
+from vmsnap_nb.live.place import Place
+from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.plans.overlay.request import OverlayRequest
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.step import CreateOverlay

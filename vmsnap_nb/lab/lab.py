@@ -23,7 +23,8 @@ from vmsnap_nb.live.connection import Customs
 from vmsnap_nb.live.forest import LiveForest, scan
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Guests
-from vmsnap_nb.live.plan import Action, LivePlan
+from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.live.step_action import Action
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.size import Size
 from vmsnap_nb.plans.step import CreateOverlay, Step
@@ -31,7 +32,7 @@ from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.words.message import N_, t
 
 if TYPE_CHECKING:
-    from vmsnap_nb.live.plan import Undo
+    from vmsnap_nb.live.step_action import Undo
 
 __all__ = ["Lab"]
 

@@ -15,7 +15,8 @@ from vmsnap_nb.live.image_actions import image_actions
 from vmsnap_nb.live.image_files import ImageFiles
 from vmsnap_nb.live.image_names import GuestLike, existing_path, image_of, named, names_beside, with_suffix
 from vmsnap_nb.live.leftovers import LiveLeftovers, read_leftovers
-from vmsnap_nb.live.plan import LivePlan, Place
+from vmsnap_nb.live.place import Place
+from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.live.reading import look_at_files
 from vmsnap_nb.live.saved import with_saved_memory
 from vmsnap_nb.live.space import read_space

@@ -21,7 +21,8 @@ from vmsnap_nb.live.guest_actions.snapshot import asked_of_disks, snapshot_actio
 from vmsnap_nb.live.guest_files import GuestFiles
 from vmsnap_nb.live.handle import GuestHandle
 from vmsnap_nb.live.image_names import named
-from vmsnap_nb.live.plan import LivePlan, Place
+from vmsnap_nb.live.place import Place
+from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.live.power import Power
 from vmsnap_nb.live.reading import look_at_guest, sources_of
 from vmsnap_nb.live.snapshot_lists import snapshot_list

@@ -16,7 +16,7 @@ from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host_chapter import host_chapter
 from vmsnap_nb.live.html_page import write_page
 from vmsnap_nb.live.leftovers import LiveLeftovers, read_leftovers
-from vmsnap_nb.live.plan import Place
+from vmsnap_nb.live.place import Place
 from vmsnap_nb.live.snapshot_lists import snapshot_lists
 from vmsnap_nb.live.space import read_space
 from vmsnap_nb.model.guest import Domain

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vmsnap_nb.errors import InvalidRequestError, VmsnapError
 from vmsnap_nb.live.leftovers import found_leftovers
-from vmsnap_nb.live.plan import Place
+from vmsnap_nb.live.place import Place
 from vmsnap_nb.live.space import read_space
 from vmsnap_nb.model.shown import Shown, Tabled
 from vmsnap_nb.plans.findings import find_all, findings_needs

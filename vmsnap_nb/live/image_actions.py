@@ -21,7 +21,7 @@ from vmsnap_nb.errors import (
 from vmsnap_nb.live.inside import settle
 from vmsnap_nb.live.job import StepStopped, stop_asked, tell_fraction
 from vmsnap_nb.live.journal import begun, drop_entry, read_entry, write_entry
-from vmsnap_nb.live.plan import Action, Undo, no_way_back, undo_of
+from vmsnap_nb.live.step_action import Action, Undo, no_way_back, undo_of
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans.by_hand import rebase_argv, repair_advice, upgrade_argv

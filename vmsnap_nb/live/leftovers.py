@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vmsnap_nb.errors import NotFoundError
-from vmsnap_nb.live.plan import LivePlan, Place
+from vmsnap_nb.live.place import Place
+from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.leftovers import Leftover, Leftovers
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.model.shown import pickled_as

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
@@ -15,139 +14,32 @@ from vmsnap_nb.live.confined import files_of
 from vmsnap_nb.live.files import PathLike, changes, state_of
 from vmsnap_nb.live.job import Job, Progress, StepStopped
 from vmsnap_nb.live.lost_files import lost_files
+from vmsnap_nb.live.place import Place
 from vmsnap_nb.live.progress import wait_with_bar
 from vmsnap_nb.live.report import LiveReport
+from vmsnap_nb.live.step_action import HalfDoneError, StaysError, Undo
 from vmsnap_nb.model.files import FileChanges, LostFiles
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.shown import pickled_as
-from vmsnap_nb.plans.checks.access import Access, unresolved, with_access
 from vmsnap_nb.plans.compare import differences
-from vmsnap_nb.plans.concern import Concern, sorted_concerns
 from vmsnap_nb.plans.disk_states import compared_states
-from vmsnap_nb.plans.machine import Machine
 from vmsnap_nb.plans.merge.resume import plan_unread
 from vmsnap_nb.plans.merge.steps import Unprotect
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import StepDone
-from vmsnap_nb.plans.request import Needs, Reading, Request
-from vmsnap_nb.plans.step import Protect, Step
+from vmsnap_nb.plans.request import Reading, Request
+from vmsnap_nb.plans.step import Protect
 from vmsnap_nb.system.confine import only
 from vmsnap_nb.system.files.taken import taken
 from vmsnap_nb.system.process import hearing
-from vmsnap_nb.words.message import Message, clauses, joined, t
+from vmsnap_nb.words.message import clauses, joined, t
 
-__all__ = [
-    "Action",
-    "HalfDoneError",
-    "LivePlan",
-    "Place",
-    "StaysError",
-    "Undo",
-    "no_way_back",
-    "undo_of",
-    "with_sizes_of_files",
-]
-
-Undo = Callable[[], None]
-Action = Callable[[Any], Undo]
-"""Performs one kind of step and gives the function that takes it back.
-
-One that takes long says how far it is (`vmsnap_nb.live.job.tell_fraction`), and ends with
-`vmsnap_nb.live.job.StepStopped` when that is asked for (`stop_asked`) and the old chain is intact.
-"""
-
-
-class StaysError(VmsnapError):
-    """A step stays, and what was done before it can be undone anyway: nothing of that is needed."""
-
-
-class HalfDoneError(Exception):
-    """A step has failed, and could not be brought back to where it began: so nothing before it is undone."""
-
-    def __init__(self, error: VmsnapError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-def no_way_back(tried: Message, why: Message, next_step: Message | None = None, *, needed: bool = False) -> Undo:
-    """Return what is done to take a step back that cannot be: say so.
-
-    `needed` is whether what was done before it must stay, too, as the disk that a guest got for a file that is gone.
-    """
-
-    def undo() -> None:
-        kind = VmsnapError if needed else StaysError
-        raise kind(undo_of(tried), why=why, next_step=next_step)
-
-    return undo
-
-
-def with_sizes_of_files(plan: Plan) -> Plan:
-    """Return the plan with what those files take that it removes, and that are no images: memory, leftovers."""
-    others = {path: taken(path) for path in plan.unlinks if path not in plan.before.images}
-    if not others:
-        return plan
-    sizes = {path: None if size is None else -size for path, size in others.items()}
-    return replace(plan, growth={**plan.growth, **sizes})
-
-
-def undo_of(tried: Message) -> Message:
-    """Return what is tried when a step is undone."""
-    return t("undo: {action}", action=tried)
-
+__all__ = ["LivePlan"]
 
 _APART = (Protect, Unprotect)
 """Steps that are undone in any case: what others need does not depend on them."""
 _OPTIONS = ("remove", "verify")
 """What a request can be given as late as at the run."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where requests are read for, and where their plans run.
-
-    `survey` reads what is there now: the forest, and of a guest what libvirt says of it. `look` adds to such a reading
-    what a request needs beside it. `actions` says how each kind of step is performed here, `readonly` why nothing may
-    be changed, or is empty, and `guest` is the UUID of the guest whose snapshots are changed, by one plan at a time.
-    `unseen` says what other hosts may have of the images. `uri` is the address of the libvirt whose guests are known,
-    or empty, and `machine` the machine that it runs on. `here` says that its images are files of this machine;
-    otherwise no file of this machine is opened, even if it has the same path. What is read within `one_pass` is of one
-    moment.
-    """
-
-    survey: Callable[[], Reading]
-    look: Callable[[Reading, Needs], Reading]
-    actions: Mapping[type[Step], Action]
-    readonly: str = ""
-    guest: str = ""
-    access: Callable[[Plan], Access] | None = None
-    unseen: Callable[[Plan], Iterable[Concern]] = lambda _: ()
-    uri: str = ""
-    here: bool = True
-    machine: Callable[[], Machine | None] = lambda: None
-    one_pass: Callable[[], AbstractContextManager[None]] = nullcontext
-
-    def forest(self) -> Forest:
-        """Read the forest as it is now."""
-        return self.survey().forest
-
-    def read(self, request: Request, now: Reading | None = None) -> Reading:
-        """Read all that a request needs: the survey once, unless it was made already, and the facts once."""
-        now = self.survey() if now is None else now
-        return self.look(now, request.needs(now.forest))
-
-    def plan(self, request: Request, now: Reading | None = None) -> Plan:
-        """Make the plan of a request, as it can be performed here."""
-        with self.one_pass():
-            return self._plan(request, now)
-
-    def _plan(self, request: Request, now: Reading | None) -> Plan:
-        plan = request.plan(self.read(request, now))
-        if found := (*unresolved(plan), *self.unseen(plan)):
-            plan = replace(plan, concerns=sorted_concerns((*plan.concerns, *found)))
-        plan = with_sizes_of_files(plan) if self.here else plan
-        plan = replace(plan, machine=self.machine())
-        return plan if self.access is None else with_access(plan, self.access(plan))
 
 
 @dataclass(frozen=True, repr=False)

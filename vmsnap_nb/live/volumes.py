@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from vmsnap_nb.live.plan import Undo, no_way_back, undo_of
+from vmsnap_nb.live.step_action import Undo, no_way_back, undo_of
 from vmsnap_nb.plans.checks.access import Access, opened
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.step import CreateVolume, RemoveVolume

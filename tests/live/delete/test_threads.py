@@ -22,8 +22,9 @@ import vmsnap_nb as vs
 from vmsnap_nb.errors import StalePlanError, VmsnapError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
-from vmsnap_nb.live.plan import Action, LivePlan, Undo
+from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.live.report import LiveReport
+from vmsnap_nb.live.step_action import Action, Undo
 from vmsnap_nb.plans.step import Step
 
 _NUMBER = itertools.count()

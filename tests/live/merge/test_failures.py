@@ -15,7 +15,7 @@ import vmsnap_nb as vs
 from vmsnap_nb.errors import ImageError, StalePlanError, VmsnapError
 from vmsnap_nb.live.job import Job
 from vmsnap_nb.live.journal import begun, write_entry
-from vmsnap_nb.live.plan import Action, Undo
+from vmsnap_nb.live.step_action import Action, Undo
 from vmsnap_nb.plans.merge.steps import CheckContent, RemoveFile, Repoint
 
 pytestmark = pytest.mark.system

@@ -11,7 +11,8 @@ from support.images import create, handout_chain
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import PlanRefusedError, StalePlanError
-from vmsnap_nb.live.plan import LivePlan, Undo
+from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.live.step_action import Undo
 from vmsnap_nb.plans.merge.steps import CommitLayers
 
 pytestmark = pytest.mark.system

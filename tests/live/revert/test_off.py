@@ -19,7 +19,8 @@ from support.images import write
 from vmsnap_nb.errors import NotFoundError, PlanRefusedError, StalePlanError, VmsnapError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
-from vmsnap_nb.live.plan import Action, LivePlan
+from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.live.step_action import Action
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.revert.steps import RevertInside, TakeDefinition
 from vmsnap_nb.plans.step import Step

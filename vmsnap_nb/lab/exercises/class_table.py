@@ -48,7 +48,7 @@ def class_progress(labs: Mapping[str, PathLike] | Iterable[PathLike]) -> pd.Data
     --------
     >>> import vmsnap_nb as vs
     >>> table = vs.class_progress(["/home/ann/.vmsnap", "/home/ben/.vmsnap"])
-    >>> list(table.index), list(table["done"])
+    >>> list(table.index), table["done"].tolist()
     (['ann', 'ben'], [0, 0])
     """
     named = labs if isinstance(labs, Mapping) else {Path(lab).absolute().parent.name: lab for lab in labs}

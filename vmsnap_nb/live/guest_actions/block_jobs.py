@@ -21,7 +21,7 @@ from vmsnap_nb.live.handle import GuestHandle
 from vmsnap_nb.live.image_actions import finish, point_back, pull
 from vmsnap_nb.live.job import StepStopped, stop_asked, tell_fraction
 from vmsnap_nb.live.journal import begun, drop_entry, drop_unless_begun, read_entry, write_entry
-from vmsnap_nb.live.plan import Action, Undo, no_way_back, undo_of
+from vmsnap_nb.live.step_action import Action, Undo, no_way_back, undo_of
 from vmsnap_nb.model.blockmap import share_before
 from vmsnap_nb.model.disk_xml import name_image, named_image
 from vmsnap_nb.plans.journal import MergeEntry, Phase

@@ -16,7 +16,7 @@ from vmsnap_nb.live.handle import GuestHandle, explained
 from vmsnap_nb.live.inside import changing_inside
 from vmsnap_nb.live.job import tell_fraction
 from vmsnap_nb.live.journal import begun, drop_entry, drop_unless_begun, read_entry, write_entry
-from vmsnap_nb.live.plan import Action, Undo, no_way_back
+from vmsnap_nb.live.step_action import Action, Undo, no_way_back
 from vmsnap_nb.plans.delete.steps import DeleteExternal, DeleteInternal, DropInside
 from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.plans.step import Step

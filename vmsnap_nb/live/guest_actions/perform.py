@@ -10,7 +10,7 @@ from typing import Any
 from vmsnap_nb.errors import InUseError
 from vmsnap_nb.live.connection import Connection
 from vmsnap_nb.live.handle import GuestHandle, guard
-from vmsnap_nb.live.plan import Action, Undo
+from vmsnap_nb.live.step_action import Action, Undo
 from vmsnap_nb.plans.step import GuestStep
 
 __all__ = ["guest_action", "once_free"]

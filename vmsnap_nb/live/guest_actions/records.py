@@ -8,7 +8,7 @@ from typing import Any
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.handle import GuestHandle
-from vmsnap_nb.live.plan import Undo
+from vmsnap_nb.live.step_action import Undo
 from vmsnap_nb.plans.snapshot.record_xml import moved_xml, record_xml
 from vmsnap_nb.plans.snapshot.steps import DefineRecord, ForgetRecord, MoveRecord
 from vmsnap_nb.system.files.devices import is_device

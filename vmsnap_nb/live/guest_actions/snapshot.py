@@ -16,7 +16,7 @@ from vmsnap_nb.live.guest_actions.records import define_record, forget_record, m
 from vmsnap_nb.live.handle import GuestHandle, explained
 from vmsnap_nb.live.inside import changing_inside
 from vmsnap_nb.live.journal import drop_entry, write_entry
-from vmsnap_nb.live.plan import Action, StaysError, Undo, undo_of
+from vmsnap_nb.live.step_action import Action, StaysError, Undo, undo_of
 from vmsnap_nb.model.disk_xml import named_image
 from vmsnap_nb.model.guest import OFF
 from vmsnap_nb.model.identity import Identity

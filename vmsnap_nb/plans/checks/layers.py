@@ -269,7 +269,8 @@ def unreadable(
                 why=image.problem or status,
             ),
             t(
-                "use an account that can read it; or make its folder a storage pool and start it, so that libvirt reads it"
+                "use an account that can read it; or make its folder a storage pool and start it, so that libvirt "
+                "reads it"
             ),
             images=(image.path,),
         )

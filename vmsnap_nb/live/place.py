@@ -1,0 +1,76 @@
+"""Where requests are read for, and where their plans run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+from vmsnap_nb.live.step_action import Action
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.plans.checks.access import Access, unresolved, with_access
+from vmsnap_nb.plans.concern import Concern, sorted_concerns
+from vmsnap_nb.plans.machine import Machine
+from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.request import Needs, Reading, Request
+from vmsnap_nb.plans.step import Step
+from vmsnap_nb.system.files.taken import taken
+
+__all__ = ["Place", "with_sizes_of_files"]
+
+
+def with_sizes_of_files(plan: Plan) -> Plan:
+    """Return the plan with what those files take that it removes, and that are no images: memory, leftovers."""
+    others = {path: taken(path) for path in plan.unlinks if path not in plan.before.images}
+    if not others:
+        return plan
+    sizes = {path: None if size is None else -size for path, size in others.items()}
+    return replace(plan, growth={**plan.growth, **sizes})
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where requests are read for, and where their plans run.
+
+    `survey` reads what is there now: the forest, and of a guest what libvirt says of it. `look` adds to such a reading
+    what a request needs beside it. `actions` says how each kind of step is performed here, `readonly` why nothing may
+    be changed, or is empty, and `guest` is the UUID of the guest whose snapshots are changed, by one plan at a time.
+    `unseen` says what other hosts may have of the images. `uri` is the address of the libvirt whose guests are known,
+    or empty, and `machine` the machine that it runs on. `here` says that its images are files of this machine;
+    otherwise no file of this machine is opened, even if it has the same path. What is read within `one_pass` is of one
+    moment.
+    """
+
+    survey: Callable[[], Reading]
+    look: Callable[[Reading, Needs], Reading]
+    actions: Mapping[type[Step], Action]
+    readonly: str = ""
+    guest: str = ""
+    access: Callable[[Plan], Access] | None = None
+    unseen: Callable[[Plan], Iterable[Concern]] = lambda _: ()
+    uri: str = ""
+    here: bool = True
+    machine: Callable[[], Machine | None] = lambda: None
+    one_pass: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def forest(self) -> Forest:
+        """Read the forest as it is now."""
+        return self.survey().forest
+
+    def read(self, request: Request, now: Reading | None = None) -> Reading:
+        """Read all that a request needs: the survey once, unless it was made already, and the facts once."""
+        now = self.survey() if now is None else now
+        return self.look(now, request.needs(now.forest))
+
+    def plan(self, request: Request, now: Reading | None = None) -> Plan:
+        """Make the plan of a request, as it can be performed here."""
+        with self.one_pass():
+            return self._plan(request, now)
+
+    def _plan(self, request: Request, now: Reading | None) -> Plan:
+        plan = request.plan(self.read(request, now))
+        if found := (*unresolved(plan), *self.unseen(plan)):
+            plan = replace(plan, concerns=sorted_concerns((*plan.concerns, *found)))
+        plan = with_sizes_of_files(plan) if self.here else plan
+        plan = replace(plan, machine=self.machine())
+        return plan if self.access is None else with_access(plan, self.access(plan))
