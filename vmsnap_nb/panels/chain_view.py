@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,14 @@ import traitlets
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.shown import Shown
-from vmsnap_nb.views.draw import figure_of
-from vmsnap_nb.views.figure import Options
-from vmsnap_nb.views.states import has_change, switch, switch_style
+from vmsnap_nb.plans.merge.dragged import Verdict
+from vmsnap_nb.views.clickable import Clickable, clickable, spoken
 from vmsnap_nb.views.strips import strips_text, summary_of
 from vmsnap_nb.views.strips_svg import strips_svg
-from vmsnap_nb.views.svg import figure_svg
-from vmsnap_nb.views.text import to_text
-from vmsnap_nb.words.message import t
 
-__all__ = ["ChainView", "Verdict"]
+__all__ = ["ChainView"]
 
 _HERE = Path(__file__).parent
-
-Verdict = tuple[str, str, str]
-"""The path of an image, what a merge of the dragged image with it does, and why that is refused, or an empty text."""
 
 
 class ChainView(anywidget.AnyWidget):
@@ -71,17 +64,8 @@ class ChainView(anywidget.AnyWidget):
     words: Any = traitlets.Dict({}).tag(sync=True)  # what the JavaScript says
 
     def __init__(self, thing: Shown | None = None, **options: Any) -> None:
-        words = {
-            "zoom_in": t("Zoom in"),
-            "zoom_out": t("Zoom out"),
-            "fit": t("Fit"),
-            "fit_title": t("Fit into the width"),
-            "refused": t("refused: {why}", why="{why}"),
-            "wait": "…",
-            "carry": t("Merge {image}: go to another image and press Enter, or Escape to cancel.", image="{image}"),
-        }
         options.setdefault("scope", f"vmsnap-view-{secrets.token_hex(4)}")
-        super().__init__(words=words, **options)
+        super().__init__(words=spoken(), **options)
         self.judge: Callable[[str], Iterable[Verdict]] = lambda _: ()
         self._question = 0
         self.on_msg(lambda _, content, __: self._asked(content))
@@ -96,16 +80,8 @@ class ChainView(anywidget.AnyWidget):
         thing : Shown
             A Forest, Chain, Plan or SnapshotList.
         """
-        figure = figure_of(thing, Options())
-        boxes = {
-            f"{number}-{place}": meant
-            for number, block in enumerate(figure.blocks)
-            for place, box in enumerate(block.boxes)
-            if (meant := box.path if box.path is not None else box.snapshot) is not None
-        }
-        states = f"<style>{switch_style(self.scope)}</style>{switch(self.scope)}" if has_change(figure) else ""
         self.thing = thing
-        self._draw(figure_svg(figure), to_text(thing), figure.summary, boxes=boxes, switch=states)
+        self._draw(clickable(thing, self.scope))
 
     def show_map(self, blocks: BlockMap) -> None:
         """Show a block map instead.
@@ -116,14 +92,14 @@ class ChainView(anywidget.AnyWidget):
             It has no box to select.
         """
         self.thing = blocks
-        self._draw(strips_svg(blocks), strips_text(blocks), summary_of(blocks))
+        self._draw(Clickable(svg=strips_svg(blocks), text=strips_text(blocks), summary=summary_of(blocks)))
 
-    def _draw(self, svg: str, text: str, summary: str, *, boxes: Mapping[str, str] = {}, switch: str = "") -> None:
+    def _draw(self, found: Clickable) -> None:
         with self.hold_trait_notifications():
-            self.boxes, self.text, self.summary, self.switch = dict(boxes), text, summary, switch
+            self.boxes, self.text, self.summary, self.switch = found.boxes, found.text, found.summary, found.switch
             self.progress = None
-            self.svg = svg  # the last one: with it all is drawn
-            if self.selected is not None and self.selected not in boxes.values():
+            self.svg = found.svg  # the last one: with it all is drawn
+            if self.selected is not None and self.selected not in found.boxes.values():
                 self.selected = None
 
     def _asked(self, content: Any) -> None:

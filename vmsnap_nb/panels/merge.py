@@ -8,15 +8,13 @@ from typing import Any, cast
 
 import ipywidgets as widgets
 
-from vmsnap_nb.errors import InvalidRequestError, VmsnapError
+from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.panels.call import Call
-from vmsnap_nb.panels.chain_view import Verdict
 from vmsnap_nb.panels.flow import Remedy
 from vmsnap_nb.panels.panel import Panel, choose, group, in_thread, names_of, row
 from vmsnap_nb.panels.source import Reading
-from vmsnap_nb.plans.plan import Plan
-from vmsnap_nb.views.words import human_size
+from vmsnap_nb.plans.merge.dragged import Verdict, dragged, verdicts
 from vmsnap_nb.words.message import N_, Message, t
 
 __all__ = ["MergePanel"]
@@ -167,41 +165,22 @@ class MergePanel(Panel):
         InvalidRequestError
             Neither is based on the other.
         """
-        meant = self._meant(source, target)
+        assert self.reading is not None
+        meant = dragged(self.reading.shown, source, target)
         if meant is None:
             raise InvalidRequestError(
                 t("merge {image} and {other}", image=source, other=target),
                 why=t("neither is based on the other"),
                 next_step=t("drag an image onto another one of the same chain"),
             )
-        self.direction.value, self.top.value, self.base.value = meant
+        self.direction.value, self.top.value, self.base.value = meant.way, meant.top, meant.base
         self.propose()
 
-    def _meant(self, source: str, target: str) -> tuple[str, str, str] | None:
-        """Return direction, top and base of the merge that dragging one image onto another means."""
+    def _judge(self, source: str) -> Iterator[Verdict]:
+        """Plan the merge of an image with each other one."""
         assert self.reading is not None
         shown = self.reading.shown
-        if target in shown.known_lineage(source)[1:]:
-            return "commit", source, target
-        if source in shown.known_lineage(target)[1:]:
-            # Data of `source`, and of all between, goes up: what remains below is what `source` is based on.
-            return "pull", target, shown.parent(source) or ""
-        return None
-
-    def _judge(self, source: str) -> Iterator[Verdict]:
-        """Plan the merge of an image with each other one: unrelated ones first, of them that is known already."""
-        assert self.reading is not None
-        others = [path for path in self.reading.shown.images if path != source]
-        related = {path: meant for path in others if (meant := self._meant(source, path)) is not None}
-        yield from ((path, "", t("neither is based on the other")) for path in others if path not in related)
-        for path, (way, top, base) in related.items():
-            try:
-                plan = self._call(top, way, base).plan()
-            except VmsnapError as error:
-                yield path, "", error.reason
-                continue
-            refusing = [concern.what for concern in plan.concerns if concern.level == "refuse"]
-            yield path, _does(plan, way), refusing[0] if refusing else ""
+        return verdicts(shown, source, lambda meant: self._call(meant.top, meant.way, meant.base).plan())
 
     def propose(self) -> None:
         """Plan it.
@@ -291,11 +270,3 @@ class MergePanel(Panel):
             self.map_view.value = forest.blockmap(top)._repr_mimebundle_()["text/html"]
 
         in_thread(self.flow, work)
-
-
-def _does(plan: Plan, way: str) -> Message:
-    size = plan.bytes_to_copy
-    if size is None:
-        return t("commit") if way == "commit" else t("pull")
-    amount = human_size(size)
-    return t("commit {size}", size=amount) if way == "commit" else t("pull {size}", size=amount)
