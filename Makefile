@@ -2,7 +2,7 @@
 # Each installs first what is missing (scripts/setup); a second run finds all in place.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests lab app demo faults test test-hosts check quick format docs bench test-debian13 test-fresh test-binder test-nbgrader words constraints clean
+.PHONY: help setup setup-docs setup-tests lab app demo faults test test-hosts check quick format docs bench test-debian13 test-fresh test-binder test-nbgrader words constraints clean
 
 PYTHON_RUN := .venv/bin/python
 NOTEBOOK := notebooks/00-quickstart.ipynb
@@ -40,6 +40,10 @@ app: setup  ## show the panel of the lab alone, as a page in the browser
 demo: setup  ## run the quickstart without a browser: figures as text, and build/quickstart.html
 	@$(PYTHON_RUN) scripts/demo.py $(NOTEBOOK) build/quickstart.html
 
+setup-docs:
+	@scripts/setup --docs
+	@mkdir -p $(state)
+
 setup-tests:
 	@scripts/setup --tests
 	@mkdir -p $(state)
@@ -63,7 +67,7 @@ format: setup  ## let ruff put the code in order
 	$(PYTHON_RUN) -m ruff check --fix .
 	$(PYTHON_RUN) -m ruff format .
 
-docs: setup  ## build the documentation in both languages as build/docs/index.html; a warning is an error
+docs: setup-docs  ## build the documentation in both languages as build/docs/index.html; a warning is an error
 	$(PYTHON_RUN) scripts/docs.py build/docs
 	@echo build/docs/index.html
 

@@ -1,7 +1,7 @@
 """Imports run one way, and `import vmsnap_nb` is light.
 
 words <- errors <- model <- plans <- views and model <- system; live joins the two sides; lab, panels and command use
-live; course needs only model.
+live; course needs only model; playground uses course, live, and the texts of lab's exercises.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ BELOW: dict[str, frozenset[str]] = {
     "panels": frozenset({"words", "errors", "model", "plans", "views", "system", "live"}),
     "fleet": frozenset({"words", "errors", "model", "plans", "views", "system", "live"}),
     "command": frozenset({"words", "errors", "model", "plans", "views", "system", "live", "fleet"}),
+    "playground": frozenset({"words", "errors", "model", "plans", "views", "course", "live", "lab"}),
     "__main__": frozenset({"command"}),
 }
 

@@ -11,10 +11,10 @@ from vmsnap_nb.lab.exercises.stage import Stage
 from vmsnap_nb.live.forest import scan
 from vmsnap_nb.words.message import N_, t
 
-__all__ = ["READING"]
+__all__ = ["READING", "STRANGERS"]
 
 # The names say nothing: disk-f needs disk-a and disk-d; the others are of another chain, or only look like it.
-_STRANGERS = (
+STRANGERS = (
     ("disk-d", ""),
     ("disk-a", "disk-d"),
     ("disk-f", "disk-a"),
@@ -25,7 +25,7 @@ _STRANGERS = (
 
 
 def _read_needed(stage: Stage) -> None:
-    stage.images(*_STRANGERS)
+    stage.images(*STRANGERS)
     stage.note("disk-f")
     stage.expect("disk-f", "disk-a", "disk-d")
 
