@@ -1,4 +1,4 @@
-"""Build the documentation in English and in Chinese: `make docs`. Nothing is executed and nothing is fetched.
+"""Build the documentation in English and in Chinese: `make docs`. Nothing is fetched, and no page is executed.
 
     python scripts/docs.py [FOLDER]     build/docs, or FOLDER; the Chinese site is its subfolder zh
 
@@ -6,6 +6,7 @@ Both sites have the same pages under the same names, so that each page links to 
 sources of a site are put together first: the pages of ``docs``, the notebooks as they were saved, CONTRIBUTING and
 CHANGELOG. In the Chinese site a page of ``docs/zh`` takes the place of the English one; if there is none, the English
 page says so. Links work where the sources are read, and are rewritten to the places that the pages have in the site.
+What the page *Playground* runs is put together once for both (scripts/playground.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -37,8 +39,16 @@ UNTRANSLATED = "\n:::{note}\n本页暂无中文版，以下为英文原文。\n:
 
 def main(target: Path) -> int:
     """Build both sites at the same time; return the exit status."""
-    with ProcessPoolExecutor(len(LANGUAGES)) as pool:
-        return max(pool.map(build, LANGUAGES, [target] * len(LANGUAGES)))
+    with ProcessPoolExecutor(len(LANGUAGES) + 1) as pool:
+        served = pool.submit(playground, target / "_static" / "playground")
+        status = max(pool.map(build, LANGUAGES, [target] * len(LANGUAGES)))
+        served.result()
+        return status
+
+
+def playground(target: Path) -> None:
+    """Put together what the page *Playground* serves."""
+    subprocess.run([sys.executable, str(ROOT / "scripts" / "playground.py"), str(target)], check=True)
 
 
 def build(language: str, target: Path) -> int:

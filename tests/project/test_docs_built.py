@@ -8,15 +8,19 @@ import re
 import shutil
 import subprocess
 import sys
-from functools import cache
+import threading
+from collections.abc import Iterator
+from functools import cache, partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from playwright.sync_api import expect
-from support import ROOT
-from support.browser import chromium
+from support import ROOT, TESTS
+from support.browser import chromium, violations
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
@@ -151,6 +155,132 @@ def test_a_reader_finds_chinese_words_offline(site: Path) -> None:
         page.goto((site / "howto" / "merge.html").as_uri())
         expect(page.locator("button.copybtn").first).to_be_attached()
         assert {urlsplit(url).scheme for url in fetched} <= {"file", "data"}
+
+
+def in_node(folder: Path, *requests: tuple[str, dict[str, object]]) -> list[Any]:
+    """Ask the playground's Python, which is Pyodide, in Node."""
+    node = shutil.which("node")
+    assert node, "Node is missing: scripts/setup --tests installs npm"
+    script = TESTS / "support" / "playground.mjs"
+    lines = "".join(f"{json.dumps(request)}\n" for request in requests)
+    done = subprocess.run(
+        [node, str(script), str(folder)],
+        input=lines,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_playground_plans_in_a_python_for_browsers(site: Path) -> None:
+    images = "/images/figure-2"
+    begun, shown, plan, judged, wrong, right, chinese, broken, block_map = in_node(
+        site / "_static" / "playground",
+        ("begin", {"language": "en"}),
+        ("scene", {"name": "figure-2"}),
+        ("plan", {"verb": "commit", "image": f"{images}/Overlay-1.qcow2"}),
+        ("judge", {"source": f"{images}/Overlay-1C.qcow2"}),
+        ("plan", {"verb": "shorten", "image": f"{images}/Overlay-1C.qcow2", "keep": 0}),
+        ("check", {"name": "merging/commit-kib", "answers": [2]}),
+        ("begin", {"language": "zh"}),
+        ("scene", {"name": "broken"}),
+        ("map", {"image": f"{images.replace('figure-2', 'broken')}/Overlay-1.qcow2"}),
+    )
+    assert [one["name"] for one in begun["scenes"]] == ["merge", "figure-1", "figure-2", "template", "broken"]
+    assert len(shown["images"]) == 9
+    assert plan["refused"]
+    assert "shared-base" in plan["html"]
+    assert len(judged) == 8
+    assert "error" in wrong
+    assert "✓" in right
+    assert chinese["words"]["plan"] == "计划"
+    assert "缺失" in broken["text"]
+    assert "<svg" in block_map
+
+
+def test_the_playground_is_small_and_names_its_licences(site: Path) -> None:
+    folder = site / "_static" / "playground"
+    files = [path for path in site.rglob("*") if path.is_file() and "playground" in path.parts]
+    assert 10 << 20 < sum(path.stat().st_size for path in files) < 20 << 20
+    assert not (site / "zh" / "_static" / "playground").exists()  # the Chinese page takes the same
+    (version,) = re.findall(r'"pyodide": "([\d.]+)"', (ROOT / "docs" / "playground" / "package.json").read_text())
+    assert f"Pyodide {version} " in (folder / "LICENSES.txt").read_text()
+    lock = (ROOT / "docs" / "playground" / "package-lock.json").read_text()
+    assert f'"pyodide": "{version}"' in lock
+    assert "resolved" not in lock  # whatever registry npm is told to use
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    """The site, served as a web server of the reader would."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.browser
+def test_the_playground_in_a_browser(site: Path, address: str, tmp_path: Path) -> None:
+    """By keyboard, in both themes and languages, and with files of the reader's own."""
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(120_000)
+        asked: list[str] = []
+        wrong: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(f"{address}/index.html")
+        page.get_by_role("link", name="Try it in your browser").click()
+        root = page.locator("#vmsnap-playground")
+        root.get_by_role("button", name="Start the playground").press("Enter")
+        root.locator("[data-path$='Snap-3.qcow2']").press("m")
+        root.locator("[data-path$='Snap-1.qcow2']").press("Enter")
+        expect(root.get_by_role("heading", name="commit Snap-2, Snap-3 into Snap-1")).to_be_visible()
+        expect(root.locator("pre.lines", has_text="qemu-img commit")).to_be_visible()
+        expect(root.get_by_label("Image", exact=True)).to_have_value("/images/merge/Snap-3.qcow2")
+        assert violations(page, "#vmsnap-playground") == []
+
+        own = own_images(tmp_path)
+        root.get_by_label("Choose files").set_input_files(own)
+        expect(root.locator("[data-path='/srv/images-of-nobody/top.qcow2']")).to_be_visible()
+        root.get_by_role("button", name="Show the plan").click()
+        expect(root.get_by_role("heading", name="commit top into base")).to_be_visible()
+        expect(root.locator("pre.lines", has_text="/srv/images-of-nobody/top.qcow2")).to_be_visible()
+
+        page.set_viewport_size({"width": 600, "height": 900})
+        page.emulate_media(color_scheme="dark")
+        root.get_by_label("Exercise", exact=True).select_option("panels/drop")
+        root.get_by_label("the plan is refused").check()
+        root.get_by_role("button", name="Check").click()
+        expect(root.get_by_text("As you expected: the plan is refused")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 600
+        assert violations(page, "#vmsnap-playground") == []
+
+        page.goto(f"{address}/zh/playground.html")
+        root.get_by_role("button", name="启动练习场").click()
+        root.locator("[data-path]").first.wait_for()  # that takes longer than what is expected below
+        expect(root.get_by_role("heading", name="练习", exact=True)).to_be_visible()
+        assert wrong == []
+        assert {urlsplit(url).netloc for url in asked if url.startswith("http")} == {urlsplit(address).netloc}
+        assert {urlsplit(url).scheme for url in asked} <= {"http", "data", "blob"}
+
+
+def own_images(folder: Path) -> list[str]:
+    """Make a chain whose header names a folder that is not on this machine; the first file is 1 GiB long."""
+    base, top = folder / "base.qcow2", folder / "top.qcow2"
+    create = ["qemu-img", "create", "-q", "-f", "qcow2"]
+    subprocess.run([*create, "-o", "preallocation=metadata", base, "1G"], check=True)
+    subprocess.run([*create, "-F", "qcow2", "-u", "-b", "/srv/images-of-nobody/base.qcow2", top, "1G"], check=True)
+    return [str(base), str(top)]
 
 
 def test_links_to_elsewhere_are_well_formed(site: Path) -> None:
