@@ -367,8 +367,7 @@ class LivePlan(Plan):
         Each step was planned on what the ones before it leave behind, so to undo one below another that stays would
         take away what that needs: the snapshot that keeps a state, or the disk that a merged layer became.
         """
-        result = list(done)
-        stays: list[str] = []
+        result, stays = list(done), list[str]()
         for number in reversed(range(len(undo))):
             step = done[number].step
             if stays and not isinstance(step, _APART):
@@ -376,13 +375,12 @@ class LivePlan(Plan):
                 continue
             try:
                 undo[number]()
+                result[number] = replace(done[number], state="undone", size=0)
             except (VmsnapError, OSError) as failure:
                 if error is not None:
                     error.add_note(t("could not undo: {step}: {error}", step=step.what, error=str(failure)))
                 if not isinstance(failure, StaysError):
                     stays.append(step.what)
-                continue
-            result[number] = replace(done[number], state="undone", size=0)
         if error is not None and len(stays) > 1:
             error.add_note(t("the steps before that were not undone either: {steps}", steps=clauses(stays[1:])))
         if error is not None and undo and not stays:
