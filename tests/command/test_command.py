@@ -16,7 +16,10 @@ from support.images import create
 import vmsnap_nb as vs
 from vmsnap_nb.command.main import main
 from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live import journal
+from vmsnap_nb.live.journal import write_entry
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.plans.journal import MergeEntry
 
 pytestmark = pytest.mark.system
 
@@ -122,6 +125,34 @@ def test_run_does_it(run: Run, images: Path) -> None:
 def test_a_remark_is_printed_once(run: Run, images: Path) -> None:
     _, _, remarks = run("finish", images, "--yes")
     assert remarks.count("guests are not known") == 1
+
+
+def interrupted(folder: Path) -> Path:
+    """A folder with an overlay of which a commit was interrupted."""
+    folder.mkdir()
+    base = create(folder / "base.qcow2")
+    top = create(folder / "top.qcow2", base)
+    write_entry(journal.begun(MergeEntry(base=str(base), top=str(top), merged=(str(top),))))
+    return folder
+
+
+def test_what_is_finished_is_one_document_of_json(run: Run, tmp_path: Path) -> None:
+    folders = interrupted(tmp_path / "one"), interrupted(tmp_path / "two")
+    status, text, _ = run("run", "finish", *folders, "--yes", "--json")
+    whole = json.loads(text)
+    assert (status, [report["as_predicted"] for report in whole["reports"]]) == (0, [True, True])
+    assert {row["plan"] for row in whole["records"]} == {1, 2}
+    status, text, _ = run("finish", *folders, "--yes", "--json")
+    assert (status, json.loads(text)["records"]) == (0, [])
+
+
+def test_an_error_after_something_was_finished_is_in_the_same_document(run: Run, tmp_path: Path) -> None:
+    folders = interrupted(tmp_path / "one"), interrupted(tmp_path / "two")
+    (folders[1] / "base.qcow2").unlink()
+    status, text, _ = run("run", "finish", *folders, "--yes", "--json")
+    whole = json.loads(text)
+    assert (status, whole["error"]["kind"]) == (2, "PlanRefusedError")
+    assert [report["as_predicted"] for report in whole["reports"]] == [True]
 
 
 def test_run_asks_only_where_somebody_can_answer(run: Run, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,12 @@ from vmsnap_nb.command.grammar import COMMON, Command, Group
 from vmsnap_nb.command.output import Output, facts_of_plan, facts_of_report, painted
 from vmsnap_nb.command.verbs import VERBS, Verb
 from vmsnap_nb.command.where import Where, opened
-from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.errors import InvalidRequestError, VmsnapError
 from vmsnap_nb.words.message import N_, joined, t
 
 if TYPE_CHECKING:
     from vmsnap_nb.live.plan import LivePlan
+    from vmsnap_nb.live.report import LiveReport
 
 __all__ = ["finish", "plan_group", "run_group"]
 
@@ -108,36 +109,57 @@ def _run(verb: Verb, values: dict[str, Any]) -> int:
             why=t("confirmation needs a terminal, and is not possible with --json"),
             next_step=t("review it with: vmsnap-nb plan {verb} …; then add --yes", verb=verb.name),
         )
+    reports: list[LiveReport] = []
+    try:
+        status = _run_all(verb, values, output, reports)
+    except KeyboardInterrupt:
+        _records_of_reports(output, verb, reports)
+        raise
+    except VmsnapError as error:  # what was done before it belongs to the same JSON
+        vars(error)["done"] = [facts_of_report(report) for report in reports]
+        raise
+    _records_of_reports(output, verb, reports)
+    return status
+
+
+def _run_all(verb: Verb, values: dict[str, Any], output: Output, reports: list[LiveReport]) -> int:
     status = 0
     with opened(values) as where:
         plans = list(_plans(verb, where, values, output))
         if not plans:
             output.line(t("nothing is unfinished"))
-            if output.as_json:
-                output.records([], {"plans": []})
         while plans:
-            status = max(status, _run_one(output, plans[0], values))
+            status = max(status, _run_one(output, plans[0], values, reports))
             # What is left is planned again: one that was finished may have been what the others waited for.
             again = list(_plans(verb, where, values, output)) if verb.several and not status else []
             plans = again if len(again) < len(plans) else []
     return status
 
 
-def _run_one(output: Output, plan: LivePlan, values: dict[str, Any]) -> int:
+def _records_of_reports(output: Output, verb: Verb, reports: list[LiveReport]) -> None:
     from vmsnap_nb.views.records import records_of
     from vmsnap_nb.views.tables import table_of
 
+    if not output.as_json:
+        return
+    if not verb.several:
+        for report in reports:
+            output.records(records_of(table_of(report)), facts_of_report(report))
+        return
+    rows = [{"plan": number, **row} for number, one in enumerate(reports, 1) for row in records_of(table_of(one))]
+    output.records(rows, {"reports": [facts_of_report(report) for report in reports]})
+
+
+def _run_one(output: Output, plan: LivePlan, values: dict[str, Any], reports: list[LiveReport]) -> int:
     _show(output, plan)
     plan.check(values["waive"])
     if not values["yes"] and not click.confirm(t("Run this plan?"), default=False):
         output.line(t("Nothing was changed."))
         return NOT_RUN
     report = plan.run(waive=values["waive"], progress=sys.stderr.isatty())
-    if output.as_json:
-        output.records(records_of(table_of(report)), facts_of_report(report))
-    else:
-        output.line(output.text(report))
-        output.line()
+    reports.append(report)
+    output.line(output.text(report))
+    output.line()
     if report.cancelled:
         raise KeyboardInterrupt
     good = report.as_predicted

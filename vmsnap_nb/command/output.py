@@ -124,12 +124,13 @@ def facts_of_report(report: Report) -> dict[str, Any]:
 
 
 def error_json(command: str, error: VmsnapError) -> str:
-    """Return an error as JSON."""
+    """Return an error as JSON, with the reports of what was done before it."""
     parts = {"kind": type(error).__name__, "tried": error.tried, "why": error.why, "said": error.quoted}
     texts = {name: None if text is None else str(text) for name, text in (*parts.items(), ("next", error.next_step))}
     concerns = [_concern(concern) for concern in getattr(error, "concerns", ())]
-    whole = {"schema": SCHEMA, "command": command, "error": {**texts, **({"concerns": concerns} if concerns else {})}}
-    return json.dumps(whole, indent=2)
+    found = {"error": {**texts, **({"concerns": concerns} if concerns else {})}}
+    done = {"reports": reports} if (reports := getattr(error, "done", [])) else {}
+    return json.dumps({"schema": SCHEMA, "command": command, **done, **found}, indent=2)
 
 
 def painted(text: str, colour: str, stream: Any) -> str:

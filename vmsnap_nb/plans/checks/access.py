@@ -70,7 +70,7 @@ def with_access(plan: Plan, access: Access) -> Plan:
             concerns += () if access.is_root else (_open(path) for path, _ in step.open_overlays)
             steps.append(step)
     concerns += (_unmarked(path, access) for path in unmarked if path in plan.after.images)
-    concerns += (_journal_unknown(access),) if access.elsewhere and (plan.creates or plan.writes) else ()
+    concerns += (_journal_unknown(plan, access),) if access.elsewhere and (plan.creates or plan.writes) else ()
     if tuple(steps) == plan.steps and not concerns:
         return plan
     put = (
@@ -127,11 +127,19 @@ def _with_own_overlays(step: Step, forest: Forest, access: Access) -> Iterator[S
         yield from (*made, step.reusing())
 
 
-def _journal_unknown(access: Access) -> Concern:
+def _journal_unknown(plan: Plan, access: Access) -> Concern:
+    """Remark that the journal of another machine is not known: it is in files, of which libvirt lists none."""
+    touched = [path for path in (*plan.creates, *plan.writes) if path.startswith("/")]
+    layers = [layer for path in touched if path in plan.before.images for layer in plan.before.known_lineage(path)]
+    folders = sorted({os.path.dirname(path) for path in (*touched, *layers) if path.startswith("/")})
+    command = shlex.join(["vmsnap-nb", "plan", "finish", *folders])
     return remark(
         "active-job",
         t("whether an operation of this package was interrupted on the machine of {uri} is not known", uri=access.uri),
-        t("unfinished() shows it there: the journal is in files of that machine, which libvirt does not list"),
+        t(
+            "look there first, because libvirt does not list the files of its journal: {command}",
+            command=command if plan.machine is None else plan.machine.line(command),
+        ),
     )
 
 
