@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page
 from support.browser import chromium
-from support.forests import MIB, figure_2, forest, image
+from support.forests import MIB, figure_2, forest, handout, image
+from support.merges import FACTS, commit
 from support.shown import overlay_plan
 
 from vmsnap_nb.model.forest import Forest
@@ -176,3 +177,10 @@ def test_a_figure_that_cannot_be_smaller_starts_at_its_active_end(page: Page) ->
         " return [last.right, part.getBoundingClientRect().right]; }"
     )
     assert ends[0] <= ends[1]
+
+
+def test_a_plan_says_what_it_frees() -> None:
+    plan = commit(handout(), "/i/Snap-2", "/i/RootBase", remove=True, facts=FACTS)
+    assert plan.frees.total == 2 * MIB
+    assert "frees 2 MiB of disk space" in plan.to_text()
+    assert "frees" not in commit(handout(), "/i/Snap-2", "/i/RootBase", facts=FACTS).to_text()

@@ -202,6 +202,8 @@ def _plan_sections(plan: Plan) -> Iterable[Section]:
         facts.append((copied,))
     if plan.space_needed:
         facts.append((t("may need {size} of disk space", size=human_size(plan.space_needed)),))
+    if (freed := plan.frees.total) is not None and freed > 0:
+        facts.append((t("frees {size} of disk space", size=human_size(freed)),))
     if facts:
         yield Section(t("How"), tuple(facts))
     if len(plan.alternatives) > 1:
