@@ -14,18 +14,20 @@ from vmsnap_nb.plans.machine import Machine
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading, Request
 from vmsnap_nb.plans.step import Step
+from vmsnap_nb.system.files.shared import shared_bytes
 from vmsnap_nb.system.files.taken import taken
 
 __all__ = ["Place", "with_sizes_of_files"]
 
 
 def with_sizes_of_files(plan: Plan) -> Plan:
-    """Return the plan with what those files take that it removes, and that are no images: memory, leftovers."""
+    """Return the plan with what other files take that it removes, and with what images share that it removes."""
     others = {path: taken(path) for path in plan.unlinks if path not in plan.before.images}
-    if not others:
+    shared = {path: size for path in plan.unlinks if path in plan.before.images and (size := shared_bytes(path))}
+    if not others and not shared:
         return plan
     sizes = {path: None if size is None else -size for path, size in others.items()}
-    return replace(plan, growth={**plan.growth, **sizes})
+    return replace(plan, growth={**plan.growth, **sizes}, shared=shared)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Run:
 
     @property
     def hidden(self) -> bool:
-        """Whether a layer above covers it."""
+        """Whether a layer above covers it, so that this chain does not read it; others may, see `Space`."""
         return self.covered_by is not None
 
 

@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vmsnap_nb.model.file_space import FileSpace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageSpace", "InternalSpace", "Readers", "Space", "memory_of", "space_of"]
 
+_NOTHING: Mapping[str, int | None] = MappingProxyType({})
 Parts = tuple[tuple[int, int], ...]
 """Parts of a disk, beginning and end of each in bytes, in order and without overlap."""
 
@@ -43,8 +45,10 @@ class ImageSpace(Carded):
     path: str
     name: str
     allocated: int | None = None  # what the file takes
-    exclusive: int | None = None  # what would be free without it: nothing where another hard link of it stays
-    hidden: int | None = None  # data that no disk, no snapshot and no saved memory reads any more
+    # What would be free without it: not what other files share (reflinks), and nothing where a hard link of it stays.
+    exclusive: int | None = None
+    # Data that is hidden from everything that reads the image: from each disk, each snapshot and all saved memory.
+    hidden: int | None = None
     internal: int | None = None  # what internal snapshots alone hold
     memory_files: int = 0  # what files of saved memory take that go on with it
     reclaim: str | None = None  # the call that plans how to free some of it
@@ -56,7 +60,10 @@ class Space(Tabled):
     """What the images of a forest take on disk, one row for each file.
 
     `to_frame` gives: index ``path``, columns ``image allocated exclusive hidden internal memory_files reclaim``. Sizes
-    are in bytes; ``<NA>`` where nothing is known. ``reclaim`` has the call that plans how to free some of it.
+    are in bytes; ``<NA>`` where nothing is known. ``exclusive`` is what would be free without the file: what another
+    file shares (a reflink, on XFS and Btrfs) or a hard link keeps is not. ``hidden`` is data that layers above cover,
+    as in a `BlockMap`, and that in all chains: neither a disk, a snapshot nor saved memory reads it. A block map is of
+    one chain, and what is hidden there may be read by another. ``reclaim`` has the call that plans how to free some.
 
     Attributes
     ----------
@@ -260,12 +267,16 @@ def memory_of(forest: Forest) -> dict[str, str]:
 
 
 def space_of(
-    forest: Forest, files: Mapping[str, FileSpace], links: Mapping[str, int], memory: Mapping[str, int]
+    forest: Forest,
+    files: Mapping[str, FileSpace],
+    links: Mapping[str, int],
+    memory: Mapping[str, int],
+    shared: Mapping[str, int | None] = _NOTHING,
 ) -> Space:
     """Return what the images of a forest take.
 
     `files` is what was read of the images, `links` how many hard links each file has, `memory` what each file of saved
-    memory takes.
+    memory takes, `shared` how much of each file the file system has for other files as well.
     """
     readers = Readers(forest, files)
     sizes: dict[str, int] = {}
@@ -285,7 +296,7 @@ def space_of(
             path,
             image.name,
             allocated=image.allocated,
-            exclusive=_exclusive(image, links.get(path)),
+            exclusive=_exclusive(image, links.get(path), shared.get(path, 0)),
             hidden=hidden,
             internal=None if found is None else found.internal,
             memory_files=sizes.get(path, 0),
@@ -296,10 +307,10 @@ def space_of(
     return Space(tuple(rows))
 
 
-def _exclusive(image: Image, links: int | None) -> int | None:
-    if links is None or image.device:
+def _exclusive(image: Image, links: int | None, shared: int | None) -> int | None:
+    if links is None or image.device or image.allocated is None or shared is None:
         return None
-    return image.allocated if links == 1 else 0
+    return max(0, image.allocated - shared) if links == 1 else 0
 
 
 def _inside(image: Image, found: FileSpace) -> Iterator[InternalSpace]:

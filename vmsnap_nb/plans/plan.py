@@ -95,6 +95,8 @@ class Plan(Shown):
     growth : mapping of str to int or None
         About how many bytes more each file takes that stays, and how many less (negative); None where that is not
         known.
+    shared : mapping of str to int
+        Of images that are removed, the bytes that other files share (reflinks), so that they are not freed.
     machine : Machine or None
         The machine that has the images, if libvirt is that of a system or of another machine.
     """
@@ -110,6 +112,7 @@ class Plan(Shown):
     subjects: tuple[str, ...] = field(default=())
     alternatives: tuple[Alternative, ...] = ()
     growth: Mapping[str, int | None] = field(default_factory=dict, compare=False)
+    shared: Mapping[str, int] = field(default_factory=dict, compare=False)
     machine: Machine | None = field(default=None, compare=False)
 
     _unlisted = frozenset({"lines_of"})
@@ -170,7 +173,10 @@ class Plan(Shown):
             size = self.growth.get(path)
             return None if size is None else -size
         names = [name for name in self.before.same_file(path) if name in self.before.images]
-        return self.before.images[path].allocated if going.issuperset(names) and path == names[-1] else 0
+        if not going.issuperset(names) or path != names[-1]:
+            return 0
+        size = self.before.images[path].allocated
+        return None if size is None else max(0, size - self.shared.get(path, 0))
 
     @property
     def commands(self) -> tuple[str, ...]:

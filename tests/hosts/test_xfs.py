@@ -1,0 +1,74 @@
+"""A real XFS: images on it that share data, and what is read of one that is mounted."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.filesystems import empty, tool
+from support.images import MIB, create, write
+from support.waiting import eventually
+
+import vmsnap_nb as vs
+
+pytestmark = pytest.mark.hosts
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """What has the file system."""
+    return empty(tmp_path / "disk", 320 * MIB)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, disk: Path) -> Iterator[Path]:
+    """The file system, mounted; it has reflinks."""
+    place = tmp_path / "mounted"
+    place.mkdir()
+    tool("mkfs.xfs", "-q", "-m", "reflink=1", disk)
+    subprocess.run(["mount", "-o", "loop", disk, place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def free(folder: Path) -> int:
+    os.sync()
+    found = os.statvfs(folder)
+    return found.f_bfree * found.f_frsize
+
+
+def test_a_reflink_frees_what_it_does_not_share(folder: Path) -> None:
+    one = create(folder / "one.qcow2", size=64 * MIB)
+    write(one, "write -P 1 0 16M")
+    subprocess.run(["cp", "--reflink=always", one, folder / "two.qcow2"], check=True)
+    write(folder / "two.qcow2", "write -P 2 0 4M")
+    os.sync()
+    space = {image.name: image for image in vs.scan(folder).space()}
+    assert space["two"].allocated is not None
+    assert space["two"].allocated > 16 * MIB
+    assert space["two"].exclusive == pytest.approx(4 * MIB, abs=MIB // 2)
+    assert space["one"].exclusive == pytest.approx(4 * MIB, abs=2 * MIB)  # XFS allocates ahead
+
+    write(create(folder / "top.qcow2", folder / "two.qcow2"), "write -P 3 0 64k")
+    plan = vs.scan(folder).pull("top", remove=True)
+    assert plan.frees[str(folder / "two.qcow2")] == pytest.approx(4 * MIB, abs=MIB // 2)
+    before = free(folder)
+    (folder / "two.qcow2").unlink()
+    assert eventually(lambda: free(folder) - before == pytest.approx(4 * MIB, abs=MIB))  # XFS does it later
+
+
+def test_what_is_in_the_log_alone_is_not_read_until_the_file_system_was_frozen(folder: Path, disk: Path) -> None:
+    def names() -> list[str]:
+        os.sync()
+        return [entry.name for entry in vs.chain(disk, format="raw").files()]
+
+    (folder / "one").write_text("x" * 5000)
+    assert names() == []
+    [note] = vs.chain(disk, format="raw").files().notes
+    assert "not in what was read, even after a sync" in note
+    for verb in ("-f", "-u"):
+        tool("fsfreeze", verb, folder)
+    assert names() == ["one"]
