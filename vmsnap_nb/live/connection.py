@@ -23,6 +23,7 @@ from vmsnap_nb.live.step_action import Action, Undo
 from vmsnap_nb.live.told import forest_elsewhere, is_absent, may_list, with_told
 from vmsnap_nb.live.volumes import access_of, create_volume, remove_volume
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.listed import of_other_chains
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.snapshot import SnapshotRecord
@@ -41,6 +42,8 @@ from vmsnap_nb.system.libvirt.knowledge import Knowledge
 from vmsnap_nb.system.libvirt.saved import managed_saves
 from vmsnap_nb.system.libvirt.snapshots import read_all_records
 from vmsnap_nb.system.libvirt.storage import read_domain_chains
+from vmsnap_nb.system.sources.source import Source
+from vmsnap_nb.system.sources.volume import open_volume
 from vmsnap_nb.system.survey import Survey
 from vmsnap_nb.words.message import N_, NOTHING, Message, t
 
@@ -231,6 +234,10 @@ class Connection:
         forest = with_real_uses(self.handle, forest, domains, survey, around, readonly=self.readonly)
         return with_told(forest, knowledge, closed, named)
 
+    def open_volume(self, image: Image) -> Source:
+        """Open an image as a volume of a storage pool: libvirt reads it."""
+        return open_volume(self.handle, image, self.uri)
+
     def place(self, *folders: str | os.PathLike[str]) -> Place:
         """Return the place where requests about its images are read for, and where their plans run."""
         survey = Survey(follow=True)
@@ -258,6 +265,7 @@ class Connection:
             here=self.files_are_here,
             machine=self.machine,
             one_pass=self.one_pass,
+            volume=self.open_volume,
         )
 
     @property

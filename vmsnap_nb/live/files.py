@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ from vmsnap_nb.system.files.paths import absolute
 from vmsnap_nb.system.files.temporary import publish_new, temporary
 from vmsnap_nb.system.filesystems.messages import Answers
 from vmsnap_nb.system.filesystems.reader import COPY, QUESTION, DiskState, ask
+from vmsnap_nb.system.sources.source import Source
 from vmsnap_nb.words.message import t
 
 __all__ = [
@@ -41,10 +42,10 @@ MOST_READ = 64 << 20
 """Bytes of a file that are read into memory unless more is asked for."""
 
 
-def state_of(forest: Forest, point: DiskPoint) -> DiskState:
-    """Return the layers of a state of a disk, as they are read."""
+def state_of(forest: Forest, point: DiskPoint, volume: Callable[[Image], Source] | None = None) -> DiskState:
+    """Return the layers of a state of a disk, as they are read; `volume` opens those that libvirt alone may open."""
     layers = tuple(forest[layer] for layer in reversed(forest.lineage(point.image)))
-    return DiskState(point.name or layers[-1].name, layers, point.inside)
+    return DiskState(point.name or layers[-1].name, layers, point.inside, volume)
 
 
 def list_files(state: DiskState, path: PathLike, *, recursive: bool = False) -> Files:

@@ -181,7 +181,7 @@ class GuestFiles(Listed):
 
     def _disk_state(self, at: str | None, target: str | None) -> DiskState:
         """Return one of its disks, as it is or as a snapshot holds it."""
-        return state_of(*self._point(at, target))
+        return state_of(*self._point(at, target), self._handle.link.open_volume)
 
     def _point(self, at: str | None, target: str | None) -> tuple[Forest, DiskPoint]:
         """Return the images, and which of them with which internal snapshot is that state of a disk."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from vmsnap_nb.live.step_action import Action
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.checks.access import Access, unresolved, with_access
 from vmsnap_nb.plans.concern import Concern, sorted_concerns
 from vmsnap_nb.plans.machine import Machine
@@ -16,6 +17,7 @@ from vmsnap_nb.plans.request import Needs, Reading, Request
 from vmsnap_nb.plans.step import Step
 from vmsnap_nb.system.files.shared import shared_bytes
 from vmsnap_nb.system.files.taken import taken
+from vmsnap_nb.system.sources.source import Source
 
 __all__ = ["Place", "with_sizes_of_files"]
 
@@ -40,7 +42,7 @@ class Place:
     `unseen` says what other hosts may have of the images. `uri` is the address of the libvirt whose guests are known,
     or empty, and `machine` the machine that it runs on. `here` says that its images are files of this machine;
     otherwise no file of this machine is opened, even if it has the same path. What is read within `one_pass` is of one
-    moment.
+    moment. `volume` opens an image through libvirt.
     """
 
     survey: Callable[[], Reading]
@@ -54,6 +56,7 @@ class Place:
     here: bool = True
     machine: Callable[[], Machine | None] = lambda: None
     one_pass: Callable[[], AbstractContextManager[None]] = nullcontext
+    volume: Callable[[Image], Source] | None = None
 
     def forest(self) -> Forest:
         """Read the forest as it is now."""

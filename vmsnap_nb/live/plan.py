@@ -233,7 +233,8 @@ class LivePlan(Plan):
         <FileChanges from now to monday: nothing changed>
         """
         earlier, later = compared_states(self, self.request, target)
-        return changes(state_of(self.before, earlier), state_of(self.before, later), path, seconds=seconds)
+        before, after = (state_of(self.before, point, self.place.volume) for point in (earlier, later))
+        return changes(before, after, path, seconds=seconds)
 
     def lost_files(self, *, path: PathLike = "/", seconds: float | None = None) -> LostFiles:
         """Find the files that can no longer be restored after this plan has run; nothing is changed.
@@ -265,7 +266,7 @@ class LivePlan(Plan):
         >>> vm.delete_snapshot("monday").lost_files()
         <LostFiles of monday: none>
         """
-        return lost_files(self, self.request, path, seconds=seconds)
+        return lost_files(self, self.request, path, seconds=seconds, volume=self.place.volume)
 
     def _with(self, **asked: bool | None) -> Request:
         """Return the request with the options that were asked for; the others stay as it was planned with them."""

@@ -19,8 +19,11 @@ from vmsnap_nb.system.disk.disk import Disk
 from vmsnap_nb.system.disk.layer import Layer, RawLayer
 from vmsnap_nb.system.disk.qcow2_layer import Qcow2Layer
 from vmsnap_nb.system.filesystems.messages import encode, error_line
+from vmsnap_nb.system.filesystems.region import Cache
 from vmsnap_nb.system.filesystems.sandbox import lock_down
+from vmsnap_nb.system.filesystems.served import ServedSource
 from vmsnap_nb.system.sources.file import FileSource
+from vmsnap_nb.system.sources.source import Source
 
 _OUT = 1
 _PIECE = 256 << 10
@@ -43,9 +46,17 @@ class _Out:
             del self._buffer[:count]
 
 
+def _served(described: dict[str, Any]) -> Source:
+    """Return a source that the parent reads; a guest may write to the last layer, so that nothing of it is kept."""
+    source = ServedSource(described["name"], described["fd"], described["size"])
+    return source if described["last"] else Cache(source)
+
+
 def _layer(described: dict[str, Any]) -> Layer:
     name = described["name"]
-    source = FileSource(name, devices=True, fd=described["fd"])
+    source: Source = (
+        FileSource(name, devices=True, fd=described["fd"]) if described["size"] is None else _served(described)
+    )
     if described["format"] == "raw":
         return RawLayer(source)
     data = described["data"]

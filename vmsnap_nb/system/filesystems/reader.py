@@ -15,8 +15,10 @@ from vmsnap_nb.model.files import NOW
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.disk.open import open_sources
 from vmsnap_nb.system.filesystems.messages import Answers
+from vmsnap_nb.system.filesystems.served import Server
 from vmsnap_nb.system.process import Limits, ProcessResult, run
 from vmsnap_nb.system.sources.file import FileSource
+from vmsnap_nb.system.sources.source import Source
 from vmsnap_nb.words.message import Message, t
 
 __all__ = ["COPY", "QUESTION", "DiskState", "ask"]
@@ -30,11 +32,15 @@ _MISSING = ("pytsk3", "pyfsxfs")
 
 @dataclass(frozen=True, slots=True)
 class DiskState:
-    """A disk as it is or was: the layers of a chain, base first; with a snapshot that is inside the last one."""
+    """A disk as it is or was: the layers of a chain, base first; with a snapshot that is inside the last one.
+
+    `volume` opens an image that is no file of this process: through libvirt, also on another machine.
+    """
 
     name: str
     layers: tuple[Image, ...]
     snapshot: str | None = None
+    volume: Callable[[Image], Source] | None = None
 
     @property
     def label(self) -> str:
@@ -45,7 +51,7 @@ class DiskState:
     @property
     def identities(self) -> tuple[str, ...]:
         """What each layer is: two that are called alike here have the same content at the same places."""
-        names = [f"{image.identity}" for image in self.layers]
+        names = [f"{image.identity or image.path}" for image in self.layers]
         return (*names[:-1], names[-1] + (f"@{self.snapshot}" if self.snapshot else ""))
 
 
@@ -61,7 +67,8 @@ def ask(
     answers = Answers(sink)
     with contextlib.ExitStack() as stack:
         descriptors: list[int] = []
-        disks = [_opened(state, stack, descriptors) for state in states]
+        servers: list[Server] = []
+        disks = [_opened(state, stack, descriptors, servers) for state in states]
         whole = {
             **request,
             "names": [state.name for state in states],
@@ -87,23 +94,36 @@ def ask(
             raise _broken(tried, t("its answer is invalid: {error}", error=str(error))) from error
         except CommandError as error:
             raise _broken(tried, t("it took longer than {seconds} s and was ended", seconds=limits.seconds)) from error
+    failed = next((server.error for server in servers if server.error is not None), None)
+    if failed is not None:
+        raise failed
     _check(answers, done, tried)
     return answers
 
 
-def _opened(state: DiskState, stack: contextlib.ExitStack, descriptors: list[int]) -> list[dict[str, Any]]:
+def _opened(
+    state: DiskState, stack: contextlib.ExitStack, descriptors: list[int], servers: list[Server]
+) -> list[dict[str, Any]]:
     layers = []
     for number, image in enumerate(state.layers):
-        source, data = open_sources(image)
+        far = state.volume is not None and image.known_from != "file"
+        given = state.volume(image) if far and state.volume is not None else None
+        source, data = open_sources(image, given)
         fds = []
         for part in (source, data):
             if part is not None:
                 stack.callback(part.close)
             fds.append(part.fileno() if isinstance(part, FileSource) else None)
+        if far:
+            server = Server(source)
+            servers.append(server)
+            stack.callback(server.close)
+            fds[0] = server.fd
         descriptors += [fd for fd in fds if fd is not None]
         last = number == len(state.layers) - 1
-        snapshot = state.snapshot if last else None
-        layers.append({"name": image.path, "format": image.format, "fd": fds[0], "data": fds[1], "snapshot": snapshot})
+        described = {"name": image.path, "format": image.format, "fd": fds[0], "data": fds[1]}
+        size = source.size if far else None
+        layers.append({**described, "snapshot": state.snapshot if last else None, "size": size, "last": last})
     return layers
 
 

@@ -6,14 +6,17 @@ Source: https://libvirt.org/html/libvirt-libvirt-storage.html (virStorageVolDown
 from __future__ import annotations
 
 import contextlib
+import shlex
 from typing import Any
 
+from vmsnap_nb.errors import ImageError, NotFoundError
+from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.sources.source import Source
 from vmsnap_nb.words.message import t
 
-__all__ = ["VolumeSource"]
+__all__ = ["VolumeSource", "open_volume"]
 
 _PIECE = 256 << 10
 """Bytes in a message of libvirt's stream, at most."""
@@ -66,3 +69,27 @@ class VolumeSource(Source):
                     stream.abort()
                 raise
         return bytes(found)
+
+
+def open_volume(connection: Any, image: Image, uri: str) -> VolumeSource:
+    """Return the source of an image that is a volume of one of a connection's storage pools."""
+    tried = t("read {image} through libvirt of {uri}", image=image.path, uri=uri)
+    if image.data_file is not None:
+        raise ImageError(
+            tried,
+            why=t("its data is in a file of its own, {file}", file=image.data_file.written),
+            next_step=t("run this on the machine with the file, as a user who may read it"),
+        )
+    try:
+        with libvirt_errors(tried):
+            volume = connection.storageVolLookupByPath(image.path)
+            size = VolumeSource(connection, volume, name=image.path).size
+            return VolumeSource(connection, volume, size=size, name=image.path)
+    except NotFoundError as error:
+        folder = image.path.rpartition("/")[0] or "/"
+        command = shlex.join(("virsh", "-c", uri, "pool-create-as", "images", "dir", "--target", folder))
+        raise ImageError(
+            tried,
+            why=t("no active storage pool of that libvirt has it"),
+            next_step=t("make its folder a storage pool: {command}", command=command),
+        ) from error
