@@ -132,25 +132,31 @@ def lvm(path: Path, volumes: dict[str, tuple[Path, Sequence[tuple[int, int]]]], 
     uuid, area = "Oz8uhO-sLhe-ORRr-uB1L-PKPL-Zsw0-IYFhYJ", MIB
     most = max(first + count for _, segments in volumes.values() for first, count in segments)
     empty(path, area + most * EXTENT)
-    text = _group(uuid, most, {name: segments for name, (_, segments) in volumes.items()}, kind).encode() + b"\0"
+    text = _group(uuid, most, {name: segments for name, (_, segments) in volumes.items()}, kind)
     areas = b"".join(
         number.to_bytes(8, "little") for number in (path.stat().st_size, area, 0, 0, 0, 4 * KIB, area - 4 * KIB, 0, 0)
     )
     body = (32).to_bytes(4, "little") + b"LVM2 001" + uuid.replace("-", "").encode() + areas
     body = body.ljust(512 - 20, b"\0")
     label = b"LABELONE" + (1).to_bytes(8, "little") + checksum(body).to_bytes(4, "little") + body
-    place = (512, len(text))
-    header = b" LVM2 x[5A%r0N*>" + (1).to_bytes(4, "little")
-    header += b"".join(number.to_bytes(8, "little") for number in (4 * KIB, area - 4 * KIB, *place))
-    header = (header + checksum(text).to_bytes(4, "little")).ljust(508, b"\0")
     with open(path, "r+b") as file:
         file.seek(512)
         file.write(label)
-        file.seek(4 * KIB)
-        file.write(checksum(header).to_bytes(4, "little") + header + text)
+    write_group(path, text)
     for content, segments in volumes.values():
         _put_segments(path, content, segments, area)
     return path
+
+
+def write_group(path: Path, text: str) -> None:
+    """Write the text of a volume group into the metadata area of a physical volume."""
+    content = text.encode() + b"\0"
+    header = b" LVM2 x[5A%r0N*>" + (1).to_bytes(4, "little")
+    header += b"".join(number.to_bytes(8, "little") for number in (4 * KIB, MIB - 4 * KIB, 512, len(content)))
+    header = (header + checksum(content).to_bytes(4, "little")).ljust(508, b"\0")
+    with open(path, "r+b") as file:
+        file.seek(4 * KIB)
+        file.write(checksum(header).to_bytes(4, "little") + header + content)
 
 
 def _put_segments(path: Path, content: Path, segments: Sequence[tuple[int, int]], area: int) -> None:

@@ -10,7 +10,21 @@ import stat
 from pathlib import Path
 
 import pytest
-from support.filesystems import as_base, debugfs, empty, ext4, fat, lvm, ntfs, overlay, partitioned, tool, xfs
+from support.filesystems import (
+    as_base,
+    debugfs,
+    empty,
+    ext4,
+    fat,
+    lvm,
+    ntfs,
+    overlay,
+    partitioned,
+    put,
+    tool,
+    write_group,
+    xfs,
+)
 from support.images import KIB, MIB
 
 import vmsnap_nb as vs
@@ -123,6 +137,33 @@ $
 boot d--755 0 0
 $
 """
+
+
+def test_partitions_that_a_mount_table_names_by_themselves(tmp_path: Path) -> None:
+    for label in ("gpt", "dos"):
+        folder = tmp_path / label
+        (folder / "tree" / "etc").mkdir(parents=True)
+        for name in ("usr", "home", "srv"):
+            (folder / "tree" / name).mkdir()
+        parts = [ext4(folder / "0.img", folder / "tree", size=4 * MIB)]
+        parts += [ext4(folder / f"{n}.img", made_alone(folder / f"t{n}", n), size=4 * MIB) for n in (1, 2)]
+        disk = partitioned(folder / "disk.img", label, parts)
+        uuids = {}
+        for number in (1, 2, 3):
+            if label == "gpt":
+                tool("sfdisk", "-q", "--part-label", disk, number, f"part {number}")
+            uuids[number] = tool("blkid", "-p", "-O", 0, "-o", "value", "-s", "PTUUID", disk).decode().strip()
+            if label == "gpt":
+                uuids[number] = tool("sfdisk", "--part-uuid", disk, number).decode().strip()
+            else:
+                uuids[number] += f"-0{number}"
+        third = "PARTLABEL=part\\0403" if label == "gpt" else f"PARTUUID={uuids[3]}"
+        table = f"PARTUUID={uuids[2].upper()} /home ext4\n{third} /srv ext4\n"
+        (folder / "fstab").write_text(table)
+        debugfs(parts[0], f"write {folder / 'fstab'} /etc/fstab")
+        put(disk, parts[0], MIB)
+        chain = raw(disk)
+        assert (chain.read("/home/file"), chain.read("/srv/file")) == (b"1", b"2"), label
 
 
 def made(folder: Path, files: dict[str, bytes]) -> Path:
@@ -253,8 +294,19 @@ def test_what_cannot_be_read_is_named(offset: int, magic: bytes, said: str, tmp_
 def test_a_logical_volume_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     root = ext4(tmp_path / "root.img", size=8 * MIB)
     thin = lvm(tmp_path / "pv.img", {"root": (root, [(0, 2)])}, kind="thin")
-    with pytest.raises(ImageError, match="cs/root: it is of type thin"):
+    with pytest.raises(ImageError, match="cs/root: it is a thin volume of the pool"):
         raw(thin).files()
+    spread = lvm(tmp_path / "spread.img", {"root": (root, [(0, 1), (1, 1)])})
+    text = spread.read_bytes()[4 * KIB + 512 :].partition(b"\0")[0].decode()
+    other = (
+        'pv1 {\nid = "aaaaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaaaa"\ndevice = "/dev/vdb1"\npe_start = 2048\npe_count = 9\n}\n'
+    )
+    text = text.replace('stripes = [\n"pv0", 1', 'stripes = [\n"pv1", 1').replace(
+        "logical_volumes {", "logical_volumes {"
+    )
+    write_group(spread, text.replace("physical_volumes {\n", f"physical_volumes {{\n{other}"))
+    with pytest.raises(ImageError, match="on the physical volume pv1, which was /dev/vdb1 in the guest"):
+        raw(spread).files()
     good = lvm(tmp_path / "good.img", {"root": (root, [(0, 2)])})
     data = bytearray(good.read_bytes())
     data[4 * KIB + 512 + 20] ^= 1
@@ -276,7 +328,8 @@ def test_a_journal_that_was_not_emptied_is_noted(tmp_path: Path) -> None:
     assert dirty[at + 9] & 0x20
     dirty[at + 9] &= ~0x20
     log.write_bytes(dirty)
-    assert "newest changes can be in its journal" in raw(log).files().notes[0]
+    assert "its log is not empty" in raw(log).files().notes[0]
+    assert "fsfreeze -f /; fsfreeze -u /" in raw(log).files().notes[0]
     disk = fat(tmp_path / "fat.img", {}, "-F", "16")
     with open(disk, "r+b") as file:
         file.seek(0x25)

@@ -48,16 +48,33 @@ def _described(volume: Volume, tree: Tree) -> str:
 def _notes(tree: Tree) -> Iterator[str]:
     for volume in tree.volumes:
         if volume.name in tree.systems and volume.region is not None:
-            if is_dirty(volume.content.kind, volume.region):
-                yield (
-                    f"the {volume.content.kind} file system on {volume.name} was in use: the newest changes can be in "
-                    "its journal only, and are not in what was read"
-                )
+            yield from _of_journal(volume, tree)
         elif volume.problem:
             yield f"{volume.name} was not read: {volume.problem}"
         elif volume.content.kind not in {"", "swap"}:
             yield f"{volume.name} was not read: it has {volume.content.kind}"
     yield from tree.problems
+
+
+def _of_journal(volume: Volume, tree: Tree) -> Iterator[str]:
+    """Say whether changes can be in a journal alone; what XFS has only in its log is not read, even after a sync."""
+    assert volume.region is not None
+    kind = volume.content.kind
+    dirty = is_dirty(kind, volume.region)
+    where = f"the {kind} file system on {volume.name}"
+    if kind != "XFS":
+        if dirty:
+            yield f"{where} was in use: the newest changes can be in its journal only, and are not in what was read"
+        return
+    if dirty is None:
+        yield f"whether the log of {where} is empty is not known; changes that are only there are not in what was read"
+    elif dirty:
+        folder = next((folder for folder, name in tree.mounts.items() if name == volume.name), "FOLDER")
+        yield (
+            f"{where} was in use, and its log is not empty: changes that are only there are not in what was read, even "
+            "after a sync. A snapshot with quiesce=True has them, and so has the disk after "
+            f"`fsfreeze -f {folder}; fsfreeze -u {folder}` in the guest"
+        )
 
 
 def _entry(place: Place) -> FileEntry:

@@ -66,22 +66,32 @@ def find_logical_volumes(regions: Sequence[Region]) -> Iterator[tuple[str, Regio
                     yield f"{name}/{volume}", None, str(error)
 
 
-def _places(group: dict[str, Any], found: Sequence[_Physical]) -> dict[str, tuple[Region, int]]:
-    """Return for each name of a physical volume where it lies, and where in that its first extent begins."""
+_Places = dict[str, tuple[Region, int] | str]
+
+
+def _places(group: dict[str, Any], found: Sequence[_Physical]) -> _Places:
+    """Return for each physical volume where it lies and where its first extent begins, or what it was to the guest."""
     by_uuid = {physical.uuid: physical.region for physical in found}
-    places = {}
+    places: _Places = {}
     for name, entry in _section(group, "physical_volumes").items():
         uuid = str(entry.get("id", "")).replace("-", "") if isinstance(entry, dict) else ""
         if uuid in by_uuid:
             places[name] = by_uuid[uuid], _number(entry, "pe_start") * _SECTOR
+        elif isinstance(entry, dict):
+            places[name] = f"{name!s:.40}, which was {entry.get('device', 'unknown')!s:.80} in the guest"
     return places
 
 
-def _region(entry: dict[str, Any], extent: int, places: dict[str, tuple[Region, int]]) -> Region:
+def _region(entry: dict[str, Any], extent: int, places: _Places) -> Region:
     pieces: list[Piece] = []
     disk = None
     segments = (value for key, value in entry.items() if key.startswith("segment") and isinstance(value, dict))
     for segment in sorted(segments, key=lambda segment: _number(segment, "start_extent")):
+        if segment.get("type") == "thin":
+            pool = segment.get("thin_pool", "unknown")
+            raise LvmError(
+                f"it is a thin volume of the pool {pool!s:.40}, and only linear and striped volumes are read"
+            )
         if segment.get("type") not in {"striped", "linear"}:
             raise LvmError(f"it is of type {segment.get('type')!s:.40}, and only linear and striped volumes are read")
         for piece, region in _pieces(segment, extent, places):
@@ -99,22 +109,23 @@ def _region(entry: dict[str, Any], extent: int, places: dict[str, tuple[Region, 
     return Region(disk, pieces)
 
 
-def _pieces(
-    segment: dict[str, Any], extent: int, places: dict[str, tuple[Region, int]]
-) -> Iterator[tuple[Piece, Region]]:
+def _pieces(segment: dict[str, Any], extent: int, places: _Places) -> Iterator[tuple[Piece, Region]]:
     start, count = _number(segment, "start_extent") * extent, _number(segment, "extent_count") * extent
     stripes = segment.get("stripes", [])
     names, offsets = stripes[::2], stripes[1::2]
     if not names or len(names) != len(offsets) or len(names) != _number(segment, "stripe_count"):
         raise LvmError("its stripes cannot be")
-    for name in names:
-        if name not in places:
-            raise LvmError(f"a part of it is on the physical volume {name!s:.40}, which is on no volume of this disk")
+    areas = [places.get(name, f"{name!s:.40}") for name in names]
+    for area in areas:
+        if isinstance(area, str):
+            raise LvmError(f"a part of it is not on this disk, but on the physical volume {area}")
     unit = _number(segment, "stripe_size") * _SECTOR if len(names) > 1 else count
     if unit <= 0 or (count // unit) > _MOST_PIECES:
         raise LvmError(f"it is in more than {_MOST_PIECES} pieces")
     for number, done in enumerate(range(0, count, unit)):
-        region, begin = places[names[number % len(names)]]
+        area = areas[number % len(names)]
+        assert not isinstance(area, str)
+        region, begin = area
         offset = offsets[number % len(names)]
         if not isinstance(offset, int) or offset < 0:
             raise LvmError("its stripes cannot be")

@@ -105,7 +105,10 @@ class Tree:
         for line in text.splitlines():
             words = line.partition("#")[0].split()
             if len(words) >= 2:
-                yield words[0].replace('"', ""), re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), words[1])
+                device, folder = (
+                    re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), word) for word in words[:2]
+                )
+                yield device.replace('"', ""), folder
 
     def _named(self, device: str) -> str | None:
         """Return the volume that a mount table means."""
@@ -115,6 +118,10 @@ class Tree:
             if kind == "UUID" and value and content.uuid.lower() == value.lower():
                 return volume.name
             if kind == "LABEL" and value and content.label == value:
+                return volume.name
+            if kind == "PARTUUID" and value and volume.part.uuid.lower() == value.lower():
+                return volume.name
+            if kind == "PARTLABEL" and value and volume.part.label == value:
                 return volume.name
             mapped = volume.name.replace("-", "--").replace("/", "-")
             if "/" in volume.name and device in {f"/dev/{volume.name}", f"/dev/mapper/{mapped}"}:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytsk3
 
 from vmsnap_nb.system.filesystems.lvm import LvmError, find_logical_volumes
+from vmsnap_nb.system.filesystems.part_names import PartName, mbr_name, part_names
 from vmsnap_nb.system.filesystems.region import Region
 from vmsnap_nb.system.filesystems.signatures import LVM, READABLE, Content, content_of
 from vmsnap_nb.system.filesystems.tsk import TskImage
@@ -16,6 +17,7 @@ from vmsnap_nb.system.sources.source import Source
 __all__ = ["Volume", "find_volumes"]
 
 _MOST_VOLUMES = 512
+_NO_NAME = PartName()
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Volume:
     region: Region | None
     content: Content
     problem: str = ""
+    part: PartName = _NO_NAME
 
     @property
     def readable(self) -> bool:
@@ -51,15 +54,19 @@ def _partitions(disk: Source, whole: Region) -> Iterator[Volume]:
     except OSError:
         return
     sector, logical = int(table.info.block_size), 4
+    is_mbr = table.info.vstype == pytsk3.TSK_VS_TYPE_DOS
+    names = {} if is_mbr else part_names(whole, sector)
     for part in table:
         if not int(part.flags) & int(pytsk3.TSK_VS_PART_FLAG_ALLOC):
             continue
         slot = int(part.slot_num) + 1
-        if table.info.vstype == pytsk3.TSK_VS_TYPE_DOS and int(part.table_num) > 0:
+        if is_mbr and int(part.table_num) > 0:
             logical += 1
             slot = logical
-        region = Region.part(disk, int(part.start) * sector, int(part.len) * sector)
-        yield Volume(f"p{slot}", region, content_of(region))
+        start = int(part.start) * sector
+        region = Region.part(disk, start, int(part.len) * sector)
+        name = mbr_name(whole, slot) if is_mbr else names.get(start, _NO_NAME)
+        yield Volume(f"p{slot}", region, content_of(region), part=name)
 
 
 def _logical(physical: list[Volume]) -> Iterator[Volume]:
