@@ -20,6 +20,7 @@ from support.list_world import ListWorld
 
 from vmsnap_nb.errors import (
     InvalidRequestError,
+    LibvirtError,
     NoSpaceError,
     PlanRefusedError,
     ReadOnlyError,
@@ -28,6 +29,7 @@ from vmsnap_nb.errors import (
 )
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.live.step_action import HalfDoneError, StaysError
+from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.step import CreateOverlay
 
 
@@ -99,6 +101,47 @@ def test_what_lies_below_a_step_that_cannot_be_taken_back_stays() -> None:
     [failed, stays] = raised.value.__notes__
     assert "could not undo" in failed
     assert "were not undone either" in stays
+
+
+def test_an_undo_of_which_nobody_knew_that_it_can_fail_hides_nothing() -> None:
+    world = ListWorld()
+    with pytest.raises(NoSpaceError) as raised:
+        failing(world, "/i/c", KeyError("of another kind")).run(progress=False)
+    assert set(world.forest.images) == {"/i/base", "/i/a", "/i/b", "/i/c"}
+    assert "of another kind" in raised.value.__notes__[0]
+
+
+def unreadable(world: ListWorld, plan: LivePlan) -> LivePlan:
+    """Let nothing be read after the first step, as where libvirt has ended."""
+
+    def create(step: CreateOverlay) -> Callable[[], None]:
+        try:
+            return world.create(step)
+        finally:
+            del world.forest
+
+    plan.place.actions[CreateOverlay] = create  # type: ignore[index]
+
+    def survey() -> Reading:
+        if not hasattr(world, "forest"):
+            raise LibvirtError("connect", said="Connection refused")
+        return Reading(forest=world.forest)
+
+    return replace(plan, place=replace(plan.place, survey=survey))
+
+
+def test_a_failed_step_is_said_though_nothing_can_be_read_afterwards() -> None:
+    world = ListWorld(full)
+    with pytest.raises(NoSpaceError, match="No space left") as raised:
+        unreadable(world, world.plan("/i/bad")).run(progress=False)
+    assert "Connection refused" in raised.value.__notes__[-1]
+
+
+def test_what_was_done_is_said_though_nothing_can_be_read_afterwards() -> None:
+    world = ListWorld()
+    with pytest.raises(LibvirtError, match="Connection refused") as raised:
+        unreadable(world, world.plan("/i/a")).run(progress=False)
+    assert "/i/a" in raised.value.__notes__[-1]
 
 
 def test_what_stays_by_its_nature_keeps_nothing_else() -> None:

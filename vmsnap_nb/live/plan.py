@@ -352,14 +352,28 @@ class LivePlan(Plan):
         undone = len(done) < len(self.steps) or error is not None or stopped
         if undone:
             done = self._take_back(done, undo, error)
-        job.tell(replace(job.progress, text=t("read the images again")) if undone else _all_of(job.progress))
+        progress = replace(job.progress, text=t("read the images again"))
+        job.tell(progress if undone else replace(progress, done=progress.total))
         missing = tuple(StepDone(step, "not run") for step in self.steps[len(done) :])
-        after = self.place.forest()
+        after = self._read_after(done, error)
         freed = {
             path: was - now for path, was in before.items() if was is not None and (now := taken(path)) is not None
         }
         cancelled = undone and error is None
         return LiveReport(self, (*done, *missing), after, error=error, cancelled=cancelled, freed=freed)
+
+    def _read_after(self, done: list[StepDone], error: Exception | None) -> Forest:
+        """Read what is there after the steps; if that fails, an error still says what became of them."""
+        try:
+            return self.place.forest()
+        except VmsnapError as failure:
+            if error is not None:
+                error.add_note(t("could not read the images again: {error}", error=str(failure)))
+                raise error from error.__cause__
+            steps = (one.step for one in done if one.state == "done")
+            stay = clauses(t("{image}: {why}", image=step.image, why=step.what) for step in steps)
+            failure.add_note(t("the images could not be read again; steps that were done: {steps}", steps=stay or "–"))
+            raise
 
     @staticmethod
     def _take_back(done: list[StepDone], undo: list[Undo], error: Exception | None) -> list[StepDone]:
@@ -377,7 +391,7 @@ class LivePlan(Plan):
             try:
                 undo[number]()
                 result[number] = replace(done[number], state="undone", size=0)
-            except (VmsnapError, OSError) as failure:
+            except Exception as failure:  # noqa: BLE001 - what was done before it must still be looked at
                 if error is not None:
                     error.add_note(t("could not undo: {step}: {error}", step=step.what, error=str(failure)))
                 if not isinstance(failure, StaysError):
@@ -387,7 +401,3 @@ class LivePlan(Plan):
         if error is not None and undo and not stays:
             error.add_note(t("the steps before it were undone"))
         return result
-
-
-def _all_of(progress: Progress) -> Progress:
-    return replace(progress, done=progress.total, text=t("read the images again"))
