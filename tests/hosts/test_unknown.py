@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool, qemu_i
 from support.refusals import refused
 
 import vmsnap_nb as vs
+from vmsnap_nb.system.libvirt.domains import is_starting
+from vmsnap_nb.system.libvirt.library import library
 
 pytestmark = pytest.mark.hosts
 
@@ -202,3 +206,31 @@ def test_a_volume_that_libvirt_has_not_seen_yet_is_its_file(connection: Any) -> 
         assert [image.path for image in reading.guest("d").chain()] == [str(IMAGES / "new.qcow2")]
     with vs.connect("qemu:///system") as host:
         assert host.guest("d").snapshot("s1", kind="external-disk").run(progress=False).as_predicted
+
+
+def test_a_guest_whose_start_does_not_end_is_not_waited_for(connection: Any) -> None:
+    emulator, real = IMAGES / "qemu", shutil.which("qemu-system-x86_64")
+    emulator.write_text(f'#!/bin/sh\ncase "$*" in *"-machine none"*) exec {real} "$@";; esac\nexec sleep 100\n')
+    emulator.chmod(0o755)
+    qemu_img("create", "-q", "-f", "qcow2", "slow.qcow2", "1M")
+    xml = str(define(connection, "slow", file_disk(IMAGES / "slow.qcow2")).XMLDesc())
+    domain = connection.defineXML(xml.replace(f"<emulator>{real}<", f"<emulator>{emulator}<"))
+
+    def start() -> None:
+        with suppress(library().libvirtError):  # it is ended meanwhile
+            domain.create()
+
+    thread = threading.Thread(target=start)
+    with vs.connect("qemu:///system") as host:
+        guest = host.guest("slow")
+        thread.start()
+        while not is_starting(guest.handle.domain):
+            time.sleep(0.05)
+        began = time.monotonic()
+        assert guest.unfinished() == ()
+        [against] = [one for one in guest.snapshot("a").concerns if one.level == "refuse"]
+        assert time.monotonic() - began < 10  # libvirt lets a question wait for 30 s
+        assert (against.name, "slow.xml" in str(against.remedy)) == ("active-job", True)
+        guest.destroy()
+        thread.join(30)
+        assert not thread.is_alive()

@@ -22,7 +22,7 @@ from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import OPENABLE, Image
 from vmsnap_nb.model.snapshot import SnapshotRecord
-from vmsnap_nb.plans.facts import LOST_JOB, FolderFacts, GuestFacts, SavedState
+from vmsnap_nb.plans.facts import LOST_JOB, STARTING, FolderFacts, GuestFacts, SavedState
 from vmsnap_nb.plans.journal import Entry
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.system import process
@@ -32,7 +32,7 @@ from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.files.temporary import incomplete, leftovers
 from vmsnap_nb.system.guest.agent import AGENT_PORT
 from vmsnap_nb.system.libvirt.block_jobs import active_jobs
-from vmsnap_nb.system.libvirt.domains import channels
+from vmsnap_nb.system.libvirt.domains import channels, is_starting
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.knowledge import Knowledge
 from vmsnap_nb.system.libvirt.library import library
@@ -340,6 +340,9 @@ def denied_by_apparmor(connection: Any, guest: GuestFacts, forest: Forest) -> tu
 def jobs_of(handle: Any, domain: Domain, targets: Iterable[str]) -> dict[str, str]:
     """Return what goes on with the disks of a guest that runs, by target, and under ``""`` what concerns all of it."""
     libvirt = library()
+    with libvirt_errors(t("read the state of {guest}", guest=domain.name)):
+        if is_starting(handle):
+            return {"": STARTING}
     jobs = active_jobs(handle, targets)
     if "active commit" in jobs.values():
         with libvirt_errors(t("read the definition of {guest}", guest=domain.name)):

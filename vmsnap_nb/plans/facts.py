@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.plans.step import GuestRef
 
-__all__ = ["LOST_JOB", "FolderFacts", "GuestFacts", "SavedState"]
+__all__ = ["LOST_JOB", "STARTING", "FolderFacts", "GuestFacts", "SavedState"]
 
 LOST_JOB = "active commit that libvirt has lost"
+STARTING = "start"
+"""What goes on with a guest while libvirt starts its QEMU, and until then answers no question about it."""
 """The kind of a block job of whose second image libvirt does not know, since it was killed as the job began."""
 
 _WITH_NVRAM = (10, 10, 0)

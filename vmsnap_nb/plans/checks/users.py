@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.snapshot import MANAGED_SAVE
 from vmsnap_nb.plans.concern import Concern, either, refuse
-from vmsnap_nb.plans.facts import GuestFacts
+from vmsnap_nb.plans.facts import STARTING, GuestFacts
 from vmsnap_nb.words.message import Message, counted, joined, t
 
 __all__ = ["active_jobs", "has_managed_save", "in_use", "managed_save", "merge_while_running"]
@@ -83,6 +83,15 @@ def active_jobs(
 ) -> Iterator[Concern]:
     """Check that no job goes on with these disks of a guest (with any, if they are left out), and none with all."""
     guest = owner.domain.name
+    if owner.jobs.get("") == STARTING:
+        yield refuse(
+            "active-job",
+            t("libvirt is starting {guest}, and answers no question about it until that ends", guest=guest),
+            _end_of_start(guest),
+            images=images,
+            holders=(guest,),
+        )
+        return
     for target, job in owner.jobs.items():
         if not target or targets is None or target in targets:
             name = shlex.quote(guest)
@@ -96,6 +105,15 @@ def active_jobs(
                 images=images,
                 holders=(guest,),
             )
+
+
+def _end_of_start(guest: str) -> Message:
+    """Return what can be done about a start that does not end: libvirt reads what it has recorded of it again."""
+    return t(
+        "wait for it. If libvirt was interrupted and the start does not end, stop libvirt, remove {file} from its "
+        "folder of states (/run/libvirt/qemu for qemu:///system), and start libvirt again",
+        file=f"{guest}.xml",
+    )
 
 
 def has_managed_save(forest: Forest, guest: str) -> bool:

@@ -25,6 +25,7 @@ __all__ = [
     "channels",
     "checkpoints_of",
     "find_domain",
+    "is_starting",
     "read_disks",
     "read_domain",
     "read_domain_and_xml",
@@ -275,6 +276,15 @@ def state_of(domain: Any) -> State:
 def _state(number: int, *, saved: bool) -> State:
     state: State = _STATES[number] if 0 <= number < len(_STATES) else "no state"
     return "saved" if state == "shut off" and saved else state
+
+
+def is_starting(domain: Any) -> bool:
+    """Return whether libvirt is starting a guest: until that ends, a question about it waits 30 s, and fails.
+
+    A libvirt that is killed meanwhile can be in that state for good after its next start (seen with 9.0).
+    """
+    libvirt = library()
+    return bool(list(domain.state()) == [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP])
 
 
 def _has_managed_save(domain: Any) -> bool:

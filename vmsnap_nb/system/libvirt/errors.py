@@ -63,6 +63,9 @@ def from_libvirt(tried: Message, said: str, code: int = 0, domain: int = 0) -> V
     if any(words in said.lower() for words in _LOST):
         then = t("check the network and that libvirt is running there, then try again: it connects anew")
         return LibvirtError(tried, said=said, code=code, domain=domain, next_step=then)
+    if code == libvirt.VIR_ERR_OPERATION_TIMEOUT and "state change lock" in said:
+        then = t("another operation of libvirt on this guest has not ended: wait for it, then try again")
+        return LibvirtError(tried, said=said, code=code, domain=domain, next_step=then)
     if code == libvirt.VIR_ERR_OPERATION_DENIED and "read only" in said:
         return ReadOnlyError(tried, said=said, next_step=t("connect without readonly=True"))
     if code in (libvirt.VIR_ERR_OPERATION_DENIED, libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_ERR_ACCESS_DENIED):

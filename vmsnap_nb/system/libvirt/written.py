@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from vmsnap_nb.model.disk_xml import layers_below, named_image
 from vmsnap_nb.model.reference import parse_reference
+from vmsnap_nb.system.libvirt.domains import is_starting
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.volumes import with_volume_paths
 
@@ -54,6 +55,8 @@ def _query(domain: Any) -> list[Any]:
     """Return what QEMU says of its block devices that have a medium."""
     import libvirt_qemu
 
+    if is_starting(domain):
+        raise ValueError("it cannot say anything yet")
     answer = json.loads(libvirt_qemu.qemuMonitorCommand(domain, '{"execute": "query-block"}', 0))
     return [device for device in answer["return"] if device.get("inserted")]
 
