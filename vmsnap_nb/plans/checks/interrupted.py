@@ -6,9 +6,10 @@ import posixpath
 from dataclasses import replace
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.plans.journal import MergeEntry
+from vmsnap_nb.plans.journal import Began, MergeEntry
+from vmsnap_nb.words.message import Message, t
 
-__all__ = ["is_chain", "is_done", "is_gone", "is_torn", "overlays_of_base", "reads_otherwise", "settled"]
+__all__ = ["is_chain", "is_done", "is_gone", "is_torn", "overlays_of_base", "reads_otherwise", "settled", "who"]
 
 
 def is_gone(forest: Forest, path: str) -> bool:
@@ -72,3 +73,15 @@ def overlays_of_base(forest: Forest, entry: MergeEntry) -> tuple[str, ...]:
     """Return the overlays of what is merged that are based on the base."""
     bases = forest.same_file(entry.base)
     return tuple(path for path in entry.children if path in forest.images and forest.parent(path) in bases)
+
+
+def who(began: Began) -> Message:
+    """Return who has begun what an entry is about, and when."""
+    return t(
+        "{user} (uid {uid}, process {pid} on {host}) at {time}",
+        user=began.user or t("an unknown user"),
+        uid=began.uid,
+        pid=began.pid,
+        host=began.host,
+        time=began.at,
+    )

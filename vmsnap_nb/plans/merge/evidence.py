@@ -9,10 +9,10 @@ from typing import Literal
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.by_hand import repair_advice
-from vmsnap_nb.plans.checks.interrupted import is_gone, is_torn, settled
+from vmsnap_nb.plans.checks.interrupted import is_gone, is_torn, settled, who
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.facts import LOST_JOB
-from vmsnap_nb.plans.journal import Began, FileFact, MergeEntry, PullEntry
+from vmsnap_nb.plans.journal import FileFact, MergeEntry, PullEntry
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.words.message import Message, t
 
@@ -22,30 +22,21 @@ __all__ = ["author", "content", "damaged", "has_pivoted", "holds_all", "is_compa
 def author(entry: MergeEntry | PullEntry) -> Iterator[Concern]:
     """Remark who began what is finished, and when."""
     if entry.began is not None:
-        who = _who(entry.began)
+        began = who(entry.began)
         if isinstance(entry, PullEntry):
             what = t(
-                "according to its journal entry, the pull into {image} was started by {who}", image=entry.image, who=who
+                "according to its journal entry, the pull into {image} was started by {who}",
+                image=entry.image,
+                who=began,
             )
         else:
             what = t(
                 "according to its journal entry, the merge of {top} into {base} was started by {who}",
                 top=entry.top,
                 base=entry.base,
-                who=who,
+                who=began,
             )
         yield remark("active-job", what, images=entry.images)
-
-
-def _who(began: Began) -> Message:
-    return t(
-        "{user} (uid {uid}, process {pid} on {host}) at {time}",
-        user=began.user or t("an unknown user"),
-        uid=began.uid,
-        pid=began.pid,
-        host=began.host,
-        time=began.at,
-    )
 
 
 def originals(forest: Forest, entry: MergeEntry | PullEntry) -> Iterator[Concern]:

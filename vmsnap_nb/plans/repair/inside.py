@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.checks.folders import room
+from vmsnap_nb.plans.checks.interrupted import who
 from vmsnap_nb.plans.checks.layers import unreadable
 from vmsnap_nb.plans.checks.users import in_use
 from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns
@@ -75,7 +76,7 @@ def _concerns(reading: Reading, entry: InsideEntry, image: Image, size: int) -> 
             images=(image.path,),
         )
     if entry.began is not None:
-        yield remark("active-job", t("the change was begun by {who}", who=str(entry.began)), images=(image.path,))
+        yield remark("active-job", t("the change was begun by {who}", who=who(entry.began)), images=(image.path,))
 
 
 def _missed(reading: Reading, entry: InsideEntry, image: Image | None) -> Iterator[Concern]:
