@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,14 @@ from vmsnap_nb.system.files.temporary import leftovers
 
 def merge(folder: Path, base: str = "base") -> MergeEntry:
     return MergeEntry(base=str(folder / base), top=str(folder / "top"), merged=(str(folder / "top"),))
+
+
+def merged(folder: Path) -> MergeEntry:
+    """An entry about files that are there."""
+    entry = merge(folder)
+    for path in (entry.base, entry.top):
+        Path(path).write_text("")
+    return entry
 
 
 def names(folder: Path) -> list[str]:
@@ -315,3 +324,25 @@ def test_times_tell_what_was_written_since(tmp_path: Path) -> None:
     assert read_entry(entry.path, MergeEntry) == entry
     assert not drop_unless_begun(entry, known=False)
     assert read_entry(entry.path, MergeEntry) is None
+
+
+def test_device_numbers_hold_only_until_the_machine_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = journal.begun(merged(tmp_path))
+    elsewhere = tuple(replace(fact, device=fact.device + 1) for fact in entry.files)
+    write_entry(replace(entry, files=elsewhere))
+    found = read_entry(entry.path, MergeEntry)
+    assert found is not None
+    assert found.files == elsewhere
+    monkeypatch.setattr(journal, "_booted", lambda: time.time() + 2)
+    assert read_entry(entry.path, MergeEntry) == entry
+    copied = tmp_path / "copy"
+    copied.write_text("another file of that name, as after a restore")
+    copied.replace(entry.top)
+    now = read_entry(entry.path, MergeEntry)
+    assert now is not None
+    assert [fact.device for fact in now.files] == [entry.files[0].device, elsewhere[1].device]
+    assert entry.began is not None
+    write_entry(replace(entry, files=elsewhere, began=replace(entry.began, at="once")))
+    assert read_entries([str(tmp_path)], MergeEntry)[0].files == elsewhere

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -93,7 +94,37 @@ def _read(path: str) -> Entry | UnknownEntry | Stranger | None:
     finally:
         os.close(fd)
     entry = entry_of(path, text, lambda folder: same_place(folder, os.path.dirname(path)))
-    return Stranger(path=path, why=t("it is not a journal entry of this folder")) if entry is None else entry
+    if entry is None:
+        return Stranger(path=path, why=t("it is not a journal entry of this folder"))
+    return _renumbered(entry) if isinstance(entry, InsideEntry | MergeEntry | PullEntry) else entry
+
+
+def _renumbered(entry: InsideEntry | MergeEntry | PullEntry) -> Entry:
+    """Return an entry with the device numbers of now, if the machine was started after it was written.
+
+    They are then given anew, by the order in which file systems are mounted: unlike inodes they identify nothing.
+    """
+    if entry.began is None or not _is_before_boot(entry.began.at):
+        return entry
+    return replace(entry, files=tuple(map(_with_device, entry.files)))
+
+
+def _is_before_boot(at: str) -> bool:
+    try:
+        return datetime.fromisoformat(at).timestamp() < _booted()
+    except (ValueError, OverflowError, OSError):
+        return False
+
+
+def _booted() -> float:
+    """Return when the machine was started."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _with_device(fact: FileFact) -> FileFact:
+    now = _fact(fact.path)
+    is_renumbered = now is not None and now.inode == fact.inode and now.device and fact.device
+    return replace(fact, device=now.device) if now is not None and is_renumbered else fact
 
 
 def _strange(status: os.stat_result) -> Message:

@@ -22,6 +22,7 @@ from support.faults.inject import Injector
 from support.faults.scenes import VERBS, WORLDS, Facts, World
 from support.labs import start_paused
 from vmsnap_nb.errors import InvalidRequestError, NotFoundError, VmsnapError
+from vmsnap_nb.live import journal
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.guest import OFF
@@ -332,9 +333,14 @@ class Observer:
             raise LossError(f"left over: {left}")
 
 
-def judge(root: str, folder: str, verb: str, rest: str, facts: str, second: str, dies: str) -> None:
-    """Finish what was left, and look what is lost; a second fault may happen meanwhile."""
+def judge(root: str, folder: str, verb: str, rest: str, facts: str, second: str, dies: str, boots: str) -> None:
+    """Finish what was left, and look what is lost; a second fault may happen meanwhile.
+
+    `boots` is whether the machine has been started again, as far as anybody can tell.
+    """
     observer = None
+    if int(boots):
+        journal._booted = time.time
     faulthandler.dump_traceback_later(100)
     try:
         world = World(Path(root))

@@ -280,7 +280,7 @@ class Worker:
                 file.truncate(DEVICE)
             tool = shutil.which("mkfs.ext4", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or "mkfs.ext4"
             subprocess.run([tool, "-q", "-F", "-E", "nodiscard", str(device)], check=True)
-            self._mount(device)
+            self._mount(device, self.root)
             (self.root / "lost+found").rmdir()
         subprocess.run(["cp", "-a", "--sparse=always", f"{template}/.", str(self.root)], check=True)
         try:
@@ -294,32 +294,33 @@ class Worker:
                 device.unlink()
             shutil.rmtree(self.root, ignore_errors=True)
 
-    def _mount(self, device: Path, loop: str = "loop") -> None:
-        as_root("mount", "-o", loop, str(device), str(self.root))
+    @staticmethod
+    def _mount(device: Path, at: Path) -> None:
+        as_root("mount", "-o", "loop", str(device), str(at))
         if os.getuid():
-            as_root("chown", str(os.getuid()), str(self.root))
+            as_root("chown", str(os.getuid()), str(at))
 
     def _mount_again(self) -> None:
         """Do what happens at the next start of a machine: the journal of the file system is replayed.
 
-        Its files are on the device with the same number again, which an entry records.
+        Its device has another number then, as the order of mounts has it.
         """
         self._end_all()
-        number = os.minor(self.root.stat().st_dev)
+        # A mount namespace of another process may keep the file system as it is; so a copy of the device is mounted.
+        device, copy, again = (self.folder / name for name in ("device", "copy", "again"))
+        subprocess.run(["cp", "--sparse=always", str(device), str(copy)], check=True)
+        again.mkdir()
+        self._mount(copy, again)
         for _ in range(50):
             try:
                 as_root("umount", str(self.root))
                 break
             except pytest.fail.Exception:
                 time.sleep(0.1)
-        # A mount namespace of another process may keep the file system as it is; so a copy of the device is mounted.
-        device, copy = self.folder / "device", self.folder / "copy"
-        subprocess.run(["cp", "--sparse=always", str(device), str(copy)], check=True)
+        as_root("mount", "--bind", str(again), str(self.root))
+        as_root("umount", str(again))
+        again.rmdir()
         copy.replace(device)
-        try:
-            self._mount(device, f"loop=/dev/loop{number}")
-        except pytest.fail.Exception:  # somebody else was faster
-            self._mount(device)
 
     # -- runs ------------------------------------------------------------------------------------------
 
@@ -389,7 +390,7 @@ class Worker:
                 facts = self._facts[verb.world]
                 rest = run.rest if second is run.second else "off"
                 known = int(dies or second is not run.second)
-                after = self.child("judge", self.root, self.folder, run.verb, rest, facts, told, known)
+                after = self.child("judge", self.root, self.folder, run.verb, rest, facts, told, known, int(fault.disk))
                 if second is not None and self.injector.hit:
                     outcome.notes.append(f"second: {self.injector.hit}")
                 outcome.notes += after.get("notes", [])
