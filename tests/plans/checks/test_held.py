@@ -96,3 +96,14 @@ def test_both_may_be_the_newest(below: int | None, above: int, refused: bool) ->
     at = replace(at, forest=at.forest.edited(put=put))
     concerns = FinishSnapshotRequest(guest="demo", entry=ENTRY).plan(at).concerns
     assert [concern.name for concern in concerns] == (["disk-changed"] if refused else [])
+
+
+@pytest.mark.parametrize(("later", "corrected"), [("/i/old.qcow2", True), ("/i/new.qcow2", False), ("/i/other", False)])
+def test_the_next_start_is_from_the_overlay_of_an_interrupted_snapshot(later: str, corrected: bool) -> None:
+    use = Use("demo", "vda", "/i/new.qcow2", "running")
+    domain = Domain("demo", "u", "running", disks=(Disk("vda", "/i/new.qcow2", "qcow2"),))
+    disk = f"<domain><devices><disk><source file='{later}'/><target dev='vda'/></disk></devices></domain>"
+    at = reading(images(use), domain, entries=(ENTRY,), definition=disk)
+    [request] = held_requests(at)
+    steps = [step for step in request.plan(at).steps if isinstance(step, SetSource)]
+    assert [(step.before, step.path) for step in steps] == [("/i/old.qcow2", "/i/new.qcow2")] * corrected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vmsnap_nb.model.disk_xml import defined_source
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.plans.concern import Concern, refuse
@@ -11,7 +12,14 @@ from vmsnap_nb.plans.journal import SnapshotEntry, Switch
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.words.message import t
 
-__all__ = ["held_concerns", "held_losses", "interrupted_snapshots", "missed_switches", "switched"]
+__all__ = [
+    "held_concerns",
+    "held_losses",
+    "interrupted_snapshots",
+    "missed_switches",
+    "switched",
+    "unrecorded_switches",
+]
 
 
 def held_concerns(forest: Forest, guest: str) -> Iterator[Concern]:
@@ -80,6 +88,25 @@ def missed_switches(reading: Reading, entry: SnapshotEntry) -> tuple[Switch, ...
         and forest.parent(one.file) in forest.same_file(one.source)
         and not (one.file in reading.maps and not reading.maps[one.file].extents)
     )
+
+
+def unrecorded_switches(reading: Reading, entry: SnapshotEntry) -> dict[str, str]:
+    """Return by target the images that the next start of a running guest would use instead of the overlays on them.
+
+    libvirt writes its definition last, and may have been interrupted before it did.
+    """
+    forest, guest = reading.forest, reading.owner
+    if not guest.running or not guest.domain.persistent:
+        return {}
+    later = {one.target: defined_source(guest.definition, one.target) for one in entry.disks}
+    now = {use.target: use.path for use in guest.domain.uses}
+    return {
+        one.target: named
+        for one in entry.disks
+        if now.get(one.target) in forest.same_file(one.file)
+        and (named := later[one.target]) is not None
+        and named in forest.same_file(one.source)
+    }
 
 
 def interrupted_snapshots(reading: Reading) -> Iterator[Concern]:

@@ -11,7 +11,7 @@ from shlex import quote
 from vmsnap_nb.model.find import find_disk
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
-from vmsnap_nb.plans.checks.held import held_concerns, missed_switches, switched
+from vmsnap_nb.plans.checks.held import held_concerns, missed_switches, switched, unrecorded_switches
 from vmsnap_nb.plans.concern import Concern, refuse, sorted_concerns
 from vmsnap_nb.plans.journal import SnapshotEntry, Switch
 from vmsnap_nb.plans.merge.builder import MergeBuilder
@@ -155,18 +155,19 @@ class FinishSnapshotRequest(MergeRequest):
     def plan(self, reading: Reading) -> Plan:
         """Return the plan."""
         forest, guest, entry = reading.forest, reading.owner, self.entry
-        missed = missed_switches(reading, entry)
-        sources = {use.target: use.path for use in guest.domain.uses}
+        missed, behind = missed_switches(reading, entry), unrecorded_switches(reading, entry)
+        named = {use.target: use.path for use in guest.domain.uses} | behind
         steps = (
             SetSource(
                 guest=guest.ref,
                 target=one.target,
-                before=sources[one.target],
+                before=named[one.target],
                 path=one.file,
                 format="qcow2",
-                devices=forest.known_devices(sources[one.target], one.file),
+                devices=forest.known_devices(named[one.target], one.file),
             )
-            for one in missed
+            for one in entry.disks
+            if one in missed or one.target in behind
         )
         now = {one.target: one.file for one in missed}
         uses = (
@@ -177,6 +178,10 @@ class FinishSnapshotRequest(MergeRequest):
         way = t("only the journal entry is left to remove")
         if left:
             way = t("the files that it left behind are removed: no guest data was written to them")
+        if behind:
+            way = t(
+                "only the definition for the next start changes: it still names {files}", files=joined(behind.values())
+            )
         if now:
             way = t(
                 "only the definition changes: as far as is known, QEMU was writing to {files} when it ended",
