@@ -2,7 +2,7 @@
 # Each installs first what is missing (scripts/setup); a second run finds all in place.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-docs setup-tests lab app demo faults test test-hosts check quick format docs bench test-debian13 test-fresh test-binder test-nbgrader words constraints clean
+.PHONY: help setup setup-docs setup-tests lab app demo faults test test-hosts check quick format docs class bench test-debian13 test-fresh test-binder test-nbgrader words constraints clean
 
 PYTHON_RUN := .venv/bin/python
 NOTEBOOK := notebooks/00-quickstart.ipynb
@@ -70,6 +70,10 @@ format: setup  ## let ruff put the code in order
 docs: setup-docs  ## build the documentation in both languages as build/docs/index.html; a warning is an error
 	$(PYTHON_RUN) scripts/docs.py build/docs
 	@echo build/docs/index.html
+
+class: setup  ## make the slides of the course and the cheat sheet in build/class, in both languages
+	$(PYTHON_RUN) scripts/slides.py build/class
+	$(PYTHON_RUN) scripts/cheat_sheet.py build/class
 
 bench: setup  ## run the benchmarks
 	@set -e; for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(PYTHON_RUN) $$bench; done
