@@ -53,7 +53,7 @@ from vmsnap_nb.system.qcow2 import mark as qcow2_mark
 from vmsnap_nb.system.qemu import qemu_img
 from vmsnap_nb.system.qemu.blockmap import reads_none_of
 from vmsnap_nb.system.qemu.check import damage
-from vmsnap_nb.system.qemu.content import content_digest
+from vmsnap_nb.system.qemu.content import content_digest, reads_alike_on
 from vmsnap_nb.system.qemu.fill import fill
 from vmsnap_nb.system.qemu.progress import run_watched
 from vmsnap_nb.words.message import Message, clauses, t
@@ -288,6 +288,12 @@ def _pull(step: PullLayers, tried: Message) -> None:
         return
     if not fill(step.path, step.extents, tell=tell_fraction, stop=stop_asked):
         raise StepStopped
+    if step.verify and reads_alike_on(step.path, step.backing) is False:
+        raise ImageError(
+            t("compare {image} without the layers that were pulled", image=step.path),
+            why=t("it would read other data"),
+            next_step=t("keep all files as they are, and report this problem"),
+        )
     shown = step.left is not None and reads_none_of(step.path, step.left, below=step.backing is not None)
     if shown:
         qemu_img.run(rebase_argv(step.path, step.backing, "-u"), tried=tried)

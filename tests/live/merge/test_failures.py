@@ -16,7 +16,7 @@ from vmsnap_nb.errors import ImageError, StalePlanError, VmsnapError
 from vmsnap_nb.live.job import Job
 from vmsnap_nb.live.journal import begun, write_entry
 from vmsnap_nb.live.step_action import Action, Undo
-from vmsnap_nb.plans.merge.steps import CheckContent, RemoveFile, Repoint
+from vmsnap_nb.plans.merge.steps import CheckContent, CommitLayers, RemoveFile, Repoint
 
 pytestmark = pytest.mark.system
 
@@ -114,6 +114,20 @@ def test_verify_notices_a_change_before_anything_is_removed(folder: Path) -> Non
         plan.run(progress=False)
     assert all(path.exists() for path in paths)
     assert was != content(paths[-1])
+
+
+def test_verify_compares_before_an_overlay_is_switched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = handout_chain(folder)
+    was = content(paths[-1])
+    commits = vs.scan(folder).commit("Snap-2", remove=True, verify=True)
+    commits = faulty(commits, CommitLayers, lambda step, perform: lambda: None)
+    with pytest.raises(ImageError, match="its content has changed"):
+        commits.run(progress=False)
+    monkeypatch.setattr("vmsnap_nb.live.image_actions.fill", lambda *_, **__: True)
+    with pytest.raises(ImageError, match="it would read other data"):
+        vs.scan(folder).pull("Snap-4", "Snap-1", verify=True).run(progress=False)
+    assert chain_of(paths[-1]) == ["RootBase", "Snap-1", "Snap-2", "Snap-3", "Snap-4"]
+    assert content(paths[-1]) == was
 
 
 def test_finishing_looks_at_what_the_commit_looked_at(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ The order of the steps is what makes a merge safe to be killed at any moment:
    them read the same before, during and after. (Other overlays of the base would not: they are a reason to refuse.)
 3. The entry says that all is copied. Only then overlays are repointed, one by one: each reads the same before and
    after, because base and top read the same now. From here on the copying must not be repeated.
-4. With ``verify`` the disks are read again, while every old file is still there.
+4. With ``verify`` the disks are read again, while every old file is still there; what overlays are repointed to is
+   read before that.
 5. The merged layers are marked invalid, then removed if that was asked for; the entry is taken away.
 
 A pull first fills the image with what it reads from below, and closes it, which writes qcow2's tables to the disk. Only
@@ -37,7 +38,6 @@ from vmsnap_nb.plans.merge.engines import BlockJobs, Copied, Engine, is_relative
 from vmsnap_nb.plans.merge.records import with_records
 from vmsnap_nb.plans.merge.steps import (
     CarryBitmaps,
-    CheckContent,
     CommitLayers,
     Finish,
     LiveCommit,
@@ -46,9 +46,9 @@ from vmsnap_nb.plans.merge.steps import (
     RemoveLeftover,
     Repoint,
     SetSource,
-    TakeContent,
     Unprotect,
 )
+from vmsnap_nb.plans.merge.verify import with_content
 from vmsnap_nb.plans.overlay.reference import backing_reference
 from vmsnap_nb.plans.plan import Alternative, Move, Plan
 from vmsnap_nb.plans.request import Reading
@@ -328,9 +328,9 @@ class MergeBuilder:
             self.concerns += held_concerns(self.before, self.engine.owner.domain.name)
         others = [entry for entry in self.reading.merges if resumed is None or entry.path != resumed.path]
         self.concerns += (*checks.interrupted(others, self._touched), *notes.strangers(self.reading))
-        taking, checking = self._content_steps() if verify else ([], [])
+        copying = with_content(self.before, self.forest, self._copying, self._contents) if verify else self._copying
         self._forget_raw()
-        steps = (*taking, *self._copying, *checking, *self._marking, *self._removing, *self._ending)
+        steps = (*copying, *self._marking, *self._removing, *self._ending)
         if resumed is None:
             changed = [step.entry.base for step in steps if isinstance(step, CommitLayers | LiveCommit)]
             lost = [path for step in steps for path in (*step.invalidates, *step.unlinks)]
@@ -451,30 +451,6 @@ class MergeBuilder:
         if not self.forest[path].snapshots:
             return None
         return self.reading.space[path].own if path in self.reading.space else ()
-
-    def _content_steps(self) -> tuple[list[Step], list[Step]]:
-        """Return the steps that read every disk that survives: the leaves that read anything of what is changed."""
-        written = dict.fromkeys(path for step in self._copying for path in step.writes)
-        taking: list[Step] = []
-        checking: list[Step] = []
-        for path in self._surviving(written):
-            before = path
-            for top, base in self._contents.items():
-                if base == path:
-                    before = top
-            image = self.before[before]
-            taking.append(TakeContent(path=before, format=image.format or "raw", length=image.virtual_size))
-            format = self.forest[path].format or "raw"
-            checking.append(CheckContent(path=path, format=format, was=before, length=image.virtual_size))
-        return taking, checking
-
-    def _surviving(self, written: Iterable[str]) -> list[str]:
-        found: dict[str, None] = {}
-        for path in written:
-            for leaf in (path, *self.forest.descendants(path)):
-                if leaf in self.forest.images and checks.sound(self.forest, leaf) and not self.overlays(leaf):
-                    found[self.forest.same_file(leaf)[0]] = None
-        return list(found)
 
 
 def _is_remote(forest: Forest, path: str) -> bool:

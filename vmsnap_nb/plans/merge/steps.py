@@ -137,6 +137,7 @@ class PullLayers(Step):
     None if one of them is shorter than the image: what lies beyond its end reads as zeros, which QEMU's map of a chain
     does not tell from those of the image itself.
     """
+    verify: bool = False  # whether it is read with the new backing file before its header names that
 
     action = "pull"
     performer = "qemu-img"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
+from vmsnap_nb.model.reference import Reference
+from vmsnap_nb.system import process
 from vmsnap_nb.system.confine import may_write
 from vmsnap_nb.system.files.devices import protocol_of
 from vmsnap_nb.system.files.errors import from_os_error
@@ -17,7 +20,7 @@ from vmsnap_nb.system.qemu import qemu_img
 from vmsnap_nb.system.qemu.blockmap import read_map
 from vmsnap_nb.words.message import t
 
-__all__ = ["content_digest"]
+__all__ = ["content_digest", "reads_alike_on"]
 
 _PIECE = 64 << 20
 """Bytes that are copied out at once: so much room it takes in the folder for temporary files."""
@@ -42,6 +45,23 @@ def content_digest(path: str, format: str, size: int | None = None) -> str:
                 digest.update((start + offset).to_bytes(8))
                 digest.update(block)
     return digest.hexdigest()
+
+
+def reads_alike_on(path: str, backing: Reference | None) -> bool | None:
+    """Return whether an image would read alike with another backing file, or with none; nothing is written.
+
+    None where the backing file is not named by its path alone.
+    """
+    node: dict[str, object] = {"driver": "qcow2", "file": {"driver": protocol_of(path), "filename": path}}
+    below: dict[str, object] | None = None
+    if backing is not None:
+        if backing.path is None or backing.kind == "json:":
+            return None
+        file = {"driver": protocol_of(backing.path), "filename": backing.path}
+        below = {"driver": backing.format or "raw", "file": file}
+    argv = ("qemu-img", "compare", "-q", *(f"json:{json.dumps(one)}" for one in (node, {**node, "backing": below})))
+    done = process.run(argv, tried=t("compare {image} on another backing file", image=path), check=False)
+    return None if done.exit_status not in (0, 1) else done.exit_status == 0
 
 
 def _options(path: str, format: str, prefix: str = "") -> str:
