@@ -106,7 +106,7 @@ def _passed(root: ET.Element) -> Iterator[Message]:
 
 
 def special_disks(owner: GuestFacts, external: Collection[str]) -> Iterator[Concern]:
-    """Check that no disk of which an external snapshot is taken is transient, in a guest that runs, or shared."""
+    """Check that no disk of which an external snapshot is taken is shared, transient in a guest that runs, or far."""
     guest, root = owner.domain.name, _root(owner)
     for disk in () if root is None else root.iterfind("devices/disk"):
         target = _target(disk)
@@ -125,6 +125,17 @@ def special_disks(owner: GuestFacts, external: Collection[str]) -> Iterator[Conc
                 either(out, t("shut {guest} down first", guest=guest)),
                 holders=(guest,),
             )
+        elif disk.get("type") == "network" and not owner.running:
+            yield refuse(
+                "not-supported",
+                t(
+                    "disk {disk} is on the network, and libvirt creates an overlay on it only while {guest} runs",
+                    disk=target,
+                    guest=guest,
+                ),
+                either(out, t("start it first, paused if need be: {command}", command=_start_paused(guest))),
+                holders=(guest,),
+            )
         elif disk.find("shareable") is not None:
             yield refuse(
                 "not-supported",
@@ -132,6 +143,10 @@ def special_disks(owner: GuestFacts, external: Collection[str]) -> Iterator[Conc
                 out,
                 holders=(guest,),
             )
+
+
+def _start_paused(guest: str) -> str:
+    return shlex.join(("virsh", "start", "--paused", guest))
 
 
 def floppies(owner: GuestFacts, targets: Collection[str]) -> Iterator[Concern]:
@@ -158,9 +173,18 @@ def _edit(owner: GuestFacts) -> str:
 
 
 def parts_of_files(owner: GuestFacts, targets: Collection[str], remedy: Message = NOTHING) -> Iterator[Concern]:
-    """Check that no such disk is a part of a file: the header of an overlay can only name all of it."""
+    """Check that no such disk is a part of a file: the header of an overlay can only name all of it.
+
+    Beside the `remedy` there is always that of an image of its own.
+    """
+    sources = {disk.target: disk.source or "" for disk in owner.domain.disks}
     for target in sliced_disks(owner.xml):
         if target in targets:
+            copied = t(
+                "copy the disk into an image of its own, and name that in the definition of {guest}: {command}",
+                guest=owner.domain.name,
+                command=_copy_of(owner, target, sources.get(target, "")),
+            )
             yield refuse(
                 "not-supported",
                 t(
@@ -169,9 +193,20 @@ def parts_of_files(owner: GuestFacts, targets: Collection[str], remedy: Message 
                     disk=target,
                     guest=owner.domain.name,
                 ),
-                remedy,
+                either(remedy, copied) if remedy else copied,
                 holders=(owner.domain.name,),
             )
+
+
+def _copy_of(owner: GuestFacts, target: str, source: str) -> str:
+    """Return what copies a disk; an overlay names in its header which part of a file it is based on."""
+    root = _root(owner)
+    part = None if root is None else root.find(f"devices/disk/target[@dev='{target}']/../source/slices/slice")
+    if part is None:
+        return shlex.join(("qemu-img", "convert", "-O", "qcow2", source, "NEW.qcow2"))
+    name = source.replace(",", ",,")
+    options = f"driver=raw,offset={part.get('offset')},size={part.get('size')},file.filename={name}"
+    return shlex.join(("qemu-img", "convert", "--image-opts", options, "-O", "qcow2", "NEW.qcow2"))
 
 
 def no_jobs(owner: GuestFacts, target: str) -> Iterator[Concern]:

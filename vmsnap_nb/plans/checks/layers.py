@@ -31,7 +31,8 @@ __all__ = [
 
 _BROKEN = {"missing", "unreadable", "not-a-file", "corrupt", "invalid", "loop"}
 _ELSEWHERE = {"outside", "remote", "unknown"}
-_FORMATS = {"qcow2", "raw"}
+_FORMATS = {"qcow2", "raw", "luks"}
+"""That data can be merged into; into LUKS only by the QEMU of a guest, which has the key."""
 _READ = {*_FORMATS, "vmdk", "vdi", "vhdx", "vpc", "qed", "qcow", "parallels"}
 """Formats of images from which data was pulled up in tests; into the others of them nothing was merged."""
 REBASED = frozenset({"qcow2", "qed"})
@@ -339,6 +340,10 @@ def _mergeable(image: Image, *, layer: bool, written: bool) -> Iterator[Concern]
         yield refuse(
             "not-supported",
             t("{image} is {format}, and only qcow2 layers can be merged", image=image.name, format=image.format),
+            t(
+                "copy it into one image first: {command}",
+                command=f"qemu-img convert -O qcow2 {shlex.quote(image.path)} NEW.qcow2",
+            ),
             images=(image.path,),
         )
     elif image.format not in (_FORMATS if written else _READ):

@@ -255,6 +255,7 @@ class MergeBuilder:
                             image=self.forest[path].name,
                             needing=checks.several(needing),
                         ),
+                        t("first merge or remove what needs it"),
                         images=(path, *standing),
                         holders=users,
                     )

@@ -129,7 +129,12 @@ class BlockJobs:
             )
         yield from devices.no_jobs(self.owner, own.target)
         if own.readonly:
-            yield refuse("read-only", t("disk {disk} of {guest} is read-only", disk=own.target, guest=own.guest))
+            yield refuse(
+                "read-only",
+                t("disk {disk} of {guest} is read-only", disk=own.target, guest=own.guest),
+                t("shut {guest} down: qemu-img then merges its chain", guest=own.guest),
+                holders=(own.guest,),
+            )
         yield from users.in_use(forest, written, read, besides=own.guest)
 
     def about_security(self, forest: Forest, written: Sequence[str]) -> Iterator[Concern]:

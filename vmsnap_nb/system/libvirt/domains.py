@@ -322,11 +322,19 @@ def _disk(element: ET.Element) -> Disk:
         else t("volume {volume} of pool {pool}", volume=volume, pool=source.get("pool")),
         target="" if target is None else target.get("dev", ""),
         source=_source(source),
-        format=None if driver is None else driver.get("type"),
+        format=_format(element, driver),
         bus=None if target is None else target.get("bus"),
         device=element.get("device", "disk"),
         readonly=element.find("readonly") is not None or element.get("device") == "cdrom",
     )
+
+
+def _format(disk: ET.Element, driver: ET.Element | None) -> str | None:
+    """Return the format of a disk; one that libvirt calls raw is LUKS if QEMU has a key for it."""
+    format = None if driver is None else driver.get("type")
+    encryption = disk.find("source/encryption") if format == "raw" else None
+    encryption = disk.find("encryption") if encryption is None and format == "raw" else encryption
+    return "luks" if encryption is not None and encryption.get("format") == "luks" else format
 
 
 def _source(element: ET.Element | None) -> str | None:
