@@ -33,12 +33,19 @@ REASONS = {
 """Why nothing was tried, by kind, state and operation."""
 
 VERBS = ("external snapshot", "internal snapshot", "commit", "pull", "revert", "delete a snapshot")
-_W, _NO, _UNTRIED = "works", "refused: not-supported", "*not tried*"
+_W, _NO = "works", "refused: not-supported"
 _FILE = "works, where a file is named for the overlay"
 _ROOM = "works, or no-space"
 _INSIDE = f"{_NO}, as only qcow2 has room inside"
 _KEY = f"{_NO}, as qemu-img has no key"
 _STARTS = f"{_NO}, as libvirt would not start the guest"
+_CLEAR = f"{_NO}, as the data would no longer be encrypted"
+_WARNED = "works, with a warning: the overlay is not encrypted"
+_WHOLE = f"{_NO}, as an overlay can only be based on the whole file"
+_OPTIONS = f"{_NO}, as the header says which part of the file it is"
+_DATA = f"{_NO}, as qemu-img would need both files"
+_CLOSED = f"{_NO}, as QEMU does not open it"
+_NEVER = "*no snapshot of it can be taken*"
 _LOST = f"{_NO} (can be waived), as it could not be deleted"
 _ALONE = "*it has no backing file*"
 _HEADER = "refused: untrusted-backing where only a header names the device"
@@ -61,38 +68,31 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         },
     ),
     "LUKS inside qcow2": (
-        "tests/hosts/test_encryption.py",
+        "tests/hosts/test_disk_verbs.py",
         {
             "off": (_STARTS, _KEY, _KEY, _KEY, _STARTS, _KEY),
-            "running": (
-                "works, with a warning: the overlay is not encrypted",
-                f"{_NO}, as QEMU would end",
-                _UNTRIED,
-                _UNTRIED,
-                _UNTRIED,
-                _W,
-            ),
+            "running": (_WARNED, f"{_NO}, as QEMU would end", _W, _CLEAR, _STARTS, _W),
         },
     ),
     "raw LUKS": (
-        "tests/hosts/test_encryption.py",
+        "tests/hosts/test_disk_verbs.py",
         {
-            "off": (_STARTS, _UNTRIED, _UNTRIED, "*it has no backing file*", _UNTRIED, _UNTRIED),
-            "running": (_UNTRIED, _UNTRIED, _UNTRIED, "*it has no backing file*", _UNTRIED, _UNTRIED),
+            "off": (_STARTS, _INSIDE, _KEY, _KEY, _STARTS, _KEY),
+            "running": (_WARNED, _INSIDE, _W, _CLEAR, _STARTS, _W),
         },
     ),
     "qcow2 with an external data file": (
-        "tests/hosts/test_encryption.py",
+        "tests/hosts/test_disk_verbs.py",
         {
-            "off": (_LOST, f"{_NO}, as QEMU cannot", _ALONE, _ALONE, _UNTRIED, _UNTRIED),
+            "off": (_LOST, f"{_NO}, as QEMU cannot", f"{_ABOVE}; {_FAR}", _DATA, _W, _DATA),
             "running": ("*libvirt gives QEMU no access to the data file*",) * 6,
         },
     ),
     "part of a file (`<slices>`)": (
-        "tests/hosts/test_encryption.py",
+        "tests/hosts/test_disk_verbs.py",
         {
-            "off": (f"{_NO}, as libvirt would make it on all of the file", _INSIDE, _ALONE, _ALONE, *(_UNTRIED,) * 2),
-            "running": (_UNTRIED,) * 6,
+            "off": (_WHOLE, _INSIDE, _WHOLE, _WHOLE, _WHOLE, _WHOLE),
+            "running": (_WHOLE, _INSIDE, f"{_ABOVE}; {_FAR}", _OPTIONS, _WHOLE, _OPTIONS),
         },
     ),
     "base in vmdk, vdi, vhdx, vpc, qed, qcow or parallels": (
@@ -105,13 +105,20 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "network disk (NBD)": (
         "tests/live/merge/test_network.py",
         {
-            "off": (_ABOVE, "*only qcow2 above it has room inside*", f"{_ABOVE}; {_FAR}", _ABOVE, _UNTRIED, _ABOVE),
+            "off": (
+                f"{_ABOVE}; {_NO} of the disk itself",
+                "*only qcow2 above it has room inside*",
+                f"{_ABOVE}; {_FAR}",
+                _ABOVE,
+                _ABOVE,
+                _ABOVE,
+            ),
             "running": (
                 _FILE,
                 "*only qcow2 above it has room inside*",
                 f"{_ABOVE}; {_FAR}",
                 f"{_ABOVE}; {_FAR} with the base",
-                _UNTRIED,
+                _W,
                 f"{_ABOVE}; {_FAR} with the base",
             ),
         },
@@ -119,7 +126,7 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "features that QEMU does not know": (
         "tests/live/merge/test_unsupported.py",
         {
-            "off": (_UNTRIED, _UNTRIED, _NO, _NO, _UNTRIED, _UNTRIED),
+            "off": (_CLOSED, _CLOSED, _CLOSED, _CLOSED, _NEVER, _NEVER),
             "running": ("*no QEMU opens it*",) * 6,
         },
     ),
@@ -129,7 +136,8 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
 DISKS_HEAD = """\
 ## What a disk can be
 
-What tests have seen with libvirt 9.0 and QEMU 7.2. *Not tried* means that no test has such a guest yet.
+What tests have seen with libvirt 9.0 and QEMU 7.2. Where a snapshot is refused, commit, pull, revert and delete were
+tried with one that virsh has taken, while the guest ran if that is possible.
 Of the bases in other formats, guests were tried with vmdk.
 """
 

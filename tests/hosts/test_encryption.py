@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.devices import MakeDevice
-from support.hosts import IMAGES, define
-from support.images import MIB, create, luks
+from support.disks import read_by_qemu_io
+from support.hosts import IMAGES, define, encrypted_disk, part_of_file
+from support.images import MIB, create, write
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import VmsnapError
@@ -36,19 +36,7 @@ def encrypted(host: Host, connection: Any) -> MakeGuest:
     """Give a function that makes a guest with an encrypted disk: inside qcow2, or as a raw one."""
 
     def make(path: Path = IMAGES / "secret.img", *, format: str = "qcow2", block: bool = False) -> Guest:
-        luks("qcow2" if format == "qcow2" else "luks", path, 8 * MIB)
-        key = str(uuid.uuid4())
-        secret = connection.secretDefineXML(
-            f"<secret ephemeral='no' private='no'><uuid>{key}</uuid><usage type='volume'><volume>{path}</volume>"
-            "</usage></secret>"
-        )
-        secret.setValue(b"abc123")
-        kind, attribute = ("block", "dev") if block else ("file", "file")
-        disk = (
-            f"<disk type='{kind}' device='disk'><driver name='qemu' type='{format}'/><source {attribute}='{path}'>"
-            f"<encryption format='luks' engine='qemu'><secret type='passphrase' uuid='{key}'/></encryption></source>"
-            "<target dev='vda' bus='virtio'/></disk>"
-        )
+        disk = encrypted_disk(connection, path, format=format, block=block)
         define(connection, "demo", disk)
         return host.guest("demo")
 
@@ -150,15 +138,15 @@ def test_snapshots_of_a_disk_with_an_external_data_file_are_decided_in_the_plan(
 
 
 def test_an_overlay_on_a_part_of_a_file_is_not_made_while_the_guest_is_off(host: Host, connection: Any) -> None:
-    path = IMAGES / "container"
-    path.write_bytes(bytes(2 * MIB))
-    disk = (
-        f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{path}'><slices>"
-        f"<slice type='storage' offset='{MIB}' size='{MIB}'/></slices></source><target dev='vda' bus='virtio'/></disk>"
-    )
-    define(connection, "demo", disk)
+    define(connection, "demo", part_of_file(IMAGES / "container", MIB))
     plan = host.guest("demo").snapshot("s1", kind="external-disk")
     assert any("a part of a file" in what for what in refusals(plan))
+    # The remedy makes an image of that part.
+    write(IMAGES / "container", "write -q -P 7 1M 64k", format="raw")
+    command = next(one.remedy for one in plan.concerns if one.level == "refuse").rpartition(": ")[2]
+    subprocess.run(command.replace("NEW", str(IMAGES / "new")), shell=True, check=True)
+    assert vs.chain(IMAGES / "new.qcow2")[0].virtual_size == MIB
+    assert read_by_qemu_io(IMAGES / "new.qcow2", "qcow2", 0, 1024) == b"\7" * 1024
 
 
 def test_a_garbled_file_of_saved_memory_is_a_named_error(host: Host, connection: Any) -> None:

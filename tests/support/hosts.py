@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 
 from support import ROOT, TESTS
+from support.images import MIB, luks
 from support.labs import PREFIX
 from vmsnap_nb.system.libvirt.library import library
 
@@ -203,6 +204,28 @@ def volume_disk(pool: str, volume: str, target: str = "vda", format: str = "qcow
         f"<disk type='volume' device='disk'><driver name='qemu' type='{format}'/>"
         f"<source pool='{pool}' volume='{volume}'/><target dev='{target}' bus='virtio'/></disk>"
     )
+
+
+def encrypted_disk(connection: Any, path: Path, *, format: str = "qcow2", block: bool = False) -> str:
+    """Make an image that is encrypted, inside qcow2 or as a raw one, with its key in libvirt; return its disk's XML."""
+    luks("qcow2" if format == "qcow2" else "luks", path, 8 * MIB)
+    key = str(uuid.uuid4())
+    usage = f"<usage type='volume'><volume>{path}</volume></usage>"
+    secret = connection.secretDefineXML(f"<secret ephemeral='no' private='no'><uuid>{key}</uuid>{usage}</secret>")
+    secret.setValue(b"abc123")
+    kind, attribute = ("block", "dev") if block else ("file", "file")
+    return (
+        f"<disk type='{kind}' device='disk'><driver name='qemu' type='{format}'/><source {attribute}='{path}'>"
+        f"<encryption format='luks' engine='qemu'><secret type='passphrase' uuid='{key}'/></encryption></source>"
+        "<target dev='vda' bus='virtio'/></disk>"
+    )
+
+
+def part_of_file(path: Path, size: int) -> str:
+    """Make a raw file; return the XML of a disk that is its second half."""
+    path.write_bytes(bytes(2 * size))
+    part = f"<slices><slice type='storage' offset='{size}' size='{size}'/></slices>"
+    return file_disk(path, format="raw").replace(f"'{path}'/>", f"'{path}'>{part}</source>")
 
 
 def pool(connection: Any, name: str, folder: object, *, active: bool = True) -> Any:
