@@ -30,6 +30,8 @@ NAMES = [
     "can_propose",
     "views",
     "look",
+    "progress",
+    "is_narrow",
     "words",
     "switch",
     "scope",
@@ -417,7 +419,7 @@ def test_without_a_picture_the_text_is_shown(page: Page) -> None:
 
 def test_a_view_that_is_removed_listens_no_more(page: Page) -> None:
     start(page, figure_2())
-    assert page.evaluate("model.heard.length") == 4
+    assert page.evaluate("model.heard.length") == 5
     assert held(page, "views") == 1
     page.evaluate("window.end()")
     assert held(page, "views") == 0
@@ -463,3 +465,19 @@ def test_axe_finds_nothing_serious(page: Page) -> None:
     start(page, figure_2())
     box(page, "Overlay-1").click()
     assert violations(page, "#here") == []
+
+
+def test_a_figure_knows_whether_it_is_narrow_and_shows_progress(page: Page) -> None:
+    page.evaluate("document.getElementById('here').style.width = '400px'")
+    start(page, handout())
+    page.wait_for_function("window.model.get('is_narrow')")
+    page.evaluate("document.getElementById('here').style.width = '900px'")
+    page.wait_for_function("!window.model.get('is_narrow')")
+    show(page, commit(handout(), "/i/Snap-3", "/i/Snap-1", facts=FACTS))
+    arrows, lines = page.locator(".arrow.move"), page.locator(".arrow.move .vmsnap-come")
+    expect(lines).to_have_count(0)
+    page.evaluate("window.model.set('progress', 0.25)")
+    expect(lines).to_have_count(arrows.count())
+    expect(lines.first).to_have_attribute("stroke-dasharray", "0.25 1")
+    page.evaluate("window.model.set('progress', null)")
+    expect(lines).to_have_count(0)

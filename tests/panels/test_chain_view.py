@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import vmsnap_nb as vs
+from vmsnap_nb.lab.scenarios import build_scenario
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.panels import ChainView
 
@@ -34,3 +36,16 @@ def test_a_saved_notebook_has_a_picture_and_text(forest: LiveForest) -> None:
     assert "<svg" in data["text/html"]
     assert "Snap-2" in data["text/plain"]
     assert "--->" in data["text/plain"] or "<---" in data["text/plain"]
+
+
+def test_a_narrow_view_folds_what_a_wide_one_shows(tmp_path: Path) -> None:
+    build_scenario("merge", tmp_path / "m")
+    forest = vs.scan(tmp_path / "m")
+    view = ChainView(forest)
+    assert len(view.boxes) == 5
+    view.is_narrow = True
+    assert len(view.boxes) == 2  # the ends, and what is between them in one box
+    view.show_map(forest.blockmap("Snap-4"))
+    narrow = view.svg
+    view.is_narrow = False
+    assert view.svg != narrow

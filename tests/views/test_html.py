@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 
 import pytest
-from support.forests import figure_2, forest, image, thousand
+from support.forests import figure_2, forest, handout, image, thousand
+from support.merges import FACTS, commit
 
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.plans.overlay.request import GuestsRequest
@@ -35,6 +36,17 @@ def test_where_styles_and_svg_are_stripped_the_text_figure_is_what_remains() -> 
     cleaned = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
     assert '<div class="vmsnap-picture" hidden style="display:none">' in cleaned  # nothing now shows it
     assert re.search(r'<pre class="vmsnap-text"[^>]*>\.-', cleaned)  # and nothing hides this
+
+
+def test_steps_that_only_write_things_down_are_folded_apart() -> None:
+    plan = commit(handout(), "/i/Snap-2", "/i/Snap-1", facts=FACTS)
+    html = plan._repr_mimebundle_()["text/html"]
+    steps = plan.to_frame()
+    noted = int(steps["command"].isna().sum())
+    assert 0 < noted < len(steps)
+    assert f"{len(steps) - noted} steps · as commands" in html
+    assert html.count(f"and {noted} step of bookkeeping") == 2  # the summary, and the caption for who reads by ear
+    assert html.index("as commands") < html.index("of bookkeeping") < html.rindex("remove the journal entry")
 
 
 def test_a_table_of_1000_rows_is_cut_and_says_so() -> None:

@@ -14,6 +14,8 @@ import vmsnap_nb as vs
 from vmsnap_nb.lab.scenarios import PATTERN_SIZE, build_scenario, pattern_of
 from vmsnap_nb.model.blockmap import BlockMap, Extent, LayerMap
 from vmsnap_nb.views.strips import Strips, colours_of
+from vmsnap_nb.views.strips_svg import strips_svg
+from vmsnap_nb.views.svg import least_width
 
 
 @pytest.mark.system
@@ -72,6 +74,17 @@ def test_what_is_new_since_an_earlier_map_is_marked() -> None:
     assert 'class="new"' in marked.to_graphviz().source
     assert "+" not in now.since(now).to_text().partition("one sign")[0]
     assert "new data" not in now.to_text()
+
+
+def test_a_narrow_map_has_its_words_above_the_strips() -> None:
+    blocks = blockmap("ddd.dd..", ".dd.....", "......d.")
+    wide, narrow = (strips_svg(blocks, narrow=narrow) for narrow in (False, True))
+    assert least_width(narrow) < 348 < least_width(wide)
+    said = [[text.text for text in ET.fromstring(svg).iter(f"{SVG}text")] for svg in (wide, narrow)]
+    assert ["2  2" in said[0], "2  2: 4 KiB seen" in said[1]] == [True, True]
+    html = blocks._repr_mimebundle_()["text/html"]
+    assert f"@container (max-width: {least_width(wide)}px)" in html
+    assert narrow in html
 
 
 def test_the_least_data_of_a_great_disk_is_shown() -> None:

@@ -4,6 +4,7 @@
 const DRAG = 6; // pixels that a pointer may move and still be a click
 const ZOOM = 1.25;
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }; // from box to box
+const NARROW = 500; // pixels: with less room Python folds longer rows
 const SMALLEST = 0.6; // as small as a figure is drawn unasked, so that it fits into its cell
 
 function boxesOf(root) {
@@ -92,7 +93,11 @@ function render({ model, el }) {
   const widened = new ResizeObserver(() => {
     if (smallest === null || stage.clientWidth === width) return;
     width = stage.clientWidth;
-    if (width > 0) fit();
+    if (width === 0) return;
+    fit();
+    if (Boolean(model.get("is_narrow")) === width < NARROW) return;
+    model.set("is_narrow", width < NARROW);
+    model.save_changes();
   });
 
   function zoomBy(factor) {
@@ -160,7 +165,7 @@ function render({ model, el }) {
 
   // While a plan runs, a line grows along each arrow of data as far as the job has come.
   function follow() {
-    const part = model.get("progress");
+    const part = model.get("progress") ?? null;
     root.classList.toggle("vmsnap-running", part !== null);
     for (const arrow of stage.querySelectorAll(".arrow.move")) {
       let line = arrow.querySelector(".vmsnap-come");

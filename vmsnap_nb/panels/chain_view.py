@@ -59,6 +59,7 @@ class ChainView(anywidget.AnyWidget):
     views = traitlets.Int(0).tag(sync=True)
     switch = traitlets.Unicode("").tag(sync=True)  # of a plan: before, change, after
     scope = traitlets.Unicode("").tag(sync=True)  # a class of its own, for the style sheet of that
+    is_narrow = traitlets.Bool(False).tag(sync=True)  # where the page has no room for five boxes side by side
     progress = traitlets.Float(None, allow_none=True).tag(sync=True)  # of a plan that runs: from 0 to 1
     look = traitlets.Int(0).tag(sync=True)  # counted up, it brings the figure into view
     words: Any = traitlets.Dict({}).tag(sync=True)  # what the JavaScript says
@@ -71,6 +72,7 @@ class ChainView(anywidget.AnyWidget):
         self.on_msg(lambda _, content, __: self._asked(content))
         self.thing: Shown | BlockMap = Forest()
         self.show(Forest() if thing is None else thing)
+        self.observe(lambda _: self._again(), "is_narrow")
 
     def show(self, thing: Shown) -> None:
         """Show this instead; what is selected stays so, if it is still there.
@@ -81,7 +83,7 @@ class ChainView(anywidget.AnyWidget):
             A Forest, Chain, Plan or SnapshotList.
         """
         self.thing = thing
-        self._draw(clickable(thing, self.scope))
+        self._draw(clickable(thing, self.scope, narrow=self.is_narrow))
 
     def show_map(self, blocks: BlockMap) -> None:
         """Show a block map instead.
@@ -92,7 +94,15 @@ class ChainView(anywidget.AnyWidget):
             It has no box to select.
         """
         self.thing = blocks
-        self._draw(Clickable(svg=strips_svg(blocks), text=strips_text(blocks), summary=summary_of(blocks)))
+        svg = strips_svg(blocks, narrow=self.is_narrow)
+        self._draw(Clickable(svg=svg, text=strips_text(blocks), summary=summary_of(blocks)))
+
+    def _again(self) -> None:
+        """Draw the same for another width."""
+        if isinstance(self.thing, BlockMap):
+            self.show_map(self.thing)
+        else:
+            self.show(self.thing)
 
     def _draw(self, found: Clickable) -> None:
         with self.hold_trait_notifications():

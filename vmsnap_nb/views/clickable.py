@@ -14,6 +14,9 @@ from vmsnap_nb.words.message import Message, t
 
 __all__ = ["Clickable", "clickable", "spoken"]
 
+_NARROW = 3
+"""Boxes side by side in a narrow column."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clickable:
@@ -26,9 +29,12 @@ class Clickable:
     switch: str = ""  # of a plan, between before, change and after
 
 
-def clickable(thing: Shown, scope: str) -> Clickable:
-    """Return the figure of an object; `scope` is a class of the element that it is shown in."""
-    figure = figure_of(thing, Options())
+def clickable(thing: Shown, scope: str, *, narrow: bool = False) -> Clickable:
+    """Return the figure of an object, which may be for a narrow column.
+
+    `scope` is a class of the element that it is shown in.
+    """
+    figure = figure_of(thing, Options(columns=_NARROW) if narrow else Options())
     boxes = {
         f"{number}-{place}": meant
         for number, block in enumerate(figure.blocks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from datetime import datetime
 from html import escape
 
@@ -17,7 +18,7 @@ from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.figure import Figure
 from vmsnap_nb.views.labels import head_text
 from vmsnap_nb.views.states import has_change, switch, switch_style
-from vmsnap_nb.views.svg import least_width
+from vmsnap_nb.views.svg import least_width, narrow_style
 from vmsnap_nb.views.tables import Cell, Column, Table
 from vmsnap_nb.views.words import LONG_COMMAND, human_size, isolate, shown
 from vmsnap_nb.words.message import counted, t
@@ -49,15 +50,6 @@ _STYLE = """
 .{0} .vmsnap-picture svg {{ display: block; direction: ltr; margin-right: auto; }}
 """
 
-# A container query: media queries know the width of the window, not that of a cell.
-_NARROW = """
-.{0} .vmsnap-picture {{ container-type: inline-size; }}
-@container (max-width: {least}px) {{
-  .{0} .vmsnap-scroll {{ display: none; }}
-  .{0} .vmsnap-narrow {{ display: block; }}
-}}
-"""
-
 
 def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str, narrow: str = "") -> str:
     """Return one ``<div>`` that shows an object; `narrow` is a picture for columns into which `svg` does not fit."""
@@ -65,7 +57,7 @@ def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str, nar
     changes = has_change(figure)
     style = _STYLE.format(scope) + (switch_style(scope) if changes else "")
     if narrow:
-        style += _NARROW.format(scope, least=least_width(svg))
+        style += narrow_style(scope, least_width(svg))
     parts = [f'<div class="vmsnap {scope}">', f"<style>{style}</style>"]
     if figure.refusals:
         refused = escape(t("Refused"))
@@ -100,6 +92,9 @@ def _table_below(thing: Shown, table: Table) -> str:
     }
     caption = next((noun for kind, noun in nouns.items() if isinstance(thing, kind)), t("Table"))
     steps = isinstance(thing, Plan | Report)
+    notes = _bookkeeping(table) if isinstance(thing, Plan) else ()
+    if notes:
+        table = replace(table, rows=tuple(row for row in table.rows if row not in notes))
     empty = {column.name for n, column in enumerate(table.columns) if all(row[n] is None for row in table.rows)}
     html = table_html(table, caption, left_out=_LEFT_OUT | empty, steps=steps)
     if isinstance(thing, Disks | SnapshotList):
@@ -107,7 +102,21 @@ def _table_below(thing: Shown, table: Table) -> str:
     summary = t("{caption} ({count})", caption=caption, count=len(table.rows))
     if steps:
         summary = counted("{count} step · as commands", "{count} steps · as commands", len(table.rows))
+    if notes:
+        said = counted("and {count} step of bookkeeping", "and {count} steps of bookkeeping", len(notes))
+        more = table_html(replace(table, rows=notes), said, left_out=_LEFT_OUT | {"command", "bytes"}, steps=True)
+        html += f"\n<details><summary>{escape(said)}</summary>\n{more}\n</details>"
     return f"<details><summary>{escape(summary)}</summary>\n{html}\n</details>"
+
+
+def _bookkeeping(table: Table) -> tuple[tuple[Cell, ...], ...]:
+    """Return the steps that write down what this package does, which by hand nobody does; none if there are no others.
+
+    They have no command.
+    """
+    command = next((n for n, column in enumerate(table.columns) if column.kind == "command"), None)
+    rows = tuple(row for row in table.rows if command is not None and not row[command])
+    return rows if len(rows) < len(table.rows) else ()
 
 
 def table_html(

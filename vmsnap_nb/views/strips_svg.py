@@ -23,7 +23,7 @@ from vmsnap_nb.views.strips import (
     strips_text,
     summary_of,
 )
-from vmsnap_nb.views.svg import SMALLEST, tag, theme_style
+from vmsnap_nb.views.svg import SMALLEST, least_width, narrow_style, tag, theme_style
 from vmsnap_nb.views.words import clip, human_size
 from vmsnap_nb.words.message import t
 
@@ -31,18 +31,23 @@ __all__ = ["LEGEND_KINDS", "strips_bundle", "strips_svg"]
 
 LEGEND_KINDS: tuple[Kind, ...] = ("seen", "hidden", "zero")
 """What the legend explains; all else is empty."""
-_CELLS, _CELL, _BREAK = 256, 2.2, 16.0  # how many cells, and pixels
-_HIGH, _STEP, _TOP = 18.0, 27.0, 30.0
+_CELLS, _NARROW_CELLS, _CELL, _BREAK = 256, 128, 2.2, 16.0  # how many cells, and pixels
+_HIGH, _STEP, _NARROW_STEP, _TOP = 18.0, 27.0, 44.0, 30.0
+_LEGEND_LINE = 21.0
 _RULES = "\n{0} text {{ fill: {ink}; }}\n{0} .new {{ fill: {ink}; }}\n"
 
 
-def strips_svg(blocks: BlockMap) -> str:
-    """Draw the strips as an ``<svg>`` in the colours of the page; every part has a title that says what it is."""
+def strips_svg(blocks: BlockMap, *, narrow: bool = False) -> str:
+    """Draw the strips as an ``<svg>`` in the colours of the page; every part has a title that says what it is.
+
+    A `narrow` one has names and sizes above the strips instead of beside them.
+    """
     if not blocks.size:
         empty = t("an empty disk")
         return _svg(blocks, tag("text", {"x": 4.0, "y": 18.0, "fill": INK.light}, escape(empty)), 200.0, 26.0)
     names = [clip(name, 24) for name in layer_names(blocks)]
-    drawing = _Drawing(blocks, Strips.of(blocks, _CELLS, cut=True), names=names, colours=colours_of(names))
+    strips = Strips.of(blocks, _NARROW_CELLS if narrow else _CELLS, cut=True)
+    drawing = _Drawing(blocks, strips, names=names, colours=colours_of(names), narrow=narrow)
     return _svg(blocks, "\n".join(drawing.parts()), drawing.right, drawing.bottom)
 
 
@@ -69,40 +74,56 @@ class _Drawing:
     strips: Strips
     names: Sequence[str]
     colours: Sequence[str]
+    narrow: bool
 
     def __post_init__(self) -> None:
         rows = [t(READS), *(self._head(number) for number in reversed(range(len(self.names))))]
         self.rows = rows
-        self.left = max(text_width(row) for row in rows) + 28.0
-        said = max((text_width(said_of(self.blocks, n)) for n in range(len(self.names))), default=0.0)
+        self.break_, self.step = (_BREAK / 2, _NARROW_STEP) if self.narrow else (_BREAK, _STEP)
+        self.top = _TOP + (16.0 if self.narrow else 0.0)  # of the first strip
+        self.left = 8.0 if self.narrow else max(text_width(row) for row in rows) + 28.0
+        self.said = [said_of(self.blocks, number) for number in range(len(self.names))]
         self.end = self._x(self.strips.cells - 1) + _CELL
         self.cut_at_end = self.strips.cells > 0 and self.strips.spans[-1].end < self.blocks.size
         if self.cut_at_end:
-            self.end += _BREAK
-        legend = self.left + sum(42.0 + text_width(t(KIND_WORDS[kind])) for kind in LEGEND_KINDS)
+            self.end += self.break_
+        self.legend: list[tuple[Kind | None, str]] = [(kind, t(KIND_WORDS[kind])) for kind in LEGEND_KINDS]
         if self.blocks.new:
-            legend += 42.0 + text_width(t(NEW))
-        self.right = max(self.end + 12.0 + said + 8.0, legend)
-        self.bottom = _TOP + len(rows) * _STEP + 30.0
+            self.legend.append((None, t(NEW)))
+        words = [42.0 + text_width(word) for _, word in self.legend]
+        lines = len(words) if self.narrow else 1
+        if self.narrow:
+            heads = (text_width(self._head_and_said(number)) for number in range(len(self.names)))
+            self.right = max(self.end + 60.0, *words, *(32.0 + wide for wide in heads))
+        else:
+            said = max(map(text_width, self.said), default=0.0)
+            self.right = max(self.end + 12.0 + said + 8.0, self.left + sum(words))
+        self.bottom = self.top + (len(rows) - 1) * self.step + _HIGH + 9.0 + 9.0 + _LEGEND_LINE * lines
+
+    def _head_and_said(self, number: int) -> str:
+        return f"{self._head(number)}: {self.said[number]}"
 
     def _head(self, number: int) -> str:
         return f"{number}  {self.names[number]}"
 
     def _x(self, cell: int) -> float:
-        return self.left + cell * _CELL + self.strips.span_of(cell) * _BREAK
+        return self.left + cell * _CELL + self.strips.span_of(cell) * self.break_
 
     def parts(self) -> Iterator[str]:
         """Return the axis, the strips, and the legend."""
         yield from self._axis()
         for place, row in enumerate(self.rows):
-            y = _TOP + place * _STEP
+            y = self.top + place * self.step
             number = len(self.names) - place
-            yield self._text(row, self.left - 8.0, y + 13.0, "end")
+            mark_y = y - 16.0 if self.narrow else y
+            if self.narrow:
+                text = self._head_and_said(number) if place else row
+                yield self._text(text, self.left + (18.0 if place else 0.0), y - 6.0)
+            else:
+                yield self._text(row, self.left - 8.0, y + 13.0, "end")
             if place:
-                yield tag(
-                    "rect",
-                    {"x": 4.0, "y": y + 3.0, "width": 12.0, "height": 12.0, "rx": 3.0, "fill": self.colours[number]},
-                )
+                mark = {"x": self.left if self.narrow else 4.0, "y": mark_y + (0.0 if self.narrow else 3.0)}
+                yield tag("rect", {**mark, "width": 12.0, "height": 12.0, "rx": 3.0, "fill": self.colours[number]})
             for span in self.strips.spans:
                 box = {"x": self._x(span.first), "y": y, "width": span.cells * _CELL, "height": _HIGH}
                 yield tag("rect", {**box, "rx": 2.0, "fill": "none", "stroke": GREY, "stroke-opacity": 0.6})
@@ -112,8 +133,8 @@ class _Drawing:
                 yield self._part(kind, self.colours[owners[-1]], self._x(first), y, count * _CELL, title)
             for first, count in self.strips.new_cells(number) if place else ():
                 yield self._new(self._x(first), y, count * _CELL)
-            if place:
-                yield self._text(said_of(self.blocks, number), self.end + 12.0, y + 13.0)
+            if place and not self.narrow:
+                yield self._text(self.said[number], self.end + 12.0, y + 13.0)
         yield from self._legend()
 
     def _axis(self) -> Iterator[str]:
@@ -134,27 +155,28 @@ class _Drawing:
             if last + 1 < self.strips.cells:
                 yield self._gap(self._x(last) + _CELL)
         if self.cut_at_end:
-            yield self._gap(self.end - _BREAK)
+            yield self._gap(self.end - self.break_)
             size = human_size(self.blocks.size)
             yield self._text(size, max(self.end, taken), 18.0)
 
     def _gap(self, x: float) -> str:
         """Draw the sign for a part of the disk that is left out, through all strips."""
-        high = _TOP + len(self.rows) * _STEP - (_STEP - _HIGH)
-        path = "".join(f"M{x + shift:.1f} {_TOP + 2:.1f}V{high - 2:.1f}" for shift in (5.0, 10.0))
+        high = self.top + (len(self.rows) - 1) * self.step + _HIGH
+        shifts = (3.0, 6.0) if self.narrow else (5.0, 10.0)
+        path = "".join(f"M{x + shift:.1f} {self.top + 2:.1f}V{high - 2:.1f}" for shift in shifts)
         line = {"d": path, "fill": "none", "stroke": GREY, "stroke-dasharray": "2 3"}
         return tag("g", {"class": "cut"}, tag("title", {}, escape(t("nothing is stored here"))), tag("path", line))
 
     def _legend(self) -> Iterator[str]:
-        x, y = self.left, self.bottom - 24.0
-        for kind in LEGEND_KINDS:
-            yield tag("g", {"class": "legend"}, self._part(kind, GREY, x, y, 18.0, ""))
-            word = t(KIND_WORDS[kind])
+        x, y = self.left, self.bottom - _LEGEND_LINE * (len(self.legend) if self.narrow else 1) - 3.0
+        for kind, word in self.legend:
+            sign = self._new(x, y - _HIGH / 2, 18.0) if kind is None else self._part(kind, GREY, x, y, 18.0, "")
+            yield tag("g", {"class": "legend"}, sign)
             yield self._text(word, x + 24.0, y + 13.0)
-            x += 24.0 + text_width(word) + 18.0
-        if self.blocks.new:
-            yield tag("g", {"class": "legend"}, self._new(x, y - _HIGH / 2, 18.0))
-            yield self._text(t(NEW), x + 24.0, y + 13.0)
+            if self.narrow:
+                y += _LEGEND_LINE
+            else:
+                x += 24.0 + text_width(word) + 18.0
 
     def _new(self, x: float, y: float, wide: float) -> str:
         """Underline a part that is new."""
@@ -185,8 +207,14 @@ def strips_bundle(
     """Return what a notebook may show: the picture as SVG and in HTML, and the text."""
     text, svg = strips_text(blocks), strips_svg(blocks)
     summary, shown_text = escape(t("As text")), escape(text)
-    picture = f'<div tabindex="0" style="overflow-x: auto">{svg}</div>'
-    html = f'<div class="vmsnap">{picture}<details><summary>{summary}</summary><pre>{shown_text}</pre></details></div>'
+    scope = "vmsnap-" + hashlib.sha256(svg.encode()).hexdigest()[:10]
+    style = narrow_style(scope, least_width(svg))
+    picture = f'<div class="vmsnap-scroll" tabindex="0" style="overflow-x: auto">{svg}</div>'
+    narrow = f'<div class="vmsnap-narrow" tabindex="0" hidden>{strips_svg(blocks, narrow=True)}</div>'
+    html = (
+        f'<div class="vmsnap {scope}"><style>{style}</style><div class="vmsnap-picture">{picture}{narrow}</div>'
+        f"<details><summary>{summary}</summary><pre>{shown_text}</pre></details></div>"
+    )
     bundle = {"image/svg+xml": svg, "text/html": html, "text/plain": text}
     return {
         kind: value

@@ -17,7 +17,7 @@ from vmsnap_nb.views.looks import ACCENT, BAD, FONTS, GOOD, GREY, INK, PAPER, TO
 from vmsnap_nb.views.placed import Picture, Placed, Point, Route, Words
 from vmsnap_nb.views.positions import LEAD, place_figure
 
-__all__ = ["SMALLEST", "figure_svg", "least_width", "tag", "theme_style"]
+__all__ = ["SMALLEST", "figure_svg", "least_width", "narrow_style", "tag", "theme_style"]
 
 _SVG = "http://www.w3.org/2000/svg"
 SMALLEST = 0.7
@@ -33,6 +33,15 @@ _RULES = """
 {0} .outline, {0} .sheet {{ fill: {paper}; }}
 {0} .label {{ stroke: {paper}; }}
 {0} .chip text, {0} .box text {{ stroke: none; }}
+"""
+
+
+_NARROW = """
+.{0} .vmsnap-picture {{ container-type: inline-size; }}
+@container (max-width: {least}px) {{
+  .{0} .vmsnap-scroll {{ display: none; }}
+  .{0} .vmsnap-narrow {{ display: block; }}
+}}
 """
 
 
@@ -85,6 +94,11 @@ def least_width(svg: str) -> int:
     """Return how many pixels a picture takes at least."""
     found = re.search(r"min-width: (\d+)px", svg)
     return int(found[1]) if found else 0
+
+
+def narrow_style(scope: str, least: int) -> str:
+    """Return the rules that show another picture in columns with less room: those know their width, windows do not."""
+    return _NARROW.format(scope, least=least)
 
 
 def tag(name: str, attributes: Mapping[str, object], *inside: str) -> str:
