@@ -6,6 +6,7 @@ const ZOOM = 1.25;
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }; // from box to box
 const NARROW = 500; // pixels: with less room Python folds longer rows
 const SMALLEST = 0.6; // as small as a figure is drawn unasked, so that it fits into its cell
+const SMALLEST_NARROW = 0.54; // five boxes in a window of 600 pixels
 
 function boxesOf(root) {
   return [...root.querySelectorAll("[data-box]")].filter((box) => box.dataset.path);
@@ -86,7 +87,9 @@ function render({ model, el }) {
   function fit() {
     const svg = stage.querySelector("svg");
     const whole = svg && (stage.clientWidth - 8) / svg.viewBox.baseVal.width;
-    if (svg) setZoom(Math.max(smallest, Math.min(1, whole)));
+    const least = smallest === SMALLEST && stage.clientWidth < NARROW ? SMALLEST_NARROW : smallest;
+    if (svg) setZoom(Math.max(least, Math.min(1, whole)));
+    stage.scrollLeft = stage.scrollWidth; // if it does not fit: its end is where guests write
   }
 
   // A panel in a tab has no width until the tab is opened, and cells become wider and narrower.
@@ -331,7 +334,7 @@ function render({ model, el }) {
   }, { passive: false });
 
   const look = () => requestAnimationFrame(() => { // it is laid out by then
-    stage.scrollTo(0, 0);
+    stage.scrollTo(stage.scrollWidth, 0);
     root.scrollIntoView({ block: "nearest" });
   });
   model.on("change:svg", draw);
