@@ -16,7 +16,8 @@ from support.commands import qemu_img, run
 
 def content(path: Path | str, format: str = "qcow2", *, snapshot: str | None = None, size: int | None = None) -> str:
     """Read a whole disk, and give its length and checksum; or what qemu-img says where it refuses."""
-    raw = Path(f"/dev/shm/vmsnap-test-{hashlib.sha1(str(path).encode(errors='surrogateescape')).hexdigest()}")
+    name = hashlib.sha1(str(path).encode(errors="surrogateescape")).hexdigest()
+    raw = Path(f"/dev/shm/vmsnap-test-{os.getpid()}-{name}")  # hosts have files of the same paths
     argv = ["qemu-img", "convert", "-f", format, "-O", "raw"]
     if snapshot is not None:
         argv += ["-l", snapshot]

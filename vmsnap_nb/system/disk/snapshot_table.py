@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 from typing import NamedTuple
 
 from vmsnap_nb.system.disk.qcow2_layer import Qcow2Layer
+from vmsnap_nb.system.files.writing import write_all
 from vmsnap_nb.system.qcow2.directories import read_snapshots
 from vmsnap_nb.system.qcow2.format import HEADER
 from vmsnap_nb.system.qcow2.header import parse_header
@@ -42,7 +42,7 @@ def read_table(path: str) -> SnapshotTable:
 
 def point_to_table(fd: int, offset: int, count: int) -> None:
     """Let a header name the table at an offset; no other part of it is changed."""
-    os.pwrite(fd, struct.pack(">IQ", count, offset), _AT)
+    write_all(fd, struct.pack(">IQ", count, offset), _AT)
 
 
 def data_places(path: str) -> str:

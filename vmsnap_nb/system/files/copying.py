@@ -79,7 +79,7 @@ def copy_content(old: int, new: int) -> None:
         while at < end:
             count = _range(old, new, at, min(end - at, _AT_ONCE))
             if not count:
-                return  # it has become shorter meanwhile
+                raise OSError(errno.EIO, "the file became shorter while it was copied")
             at += count
 
 
@@ -99,7 +99,8 @@ def _data(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
 
 def _range(old: int, new: int, at: int, size: int) -> int:
     try:
-        return os.copy_file_range(old, new, size, at, at)
+        if count := os.copy_file_range(old, new, size, at, at):
+            return count  # some file systems say 0 where they cannot do it (man 2 copy_file_range)
     except OSError as error:
         if error.errno not in _NO_RANGES:
             raise

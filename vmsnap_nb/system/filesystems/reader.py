@@ -14,6 +14,7 @@ from vmsnap_nb.errors import CommandError, ImageError, MissingPartError
 from vmsnap_nb.model.files import NOW
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.disk.open import open_sources
+from vmsnap_nb.system.files.writing import write_all
 from vmsnap_nb.system.filesystems.messages import Answers
 from vmsnap_nb.system.filesystems.served import Server
 from vmsnap_nb.system.process import Limits, ProcessResult, run
@@ -77,8 +78,7 @@ def ask(
         }
         paper = os.memfd_create("request")
         stack.callback(os.close, paper)
-        os.write(paper, json.dumps(whole).encode())
-        os.lseek(paper, 0, os.SEEK_SET)
+        write_all(paper, json.dumps(whole).encode(), 0)
         argv = (sys.executable, "-P", "-m", "vmsnap_nb.system.filesystems.child", str(paper))
         try:
             done = run(

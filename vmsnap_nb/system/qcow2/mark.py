@@ -19,6 +19,7 @@ from vmsnap_nb.errors import ImageError
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.system.files.errors import os_errors
 from vmsnap_nb.system.files.identity import same_file
+from vmsnap_nb.system.files.writing import write_all
 from vmsnap_nb.system.qcow2 import format as f
 from vmsnap_nb.words.message import Message, t
 
@@ -109,5 +110,5 @@ def write_header(path: str, head: bytes, tried: Message, identity: Identity | No
 
 
 def _write(fd: int, head: bytes) -> None:
-    os.pwrite(fd, head, 0)
+    write_all(fd, head, 0)
     os.fsync(fd)
