@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.words.message import lines, t
+from vmsnap_nb.words.printable import printable
 
 if TYPE_CHECKING:
     from vmsnap_nb.plans.concern import Concern
@@ -77,6 +78,13 @@ class VmsnapError(Exception):
         self.why = why
 
     def __str__(self) -> str:
+        return printable(self._text())
+
+    def add_note(self, note: str, /) -> None:
+        """Add a note, which Python prints below the error."""
+        super().add_note(printable(note))
+
+    def _text(self) -> str:
         parts = [self.tried]
         if self.why:
             parts.append(t("  why:  {text}", text=_indented(self.why)))
@@ -270,5 +278,5 @@ class ConcernWarning(UserWarning):
     def __init__(self, tried: str, concern: Concern) -> None:
         said = t("{name}: {what}", name=concern.name, what=concern.what)
         remedy = t("  next: {text}", text=_indented(concern.remedy))
-        super().__init__(f"{tried}\n  {said}\n{remedy}")
+        super().__init__(printable(f"{tried}\n  {said}\n{remedy}"))
         self.concern = concern

@@ -352,3 +352,18 @@ def test_a_plan_as_a_script_or_as_tasks(run: Run, images: Path) -> None:
     assert (status, text.splitlines()[0]) == (0, "---")
     (images / "a.qcow2").unlink()
     assert run("plan", "commit", images / "b.qcow2", "--script")[0] == 2
+
+
+def test_names_do_not_act_on_the_terminal(run: Run, tmp_path: Path) -> None:
+    name = "\x1b[2J\u202e"
+    create(tmp_path / "base.qcow2").rename(tmp_path / f"{name}.qcow2")
+    create(tmp_path / "over.qcow2", tmp_path / f"{name}.qcow2")
+    shown = r"\x1b[2J\u202e"
+    for words in (("plan", "commit"), ("plan", "pull"), ("plan", "overlay", "--backing")):
+        for image in (f"{name}.qcow2", "over", f"{name}x", f"{tmp_path}/{name}.qcow2"):
+            _, out, err = run(*words, image, tmp_path)
+            assert {"\x1b", "\u202e"}.isdisjoint(out + err)
+    for words in (("scan",), ("scan", "--table"), ("check",), ("leftovers",), ("findings",)):
+        _, out, err = run(*words, tmp_path)
+        assert {"\x1b", "\u202e"}.isdisjoint(out + err)
+        assert shown in out or words != ("scan",)

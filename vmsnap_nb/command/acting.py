@@ -12,7 +12,7 @@ import click
 
 from vmsnap_nb.command.given import Given, passed
 from vmsnap_nb.command.grammar import COMMON, Command, Group
-from vmsnap_nb.command.output import Output, facts_of_plan, facts_of_report, painted
+from vmsnap_nb.command.output import Output, facts_of_plan, facts_of_report
 from vmsnap_nb.command.verbs import VERBS, Verb
 from vmsnap_nb.command.where import Where, opened
 from vmsnap_nb.errors import InvalidRequestError, VmsnapError
@@ -98,7 +98,7 @@ def _show(output: Output, plan: LivePlan) -> None:
     output.line(output.text(plan))
     output.line()
     if plan.refused:
-        output.line(painted(t("This plan is refused."), "red", sys.stdout))
+        output.line(label=t("This plan is refused."), colour="red")
 
 
 def _run(verb: Verb, values: dict[str, Any]) -> int:
@@ -166,7 +166,7 @@ def _run_one(output: Output, plan: LivePlan, values: dict[str, Any], reports: li
     said = (
         t("Done, as predicted.") if good else t("Done, but not as predicted: {what}", what=joined(report.differences))
     )
-    output.line(painted(said, "green" if good else "yellow", sys.stdout))
+    output.line(label=said, colour="green" if good else "yellow")
     return 0 if good else NOT_RUN
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.command.grammar import COMMON, Command
-from vmsnap_nb.command.output import Output, painted
+from vmsnap_nb.command.output import Output
 from vmsnap_nb.command.reading import FOLDERS_OR_HOST, READONLY
 from vmsnap_nb.command.where import opened
 from vmsnap_nb.errors import VmsnapError
@@ -91,4 +90,4 @@ def _said(rows: tuple[tuple[str, str], ...], status: int) -> str:
 def _line(output: Output, status: int, text: str) -> None:
     from vmsnap_nb.views.words import shown
 
-    output.line(f"{painted(_WORDS[status], _COLOURS[status], sys.stdout)}: {shown(text)}")
+    output.line(f": {shown(text)}", label=_WORDS[status], colour=_COLOURS[status])

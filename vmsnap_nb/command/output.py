@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.words.printable import printable
 
 if TYPE_CHECKING:
     from vmsnap_nb.model.shown import Shown, Tabled
@@ -23,6 +24,8 @@ __all__ = ["SCHEMA", "Output", "error_json", "facts_of_plan", "facts_of_report",
 SCHEMA = 1
 """The number of the form of JSON; it changes when a name in it changes its meaning."""
 _LEAST, _MOST = 40, 200
+_KEPT = "\n\t\u2068\u2069"
+"""Line ends, and the marks by which figures keep a name that is written from right to left apart."""
 _COLOURS = {"red": "31", "yellow": "33", "green": "32"}
 
 
@@ -38,10 +41,11 @@ class Output:
         """How wide a text may be."""
         return min(max(shutil.get_terminal_size((100, 24)).columns, _LEAST), _MOST)
 
-    def line(self, text: str = "") -> None:
-        """Print text for people; nothing if JSON is asked for."""
+    def line(self, text: str = "", *, label: str = "", colour: str = "") -> None:
+        """Print text for people, after a label that has a colour on a terminal; nothing if JSON is asked for."""
         if not self.as_json:
-            print(text)  # noqa: T201
+            head = painted(printable(label), colour, sys.stdout) if label else ""
+            print(f"{head}{printable(text, keep=_KEPT)}")  # noqa: T201
 
     def text_only(self, text: str) -> None:
         """Print a text for other programs, as it is."""
@@ -51,7 +55,7 @@ class Output:
         """Print a remark beside the result, for people, once."""
         if not self.as_json and text not in self._remarked:
             self._remarked.add(text)
-            print(text, file=sys.stderr)  # noqa: T201
+            print(printable(text, keep=_KEPT), file=sys.stderr)  # noqa: T201
 
     def records(self, records: Iterable[Mapping[str, Any]], facts: Mapping[str, Any] | None = None) -> None:
         """Print JSON: rows, and what is true of all of them."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import fields, is_dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from vmsnap_nb.words.printable import printable
 
 if TYPE_CHECKING:
     import graphviz
@@ -22,11 +25,27 @@ def _restored(kind: type, values: dict[str, Any]) -> Any:
     return kind(**values)
 
 
+def _printed(own: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Return what a class says of its objects, without signs in the names of files or guests that act on a terminal."""
+
+    @wraps(own)
+    def printed(self: Any) -> str:
+        return printable(own(self))
+
+    return printed
+
+
 class Listed:
     """Base of all that lists for `dir`, and so for Tab, what is meant for users."""
 
     __slots__ = ()
     _unlisted: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = cls.__dict__.get("__repr__")
+        if own is not None:
+            cls.__repr__ = _printed(own)  # type: ignore[method-assign]
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if not name.startswith("_") and name not in self._unlisted]

@@ -11,6 +11,7 @@ from wcwidth import wcswidth
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.words.language import language
 from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.words.printable import JOINERS, printable
 
 __all__ = [
     "LONG_COMMAND",
@@ -32,15 +33,9 @@ MOST = 32
 LONG_COMMAND = 4
 """From how many further lines on a command is folded: a domain's XML would bury the figure."""
 
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_JOINERS = {"\u200c", "\u200d"}  # they shape emoji and Indic or Arabic letters
-
 
 def shown(text: str) -> str:
-    r"""Make a text safe to show: what is invisible, or would disturb the text around it, is written as an escape.
-
-    These are control characters, line ends, direction marks (a file may be called so that it reads backwards), bytes
-    that are no UTF-8 (Python's surrogate escapes) and code points that no XML may hold.
+    r"""Make a text safe to show on one line, in the current language; see `printable`.
 
     Examples
     --------
@@ -49,25 +44,7 @@ def shown(text: str) -> str:
     """
     if isinstance(text, Message):
         text = text.in_language(language())  # it may be older than the choice of the language
-    if text.isascii() and text.isprintable():
-        return text
-    parts: list[str] = []
-    for char in text:
-        code = ord(char)
-        category = unicodedata.category(char)
-        after_letter = bool(parts) and not parts[-1].isascii()
-        if char in _JOINERS and after_letter:
-            parts.append(char)
-        elif 0xDC80 <= code <= 0xDCFF:
-            parts.append(f"\\x{code - 0xDC00:02x}")
-        elif category in {"Cc", "Cf", "Cs", "Zl", "Zp"} or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF:
-            short = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-            parts.append(_SHORT.get(char, short))
-        elif category[0] == "M" and not parts:
-            parts.append("\u25cc" + char)  # Unicode's own way to show a mark that has no letter
-        else:
-            parts.append(char)
-    return "".join(parts)
+    return printable(text, keep="")
 
 
 def width(text: str) -> int:
@@ -157,9 +134,9 @@ def clip(text: str, most: int = MOST) -> str:
         if width(char + "".join(tail)) > room // 2:
             break
         tail.insert(0, char)
-    while tail and (unicodedata.category(tail[0])[0] == "M" or tail[0] in _JOINERS):
+    while tail and (unicodedata.category(tail[0])[0] == "M" or tail[0] in JOINERS):
         del tail[0]
-    while head and head[-1] in _JOINERS:
+    while head and head[-1] in JOINERS:
         del head[-1]
     return "".join(head) + "…" + "".join(tail)
 
