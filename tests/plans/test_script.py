@@ -131,6 +131,16 @@ def test_it_runs_on_its_machine_alone(images: Path) -> None:
     assert (images / "new.qcow2").exists()
 
 
+def test_a_machine_that_calls_itself_a_command_runs_none(images: Path) -> None:
+    name = "box\nid >ran\r\n-x"
+    plan = replace(vs.scan(images).overlay("new", "top"), machine=Machine(name=name, uri="qemu:///system"))
+    assert shell(plan.script(), images).returncode == 3
+    assert shell(tasks(plan.to_ansible())[0]["ansible.builtin.shell"]["cmd"], images).returncode == 3
+    assert not (images / "ran").exists()
+    far = replace(plan, machine=Machine(name="-oProxyCommand=id", uri="qemu+unix:///system?socket=/s", here=False))
+    assert far.commands[0].startswith("ssh -- -oProxyCommand=id ")
+
+
 def test_a_refused_plan_has_no_script_unless_it_is_waived(images: Path) -> None:
     create(images / "other.qcow2", images / "a\\200.qcow2")
     plan = vs.scan(images).commit("b c")
@@ -143,12 +153,12 @@ def test_a_refused_plan_has_no_script_unless_it_is_waived(images: Path) -> None:
 def test_lines_for_another_machine_name_it(images: Path) -> None:
     plan = vs.scan(images).commit("b c")
     far = replace(plan, machine=Machine(name="box", uri="qemu+ssh://root@box:2222/system", here=False))
-    assert far.commands[0].startswith("ssh -p 2222 root@box -- 'qemu-img commit ")
+    assert far.commands[0].startswith("ssh -p 2222 -- root@box 'qemu-img commit ")
     assert far.to_frame()["command"].iloc[0] == far.commands[0]
     assert f"$ {far.commands[0]}" in far.to_text()
     assert "ssh " not in far.script()  # which runs there
     tcp = replace(plan, machine=Machine(name="box", uri="qemu+tcp://10.0.0.7:16509/system", here=False))
-    assert tcp.commands[0].startswith("ssh 10.0.0.7 -- ")
+    assert tcp.commands[0].startswith("ssh -- 10.0.0.7 ")
     define = DefineDomain(name="g", path="/i/a", xml="<domain/>", uri="qemu+ssh://root@box:2222/system")
     far = replace(far, steps=(define,))
     assert far.commands[0].startswith("virsh -c qemu+ssh://root@box:2222/system define")

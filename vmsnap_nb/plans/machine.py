@@ -21,7 +21,7 @@ class Machine(Carded):
 
     def line(self, command: str) -> str:
         """Return a line for a shell of this machine that runs a command there."""
-        return command if self.here else shlex.join(["ssh", *self._ssh, "--", command])
+        return command if self.here else shlex.join(["ssh", *self._ssh, command])
 
     @property
     def _ssh(self) -> tuple[str, ...]:
@@ -29,7 +29,7 @@ class Machine(Carded):
         host = parts.hostname or self.name
         user = f"{parts.username}@" if parts.username else ""
         port = ("-p", str(parts.port)) if parts.port and parts.scheme.endswith("ssh") else ()
-        return (*port, user + host)
+        return (*port, "--", user + host)  # its own name, as a remote libvirt gives it, is no option either
 
     @property
     def own_uri(self) -> str:

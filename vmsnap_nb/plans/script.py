@@ -65,7 +65,7 @@ def _scalar(text: str) -> str:
 def _title(plan: Plan) -> Iterator[str]:
     yield " ".join(str(plan.title).split())
     if plan.machine is not None:
-        yield f"machine: {plan.machine.name}"
+        yield f"machine: {' '.join(plan.machine.name.split())}"  # as a remote libvirt gives it
     if plan.before.read_at is not None:
         yield f"planned: {plan.before.read_at:%Y-%m-%d %H:%M:%S} UTC"
 
