@@ -9,12 +9,12 @@ HELPER = Path("/usr/lib/libvirt/virt-aa-helper")
 
 _XML = """<domain type='qemu'><name>demo</name><uuid>{uuid}</uuid><memory>65536</memory><vcpu>1</vcpu>
 <os><type arch='x86_64'>hvm</type></os><devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
-<source file='{path}'/><target dev='vda' bus='virtio'/></disk></devices></domain>"""
+<source file='{path}'/>{more}<target dev='vda' bus='virtio'/></disk></devices></domain>"""
 
 
-def real_rules(uuid: str, path: Path | str) -> str:
-    """Give the rules for a guest with this image as its disk."""
-    xml = _XML.format(uuid=uuid, path=path)
+def real_rules(uuid: str, path: Path | str, more: str = "") -> str:
+    """Give the rules for a guest with this image as its disk, of which more may be said."""
+    xml = _XML.format(uuid=uuid, path=path, more=more)
     argv = [str(HELPER), "--dryrun", "--replace", "--uuid", f"libvirt-{uuid}"]
     done = subprocess.run(argv, input=xml, capture_output=True, text=True, check=True)
     return done.stderr

@@ -47,9 +47,10 @@ def test_rules_as_they_are_written() -> None:
 
 
 @pytest.mark.system
-def test_rules_of_the_helper_on_this_machine(rules: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a folder 中", "br[a]ck", "st*r ?", "cu{r,l}y", "back\\slash", "com,ma"])
+def test_rules_of_the_helper_on_this_machine(rules: Path, tmp_path: Path, name: str) -> None:
     assert HELPER.exists(), "install libvirt-daemon (Debian and Ubuntu): it has virt-aa-helper"
-    folder = tmp_path / "a folder 中"
+    folder = tmp_path / name
     folder.mkdir()
     base = create(folder / "base.qcow2", size="1M")
     (folder / "link.qcow2").symlink_to(base)
@@ -58,6 +59,24 @@ def test_rules_of_the_helper_on_this_machine(rules: Path, tmp_path: Path) -> Non
     rules.write_text(real_rules(UUID, top))
     asked = [str(path) for path in (base, folder / "link.qcow2", middle, top)]
     assert denied_among(UUID, asked) == (frozenset(asked[:3]), "")
+
+
+@pytest.mark.system
+def test_the_helper_denies_writing_to_what_a_guest_only_reads(rules: Path, tmp_path: Path) -> None:
+    base, other = (create(tmp_path / name, size="1M") for name in ("base.qcow2", "other.qcow2"))
+    top = create(tmp_path / "top.qcow2", base)
+    asked = [str(path) for path in (base, other, top)]
+    for more, denied in (
+        ("<readonly/>", {str(base), str(top)}),
+        ("<shareable/>", {str(base)}),
+        # Layers that a definition lists count, whatever the header says.
+        (
+            f"<backingStore type='file'><format type='qcow2'/><source file='{other}'/><backingStore/></backingStore>",
+            {str(other)},
+        ),
+    ):
+        rules.write_text(real_rules(UUID, top, more))
+        assert denied_among(UUID, asked) == (denied, "")
 
 
 @pytest.mark.parametrize(

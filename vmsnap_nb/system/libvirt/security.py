@@ -73,8 +73,10 @@ def denied_among(uuid: str, paths: Iterable[str]) -> tuple[frozenset[str], str]:
     except OSError as error:
         return frozenset(), error.strerror or str(error)
     rules = data.decode("utf-8", "surrogateescape")
-    patterns = [re.compile(_regex(pattern), re.DOTALL) for pattern in denied_patterns(rules)]
-    return frozenset(_matching(patterns, paths)), ""
+    patterns = denied_patterns(rules)
+    # virt-aa-helper writes a name as it is, which AppArmor takes for a pattern: then no rule allows the file either.
+    texts = [re.compile(re.escape(pattern), re.DOTALL) for pattern in patterns]
+    return frozenset(_matching([*texts, *(re.compile(_regex(pattern), re.DOTALL) for pattern in patterns)], paths)), ""
 
 
 def _matching(patterns: list[re.Pattern[str]], paths: Iterable[str]) -> Iterator[str]:
