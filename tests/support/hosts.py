@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 
 from support import ROOT, TESTS
+from support.certificates import make_certificates
 from support.images import MIB, luks
 from support.labs import PREFIX
 from vmsnap_nb.system.libvirt.library import library
@@ -42,11 +43,16 @@ unix_sock_ro_perms = "0777"
 unix_sock_rw_perms = "0770"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
-listen_tls = 0
+listen_tls = 1
 listen_tcp = 1
 listen_addr = "127.0.0.1"
 tcp_port = "{port}"
+tls_port = "{tls_port}"
 auth_tcp = "none"
+auth_tls = "none"
+ca_file = "{folder}/pki/cacert.pem"
+cert_file = "{folder}/pki/servercert.pem"
+key_file = "{folder}/pki/serverkey.pem"
 log_outputs = "3:file:{folder}/libvirtd.log"
 """
 _QEMU = {
@@ -69,12 +75,18 @@ class SystemLibvirt:
 
     folder: Path
     port: int
+    tls_port: int
     keeper: subprocess.Popen[str]
 
     @property
     def uri(self) -> str:
         """Its address for those who are not on it."""
         return f"qemu+tcp://127.0.0.1:{self.port}/system"
+
+    @property
+    def tls_uri(self) -> str:
+        """The same with encryption, and with certificates of this host alone."""
+        return f"qemu+tls://127.0.0.1:{self.tls_port}/system?pkipath={self.folder}/pki"
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
@@ -141,10 +153,9 @@ def system_libvirt(**qemu: object) -> Iterator[SystemLibvirt]:
         pytest.fail("hosts are mount namespaces with daemons of root's: run these tests by `make test-hosts`")
     folder = Path(tempfile.mkdtemp(prefix="vh", dir="/tmp"))
     folder.chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (folder / "libvirtd.conf").write_text(_LIBVIRTD.format(port=port, folder=folder))
+    port, tls_port = free_port(), free_port()
+    make_certificates(folder / "pki")
+    (folder / "libvirtd.conf").write_text(_LIBVIRTD.format(port=port, tls_port=tls_port, folder=folder))
     settings = (f"{name} = {json.dumps(value)}\n" for name, value in {**_QEMU, **qemu}.items())
     (folder / "qemu.conf").write_text("".join(settings))
     shown = {"python": sys.base_prefix, "site": sysconfig.get_path("platlib"), "checkout": str(ROOT)}
@@ -158,13 +169,20 @@ def system_libvirt(**qemu: object) -> Iterator[SystemLibvirt]:
         text=True,
         cwd="/",
     )
-    host = SystemLibvirt(folder, port, keeper)
+    host = SystemLibvirt(folder, port, tls_port, keeper)
     try:
         host._told()
         yield host
     finally:
         keeper.communicate(timeout=60)
         shutil.rmtree(folder, ignore_errors=True)  # the keeper does it, unless it could not start
+
+
+def free_port() -> int:
+    """Return a port of the loopback on which nothing listens now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _enter(namespace: int) -> None:
