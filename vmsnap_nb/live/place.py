@@ -18,6 +18,7 @@ from vmsnap_nb.plans.step import Step
 from vmsnap_nb.system.files.shared import shared_bytes
 from vmsnap_nb.system.files.taken import taken
 from vmsnap_nb.system.sources.source import Source
+from vmsnap_nb.words.language import one_language
 
 __all__ = ["Place", "with_sizes_of_files"]
 
@@ -69,7 +70,7 @@ class Place:
 
     def plan(self, request: Request, now: Reading | None = None) -> Plan:
         """Make the plan of a request, as it can be performed here."""
-        with self.one_pass():
+        with self.one_pass(), one_language():
             return self._plan(request, now)
 
     def _plan(self, request: Request, now: Reading | None) -> Plan:
