@@ -41,6 +41,11 @@ def test_a_lab_shows_its_guests_and_all_about_the_selected_one(lab: Lab, guest: 
         assert eventually(lambda: "/etc" in files.list.names and "<svg" in blocks.view.svg)
         files.list.value = "/etc"
         assert eventually(lambda: "/etc/fstab" in files.list.names)
+        files.filter.value = "FSTAB"
+        assert files.list.names == ["/etc/fstab"]
+        files.filter.value = "fs*"
+        assert files.list.names == ["/etc/fstab"]
+        files.filter.value = ""
         layers = panel.guest_page.part(2)
         panel.guests.value = None
         assert panel.tabs is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import threading
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -12,7 +12,8 @@ import ipywidgets as widgets
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.guest import Guest
-from vmsnap_nb.model.files import FileEntry
+from vmsnap_nb.model.files import FileChange, FileChanges, FileEntry
+from vmsnap_nb.panels.file_rows import change_row, entry_row, filtered
 from vmsnap_nb.panels.row_list import Row, RowList
 from vmsnap_nb.views.words import human_size, shown
 from vmsnap_nb.words.message import t
@@ -22,7 +23,6 @@ __all__ = ["FilesView"]
 _MOST_ROWS = 500
 _MOST_SHOWN = 64 * 1024
 """Bytes of a file that are shown."""
-_SIGNS = {"folder": "▸", "link": "↪"}
 
 
 class FilesView(widgets.VBox):
@@ -32,25 +32,29 @@ class FilesView(widgets.VBox):
     """
 
     def __init__(self, guest: Guest, *, moment: bool = False) -> None:
-        self.guest = guest
+        self.guest, self._moment = guest, moment
         self.path = "/"
         self.at = widgets.Dropdown(description=t("State"), options=[(t("now"), "")], value="")
         self.since = widgets.Dropdown(description=t("Changes since"), options=[(t("(not compared)"), "")], value="")
+        self.layer = widgets.Dropdown(description=t("Changes in layer"), options=[(t("(not compared)"), "")], value="")
+        self.filter = widgets.Text(description=t("Filter"), placeholder=t("name or pattern"))
         self.up_button = widgets.Button(description=t("Up"), layout=widgets.Layout(width="auto"))
         self.again_button = widgets.Button(description=t("Read again"), layout=widgets.Layout(width="auto"))
         self.where = widgets.HTML()
         self.list = RowList(label=t("Files"), empty=t("This folder is empty."))
         self.content = widgets.HTML()
         self.said = widgets.HTML()
-        self._entries: dict[str, FileEntry] = {}
+        self._entries: dict[str, FileEntry | FileChange] = {}
+        self._rows: list[Row] = []
         self._reading = threading.Lock()
-        for control in (self.at, self.since):
+        for control in (self.at, self.since, self.layer):
             control.observe(lambda _: self.read(), "value")
+        self.filter.observe(lambda _: self._show_rows(), "value")
         self.up_button.on_click(lambda _: self.go(posixpath.dirname(self.path)))
         self.again_button.on_click(lambda _: self.read())
         self.list.observe(self._chosen, "value")
-        states = [] if moment else [self.at, self.since]
-        head = widgets.HBox([*states, self.up_button, self.again_button]).add_class("vmsnap-row")
+        states = [] if moment else [self.at, self.since, self.layer]
+        head = widgets.HBox([*states, self.filter, self.up_button, self.again_button]).add_class("vmsnap-row")
         super().__init__([head, self.where, self.said, self.list, self.content])
         self.add_class("vmsnap-files")
 
@@ -79,10 +83,12 @@ class FilesView(widgets.VBox):
         entry = self._entries.get(change["new"] or "")
         if entry is None:
             self.content.value = ""
+        elif isinstance(entry, FileChange):
+            self._in_thread(lambda: self._show_change(entry))
         elif entry.kind == "folder":
             self.go(entry.path)
         else:
-            self._in_thread(lambda: self._show(entry))
+            self._in_thread(lambda: self._show(entry, self.at.value or None))
 
     def read(self) -> None:
         """Read the folder, or the changes, in a thread."""
@@ -106,40 +112,59 @@ class FilesView(widgets.VBox):
         at, since = self.at.value or None, self.since.value
         self.where.value = f"<p><code>{escape(shown(self.path))}</code></p>"
         self.up_button.disabled = self.path == "/"
-        if since and since != at:
-            self.list.show(())
-            changes = self.guest.diff(since, at, path=self.path)
-            self.content.value = changes._repr_mimebundle_()["text/html"]
-            return
-        found = self.guest.files(self.path, at=at)
-        entries = sorted(found, key=lambda entry: (entry.kind != "folder", entry.path))
-        self._entries = {entry.path: entry for entry in entries[:_MOST_ROWS]}
-        self.list.show(_row(entry) for entry in entries[:_MOST_ROWS])
-        more = len(entries) - _MOST_ROWS
-        notes = [*found.notes, *([t("{count} more files", count=more)] if more > 0 else [])]
+        if self.layer.value:
+            self._show_changes(self.guest.chain().changes(self.layer.value, path=self.path))
+        elif since and since != at:
+            self._show_changes(self.guest.diff(since, at, path=self.path))
+        else:
+            found = self.guest.files(self.path, at=at)
+            entries = sorted(found, key=lambda entry: (entry.kind != "folder", entry.path))
+            self._entries = {entry.path: entry for entry in entries}
+            self._rows = [entry_row(entry) for entry in entries]
+            self._show_rows(found.notes)
+        if not self._moment:
+            self._offer_layers()
+
+    def _offer_layers(self) -> None:
+        """Offer the layers of the disk but its base, the newest first."""
+        names = [image.name for image in self.guest.chain().layers[1:]]
+        options = [(t("(not compared)"), ""), *((shown(name), name) for name in reversed(names))]
+        if list(self.layer.options) != options:
+            value = self.layer.value if self.layer.value in names else ""
+            self.layer.options = options
+            self.layer.value = value
+
+    def _show_changes(self, changes: FileChanges) -> None:
+        self._entries = {change.path: change for change in changes}
+        self._rows = [change_row(change) for change in changes]
+        self._show_rows((changes.to_text().partition("\n")[0], *changes.notes))
+
+    def _show_rows(self, notes: Iterable[str] = ()) -> None:
+        """Show the rows that the filter leaves."""
+        rows = filtered(self._rows, self.filter.value)
+        self.list.empty = t("No file matches.") if self._rows else t("Nothing is here.")
+        self.list.show(rows[:_MOST_ROWS])
+        more = len(rows) - _MOST_ROWS
+        notes = [*notes, *([t("{count} more files", count=more)] if more > 0 else [])]
         self.content.value = "".join(f"<p>{escape(shown(note))}</p>" for note in notes)
 
-    def _show(self, entry: FileEntry) -> None:
+    def _show_change(self, change: FileChange) -> None:
+        """Show the content of a file that changed: in the later state, or where it is gone in the earlier one."""
+        later = change.after is not None
+        entry = change.after or change.before
+        if entry is None or entry.kind != "file" or self.layer.value:
+            self.content.value = f"<p>{escape(repr(change))}</p>"
+            return
+        self._show(entry, (self.at.value if later else self.since.value) or None)
+
+    def _show(self, entry: FileEntry, at: str | None) -> None:
         if entry.size > _MOST_SHOWN:
             said = t("{path} is too large to be shown: {size}", path=shown(entry.path), size=human_size(entry.size))
             self.content.value = f"<p>{escape(said)}</p>"
             return
-        text = self.guest.read(entry.path, at=self.at.value or None).decode(errors="backslashreplace")
+        text = self.guest.read(entry.path, at=at).decode(errors="backslashreplace")
         lines = "\n".join(shown(line) for line in text.split("\n"))
         self.content.value = (
             f'<p><code>{escape(shown(entry.path))}</code></p><div class="vmsnap-output" tabindex="0"><pre>'
             f"{escape(lines)}</pre></div>"
         )
-
-
-def _row(entry: FileEntry) -> Row:
-    name = posixpath.basename(entry.path) or entry.path
-    folder = entry.kind == "folder"
-    changed = "" if entry.mtime_ns is None else datetime.fromtimestamp(entry.mtime_ns / 1e9, UTC).isoformat()
-    return Row(
-        key=entry.path,
-        title=name + ("/" if folder else f" → {entry.target}" if entry.target else ""),
-        sign=_SIGNS.get(entry.kind, "·"),
-        cells=() if folder else ((human_size(entry.size), ""),),
-        when=changed,
-    )

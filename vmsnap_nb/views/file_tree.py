@@ -22,7 +22,7 @@ from vmsnap_nb.views.tables import table_of
 from vmsnap_nb.views.words import human_size, isolate, shown, width, wrap
 from vmsnap_nb.words.message import N_, Message, counted, joined, t
 
-__all__ = ["file_bundle", "file_text", "lost_heading"]
+__all__ = ["change_mark", "change_text", "file_bundle", "file_text", "lost_heading"]
 
 _MOST_LINES = 200
 _MOST_INDENT = 40
@@ -83,7 +83,7 @@ def _(files: Files) -> tuple[str, Iterable[str], int]:
 
 @_parts_of.register
 def _(changes: FileChanges) -> tuple[str, Iterable[str], int]:
-    rows = ((one.path, one.kind == "folder", _MARKS[one.change][0] + " ", _of_change(one)) for one in changes)
+    rows = ((one.path, one.kind == "folder", _MARKS[one.change][0] + " ", _with_layer(one)) for one in changes)
     there = {change.change for change in changes}
     legend = "  ".join(f"{mark} {t(name)}" for change, (mark, name) in _MARKS.items() if change in there)
     heading = counted(
@@ -169,12 +169,24 @@ def _of_entry(entry: FileEntry) -> str:
     return f"{size:>10}  {entry.permissions or '':10}  {moment}{target}".rstrip()
 
 
-def _of_change(change: FileChange) -> str:
+def change_mark(change: Change) -> tuple[str, Message]:
+    """Return the sign of a change, and what it means."""
+    mark, name = _MARKS[change]
+    return mark, t(name)
+
+
+def change_text(change: FileChange) -> str:
+    """Return what is said of a change beside its path: sizes, rights, or the former path."""
     before, after = change.before, change.after
     said = _DIFFERENCES[change.change](before, after) if before and after else ""
     entry = after or before
     if not said and entry is not None and entry.kind == "file":
         said = human_size(entry.size)
+    return said
+
+
+def _with_layer(change: FileChange) -> str:
+    said = change_text(change)
     return f"{said}  [{shown(change.layer)}]" if change.layer else said
 
 

@@ -1,0 +1,39 @@
+"""The files of a guest in a panel: changes as rows with marks, by state and by layer, and the filter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.filesystems import change, debugfs
+from support.waiting import eventually
+
+from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.panels.files import FilesView
+
+pytestmark = pytest.mark.system
+
+
+def test_changes_are_rows_with_marks(guest: Guest) -> None:
+    guest.snapshot("monday", kind="external-disk").run(progress=False)
+    top = guest.chain()[-1]
+    change(Path(top.path), lambda raw: debugfs(raw, "rm /etc/motd", "symlink /etc/new motd"))
+    view = FilesView(guest)
+    view.show_snapshots(("monday",))
+    view.since.value = "monday"
+    assert eventually(lambda: view.list.names == ["/etc/motd", "/etc/new"])
+    gone, new = view.list.shown_rows
+    assert ((gone.sign, gone.meaning), (new.sign, new.meaning)) == (("−", "removed"), ("+", "added"))
+    assert gone.cells == (("284 B", ""),)
+    assert eventually(lambda: "From monday to now: 2 changes" in view.content.value)
+    view.filter.value = "MOTD"
+    assert view.list.names == ["/etc/motd"]
+    view.list.value = "/etc/motd"
+    assert eventually(lambda: "Alpine" in view.content.value)  # as it was on Monday
+    view.filter.value = "*.none"
+    assert (view.list.names, view.list.empty) == ([], "No file matches.")
+    view.filter.value, view.since.value = "", ""
+    assert eventually(lambda: "/etc" in view.list.names)
+    assert eventually(lambda: [value for _, value in view.layer.options][1] == top.name)
+    view.layer.value = top.name
+    assert eventually(lambda: view.list.names == ["/etc/motd", "/etc/new"])
