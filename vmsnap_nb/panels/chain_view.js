@@ -149,6 +149,7 @@ function render({ model, el }) {
       if (!path) continue;
       box.dataset.path = path;
       box.setAttribute("tabindex", "0");
+      box.setAttribute("data-lm-suppress-shortcuts", "true"); // of Notebook 7, which takes keys before they get here
       box.setAttribute("role", "button");
       const title = box.querySelector("title");
       const lines = [...box.querySelectorAll("text")].map((line) => line.textContent.trim());

@@ -86,6 +86,7 @@ function render({ model, el }) {
     input.type = "radio";
     input.name = group;
     input.value = row.key;
+    input.setAttribute("data-lm-suppress-shortcuts", "true"); // of Notebook 7, which takes keys before they get here
     input.setAttribute("aria-label", [...new Set([row.title, row.meaning, ...row.notes])].filter(Boolean).join(", "));
     const sign = element("span", `vmsnap-mark ${row.mark ? `vmsnap-${row.mark}` : ""}`, row.sign);
     sign.title = row.meaning;

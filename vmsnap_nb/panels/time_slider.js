@@ -63,7 +63,9 @@ function render({ model, el }) {
   }
 
   slider.addEventListener("input", () => choose(Number(slider.value)));
-  slider.addEventListener("keydown", (event) => event.stopPropagation()); // arrows mean something else to a notebook
+  // Arrows mean something else to a notebook, and Notebook 7 takes keys before they get here.
+  slider.addEventListener("keydown", (event) => event.stopPropagation());
+  slider.setAttribute("data-lm-suppress-shortcuts", "true");
   model.on("change:stops", draw);
   model.on("change:value", mark);
   draw();
