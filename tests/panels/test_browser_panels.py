@@ -308,6 +308,25 @@ def test_a_live_merge_with_progress_and_cancel(nb: Notebook, running: None) -> N
     assert nb.python("print(vm.execute('md5sum -c /sum').exit_status)") == "0"
 
 
+def test_a_block_map_shows_what_a_guest_writes(nb: Notebook, running: None) -> None:
+    root = nb.show("panels.BlockMapPanel(vm)")
+    expect(root.locator("text", has_text="new data")).to_be_visible()  # in the legend
+    nb.python("vm.execute('head -c 3000000 /dev/urandom > /live; sync').check()")
+    expect(root.get_by_text(re.compile("MiB new"))).to_be_visible(timeout=LONG)
+    assert violations(nb.page, ".vmsnap-panel") == []
+
+
+def test_an_exercise_is_set_up_and_checked(nb: Notebook) -> None:
+    root = nb.show("vs.panel(lab)")
+    root.get_by_role("button", name="Exercises and scenarios").click()
+    root.get_by_role("radio", name="An overlay, ").check(force=True)
+    press(root, "Set up")
+    press(root, "Check", timeout=LONG)
+    expect(root.get_by_text("0 of 3 done")).to_be_visible(timeout=LONG)
+    expect(root.locator("[data-path$='/first-overlay/RootBase.qcow2']")).to_be_visible()
+    assert violations(nb.page, ".vmsnap-panel") == []
+
+
 def test_a_running_guest_is_shortened_and_shut_down(nb: Notebook, running: None) -> None:
     nb.python("vm.snapshot(kind='external-disk').run(progress=False)")
     root = nb.show("panels.MergePanel(vm)")
