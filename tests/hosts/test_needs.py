@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from typing import Any
 
@@ -138,3 +139,21 @@ def test_what_another_host_needs_is_seen_from_here(other: SystemLibvirt) -> None
     with vs.connect(other.uri) as host:
         frame = host.survey().to_frame()
         assert "snapshot s of far" in frame.loc[str(IMAGES / "far.qcow2"), "needed_by"]
+
+
+def test_a_raw_image_that_only_a_snapshot_names_is_raw(connection: Any) -> None:
+    base = create(IMAGES / "base.raw", size=4 * MIB, format="raw")
+    define(connection, "d", file_disk(base, format="raw"))
+    virsh("snapshot-create-as", "d", "s", "--disk-only")
+    far = json.dumps({"driver": "raw", "file": {"driver": "file", "filename": str(base)}})
+    create(IMAGES / "other.qcow2", f"json:{far}", backing_format="raw")
+    with vs.connect(SYSTEM) as host:
+        (IMAGES / "base.s").rename(IMAGES / "away")
+        plan = host.survey(IMAGES).pull("other")
+        assert plan.run(progress=False).as_predicted
+        assert (plan.after[str(base)].format, host.survey(IMAGES)[str(base)].status) == ("raw", "ok")
+        (IMAGES / "away").rename(IMAGES / "base.s")
+        # With the snapshot nothing tells any more that it is an image.
+        plan = host.guest("d").pull()
+        assert plan.run(progress=False).as_predicted
+        assert str(base) not in {**plan.after.images, **host.survey(IMAGES).images}

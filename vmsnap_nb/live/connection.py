@@ -34,6 +34,7 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.plans.step import CreateVolume, DefineDomain, GuestRef, RemoveVolume, Step
 from vmsnap_nb.system.files.paths import absolute
+from vmsnap_nb.system.image_file import as_raw
 from vmsnap_nb.system.libvirt.connection import files_are_here, is_lost, open_connection
 from vmsnap_nb.system.libvirt.domains import Roll, read_roll
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
@@ -232,7 +233,11 @@ class Connection:
         around = tuple(around)
         forest = survey.read([use for domain, _ in domains for use in domain.uses], around=around)
         forest = with_real_uses(self.handle, forest, domains, survey, around, readonly=self.readonly)
-        return with_told(forest, knowledge, closed, named)
+        forest = with_told(forest, knowledge, closed, named)
+        # What libvirt names as a disk, and what begins like no other format, is raw.
+        images = (forest.images[path] for path in named if path in forest.images)
+        unmarked = [as_raw(image) for image in images if image.status == "unknown"]
+        return forest.edited(put=unmarked) if unmarked else forest
 
     def open_volume(self, image: Image) -> Source:
         """Open an image as a volume of a storage pool: libvirt reads it."""

@@ -14,6 +14,7 @@ from vmsnap_nb.plans.concern import Concern, sorted_concerns
 from vmsnap_nb.plans.delete import checks
 from vmsnap_nb.plans.delete.directions import Direction, directions
 from vmsnap_nb.plans.delete.edges import Run, Staying
+from vmsnap_nb.plans.merge.builder import without_lone_raw
 from vmsnap_nb.plans.merge.steps import Finish, RemoveFile
 from vmsnap_nb.plans.plan import Alternative, Plan
 from vmsnap_nb.plans.request import Reading
@@ -145,6 +146,7 @@ class Deletion:
         """Return the plan."""
         before, parts, domain = self.before.forest, self.parts, self.before.owner.domain
         forgetting, after = self._forget()
+        after = without_lone_raw(before, after)
         self.concerns += checks.lost_snapshots(self.before, after, (*parts.removing, *parts.ending))
         removed = [path for step in (*parts.removing, *parts.ending) for path in step.unlinks]
         written = [path for step in parts.inside for path in step.writes]

@@ -55,7 +55,7 @@ from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.step import Protect, Step
 from vmsnap_nb.words.message import NOTHING, Message, counted, t
 
-__all__ = ["MergeBuilder"]
+__all__ = ["MergeBuilder", "without_lone_raw"]
 
 
 class MergeBuilder:
@@ -330,7 +330,6 @@ class MergeBuilder:
         others = [entry for entry in self.reading.merges if resumed is None or entry.path != resumed.path]
         self.concerns += (*checks.interrupted(others, self._touched), *notes.strangers(self.reading))
         copying = with_content(self.before, self.forest, self._copying, self._contents) if verify else self._copying
-        self._forget_raw()
         steps = (*copying, *self._marking, *self._removing, *self._ending)
         if resumed is None:
             changed = [step.entry.base for step in steps if isinstance(step, CommitLayers | LiveCommit)]
@@ -351,7 +350,9 @@ class MergeBuilder:
             subjects=tuple(subjects) or tuple(self._touched),
             alternatives=tuple(alternatives),
         )
-        return plan if self.engine.owner is None else with_records(plan, self.engine.owner, self.reading.gone)
+        if self.engine.owner is not None:
+            plan = with_records(plan, self.engine.owner, self.reading.gone)
+        return replace(plan, after=without_lone_raw(self.before, plan.after))
 
     @property
     def refused(self) -> Message:
@@ -403,19 +404,6 @@ class MergeBuilder:
         self._copying += self._with_write(Repoint(path=child, backing=new, before=old, back=back), child)
         self._put(child, backing=new)
 
-    def _forget_raw(self) -> None:
-        """A raw image looks like any file: once no overlay and no guest refers to it, nothing tells that it is one."""
-        self.forest = self.forest.edited(
-            drop=[
-                path
-                for path, image in self.forest.images.items()
-                if image.format == "raw"
-                and self.before.known_children(path)
-                and not self.forest.known_children(path)
-                and not self.forest.known_users(path)
-            ]
-        )
-
     def _put(self, path: str, **changes: object) -> None:
         put: list[Image] = [replace(self.forest[name], **changes) for name in self.forest.same_file(path)]  # type: ignore[arg-type]
         self.forest = self.forest.edited(put=put)
@@ -452,6 +440,18 @@ class MergeBuilder:
         if not self.forest[path].snapshots:
             return None
         return self.reading.space[path].own if path in self.reading.space else ()
+
+
+def without_lone_raw(before: Forest, after: Forest) -> Forest:
+    """Return a forest without raw images that nothing refers to any more: they look like any file then."""
+    lone = [
+        path
+        for path, image in after.images.items()
+        if image.format == "raw"
+        and before.known_children(path)
+        and not (after.known_children(path) or after.known_users(path) or after.known_needs(path))
+    ]
+    return after.edited(drop=lone) if lone else after
 
 
 def _is_remote(forest: Forest, path: str) -> bool:
