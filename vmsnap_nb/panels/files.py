@@ -130,9 +130,10 @@ class FilesView(widgets.VBox):
         names = [image.name for image in self.guest.chain().layers[1:]]
         options = [(t("(not compared)"), ""), *((shown(name), name) for name in reversed(names))]
         if list(self.layer.options) != options:
-            value = self.layer.value if self.layer.value in names else ""
+            value = self.layer.value
             self.layer.options = options
-            self.layer.value = value
+            if value in names:
+                self.layer.value = value  # otherwise it is none; whoever chooses one meanwhile must not lose that
 
     def _show_changes(self, changes: FileChanges) -> None:
         self._entries = {change.path: change for change in changes}
