@@ -23,7 +23,7 @@ from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import OPENABLE, Image
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.plans.facts import LOST_JOB, STARTING, FolderFacts, GuestFacts, SavedState
-from vmsnap_nb.plans.journal import Entry
+from vmsnap_nb.plans.journal import Entry, PullEntry
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.system import process
 from vmsnap_nb.system.disk.file_space import qcow2_space, space_of_map
@@ -42,6 +42,7 @@ from vmsnap_nb.system.libvirt.volumes import with_volume_paths
 from vmsnap_nb.system.libvirt.written import written_paths
 from vmsnap_nb.system.maps import MapReader, map_inside
 from vmsnap_nb.system.qemu.check import damage
+from vmsnap_nb.system.qemu.started import started
 from vmsnap_nb.words.message import Message, clauses, t
 
 __all__ = [
@@ -324,9 +325,18 @@ def look_at_guest(
     if jobs.keys() & (jobs.keys() if needs.disk is None else {"", needs.disk}):
         needs = replace(needs, maps=(), compared=(), checked=(), space=())
     looked = look_at_files(now, needs, by_libvirt=by_libvirt) if here else look_elsewhere(knowledge, now, needs)
+    if here and known.running and looked.pulls:
+        guest = replace(guest, restarted=_restarted(known.domain.uuid, looked.pulls))
     saved = None if needs.saved is None else saved_state(connection, needs.saved, here=here)
     gone, unknown = absent(knowledge, now.forest.records, here=here) if told is None else told
     return replace(looked, guest=guest, saved=saved, gone=gone, unknown=unknown)
+
+
+def _restarted(uuid: str, entries: Iterable[PullEntry]) -> frozenset[str]:
+    """Return the entries that were written before the QEMU of a guest was started, by their paths."""
+    began = started(uuid)
+    written = {entry.path: _mtime(entry.path) for entry in entries}
+    return frozenset(path for path, at in written.items() if began is None or at is None or began * 1e9 > at)
 
 
 def denied_by_apparmor(connection: Any, guest: GuestFacts, forest: Forest) -> tuple[frozenset[str], str]:

@@ -47,7 +47,8 @@ class GuestFacts:
     in it where they are in qcow2. To the layers in `denied` AppArmor denies its QEMU writing; `denied_unknown` says why
     that is not known. The security drivers in `not_relabelled` give QEMU no access to files by themselves. `agent` says
     whether a QEMU guest agent is connected, and answers where that matters, `is_system` whether its libvirt is that of
-    the system, which may do what this user may not.
+    the system, which may do what this user may not. `restarted` are the entries of pulls, by their paths, after which
+    another QEMU of the guest was started, as far as is known.
     """
 
     domain: Domain
@@ -66,6 +67,7 @@ class GuestFacts:
     denied_unknown: str = ""
     not_relabelled: tuple[str, ...] = ()
     is_system: bool = False
+    restarted: frozenset[str] = frozenset()
 
     @property
     def ref(self) -> GuestRef:

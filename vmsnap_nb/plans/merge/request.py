@@ -290,7 +290,10 @@ class FinishPullRequest(MergeRequest):
 
     def _needs(self, forest: Forest) -> Needs:
         runs = any(use.guest == self.guest and use.running for use in forest.uses)
-        return super()._needs(forest) if runs else self._needed(forest, (self.entry.image,), ())
+        if not runs:
+            return self._needed(forest, (self.entry.image,), ())
+        needs = super()._needs(forest)  # and when the entry was written: before or after the QEMU was started
+        return replace(needs, journal=tuple(dict.fromkeys((*needs.journal, os.path.dirname(self.entry.path)))))
 
     def plan(self, reading: Reading) -> Plan:
         """Return the plan."""

@@ -345,6 +345,11 @@ def plan_finish_pull(reading: Reading, request: FinishPullRequest) -> Plan:
         builder.end_pull(entry)
         builder.concerns += [*evidence.author(entry), *evidence.originals(forest, entry)]
         return builder.plan(title, t("offline: nothing is copied"))
+    if entry.path in reading.owner.restarted:
+        guest = reading.owner.domain.name
+        why = t("{guest} was started again since, and does not read what had been copied", guest=guest)
+        remedy = t("shut {guest} down, then call unfinished() again", guest=guest)
+        return _missed_pull(reading, entry, why, "in-use", remedy)
     if reading.owner.jobs.get(engine.own.target) == "pull":
         try:
             return plan_pull(reading, request.again)
@@ -355,20 +360,27 @@ def plan_finish_pull(reading: Reading, request: FinishPullRequest) -> Plan:
     return builder.plan(title, t("live: QEMU writes out the tables; the guest keeps running"))
 
 
-def _missed_pull(reading: Reading, entry: PullEntry, why: Message) -> Plan:
+def _missed_pull(
+    reading: Reading,
+    entry: PullEntry,
+    why: Message,
+    name: ConcernName = "missing-base",
+    remedy: Message | None = None,
+) -> Plan:
     """Return a plan that is refused: nobody knows how the pull is to be finished."""
     there = tuple(path for path in (entry.image, entry.before.key) if path in reading.forest.images)
     builder = _Resumption(reading, QemuImg())
     builder.touch(*there)
     builder.concerns.append(
         refuse(
-            "missing-base",
+            name,
             t(
                 "a pull into {image} was interrupted, and the image may be incomplete: {why}",
                 image=entry.image,
                 why=why,
             ),
-            either(
+            remedy
+            or either(
                 t("restore the previous state"),
                 t(
                     "remove the journal entry {path} if you know that nothing is missing, because the guest was shut "
