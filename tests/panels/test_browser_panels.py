@@ -250,7 +250,7 @@ def test_revert_and_delete(nb: Notebook) -> None:
     expect(moment.get_by_text("back.one")).to_have_count(0)  # the overlay that was new then
     expect(moment.get_by_text("back", exact=True)).to_be_visible()
     press(root, "Block map")
-    expect(moment.get_by_role("img", name="Block map of 2 layers")).to_be_visible()
+    expect(moment.get_by_role("group", name="Block map of 2 layers")).to_be_visible()
     assert violations(nb.page, ".vmsnap-panel") == []
     press(root, "Revert to this moment…")
     confirm(root, "Revert", lost=False)

@@ -84,19 +84,19 @@ def test_a_moment_has_its_chain_files_and_map_and_offers_the_revert(guest: Guest
     assert moment.layout.display == "none"  # it is now
     panel.slider.value = "one"
     assert (panel.table.value, panel.chain.selected, moment.layout.display) == ("one", "one", None)
-    assert eventually(lambda: "<svg" in moment.view.value)
-    assert [name in moment.view.value for name in (*chain, f"{guest.name}.one")] == [True, True, False]
+    assert eventually(lambda: moment.said.value == "")
+    assert [name in moment.figure.text for name in (*chain, f"{guest.name}.one")] == [True, True, False]
     moment.part.value = "map"
-    assert eventually(lambda: "guest reads" in moment.view.value)
+    assert eventually(lambda: "guest reads" in moment.figure.text)
     moment.part.value = "changes"
-    assert eventually(lambda: "Reading" not in moment.said.value)
+    assert eventually(lambda: "Reading" not in moment.said.value and moment.view.value)
     assert "alert" not in moment.said.value
     moment.part.value = "files"
     assert eventually(lambda: moment.files is not None and "/etc" in moment.files.list.names)
     panel.table.value = "two"
     assert panel.slider.value == "two"
     moment.part.value = "layers"
-    assert eventually(lambda: "inside" in moment.view.value)
+    assert eventually(lambda: "inside" in moment.said.value)
     moment.revert_button.click()
     panel.flow.wait()
     assert panel.flow.plan is not None

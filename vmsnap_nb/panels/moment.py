@@ -11,6 +11,7 @@ import ipywidgets as widgets
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.panels.chain_view import ChainView
 from vmsnap_nb.panels.files import FilesView
 from vmsnap_nb.views.words import shown
 from vmsnap_nb.words.message import Message, t
@@ -44,8 +45,9 @@ class MomentView(widgets.VBox):
         self.part.observe(lambda _: self._turn(), "value")
         self.files: FilesView | None = None
         self.said = widgets.HTML()
-        self.view = widgets.HTML()
-        self._body = widgets.VBox([self.view])
+        self.view = widgets.HTML()  # of the changes
+        self.figure = ChainView(can_propose=False)  # of the chain, and of the block map
+        self._body = widgets.VBox([self.figure])
         self._question = 0
         head = widgets.HBox([self.title, self.revert_button]).add_class("vmsnap-title")
         super().__init__([head, self.part, self.said, self._body])
@@ -59,7 +61,6 @@ class MomentView(widgets.VBox):
         self.name = name
         self.layout.display = None if name is not None else "none"
         if name is None:
-            self.view.value = ""
             return
         self.revert_button.disabled, self.revert_button.tooltip = bool(why_not), why_not or None
         title = shown(t("State at {snapshot}", snapshot=name))
@@ -72,7 +73,7 @@ class MomentView(widgets.VBox):
             revert(self.name)
 
     def _turn(self) -> None:
-        self.view.value = ""  # another part than was chosen is no answer
+        self._body.children = ()  # another part than was chosen is no answer
         self._read()
 
     def _read(self) -> None:
@@ -84,28 +85,40 @@ class MomentView(widgets.VBox):
         if part == "files":
             self._show_files(name)
             return
-        self._body.children = (self.view,)
         said = escape(t("Reading …"))
         self.said.value = f'<p role="status">{said}</p>'
 
         def work() -> None:
+            said, draw = "", None
             try:
-                html, failed = self._html(part, name), ""
+                said, draw = self._found(part, name)
             except VmsnapError as error:
-                html, failed = "", f'<pre role="alert">{escape(str(error))}</pre>'
+                said = f'<pre role="alert">{escape(str(error))}</pre>'
             if question == self._question:
-                self.view.value, self.said.value = html, failed
+                self.said.value = said
+                self._body.children = () if draw is None else (draw(),)
 
         threading.Thread(target=work, name="vmsnap moment", daemon=True).start()
 
-    def _html(self, part: str, name: str) -> str:
+    def _found(self, part: str, name: str) -> tuple[str, Callable[[], Any]]:
+        """Read a part; return what is said of it, and what shows it in a widget."""
         if part == "map":
-            return self.guest.blockmap(at=name)._repr_mimebundle_()["text/html"]
+            blocks = self.guest.blockmap(at=name)
+            return "", lambda: self._drawn(self.figure.show_map, blocks)
         if part == "changes":
-            return self.guest.diff(name)._repr_mimebundle_()["text/html"]
+            html = self.guest.diff(name)._repr_mimebundle_()["text/html"]
+            return "", lambda: self._told(html)
         chain = self.guest.chain(at=name)
         note = "" if chain.inside is None else t("The snapshot is inside {image}.", image=chain[chain.top].name)
-        return f'<div class="vmsnap-figure" tabindex="0">{chain.to_svg()}</div>{_paragraph(note)}'
+        return _paragraph(note), lambda: self._drawn(self.figure.show, chain)
+
+    def _drawn(self, show: Callable[[Any], None], thing: Any) -> Any:
+        show(thing)
+        return self.figure
+
+    def _told(self, html: str) -> Any:
+        self.view.value = html
+        return self.view
 
     def _show_files(self, name: str) -> None:
         if self.files is None:
