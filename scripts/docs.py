@@ -86,8 +86,12 @@ def put_together(sources: Path, language: str) -> None:
 
 
 def without_data(text: str) -> str:
-    """Return a notebook without the data of its questions, a type that Sphinx does not know."""
+    """Return a notebook without the data of its questions, a type that Sphinx does not know.
+
+    One that was never executed does not record that its code is IPython's, with lines for a shell.
+    """
     notebook = json.loads(text)
+    notebook["metadata"].setdefault("language_info", {"name": "python", "pygments_lexer": "ipython3"})
     for cell in notebook["cells"]:
         for output in cell.get("outputs", ()):
             output.get("data", {}).pop(DATA, None)
