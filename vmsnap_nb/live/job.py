@@ -6,7 +6,6 @@ they are called, and do nothing where there is none.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -179,6 +178,8 @@ class Job(Listed):
         return self._report
 
     def __await__(self) -> Generator[Any, None, LiveReport]:
+        import asyncio  # it is loaded already by whoever waits in this way
+
         return asyncio.to_thread(self.wait).__await__()
 
     def __repr__(self) -> str:

@@ -6,8 +6,8 @@ import json
 import re
 import shlex
 from collections.abc import Collection, Iterable, Sequence
+from html import escape
 from itertools import count
-from xml.sax.saxutils import escape
 
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.words.message import Message, t
@@ -138,7 +138,7 @@ def _pattern(text: str) -> str:
 
 def as_libvirt_writes(text: str) -> str:
     """Return a text as libvirt writes it into an attribute or an element."""
-    return escape(text, {"'": "&apos;", '"': "&quot;"})
+    return escape(text).replace("&#x27;", "&apos;")
 
 
 def repair_advice(path: str) -> Message:

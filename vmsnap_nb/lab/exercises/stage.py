@@ -6,9 +6,9 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape
 
 from vmsnap_nb.errors import LabError
 from vmsnap_nb.lab.breaking import forget_backing_format
@@ -99,7 +99,7 @@ class Stage(ExercisePlace):
 
     def describe(self, name: str, image: str) -> None:
         """Write the file `name`.xml, from which `virsh` defines a guest with that image as its disk."""
-        disk = escape(self.path(image), {"'": "&apos;"})
+        disk = escape(self.path(image))
         (self.folder / f"{name}.xml").write_text(_DOMAIN.format(name=name, disk=disk), encoding="utf-8")
 
     def note(self, *names: str) -> None:
