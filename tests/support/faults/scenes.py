@@ -241,7 +241,7 @@ def _verbs() -> Iterator[tuple[str, Verb]]:
         chain(_of_forest("commit", "Snap-4", "Snap-3", remove=True, verify=True), merges="Snap-4"),
     )
     yield "commit of the top", chain(_of_guest("commit", base="Snap-3", remove=True))
-    yield "pull", chain(_of_forest("pull", "Snap-4", "Snap-2", remove=True))
+    yield "pull", chain(_of_forest("pull", "Snap-4", "Snap-2", remove=True), merges="Snap-4")
     yield "pull into the top", chain(_of_guest("pull", base="RootBase"))
     yield "remove downwards", chain(_of_forest("remove", "Snap-4", method=1))
     yield "remove upwards", chain(_of_forest("remove", "Snap-4", method=2))

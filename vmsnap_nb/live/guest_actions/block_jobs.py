@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from vmsnap_nb.errors import GuestError, NoSpaceError, StalePlanError, VmsnapError
@@ -21,8 +22,9 @@ from vmsnap_nb.live.handle import GuestHandle
 from vmsnap_nb.live.image_actions import finish, point_back, pull
 from vmsnap_nb.live.job import StepStopped, stop_asked, tell_fraction
 from vmsnap_nb.live.journal import begun, drop_entry, drop_unless_begun, read_entry, write_entry
+from vmsnap_nb.live.reading import read_maps
 from vmsnap_nb.live.step_action import Action, Undo, no_way_back, undo_of
-from vmsnap_nb.model.blockmap import share_before
+from vmsnap_nb.model.blockmap import BlockMap, share_before
 from vmsnap_nb.model.disk_xml import name_image, named_image
 from vmsnap_nb.plans.journal import MergeEntry, Phase
 from vmsnap_nb.plans.merge.steps import BlockJobStep, EndPull, Finish, LiveCommit, LivePull, PullLayers, SetSource
@@ -43,6 +45,7 @@ from vmsnap_nb.system.libvirt.block_jobs import (
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.volumes import with_volume_paths
+from vmsnap_nb.system.survey import Survey
 from vmsnap_nb.words.message import Message, clauses, t
 
 __all__ = ["guest_merge_actions"]
@@ -52,6 +55,8 @@ _FULL = 1 << 20
 _CLOSES = 2.0
 """Seconds in which QEMU opens the base of a commit for reading only again; it does so before the job ends."""
 _LOOK = 0.02
+_FLUSHES = 3
+"""How often QEMU is asked to write what it has copied: a disk that was full may have room again."""
 _BUSY: dict[tuple[str, str], threading.Lock] = {}
 """By the guest's UUID and the disk: two plans of one process never merge the chain of one disk at once."""
 
@@ -257,6 +262,7 @@ def _pull(guest: GuestHandle, step: LivePull) -> Undo:
             # The data first, while the guest runs: what is left for the moment of its suspension is little.
             _sync(guest, step.source, tried)
             write_out(guest.domain, tried=tried)
+            _check_pulled(guest, step, tried)
         except VmsnapError as error:
             _settle_pull(guest, step)
             raise _explained(error, step.source) from error
@@ -291,6 +297,35 @@ def _sync(guest: GuestHandle, path: str, tried: Message) -> bool:
     finally:
         os.close(fd)
     return True
+
+
+def _check_pulled(guest: GuestHandle, step: LivePull, tried: Message) -> None:
+    """Check that the image on the disk has what was copied into it: QEMU does not say if it could not write that."""
+    for _ in range(_FLUSHES):
+        if not _lacks(guest, step):
+            return
+        write_out(guest.domain, tried=tried)
+    raise GuestError(
+        tried,
+        why=t("QEMU could not write all data to {image}: a part is only in its memory", image=step.source),
+        next_step=t("leave all files as they are, and shut the guest down; then guest.unfinished() undoes the merge"),
+    )
+
+
+def _lacks(guest: GuestHandle, step: LivePull) -> bool:
+    """Return whether the tables of an image on the disk lack a part that it read from the layers left out."""
+    if not (step.noted and guest.link.files_are_here):
+        return False
+    before = step.entry.before.key
+    forest = guest.survey(Survey(follow=True), (before,)).forest
+    end = set() if step.base is None else {step.base, *forest.same_file(step.base)}
+    left = list(takewhile(lambda path: path not in end, forest.known_lineage(before)))
+    layers = [*reversed(left), step.source]
+    maps = read_maps(forest, layers)
+    if len(maps) < len(layers):
+        return False  # where they cannot be read, it is not known
+    missing = BlockMap(tuple(maps[path] for path in layers)).extents_to_copy(0, len(left), len(left))
+    return any(step.base is not None or not part.zero for part in missing)
 
 
 def _settle_pull(guest: GuestHandle, step: LivePull) -> None:
