@@ -34,6 +34,8 @@ LOST_ONCE = (
     "live commit | power loss@us:500 | off",
     # QEMU did not say that it could not flush what it had copied up.
     "live pull | ENOSPC at flush@qemu:1 | off",
+    # QEMU did not say either that a snapshot inside an image had not become one; and then the state was reverted.
+    "live revert, internal | EIO@qemu:45 | on | kill@us:11",
     # A guest that was started again counted as the one whose QEMU had copied into its image.
     "live shorten | kill all@us:108 | started",
     # Since devices may be numbered anew after that, no file was the one that the entry recorded.

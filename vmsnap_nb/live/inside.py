@@ -69,6 +69,12 @@ def changing_inside(
                 why=t("its table of internal snapshots can no longer be read"),
                 next_step=t("shut the guest down; then guest.unfinished()[0].run() repairs a copy of the image"),
             )
+        if change == "create" and name not in read_table(entry.image).names:  # nor that it was not made
+            raise ImageError(
+                t("create the internal snapshot {name} in {image}", name=name, image=entry.image),
+                why=t("QEMU reported no error, but the image does not list it"),
+                next_step=t("check the disk with the image, then try again"),
+            )
         if entry not in earlier:
             drop_entry(entry)
 
