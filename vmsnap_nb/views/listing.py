@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container
 from datetime import datetime
 from functools import singledispatch
@@ -17,7 +18,7 @@ from vmsnap_nb.views.html import table_html
 from vmsnap_nb.views.labels import head_text
 from vmsnap_nb.views.tables import Cell, Column, Table, table_of
 from vmsnap_nb.views.words import clip, human_size, isolate, shown, width
-from vmsnap_nb.words.message import counted, lines, t
+from vmsnap_nb.words.message import counted, joined, lines, t
 
 __all__ = ["caption_of", "listing_bundle", "listing_text", "table_text"]
 
@@ -58,12 +59,13 @@ def _(found: TablesByHost[Tabled]) -> str:
 def _(findings: Findings) -> str:
     if not findings:
         return t("Nothing is wrong, as far as was checked")
-    return counted(
-        "{count} finding: {errors} errors, {warnings} warnings, {notes} notes",
-        "{count} findings: {errors} errors, {warnings} warnings, {notes} notes",
-        len(findings),
-        **{f"{name}s": sum(one.severity == name for one in findings) for name in ("error", "warning", "note")},
-    )
+    number = Counter(one.severity for one in findings)
+    parts = [
+        counted("{count} error", "{count} errors", number["error"]),
+        counted("{count} warning", "{count} warnings", number["warning"]),
+        counted("{count} note", "{count} notes", number["note"]),
+    ]
+    return counted("{count} finding: {parts}", "{count} findings: {parts}", len(findings), parts=joined(parts))
 
 
 @caption_of.register

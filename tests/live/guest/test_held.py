@@ -222,7 +222,7 @@ def test_a_snapshot_is_cut_short(short: Path, state: str) -> None:
     first, refused, *finished, last, later, _, _ = done.stdout.split("\n")
     expected = {"running": "running ['other-image']", "off": "shut off ['other-image', 'shared-base']"}
     assert first == expected[state], done.stderr
-    assert refused == {"running": "GuestError", "off": "InUseError"}[state]
+    assert refused == {"running": "GuestError", "off": "ImageError"}[state]
     assert finished == (["[True]", "[True]", "[]"] if state == "running" else ["[True]", "[]", "[]"])
     assert last == "shut off <no concerns> demo.cut []"
     assert later == "later"
