@@ -180,7 +180,7 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("connect",),
     ),
     "command": (
-        ("given", "fitted", "where"),
+        ("given", "fitted", "signals", "where"),
         ("grammar", "output"),
         ("verbs",),
         ("acting", "reading"),

@@ -18,6 +18,7 @@ from vmsnap_nb.command.grammar import Command, Group
 from vmsnap_nb.command.output import error_json, painted
 from vmsnap_nb.command.reading import read_commands
 from vmsnap_nb.command.reporting import report_command
+from vmsnap_nb.command.signals import interrupting
 from vmsnap_nb.errors import InvalidRequestError, VmsnapError
 from vmsnap_nb.words.message import N_, t
 
@@ -26,6 +27,8 @@ __all__ = ["PROGRAM", "commands", "main"]
 PROGRAM = "vmsnap-nb"
 _COMPLETE = "_VMSNAP_NB_COMPLETE"
 _ERROR, _INTERRUPTED, _CLOSED_PIPE = 2, 130, 141
+_SIGNALLED = 128
+"""The exit status after a signal is this plus its number, as in a shell."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,15 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a file name may be no UTF-8, and the terminal no Unicode
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = _status(words)
-        sys.stdout.flush()
+        with interrupting() as signals:
+            status = _status(words, signals)
+            sys.stdout.flush()
     except BrokenPipeError:  # as by `| head`; Python would complain of it once more at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _CLOSED_PIPE
     return status
 
 
-def _status(words: list[str]) -> int:
+def _status(words: list[str], signals: list[int]) -> int:
     """Run a command; return the exit status, after an error is told."""
     try:
         return _run(words)
@@ -51,7 +55,7 @@ def _status(words: list[str]) -> int:
         raise
     except (KeyboardInterrupt, click.Abort):
         print(t("{program}: interrupted", program=PROGRAM), file=sys.stderr)  # noqa: T201
-        return _INTERRUPTED
+        return _SIGNALLED + signals[0] if signals else _INTERRUPTED
     except VmsnapError as error:
         _tell(error, words)
     except Exception as error:  # a defect of ours, of which a user wants no traceback
