@@ -220,10 +220,10 @@ def test_the_word_is_the_usual_one_unless_it_is_a_line() -> None:
     assert with_input(["virsh", "define"], "<x>\nXML\nXML1\n</x>").endswith("<<'XML2'\n<x>\nXML\nXML1\n</x>\nXML2")
 
 
-def disk(target: str, source: str) -> str:
+def disk(target: str, source: str, format: str = "qcow2") -> str:
     return (
         "    <disk type='file' device='disk'>\n"
-        "      <driver name='qemu' type='qcow2'/>\n"
+        f"      <driver name='qemu' type='{format}'/>\n"
         f"      <source file='{as_libvirt_writes(source)}'/>\n"
         f"      <target dev='{target}' bus='virtio'/>\n"
         "    </disk>\n"
@@ -238,11 +238,11 @@ def domain(*disks: str, text: str = "") -> str:
 @given(name=in_xml, old=xml_path, new=xml_path, text=hostile)
 def test_records_and_definitions_get_another_image_and_keep_the_rest(name: str, old: str, new: str, text: str) -> None:
     read = domain(disk("vda", old), disk("vdb", old + "x"), text=text)
-    wanted = domain(disk("vda", new), disk("vdb", old + "x"), text=text)
+    wanted = domain(disk("vda", new, "raw"), disk("vdb", old + "x"), text=text)
     who = guest(name)
     for step in (
-        MoveRecord(guest=who, name=name, path=old, now=new),
-        SetSource(guest=who, target="vda", before=old, path=new, format="qcow2"),
+        MoveRecord(guest=who, name=name, path=old, now=new, format="raw"),
+        SetSource(guest=who, target="vda", before=old, path=new, format="raw"),
     ):
         ran = run(step.commands, read)
         assert [argv[0] for argv in ran.argvs] == ["virsh", "virsh"]

@@ -27,14 +27,18 @@ def named_image(source: ET.Element | None) -> str | None:
     return None if source is None else source.get("file") or source.get("dev")
 
 
-def name_image(disk: ET.Element, path: str, *, device: bool) -> None:
-    """Give a disk, which has a ``<source>``, another file or block device, and take out what it says of layers."""
+def name_image(disk: ET.Element, path: str, *, format: str, device: bool) -> None:
+    """Give a disk, which has a ``<source>``, another file or block device of this format, without layers below."""
     source = disk.find("source")
     assert source is not None
     for attribute in ("file", "dev", "pool", "volume", "mode"):
         source.attrib.pop(attribute, None)
     source.set("dev" if device else "file", path)
     disk.set("type", "block" if device else "file")
+    driver = disk.find("driver")
+    if driver is None:  # without one libvirt takes any image for raw
+        driver = ET.SubElement(disk, "driver")
+    driver.set("type", format)
     forget_layers(disk)
 
 

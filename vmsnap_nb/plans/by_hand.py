@@ -94,8 +94,8 @@ def edited(
 # -- sed --------------------------------------------------------------------------------------------------
 
 
-def other_image(path: str, now: str, format: str | None = None, devices: Collection[str] = ()) -> tuple[str, ...]:
-    """Return a script for sed that lets a disk in libvirt's XML have another image, of that format if it is given.
+def other_image(path: str, now: str, format: str, devices: Collection[str] = ()) -> tuple[str, ...]:
+    """Return a script for sed that lets a disk in libvirt's XML have another image, of that format.
 
     `devices` are those of the two that are block devices.
     """
@@ -104,7 +104,6 @@ def other_image(path: str, now: str, format: str | None = None, devices: Collect
     )
     kinds = ["block" if image in devices else "file" for image in (path, now)]
     kind = () if kinds[0] == kinds[1] else (substitute(*(f"<disk type='{kind}'" for kind in kinds)),)
-    driver = () if format is None else (f"s|\\(<driver [^>]*type=\\)'[^']*'|\\1'{format}'|",)
     # A disk is one text. What its image is based on lies between its own element and the target.
     whole = ("/<disk [^>]*[^/>]>/{", ":a", "/<.disk>/!{", "N", "ba", "}")
     sign = _sign(old)
@@ -112,7 +111,7 @@ def other_image(path: str, now: str, format: str | None = None, devices: Collect
         f"\\{sign}{_pattern(old)}{sign}{{",
         substitute(old, new),
         *kind,
-        *driver,
+        f"s|\\(<driver [^>]*type=\\)'[^']*'|\\1'{format}'|",
         "s|<backingStore.*<target|<target|",
         "}",
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support.faulty import perform
 from support.guests import discard
+from support.images import MIB, create
 from support.labs import start_paused
 
 from vmsnap_nb.lab.lab import Lab
@@ -46,6 +49,30 @@ def test_a_commit_ends_one_snapshot_and_moves_the_next(guest: Guest) -> None:
     assert names == [["records.qcow2", "records.two.qcow2"]], "the state of two is in the base now"
     assert left["three"].record == three
     assert [image.name for image in guest.chain()] == ["RootBase", "records", "records.two", "records.three"]
+
+
+@pytest.mark.parametrize("state", ["off", "paused"])
+def test_what_names_a_raw_base_after_a_commit_names_it_as_raw(lab: Lab, folder: Path, state: str) -> None:
+    raw = create(folder / "raw.img", size=16 * MIB, format="raw")
+    low = create(folder / "low.qcow2", raw, backing_format="raw")
+    guest = lab.guest(f"on-raw-{state}", backing=low, boot="disk", protect=False)
+    domain = guest.handle.domain
+
+    def drivers(xml: str) -> set[str]:
+        disks = [disk for disk in ET.fromstring(xml).iter("disk") if disk.find(f"source[@file='{raw}']") is not None]
+        return {disk.find("driver").get("type", "") for disk in disks}  # type: ignore[union-attr]
+
+    try:
+        if state == "paused":
+            start_paused(guest)
+        for name in ("one", "two"):
+            assert guest.snapshot(name, kind="external-disk").run(progress=False).as_predicted
+        assert guest.commit(top=f"{guest.name}.one", base=str(raw)).run(progress=False).as_predicted
+        assert drivers(domain.snapshotLookupByName("two").getXMLDesc()) == {"raw"}
+        assert guest.commit(base=str(raw)).run(progress=False).as_predicted
+        assert [drivers(domain.XMLDesc(inactive)) for inactive in (0, 2)] == [{"raw"}] * 2
+    finally:
+        discard(guest)
 
 
 def test_forgetting_a_record_leaves_the_others_as_they_are(guest: Guest) -> None:

@@ -8,7 +8,7 @@ from support.readings import reading
 from support.snapshots import WHEN, domain, drifted, world
 
 from vmsnap_nb.model.drift import list_snapshots
-from vmsnap_nb.plans.snapshot.record_xml import record_xml
+from vmsnap_nb.plans.snapshot.record_xml import moved_xml, record_xml
 from vmsnap_nb.plans.snapshot.request import ReconcileRequest
 
 DEFINITION = """<domain type='qemu'><name>demo</name><devices>
@@ -49,3 +49,30 @@ def test_a_name_that_libvirt_cannot_have_is_not_adopted() -> None:
     made = ReconcileRequest().plan(reading(world(guest, tags=("a/b",)), guest))
     assert made.steps == ()
     assert [(c.name, c.level) for c in made.concerns] == [("not-supported", "note")]
+
+
+def test_a_record_names_an_image_in_its_format() -> None:
+    def disk(target: str, path: str, *inside: str) -> str:
+        return f"<disk type='file'><source file='{path}'/><target dev='{target}'/>{''.join(inside)}</disk>"
+
+    def driver(format: str) -> str:
+        return f"<driver name='qemu' type='{format}' cache='none'/>"
+
+    below = "<backingStore type='file'><format type='qcow2'/><source file='/i/low'/></backingStore>"
+    disks = disk("vda", "/i/top", driver("qcow2"), below) + disk("vdb", "/i/other", driver("qcow2"), below)
+    alone = disk("vda", "/i/top")  # without a driver it is raw
+    domain = f"<domain><devices>{disks}</devices></domain>"
+    later = f"<inactiveDomain><devices>{alone}</devices></inactiveDomain>"
+    for format in ("raw", "qcow2"):
+        record = ET.fromstring(
+            moved_xml(f"<domainsnapshot>{domain}{later}</domainsnapshot>", "/i/top", "/i/low", format=format)
+        )
+        named = [
+            (disk.find("source").get("file"), disk.find("driver").attrib, disk.find("backingStore") is not None)  # type: ignore[union-attr]
+            for disk in record.iter("disk")
+        ]
+        assert named == [
+            ("/i/low", {"name": "qemu", "type": format, "cache": "none"}, False),
+            ("/i/other", {"name": "qemu", "type": "qcow2", "cache": "none"}, True),
+            ("/i/low", {"type": format}, False),
+        ]

@@ -382,9 +382,6 @@ def _set_source(guest: GuestHandle, step: SetSource) -> Undo:
     if disk is None or not same_place(named_image(disk.find("source")), step.before):
         why = t("its disk is not {image}", image=step.before)
         raise StalePlanError(tried, why=why, next_step=t("make the plan again, review it and run it"))
-    name_image(disk, step.path, device=is_device(step.path))
-    driver = disk.find("driver")
-    if driver is not None:
-        driver.set("type", step.format)
+    name_image(disk, step.path, format=step.format, device=is_device(step.path))
     guest.define(ET.tostring(root, encoding="unicode"), tried)
     return lambda: guest.define(before, undo_of(tried))

@@ -116,9 +116,8 @@ def move_record(handle: GuestHandle, step: MoveRecord) -> Undo:
     domain = handle.domain
     before = whole_record(domain, step.name)
     text = with_volume_paths(domain.connect, before)
-    redefine(
-        domain, moved_xml(text, step.path, step.now, device=is_device(step.now)), current=step.current, before=before
-    )
+    moved = moved_xml(text, step.path, step.now, format=step.format, device=is_device(step.now))
+    redefine(domain, moved, current=step.current, before=before)
 
     def undo() -> None:
         if handle.link.files_are_here and os.path.lexists(step.now) and not os.path.lexists(step.path):

@@ -109,6 +109,7 @@ class Deletion:
                         name=record.name,
                         path=name,
                         now=now,
+                        format=self.before.forest[now].format or "raw",
                         current=record.current,
                         devices=self.before.forest.known_devices(name, now),
                     )

@@ -50,6 +50,7 @@ def with_records(plan: Plan, guest: GuestFacts, gone: Collection[str] = ()) -> P
                     name=record.name,
                     path=entry.top,
                     now=entry.base,
+                    format=plan.before[entry.base].format or "raw",
                     current=record.current,
                     devices=plan.before.known_devices(entry.top, entry.base),
                 )

@@ -63,10 +63,7 @@ def _point(disk: ET.Element, new: NewSource) -> None:
     if source is None:
         source = ET.SubElement(disk, "source")
     source.attrib.clear()
-    name_image(disk, new.path, device=new.device)
-    driver = disk.find("driver")
-    if driver is not None:
-        driver.set("type", new.format)
+    name_image(disk, new.path, format=new.format, device=new.device)
 
 
 def changed_hardware(then: str, now: str) -> tuple[str, ...]:

@@ -11,23 +11,24 @@ from vmsnap_nb.model.snapshot import SnapshotRecord
 __all__ = ["moved_xml", "record_xml"]
 
 
-def moved_xml(xml: str, path: str, now: str, *, device: bool = False) -> str:
+def moved_xml(xml: str, path: str, now: str, *, format: str, device: bool = False) -> str:
     """Return libvirt's record of a snapshot in which another image takes the place of one, as in `moved_record`.
 
-    The backing file of the image is left out where a definition of the guest names it: libvirt finds that out anew.
+    `format` is that of the new one. The backing file of the image is left out where a definition of the guest names it:
+    libvirt finds that out anew.
     """
     root = ET.fromstring(xml)
     for disk in root.iter("disk"):
         if named_image(disk.find("source")) == path:
-            name_image(disk, now, device=device)
+            name_image(disk, now, format=format, device=device)
     return ET.tostring(root, encoding="unicode")
 
 
 def record_xml(record: SnapshotRecord, definition: str, devices: Collection[str] = ()) -> str:
     """Return a record as libvirt wants it for a redefinition (https://libvirt.org/formatsnapshot.html).
 
-    In the guest's definition, if there is one, the disks get the sources that the record names; `devices` are those of
-    them that are block devices.
+    In the guest's definition, if there is one, the disks get the sources that the record names: qcow2, since only what
+    is inside of images gets a record that libvirt did not write. `devices` are those of them that are block devices.
     """
     root = ET.Element("domainsnapshot")
     ET.SubElement(root, "name").text = record.name
@@ -55,6 +56,6 @@ def record_xml(record: SnapshotRecord, definition: str, devices: Collection[str]
         target, source = element.find("target"), element.find("source")
         wanted = None if target is None else sources.get(target.get("dev", ""))
         if wanted is not None and named_image(source) not in (None, wanted):
-            name_image(element, wanted, device=wanted in devices)
+            name_image(element, wanted, format="qcow2", device=wanted in devices)
     root.append(domain)
     return ET.tostring(root, encoding="unicode")

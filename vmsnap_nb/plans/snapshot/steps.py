@@ -242,7 +242,7 @@ class DefineRecord(GuestStep):
         head, end = record_xml(self.record, "").rsplit("</", 1)
         now = {disk.target: disk.source for disk in self.disks}
         moved = [(now.get(disk.target), disk.source) for disk in self.record.disks]
-        script = [line for old, new in moved if old and new and old != new for line in other_image(old, new)]
+        script = [line for old, new in moved if old and new and old != new for line in other_image(old, new, "qcow2")]
         read = self.virsh("dumpxml", "--inactive", "--security-info")
         write = self.virsh("snapshot-create", "--xmlfile", "/dev/stdin", "--redefine")
         return (edited(read, script, write, around=(head, f"</{end}")),)
@@ -258,6 +258,7 @@ class MoveRecord(GuestStep):
     name: str
     path: str  # that it names
     now: str  # that it will name
+    format: str  # of that
     current: bool = False  # it is the guest's current snapshot
     devices: tuple[str, ...] = ()  # those of the two that are block devices
 
@@ -275,7 +276,8 @@ class MoveRecord(GuestStep):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        return (self.rewrite(self.name, other_image(self.path, self.now, devices=self.devices), current=self.current),)
+        script = other_image(self.path, self.now, self.format, self.devices)
+        return (self.rewrite(self.name, script, current=self.current),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
