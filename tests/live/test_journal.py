@@ -285,7 +285,7 @@ def test_an_entry_that_was_begun_under_another_name_of_its_folder_is_not_ignored
     entry = journal.begun(MergeEntry(base=str(folder / "base"), top=str(top), merged=(str(top),)))
     write_entry(entry)
     name = os.path.basename(entry.path)
-    assert read_all([str(link)]) == (UnknownEntry(path=str(link / name), version=2, folder=str(folder)),)
+    assert read_all([str(link)]) == (UnknownEntry(path=str(link / name), version=3, folder=str(folder)),)
     assert read_all([str(link), str(folder)]) == (entry,)
     for plan in (vs.scan(link).overlay("new.qcow2", backing="top"), vs.scan(link).pull("top")):
         [refused] = [one for one in plan.concerns if one.name == "active-job" and one.level == "refuse"]

@@ -14,7 +14,9 @@ from vmsnap_nb.model.guest import Disk, Domain
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.journal import (
     KINDS,
+    Began,
     Entry,
+    FileFact,
     InsideEntry,
     MergeEntry,
     PullEntry,
@@ -28,7 +30,7 @@ from vmsnap_nb.plans.journal import (
     text_of,
 )
 
-# Files as the first version has written them, byte for byte, and what they mean.
+# Files as earlier versions have written them, byte for byte, and what they mean.
 WRITTEN: list[tuple[str, str, Entry]] = [
     (
         "/i/.vmsnap-merge-6a043319480616d0.json",
@@ -54,6 +56,24 @@ WRITTEN: list[tuple[str, str, Entry]] = [
             ' "children": [],\n "phase": "copying",\n "remove": false,\n "active": false,\n "by_libvirt": false\n}\n'
         ),
         MergeEntry(base="/i/快照\udcff", top="/i/b", merged=("/i/b",)),
+    ),
+    (
+        "/i/.vmsnap-merge-6504698851f111c4.json",
+        (
+            '{\n "version": 2,\n "base": "/i/\\u5feb\\u7167\\udcff",\n "top": "/i/b",\n "merged": [\n  "/i/b"\n ],\n'
+            ' "children": [],\n "phase": "copying",\n "remove": false,\n "active": true,\n "by_libvirt": false,\n'
+            ' "files": [\n  {\n   "path": "/i/b",\n   "device": 1,\n   "inode": 2,\n   "size": 3,\n   "mtime_ns": 4\n'
+            '  }\n ],\n "began": {\n  "user": "root",\n  "uid": 0,\n  "pid": 7,\n  "host": "h",\n'
+            '  "at": "2026-11-29T12:00:00+00:00"\n }\n}\n'
+        ),
+        MergeEntry(
+            base="/i/快照\udcff",
+            top="/i/b",
+            merged=("/i/b",),
+            active=True,
+            files=(FileFact(path="/i/b", device=1, inode=2, size=3, mtime_ns=4),),
+            began=Began(user="root", uid=0, pid=7, host="h", at="2026-11-29T12:00:00+00:00"),
+        ),
     ),
     (
         "/i/.vmsnap-pull-9860aefd52987ff7.json",
@@ -135,6 +155,8 @@ MALFORMED: dict[str, dict[str, tuple[Any, ...]]] = {
         "remove": _NO_TRUTH,
         "active": _NO_TRUTH,
         "by_libvirt": _NO_TRUTH,
+        "guest": _NO_TEXT,
+        "uuid": _NO_TEXT,
         "files": _NO_FILES,
         "began": _NO_BEGIN,
     },
@@ -223,9 +245,9 @@ def test_a_version_that_is_none_is_refused(kind: str, version: object) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_higher_version_is_reported_and_not_acted_on(kind: str) -> None:
     path, values = SAMPLES[kind]
-    for text in (json.dumps({**values, "version": 3}), '{"version": 3, "what": "nobody knows"}'):
+    for text in (json.dumps({**values, "version": 4}), '{"version": 4, "what": "nobody knows"}'):
         entry = entry_of(path, text)
-        assert entry == UnknownEntry(path=path, version=3)
+        assert entry == UnknownEntry(path=path, version=4)
         assert not isinstance(entry, Entry)
 
 

@@ -208,8 +208,11 @@ def commit(step: CommitLayers) -> Undo:
     """Copy layers down; an entry beside the base says so until all is done."""
     entry = step.entry
     tried = t("commit {top} into {base}", top=entry.top, base=entry.base)
-    known = read_entry(entry.path, MergeEntry) is not None
-    if known:
+    before = read_entry(entry.path, MergeEntry)
+    known = before is not None
+    if before is not None:
+        if not entry.guest:
+            entry = replace(entry, guest=before.guest, uuid=before.uuid)
         _whole(entry.base, tried)  # it may be damaged by what was interrupted, and would be more so
     write_entry(begun(entry))
     try:

@@ -40,7 +40,7 @@ __all__ = [
     "text_of",
 ]
 
-_VERSION = 2
+_VERSION = 3
 _SUFFIX = ".json"
 
 _Path = Annotated[str, "absolute"]
@@ -117,6 +117,9 @@ class MergeEntry(Entry):
     active: bool = False
     # Whether it is a deletion by libvirt, which may go on alone, and then removes the merged file itself.
     by_libvirt: bool = False
+    # The guest whose verb began it; empty where a forest's did, or an older version has written this.
+    guest: str = ""
+    uuid: str = ""
     # The files of `base` and of what is merged, as this entry was written; empty where an older version has written it.
     files: tuple[FileFact, ...] = ()
     began: Began | None = None

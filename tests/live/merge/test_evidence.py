@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.content import content
+from support.defined import define, file_disk
 from support.images import create, write
 from support.refusals import refused
 
@@ -17,10 +18,11 @@ import vmsnap_nb as vs
 from vmsnap_nb.errors import ImageError, PlanRefusedError, VmsnapError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live import image_actions, reading
+from vmsnap_nb.live.host import Host
 from vmsnap_nb.live.journal import begun, read_entries, write_entry
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.journal import MergeEntry
-from vmsnap_nb.plans.merge.steps import MarkInvalid, Repoint
+from vmsnap_nb.plans.merge.steps import MarkInvalid, Repoint, SetSource
 from vmsnap_nb.system.qcow2 import mark
 
 pytestmark = pytest.mark.system
@@ -125,6 +127,55 @@ def test_what_cannot_be_read_now_is_a_refusal_and_no_error(chain: Path, monkeypa
         assert "consistent read" in plan.concerns[0].what
     [plan] = vs.scan(chain).unfinished()
     assert plan.run(progress=False).as_predicted
+
+
+@pytest.mark.guest
+def test_a_merge_of_a_guest_is_left_to_that_guest(host: Host, chain: Path) -> None:
+    guest, top = define(host, "evidence", file_disk(chain / "leaf.qcow2")), chain / "leaf.qcow2"
+    was = content(top)
+    plan = guest.commit(base=chain / "top.qcow2", remove=True)
+
+    def ends(_: object) -> object:
+        raise VmsnapError("the machine", said="has ended")
+
+    plan.place.actions[SetSource] = ends  # type: ignore[index, assignment]
+    with pytest.raises(VmsnapError, match="the machine"):
+        plan.run(progress=False)
+    [entry] = read_entries([str(chain)], MergeEntry)
+    assert (entry.guest, entry.uuid) == (guest.name, guest.uuid)
+    [plan] = vs.scan(chain).unfinished()
+    [concern] = [one for one in plan.concerns if one.level == "refuse"]
+    assert concern.name == "other-image"
+    assert f"unfinished() of guest {guest.name}" in concern.remedy
+    with pytest.raises(PlanRefusedError):
+        plan.run(progress=False)
+    assert content(top) == was
+    [plan] = guest.unfinished()
+    assert plan.run(progress=False).as_predicted
+    assert not top.exists()
+    assert content(guest.chain().top) == was
+    assert vs.scan(chain).unfinished() == ()
+
+
+def test_a_merge_of_a_guest_that_is_gone_is_finished_by_waiving_it(chain: Path) -> None:
+    top = str(chain / "top.qcow2")
+    entry = MergeEntry(base=str(chain / "base.qcow2"), top=top, merged=(top,), remove=True, guest="gone", uuid="0c0c")
+    write_entry(begun(entry))
+    was = content(chain / "leaf.qcow2")
+    plan = vs.scan(chain).unfinished()[0]
+    assert refused(plan) == {"other-image"}
+
+    def ends(_: object) -> object:
+        raise VmsnapError("the machine", said="has ended")
+
+    plan.place.actions[MarkInvalid] = ends  # type: ignore[index, assignment]
+    with pytest.raises(VmsnapError, match="the machine"):
+        plan.run(progress=False, waive="other-image")
+    [again] = read_entries([str(chain)], MergeEntry)
+    assert (again.phase, again.guest) == ("copied", "gone"), "whose it was is still known"
+    [plan] = vs.scan(chain).unfinished()
+    assert plan.run(progress=False, waive="other-image").as_predicted
+    assert content(chain / "leaf.qcow2") == was
 
 
 def test_a_base_that_is_longer_is_compared_as_far_as_the_top_goes(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
+from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.journal import MergeEntry
 
 
@@ -89,3 +90,15 @@ def test_cleanup_removes_what_is_invalid_and_nothing_else() -> None:
     assert cleanup(needed).refused
     with pytest.raises(InvalidRequestError, match="no image"):
         cleanup(handout())
+
+
+def test_a_merge_of_a_guest_is_finished_without_it_where_it_no_longer_names_what_was_merged() -> None:
+    one = handout()
+    entry = MergeEntry(base="/i/Snap-3", top="/i/Snap-4", merged=("/i/Snap-4",), phase="copied", guest="g", uuid="u")
+    facts = replace(FACTS, alike=frozenset({("/i/Snap-4", "/i/Snap-3")}))
+    assert refused(finish(one, entry, facts=facts)) == {"other-image"}, "nobody knows of the guest"
+    off = one.edited(uses=(Use("g", "vda", "/i/Snap-3"),))
+    assert refused(finish(off, entry, facts=facts)) == set()
+    disk = SnapshotDisk("vda", "external", "/i/Snap-4", "/i/later")
+    record = SnapshotRecord("g", "s", "disk-snapshot", disks=(disk,), xml="<domainsnapshot/>")
+    assert "other-image" in refused(finish(off.edited(records=[record]), entry, facts=facts))

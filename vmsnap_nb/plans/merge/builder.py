@@ -108,8 +108,16 @@ class MergeBuilder:
         aliases = {name for path in own for name in forest.same_file(path)}
         others = tuple(child for child in self.overlays(top) if child not in aliases)
         children, pivots = (*own, *others), top == engine.source and not keep
+        domain = None if self.reading.guest is None else self.reading.guest.domain
         entry = MergeEntry(
-            base=base, top=top, merged=merged, children=children, remove=remove, active=engine.live and pivots
+            base=base,
+            top=top,
+            merged=merged,
+            children=children,
+            remove=remove,
+            active=engine.live and pivots,
+            guest="" if domain is None else domain.name,
+            uuid="" if domain is None else domain.uuid,
         )
         self.touch(base, *merged, *children)
         self.concerns += [

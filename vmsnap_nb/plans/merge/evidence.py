@@ -198,7 +198,10 @@ def content(reading: Reading, entry: MergeEntry) -> Iterator[Concern]:
 
 
 def defined(forest: Forest, entry: MergeEntry) -> Iterator[Concern]:
-    """Check, where nothing is asked of libvirt, that no guest has what is merged as its disk at its next start."""
+    """Check, where nothing is asked of libvirt, that no guest still names what is merged."""
+    if entry.guest and _may_name(forest, entry):
+        yield _of_guest(entry)
+        return
     if not entry.active or is_gone(forest, entry.top) or forest[entry.top].status == "invalid":
         return
     bases = forest.same_file(entry.base)
@@ -213,6 +216,36 @@ def defined(forest: Forest, entry: MergeEntry) -> Iterator[Concern]:
             images=(entry.top,),
             waivable=True,
         )
+
+
+def _may_name(forest: Forest, entry: MergeEntry) -> bool:
+    """Return whether the guest of a merge, or a record of it, names what is merged, or is not known."""
+    named = [use.path for use in forest.uses if use.guest == entry.guest]
+    records = [record for record in forest.records if record.guest == entry.guest]
+    named += [path for record in records for disk in record.held_disks for path in (disk.source, disk.file) if path]
+    merged = {name for path in entry.merged for name in (path, *forest.same_file(path))}
+    return not named or not merged.isdisjoint(named)
+
+
+def _of_guest(entry: MergeEntry) -> Concern:
+    return refuse(
+        "other-image",
+        t(
+            "the merge of {top} into {base} was started for guest {guest} (UUID {uuid}), whose definition and "
+            "snapshots may still name {top}",
+            top=entry.top,
+            base=entry.base,
+            guest=entry.guest,
+            uuid=entry.uuid,
+        ),
+        either(
+            t("use unfinished() of guest {guest}", guest=entry.guest),
+            t("waive this if no definition or snapshot names {top}", top=entry.top),
+        ),
+        images=(entry.top,),
+        holders=(entry.guest,),
+        waivable=True,
+    )
 
 
 def damaged(reading: Reading, path: str) -> Iterator[Concern]:
