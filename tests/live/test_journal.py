@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.images import create, filled
+from support.nobody import as_nobody
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import NoSpaceError, NotFoundError, PermissionDeniedError
@@ -27,8 +29,11 @@ from vmsnap_nb.live.journal import (
     revert_entries,
     write_entry,
 )
+from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain
-from vmsnap_nb.plans.journal import MergeEntry, PullEntry, RevertEntry, Stranger, UnknownEntry, text_of
+from vmsnap_nb.plans.checks.notes import strangers
+from vmsnap_nb.plans.journal import MergeEntry, PullEntry, RevertEntry, Stranger, UnknownEntry, UnreadEntry, text_of
+from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.system.files.temporary import leftovers
 
 
@@ -179,6 +184,47 @@ def test_what_somebody_else_may_have_planted_is_named_and_no_entry(
     assert isinstance(stranger, Stranger)
     assert stranger.path == entry.path
     assert PLANTED[plant] in stranger.why
+
+
+def test_what_a_folder_holds_that_cannot_be_listed_is_unknown(nobodys_folder: Path, tmp_path: Path) -> None:
+    assert read_all([str(tmp_path / "none")]) == ()
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    [unread] = read_all([str(loop)])
+    assert unread == UnreadEntry(path=str(loop), why=os.strerror(errno.ELOOP), is_folder=True)
+    [refused] = strangers(Reading(forest=Forest({}), strangers=(unread,)))
+    assert (refused.level, refused.images) == ("refuse", (str(loop),))
+    closed = nobodys_folder / "closed"
+    closed.mkdir()
+    for mode, level in ((0o733, "refuse"), (0o711, "warn")):
+        # Who can create no entries there either is told, as one whose images are in a folder of libvirt.
+        if os.geteuid() != 0:
+            mode &= ~0o700 | (0o300 if mode & 0o022 else 0o100)
+        closed.chmod(mode)
+        found = as_nobody(lambda: {one.what: one.level for one in _as_concerns(str(closed))})
+        assert list(found.values()) == [level]
+
+
+def _as_concerns(folder: str) -> tuple[Any, ...]:
+    unread = read_all([folder])
+    assert all(isinstance(one, UnreadEntry) for one in unread)
+    return tuple(strangers(Reading(forest=Forest({}), strangers=unread)))  # type: ignore[arg-type]
+
+
+def test_an_entry_of_root_that_may_not_be_read_is_unknown_and_one_of_another_user_is_a_strangers(
+    nobodys_folder: Path,
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    for name, owner in (("0", 0), ("1", 12345)):
+        path = nobodys_folder / f".vmsnap-merge-{name}.json"
+        path.write_text("{}")
+        path.chmod(0o600)
+        os.chown(path, owner, owner)
+    found = as_nobody(
+        lambda: {os.path.basename(one.path): type(one).__name__ for one in read_all([str(nobodys_folder)])}
+    )
+    assert found == {".vmsnap-merge-0.json": "UnreadEntry", ".vmsnap-merge-1.json": "Stranger"}
 
 
 def test_an_entry_is_not_written_through_a_link(tmp_path: Path) -> None:

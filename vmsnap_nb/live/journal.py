@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 import time
@@ -24,6 +23,7 @@ from vmsnap_nb.plans.journal import (
     RevertEntry,
     Stranger,
     UnknownEntry,
+    UnreadEntry,
     entry_of,
     kind_of,
     revert_places,
@@ -49,6 +49,7 @@ __all__ = [
 
 _MOST = 4 << 20
 _E = TypeVar("_E", bound=Entry | UnknownEntry)
+_Found = Entry | UnknownEntry | UnreadEntry | Stranger
 _Begun = TypeVar("_Begun", InsideEntry, MergeEntry, PullEntry)
 
 
@@ -59,14 +60,13 @@ def read_entry(path: str, cls: type[_E]) -> _E | None:
 
 
 def read_entries(folders: Iterable[str], cls: type[_E]) -> tuple[_E, ...]:
-    """Return the entries of a class in some folders; a folder that cannot be read has none."""
+    """Return the entries of a class that can be read in some folders."""
     return tuple(entry for entry in read_all(folders) if isinstance(entry, cls))
 
 
-def read_all(folders: Iterable[str]) -> tuple[Entry | UnknownEntry | Stranger, ...]:
-    """Return what lies in some folders under the name of an entry, also what is not acted on."""
-    found = (_read(path) for folder in sorted(set(folders)) for path in _paths(folder))
-    entries = [entry for entry in found if entry is not None]
+def read_all(folders: Iterable[str]) -> tuple[_Found, ...]:
+    """Return what lies in some folders under the name of an entry, also what is not acted on or cannot be read."""
+    entries = [entry for folder in sorted(set(folders)) for entry in _in_folder(folder)]
     # By another name of a folder that was read, too, they are the same.
     known = {entry.path for entry in entries if isinstance(entry, Entry)}
     return tuple(entry for entry in entries if not (isinstance(entry, UnknownEntry) and _own_path(entry) in known))
@@ -76,27 +76,55 @@ def _own_path(entry: UnknownEntry) -> str:
     return os.path.join(entry.folder, os.path.basename(entry.path)) if entry.folder else ""
 
 
-def _read(path: str) -> Entry | UnknownEntry | Stranger | None:
+def _in_folder(folder: str) -> Iterator[_Found]:
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        is_closed = isinstance(error, PermissionError) and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
+        yield UnreadEntry(path=folder, why=_why(error), is_folder=True, is_closed=is_closed)
+        return
+    for name in names:
+        if kind_of(name) and (entry := _read(os.path.join(folder, name))) is not None:
+            yield entry
+
+
+def _read(path: str) -> _Found | None:
     """Read an entry without following links and without waiting; whose file it is, is asked of the open file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except OSError as error:
-        why = t("it is a symbolic link") if error.errno == errno.ELOOP else error.strerror or str(error)
-        return Stranger(path=path, why=why)
+        return _unread(path, error)
     try:
         if why := _strange(os.fstat(fd)):
             return Stranger(path=path, why=why)
         text = os.read(fd, _MOST).decode(errors="surrogateescape")
     except OSError as error:
-        return Stranger(path=path, why=error.strerror or str(error))
+        return UnreadEntry(path=path, why=_why(error))
     finally:
         os.close(fd)
     entry = entry_of(path, text, lambda folder: same_place(folder, os.path.dirname(path)))
     if entry is None:
         return Stranger(path=path, why=t("it is not a journal entry of this folder"))
     return _renumbered(entry) if isinstance(entry, InsideEntry | MergeEntry | PullEntry) else entry
+
+
+def _unread(path: str, error: OSError) -> UnreadEntry | Stranger | None:
+    """Return what a file that cannot be opened is: an entry of this user or of root, unless it is known to be none."""
+    try:
+        why = _strange(os.lstat(path))
+    except FileNotFoundError:
+        return None
+    except OSError:
+        why = NOTHING
+    return Stranger(path=path, why=why) if why else UnreadEntry(path=path, why=_why(error))
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def _renumbered(entry: InsideEntry | MergeEntry | PullEntry) -> Entry:
@@ -129,6 +157,8 @@ def _with_device(fact: FileFact) -> FileFact:
 
 def _strange(status: os.stat_result) -> Message:
     """Return why a file cannot be one that this user, or root, has written; empty if it can."""
+    if stat.S_ISLNK(status.st_mode):
+        return t("it is a symbolic link")
     if not stat.S_ISREG(status.st_mode):
         return t("it is not a regular file")
     if status.st_uid not in (0, os.geteuid()):
@@ -231,10 +261,3 @@ def is_begun(entry: MergeEntry) -> bool:
         return not stat.S_ISREG(base.st_mode) or base.st_mtime_ns >= os.stat(entry.path).st_mtime_ns
     except OSError:
         return True
-
-
-def _paths(folder: str) -> list[str]:
-    try:
-        return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if kind_of(name)]
-    except OSError:
-        return []

@@ -34,6 +34,7 @@ __all__ = [
     "Stranger",
     "Switch",
     "UnknownEntry",
+    "UnreadEntry",
     "entry_of",
     "kind_of",
     "revert_places",
@@ -295,6 +296,19 @@ class Stranger:
 
     path: str
     why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadEntry:
+    """An entry, or a folder where entries may be, that could not be read: what it says is not known.
+
+    `is_closed` if it is a folder in which this user may create no entries either.
+    """
+
+    path: str
+    why: str
+    is_folder: bool = False
+    is_closed: bool = False
 
 
 KINDS: Mapping[str, type[Entry]] = {

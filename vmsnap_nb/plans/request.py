@@ -11,7 +11,7 @@ from vmsnap_nb.model.file_space import FileSpace
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.plans.facts import FolderFacts, GuestFacts, SavedState
-from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, Stranger, UnknownEntry
+from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, Stranger, UnknownEntry, UnreadEntry
 
 if TYPE_CHECKING:
     from vmsnap_nb.plans.plan import Plan
@@ -70,7 +70,7 @@ class Reading:
     maps: Mapping[str, LayerMap] = field(default_factory=dict)
     folders: FolderFacts = field(default_factory=FolderFacts)
     entries: tuple[Entry, ...] = ()
-    strangers: tuple[Stranger | UnknownEntry, ...] = ()
+    strangers: tuple[Stranger | UnknownEntry | UnreadEntry, ...] = ()
     alike: frozenset[tuple[str, str]] = frozenset()
     unlike: frozenset[tuple[str, str]] = frozenset()
     damaged: Mapping[str, str] = field(default_factory=dict)

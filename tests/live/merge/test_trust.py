@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from support.images import create
 
 import vmsnap_nb as vs
+from vmsnap_nb.errors import PlanRefusedError
 from vmsnap_nb.plans.journal import MergeEntry, text_of
 
 pytestmark = pytest.mark.system
@@ -54,6 +57,25 @@ def test_a_fifo_in_the_folder_makes_nothing_wait(chain: Path) -> None:
         [concern] = [one for one in plan.concerns if one.name == "untrusted-note"]
         assert concern.level == "note"
         assert str(note) in concern.what
+
+
+def test_what_an_own_entry_says_that_cannot_be_read_is_unknown(chain: Path) -> None:
+    note = planted(chain, phase="copying")
+    busy = os.open(note, os.O_RDWR)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        fcntl.fcntl(busy, fcntl.F_SETLEASE, fcntl.F_WRLCK)  # to open it fails from here on
+        forest = vs.scan(chain)
+        for plan in (forest.commit("top"), forest.pull("top"), forest.overlay("new.qcow2", backing="leaf")):
+            [concern] = [one for one in plan.concerns if one.level == "refuse"]
+            assert concern.name == "active-job"
+            assert f"{note} cannot be read" in concern.what
+            with pytest.raises(PlanRefusedError):
+                plan.run(progress=False)
+    finally:
+        os.close(busy)
+        signal.signal(signal.SIGIO, before)
+    assert len(vs.scan(chain).unfinished()) == 1
 
 
 @pytest.mark.parametrize("owner", [12345, None])

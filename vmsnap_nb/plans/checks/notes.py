@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.checks.interrupted import reads_otherwise
-from vmsnap_nb.plans.concern import Concern, refuse, remark
-from vmsnap_nb.plans.journal import UnknownEntry
+from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
+from vmsnap_nb.plans.journal import UnknownEntry, UnreadEntry
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.words.message import t
 
@@ -46,7 +46,7 @@ def merging(reading: Reading, paths: Iterable[str], *, through: bool = True) -> 
 
 
 def strangers(reading: Reading) -> Iterator[Concern]:
-    """Check for entries that may be somebody else's, and for those of a later version: something goes on there."""
+    """Check for entries that are not acted on: those of a later version, unread ones, and somebody else's files."""
     for entry in reading.strangers:
         if isinstance(entry, UnknownEntry) and entry.folder:
             yield refuse(
@@ -76,6 +76,8 @@ def strangers(reading: Reading) -> Iterator[Concern]:
                 images=(entry.path,),
                 waivable=True,
             )
+        elif isinstance(entry, UnreadEntry):
+            yield _unread(entry)
         else:
             yield remark(
                 "untrusted-note",
@@ -83,3 +85,42 @@ def strangers(reading: Reading) -> Iterator[Concern]:
                 t("inspect it, and remove it if it is not yours"),
                 images=(entry.path,),
             )
+
+
+def _unread(entry: UnreadEntry) -> Concern:
+    """Return that it is not known whether something goes on beside an entry, or in a folder, that cannot be read."""
+    if entry.is_closed:
+        return warn(
+            "active-job",
+            t(
+                "{path} cannot be listed ({why}): journal entries of other users there, which record running or "
+                "interrupted operations, are not known",
+                path=entry.path,
+                why=entry.why,
+            ),
+            t("ask its owner, or let a user who may list it call unfinished()"),
+            images=(entry.path,),
+        )
+    if entry.is_folder:
+        what = t(
+            "{path} cannot be listed ({why}): whether an operation on its images is running or was interrupted is "
+            "not known",
+            path=entry.path,
+            why=entry.why,
+        )
+        remedy = t("make the folder readable, then try again")
+    else:
+        what = t(
+            "the journal entry {path} cannot be read ({why}): which operation is running or was interrupted is not "
+            "known",
+            path=entry.path,
+            why=entry.why,
+        )
+        remedy = t("make the file readable, then call unfinished()")
+    return refuse(
+        "active-job",
+        what,
+        either(remedy, t("waive this if you know that nothing is left to do")),
+        images=(entry.path,),
+        waivable=True,
+    )
