@@ -8,13 +8,14 @@ import shutil
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
 from vmsnap_nb.errors import GuestError, NoSpaceError, StalePlanError, VmsnapError
+from vmsnap_nb.live.guest_actions.flush import flush, sync
 from vmsnap_nb.live.guest_actions.perform import guest_action
 from vmsnap_nb.live.guest_actions.repair import put_back, standing
 from vmsnap_nb.live.guest_actions.stale_chain import forget_old_chains
@@ -30,7 +31,6 @@ from vmsnap_nb.plans.journal import MergeEntry, Phase
 from vmsnap_nb.plans.merge.steps import BlockJobStep, EndPull, Finish, LiveCommit, LivePull, PullLayers, SetSource
 from vmsnap_nb.plans.step import Step
 from vmsnap_nb.system.files.devices import is_device
-from vmsnap_nb.system.files.errors import os_errors
 from vmsnap_nb.system.files.identity import same_place
 from vmsnap_nb.system.image_file import read_image
 from vmsnap_nb.system.libvirt.block_jobs import (
@@ -149,7 +149,7 @@ def _commit(guest: GuestHandle, step: LiveCommit) -> Undo:
         return lambda: None
     if not step.active:
         _check_written(entry, tried)
-    _flush(guest, step, {entry.base, *entry.children, *before}, tried)
+    flush(guest, {entry.base, *entry.children, *before}, tried, written=step.active)
     if noted:
         write_entry(begun(replace(entry, phase="copied")))
     return no_way_back(
@@ -157,16 +157,6 @@ def _commit(guest: GuestHandle, step: LiveCommit) -> Undo:
         t("the data is in {base}, and the guest reads it there", base=entry.base),
         t("guest.unfinished() gives the plan that finishes the commit"),
     )
-
-
-def _flush(guest: GuestHandle, step: LiveCommit, images: Iterable[str], tried: Message) -> None:
-    """Have on the disk what the merged layers held before they go, since a power failure may follow.
-
-    QEMU writes the header of the overlay above, and waits for no disk. Of an image that the guest now writes to it may
-    have a part of the tables in memory, too.
-    """
-    if step.active or not all(_sync(guest, path, tried) for path in images):
-        write_out(guest.domain, tried=tried)
 
 
 def _check_written(entry: MergeEntry, tried: Message) -> None:
@@ -260,7 +250,7 @@ def _pull(guest: GuestHandle, step: LivePull) -> Undo:
         try:
             _copy_up(guest, job, step, tried)
             # The data first, while the guest runs: what is left for the moment of its suspension is little.
-            _sync(guest, step.source, tried)
+            sync(guest, step.source, tried)
             write_out(guest.domain, tried=tried)
             _check_pulled(guest, step, tried)
         except VmsnapError as error:
@@ -281,22 +271,6 @@ def _copy_up(guest: GuestHandle, job: BlockJob, step: LivePull, tried: Message) 
     if job.follow(to_ready=False, tell=_tell(step), stop=stop_asked, timeout=step.timeout) == "stopped":
         _settle_pull(guest, step)
         raise StepStopped
-
-
-def _sync(guest: GuestHandle, path: str, tried: Message) -> bool:
-    """Wait until a file is on the disk; return False of one that cannot be opened here: then QEMU alone does it."""
-    if not guest.link.files_are_here:
-        return False
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        with os_errors(tried):
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-    return True
 
 
 def _check_pulled(guest: GuestHandle, step: LivePull, tried: Message) -> None:
