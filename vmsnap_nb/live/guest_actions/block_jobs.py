@@ -28,7 +28,16 @@ from vmsnap_nb.live.step_action import Action, Undo, no_way_back, undo_of
 from vmsnap_nb.model.blockmap import BlockMap, share_before
 from vmsnap_nb.model.disk_xml import name_image, named_image
 from vmsnap_nb.plans.journal import MergeEntry, Phase
-from vmsnap_nb.plans.merge.steps import BlockJobStep, EndPull, Finish, LiveCommit, LivePull, PullLayers, SetSource
+from vmsnap_nb.plans.merge.steps import (
+    BlockJobStep,
+    EndPull,
+    Finish,
+    LiveCommit,
+    LivePull,
+    PullLayers,
+    SetSource,
+    WriteOut,
+)
 from vmsnap_nb.plans.step import Step
 from vmsnap_nb.system.files.devices import is_device
 from vmsnap_nb.system.files.identity import same_place
@@ -67,6 +76,7 @@ def guest_merge_actions(guest: GuestHandle) -> Mapping[type[Step], Action]:
         LiveCommit: guest_action(guest.link, _commit, alone=False),
         LivePull: guest_action(guest.link, _pull, alone=False),
         SetSource: guest_action(guest.link, _set_source, alone=False),
+        WriteOut: guest_action(guest.link, _write_out, alone=False),
         EndPull: _end_pull,
         PullLayers: _then_forget_old_chains(guest, pull),
         Finish: _then_forget_old_chains(guest, finish),
@@ -343,6 +353,12 @@ def _explained(error: VmsnapError, written: str) -> VmsnapError:
         said=error.quoted,
         next_step=t("free space on that file system and try again"),
     )
+
+
+def _write_out(guest: GuestHandle, step: WriteOut) -> Undo:
+    tried = t("write the tables of {image} to the disk", image=step.image)
+    flush(guest, step.paths, tried, written=guest.running)
+    return lambda: None
 
 
 # -- in the definition -----------------------------------------------------------------------------------

@@ -19,7 +19,10 @@ def flush(guest: GuestHandle, images: Iterable[str], tried: Message, *, written:
     QEMU writes the header of the overlay above, and waits for no disk. Of an image that the guest now writes to
     (`written`) it may have a part of the tables in memory, too.
     """
-    if written or not all(sync(guest, path, tried) for path in images):
+    # The files first, while the guest runs: what is left for the moment of its suspension is little. And QEMU does not
+    # flush an image whose header it has changed but that it has open for reading only.
+    here = [sync(guest, path, tried) for path in images]
+    if written or not all(here):
         write_out(guest.domain, tried=tried)
 
 

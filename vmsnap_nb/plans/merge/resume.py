@@ -19,7 +19,7 @@ from vmsnap_nb.plans.merge.builder import MergeBuilder
 from vmsnap_nb.plans.merge.engines import BlockJobs, Engine, QemuImg, engine_of
 from vmsnap_nb.plans.merge.plan import image_name, image_names, plan_commit, plan_pull
 from vmsnap_nb.plans.merge.records import with_records
-from vmsnap_nb.plans.merge.steps import EndPull, LivePull, Repoint, SetSource
+from vmsnap_nb.plans.merge.steps import EndPull, LivePull, Repoint, SetSource, WriteOut
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Reading, Request
 from vmsnap_nb.words.message import Message, t
@@ -53,8 +53,17 @@ class _Resumption(MergeBuilder):
         self._after_copying(entry, children, merged)
         if own is not None and owner is not None and own.path == entry.top and not pivoted:
             self._switch(entry.top, entry.base)
-            return
-        self._correct_definition(entry, pivoted=pivoted)
+        else:
+            self._correct_definition(entry, pivoted=pivoted)
+        self._flush(entry)
+
+    def _flush(self, entry: MergeEntry) -> None:
+        """Have all of it on the disk while the merged layers are still there, if a QEMU has it."""
+        guest = self.reading.guest
+        if guest is not None and guest.running:
+            paths = (entry.base, *self.overlays(entry.base))
+            step = WriteOut(guest=guest.ref, paths=paths, paused=guest.domain.state == "paused")
+            self._marking.insert(0, step)
 
     def _correct_definition(self, entry: MergeEntry, *, pivoted: bool) -> None:
         """Let the definition for the next start name the base where it names what was merged.

@@ -33,6 +33,7 @@ __all__ = [
     "SetSource",
     "TakeContent",
     "Unprotect",
+    "WriteOut",
 ]
 
 
@@ -419,10 +420,32 @@ class LivePull(BlockJobStep):
     def argvs(self) -> tuple[tuple[str, ...], ...]:
         base = () if self.base is None else ("--base", self.below or self.base)
         pull = (self.virsh("blockpull", "--path", self.target, *base, *self.options, "--wait"),)
-        flush: tuple[tuple[str, ...], ...] = (self.virsh("suspend"), self.virsh("resume"))
-        if self.paused:  # for libvirt there is nothing to suspend, so QEMU itself is asked
-            flush = (self.virsh("qemu-monitor-command", "--cmd", '{"execute": "stop"}'),)
-        return (*(() if self.adopt else pull), *flush)
+        return (*(() if self.adopt else pull), *_write_out(self, paused=self.paused))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteOut(GuestStep):
+    """Let QEMU write what it holds of images in memory, before the merged layers that hold the same go."""
+
+    paths: tuple[str, ...]  # the base, and the overlays that are based on it
+    paused: bool = field(default=False, compare=False)  # need not be suspended: the command alone differs
+
+    action = "write out"
+    what = Says(N_("QEMU writes out its tables of this image and of its overlays"))
+
+    @property
+    def image(self) -> str:
+        return self.paths[0]
+
+    @property
+    def argvs(self) -> tuple[tuple[str, ...], ...]:
+        return _write_out(self, paused=self.paused)
+
+
+def _write_out(step: GuestStep, *, paused: bool) -> tuple[tuple[str, ...], ...]:
+    if paused:  # for libvirt there is nothing to suspend, so QEMU itself is asked
+        return (step.virsh("qemu-monitor-command", "--cmd", '{"execute": "stop"}'),)
+    return (step.virsh("suspend"), step.virsh("resume"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
