@@ -10,6 +10,7 @@ from typing import Any
 
 from vmsnap_nb.errors import PermissionDeniedError, VmsnapError
 from vmsnap_nb.live.connection import Connection
+from vmsnap_nb.live.guest_actions.flush import flush
 from vmsnap_nb.live.guest_actions.perform import guest_action
 from vmsnap_nb.live.guest_actions.repair import put_back, standing
 from vmsnap_nb.live.handle import GuestHandle, explained
@@ -75,6 +76,8 @@ def _delete_external(guest: GuestHandle, step: DeleteExternal) -> Undo:
         put_back(guest, step.targets, before, named)
         _keep(written, known, named)
         raise named from error
+    # The guest may write to a base now. Until all of that is on the disk, the entries stay.
+    flush(guest, {*step.bases, *before}, tried, written=guest.running)
     for entry in written:
         drop_entry(entry)
     return no_way_back(tried, t(_GONE))
