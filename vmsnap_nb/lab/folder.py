@@ -241,6 +241,8 @@ class LabFolder:
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_owner(tried)
+            if not os.path.lexists(self.root / _LOCK):  # `remove` was interrupted: what is locked has no name any more
+                self.release()
             if self._lock < 0:
                 self._lock = self._take_lock(tried)
             for folder in self._skeleton:

@@ -458,17 +458,18 @@ class Lab(ExerciseLab):
         """
         if not self.link.is_open:
             return
-        opened.leave(self)
-        atexit.unregister(self._at_exit)
         try:
-            if not self.keep:
-                closing.stop(self._started.values())
-        finally:
-            self._started.clear()
-            super().close()
-            # An embedded libvirt goes on working in the folder until the process ends, and so does the lock.
-            if self.driver == "session":
-                opened.unlock_folder(self.root)
+            closing.stop(() if self.keep else self._started.values())
+        except Exception:
+            self._leave()
+            raise
+        self._leave()  # not after an interrupt: some guests still run, and another call or the exit stops them
+
+    def _leave(self) -> None:
+        atexit.unregister(self._at_exit)
+        self._started.clear()
+        super().close()
+        opened.leave(self)
 
     def _at_exit(self) -> None:
         # A copy of the process made by fork has no right to stop the guests.

@@ -48,8 +48,13 @@ def enter(lab: Lab) -> None:
 
 
 def leave(lab: Lab) -> None:
-    """Remove a lab that is closed."""
+    """Remove a lab that is closed, and let another process have its folder.
+
+    An embedded libvirt goes on working in the folder until the process ends, and so does the lock.
+    """
     _LABS.pop(lab.root, None)
+    if lab.driver == "session":
+        unlock_folder(lab.root)
 
 
 def lock_folder(root: Path) -> LabFolder:
