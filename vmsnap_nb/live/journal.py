@@ -128,7 +128,7 @@ def _why(error: OSError) -> str:
 
 
 def _renumbered(entry: InsideEntry | MergeEntry | PullEntry) -> Entry:
-    """Return an entry with the device numbers of now, if the machine was started after it was written.
+    """Return an entry with the current device numbers if the machine was started after it was written.
 
     They are then given anew, by the order in which file systems are mounted: unlike inodes they identify nothing.
     """
