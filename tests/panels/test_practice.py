@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 from support.waiting import eventually
 
+from vmsnap_nb.lab.exercises.place import ExercisePlace
+from vmsnap_nb.lab.exercises.practice import clear
+from vmsnap_nb.lab.exercises.progress import write_progress
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.panels import LabPanel
@@ -39,6 +42,8 @@ def signs(practice: PracticeList, key: str) -> str:
 
 
 def test_an_exercise_from_its_start_to_done(panel: LabPanel, lab: Lab) -> None:
+    clear(lab, "first-overlay")  # other tests of this process have the same lab
+    write_progress(ExercisePlace(lab, "first-overlay").folder.parent, {})
     practice, page = opened(panel, "first-overlay")
     assert "record the backing format" in page.task.value
     assert (page.layers, practice.list["first-overlay"].meaning) == (None, "not begun")

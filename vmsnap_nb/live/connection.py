@@ -193,6 +193,7 @@ class Connection:
         listed = {need.path for need in needs if need.kind == "definition"}
         if unseen := self._there(listed.difference(forest.images)):
             forest = self._images(survey, roll, knowledge, folders, around, (*named, *unseen))
+            needs = of_other_chains(forest, needs)  # some may be other names of the layers
         forest = forest.edited(records=records, needs=needs)
         if self.files_are_here:
             forest = with_saved_memory(forest, survey, records, self.handle)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.checks.interrupted import reads_otherwise
-from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
+from vmsnap_nb.plans.concern import Concern, either, refuse, remark
 from vmsnap_nb.plans.journal import UnknownEntry, UnreadEntry
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.words.message import t
@@ -90,7 +90,7 @@ def strangers(reading: Reading) -> Iterator[Concern]:
 def _unread(entry: UnreadEntry) -> Concern:
     """Return that it is not known whether something goes on beside an entry, or in a folder, that cannot be read."""
     if entry.is_closed:
-        return warn(
+        return remark(
             "active-job",
             t(
                 "{path} cannot be listed ({why}): journal entries of other users there, which record running or "
