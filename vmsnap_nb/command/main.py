@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ __all__ = ["PROGRAM", "commands", "main"]
 PROGRAM = "vmsnap-nb"
 _COMPLETE = "_VMSNAP_NB_COMPLETE"
 _ERROR, _INTERRUPTED, _CLOSED_PIPE = 2, 130, 141
+_CLOSED = {errno.EPIPE, errno.EIO}
+"""What writing to a pipe that nobody reads, and to a terminal that is gone, ends with."""
 _SIGNALLED = 128
 """The exit status after a signal is this plus its number, as in a shell."""
 
@@ -41,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with interrupting() as signals:
             status = _status(words, signals)
             sys.stdout.flush()
-    except BrokenPipeError:  # as by `| head`; Python would complain of it once more at the end
+    except OSError as error:  # as by `| head`; Python would complain of it once more at the end
+        if error.errno not in _CLOSED:
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _CLOSED_PIPE
     return status

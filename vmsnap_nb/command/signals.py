@@ -26,10 +26,11 @@ def interrupting() -> Iterator[list[int]]:
     def interrupt(number: int, _frame: object) -> None:
         nonlocal last
         since, last = time.monotonic() - last, time.monotonic()
+        again = number == signal.SIGHUP and number in received  # the kernel may send it twice for one terminal
         received.append(number)
         if number == signal.SIGHUP:
             _leave_terminal()
-        if since >= _TOGETHER:
+        if since >= _TOGETHER and not again:
             raise KeyboardInterrupt
 
     before = {}
