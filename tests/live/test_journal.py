@@ -196,7 +196,7 @@ def test_what_a_folder_holds_that_cannot_be_listed_is_unknown(nobodys_folder: Pa
     assert (refused.level, refused.images) == ("refuse", (str(loop),))
     closed = nobodys_folder / "closed"
     closed.mkdir()
-    for mode, level in ((0o733, "refuse"), (0o711, "warn")):
+    for mode, level in ((0o733, "refuse"), (0o711, "note")):
         # Who can create no entries there either is told, as one whose images are in a folder of libvirt.
         if os.geteuid() != 0:
             mode &= ~0o700 | (0o300 if mode & 0o022 else 0o100)

@@ -78,7 +78,7 @@ def test_the_target_of_a_block_job(lab: Lab, guest: Guest) -> None:
     guest.handle.domain.blockCopy("vda", xml, flags=flags)
     try:
         assert "block job of needer (vda)" in needed_by(lab, "needer-copy")
-        assert "block job of needer (vda)" in lab.survey().to_text()
+        assert "block job of needer (vda)" in lab.survey().chain("needer-copy").to_text()
         plan = lab.survey().commit("needer-copy", "RootBase", remove=True)
         assert any("a block job of needer" in what for what in lost(plan))
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _CLOSED:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _CLOSED_PIPE
+        return _CLOSED_PIPE if error.errno == errno.EPIPE else _SIGNALLED + signal.SIGHUP
     return status
 
 
