@@ -1,9 +1,10 @@
 """Snapshots of 200 guests, 10 each: one bulk read against virsh per guest, and against the bare libvirt calls.
 
-The bulk read and the bare calls go to an embedded libvirt with the 200 guests. virsh is run as a script has to run it:
-`snapshot-list` and `snapshot-current` for each guest and `snapshot-dumpxml` for each snapshot, since no other command
-tells the disks. It gets the easiest libvirt there is, the test driver with a single guest that has such snapshots, so
-that next to nothing is measured but virsh itself; and only some guests are asked, and the time is scaled up.
+The bulk read and the bare calls go to an embedded libvirt with the 200 guests, whose images have these snapshots.
+virsh is run as a script has to run it: `snapshot-list` and `snapshot-current` for each guest and `snapshot-dumpxml` for
+each snapshot, since no other command tells the disks. It gets the easiest libvirt there is, the test driver with a
+single guest that has such snapshots, so that next to nothing is measured but virsh itself; and only some guests are
+asked, and the time is scaled up.
 """
 
 from __future__ import annotations
@@ -24,27 +25,31 @@ GUESTS, EACH, ASKED, ROUNDS = 200, 10, 4, 9
 
 DOMAIN = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>256</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features><devices>
-<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{folder}/{name}.qcow2'/>
+<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{image}'/>
 <target dev='vda' bus='virtio'/></disk>
 <serial type='pty'/><channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
 </devices></domain>"""
 
 
 def fill(connection: object, folder: Path) -> None:
-    """Define the guests, and records of internal and external snapshots, as if they had been taken."""
+    """Define the guests with their images, and records of the internal and external snapshots in them."""
     from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
     from vmsnap_nb.plans.snapshot.record_xml import record_xml
 
+    template = folder / "template"
+    layers = images(template)
     for number in range(GUESTS):
         name = f"guest-{number:03}"
-        xml = DOMAIN.format(name=name, uuid=uuid.uuid4(), folder=folder)
+        shutil.copytree(template, folder / name)
+        paths = [str(folder / name / layer) for layer in layers]
+        xml = DOMAIN.format(name=name, uuid=uuid.uuid4(), image=paths[-1])
         domain = connection.defineXML(xml)  # type: ignore[attr-defined]
         definition = domain.XMLDesc()
-        parent, image = None, f"{folder}/{name}.qcow2"
+        parent = None
         for place in range(EACH):
-            external = place % 2
-            overlay = f"{folder}/{name}.s{place}.qcow2"
-            disk = SnapshotDisk("vda", "external" if external else "internal", image, overlay if external else None)
+            image, external = paths[place // 2], place % 2
+            overlay = paths[place // 2 + 1] if external else None
+            disk = SnapshotDisk("vda", "external" if external else "internal", image, overlay)
             record = SnapshotRecord(
                 name,
                 f"s{place}",
@@ -54,7 +59,26 @@ def fill(connection: object, folder: Path) -> None:
                 created=datetime.fromtimestamp(1_700_000_000 + place, UTC),
             )
             domain.snapshotCreateXML(record_xml(record, definition), 1 | (2 if place == EACH - 1 else 0))
-            parent, image = record.name, overlay if external else image
+            parent = record.name
+    shutil.rmtree(template)
+
+
+def images(folder: Path) -> list[str]:
+    """Create the images of one guest, every second snapshot inside one; return their names, the active layer last."""
+
+    def qemu_img(*words: str) -> None:
+        subprocess.run(["qemu-img", *words], check=True, cwd=folder, stdout=subprocess.DEVNULL)
+
+    folder.mkdir()
+    names = ["base.qcow2"]
+    qemu_img("create", "-f", "qcow2", names[-1], "1G")
+    for place in range(EACH):
+        if place % 2:
+            names.append(f"s{place}.qcow2")
+            qemu_img("create", "-f", "qcow2", "-b", names[-2], "-F", "qcow2", names[-1])
+        else:
+            qemu_img("snapshot", "-c", f"s{place}", names[-1])
+    return names
 
 
 def bare(connection: object) -> int:
