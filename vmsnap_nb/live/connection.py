@@ -81,6 +81,7 @@ class Connection:
 
     def __init__(self, uri: str, *, readonly: bool = False, customs: Customs | None = None) -> None:
         self.uri = uri
+        self.files_are_here = files_are_here(uri)  # whether its images are files of this machine
         self.readonly = readonly
         self.customs = customs or Customs()
         self._handle: Any = open_connection(uri, readonly=readonly)
@@ -104,11 +105,6 @@ class Connection:
     def is_open(self) -> bool:
         """Whether it was not closed yet."""
         return self._handle is not None
-
-    @property
-    def files_are_here(self) -> bool:
-        """Whether its images are files of this machine."""
-        return files_are_here(self.uri)
 
     @property
     def is_system(self) -> bool:

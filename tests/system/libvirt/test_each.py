@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,6 +31,16 @@ def test_quick_answers_need_no_threads() -> None:
     assert ask_each(str, ()) == []
 
 
+def test_a_single_slow_answer_is_no_reason_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, *(0.01 + number / 10_000 for number in range(50))])
+    monkeypatch.setattr("vmsnap_nb.system.libvirt.each.time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+    def question(number: int) -> str:
+        return threading.current_thread().name
+
+    assert set(ask_each(question, range(50))) == {threading.current_thread().name}
+
+
 def test_the_first_error_is_raised() -> None:
     def question(number: int) -> int:
         time.sleep(0.005)
@@ -45,7 +56,7 @@ def test_a_process_that_ends_asks_without_threads() -> None:
     code = """
         import atexit, time
         from vmsnap_nb.system.libvirt.each import ask_each
-        atexit.register(lambda: print(ask_each(lambda one: time.sleep(0.005) or one, [1, 2, 3, 4])))
+        atexit.register(lambda: print(ask_each(lambda one: time.sleep(0.005) or one, list(range(8)))))
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("[1, 2, 3, 4]\n", "")
+    assert (done.stdout, done.stderr) == ("[0, 1, 2, 3, 4, 5, 6, 7]\n", "")
