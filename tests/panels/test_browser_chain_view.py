@@ -32,6 +32,7 @@ NAMES = [
     "look",
     "progress",
     "is_narrow",
+    "least",
     "words",
     "switch",
     "scope",
@@ -59,7 +60,7 @@ window.start = (state) => {{
   window.end = widget.render({{ model: window.model, el: document.getElementById("here") }});
 }};
 window.show = (state) => {{
-  for (const name of ["boxes", "text", "summary", "switch", "svg"]) window.model.set(name, state[name]);
+  for (const name of ["boxes", "text", "summary", "switch", "least", "svg"]) window.model.set(name, state[name]);
 }};
 window.ready = true;
 </script></html>"""

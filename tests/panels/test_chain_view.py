@@ -10,6 +10,7 @@ import vmsnap_nb as vs
 from vmsnap_nb.lab.scenarios import build_scenario
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.panels import ChainView
+from vmsnap_nb.views.svg import least_width
 
 pytestmark = pytest.mark.system
 
@@ -38,13 +39,17 @@ def test_a_saved_notebook_has_a_picture_and_text(forest: LiveForest) -> None:
     assert "--->" in data["text/plain"] or "<---" in data["text/plain"]
 
 
-def test_a_narrow_view_folds_what_a_wide_one_shows(tmp_path: Path) -> None:
+def test_a_narrow_view_has_narrower_boxes_for_the_same_images(tmp_path: Path) -> None:
     build_scenario("merge", tmp_path / "m")
     forest = vs.scan(tmp_path / "m")
     view = ChainView(forest)
     assert len(view.boxes) == 5
+    least = view.least
     view.is_narrow = True
-    assert len(view.boxes) == 2  # the ends, and what is between them in one box
+    assert len(view.boxes) == 5
+    assert least_width(view.svg) < 470 < least == view.least  # 470 pixels: a cell of JupyterLab in a window of 600
+    view.show(forest.commit("Snap-3", "Snap-1"))
+    assert least_width(view.svg) < 470 < view.least
     view.show_map(forest.blockmap("Snap-4"))
     narrow = view.svg
     view.is_narrow = False

@@ -4,9 +4,7 @@
 const DRAG = 6; // pixels that a pointer may move and still be a click
 const ZOOM = 1.25;
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }; // from box to box
-const NARROW = 500; // pixels: with less room Python folds longer rows
 const SMALLEST = 0.6; // as small as a figure is drawn unasked, so that it fits into its cell
-const SMALLEST_NARROW = 0.54; // five boxes in a window of 600 pixels
 
 function boxesOf(root) {
   return [...root.querySelectorAll("[data-box]")].filter((box) => box.dataset.path);
@@ -87,8 +85,7 @@ function render({ model, el }) {
   function fit() {
     const svg = stage.querySelector("svg");
     const whole = svg && (stage.clientWidth - 8) / svg.viewBox.baseVal.width;
-    const least = smallest === SMALLEST && stage.clientWidth < NARROW ? SMALLEST_NARROW : smallest;
-    if (svg) setZoom(Math.max(least, Math.min(1, whole)));
+    if (svg) setZoom(Math.max(smallest, Math.min(1, whole)));
     stage.scrollLeft = stage.scrollWidth; // if it does not fit: its end is where guests write
   }
 
@@ -98,10 +95,16 @@ function render({ model, el }) {
     width = stage.clientWidth;
     if (width === 0) return;
     fit();
-    if (Boolean(model.get("is_narrow")) === width < NARROW) return;
-    model.set("is_narrow", width < NARROW);
-    model.save_changes();
+    narrow();
   });
+
+  // With less room than the figure takes, Python draws it with narrower boxes.
+  function narrow() {
+    const wanted = stage.clientWidth < model.get("least");
+    if (stage.clientWidth === 0 || Boolean(model.get("is_narrow")) === wanted) return;
+    model.set("is_narrow", wanted);
+    model.save_changes();
+  }
 
   function zoomBy(factor) {
     smallest = null;
@@ -144,6 +147,7 @@ function render({ model, el }) {
     drawn?.setAttribute("role", "none"); // the stage is the group, and says what it shows
     drawn?.removeAttribute("aria-label");
     const paths = model.get("boxes");
+    bar.hidden = !stage.querySelector("svg rect"); // there is nothing to make larger
     for (const box of stage.querySelectorAll("[data-box]")) {
       const path = paths[box.dataset.box];
       if (!path) continue;
@@ -162,6 +166,7 @@ function render({ model, el }) {
     carry(null);
     if (smallest !== null && stage.clientWidth > 0) fit();
     else resize();
+    narrow();
     mark();
     follow();
     animate(stage, before);

@@ -18,6 +18,7 @@ from vmsnap_nb.plans.merge.dragged import Verdict
 from vmsnap_nb.views.clickable import Clickable, clickable, spoken
 from vmsnap_nb.views.strips import strips_text, summary_of
 from vmsnap_nb.views.strips_svg import strips_svg
+from vmsnap_nb.views.svg import least_width
 
 __all__ = ["ChainView"]
 
@@ -59,7 +60,8 @@ class ChainView(anywidget.AnyWidget):
     views = traitlets.Int(0).tag(sync=True)
     switch = traitlets.Unicode("").tag(sync=True)  # of a plan: before, change, after
     scope = traitlets.Unicode("").tag(sync=True)  # a class of its own, for the style sheet of that
-    is_narrow = traitlets.Bool(False).tag(sync=True)  # where the page has no room for five boxes side by side
+    is_narrow = traitlets.Bool(False).tag(sync=True)  # where the page has less room than `least`
+    least = traitlets.Int(0).tag(sync=True)  # pixels that the figure takes if it is not drawn for a narrow column
     progress = traitlets.Float(None, allow_none=True).tag(sync=True)  # of a plan that runs: from 0 to 1
     look = traitlets.Int(0).tag(sync=True)  # counted up, it brings the figure into view
     words: Any = traitlets.Dict({}).tag(sync=True)  # what the JavaScript says
@@ -94,8 +96,9 @@ class ChainView(anywidget.AnyWidget):
             It has no box to select.
         """
         self.thing = blocks
-        svg = strips_svg(blocks, narrow=self.is_narrow)
-        self._draw(Clickable(svg=svg, text=strips_text(blocks), summary=summary_of(blocks)))
+        wide = strips_svg(blocks)
+        svg = strips_svg(blocks, narrow=True) if self.is_narrow else wide
+        self._draw(Clickable(svg=svg, text=strips_text(blocks), summary=summary_of(blocks), least=least_width(wide)))
 
     def _again(self) -> None:
         """Draw the same for another width."""
@@ -107,7 +110,7 @@ class ChainView(anywidget.AnyWidget):
     def _draw(self, found: Clickable) -> None:
         with self.hold_trait_notifications():
             self.boxes, self.text, self.summary, self.switch = found.boxes, found.text, found.summary, found.switch
-            self.progress = None
+            self.progress, self.least = None, found.least
             self.svg = found.svg  # the last one: with it all is drawn
             if self.selected is not None and self.selected not in found.boxes.values():
                 self.selected = None

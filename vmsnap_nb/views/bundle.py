@@ -24,7 +24,7 @@ from vmsnap_nb.views.text import to_text
 
 __all__ = ["mimebundle"]
 
-_NARROW = 3  # boxes side by side in a narrow column
+_FEW = 3  # boxes side by side that have room in every column
 
 
 def mimebundle(
@@ -51,7 +51,11 @@ def mimebundle(
 
 
 def _narrow(thing: Shown, figure: Figure) -> str:
-    """Return a picture with longer folds, or an empty text if there is none; a plan is not folded further."""
-    if isinstance(thing, Plan | Report) or all(box.column < _NARROW for block in figure.blocks for box in block.boxes):
+    """Return a picture with narrower boxes, or an empty text where there is no need of one.
+
+    It also has longer folds, since what is saved is read on telephones, too; of a plan all that it does is shown.
+    """
+    if all(box.column < _FEW for block in figure.blocks for box in block.boxes):
         return ""
-    return figure_svg(figure_of(thing, Options(columns=_NARROW)))
+    folded = figure if isinstance(thing, Plan | Report) else figure_of(thing, Options(columns=_FEW + 1))
+    return figure_svg(folded, narrow=True)

@@ -8,14 +8,11 @@ from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
 from vmsnap_nb.views.states import has_change, switch, switch_style
-from vmsnap_nb.views.svg import figure_svg
+from vmsnap_nb.views.svg import figure_svg, least_width
 from vmsnap_nb.views.text import to_text
 from vmsnap_nb.words.message import Message, t
 
 __all__ = ["Clickable", "clickable", "spoken"]
-
-_NARROW = 3
-"""Boxes side by side in a narrow column."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +23,7 @@ class Clickable:
     text: str
     summary: str
     boxes: dict[str, str] = field(default_factory=dict)  # by number: the path of an image, or the name of a snapshot
+    least: int = 0  # pixels of a column: in a narrower one it is to be drawn for a narrow one
     switch: str = ""  # of a plan, between before, change and after
 
 
@@ -34,7 +32,8 @@ def clickable(thing: Shown, scope: str, *, narrow: bool = False) -> Clickable:
 
     `scope` is a class of the element that it is shown in.
     """
-    figure = figure_of(thing, Options(columns=_NARROW) if narrow else Options())
+    figure = figure_of(thing, Options())
+    wide = figure_svg(figure)
     boxes = {
         f"{number}-{place}": meant
         for number, block in enumerate(figure.blocks)
@@ -42,7 +41,14 @@ def clickable(thing: Shown, scope: str, *, narrow: bool = False) -> Clickable:
         if (meant := box.path if box.path is not None else box.snapshot) is not None
     }
     states = f"<style>{switch_style(scope)}</style>{switch(scope)}" if has_change(figure) else ""
-    return Clickable(svg=figure_svg(figure), text=to_text(thing), summary=figure.summary, boxes=boxes, switch=states)
+    return Clickable(
+        svg=figure_svg(figure, narrow=True) if narrow else wide,
+        least=least_width(wide),
+        text=to_text(thing),
+        summary=figure.summary,
+        boxes=boxes,
+        switch=states,
+    )
 
 
 def spoken() -> dict[str, Message | str]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vmsnap_nb.views.content import LINE_SIZE, PAD, arrange, natural_width, text_width
+from vmsnap_nb.views.content import LINE_SIZE, MOST_WIDE, NARROW_WIDE, PAD, arrange, natural_width, text_width
 from vmsnap_nb.views.figure import NEW_EDGE, Arrow, Block, Figure, Move
 from vmsnap_nb.views.lanes import LANE, Strand, lane_heights, rows_top, strand_corners
 from vmsnap_nb.views.placed import Key, Kind, Picture, Placed, Point, Route, Words
@@ -21,14 +21,15 @@ __all__ = ["LEAD", "place_figure"]
 
 LEAD = 16.0
 """From line to line of a caption."""
-_GAP, _ROW_GAP, _BLOCK_GAP = 30.0, 24.0, 30.0
+_GAP, _NARROW_GAP, _ROW_GAP, _BLOCK_GAP = 30.0, 18.0, 24.0, 30.0
 _MARGIN = 8.0
+_SLIM = 125.0  # a box with less is narrow
 _LEAST_COLUMNS, _MOST_COLUMNS = 60, 110  # of sentences above and below the boxes
 
 
-def place_figure(figure: Figure) -> Picture:
-    """Place all that a figure shows."""
-    placer = _Placer(figure)
+def place_figure(figure: Figure, *, narrow: bool = False) -> Picture:
+    """Place all that a figure shows; for a narrow column, boxes are narrower, and higher."""
+    placer = _Placer(figure, narrow)
     placer.place()
     return placer.picture()
 
@@ -36,6 +37,7 @@ def place_figure(figure: Figure) -> Picture:
 @dataclass(slots=True)
 class _Placer:
     figure: Figure
+    narrow: bool
     placed: dict[Key, Placed] = field(default_factory=dict)
     floors: dict[int, float] = field(default_factory=dict)  # where each block ends
     routes: list[Route] = field(default_factory=list)
@@ -44,14 +46,14 @@ class _Placer:
     def place(self) -> None:
         """Place blocks from above to below, then what is between, above and below them."""
         figure = self.figure
-        shared = _column_widths(figure.blocks) if figure.aligned else None
+        shared = self._column_widths(figure.blocks) if figure.aligned else None
         y = 0.0
         for number, block in enumerate(figure.blocks):
             y += LANE * sum(move.target[0] == number != move.source[0] for move in figure.moves)
             if block.caption:
                 self.words.append(Words(f"caption {number}", (block.caption,), 0.0, y))
                 y += 24.0
-            self._block(number, block, shared or _column_widths([block]), y)
+            self._block(number, block, shared or self._column_widths([block]), y)
             y = self.floors[number] + _BLOCK_GAP
         self.routes += _between(figure.moves, self.placed, self.floors)
         right = max((at.right for at in self.placed.values()), default=0.0)
@@ -68,7 +70,8 @@ class _Placer:
         inside = [move for move in self.figure.moves if move.source[0] == move.target[0] == number]
         strands = [Strand(arrow.tail, arrow.head, below=False) for arrow in beside]
         strands += [Strand(move.source[1], move.target[1], below=True) for move in inside]
-        boxes, self.floors[number] = _place(block, number, widths, strands=strands, y=y)
+        gap = _NARROW_GAP if self.narrow else _GAP
+        boxes, self.floors[number] = _place(block, number, widths, strands=strands, y=y, gap=gap)
         self.placed.update({at.key: at for at in boxes})
         for arrow in block.arrows:
             if not arrow.beside:
@@ -81,6 +84,14 @@ class _Placer:
         for move, route in zip(inside, corners[len(beside) :], strict=True):
             at = _above_lane(route)
             self.routes.append(Route(move.source, move.target, "move", route, label=move.label, label_at=at))
+
+    def _column_widths(self, blocks: Sequence[Block]) -> dict[int, float]:
+        most = NARROW_WIDE if self.narrow else MOST_WIDE
+        widths: dict[int, float] = {}
+        for block in blocks:
+            for box in block.boxes:
+                widths[box.column] = max(widths.get(box.column, 0.0), min(natural_width(box), most))
+        return widths
 
     def _arrow(self, number: int, arrow: Arrow, corners: tuple[Point, ...], label: str, at: Point) -> None:
         kind: Kind = "wrong" if arrow.wrong else "changed" if arrow.changed else ""
@@ -115,23 +126,15 @@ class _Placer:
         )
 
 
-def _column_widths(blocks: Sequence[Block]) -> dict[int, float]:
-    widths: dict[int, float] = {}
-    for block in blocks:
-        for box in block.boxes:
-            widths[box.column] = max(widths.get(box.column, 0.0), natural_width(box))
-    return widths
-
-
 def _place(
-    block: Block, number: int, widths: Mapping[int, float], *, strands: Sequence[Strand], y: float
+    block: Block, number: int, widths: Mapping[int, float], *, strands: Sequence[Strand], y: float, gap: float
 ) -> tuple[list[Placed], float]:
     """Return the boxes of a block with their places, and where the block ends."""
     left: dict[int, float] = {}
     x = 0.0
     for column in range(max((box.column for box in block.boxes), default=-1) + 1):
         left[column] = x
-        x += widths[column] + 2 * PAD + _GAP if column in widths else 0.0
+        x += widths[column] + 2 * PAD + gap if column in widths else 0.0
     contents = [arrange(box, widths[box.column]) for box in block.boxes]
     heights: dict[int, float] = {}
     for box, (_, high) in zip(block.boxes, contents, strict=True):
@@ -157,8 +160,11 @@ def _route(arrow: Arrow, boxes: Sequence[Placed]) -> tuple[Point, ...]:
     tail, head = boxes[arrow.tail], boxes[arrow.head]
     if arrow.trunk is None:
         return (tail.left, tail.middle), (head.right, head.middle)
-    step = min(26.0, (head.wide - 40.0) / max(head.box.trunks - 1, 1))
-    x = head.across + step * (arrow.trunk - (head.box.trunks - 1) / 2)
+    slim = head.wide < _SLIM  # then the arrows of data need its other half
+    step = min(20.0 if slim else 26.0, (head.wide - 40.0) / max(head.box.trunks - 1, 1))
+    middle = head.left + head.wide / 3 if slim else head.across
+    x = middle + step * (arrow.trunk - (head.box.trunks - 1) / 2)
+    x = max(x, head.left + 8.0)
     return (tail.left, tail.middle), (x, tail.middle), (x, head.bottom)
 
 

@@ -17,11 +17,12 @@ from vmsnap_nb.views.looks import ACCENT, BAD, FONTS, GOOD, GREY, INK, PAPER, TO
 from vmsnap_nb.views.placed import Picture, Placed, Point, Route, Words
 from vmsnap_nb.views.positions import LEAD, place_figure
 
-__all__ = ["SMALLEST", "figure_svg", "least_width", "narrow_style", "tag", "theme_style"]
+__all__ = ["SMALLEST", "figure_svg", "least_width", "narrow_style", "safe", "tag", "theme_style"]
 
 _SVG = "http://www.w3.org/2000/svg"
 SMALLEST = 0.7
 """As small a part of its size as a page may make a picture."""
+_SMALLEST_NARROW = 0.6
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TURN = 7.0  # the radius of an arrow's corners
 _SIZES = {"name": NAME_SIZE, "status": LINE_SIZE, "size": LINE_SIZE, "line": LINE_SIZE, "chip": CHIP_SIZE}
@@ -65,17 +66,18 @@ def theme_style(scope: str, rules: str) -> str:
     return f"{light}@media (prefers-color-scheme: dark) {{\n{coloured}}}\n"
 
 
-def figure_svg(figure: Figure) -> str:
-    """Draw a figure; return an ``<svg>`` element.
+def figure_svg(figure: Figure, *, narrow: bool = False) -> str:
+    """Draw a figure, which may be for a narrow column; return an ``<svg>`` element.
 
     Each box is a ``<g>`` of the class ``box``. Its ``data-box="0-3"`` numbers its block and itself, its ``<title>`` is
     the full path and what is wrong with it. Nothing has an ``id``, so that a figure may stand twice on a page.
     """
-    picture = place_figure(figure)
+    picture = place_figure(figure, narrow=narrow)
     drawn = "\n".join(_parts(picture))
     scope = "vmsnap-" + hashlib.sha256(drawn.encode()).hexdigest()[:10]
     # A page makes it as narrow as its column, but not below 70 %: smaller text cannot be read.
-    size = f"max-width: 100%; min-width: {picture.wide * SMALLEST:.0f}px; height: auto"
+    least = picture.wide * (_SMALLEST_NARROW if narrow else SMALLEST)
+    size = f"max-width: 100%; min-width: {least:.0f}px; height: auto"
     root = {
         "xmlns": _SVG,
         "class": scope,
@@ -103,11 +105,12 @@ def narrow_style(scope: str, least: int) -> str:
 
 def tag(name: str, attributes: Mapping[str, object], *inside: str) -> str:
     """Return an element: attributes are escaped here, and what is inside is markup already."""
-    written = "".join(f' {key}="{_safe(value)}"' for key, value in attributes.items() if value is not None)
+    written = "".join(f' {key}="{safe(value)}"' for key, value in attributes.items() if value is not None)
     return f"<{name}{written}>{''.join(inside)}</{name}>" if inside else f"<{name}{written}/>"
 
 
-def _safe(value: object) -> str:
+def safe(value: object) -> str:
+    """Return a value as markup has it."""
     if isinstance(value, float):
         return f"{value:.2f}".rstrip("0").rstrip(".")
     return escape(_NO_XML.sub("\ufffd", str(value)))
@@ -132,7 +135,7 @@ def _parts(picture: Picture) -> Iterator[str]:
 def _box(at: Placed) -> str:
     box = at.box
     classes = _classes("box", box.shape, "active" if box.active else "", box.fate)
-    parts = [tag("title", {}, _safe(box.title)), *_outline(at, look_of(box))]
+    parts = [tag("title", {}, safe(box.title)), *_outline(at, look_of(box))]
     parts += [part for item in at.items for part in _item(item, at)]
     return tag("g", {"class": classes, "data-box": f"{at.key[0]}-{at.key[1]}"}, *parts)
 
@@ -229,10 +232,10 @@ def _text(item: Item, left: float, base: float) -> str:
 
 def _spans(texts: Sequence[str], left: float, lead: float) -> Iterator[str]:
     if len(texts) == 1:
-        yield _safe(texts[0])
+        yield safe(texts[0])
         return
     for number, text in enumerate(texts):
-        yield tag("tspan", {"x": left, "dy": lead if number else 0}, _safe(text))
+        yield tag("tspan", {"x": left, "dy": lead if number else 0}, safe(text))
 
 
 # -- arrows and captions ---------------------------------------------------------------------------------
@@ -262,7 +265,7 @@ def _arrow(route: Route) -> str:
         x, y = route.label_at
         face = {"x": x, "y": y, "font-size": LINE_SIZE, "text-anchor": "middle", "fill": INK.light}
         halo = {"stroke": PAPER.light, "stroke-width": 4, "stroke-linejoin": "round", "paint-order": "stroke"}
-        parts.append(tag("text", {"class": "label", **face, **halo}, _safe(route.label)))
+        parts.append(tag("text", {"class": "label", **face, **halo}, safe(route.label)))
     return tag("g", {"class": _classes("arrow", route.kind, route.fate)}, *parts)
 
 
@@ -284,7 +287,7 @@ def _path(corners: Sequence[Point]) -> str:
 
 def _words(words: Words) -> str:
     lines = [
-        tag("text", {"x": words.left, "y": words.top + 12 + LEAD * number, "font-size": LINE_SIZE}, _safe(line))
+        tag("text", {"x": words.left, "y": words.top + 12 + LEAD * number, "font-size": LINE_SIZE}, safe(line))
         for number, line in enumerate(words.lines)
     ]
     return tag("g", {"class": _classes("caption", words.name.partition(" ")[0])}, *lines)
