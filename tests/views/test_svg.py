@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from vmsnap_nb.views import words
 from vmsnap_nb.views.content import arrange, picture_text
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Box, Line, Options
+from vmsnap_nb.views.looks import look_of
 from vmsnap_nb.views.svg import figure_svg
 
 
@@ -132,6 +134,15 @@ def test_shapes_differ_and_not_by_colour_alone() -> None:
 
 
 @pytest.mark.system
+def test_saved_memory_that_a_plan_removes_looks_as_images_that_it_removes() -> None:
+    memory = Box("m", (Line("m", "name"),), "m", shape="memory", path="m")
+    looks = {fate: look_of(replace(memory, fate=fate)) for fate in ("", "comes", "goes")}
+    for fate, shape in (("comes", "new"), ("goes", "gone")):
+        wanted = look_of(Box("i", (), "i", shape=shape))
+        assert (looks[fate].colour, looks[fate].dashes) == (wanted.colour, wanted.dashes) != (looks[""].colour, ())
+        assert looks[fate].extra == looks[""].extra
+
+
 def test_the_styles_of_two_figures_on_a_page_do_not_meet() -> None:
     one, two = (things()[kind]._repr_mimebundle_()["image/svg+xml"] for kind in ("forest", "chain"))
     scopes = [str(ET.fromstring(svg).get("class")) for svg in (one, two)]

@@ -73,8 +73,14 @@ LOOKS: Mapping[Shape, Look] = {
     "memory": Look(_PINK, 1.5, radius=3.0, extra="pins"),
 }
 _ACTIVE = Look(ACCENT, 2.0)
+_MEMORY = {  # what a plan does to saved memory, in the lines that images have for it
+    "comes": Look(GOOD, 2.0, (7, 4), radius=3.0, extra="pins"),
+    "goes": Look(WARN, 2.0, (2, 4), radius=3.0, tinted=True, extra="pins"),
+}
 
 
 def look_of(box: Box) -> Look:
     """Return how the outline of a box is drawn."""
+    if box.shape == "memory" and box.fate in _MEMORY:
+        return _MEMORY[box.fate]
     return _ACTIVE if box.active and box.shape in {"image", "snapshot"} else LOOKS[box.shape]

@@ -67,7 +67,7 @@ def _active_after(plan: Plan, above: Graph, below: Graph) -> Callable[[str], boo
 def _marks(plan: Plan, above: Graph, below: Graph, *, told: bool) -> tuple[dict[str, Mark], dict[str, Mark]]:
     """Return what a plan does to the images of both sides; `told` is whether their status afterwards is shown, too."""
     gone = {path: Mark(t("(removed)"), "gone") for path in above.paths if path not in below.forest.images}
-    gone |= {key: Mark(t("(removed)")) for key in above.memory if key not in below.memory}
+    gone |= {key: Mark(t("(removed)"), tone="warn") for key in above.memory if key not in below.memory}
     kept: dict[str, Mark] = {}
     corrupted = _corrupted(plan, below)
     for path in below.paths:
@@ -98,7 +98,7 @@ def _marks(plan: Plan, above: Graph, below: Graph, *, told: bool) -> tuple[dict[
                 and below.forest.known_children(path)
             )
             kept[path] = Mark(t("(now read-only)") if over else t("(new users)"))
-    kept |= {key: Mark(t("(new)")) for key in below.memory if key not in above.memory}
+    kept |= {key: Mark(t("(new)"), tone="good") for key in below.memory if key not in above.memory}
     for path, name in _refused(plan, below) if not told else ():
         kept.setdefault(path, Mark(t("(refused: {name})", name=name), tone="bad"))
     return gone, kept

@@ -393,7 +393,8 @@ class _Trees:
             if status != "ok":
                 lines.append(Line(t("{count} {what}", count=count, what=t(STATUS_WORDS[status][0])), "status"))
         for text, count in sorted(Counter(self.marks[p].text for p in fold.members if p in self.marks).items()):
-            lines.append(Line(t("{count} {what}", count=count, what=text), "mark"))
+            plain = t("{count} {what}", count=count, what=text.strip("()（）"))
+            lines.append(Line(t("{count} {what}", count=count, what=text), "mark", picture=plain))
         active = sum(graph.active(path) for path in fold.members)
         if shows("active") and active:
             lines.append(Line(t("({count} Active)", count=active), "active"))
