@@ -37,9 +37,9 @@ class NewGuests(widgets.VBox):
         self.base_file = widgets.Text(description=t("Copy of"), placeholder=t("path of an image; empty: Alpine Linux"))
         self.base_button = widgets.Button(description=t("Create base"))
         self.base_button.on_click(lambda _: panel.flow.guarded(self.make_base))
-        form = group(t("New guests"), row(self.name, self.base, self.count), self.guest_button)
+        self._form = group(t("New guests"), row(self.name, self.base, self.count), self.guest_button)
         super().__init__(
-            [self._first, form, fold(t("New base image"), self.base_name, self.base_file, self.base_button)]
+            [self._first, self._form, fold(t("New base image"), self.base_name, self.base_file, self.base_button)]
         )
 
     def show(self, reading: Reading) -> None:
@@ -49,6 +49,7 @@ class NewGuests(widgets.VBox):
         if first:
             self.base.value = self._usual_base(reading)
         self._first.layout.display = "none" if reading.domains else None
+        self._form.layout.display = None if self.base.options else "none"  # no guest without a base
         base = any(image.name == _BASE for image in reading.forest)
         said = t("Create a first guest on {base}", base=_BASE)
         more = t("Create {base} (61 MiB) and a first guest", base=_BASE)
