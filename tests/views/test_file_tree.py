@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 
 import pandas as pd
+from support.pictures import SVG, is_a, texts
 
 from vmsnap_nb.model.files import FileChange, FileChanges, FileEntry, FilePart, FileParts, Files
 
@@ -122,3 +124,38 @@ def test_files_are_asked_by_path_and_number() -> None:
     assert [one.name for one in FILES][:2] == ["etc", "link"]
     assert CHANGES["/gone"].kind == "file"
     assert entry("/a", mtime_ns=10**30).mtime is None
+
+
+def rows_of(changes: FileChanges, kind: str) -> list[list[str]]:
+    groups = (group for group in ET.fromstring(changes.to_svg()).iter(f"{SVG}g") if is_a(group, "row"))
+    return [texts(ET.tostring(group)) for group in groups if is_a(group, kind)]
+
+
+def test_a_picture_of_changes_has_a_row_for_each_with_sign_and_size() -> None:
+    svg = CHANGES.to_svg()
+    assert texts(svg)[:2] == ["From monday to now: 5 changes", "+ 1 added"]
+    assert rows_of(CHANGES, "folder") == [["/etc/"], ["/home/"]]
+    assert rows_of(CHANGES, "added") == [["+", "added", "5 B  [Top]"]]
+    assert rows_of(CHANGES, "changed") == [["~", "motd", "5 B -> 2 KiB  [Top]"]]
+    assert rows_of(CHANGES, "removed") == [["−", "/gone", "7 B"]]
+    hostile = FileChange("/<b>\u202e&快照", "added", None, entry("/x", size=1))
+    assert rows_of(FileChanges("Top", "a", "b", (hostile,)), "added") == [["+", "/<b>\\u202e&快照", "1 B"]]
+    bundle = CHANGES._repr_mimebundle_()
+    assert bundle["image/svg+xml"] == svg
+    assert svg in bundle["text/html"]
+    assert "From monday to now: 5 changes  (+ added" in bundle["text/html"]
+
+
+def test_a_picture_counts_what_it_does_not_draw() -> None:
+    def many(folders: int, files: int) -> FileChanges:
+        paths = [f"/d{folder:02}/{file:02}" for folder in range(folders) for file in range(files)]
+        return FileChanges("Top", "a", "b", tuple(FileChange(path, "added", None, entry(path)) for path in paths))
+
+    assert len(rows_of(many(1, 7), "added")) == 7
+    assert len(rows_of(many(1, 8), "added")) == 6
+    assert rows_of(many(1, 8), "more") == [["… 2 more changes", "+ 2"]]
+    crowd = many(90, 30)
+    drawn = len(rows_of(crowd, "added"))
+    counted = [int(name.split()[1]) for name, _ in rows_of(crowd, "more")]
+    assert drawn + sum(counted) == 90 * 30
+    assert drawn + len(counted) < 60

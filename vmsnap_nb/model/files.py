@@ -261,6 +261,29 @@ class FileChanges(FileRead):
     after: str = ""
     changes: tuple[FileChange, ...] = ()
 
+    def to_svg(self) -> str:
+        """Return them as a picture: a tree with a sign, the size and a bar for each file.
+
+        Of a folder with many changes the first ones are drawn, and the others are counted.
+
+        Returns
+        -------
+        str
+            An ``<svg>`` element in the colours of its page. As the value of a cell it is shown as a picture.
+
+        Examples
+        --------
+        >>> from vmsnap_nb import FileChange, FileChanges, FileEntry
+        >>> motd = FileChange("/etc/motd", "added", after=FileEntry("/etc/motd", size=6))
+        >>> svg = FileChanges("web", "monday", "now", (motd,)).to_svg()
+        >>> svg.startswith("<svg"), svg.count('class="row added"')
+        (True, 1)
+        """
+        from vmsnap_nb.views.changes_svg import changes_svg
+        from vmsnap_nb.views.images import Svg
+
+        return Svg(changes_svg(self))
+
     def __len__(self) -> int:
         return len(self.changes)
 

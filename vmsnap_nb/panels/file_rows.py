@@ -9,7 +9,7 @@ from datetime import UTC
 
 from vmsnap_nb.model.files import FileChange, FileEntry
 from vmsnap_nb.panels.row_list import Row
-from vmsnap_nb.views.file_tree import change_mark, change_text
+from vmsnap_nb.views.file_rows import change_mark, change_text
 from vmsnap_nb.views.words import human_size
 
 __all__ = ["change_row", "entry_row", "filtered"]

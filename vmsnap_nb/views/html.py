@@ -23,7 +23,7 @@ from vmsnap_nb.views.tables import Cell, Column, Table
 from vmsnap_nb.views.words import LONG_COMMAND, human_size, isolate, shown
 from vmsnap_nb.words.message import counted, t
 
-__all__ = ["page", "table_html"]
+__all__ = ["page", "picture_html", "picture_style", "table_html"]
 
 _MOST_ROWS = 60
 _LONG_WORD, _LONG_TEXT = 20, 30
@@ -55,18 +55,12 @@ def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str, nar
     """Return one ``<div>`` that shows an object; `narrow` is a picture for columns into which `svg` does not fit."""
     scope = "vmsnap-" + hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:10]
     changes = has_change(figure)
-    style = _STYLE.format(scope) + (switch_style(scope) if changes else "")
-    if narrow:
-        style += narrow_style(scope, least_width(svg))
+    style = picture_style(scope, svg, narrow) + (switch_style(scope) if changes else "")
     parts = [f'<div class="vmsnap {scope}">', f"<style>{style}</style>"]
     if figure.refusals:
         refused = escape(t("Refused"))
         parts += [f'<div class="vmsnap-refused"><strong>{refused}</strong>', *_list(figure.refusals), "</div>"]
-    parts.append(f'<div class="vmsnap-picture" hidden style="display:none">{switch(scope) if changes else ""}')
-    parts.append(f'<div class="vmsnap-scroll" tabindex="0">{svg}</div>')
-    if narrow:
-        parts.append(f'<div class="vmsnap-scroll vmsnap-narrow" tabindex="0" hidden>{narrow}</div>')
-    parts.append("</div>")
+    parts.append(picture_html(svg, narrow, switch(scope) if changes else ""))
     parts.append(f'<pre class="vmsnap-text" aria-label="{escape(figure.summary)}">{escape(text)}</pre>')
     for section in figure.sections:
         parts += [f"<p><strong>{escape(section.heading)}</strong></p>", *_list(section.items)]
@@ -74,6 +68,20 @@ def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str, nar
         parts.append(_table_below(thing, table))
     parts.append("</div>")
     return "\n".join(parts)
+
+
+def picture_style(scope: str, svg: str, narrow: str) -> str:
+    """Return the rules that show a picture, or where there is no room for it that for narrow columns, and hide text."""
+    return _STYLE.format(scope) + (narrow_style(scope, least_width(svg)) if narrow else "")
+
+
+def picture_html(svg: str, narrow: str, above: str = "") -> str:
+    """Return a picture, and that for narrow columns if there is one, with what is above them."""
+    parts = [f'<div class="vmsnap-picture" hidden style="display:none">{above}']
+    parts.append(f'<div class="vmsnap-scroll" tabindex="0">{svg}</div>')
+    if narrow:
+        parts.append(f'<div class="vmsnap-scroll vmsnap-narrow" tabindex="0" hidden>{narrow}</div>')
+    return "\n".join([*parts, "</div>"])
 
 
 def _list(items: Sequence[Sequence[str]]) -> list[str]:
