@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import TypeVar
 
-__all__ = ["in_threads"]
+__all__ = ["TOTAL", "in_threads", "shared_by"]
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+TOTAL = 256
+"""Threads of all that share them."""
+_SHARES: ContextVar[int] = ContextVar("shares", default=1)
+"""How many share the threads with what is read now."""
+
+
+@contextlib.contextmanager
+def shared_by(number: int) -> Iterator[None]:
+    """Let what is read within, as one of so many hosts at the same time, take only its share of the threads."""
+    token = _SHARES.set(number)
+    try:
+        yield
+    finally:
+        _SHARES.reset(token)
 
 
 def in_threads(work: Callable[[Item], Answer], items: Sequence[Item], most: int) -> list[Answer]:
@@ -20,7 +37,8 @@ def in_threads(work: Callable[[Item], Answer], items: Sequence[Item], most: int)
     """
     if len(items) < 2:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(min(most, len(items)), thread_name_prefix="vmsnap-each") as threads:
+    number = min(most, len(items), max(1, TOTAL // _SHARES.get()))
+    with ThreadPoolExecutor(number, thread_name_prefix="vmsnap-each") as threads:
         try:
             threads.submit(len, ())
         except RuntimeError:

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -63,7 +63,7 @@ class Knowledge:
 
     def __post_init__(self) -> None:
         self._refreshed: set[str] = set()
-        self._refreshing = threading.Lock()
+        self._refreshing: dict[str, threading.Lock] = {}
         self._looked: set[str] = set()
         self._listed: dict[str, tuple[str, ...]] = {}
         self._volumes: dict[str, tuple[Any, VolumeXml]] = {}  # libvirt's handle and XML, by path
@@ -71,7 +71,7 @@ class Knowledge:
     @cached_property
     def pools(self) -> tuple[Pool, ...]:
         """The storage pools."""
-        return read_pools(self.connection)
+        return read_pools(self.connection, far=self.far)
 
     def image(self, path: str, *, whole: bool = False, early: Callable[[Image], None] = lambda _: None) -> Image | None:
         """Return what is told of an image; None if libvirt knows nothing of it.
@@ -169,7 +169,7 @@ class Knowledge:
         """Have libvirt look into a pool again, once."""
         if self.readonly or not pool.active:
             return
-        with self._refreshing:
+        with self._refreshing.setdefault(pool.name, threading.Lock()):
             if pool.name not in self._refreshed:
                 with contextlib.suppress(library().libvirtError):  # as while a volume is being made in it
                     pool.handle.refresh()
@@ -177,29 +177,37 @@ class Knowledge:
 
     def volumes(self, pool: Pool) -> tuple[str, ...]:
         """Return the paths of the volumes of a pool; it is looked into again once, if that is allowed."""
-        if pool.name in self._listed:
-            return self._listed[pool.name]
-        self._listed[pool.name] = ()
-        if not pool.active:
-            return ()
-        self.refresh(pool)
-        try:
-            handles = pool.handle.listAllVolumes()
-        except library().libvirtError:
-            return ()
-        found = (
-            (handle, xml) for handle, xml in zip(handles, ask_each(_xml, handles, far=self.far), strict=True) if xml
-        )
-        here = {ET.fromstring(xml.text).findtext("target/path", ""): (handle, xml) for handle, xml in found}
-        self._volumes |= here
-        self._listed[pool.name] = tuple(here)
+        self._list([pool])
         return self._listed[pool.name]
 
     def list_all(self) -> None:
         """Look into all pools, so that each is asked once, however many ask for its volumes afterwards."""
-        for pool in self.pools:
-            self.volumes(pool)
+        self._list(self.pools)
         _ = self._named, self._sizes  # read now, and not by several threads at once
+
+    def _list(self, pools: Iterable[Pool]) -> None:
+        """List the volumes of pools: all pools at the same time, and then all of their volumes."""
+        pools = [pool for pool in pools if pool.name not in self._listed]
+        handles = ask_each(self._handles, pools, far=self.far)
+        every = [(pool, handle) for pool, found in zip(pools, handles, strict=True) for handle in found]
+        xmls = ask_each(_xml, [handle for _, handle in every], far=self.far)
+        listed: dict[str, list[str]] = {pool.name: [] for pool in pools}
+        for (pool, handle), xml in zip(every, xmls, strict=True):
+            if xml is not None:
+                path = ET.fromstring(xml.text).findtext("target/path", "")
+                self._volumes[path] = handle, xml
+                listed[pool.name].append(path)
+        self._listed |= {name: tuple(paths) for name, paths in listed.items()}
+
+    def _handles(self, pool: Pool) -> list[Any]:
+        """Return libvirt's handles of the volumes of a pool."""
+        if not pool.active:
+            return []
+        self.refresh(pool)
+        try:
+            return list(pool.handle.listAllVolumes())
+        except library().libvirtError:
+            return []
 
     # -- the first bytes of a volume ---------------------------------------------------------------------------
 

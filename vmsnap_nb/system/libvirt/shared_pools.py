@@ -25,7 +25,7 @@ class PoolKey:
 
 def read_pool_keys(connection: Any, *, here: bool) -> tuple[PoolKey, ...]:
     """Return what tells the pools of a host from those of others; of this machine, with folders without links."""
-    return tuple(_key(pool.handle.XMLDesc(), pool.folder, here=here) for pool in read_pools(connection))
+    return tuple(_key(pool.xml, pool.folder, here=here) for pool in read_pools(connection, far=not here))
 
 
 def _key(xml: str, folder: str | None, *, here: bool) -> PoolKey:

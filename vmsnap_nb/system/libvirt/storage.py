@@ -13,6 +13,7 @@ from typing import Any
 
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
+from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.words.message import N_, NOTHING, t
@@ -31,13 +32,22 @@ class Pool:
     active: bool
     folder: str | None
     handle: Any = field(compare=False, repr=False)
+    xml: str = field(default="", compare=False, repr=False)
 
 
-def read_pools(connection: Any) -> tuple[Pool, ...]:
-    """Return all storage pools; an embedded driver comes without storage, and has none."""
+def read_pools(connection: Any, *, far: bool = False) -> tuple[Pool, ...]:
+    """Return all storage pools; an embedded driver comes without storage, and has none.
+
+    `far` is whether each answer takes long.
+    """
     libvirt = library()
     try:
-        return tuple(map(_pool, connection.listAllStoragePools()))
+        handles = connection.listAllStoragePools()
+        active = {pool.UUID() for pool in connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE)}
+        xmls = ask_each(lambda handle: str(handle.XMLDesc()), handles, far=far)
+        return tuple(
+            _pool(handle, xml, active=handle.UUID() in active) for handle, xml in zip(handles, xmls, strict=True)
+        )
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
             return ()
@@ -45,10 +55,10 @@ def read_pools(connection: Any) -> tuple[Pool, ...]:
             raise
 
 
-def _pool(handle: Any) -> Pool:
-    xml = ET.fromstring(handle.XMLDesc())
+def _pool(handle: Any, text: str, *, active: bool) -> Pool:
+    xml = ET.fromstring(text)
     path = xml.findtext("target/path") if xml.get("type") in {"dir", "fs", "netfs"} else None
-    return Pool(str(handle.name()), bool(handle.isActive()), path and path.rstrip("/"), handle)
+    return Pool(str(handle.name()), active, path and path.rstrip("/"), handle, text)
 
 
 def read_volume(xml: str) -> Image | None:
