@@ -26,3 +26,9 @@ class FastBuild(Listed):
         # A frozen dataclass's own constructor has to go the same way, once for each field.
         _set(value, "__dict__", fields)
         return value
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle stores: the fields that differ from their defaults, which stand in the class."""
+        known, defaults = self.__dataclass_fields__, vars(type(self))  # type: ignore[attr-defined]
+        own = ((name, value) for name, value in vars(self).items() if name in known)
+        return {name: value for name, value in own if defaults.get(name, known) is not value}
