@@ -30,8 +30,19 @@ labs[0].survey().overlay("forgot.qcow2", backing="RootBase").run()
 page = lambda text: text.replace("qemu:///system", labs[0].uri).replace("/var/lib/libvirt", str(labs[0].root))
 """,
     "remote": 'page = lambda text: text.replace("qemu+ssh://box/system", "test:///default")',
-    "many-hosts": 'page = lambda text: text.replace("qemu+ssh://a/system", "test:///default").replace('
-    '"qemu+ssh://b/system", "test:///default").replace("qemu+ssh://c/system", "test:///no/such/file.xml")',
+    "many-hosts": """
+from distributed import Scheduler, SpecCluster, Worker
+cluster = SpecCluster(
+    {name: {"cls": Worker, "options": {"nthreads": 1, "host": "127.0.0.1"}} for name in "ab"},
+    {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}},
+)
+page = lambda text: (
+    text.replace("qemu+ssh://a/system", "test:///default")
+    .replace("qemu+ssh://b/system", "test:///default")
+    .replace("qemu+ssh://c/system", "test:///no/such/file.xml")
+    .replace("tcp://scheduler:8786", cluster.scheduler_address)
+)
+""",
     "template": LAB
     + """
 import subprocess

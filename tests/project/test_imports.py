@@ -174,7 +174,8 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
     "fleet": (
         ("shared",),
         ("member",),
-        ("slots", "work"),
+        ("readings", "slots"),
+        ("work",),
         ("guests",),
         ("fleet",),
         ("connect",),

@@ -50,6 +50,7 @@ tcp_port = "{port}"
 tls_port = "{tls_port}"
 auth_tcp = "none"
 auth_tls = "none"
+host_uuid = "{uuid}"
 ca_file = "{folder}/pki/cacert.pem"
 cert_file = "{folder}/pki/servercert.pem"
 key_file = "{folder}/pki/serverkey.pem"
@@ -155,7 +156,8 @@ def system_libvirt(**qemu: object) -> Iterator[SystemLibvirt]:
     folder.chmod(0o755)
     port, tls_port = free_port(), free_port()
     make_certificates(folder / "pki")
-    (folder / "libvirtd.conf").write_text(_LIBVIRTD.format(port=port, tls_port=tls_port, folder=folder))
+    daemon = _LIBVIRTD.format(port=port, tls_port=tls_port, folder=folder, uuid=uuid.uuid4())
+    (folder / "libvirtd.conf").write_text(daemon)
     settings = (f"{name} = {json.dumps(value)}\n" for name, value in {**_QEMU, **qemu}.items())
     (folder / "qemu.conf").write_text("".join(settings))
     shown = {"python": sys.base_prefix, "site": sysconfig.get_path("platlib"), "checkout": str(ROOT)}

@@ -26,14 +26,14 @@ def connect(
     *,
     readonly: bool = False,
     shared: Iterable[PathLike] = (),
-    executor: Executor | None = None,
+    executor: Executor | Mapping[str, Executor] | None = None,
 ) -> Fleet: ...
 def connect(
     uri: str | Mapping[str, str] | list[str] | tuple[str, ...],
     *,
     readonly: bool = False,
     shared: Iterable[PathLike] = (),
-    executor: Executor | None = None,
+    executor: Executor | Mapping[str, Executor] | None = None,
 ) -> Host | Fleet:
     """Connect to a libvirt, or to those of several hosts.
 
@@ -47,7 +47,7 @@ def connect(
         Whether the connection is read-only: libvirt refuses every change, and plans do not run.
     shared : iterable of path
         For several hosts: folders that all of them share under the same path, such as an NFS mount.
-    executor : concurrent.futures.Executor, optional
+    executor : concurrent.futures.Executor, or mapping of str to such, optional
         For several hosts: what reads them, as `Fleet` describes.
 
     Returns

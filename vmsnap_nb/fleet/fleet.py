@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextvars import ContextVar
 from dataclasses import fields
 from functools import partial
 from typing import Any, Self
 
 from vmsnap_nb.errors import NotFoundError, VmsnapError
 from vmsnap_nb.fleet.guests import FleetGuests
-from vmsnap_nb.fleet.member import ALONE, Member
+from vmsnap_nb.fleet.member import Member
 from vmsnap_nb.fleet.shared import Around, Seen, joined_forest
 from vmsnap_nb.fleet.slots import Slot
-from vmsnap_nb.fleet.work import READINGS, Spec, elsewhere
+from vmsnap_nb.fleet.work import MOST_HOSTS, ROUND, Work
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.html_page import write_page
 from vmsnap_nb.live.leftovers import LiveLeftovers
+from vmsnap_nb.live.place import Place
 from vmsnap_nb.model.by_host import ByHost, TablesByHost
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domains
@@ -36,10 +36,6 @@ from vmsnap_nb.words.message import joined, listed, t
 __all__ = ["Fleet"]
 
 PathLike = str | os.PathLike[str]
-_THREADS = 32
-"""Hosts that are read at the same time."""
-_ROUND: ContextVar[Mapping[str, Around] | None] = ContextVar("round", default=None)
-"""What was read of all hosts for one call, so that it is not read again for each of them."""
 
 
 class Fleet(Listed):
@@ -58,9 +54,12 @@ class Fleet(Listed):
         Whether the connections are read-only.
     shared : iterable of path
         Folders that all hosts share under the same path.
-    executor : concurrent.futures.Executor, optional
+    executor : concurrent.futures.Executor, or mapping of str to such, optional
         What reads the hosts. By default threads of this process. With another one, such as a process pool or that of
-        Dask (``client.get_executor()``), each worker connects by itself and sends back what it has read.
+        Dask (``client.get_executor()``), each worker connects by itself and sends back what it has read. With one for
+        each host, by its name, the workers run on these hosts (``client.get_executor(workers=["a"])``): each connects
+        to the libvirt of its own machine, and opens the images and folders there. Hosts that are not in the mapping
+        are read by threads.
     """
 
     def __init__(
@@ -69,14 +68,14 @@ class Fleet(Listed):
         *,
         readonly: bool = False,
         shared: Iterable[PathLike] = (),
-        executor: Executor | None = None,
+        executor: Executor | Mapping[str, Executor] | None = None,
     ) -> None:
         self.shared = tuple(os.path.realpath(absolute(folder)) for folder in shared)
         self._slots = {
             name: Slot(name, uri, partial(self._around, name), readonly=readonly) for name, uri in uris.items()
         }
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="vmsnap fleet")
-        self._executor = executor
+        self._threads = ThreadPoolExecutor(MOST_HOSTS, thread_name_prefix="vmsnap fleet")
+        self._work = Work(self._slots, self._threads, executor)
 
     # -- hosts ----------------------------------------------------------------------------------------------
 
@@ -218,7 +217,8 @@ class Fleet(Listed):
         """
         seen, problems = self._seen(folders)
         arounds = self._arounds(seen, problems)
-        parts = {name: self._live(name, joined_forest(one, arounds[name]), folders) for name, one in seen.items()}
+        places = self._work.places(folders, seen, problems)
+        parts = {name: _live(joined_forest(seen[name], arounds[name]), place) for name, place in places.items()}
         return ByHost(parts, problems, Forest())
 
     def space(self, *folders: PathLike) -> TablesByHost[Space]:
@@ -265,11 +265,9 @@ class Fleet(Listed):
             ``found["a"].remove(…)`` plans the removal on one host.
         """
         parts, problems = self._each_knowing("leftovers", folders)
+        places = self._work.places(folders, parts, problems)
         live = {
-            name: one
-            if isinstance(one, LiveLeftovers)
-            else LiveLeftovers(one.files, one.unseen, place=self[name].place(*folders))
-            for name, one in parts.items()
+            name: LiveLeftovers(parts[name].files, parts[name].unseen, place=place) for name, place in places.items()
         }
         return TablesByHost(live, problems, Leftovers())
 
@@ -298,53 +296,14 @@ class Fleet(Listed):
 
     # -- reading --------------------------------------------------------------------------------------------
 
-    def _each(
-        self,
-        what: str,
-        folders: Iterable[PathLike] = (),
-        arounds: Mapping[str, Around] | None = None,
-        failed: Mapping[str, VmsnapError] | None = None,
-    ) -> tuple[dict[str, Any], dict[str, VmsnapError]]:
-        """Read something of all hosts at the same time; return it by their names, and why some gave no answer.
-
-        Those that have `failed` already are not tried again.
-        """
-        paths = tuple(os.fspath(folder) for folder in folders)
-        threads = self._executor is None or isinstance(self._executor, ThreadPoolExecutor)
-        executor = self._executor or self._threads
-        futures = {}
-        problems: dict[str, VmsnapError] = dict(failed or {})
-        for name, slot in self._slots.items():
-            if name in problems:
-                continue
-            if threads:
-                futures[name] = executor.submit(self._here, slot, what, paths, arounds)
-            else:
-                around = Around() if arounds is None else arounds.get(name, Around())
-                spec = Spec(name=name, uri=slot.uri, readonly=slot.readonly, what=what, folders=paths, around=around)
-                futures[name] = executor.submit(elsewhere, spec)
-        parts: dict[str, Any] = {}
-        for name, future in futures.items():
-            try:
-                parts[name] = future.result()
-            except VmsnapError as error:
-                problems[name] = error
-        return parts, problems
-
-    @staticmethod
-    def _here(slot: Slot, what: str, paths: tuple[str, ...], arounds: Mapping[str, Around] | None) -> Any:
-        # Without the others, what a host is read for does not depend on them.
-        tokens = _ROUND.set(arounds), ALONE.set(arounds is None)
-        try:
-            return READINGS[what](slot.member(), paths)
-        finally:
-            _ROUND.reset(tokens[0])
-            ALONE.reset(tokens[1])
+    def _each(self, what: str, folders: Iterable[PathLike] = ()) -> tuple[dict[str, Any], dict[str, VmsnapError]]:
+        """Read something of each host without the others; return it by their names, and why some gave no answer."""
+        return self._work.each(what, folders)
 
     def _each_knowing(self, what: str, folders: Iterable[PathLike]) -> tuple[dict[str, Any], dict[str, VmsnapError]]:
         """Read something of all hosts, each with what the others have."""
         seen, problems = self._seen(folders)
-        return self._each(what, folders, self._arounds(seen, problems), problems)
+        return self._work.each_knowing(what, folders, seen, self._arounds(seen, problems), problems)
 
     def _seen(self, folders: Iterable[PathLike] = ()) -> tuple[dict[str, Seen], dict[str, VmsnapError]]:
         seen, problems = self._each("alone", folders)
@@ -366,11 +325,11 @@ class Fleet(Listed):
 
     def _around(self, name: str) -> Around:
         """Read the other hosts, for a plan of one; or take what was read for the call that is running."""
-        round_ = _ROUND.get()
+        round_ = ROUND.get()
         if round_ is not None:
             return round_[name]
         return self._arounds(*self._seen())[name]
 
-    def _live(self, name: str, forest: Forest, folders: Iterable[PathLike]) -> LiveForest:
-        values = {f.name: getattr(forest, f.name) for f in fields(Forest)}
-        return LiveForest(**values, place=self[name].place(*folders))
+
+def _live(forest: Forest, place: Place) -> LiveForest:
+    return LiveForest(**{field.name: getattr(forest, field.name) for field in fields(Forest)}, place=place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 
@@ -12,7 +13,9 @@ from vmsnap_nb.live.host import Host
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.concern import Concern
 from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.shared_pools import PoolKey, read_pool_keys
+from vmsnap_nb.words.message import t
 
 __all__ = ["ALONE", "Member"]
 
@@ -23,7 +26,7 @@ ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 class Member(Host):
     """A host of a `Fleet`: its name there, and `around`, which returns what is known of the other hosts."""
 
-    _unlisted = frozenset({"alone", "link", "pools"})
+    _unlisted = frozenset({"alone", "link", "machine", "pools"})
 
     def __init__(self, name: str, uri: str, around: Callable[[], Around], *, readonly: bool = False) -> None:
         self.name = name
@@ -33,6 +36,12 @@ class Member(Host):
 
     def _customs(self) -> Customs:
         return Customs(others=self._others, unseen=self._unseen)
+
+    def machine(self) -> tuple[str, str]:
+        """Return what tells its machine from others: the name, and the UUID that libvirt gives it."""
+        with libvirt_errors(t("read the host name of {uri}", uri=self.uri)):
+            name, capabilities = str(self.connection.getHostname()), str(self.connection.getCapabilities())
+        return name, ET.fromstring(capabilities).findtext("host/uuid", "")
 
     def pools(self) -> tuple[PoolKey, ...]:
         """Return what tells its storage pools from those of other hosts."""

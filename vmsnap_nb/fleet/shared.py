@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
@@ -29,6 +30,25 @@ class Seen:
     forest: Forest
     pools: tuple[PoolKey, ...] = ()
 
+    @cached_property
+    def networked(self) -> tuple[str, ...]:
+        """Its images at network addresses, which are the same from everywhere."""
+        return tuple(path for path in self.forest.images if not path.startswith("/"))
+
+    def cut(self, own: Seen, folders: Iterable[str]) -> Seen:
+        """Return of it what concerns images of another host, `own`: no more has to be sent there."""
+        pairs = pairs_of(own.pools, self.pools, folders)
+        related = _View("", self, pairs, own.forest).related()
+        kept = {*related, *_unknown(self.forest)} if pairs else set(related)
+        forest = self.forest.only(kept)
+        needs = (need for need in self.forest.needs if kept.intersection((need.path, *need.layers)))
+        records = (
+            record
+            for record in self.forest.records
+            if any(path in kept for disk in record.held_disks for path in (disk.source, disk.file))
+        )
+        return replace(self, forest=forest.edited(needs=needs, records=records, stale_memory=()))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Around:
@@ -42,6 +62,10 @@ class Around:
     seen: Mapping[str, Seen] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     known: Mapping[str, tuple[PoolKey, ...]] = field(default_factory=dict)
+
+    def cut_for(self, own: Seen) -> Around:
+        """Return of it what concerns the images of one host: no more has to be sent there."""
+        return replace(self, seen={host: seen.cut(own, self.folders) for host, seen in self.seen.items()})
 
 
 def pairs_of(own: Iterable[PoolKey], others: Iterable[PoolKey], folders: Iterable[str]) -> Pairs:
@@ -65,9 +89,13 @@ class _View:
     """The images of another host, by the names that they have on this one."""
 
     host: str
-    forest: Forest
+    seen: Seen
     pairs: Pairs
     own: Forest
+
+    @property
+    def forest(self) -> Forest:
+        return self.seen.forest
 
     def is_shared(self, path: str) -> bool:
         """Return whether it is an image of this host, too: in a shared folder, or at a network address."""
@@ -91,7 +119,7 @@ class _View:
     def related(self) -> dict[str, None]:
         """Return the shared images of the other host, with all that they are based on, and all based on them."""
         found: dict[str, None] = {}
-        for path in self.forest.images:
+        for path in self.forest.images if self.pairs else self.seen.networked:
             if self.is_shared(path):
                 for name in (*self.forest.known_lineage(path), path, *self.forest.descendants(path)):
                     found[name] = None
@@ -148,7 +176,7 @@ def joined_forest(own: Seen, around: Around) -> Forest:
     forest = own.forest
     for host, seen in around.seen.items():
         pairs = pairs_of(own.pools, seen.pools, around.folders)
-        view = _View(host, seen.forest, pairs, own.forest)
+        view = _View(host, seen, pairs, own.forest)
         related = view.related()
         if related:
             forest = forest.edited(
@@ -203,19 +231,16 @@ def _unread(
     host, seen, folders = other
     pairs = pairs_of(pools, seen.pools, folders)
     at_risk = tuple(path for path in changed if any(is_in(path, mine) for mine, _ in pairs))
-    forest = seen.forest
-    view = _View(host, forest, pairs, plan.before)
+    if not at_risk:
+        return
+    view = _View(host, seen, pairs, plan.before)
+    # One that was read here is known.
     unread = [
         path
-        for path, image in forest.images.items()
-        if path.startswith("/")
-        and image.status in NOT_READ
-        and image.backing is None
-        and image.format != "raw"
-        # One that was read here is known.
-        and plan.before.images.get(view.name(path), image).status in NOT_READ
+        for path in _unknown(seen.forest)
+        if plan.before.images.get(view.name(path), seen.forest.images[path]).status in NOT_READ
     ]
-    if at_risk and unread:
+    if unread:
         yield refuse(
             "unknown-image",
             t(
@@ -228,3 +253,10 @@ def _unread(
             holders=(host,),
             waivable=True,
         )
+
+
+def _unknown(forest: Forest) -> Iterator[str]:
+    """Yield the images of a host that may be based on anything: nobody could read them."""
+    for path, image in forest.images.items():
+        if path.startswith("/") and image.status in NOT_READ and image.backing is None and image.format != "raw":
+            yield path

@@ -25,6 +25,7 @@ class Slot:
         self._lock = threading.Lock()
         # Its storage pools, as they were last read.
         self.pools: tuple[PoolKey, ...] = ()
+        self._machine: tuple[str, str] | None = None
 
     def member(self) -> Member:
         """Return the host, connected; an error says why it cannot be reached."""
@@ -32,6 +33,12 @@ class Slot:
             if self._member is None or self._member.closed:
                 self._member = Member(self.name, self.uri, self._around, readonly=self.readonly)
             return self._member
+
+    def machine(self) -> tuple[str, str]:
+        """Return the name and the UUID of its machine, as its libvirt gives them from here."""
+        if self._machine is None:
+            self._machine = self.member().machine()
+        return self._machine
 
     def close(self) -> None:
         """Close the connection."""

@@ -62,8 +62,9 @@ KnownFrom = Literal[
     "volume data",  # its first bytes, which libvirt has read out of a volume of a storage pool
     "volume",  # what libvirt says of a volume
     "definition",  # what libvirt says of the disks of a guest
+    "worker",  # a process on its own machine has looked at it
 ]
-"""Where what is known of an image comes from; all but "file" is what libvirt says, and of another machine always."""
+"""Where what is known of an image comes from; all but "file" and "worker" is what libvirt says."""
 
 NOT_READ: frozenset[Status] = frozenset({"unreadable", "outside", "remote"})
 """Of an image of these nobody here knows what it holds, or whether it is there at all."""
@@ -208,7 +209,7 @@ class Image(FastBuild, Carded):
     @property
     def is_seen(self) -> bool:
         """Whether its header was read, so that its internal snapshots and features are known."""
-        return self.status not in NOT_READ and self.known_from in {"file", "volume data"}
+        return self.status not in NOT_READ and self.known_from in {"file", "volume data", "worker"}
 
     @property
     def name(self) -> str:
