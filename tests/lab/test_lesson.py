@@ -33,7 +33,8 @@ print(lab.root)
 @pytest.mark.system
 def test_a_lesson_begins_anew_where_it_was_left_and_leaves_nothing(short: Path) -> None:
     env = {**os.environ, "VMSNAP_LAB": str(short / "lab")}
-    for end in ("os._exit(0)", "", "assert lab.destroy() == ()"):
+    inside = "os.chdir(lab.work); assert lab.destroy() == (); assert os.getcwd() == str(lab.root.parent)"
+    for end in ("os._exit(0)", "", inside):
         code = f"import os\n{LESSON}\nimport sys; sys.stdout.flush()\n{end}\n"
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

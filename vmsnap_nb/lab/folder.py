@@ -17,6 +17,7 @@ from warnings import warn
 from vmsnap_nb.errors import InvalidRequestError, LabError, PermissionDeniedError
 from vmsnap_nb.lab.contents import OF_LIBVIRT, check_files
 from vmsnap_nb.lab.holder import MOST_OF_HOLDER, busy, own_name
+from vmsnap_nb.lab.workdir import leave_removed
 from vmsnap_nb.system.files.atomic import write_whole
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.files.locks import keep, release
@@ -288,6 +289,7 @@ class LabFolder:
                 self.root.rmdir()
         except OSError as error:
             raise from_os_error(error, t("remove the lab {folder}", folder=self.root)) from error
+        leave_removed(self.root.parent)
         return [str(path) for path in left]
 
 
