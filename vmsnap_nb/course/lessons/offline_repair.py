@@ -42,6 +42,14 @@ PREDICTIONS = (
         options={"same": N_("the same data"), "other": N_("other data, without an error"), "error": N_("an error")},
     ),
     Asked(
+        name="offline-repair/rescue",
+        text=N_(
+            "A layer is deleted while the guest is running, and everything is pulled into the active image. Does that "
+            "image read the right content after the guest is off?"
+        ),
+        why=N_("QEMU has the deleted file open and reads it until it ends. A file is gone when nothing has it open."),
+    ),
+    Asked(
         name="offline-repair/records",
         text=N_("The overlay of `monday` was merged with `qemu-img`. Does libvirt still list the snapshot?"),
         why=N_("libvirt keeps its own records and reads no headers for them."),

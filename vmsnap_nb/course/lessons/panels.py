@@ -23,7 +23,9 @@ PREDICTIONS = (
     Asked(
         name="panels/kind",
         text=N_("The guest is off. Which kind does the panel propose?"),
-        why=N_("A guest that is off has no memory to save."),
+        why=N_(
+            "A guest that is off has no memory to save. Its disks are qcow2, so the snapshot fits into the same file."
+        ),
         options={
             "internal-disk": N_("internal disk snapshot"),
             "external-disk": N_("external disk snapshot"),
