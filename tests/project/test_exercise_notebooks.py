@@ -61,6 +61,14 @@ def test_the_notebook_asks_for_what_the_exercise_asks(name: str) -> None:
         assert plain(t(part).in_language("zh")).replace(" ", "") in chinese
 
 
+@pytest.mark.parametrize("name", [name for name, exercise in EXERCISES.items() if exercise.lines])
+def test_lines_to_put_in_order_are_shown_without_a_kernel(name: str) -> None:
+    block = "\n".join(["```text", *(f"{line.letter}  {line.text}" for line in EXERCISES[name].lines), "```"])
+    for language in ("", "zh"):
+        saved = [nbformat.read(path, as_version=4) for path in sorted((exercises.EXERCISES / language).glob("*.ipynb"))]
+        assert sum(block in cell.source for notebook in saved for cell in notebook.cells) == 1, language
+
+
 def test_both_languages_have_all_exercises() -> None:
     assert [sorted(exercises.editions(source)) for source in SOURCES] == [["", "zh"]] * len(SOURCES)
 
