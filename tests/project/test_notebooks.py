@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,16 @@ def test_it_opens_with_its_question_and_closes_with_key_points(path: Path) -> No
         assert word in text[0], word
     assert any(cell.startswith("## Key points") for cell in text)
     assert "**Next**: " in text[-1]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_so_does_the_chinese_edition(path: Path) -> None:
+    saved = nbformat.read(path.parent / "zh" / path.name, as_version=4)
+    text = [cell.source for cell in saved.cells if cell.cell_type == "markdown"]
+    for word in ("**问题**", "学完能够", "预备知识", "时间", "关键术语"):
+        assert word in text[0], word
+    assert any(cell.startswith("## 要点") for cell in text)
+    assert re.search(r"\*\*下一[课步]\*\*：", text[-1])
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
