@@ -157,7 +157,8 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("lost_states",),
     ),
     "live": (
-        ("cards", "claim", "confined", "files", "held", "image_names", "journal", "phases", "saved", "told"),
+        ("cards", "claim", "confined", "files", "hands_off", "held", "image_names", "journal"),
+        ("phases", "saved", "told"),
         ("check", "inside", "job", "step_action"),
         ("lost_files", "place", "progress", "report"),
         ("plan", "reading"),

@@ -11,19 +11,22 @@ import os
 import select
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vmsnap_nb.lab.driver import prepare
+from vmsnap_nb.lab.driver import embedded, prepare
+from vmsnap_nb.lab.exercises.exercise import TypedGuest
+from vmsnap_nb.system import process
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.words.message import t
 
-__all__ = ["HAND", "begin", "end"]
+__all__ = ["HAND", "begin", "end", "guests", "use"]
 
 HAND = "hand"
 """The folder in a lab's for that libvirt."""
 _ADDRESS, _LOG = "LIBVIRT_DEFAULT_URI", "LIBVIRT_LOG_OUTPUTS"
 _SECONDS_TO_END = 5.0
+_MARK = "@@"
 
 
 def begin(root: Path) -> str:
@@ -36,10 +39,37 @@ def begin(root: Path) -> str:
         folder.mkdir(mode=0o700)
     except OSError as error:
         raise from_os_error(error, t("prepare libvirt in {folder}", folder=folder)) from error
+    return use(root)
+
+
+def use(root: Path) -> str:
+    """Make that libvirt, as it is, the default for all commands of this process, and return its address."""
+    folder = root / HAND
     address = prepare("embed", folder)
     # virsh would print the log of the libvirt that it loads.
     os.environ.update({_ADDRESS: address, _LOG: f"4:file:{folder / 'virsh.log'}"})
     return address
+
+
+def guests(root: Path, names: Iterable[str]) -> dict[str, TypedGuest]:
+    """Read some guests of that libvirt, by name, as `virsh` shows them; those that it does not know are left out."""
+    known = set(_virsh(root, "list --all --name").split()) if (root / HAND).is_dir() else set()
+    return {name: _guest(root, name) for name in names if name in known}
+
+
+def _guest(root: Path, name: str) -> TypedGuest:
+    # With the first question virsh waits until it has found a QEMU that runs. Until then the state would be "shut off".
+    questions = (f"domblkinfo {name} vda", f"domstate {name}", f"domblklist {name}", f"snapshot-list {name} --name")
+    _, state, disks, snapshots = _virsh(root, f"; echo {_MARK}; ".join(questions)).split(_MARK)
+    rows = (line.split(maxsplit=1) for line in disks.splitlines())
+    return TypedGuest(state.strip(), dict(row for row in rows if len(row) == 2), tuple(snapshots.split()))
+
+
+def _virsh(root: Path, commands: str) -> str:
+    argv = ("virsh", "--quiet", "--connect", embedded(root / HAND), commands)
+    environment = {_LOG: f"4:file:{root / HAND / 'virsh.log'}"}
+    tried = t("read the guests of virsh in {folder}", folder=root / HAND)
+    return process.run(argv, tried=tried, environment=environment).stdout.decode(errors="replace")
 
 
 def end(root: Path) -> None:

@@ -14,7 +14,7 @@ from vmsnap_nb.system.files.atomic import write_whole
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.words.message import t
 
-__all__ = ["Driver", "advise", "check_driver", "prepare", "write_qemu_conf"]
+__all__ = ["Driver", "advise", "check_driver", "embedded", "prepare", "write_qemu_conf"]
 
 Driver = Literal["embed", "session"]
 
@@ -38,6 +38,11 @@ def prepare(driver: Driver, root: Path) -> str:
         raise from_os_error(error, t("prepare libvirt in {folder}", folder=root)) from error
     write_qemu_conf(root)
     lend_capabilities(root)
+    return embedded(root)
+
+
+def embedded(root: Path) -> str:
+    """Return the address of the libvirt in a folder."""
     return f"qemu:///embed?root={quote(str(root))}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
+from vmsnap_nb.live.hands_off import check_verbs
 from vmsnap_nb.live.step_action import Action
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
@@ -75,6 +76,7 @@ class Place:
 
     def _plan(self, request: Request, now: Reading | None) -> Plan:
         plan = request.plan(self.read(request, now))
+        check_verbs(plan.title, plan.before.images)
         if found := (*unresolved(plan), *self.unseen(plan)):
             plan = replace(plan, concerns=sorted_concerns((*plan.concerns, *found)))
         plan = with_sizes_of_files(plan) if self.here else plan

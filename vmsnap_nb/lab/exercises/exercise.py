@@ -16,7 +16,7 @@ from vmsnap_nb.words.message import Message
 if TYPE_CHECKING:
     from vmsnap_nb.lab.exercises.stage import Stage
 
-__all__ = ["Aim", "Exercise", "Level", "Line", "Seen", "Start", "answer_digest"]
+__all__ = ["Aim", "Exercise", "Level", "Line", "Seen", "Start", "TypedGuest", "answer_digest"]
 
 Level = Literal["easy", "medium", "hard"]
 
@@ -43,6 +43,15 @@ class Start:
     answer: str = ""  # `answer_digest` of the answer, where one is asked for
 
 
+@dataclass(frozen=True, slots=True)
+class TypedGuest:
+    """A guest as `virsh` shows it."""
+
+    state: str
+    sources: Mapping[str, str]  # by disk
+    snapshots: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Seen:
     """What was read of an exercise."""
@@ -59,6 +68,7 @@ class Seen:
     answer: str = ""  # as the student gave it
     modes: Mapping[str, int] = field(default_factory=dict)  # by path: the permissions of each image
     begins: Callable[[Image], bytes] | None = None  # of an image: the first bytes that it reads, or `VmsnapError`
+    typed: Mapping[str, TypedGuest] = field(default_factory=dict)  # guests of the libvirt for `virsh`, by name
 
     def path(self, name: str) -> str:
         """Return the path of the image with this name in the exercise's folder."""
@@ -107,3 +117,5 @@ class Exercise:
     aims: Callable[[Seen], Iterable[Aim]]
     guests: tuple[str, ...] = ()
     lines: tuple[Line, ...] = ()  # to put in order, where that is the task
+    by_hand: bool = False  # whether the verbs of this package refuse
+    virsh: bool = False  # whether its guests are those of the libvirt for `virsh`

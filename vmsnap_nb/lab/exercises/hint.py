@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from vmsnap_nb.lab.exercises.help import HELP
+from vmsnap_nb.lab.exercises.hand_help import HELP
 from vmsnap_nb.model.shown import Listed
 from vmsnap_nb.words.message import t
 

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vmsnap_nb.errors import LabError, NotFoundError
+from vmsnap_nb.lab import by_hand
 from vmsnap_nb.lab.closing import forget
 from vmsnap_nb.lab.exercises.capstone import CAPSTONE
 from vmsnap_nb.lab.exercises.check import Check
 from vmsnap_nb.lab.exercises.exercise import Exercise, Seen
 from vmsnap_nb.lab.exercises.faded import FADED_MERGES, FADED_OVERLAYS
-from vmsnap_nb.lab.exercises.help import HELP
+from vmsnap_nb.lab.exercises.hand_help import HELP
 from vmsnap_nb.lab.exercises.hint import MOST, Hint, hint_of
 from vmsnap_nb.lab.exercises.lines import Lines
 from vmsnap_nb.lab.exercises.merging import MERGING
@@ -26,7 +27,10 @@ from vmsnap_nb.lab.exercises.repair import REPAIR
 from vmsnap_nb.lab.exercises.snapshots import SNAPSHOTS
 from vmsnap_nb.lab.exercises.stage import Stage
 from vmsnap_nb.lab.exercises.states import STATES
+from vmsnap_nb.lab.exercises.without_package import HAND_MERGES, HAND_OVERLAYS, HAND_REPAIRS, HAND_SNAPSHOTS
+from vmsnap_nb.lab.workdir import leave_removed
 from vmsnap_nb.live.forest import LiveForest
+from vmsnap_nb.live.hands_off import allow_verbs, forbid_verbs
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.system.disk.open import open_disk
@@ -48,8 +52,8 @@ __all__ = ["EXERCISES", "answer", "check", "clear", "find_exercise", "hint", "li
 EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise
     for exercises in (
-        *(FADED_OVERLAYS, OVERLAYS, READING, ORDERING, SNAPSHOTS, STATES),
-        *(FADED_MERGES, MERGING, REPAIR, CAPSTONE),
+        *(FADED_OVERLAYS, OVERLAYS, HAND_OVERLAYS, READING, ORDERING, SNAPSHOTS, STATES, HAND_SNAPSHOTS),
+        *(FADED_MERGES, MERGING, HAND_MERGES, REPAIR, HAND_REPAIRS, CAPSTONE),
     )
     for exercise in exercises
 }
@@ -97,12 +101,22 @@ def set_up(lab: ExerciseLab, machine: Machine, name: str) -> LiveForest:
     if not stage.is_set:
         clear(lab, name)  # what a process that was killed has left half done
         try:
+            if exercise.virsh:
+                by_hand.begin(lab.root)
             exercise.build(stage)
             stage.finish()
         except BaseException:
             clear(lab, name)
             raise
+    elif exercise.virsh:
+        by_hand.use(lab.root)
+    _forbid(exercise, stage)
     return stage.forest()
+
+
+def _forbid(exercise: Exercise, place: ExercisePlace) -> None:
+    if exercise.by_hand:
+        forbid_verbs(place.folder, t("the exercise {exercise} is done without this package", exercise=exercise.name))
 
 
 def clear(lab: ExerciseLab, name: str) -> None:
@@ -118,9 +132,13 @@ def clear(lab: ExerciseLab, name: str) -> None:
     for guest in lab.guests():
         if guest.name in used:
             forget(guest, lab.root if lab.driver == "embed" else None)
+    if exercise.virsh and place.is_set:
+        by_hand.end(lab.root)
+    allow_verbs(place.folder)
     try:
         if place.folder.exists():
             shutil.rmtree(place.folder)
+            leave_removed(lab.root)
     except OSError as error:
         raise from_os_error(error, t("clear the folder of the exercise {exercise}", exercise=name)) from error
 
@@ -130,6 +148,7 @@ def check(lab: ExerciseLab, name: str) -> Check:
     exercise, place = find_exercise(name), ExercisePlace(lab, name)
     if not place.is_set:
         raise _not_set(t("check the exercise {exercise}", exercise=name), name)
+    _forbid(exercise, place)
     there = [guest for guest in lab.guests() if guest.name in exercise.guests]
     forest = place.forest()
     seen = Seen(
@@ -143,6 +162,7 @@ def check(lab: ExerciseLab, name: str) -> Check:
         answer=place.answer(),
         modes=place.modes(),
         begins=lambda image: _begin(forest, image),
+        typed=by_hand.guests(lab.root, exercise.guests) if exercise.virsh else {},
     )
     other = HELP[name].other.replace("{folder}", str(place.folder))
     made = Check(name, t(exercise.title), tuple(exercise.aims(seen)), why=t(HELP[name].why), other=other)
