@@ -193,7 +193,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     (
         "template-update",
         "qemu-img convert -O qcow2 Template-1.qcow2 Template-2.qcow2; chmod a-w Template-2.qcow2",
-        "Template-2 reads other data",
+        "Template-2 reads different data",
         9,
     ),
     (
@@ -212,7 +212,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     ("look-inside", "rm Top.qcow2", "there is no answer yet", 0),
     ("read-monday", answer("read-monday", "monday"), "the answer is: monday", 0),
     ("read-monday", "rm monday.qcow2; echo Diary > answer.txt", "tuesday cannot be read: monday does not exist", 0),
-    ("revert-internal", "qemu-img snapshot -d good Notes.qcow2", "Notes reads other data", 0),
+    ("revert-internal", "qemu-img snapshot -d good Notes.qcow2", "Notes reads different data", 0),
     (
         "revert-internal",
         lambda lab: lab.guest("notes").delete_snapshot("good").run(progress=False),
@@ -239,7 +239,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
         "libvirt has no snapshots of mail2",
         0,
     ),
-    ("export-internal", "cp Archive-1.qcow2 monday.qcow2", "monday reads other data", 8),
+    ("export-internal", "cp Archive-1.qcow2 monday.qcow2", "monday reads different data", 8),
     ("export-internal", "qemu-img snapshot -a monday Archive-1.qcow2; cp Archive-1.qcow2 monday.qcow2", "Archive-1", 0),
     ("export-internal", overlay("monday", "Archive-1"), "monday has a backing file", 4),
     ("checkpoint", snapshot("solver", "ready", "external-disk"), "its kind is external-disk", 8),

@@ -106,7 +106,7 @@ def test_a_folder_without_permission_is_named_with_its_owner(short: Path) -> Non
     text = said(run_python(OPEN, closed / "l", **nobody), "PermissionDeniedError")
     assert "Permission denied" in text
     if os.geteuid() == 0:
-        assert "belongs to the user with number 0" in said(run_python(OPEN, foreign, **nobody), "PermissionDeniedError")
+        assert "belongs to the user with uid 0" in said(run_python(OPEN, foreign, **nobody), "PermissionDeniedError")
 
 
 def test_a_full_disk(short: Path) -> None:

@@ -22,7 +22,7 @@ class Bar:
 
     def set_description_str(self, line: str) -> None:
         self.lines.append(line)
-        if "boots" in line:
+        if "booting" in line:
             self.shown.set()
 
     def close(self) -> None:
@@ -45,14 +45,14 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> list[Bar]:
 
 def test_a_wait_shows_its_phases_and_takes_the_line_away(bars: list[Bar]) -> None:
     with Phases(t("start {guest}", guest="alice")) as line:
-        line.tell(t("QEMU is started"))
+        line.tell(t("starting QEMU"))
         while not bars:
             threading.Event().wait(0.005)
-        line.tell(t("its Linux boots"))
+        line.tell(t("booting its Linux"))
         assert bars[0].shown.wait(30)
     (bar,) = bars
-    assert bar.lines[0] == "start alice: QEMU is started (0 s)"
-    assert bar.lines[-1].startswith("start alice: its Linux boots (")
+    assert bar.lines[0] == "start alice: starting QEMU (0 s)"
+    assert bar.lines[-1].startswith("start alice: booting its Linux (")
     assert bar.closed
 
 

@@ -165,7 +165,7 @@ def test_taken_for_what_it_is_not(tmp_path: Path) -> None:
     overlay(tmp_path / "over", "base", "qcow2")
     image = scan(tmp_path)[str(tmp_path / "base")]
     assert image.status == "corrupt"
-    assert "does not begin like that" in image.problem
+    assert "does not begin like" in image.problem
 
 
 # -- links --------------------------------------------------------------------------------------------------

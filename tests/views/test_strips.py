@@ -72,7 +72,7 @@ def test_what_is_new_since_an_earlier_map_is_marked() -> None:
     parts = [part.get("class") for part in ET.fromstring(marked.to_svg()).iter(f"{SVG}rect")]
     assert parts.count("new") == 5  # one of them in the legend
     assert 'class="new"' in marked.to_graphviz().source
-    assert "+" not in now.since(now).to_text().partition("one sign")[0]
+    assert "+" not in now.since(now).to_text().partition("one character")[0]
     assert "new data" not in now.to_text()
 
 

@@ -117,8 +117,8 @@ def commands() -> Group:
         N_("See, plan and perform snapshots and merges of virtual machine images"),
         notes=(
             N_(
-                "A libvirt is named by --connect URI, or by VIRSH_DEFAULT_CONNECT_URI or LIBVIRT_DEFAULT_URI; commands "
-                "about guests use qemu:///system otherwise."
+                "--connect URI selects a libvirt, or else VIRSH_DEFAULT_CONNECT_URI or LIBVIRT_DEFAULT_URI. "
+                "If none is set, commands about guests use qemu:///system."
             ),
         ),
         examples=(

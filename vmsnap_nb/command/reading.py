@@ -115,7 +115,7 @@ def _rest(values: Mapping[str, Any], least: int, most: int, names: str) -> tuple
         raise InvalidRequestError(
             t("read the arguments {words}", words=" ".join(values["words"]) or "-"),
             why=t("there are too few or too many of them"),
-            next_step=t("write {usage}; or, of a guest, --guest NAME {rest}", usage=f"IMAGE {names}", rest=names),
+            next_step=t("write {usage}; or, for a guest, --guest NAME {rest}", usage=f"IMAGE {names}", rest=names),
         )
     return image, words
 
@@ -177,7 +177,7 @@ READS = (
     ),
     Read(
         name="space",
-        what=N_("Show what images take on disk, and what would free it"),
+        what=N_("Show the space that images take on disk, and how to free it"),
         read=partial(_images_or_host, "space"),
         givens=(FOLDERS_OR_HOST,),
         examples=("vmsnap-nb space /srv/images",),
@@ -203,7 +203,7 @@ READS = (
         givens=(
             Given(
                 name="words",
-                what=N_("the image, and its states: layers or internal snapshots; of a guest, its snapshots"),
+                what=N_("the image, and its states: layers or internal snapshots; for a guest, its snapshots"),
                 place="IMAGE BEFORE [AFTER]",
                 many=True,
             ),
@@ -228,7 +228,7 @@ READS = (
             _OF_GUEST,
             _DISK,
             Given(name="at", what=N_("an earlier state: a layer or a snapshot")),
-            Given(name="recursive", what=N_("list all that is below the folder"), kind="flag"),
+            Given(name="recursive", what=N_("list everything below the folder"), kind="flag"),
             FOLDER,
         ),
         examples=("vmsnap-nb files top.qcow2 /etc", "vmsnap-nb files --guest web /var/log --at monday"),

@@ -18,7 +18,7 @@ def report_command() -> Command:
     """Return ``vmsnap-nb report``."""
     return Command(
         "report",
-        N_("Write a report as one page of HTML, for a browser or for paper"),
+        N_("Write a report as one HTML page, for a browser or for printing"),
         _report,
         givens=(
             FOLDERS_OR_HOST,

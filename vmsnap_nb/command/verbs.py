@@ -86,7 +86,7 @@ _LIMITS = (
     Given(
         name="bandwidth",
         value="BYTES",
-        what=N_("bytes a second at most while the guest runs"),
+        what=N_("maximum bytes per second while the guest runs"),
         kind="count",
         only="guest",
     ),
@@ -227,7 +227,7 @@ VERBS = (
             Given(name="name", what=N_("the name of the snapshot; default: snap1, snap2, …"), place="NAME"),
             Given(
                 name="kind",
-                what=N_("the kind; default: the guest's state and disks decide"),
+                what=N_("the kind; default: depends on the guest's state and disks"),
                 choices=("internal-disk", "internal-checkpoint", "external-disk", "external-checkpoint"),
             ),
             Given(name="description", what=N_("free text")),
@@ -240,11 +240,9 @@ VERBS = (
             ),
             Given(name="quiesce", what=N_("let the guest agent freeze the file systems"), kind="flag"),
             Given(name="memory_file", what=N_("where an external checkpoint writes the memory"), kind="file"),
-            Given(
-                name="atomic", word="not-atomic", what=N_("do not insist on all disks or none"), kind="flag", off=True
-            ),
-            Given(name="reuse", what=N_("the overlays exist already"), kind="flag"),
-            Given(name="metadata", word="no-metadata", what=N_("let libvirt keep no record"), kind="flag", off=True),
+            Given(name="atomic", word="not-atomic", what=N_("do not require all disks or none"), kind="flag", off=True),
+            Given(name="reuse", what=N_("use overlays that already exist"), kind="flag"),
+            Given(name="metadata", word="no-metadata", what=N_("create no record in libvirt"), kind="flag", off=True),
         ),
         examples=("vmsnap-nb run snapshot web before-upgrade --kind external-disk",),
     ),

@@ -53,7 +53,7 @@ def check_files(root: Path) -> None:
                 raise LabError(
                     t("open the lab {folder}", folder=root),
                     why=t(
-                        "{path} belongs to the user with number {owner}, who can change what is run here",
+                        "{path} belongs to the user with uid {owner}, who can change what is run here",
                         path=path,
                         owner=found.st_uid,
                     ),

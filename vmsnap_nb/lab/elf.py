@@ -68,7 +68,7 @@ def _offset(address: int, parts: list[tuple[int, ...]]) -> int:
     for kind, _, offset, start, _, size, *_ in parts:
         if kind == _LOAD and start <= address < start + size:
             return offset + address - start
-    raise ValueError(t("nothing is loaded to address {address:#x}", address=address))
+    raise ValueError(t("nothing is loaded at address {address:#x}", address=address))
 
 
 def _text(data: bytes, at: int) -> str:

@@ -98,7 +98,7 @@ class LabFolder:
             if owner != os.getuid():
                 raise PermissionDeniedError(
                     tried,
-                    why=t("it belongs to the user with number {owner}", owner=owner),
+                    why=t("it belongs to the user with uid {owner}", owner=owner),
                     next_step=t("choose a folder of your own: Lab(root=…)"),
                 )
         self._close_to_others(self.root, tried)
@@ -111,7 +111,7 @@ class LabFolder:
                 raise PermissionDeniedError(
                     tried,
                     why=t(
-                        "{path} belongs to the user with number {owner}, who can write to it",
+                        "{path} belongs to the user with uid {owner}, who can write to it",
                         path=folder,
                         owner=found.st_uid,
                     ),

@@ -34,7 +34,7 @@ def unpack_kernel(packed: bytes) -> bytes:
         reader = zlib.decompressobj(_GZIP)
         kernel = reader.decompress(packed[start : start + length], _MOST)
     except (struct.error, IndexError, zlib.error) as error:
-        raise ImageError(tried, why=t("it is damaged, or not packed by gzip: {error}", error=error)) from error
+        raise ImageError(tried, why=t("it is damaged, or not compressed with gzip: {error}", error=error)) from error
     if not reader.eof:
         raise ImageError(tried, why=t("it is truncated, or larger than any kernel"))
     if not kernel.startswith(b"\x7fELF"):

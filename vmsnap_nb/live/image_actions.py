@@ -294,7 +294,7 @@ def _pull(step: PullLayers, tried: Message) -> None:
     if step.verify and reads_alike_on(step.path, step.backing) is False:
         raise ImageError(
             t("compare {image} without the layers that were pulled", image=step.path),
-            why=t("it would read other data"),
+            why=t("it would read different data"),
             next_step=t("keep all files as they are, and report this problem"),
         )
     shown = step.left is not None and reads_none_of(step.path, step.left, below=step.backing is not None)

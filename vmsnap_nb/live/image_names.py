@@ -37,7 +37,7 @@ def _no_image(given: object) -> NotFoundError:
     return NotFoundError(
         t("find the image {name}", name=repr(given)),
         why=t("it is not an image, a path or a name"),
-        next_step=t("give an image, a path or a name"),
+        next_step=t("pass an image, a path or a name"),
     )
 
 
@@ -61,7 +61,7 @@ def existing_path(image: ImageLike | GuestLike) -> str:
         raise NotFoundError(
             t("find the image {name}", name=full),
             why=t("several images have that name: {paths}", paths=joined(found)),
-            next_step=t("give the path of one of them"),
+            next_step=t("pass the path of one of them"),
         )
     return found[0] if found else full
 

@@ -205,12 +205,13 @@ def _repair_copy(entry: InsideEntry, new: Temporary, path: str, tried: Message) 
     qemu_img.run(repair_argv(name), tried=tried)
     sound = check(name, "qcow2").result in _SOUND
     if not sound or (read_table(new.path), data_places(new.path)) != (table, places):
-        raise ImageError(tried, why=t("a repaired copy has other data than the image"), next_step=_by_hand(path))
+        raise ImageError(
+            tried, why=t("a repaired copy would not hold the same data as the image"), next_step=_by_hand(path)
+        )
 
 
 def _by_hand(path: str) -> Message:
     return t(
-        "do not write to it. Repair a copy: {commands}. If the copy lists its snapshots, put it in the place of the "
-        "image",
+        "do not write to it. Repair a copy: {commands}. If the copy lists its snapshots, replace the image with it",
         commands=repair_commands(path),
     )

@@ -85,14 +85,14 @@ class Power:
         handle.check_writable(tried)
         with Phases(tried) as phases:
             if not handle.running:
-                phases.tell(t("its images are checked"))
+                phases.tell(t("checking its images"))
                 if not force:
                     self._raise_concerns()
-                phases.tell(t("QEMU is started"))
+                phases.tell(t("starting QEMU"))
                 self._create()
                 handle.has_started()
             if wait and self.commands.takes_commands:
-                phases.tell(t("its Linux boots"))
+                phases.tell(t("booting its Linux"))
                 self.commands.wait_ready(timeout)
 
     def _raise_concerns(self) -> None:

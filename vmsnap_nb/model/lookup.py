@@ -70,13 +70,13 @@ class ImageNames:
         tried = t("find the image {name}", name=named) if kind == "image" else t("find the layer {name}", name=named)
         if text is None:
             raise NotFoundError(
-                tried, why=t("it is not an image, a path or a name"), next_step=t("give an image, a path or a name")
+                tried, why=t("it is not an image, a path or a name"), next_step=t("pass an image, a path or a name")
             )
         if found:
             raise NotFoundError(
                 tried,
                 why=t("several images have that name: {paths}", paths=joined(found)),
-                next_step=t("give the path of one of them"),
+                next_step=t("pass the path of one of them"),
             )
         names = sorted({image.name for image in self._images.values()}) if order is None else list(order)
         if kind == "image":

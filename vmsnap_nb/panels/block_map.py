@@ -114,8 +114,8 @@ class BlockMapPanel(widgets.VBox):
 
 def _said(since: datetime, now: datetime) -> Message:
     return t(
-        "read at {time} UTC; new is what was written to the files after {since} UTC. A running guest's data is written"
-        " when it flushes its disk.",
+        "read at {time} UTC; new data was written to the files after {since} UTC. A running guest's data is "
+        "written when it flushes its disk.",
         time=f"{now:%H:%M:%S}",
         since=f"{since:%H:%M:%S}",
     )

@@ -307,7 +307,7 @@ class Flow(widgets.VBox):
         self._show_bar()
 
     def _let_confirm(self, allowed: bool) -> None:
-        why = t("the plan is refused: see the reason at the left") if self._hopeless else t("first tick the box")
+        why = t("the plan is refused: see the reason on the left") if self._hopeless else t("first tick the box")
         self.confirm_button.disabled, self.confirm_button.tooltip = not allowed, None if allowed else why
 
     def _show_bar(self) -> None:

@@ -19,7 +19,9 @@ from vmsnap_nb.words.message import N_, Message, t
 
 __all__ = ["MergePanel"]
 
-_HINT = N_("Drag one image onto another, or choose here. By keyboard: press m on the first and Enter on the second.")
+_HINT = N_(
+    "Drag one image onto another, or choose here. With the keyboard, press m on the first and Enter on the second."
+)
 _NOTHING = N_("There is nothing to merge: no image here has a backing file.")
 _WAYS = {
     "commit": N_(

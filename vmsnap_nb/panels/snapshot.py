@@ -77,7 +77,7 @@ class SnapshotPanel(Panel):
         self.table = RowList(
             self._act,
             label=t("Snapshots"),
-            empty=t("No snapshots yet. Take the first one below: nothing is lost by it."),
+            empty=t("No snapshots yet. Take the first one below: it loses nothing."),
         )
         self.slider = TimeSlider()
         self.table.observe(self._chosen, "value")

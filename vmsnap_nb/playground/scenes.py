@@ -27,7 +27,7 @@ SCENES = (
     Scene(
         name="figure-1",
         title=N_("Figure 1: a linear chain"),
-        about=N_("Each image is based on the one at its left. Only the one at the right may be written to."),
+        about=N_("Each image is based on the one to its left. Only the rightmost one may be written to."),
     ),
     Scene(
         name="figure-2",

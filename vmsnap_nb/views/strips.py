@@ -101,7 +101,7 @@ def strips_text(blocks: BlockMap, *, cells: int = 64) -> str:
     lines += [
         "",
         t(
-            "one sign = {size}; the guest reads from the layer of that number, * from several",
+            "one character = {size}; the guest reads from the layer of that number, * from several",
             size=human_size(strips.unit),
         ),
     ]

@@ -66,7 +66,7 @@ PREDICTIONS = (
 QUIZ = (
     Asked(
         name="backing-files/quiz/order",
-        text=N_("In which order are the layers asked for a block?"),
+        text=N_("In which order are the layers searched for a block?"),
         why=N_("The first layer that has the block ends the search."),
         options={
             "top": N_("from the active layer down to the base"),

@@ -85,7 +85,7 @@ QUIZ = (
         why=N_("The data of both layers is still needed."),
         options={
             "merge": N_("it merges two of them"),
-            "revert": N_("it goes back to the older state"),
+            "revert": N_("it restores the older state"),
             "nothing": N_("nothing"),
         },
         answer="merge",
@@ -100,7 +100,7 @@ QUIZ = (
         options={
             "stop": N_("the guest is shut off"),
             "memory": N_("its memory"),
-            "fs": N_("the guest writes its file systems to disk first"),
+            "fs": N_("the guest flushes its file systems to disk first"),
         },
         answer="fs",
     ),
@@ -114,7 +114,7 @@ QUIZ = (
     Asked(
         name="external-snapshots/quiz/migrate",
         text=N_("Which part of an external checkpoint must be kept to continue the running programs?"),
-        why=N_("Memory and disk must be of the same moment."),
+        why=N_("Memory and disk must be from the same moment."),
         options={"disk": N_("only the disk files"), "memory": N_("the memory file, with the disk files")},
         answer="memory",
     ),

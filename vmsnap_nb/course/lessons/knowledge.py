@@ -48,7 +48,7 @@ BEFORE = (
     ),
     Asked(
         name="before/merge",
-        text=N_("After a commit of an overlay into its base: what is the overlay's file worth?"),
+        text=N_("An overlay was committed into its base. What is the overlay's file worth?"),
         why=N_("Its base has changed, so it may no longer be read. It can be removed."),
         options={
             "invalid": N_("it is invalid and can be removed"),
@@ -102,7 +102,7 @@ AFTER = (
     Asked(
         name="after/name",
         text=N_("The chain is `disk <- disk.s1 <- disk.s2`, from the snapshots `s1` and `s2`. Which file holds `s2`?"),
-        why=N_("The state at `s2` is the file below the overlay that is called so."),
+        why=N_("The state at `s2` is in the file below the overlay of that name."),
         options={"s1": "`disk.s1`", "s2": "`disk.s2`", "disk": "`disk`"},
         answer="s1",
     ),

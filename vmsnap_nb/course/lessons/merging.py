@@ -15,16 +15,16 @@ PREDICTIONS = (
             "the commit of `Snap-3` into `Snap-1` copy?"
         ),
         why=N_(
-            "Two own blocks and the block at the start, which `Snap-3` has over `Snap-2`. `Snap-4` "
-            "hides that block as well, but `Snap-1` must be complete without it. What is not copied "
-            "is what the merged layers hide from each other."
+            "Each layer's own block, and the block at the start of `Snap-3`, which hides that of `Snap-2`. "
+            "`Snap-4` hides that block as well, but `Snap-1` must be complete without it. Only data that one "
+            "merged layer hides in another is not copied."
         ),
         options=(64, 128, 192, 256),
     ),
     Asked(
         name="merging/invalid",
         text=N_("Which files are invalid after this commit?"),
-        why=N_("They hold differences to a `Snap-1` that no longer exists."),
+        why=N_("They hold differences from a `Snap-1` that no longer exists."),
         options={
             "merged": N_("`Snap-2` and `Snap-3`"),
             "target": N_("`Snap-1`"),

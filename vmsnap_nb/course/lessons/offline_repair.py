@@ -39,7 +39,7 @@ PREDICTIONS = (
         name="offline-repair/skipped",
         text=N_("The missing layer is bypassed with `rebase -u`. What does the chain read?"),
         why=N_("Where only the missing layer had data, the layer below it appears."),
-        options={"same": N_("the same data"), "other": N_("other data, without an error"), "error": N_("an error")},
+        options={"same": N_("the same data"), "other": N_("different data, without an error"), "error": N_("an error")},
     ),
     Asked(
         name="offline-repair/rescue",

@@ -12,13 +12,13 @@ PREDICTIONS = (
         name="real-host/start-without-format",
         text=N_("The image of `intranet` records no backing format. Does its guest start with this libvirt?"),
         why=N_(
-            "libvirt 9.0 starts it, because its base has no backing file itself. It refuses where "
-            "such a backing file is an overlay, too. Repair both."
+            "libvirt 9.0 starts it, because its base has no backing file itself. It refuses only if such a "
+            "backing file is an overlay. Repair both."
         ),
     ),
     Asked(
         name="real-host/overcommit",
-        text=N_("If all guests write their disks full, is there enough space?"),
+        text=N_("If all guests fill their disks, is there enough space?"),
         why=N_(
             "What can still grow is virtual size minus allocated size of each image that is written "
             "to. Compare that sum with the free space."
@@ -45,7 +45,7 @@ PREDICTIONS = (
     ),
     Asked(
         name="real-host/exposed",
-        text=N_("Which base would corrupt most images if it were written to?"),
+        text=N_("Which base would corrupt the most images if it were written to?"),
         why=N_("Count all images above it, not only its direct overlays."),
         options=("debian-10", "debian-11", "debian-12"),
     ),
@@ -83,13 +83,13 @@ QUIZ = (
         why=N_("libvirt allows 200 layers; some versions start only about 25."),
         options={
             "limit": N_("QEMU refuses more than 16"),
-            "more": N_("each file is needed, and each is asked on a read"),
+            "more": N_("each file is needed, and a read may search all of them"),
         },
         answer="more",
     ),
     Asked(
         name="real-host/quiz/first",
-        text=N_("What does a backup need first?"),
+        text=N_("What should be backed up first?"),
         why=N_("If a base is lost, everything above it is lost."),
         options={"large": N_("the largest files"), "bases": N_("images with the most dependent overlays")},
         answer="bases",

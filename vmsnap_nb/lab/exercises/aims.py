@@ -110,7 +110,7 @@ def reads_as_before(seen: Seen, name: str, *, kept: bool = True) -> Aim:
 def reads_as_noted(seen: Seen, name: str, what: Message) -> Aim:
     """Return the aim that an image reads what was noted under its name, perhaps not its state at the start."""
     aim = reads_as_before(seen, name, kept=False)
-    return Aim(what, aim.met, t("{image} reads other data", image=name) if seen.image(name) else aim.seen)
+    return Aim(what, aim.met, t("{image} reads different data", image=name) if seen.image(name) else aim.seen)
 
 
 def answered(seen: Seen, what: Message) -> Aim:

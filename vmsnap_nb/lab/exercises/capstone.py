@@ -124,16 +124,17 @@ CAPSTONE = (
         topic="repair",
         level="hard",
         task=N_(
-            "A host with forty images after a bad week; no guest is running. Work through the tickets. 1: mailer does "
-            "not start: the format of a backing image was not specified. 2: web-1, web-2 and web-3 have lost their "
-            "base, which was moved into the folder templates and must stay there. 3: db-3 cannot be opened: a loop; "
-            "its chain was db-0 <- db-1 <- db-2 <- db-3. 4: shop-guest has lost its base shop-base; one of the three "
-            "images in the folder backup is an exact copy, and SHA256SUMS has the checksum of the lost file. 5: the "
-            "chain of wiki-8 has nine images; at most three are allowed, with wiki-8 at its top. 6: golden is the "
-            "base of a whole class and can be written to. 7: libvirt lists a snapshot of crm whose file no longer "
-            "exists. 8: old-1 and old-2 are not needed, their owners say: remove them. 9: which files must a backup "
-            "contain, so that report-3 can be read from it? Give their names with lab.answer. No guest may read "
-            "other data than before, and no backup may be lost."
+            "A host with forty images after a bad week; no guest is running. Work through the tickets. 1: "
+            "mailer does not start: the format of a backing image was not specified. 2: web-1, web-2 and "
+            "web-3 have lost their base, which was moved into the folder templates and must stay there. 3: "
+            "db-3 cannot be opened because of a loop; its chain was db-0 <- db-1 <- db-2 <- db-3. 4: "
+            "shop-guest has lost its base shop-base; one of the three images in the folder backup is an "
+            "exact copy, and SHA256SUMS has the checksum of the lost file. 5: the chain of wiki-8 has nine "
+            "images; at most three are allowed, with wiki-8 at its top. 6: golden is the base of a whole "
+            "class and can be written to. 7: libvirt lists a snapshot of crm whose file no longer exists. 8: "
+            "the owners of old-1 and old-2 no longer need them: remove them. 9: which files must a backup "
+            "contain, so that report-3 can be read from it? Give their names with lab.answer. Every guest "
+            "must read the same data as before, and no backup may be lost."
         ),
         build=_build,
         aims=_aims,

@@ -62,7 +62,7 @@ HELP: dict[str, Help] = {
         ),
     ),
     "missing-format": Help(
-        idea=N_("Only a word is missing in one header; the content is right. So nothing must be copied."),
+        idea=N_("Only a word is missing in one header; the content is right. So nothing needs to be copied."),
         verb="qemu-img rebase -u -F",
         first='images.to_frame()[["backing", "backing_format"]]',
         why=N_(
@@ -131,13 +131,13 @@ HELP: dict[str, Help] = {
         verb="virsh snapshot-create-as | qemu-img convert | virsh blockcommit",
         first='lab.answer("order-live-backup", "g …")',
         why=N_(
-            "The copy is of the moment of the snapshot. The commit brings what was written meanwhile into disk.qcow2, "
-            "so the overlay and the record are not needed any more."
+            "The copy holds the state at the snapshot. The commit merges what was written since into "
+            "disk.qcow2, so the overlay and the record are no longer needed."
         ),
         other='lab.answer("order-live-backup", "g d a c f")',
     ),
     "order-middle-layer": Help(
-        idea=N_("A copy is worth something before the merge. A file can be removed when no header names it."),
+        idea=N_("A copy is useful only before the merge. A file can be removed once no header names it."),
         verb="cp | qemu-img commit -d | qemu-img rebase -u | rm",
         first='lab.answer("order-middle-layer", "e …")',
         why=N_("Until the header of Snap-3 is changed it names Snap-2, so that file is removed last."),
@@ -218,7 +218,7 @@ HELP: dict[str, Help] = {
         idea=N_("One tool can read the state of an internal snapshot and write it to another file."),
         verb="qemu-img convert -l",
         first="qemu-img convert -l monday -O qcow2 {folder}/Archive-1.qcow2 {folder}/monday.qcow2",
-        why=N_("An internal snapshot can be copied away, while nothing writes to the file."),
+        why=N_("An internal snapshot can be exported while nothing writes to the file."),
         other=(
             "cp {folder}/Archive-1.qcow2 {folder}/monday.qcow2; qemu-img snapshot -a monday {folder}/mo"
             "nday.qcow2; qemu-img snapshot -d monday {folder}/monday.qcow2"
@@ -273,7 +273,7 @@ HELP: dict[str, Help] = {
         other="qemu-img rebase -f qcow2 -F qcow2 -b Snap-1.qcow2 {folder}/Snap-3.qcow2",
     ),
     "short-chain": Help(
-        idea=N_("Two layers are large. Merge such layers only that the large ones need not move."),
+        idea=N_("Two layers are large. Choose the merges so that the large ones need not move."),
         verb="forest.shorten(image, keep=…)",
         first='images.shorten("Day-6", keep=4).alternatives_frame()',
         why=N_("The planner merges small layers into large ones, in either direction."),
@@ -287,7 +287,7 @@ HELP: dict[str, Help] = {
         other="virsh blockpull counter vda --base PATH/Counter-0.qcow2 --wait",
     ),
     "standalone": Help(
-        idea=N_("What web reads from Template must be moved up into web."),
+        idea=N_("What web reads from Template must be copied up into web."),
         verb="forest.pull(image)",
         first='images.pull("web")',
         why=N_("A pull writes only to web. Template and mail did not change."),

@@ -155,7 +155,7 @@ MERGING = (
     ),
     Exercise(
         name="short-chain",
-        title=N_("A short chain for few bytes"),
+        title=N_("A short chain at low cost"),
         topic="merging",
         level="hard",
         task=N_(

@@ -126,8 +126,9 @@ ORDERING = (
         topic="merging",
         level="medium",
         task=N_(
-            "Put the commands in order. Remove Snap-2 from RootBase <- Snap-1 <- Snap-2 <- Snap-3 by merging it down, "
-            "after a copy of the file that the merge writes to. No guest uses the images. Two lines are not needed."
+            "Put the commands in order. Remove Snap-2 from RootBase <- Snap-1 <- Snap-2 <- Snap-3 by merging "
+            "it down, after copying the file that the merge writes to. No guest uses the images. Two lines "
+            "are not needed."
         ),
         build=_middle_layer,
         aims=_ordered(_MIDDLE_LAYER),

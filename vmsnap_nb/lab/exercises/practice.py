@@ -200,7 +200,7 @@ def lines(lab: ExerciseLab, name: str) -> Lines:
     if not exercise.lines:
         raise NotFoundError(
             t("show the lines of the exercise {exercise!r}", exercise=name),
-            why=t("it is not an exercise in ordering"),
+            why=t("it is not an ordering exercise"),
             next_step=there_are(name, [one.name for one in EXERCISES.values() if one.lines]),
         )
 

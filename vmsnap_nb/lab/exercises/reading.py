@@ -79,7 +79,7 @@ READING = (
     ),
     Exercise(
         name="look-inside",
-        title=N_("A file on a disk that is not booted"),
+        title=N_("Read a file without booting the disk"),
         topic="overlays",
         level="easy",
         task=N_(
@@ -91,7 +91,7 @@ READING = (
     ),
     Exercise(
         name="read-monday",
-        title=N_("Which file holds Monday"),
+        title=N_("Which file holds Monday's state"),
         topic="snapshots",
         level="easy",
         task=N_(

@@ -205,8 +205,8 @@ STATES = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "The guest shop2 is shut off, and writes to Later.qcow2 since its external snapshot clean. Revert to "
-            "clean, but lose nothing: neither Shop.qcow2 nor Later.qcow2 may change."
+            "The guest shop2 is shut off, and has written to Later.qcow2 since its external snapshot clean. "
+            "Revert to clean, but lose nothing: neither Shop.qcow2 nor Later.qcow2 may change."
         ),
         build=_revert_external,
         aims=_revert_external_aims,
@@ -227,7 +227,7 @@ STATES = (
     ),
     Exercise(
         name="export-internal",
-        title=N_("Copy an internal snapshot away"),
+        title=N_("Export an internal snapshot"),
         topic="snapshots",
         level="medium",
         task=N_(
@@ -243,7 +243,7 @@ STATES = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "The guest solver is running. Create a snapshot ready of it that includes its memory, after which "
+            "The guest solver is running. Create a snapshot ready that includes its memory, after which "
             "nothing is written to Solver.qcow2. The guest must keep running."
         ),
         build=_checkpoint,
@@ -256,8 +256,8 @@ STATES = (
         topic="snapshots",
         level="easy",
         task=N_(
-            "The host must restart. Save the running guest sleeper, so that it is off now and continues where it was "
-            "at its next start."
+            "The host must restart. Save the running guest sleeper, so that it is off now and, at its next "
+            "start, continues where it was."
         ),
         build=_saved_state,
         aims=_saved_state_aims,
@@ -282,9 +282,9 @@ STATES = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "The guest bank is running and writes to Bank.qcow2. Create an external snapshot safe of its disk, whose "
-            "file system needs no recovery when it is mounted: have the guest freeze it meanwhile. The guest must "
-            "keep running. Its agent answers when the guest has booted."
+            "The guest bank is running and writes to Bank.qcow2. Create an external snapshot safe of its "
+            "disk, whose file system needs no recovery when it is mounted: have the guest freeze it during "
+            "the snapshot. The guest must keep running. Its agent answers once the guest has booted."
         ),
         build=_quiesced,
         aims=_quiesced_aims,

@@ -205,8 +205,8 @@ def _unnoted(step: Step, why: str) -> Concern:
     return remark(
         "no-permission",
         t(
-            "no journal entry can be written in {folder} while this runs ({why}): if the machine fails meanwhile, "
-            "check chain() afterwards",
+            "no journal entry can be written in {folder} while this runs ({why}): if the machine fails in "
+            "the meantime, check chain() afterwards",
             folder=os.path.dirname(step.entry_path),
             why=why,
         ),

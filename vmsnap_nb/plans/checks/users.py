@@ -86,7 +86,7 @@ def active_jobs(
     if owner.jobs.get("") == STARTING:
         yield refuse(
             "active-job",
-            t("libvirt is starting {guest}, and answers no question about it until that ends", guest=guest),
+            t("libvirt is still starting {guest}, and answers no queries about it until then", guest=guest),
             _end_of_start(guest),
             images=images,
             holders=(guest,),

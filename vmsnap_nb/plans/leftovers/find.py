@@ -123,7 +123,7 @@ def _both(sentences: list[Message]) -> Message:
 def _doubt(image: Image, uri: str) -> str:
     found = []
     if not uri:
-        found.append(t("no libvirt was asked which guests have it as a disk"))
+        found.append(t("no libvirt was asked which guests use it as a disk"))
     if not image.writable and image.backing is None:
         found.append(t("it is write-protected, as templates are"))
     if image.snapshots:

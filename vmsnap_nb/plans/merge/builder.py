@@ -227,7 +227,7 @@ class MergeBuilder:
             *self._about_layers(image, parts, into=image, merged=(image,)),
             *layers.plain_references(forest, parts[:-1] if base is not None and _is_remote(forest, base) else parts),
             *checks.stale_end(self.reading, lineage, parts),
-            *checks.inner_snapshots(forest, (image,), t("they would read other content from the new backing file")),
+            *checks.inner_snapshots(forest, (image,), t("they would read different content from the new backing file")),
         ]
         copied = self._copy(tuple(reversed(parts)), image, "stream data")
         relative = is_relative(forest, parts if engine.live else parts[:1])

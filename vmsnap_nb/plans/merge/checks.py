@@ -92,7 +92,7 @@ def sharing(forest: Forest, base: str, merged: Sequence[str]) -> Iterator[Concer
         yield refuse(
             "shared-base",
             t(
-                "{images}, used as a disk by {guests}, would have other content",
+                "{images}, used as a disk by {guests}, would have different content",
                 images=_names(dict.fromkeys(use.path for use in direct), forest),
                 guests=joined(guests),
             ),

@@ -209,7 +209,8 @@ class BlockJob:
                         seconds=timeout,
                     ),
                     next_step=t(
-                        "allow more time or bandwidth, pause the guest meanwhile, or shut it down before you merge"
+                        "allow more time or bandwidth, pause the guest during the merge, or shut it down "
+                        "before you merge"
                     ),
                 )
             info = self._info()
