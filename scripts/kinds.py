@@ -21,12 +21,12 @@ STATES = ("off", "running")
 OPERATIONS = ("create", "list", "revert", "delete")
 
 REASONS = {
-    ("vm-state", "running", "revert"): "a guest that runs goes on from saved memory only once it was shut off",
+    ("vm-state", "running", "revert"): "a guest resumes from saved memory only after it was shut off",
     (
         "vm-state",
         "running",
         "list",
-    ): "libvirt keeps the memory only of a guest that is off",
+    ): "libvirt keeps saved memory only of a guest that is off",
     ("vm-state", "off", "delete"): "one file, which libvirt removes: `virsh managedsave-remove`; saved by name, `rm`",
     ("vm-state", "running", "delete"): "a managed save ends with the start of its guest",
 }
@@ -34,24 +34,24 @@ REASONS = {
 
 VERBS = ("external snapshot", "internal snapshot", "commit", "pull", "revert", "delete a snapshot")
 _W, _NO = "works", "refused: not-supported"
-_FILE = "works, where a file is named for the overlay"
+_FILE = "works if a file is named for the overlay"
 _ROOM = "works, or no-space"
-_INSIDE = f"{_NO}, as only qcow2 has room inside"
+_INSIDE = f"{_NO}, as only qcow2 can hold it"
 _KEY = f"{_NO}, as qemu-img has no key"
 _STARTS = f"{_NO}, as libvirt would not start the guest"
 _CLEAR = f"{_NO}, as the data would no longer be encrypted"
 _WARNED = "works, with a warning: the overlay is not encrypted"
 _WHOLE = f"{_NO}, as an overlay can only be based on the whole file"
-_OPTIONS = f"{_NO}, as the header says which part of the file it is"
+_OPTIONS = f"{_NO}, as the header names the part of the file"
 _DATA = f"{_NO}, as qemu-img would need both files"
 _CLOSED = f"{_NO}, as QEMU does not open it"
 _NEVER = "*no snapshot of it can be taken*"
 _LOST = f"{_NO} (can be waived), as it could not be deleted"
 _ALONE = "*it has no backing file*"
-_HEADER = "refused: untrusted-backing where only a header names the device"
+_HEADER = "refused: untrusted-backing if only a header names the device"
 _W_ABOVE = "works, into an overlay on it"
 _ABOVE = "works, in layers above it"
-_FAR = "refused: not-supported into it"
+_FAR = "refused: not-supported into the disk itself"
 DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "qcow2 on a block device": (
         "tests/hosts/test_disk_verbs.py",
@@ -107,7 +107,7 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         {
             "off": (
                 f"{_ABOVE}; {_NO} of the disk itself",
-                "*only qcow2 above it has room inside*",
+                "*only qcow2 layers above it can hold it*",
                 f"{_ABOVE}; {_FAR}",
                 _ABOVE,
                 _ABOVE,
@@ -115,11 +115,11 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             ),
             "running": (
                 _FILE,
-                "*only qcow2 above it has room inside*",
+                "*only qcow2 layers above it can hold it*",
                 f"{_ABOVE}; {_FAR}",
-                f"{_ABOVE}; {_FAR} with the base",
+                f"{_ABOVE}; {_NO} if the base is included",
                 _W,
-                f"{_ABOVE}; {_FAR} with the base",
+                f"{_ABOVE}; {_NO} if the base is included",
             ),
         },
     ),
@@ -136,17 +136,18 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
 DISKS_HEAD = """\
 ## What a disk can be
 
-What tests have seen with libvirt 9.0 and QEMU 7.2. Where a snapshot is refused, commit, pull, revert and delete were
-tried with one that virsh has taken, while the guest ran if that is possible.
-Of the bases in other formats, guests were tried with vmdk.
+These are results of tests with libvirt 9.0 and QEMU 7.2. If a snapshot is refused, commit, pull, revert and delete were
+tested with a snapshot taken by virsh, while the guest ran if that is possible. Of the bases in other formats, guests
+were tested with vmdk.
 """
 
 HEAD = """\
 # What works on which libvirt
 
-Every cell is what tests have seen on real guests with that version of libvirt. *off* and *running* say what the guest
-does when the operation begins; a paused guest counts as running, since QEMU has its images open. Cells in *italics* say
-why there is nothing to try. `python scripts/kinds.py` writes this page from the results that tests leave behind.
+Every cell is the result of tests on real guests with that version of libvirt. *off* and *running* are the state of the
+guest when the operation begins; a paused guest counts as running, since QEMU has its images open. Cells in *italics* do
+not apply, for the reason given. *In single steps* means that this package performs the operation without libvirt's own
+command for it. `python scripts/kinds.py` generates this page from the results of the tests.
 """
 
 

@@ -21,11 +21,11 @@ STATES = ("running", "off")
 HEAD = """\
 # What runs from where
 
-Every cell is what tests have seen on real guests, with libvirt 9.0. The images belong to QEMU's user, and their folder
-is a storage pool. *Local root* may open the files. The *local plain user* is on the same machine and may use libvirt,
-but may not open the images. *TCP* and *ssh* reach another machine, of which no file is opened. *This process* is this
-package. A plan names a refusal as its cell does, with the reason and a way that works. `python scripts/places.py`
-writes this page from the results that tests leave behind.
+Every cell is the result of tests on real guests with libvirt 9.0. The images belong to QEMU's user, and their folder is
+a storage pool. *Local root* may open the files. The *local plain user* is on the same machine and may use libvirt, but
+may not open the images. *TCP* and *ssh* reach another machine, none of whose files are opened. *This process* is this
+package. A refused plan has the name in its cell, with the reason and an alternative that works.
+`python scripts/places.py` generates this page from the results of the tests.
 """
 
 Rows = dict[str, list[list[str]]]

@@ -25,7 +25,7 @@ _rows: dict[tuple[str, str, str, str], str] = {}
 
 
 def record(kind: Kind, state: State, operation: Operation, result: str = "works") -> None:
-    """Note how an operation ended, as ``works``, ``works, by our steps`` or ``refused: not-supported``.
+    """Note how an operation ended, as ``works``, ``works, in single steps`` or ``refused: not-supported``.
 
     Rows of other tests about the same stay; what the same test told before is replaced.
     """

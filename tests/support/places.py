@@ -39,7 +39,7 @@ OFF = {
     "shorten": [_NEW_LAYER, _NEW_LAYER, "guest.shorten(keep=2)"],
     "commit": [_NEW_LAYER, "guest.commit(remove=True)"],
     "pull": [_NEW_LAYER, "guest.pull()"],
-    "make an overlay": ["host.survey().overlay('new', backing='base')"],
+    "create an overlay": ["host.survey().overlay('new', backing='base')"],
 }
 
 

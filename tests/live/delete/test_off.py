@@ -105,7 +105,7 @@ def test_an_internal_one_goes_and_its_child_gets_its_parent(off: Off) -> None:
     assert len(off.guest.snapshots()) == 0
     assert [inside.name for inside in off.guest.chain()[-1].snapshots] == []
     assert os.stat(off.top).st_size >= size > 0  # qcow2 keeps its length, and uses the room again
-    record("internal-disk", "off", "delete", "works, by our steps")
+    record("internal-disk", "off", "delete", "works, in single steps")
 
 
 def test_an_internal_one_that_libvirt_does_not_know(off: Off) -> None:
@@ -137,7 +137,7 @@ def test_an_external_one_in_the_middle_goes_down(off: Off) -> None:
     assert off.names == ["Base", off.guest.name, "a", "c"]
     after = off.guest.snapshots()
     assert (after["c"].record.parent, after["c"].record.disks[0].source) == ("a", a)
-    record("external-disk", "off", "delete", "works, by our steps")
+    record("external-disk", "off", "delete", "works, in single steps")
 
 
 def test_an_external_one_in_the_middle_goes_up(off: Off) -> None:

@@ -40,7 +40,7 @@ def test_the_middle_the_first_and_the_current(paused: Paused) -> None:
     paused.delete("a")
     assert len(paused.guest.snapshots()) == 0
     assert paused.reads() == before
-    record("external-disk", "running", "delete", "works" if by_libvirt else "works, by our steps")
+    record("external-disk", "running", "delete", "works" if by_libvirt else "works, in single steps")
 
 
 def test_up_into_the_image_that_it_writes_to(paused: Paused) -> None:
@@ -80,13 +80,13 @@ def test_the_memory_file_goes_with_its_snapshot(paused: Paused) -> None:
     plan = paused.delete("a")
     assert memory in plan.unlinks
     by_libvirt = "delete snapshot" in [step.action for step in plan.steps]
-    record("external-checkpoint", "running", "delete", "works" if by_libvirt else "works, by our steps")
+    record("external-checkpoint", "running", "delete", "works" if by_libvirt else "works, in single steps")
     paused.guest.snapshot("b", kind="external-checkpoint").run(progress=False)
     paused.guest.destroy()
     assert paused.statuses == {"b": "ok"}
     record("external-checkpoint", "off", "list")
     paused.delete("b")
-    record("external-checkpoint", "off", "delete", "works, by our steps")
+    record("external-checkpoint", "off", "delete", "works, in single steps")
     paused.start()
     for name in "cde":
         paused.guest.snapshot(name, kind="internal-checkpoint").run(progress=False)
@@ -100,7 +100,7 @@ def test_the_memory_file_goes_with_its_snapshot(paused: Paused) -> None:
     assert paused.statuses == {"c": "ok", "e": "ok"}
     record("internal-checkpoint", "off", "list")
     paused.delete("e")
-    record("internal-checkpoint", "off", "delete", "works, by our steps")
+    record("internal-checkpoint", "off", "delete", "works, in single steps")
     paused.guest.snapshot("f", kind="internal-disk").run(progress=False)
     paused.start()
     assert paused.statuses["f"] == "ok"

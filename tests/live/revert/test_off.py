@@ -66,7 +66,7 @@ def test_all_disks_go_back_and_forth(guest: Guest, short: Path, kind: str) -> No
     assert held(guest) == second
     assert {row.name: row.status for row in guest.snapshots()} == dict.fromkeys(["a", *KEPT], "ok")
     assert not list(Path(guest.chain().top).parent.glob(".vmsnap-revert*"))
-    kinds.record(kind, "off", "revert", "works, by our steps" if kind[0] == "e" else "works")  # type: ignore[arg-type]
+    kinds.record(kind, "off", "revert", "works, in single steps" if kind[0] == "e" else "works")  # type: ignore[arg-type]
 
 
 KEPT = ("kept1", "kept2", "kept3")

@@ -66,7 +66,7 @@ def test_a_checkpoint_brings_back_disk_and_memory_and_what_was_there_is_kept(run
     assert later >= begun >= 0
     time.sleep(1)
     assert count(running) > later
-    kinds.record(kind, "running", "revert", "works, by our steps" if kind[0] == "e" else "works")  # type: ignore[arg-type]
+    kinds.record(kind, "running", "revert", "works, in single steps" if kind[0] == "e" else "works")  # type: ignore[arg-type]
 
     # A second branch; then back to the first, which has its memory of then as well.
     running.execute("echo t > /third").check()
@@ -92,7 +92,7 @@ def test_where_it_goes_is_chosen(running: Guest) -> None:
         assert running.revert(name, keep_current=False).run(progress=False).differences == ()
         assert running.state == "running"
         assert files(running) == {"/before"}
-        kinds.record(kind, "off", "revert", "works, by our steps" if kind[0] == "e" else "works")  # type: ignore[arg-type]
+        kinds.record(kind, "off", "revert", "works, in single steps" if kind[0] == "e" else "works")  # type: ignore[arg-type]
 
 
 def test_disks_alone_from_running_and_without_keeping(running: Guest) -> None:
@@ -109,7 +109,7 @@ def test_disks_alone_from_running_and_without_keeping(running: Guest) -> None:
     assert running.start().state == "running"
     assert files(running) == {"/before"}
     assert os.stat(overlay).st_size < 400000  # it is in the record, so that it stays, and it is empty
-    kinds.record("external-disk", "running", "revert", "works, by our steps")
+    kinds.record("external-disk", "running", "revert", "works, in single steps")
 
 
 def test_a_snapshot_that_was_taken_while_it_was_off(running: Guest) -> None:
@@ -144,7 +144,7 @@ def test_memory_alone_goes_back_onto_a_disk_that_did_not_change(running: Guest) 
     assert plan.run(progress=False).differences == ()
     assert files(running) == {"/before"}
     assert running.execute("kill -0 $(cat /run/pid)").exit_status == 0
-    kinds.record("vm-state", "off", "revert", "works, by our steps")
+    kinds.record("vm-state", "off", "revert", "works, in single steps")
     running.execute("echo a > /after").check()
     assert [c.name for c in running.revert("alone", keep_current=False).concerns if c.level == "refuse"] == [
         "disk-changed"
