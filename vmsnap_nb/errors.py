@@ -54,9 +54,9 @@ class VmsnapError(Exception):
     Attributes
     ----------
     quoted : str or None
-        The words of libvirt, QEMU or the system; None where the package found the reason by itself.
+        The words of libvirt, QEMU or the system; None if the package found the reason by itself.
     said : str or None
-        Those words or, where there are none, the diagnosis of this package.
+        Those words or, if there are none, the diagnosis of this package.
 
     Examples
     --------

@@ -32,7 +32,7 @@ def protected(tree: Forest) -> Forest:
 def test_nothing_is_wrong() -> None:
     empty = find_all(reading(protected(handout())))
     assert len(empty) == 0
-    assert repr(empty) == "<Findings: nothing is wrong, as far as was looked>"
+    assert repr(empty) == "<Findings: nothing is wrong, as far as was checked>"
     assert empty.to_text() == "Nothing is wrong, as far as was checked"
     assert list(empty.to_frame().columns) == ["severity", "where", "what", "help"]
 

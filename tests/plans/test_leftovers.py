@@ -51,7 +51,7 @@ def test_a_chain_that_nothing_needs_is_found_from_its_end() -> None:
     )
     assert "the 1 overlay on it is not needed either: older" in second.evidence
     assert "certain" not in first.evidence
-    assert repr(found).startswith("<Leftovers: 2 files that nothing needs, as far as was looked")
+    assert repr(found).startswith("<Leftovers: 2 files that nothing needs, as far as was checked")
 
 
 ENTRIES: list[Entry] = [

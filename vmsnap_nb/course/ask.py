@@ -54,7 +54,7 @@ class Prediction(Listed):
         Parameters
         ----------
         value : object, optional
-            What happened, computed from the real images. If it is left out, the question's own `answer` is used.
+            What happened, computed from the real images. Default: the question's own `answer`.
 
         Returns
         -------
@@ -186,7 +186,7 @@ def predict(
     question : str
         The question; or, alone, the name of a question of the course.
     options : dict, iterable, optional
-        What can be answered: values, or values with their texts. Yes (True) and no (False) if it is left out.
+        The possible answers: values, or values with their texts. Default: yes (True) and no (False).
     answer : callable or value, optional
         What happened, or a function that is called by `Prediction.check`; otherwise pass the value to `check`.
     why : str
@@ -201,7 +201,7 @@ def predict(
     Raises
     ------
     InvalidRequestError
-        There are less than two options, or two are equal.
+        There are fewer than two options, or two are equal.
 
     Examples
     --------
@@ -229,7 +229,7 @@ def quiz(questions: str | Sequence[Prediction]) -> Quiz:
     Returns
     -------
     Quiz
-        It shows itself in a notebook.
+        It is displayed in a notebook.
 
     Raises
     ------

@@ -141,7 +141,7 @@ class Quizzed(Listed):
         return sum(outcome.right is True for outcome in self.outcomes)
 
     def points(self, most: float) -> float:
-        """Give points for it, as nbgrader takes them from the last value of a cell.
+        """Return points for it, which nbgrader takes from the last value of a cell.
 
         Parameters
         ----------

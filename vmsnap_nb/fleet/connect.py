@@ -35,20 +35,20 @@ def connect(
     shared: Iterable[PathLike] = (),
     executor: Executor | Mapping[str, Executor] | None = None,
 ) -> Host | Fleet:
-    """Connect to a libvirt, or to those of several hosts.
+    """Connect to libvirt on one host or on several.
 
     Parameters
     ----------
     uri : str, mapping of str to str, or list of str
         For example ``qemu:///system``, ``qemu:///session`` or ``qemu+ssh://box/system``; see
-        https://libvirt.org/uri.html. Several, by the names that you give the hosts or as a list, make a `Fleet`: each
-        is connected to when it is first needed.
+        https://libvirt.org/uri.html. Several URIs, as a list or by names of your choice, make a `Fleet`; each host is
+        connected to when it is first needed.
     readonly : bool
         Whether the connection is read-only: libvirt refuses every change, and plans do not run.
     shared : iterable of path
         For several hosts: folders that all of them share under the same path, such as an NFS mount.
     executor : concurrent.futures.Executor, or mapping of str to such, optional
-        For several hosts: what reads them, as `Fleet` describes.
+        For several hosts: the executor or executors that read them; see `Fleet`.
 
     Returns
     -------
@@ -57,8 +57,8 @@ def connect(
     Raises
     ------
     VmsnapError
-        A subclass of it: a part is missing, libvirt does not answer, or permission is denied. A host of several that
-        gives no answer is no error: tables say so.
+        A subclass of it: a part is missing, libvirt does not answer, or permission is denied. If one of several hosts
+        does not answer, no error is raised: tables say so.
 
     Examples
     --------

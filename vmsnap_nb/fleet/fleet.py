@@ -41,10 +41,10 @@ PathLike = str | os.PathLike[str]
 class Fleet(Listed):
     """Several hosts, read in parallel. Get one from `connect`.
 
-    A host that gives no answer is a row with the reason, and never an error. Verbs run as on one host:
-    ``fleet.guest("a/web").pull()``, ``fleet["a"].survey().commit("top")``. Their plans know overlays, guests and
-    snapshots of the other hosts on shared storage: in the folders of `shared`, in storage pools with one UUID, and in
-    pools that mount the same export.
+    A host that does not answer is a row with the reason, and never an error. Verbs work as on one host:
+    ``fleet.guest("a/web").pull()``, ``fleet["a"].survey().commit("top")``. Their plans consider overlays, guests and
+    snapshots of the other hosts on shared storage: in the folders of `shared`, in storage pools with the same UUID, and
+    in pools that mount the same export.
 
     Parameters
     ----------
@@ -55,11 +55,11 @@ class Fleet(Listed):
     shared : iterable of path
         Folders that all hosts share under the same path.
     executor : concurrent.futures.Executor, or mapping of str to such, optional
-        What reads the hosts. By default threads of this process. With another one, such as a process pool or that of
-        Dask (``client.get_executor()``), each worker connects by itself and sends back what it has read. With one for
-        each host, by its name, the workers run on these hosts (``client.get_executor(workers=["a"])``): each connects
-        to the libvirt of its own machine, and opens the images and folders there. Hosts that are not in the mapping
-        are read by threads.
+        The executor that reads the hosts; by default, threads of this process. With another one, such as a process pool
+        or Dask's ``client.get_executor()``, each worker makes its own connection and returns what it has read. With one
+        executor for each host, by name, the workers run on these hosts (``client.get_executor(workers=["a"])``): each
+        connects to the libvirt of its own machine, and opens the images and folders there. Hosts that are not in the
+        mapping are read by threads.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Fleet(Listed):
         Parameters
         ----------
         name : str
-            The host may be left out if only one has a guest of that name, and all give an answer.
+            The host may be omitted if only one has a guest of that name, and all hosts answer.
 
         Returns
         -------
@@ -195,7 +195,7 @@ class Fleet(Listed):
         Returns
         -------
         ByHost
-            ``found["a"]["web"]`` are those of one guest.
+            ``found["a"]["web"]`` has those of one guest.
         """
         parts, problems = self._each("snapshots")
         return ByHost(parts, problems, SnapshotLists())
@@ -203,7 +203,7 @@ class Fleet(Listed):
     # -- images ---------------------------------------------------------------------------------------------
 
     def survey(self, *folders: PathLike) -> ByHost[LiveForest]:
-        """Read the images of all hosts, with what other hosts have of shared ones.
+        """Read the images of all hosts, and what other hosts have on shared storage.
 
         Parameters
         ----------
@@ -237,7 +237,7 @@ class Fleet(Listed):
         return TablesByHost(parts, problems, Space())
 
     def findings(self, *folders: PathLike) -> TablesByHost[Findings]:
-        """Look what is wrong or at risk on all hosts.
+        """Find what is wrong or at risk on all hosts.
 
         Parameters
         ----------
@@ -252,7 +252,7 @@ class Fleet(Listed):
         return TablesByHost(parts, problems, Findings())
 
     def leftovers(self, *folders: PathLike) -> TablesByHost[LiveLeftovers]:
-        """Look which files nothing on any host needs, as far as can be seen.
+        """Find files that nothing on any host needs, as far as can be seen.
 
         Parameters
         ----------
@@ -272,7 +272,7 @@ class Fleet(Listed):
         return TablesByHost(live, problems, Leftovers())
 
     def to_html(self, path: PathLike, *folders: PathLike, overwrite: bool = False) -> str:
-        """Write a report of all hosts as one page of HTML, as `Host.to_html` does of one.
+        """Write a report of all hosts as one page of HTML, as `Host.to_html` does for one.
 
         Parameters
         ----------

@@ -17,9 +17,9 @@ __all__ = ["FleetGuests"]
 
 @dataclass(frozen=True, repr=False)
 class FleetGuests(TablesByHost[Domains]):
-    """The guests of a fleet, as they were when they were listed: ``guests["a/web"]`` is the `Guest`.
+    """The guests of a fleet at the time they were listed: ``guests["a/web"]`` is the `Guest`.
 
-    `to_frame` gives: index ``host``, columns ``guest state persistent disks sources status``.
+    `to_frame` returns: index ``host``, columns ``guest state persistent disks sources status``.
 
     Attributes
     ----------

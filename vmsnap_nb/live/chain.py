@@ -30,7 +30,7 @@ __all__ = ["LiveChain"]
 
 @dataclass(frozen=True, repr=False)
 class LiveChain(Chain):
-    """A backing chain whose images can be read; or as it was at an internal snapshot of its top.
+    """A backing chain whose images can be read; or its state at an internal snapshot of its top.
 
     Attributes
     ----------
@@ -57,29 +57,30 @@ class LiveChain(Chain):
     # -- files ------------------------------------------------------------------------------------------------
 
     def files(self, path: PathLike = "/", *, at: str | None = None, recursive: bool = False) -> Files:
-        """List what is in a folder of the guest's disk, without booting it, without root, and without a lock.
+        """List the contents of a folder on the guest's disk, without booting it, without root, and without a lock.
 
         Parameters
         ----------
         path : path
-            A folder as the guest has it, or ``volume:/path`` on a volume that its ``/etc/fstab`` does not mount.
+            A folder as the guest sees it, or ``volume:/path`` on a volume that its ``/etc/fstab`` does not mount.
         at : str, optional
-            A state of the disk: the name of a layer, as it was when nothing was above it, or of an internal snapshot of
-            one. The whole chain if left out.
+            A state of the disk: the name of a layer, for the state when nothing was above it, or of an internal
+            snapshot in a layer. Default: the whole chain.
         recursive : bool
-            Whether to list all that is below the folder.
+            Whether to list everything below the folder.
 
         Returns
         -------
         Files
-            Its `notes` say what may be missing: a guest was writing, a journal has changes that are not in place yet.
+            Its `notes` say what may be missing: a guest was writing, or a journal has changes that are not written back
+            yet.
 
         Raises
         ------
         NotFoundError
             There is no such path, or no such state.
         ImageError
-            A layer cannot be read, or there is no file system that is known here; what was found is named.
+            A layer cannot be read, or there is no supported file system; the error names what was found.
 
         Examples
         --------
@@ -97,11 +98,12 @@ class LiveChain(Chain):
         Parameters
         ----------
         pattern : str
-            As the shell's, ``*.log``: of the name, or with a ``/`` in it of the whole path.
+            A shell pattern such as ``*.log`` for the name; with a ``/`` in it, for the whole path.
         path : path
             Where to look.
         newer : str or datetime, optional
-            Only what was changed after it; a text as ``"2026-11-29 08:00"``, in UTC unless it has a zone.
+            Only files changed after this time. A text such as ``"2026-11-29 08:00"`` is in UTC unless it has a time
+            zone.
         at : str, optional
             As in `files`.
 
@@ -117,14 +119,14 @@ class LiveChain(Chain):
         return find_files(self._state(at), pattern, path, newer)
 
     def read(self, path: PathLike, *, at: str | None = None, most: int = MOST_READ) -> bytes:
-        """Give the content of a file of the guest; symbolic links are followed within the disk.
+        """Return the content of a file of the guest; symbolic links are followed within the disk.
 
         Parameters
         ----------
         path, at
             As in `files`.
         most : int
-            Bytes that it may have; `copy_out` copies larger ones.
+            The maximum size in bytes; `copy_out` copies larger files.
 
         Returns
         -------
@@ -133,7 +135,7 @@ class LiveChain(Chain):
         Raises
         ------
         InvalidRequestError
-            It is no file, or larger.
+            It is not a file, or it is larger.
         NotFoundError, ImageError
             As `files`.
 
@@ -153,7 +155,7 @@ class LiveChain(Chain):
         path, at
             As in `files`.
         to : path
-            The new file, or a folder that it is put into under its own name.
+            The new file, or a folder in which it keeps its own name.
 
         Returns
         -------
@@ -163,14 +165,14 @@ class LiveChain(Chain):
         Raises
         ------
         InvalidRequestError
-            It is no file, or there is one already where it would be put.
+            It is not a file, or the target already exists.
         NotFoundError, ImageError
             As `files`.
         """
         return copy_out(self._state(at), path, to)
 
     def where(self, path: PathLike) -> FileParts:
-        """Look which layer holds which part of a file.
+        """Find which layer holds which part of a file.
 
         Parameters
         ----------
@@ -195,7 +197,7 @@ class LiveChain(Chain):
         return where(self._state(None), path)
 
     def changes(self, layer: ImageLike | int, *, path: PathLike = "/") -> FileChanges:
-        """Compare the files before and after what one layer holds: what was changed while the guest wrote to it.
+        """List the files that were changed while the guest wrote to one layer.
 
         Parameters
         ----------
@@ -233,9 +235,9 @@ class LiveChain(Chain):
         Parameters
         ----------
         before : str
-            The earlier state: the name of a layer, or of an internal snapshot of one.
+            The earlier state: the name of a layer, or of an internal snapshot in a layer.
         after : str, optional
-            The later one; the whole chain if left out.
+            The later one. Default: the whole chain.
         path : path
             Where to look.
 

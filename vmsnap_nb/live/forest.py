@@ -370,7 +370,7 @@ class LiveForest(Forest):
         return self.refresh().chain(image).blockmap()
 
     def space(self) -> Space:
-        """Measure what the images take on disk, what nothing reads any more, and what would free it.
+        """Measure what the images take on disk and what nothing reads any more, and how to free it.
 
         Nothing is changed.
 
@@ -378,7 +378,7 @@ class LiveForest(Forest):
         -------
         Space
             `Space.to_frame` has a row for each file, `Space.internal_frame` one for each internal snapshot. A guest
-            that writes at the same time changes the figures.
+            that writes at the same time changes the numbers.
 
         Examples
         --------
@@ -390,12 +390,13 @@ class LiveForest(Forest):
         return read_space(self.refresh())
 
     def findings(self) -> Findings:
-        """Look what is wrong or at risk in the images: by the checks that plans make of them.
+        """Find what is wrong or at risk in the images, with the checks that plans make.
 
         Returns
         -------
         Findings
-            A row each, the gravest first, with what helps. Of a host, `Host.findings` looks at its guests as well.
+            One row for each, the most serious first, with a remedy. For a host, `Host.findings` checks its guests as
+            well.
 
         Examples
         --------
@@ -408,16 +409,15 @@ class LiveForest(Forest):
         return find_all(self.place.look(now, findings_needs(now.forest)))
 
     def leftovers(self) -> LiveLeftovers:
-        """Look which files nothing needs, as far as can be seen: images, merged layers, memory, and incomplete files.
+        """Find files that nothing needs, as far as can be seen: images, merged layers, memory and incomplete files.
 
-        What is based on something that is needed counts only for itself: of a whole chain that nothing needs, all
-        images are listed. That nothing needs a file here is no proof; of folders that were read without libvirt, no
-        guest is known, and plans are refused unless that is waived.
+        If nothing needs a whole chain, all its images are listed. This is not proof that a file is unneeded. In folders
+        that were read without libvirt, no guest is known, so plans are refused unless this is waived.
 
         Returns
         -------
         LiveLeftovers
-            A row each, with the evidence; `LiveLeftovers.move` and `LiveLeftovers.remove` give plans.
+            One row for each, with the evidence; `LiveLeftovers.move` and `LiveLeftovers.remove` return plans.
 
         Examples
         --------
@@ -448,7 +448,7 @@ class LiveForest(Forest):
         Raises
         ------
         InvalidRequestError
-            Another file than a report has that name.
+            A file that is not a report has that name.
 
         Examples
         --------

@@ -87,7 +87,7 @@ class Guest(GuestFiles):
 
     @property
     def handle(self) -> GuestHandle:
-        """What plans and their steps are given of it; its `domain` is libvirt's own handle."""
+        """What plans and their steps receive from it; its `domain` is libvirt's own handle."""
         return self._handle
 
     def _plan(
@@ -228,7 +228,7 @@ class Guest(GuestFiles):
         Returns
         -------
         LiveChain
-            Of a guest of another machine, without who else uses its images: `Host.survey` reads that.
+            For a guest on another machine, other users of its images are not included: `Host.survey` reads them.
 
         Raises
         ------
@@ -390,7 +390,7 @@ class Guest(GuestFiles):
         Warns
         -----
         ConcernWarning
-            Data is lost, as `concerns` says: `shutdown` would have refused.
+            Data is lost, as `concerns` lists: `shutdown` would have refused.
         """
         for concern in self.power.losses():
             warnings.warn(ConcernWarning(t("end {guest}", guest=self._name), concern), stacklevel=2)

@@ -37,30 +37,30 @@ class GuestFiles(Listed):
     def files(
         self, path: PathLike = "/", *, at: str | None = None, target: str | None = None, recursive: bool = False
     ) -> Files:
-        """List what is in a folder of its disk, also while it runs, and without root and without a lock.
+        """List the contents of a folder on its disk, even while it runs, without root privileges and without a lock.
 
         Parameters
         ----------
         path : path
-            A folder as the guest has it, or ``volume:/path`` on a volume that its ``/etc/fstab`` does not mount.
+            A folder as the guest sees it, or ``volume:/path`` on a volume that its ``/etc/fstab`` does not mount.
         at : str, optional
-            The name of a snapshot, internal or external; now if left out.
+            The name of a snapshot, internal or external. Default: the current state.
         target : str, optional
-            The disk, as ``vda``; the first one that has an image if left out.
+            The disk, such as ``vda``. Default: the first disk that has an image.
         recursive : bool
-            Whether to list all that is below the folder.
+            Whether to list everything below the folder.
 
         Returns
         -------
         Files
-            Its `notes` say what may be missing. What a running guest has written is there after a ``sync`` in it.
+            Its `notes` say what may be missing. What a running guest has written is included after a ``sync`` in it.
 
         Raises
         ------
         NotFoundError
             There is no such path, snapshot or disk.
         ImageError
-            A layer or a snapshot cannot be read, or no file system is known here; what was found is named.
+            A layer or a snapshot cannot be read, or there is no supported file system; the error names what was found.
 
         Examples
         --------
@@ -85,11 +85,12 @@ class GuestFiles(Listed):
         Parameters
         ----------
         pattern : str
-            As the shell's, ``*.log``: of the name, or with a ``/`` in it of the whole path.
+            A shell pattern such as ``*.log`` for the name; with a ``/`` in it, for the whole path.
         path : path
             Where to look.
         newer : str or datetime, optional
-            Only what was changed after it; a text as ``"2026-11-29 08:00"``, in UTC unless it has a zone.
+            Only files changed after this time. A text such as ``"2026-11-29 08:00"`` is in UTC unless it has a time
+            zone.
         at, target
             As in `files`.
 
@@ -105,14 +106,14 @@ class GuestFiles(Listed):
         return find_files(self._disk_state(at, target), pattern, path, newer)
 
     def read(self, path: PathLike, *, at: str | None = None, target: str | None = None, most: int = MOST_READ) -> bytes:
-        """Give the content of one of its files, now or at the time of a snapshot.
+        """Return the content of one of its files, now or at the time of a snapshot.
 
         Parameters
         ----------
         path, at, target
             As in `files`; symbolic links are followed within the disk.
         most : int
-            Bytes that it may have; `copy_out` copies larger ones.
+            The maximum size in bytes; `copy_out` copies larger files.
 
         Returns
         -------
@@ -121,7 +122,7 @@ class GuestFiles(Listed):
         Raises
         ------
         InvalidRequestError
-            It is no file, or larger.
+            It is not a file, or it is larger.
         NotFoundError, ImageError
             As `files`.
         """
@@ -135,7 +136,7 @@ class GuestFiles(Listed):
         path, at, target
             As in `files`.
         to : path
-            The new file, or a folder that it is put into under its own name.
+            The new file, or a folder in which it keeps its own name.
 
         Returns
         -------
@@ -145,7 +146,7 @@ class GuestFiles(Listed):
         Raises
         ------
         InvalidRequestError
-            It is no file, or there is one already where it would be put.
+            It is not a file, or the target already exists.
         NotFoundError, ImageError
             As `files`.
         """
@@ -161,7 +162,7 @@ class GuestFiles(Listed):
         before : str
             The name of a snapshot, internal or external.
         after : str, optional
-            The name of another one; now if left out.
+            The name of another one. Default: the current state.
         path : path
             Where to look.
         target : str, optional

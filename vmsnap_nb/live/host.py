@@ -140,7 +140,7 @@ class Host(Listed):
 
     @property
     def link(self) -> Connection:
-        """What guests and plans of this host are given of it."""
+        """What guests and plans of this host receive from it."""
         return self._link
 
     @property
@@ -243,7 +243,7 @@ class Host(Listed):
         return LiveForest.of(self.place(*folders))
 
     def space(self, *folders: str | os.PathLike[str]) -> Space:
-        """Look what all images take on disk: those that `survey` reads.
+        """Measure what all images that `survey` reads take on disk.
 
         Parameters
         ----------
@@ -253,14 +253,14 @@ class Host(Listed):
         Returns
         -------
         Space
-            Of images on another machine, only what libvirt tells.
+            For images on another machine, only what libvirt reports.
         """
         return read_space(self.place(*folders).forest())
 
     def findings(self, *folders: str | os.PathLike[str]) -> Findings:
-        """Look what is wrong or at risk: of all guests and their snapshots, and of the images that `survey` reads.
+        """Find what is wrong or at risk in all guests and their snapshots, and in the images that `survey` reads.
 
-        Nothing is changed, and no image is opened by QEMU. That nothing is found is no proof that all is well.
+        Nothing is changed, and no image is opened by QEMU. If nothing is found, that does not prove that all is well.
 
         Parameters
         ----------
@@ -270,22 +270,22 @@ class Host(Listed):
         Returns
         -------
         Findings
-            A row each, the gravest first, with what helps.
+            One row for each, the most serious first, with a remedy.
 
         Examples
         --------
         >>> import vmsnap_nb as vs
         >>> vs.connect("test:///default", readonly=True).findings()
-        <Findings: nothing is wrong, as far as was looked>
+        <Findings: nothing is wrong, as far as was checked>
         """
         return host_findings(self.link, folders)
 
     def leftovers(self, *folders: str | os.PathLike[str]) -> LiveLeftovers:
-        """Look which files nothing on this host needs, as far as can be seen, in its pools and in some folders.
+        """Find files in its pools and in some folders that nothing on this host needs, as far as can be seen.
 
-        A file is needed by a guest's disk, a snapshot, saved memory, a block job, firmware, an open process, or what
-        was interrupted; and by whatever of that is based on it. The rest is listed, and that is no proof: a guest of
-        another libvirt may have it as a disk.
+        A file may be needed by a guest's disk, a snapshot, saved memory, a block job, firmware, a process that has it
+        open, or an interrupted operation; and by any of these that is based on it. All other files are listed. This is
+        not proof: a guest of another libvirt may use one as a disk.
 
         Parameters
         ----------
@@ -295,13 +295,13 @@ class Host(Listed):
         Returns
         -------
         LiveLeftovers
-            A row each, with the evidence; `LiveLeftovers.move` and `LiveLeftovers.remove` give plans.
+            One row for each, with the evidence; `LiveLeftovers.move` and `LiveLeftovers.remove` return plans.
 
         Examples
         --------
         >>> import vmsnap_nb as vs
         >>> vs.connect("test:///default", readonly=True).leftovers()
-        <Leftovers: none, as far as was looked>
+        <Leftovers: none, as far as was checked>
         """
         return read_leftovers(self.place(*folders))
 
@@ -327,7 +327,7 @@ class Host(Listed):
         Raises
         ------
         InvalidRequestError
-            Another file than a report has that name.
+            A file that is not a report has that name.
 
         Examples
         --------

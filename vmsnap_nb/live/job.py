@@ -96,7 +96,7 @@ class Job(Listed):
                 self._changed.notify_all()
 
     def tell(self, progress: Progress) -> None:
-        """Say how far the work is: called by the work itself."""
+        """Report the progress; called by the work itself."""
         now = time.monotonic()
         if self._began is None or progress.unit != self._progress.unit:
             self._began = now, progress.done
@@ -107,12 +107,12 @@ class Job(Listed):
             self._changed.notify_all()
 
     def begin_part(self, progress: Progress, size: int) -> None:
-        """Say that a part begins, and how many units it is: `tell_fraction` then goes on from there."""
+        """Report that a part begins, and how many units it has; `tell_fraction` then continues from there."""
         self._part = progress.done, size
         self.tell(progress)
 
     def tell_part(self, fraction: float) -> None:
-        """Say how much of that part is done, from 0 to 1."""
+        """Report how much of that part is done, from 0 to 1."""
         first, size = self._part
         if size:
             self.tell(replace(self._progress, done=first + int(size * min(max(fraction, 0.0), 1.0))))

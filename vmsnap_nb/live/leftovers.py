@@ -27,7 +27,7 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True, repr=False)
 class LiveLeftovers(Leftovers):
-    """Files that nothing needs, as far as was looked, that can be moved away or removed.
+    """Files that nothing needs, as far as was checked, which can be moved away or removed.
 
     Attributes
     ----------
@@ -41,19 +41,19 @@ class LiveLeftovers(Leftovers):
         return pickled_as(Leftovers, self)
 
     def move(self, folder: PathLike, *files: PathLike) -> LivePlan:
-        """Plan to move files that nothing needs to a folder; moved back, all is as it was.
+        """Plan to move files that nothing needs to a folder; moving them back restores the old state.
 
         Parameters
         ----------
         folder : path
-            A folder that is there.
+            An existing folder.
         *files : path
             Some of them, by path or name; all if none is given.
 
         Returns
         -------
         LivePlan
-            It is refused where something may need one of them: what cannot be read counts as that.
+            It is refused if something may need one of them, including anything that cannot be read.
 
         Raises
         ------
@@ -65,7 +65,7 @@ class LiveLeftovers(Leftovers):
         return self._plan(files, absolute(folder))
 
     def remove(self, *files: PathLike) -> LivePlan:
-        """Plan to remove files that nothing needs; there is no way back.
+        """Plan to remove files that nothing needs; this cannot be undone.
 
         Parameters
         ----------
@@ -75,7 +75,7 @@ class LiveLeftovers(Leftovers):
         Returns
         -------
         LivePlan
-            It is refused where something may need one of them: what cannot be read counts as that.
+            It is refused if something may need one of them, including anything that cannot be read.
 
         Raises
         ------

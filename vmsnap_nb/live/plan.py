@@ -199,16 +199,16 @@ class LivePlan(Plan):
         return wait_with_bar(job, shown=progress)
 
     def diff(self, *, path: PathLike = "/", target: str | None = None, seconds: float | None = None) -> FileChanges:
-        """Compare the files of the two states that this plan is about; nothing is changed.
+        """Compare the files of the two states that this plan involves; nothing is changed.
 
         Parameters
         ----------
         path : path
             Where to look.
         target : str, optional
-            The disk of the guest, as ``vda``, for a revert or a deletion; the first one if left out.
+            The disk of the guest, such as ``vda``, for a revert or a deletion. Default: the first one.
         seconds : float, optional
-            How long it may take; by default as long as any reading of files.
+            How long it may take. Default: the general limit for reading files.
 
         Returns
         -------
@@ -221,7 +221,7 @@ class LivePlan(Plan):
         InvalidRequestError
             The plan neither reverts to a state nor makes one unreadable, such as one that takes a snapshot.
         ImageError
-            A layer cannot be read, or no file system is known here; what was found is named.
+            A layer cannot be read, or there is no supported file system; the error names what was found.
 
         Examples
         --------
@@ -244,18 +244,18 @@ class LivePlan(Plan):
         path : path
             Where to look.
         seconds : float, optional
-            How long it may take in all; by default as long as any reading of files.
+            How long it may take in total. Default: the general limit for reading files.
 
         Returns
         -------
         LostFiles
-            The files of each state that can no longer be read, as far as no state nearest to it that stays has them
-            with the same content. Empty for a plan that makes no state unreadable.
+            The files of each state that can no longer be read, unless a neighbouring state that remains has them with
+            the same content. Empty for a plan that makes no state unreadable.
 
         Raises
         ------
         ImageError
-            No disk can be read, or no file system is known here, or it takes longer than `seconds`.
+            No disk can be read, there is no supported file system, or it takes longer than `seconds`.
 
         Examples
         --------

@@ -100,13 +100,13 @@ class BlockMap(Listed):
     new: tuple[tuple[Extent, ...], ...] = ()
 
     def since(self, before: BlockMap) -> BlockMap:
-        """Mark the data that is new since an earlier map of the disk, which pictures and texts then show.
+        """Mark the data that is new since an earlier map of the disk; pictures and texts then show the marks.
 
         Parameters
         ----------
         before : BlockMap
-            The earlier map. A layer that it does not have is new as a whole. Data that was overwritten in place is not
-            new: a map knows where data is, and not what it is.
+            The earlier map. A layer that it does not contain is completely new. Data that was overwritten in place is
+            not new: a map knows where data is, but not its content.
 
         Returns
         -------
@@ -310,7 +310,7 @@ class BlockMap(Listed):
         return tuple(found)
 
     def clusters_to_fill(self, first: int, last: int, into: int) -> tuple[Extent, ...]:
-        """Return the same, with data in whole clusters of the file `into`: parts of one may be in it already."""
+        """Return the same in whole clusters of the file `into`, which may already hold parts of a cluster."""
         extents = self.extents_to_copy(first, last, into)
         unit, size = self.layers[into].cluster_size, self.layers[into].size
         data = (
@@ -333,15 +333,15 @@ class BlockMap(Listed):
         return LayerMap(target.path, max(target.size, self.size), tuple(found), target.cluster_size)
 
     def growth(self, first: int, last: int, into: int, *, own: Iterable[Extent] | None = None) -> int:
-        """Give the bytes that the file `into` grows by when that is copied into it, about.
+        """Return about how many bytes the file `into` grows by when that is copied into it.
 
         Parameters
         ----------
         first, last, into : int
             As in `to_copy`.
         own : iterable of Extent, optional
-            The parts that the file has and can be written to in place: all that it holds if left out, and fewer where
-            internal snapshots keep what was there.
+            The parts that the file holds and that can be overwritten in place. Default: everything that it holds; fewer
+            if internal snapshots keep the old content.
         """
         target = self.layers[into]
         unit = target.cluster_size

@@ -72,17 +72,17 @@ class _Parts(Generic[T]):
 
 @dataclass(frozen=True, repr=False)
 class ByHost(_Parts[T], Shown):
-    """Forests or snapshots of several hosts, as `Fleet.survey` and `Fleet.snapshots` give them: ``found["a"]``.
+    """Forests or snapshots of several hosts, from `Fleet.survey` and `Fleet.snapshots`: ``found["a"]``.
 
-    `to_frame` gives the columns of one host, with ``host`` as the index. A host that gave no answer is a row whose
-    ``status`` says why.
+    `to_frame` returns the columns of one host, with ``host`` as the index. A host that did not answer is a row whose
+    ``status`` gives the reason.
 
     Attributes
     ----------
     parts : mapping of str to object
         What was read, by the name of its host.
     problems : mapping of str to VmsnapError
-        Why hosts gave no answer, by their names.
+        Why hosts did not answer, by their names.
     """
 
     _unlisted = frozenset({"empty"})
@@ -92,15 +92,15 @@ class ByHost(_Parts[T], Shown):
 class TablesByHost(_Parts[T], Tabled):
     """Space, findings, leftovers or guests of several hosts: ``found["a"]``.
 
-    `to_frame` gives the columns of one host, with ``host`` as the index and ``status`` as the last column: empty, or
-    why a host gave no answer.
+    `to_frame` returns the columns of one host, with ``host`` as the index and ``status`` as the last column: empty, or
+    why a host did not answer.
 
     Attributes
     ----------
     parts : mapping of str to object
         What was read, by the name of its host.
     problems : mapping of str to VmsnapError
-        Why hosts gave no answer, by their names.
+        Why hosts did not answer, by their names.
     """
 
     _unlisted = frozenset({"empty"})

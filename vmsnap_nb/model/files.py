@@ -51,8 +51,8 @@ class FileEntry(Carded):
     Attributes
     ----------
     path : str
-        Where the guest has it; ``volume:/path`` on a volume that the guest's ``/etc/fstab`` does not mount. Bytes that
-        are no UTF-8 are Python's surrogate escapes, as in `os.listdir`.
+        The path in the guest; ``volume:/path`` on a volume that the guest's ``/etc/fstab`` does not mount. Bytes that
+        are not UTF-8 are Python's surrogate escapes, as in `os.listdir`.
     kind : str
         One of `FileKind`.
     size : int
@@ -62,15 +62,16 @@ class FileEntry(Carded):
     mode : int or None
         Permission bits; None on NTFS and FAT.
     uid, gid : int or None
-        Numbers of its owner and group; None on NTFS and FAT.
+        IDs of its owner and group; None on NTFS and FAT.
     inode : int
         Its number in the file system.
     links : int
-        Names that it has.
+        The number of its names (hard links).
     target : str
-        What a symbolic link leads to.
+        The target of a symbolic link.
     volume : str
-        Where it lies: ``disk`` for the whole disk, ``p1`` for the first partition, ``group/volume`` for one of LVM.
+        The volume that contains it: ``disk`` for the whole disk, ``p1`` for the first partition, ``group/volume`` for
+        one of LVM.
     """
 
     path: str
@@ -93,17 +94,17 @@ class FileEntry(Carded):
 
     @property
     def mtime(self) -> datetime | None:
-        """Last change of its content, in UTC; None where none can be shown."""
+        """Last change of its content, in UTC; None if it cannot be represented."""
         return moment(self.mtime_ns)
 
     @property
     def permissions(self) -> str | None:
-        """Kind and permission bits as `ls -l` shows them, as ``-rw-r--r--``; None on NTFS and FAT."""
+        """Kind and permission bits in the form of `ls -l`, such as ``-rw-r--r--``; None on NTFS and FAT."""
         return None if self.mode is None else stat.filemode(self.mode | _TYPES.get(self.kind, 0))
 
     @property
     def owner(self) -> str | None:
-        """Numbers of owner and group, as ``0:0``; None on NTFS and FAT."""
+        """IDs of owner and group, such as ``0:0``; None on NTFS and FAT."""
         return None if self.uid is None else f"{self.uid}:{self.gid}"
 
     def __repr__(self) -> str:
@@ -133,7 +134,7 @@ def moment(nanoseconds: int | None) -> datetime | None:
 
 @dataclass(frozen=True, repr=False)
 class FileRead(Tabled):
-    """What all readings of files say beside their rows.
+    """What all results of reading files have in addition to their rows.
 
     Attributes
     ----------
@@ -142,7 +143,8 @@ class FileRead(Tabled):
     volumes : tuple of str
         What is on the disk, one sentence for each volume.
     notes : tuple of str
-        What may be missing or out of date, and why; empty if the file systems were at rest and all could be read.
+        What may be missing or out of date, and why; empty if the file systems were not in use and everything could be
+        read.
     """
 
     disk: str
@@ -150,7 +152,7 @@ class FileRead(Tabled):
     notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     def to_text(self) -> str:
-        """Give it as lines of text: paths as a tree of folders.
+        """Return it as lines of text: paths as a tree of folders.
 
         Returns
         -------
@@ -171,10 +173,10 @@ class FileRead(Tabled):
 
 @dataclass(frozen=True, repr=False)
 class Files(FileRead):
-    """Files on a guest's disk, sorted by path; asked by number or path.
+    """Files on a guest's disk, sorted by path; indexed by number or path.
 
-    `to_frame` gives: index ``path``, columns ``kind size mtime mode owner inode links target volume``. ``mtime`` is a
-    time in UTC, ``size`` is in bytes, ``mode`` is text as ``-rw-r--r--``, ``owner`` the numbers of owner and group.
+    `to_frame` returns: index ``path``, columns ``kind size mtime mode owner inode links target volume``. ``mtime`` is a
+    time in UTC, ``size`` is in bytes, ``mode`` a text such as ``-rw-r--r--``, and ``owner`` the IDs of owner and group.
     """
 
     entries: tuple[FileEntry, ...] = ()
@@ -210,18 +212,18 @@ class Files(FileRead):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FileChange(Carded):
-    """One file that two states of a disk do not have alike.
+    """One file that differs between two states of a disk.
 
     Attributes
     ----------
     path : str
-        Where it is in the later state; of a file that was removed, where it was.
+        Its path in the later state; for a removed file, its former path.
     change : str
         One of `Change`.
     before, after : FileEntry or None
-        The file in the two states; None where it is not there. Of a renamed file, `before` has the former path.
+        The file in the two states; None if it does not exist there. For a renamed file, `before` has the former path.
     layer : str
-        Name of the image that holds what changed; empty where several may.
+        Name of the image that holds the change; empty if it may be any of several.
     """
 
     path: str
@@ -245,9 +247,9 @@ class FileChange(Carded):
 class FileChanges(FileRead):
     """What changed on a guest's disk between two states, sorted by path.
 
-    `to_frame` gives: index ``path``, columns ``change kind size_before size_after mtime_before mtime_after mode owner
-    layer``. Times are in UTC, sizes in bytes; ``mode`` and ``owner`` are those of the later state, of a removed file
-    those that it had.
+    `to_frame` returns: index ``path``, columns ``change kind size_before size_after mtime_before mtime_after mode owner
+    layer``. Times are in UTC, sizes in bytes; ``mode`` and ``owner`` are those of the later state; for a removed file,
+    those of the earlier one.
 
     Attributes
     ----------
@@ -314,7 +316,7 @@ class FileChanges(FileRead):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LostFile(Carded):
-    """One file that no state will have any more as it is in the state `state`.
+    """One file that no state will contain any more as it is in `state`.
 
     Attributes
     ----------
@@ -329,7 +331,7 @@ class LostFile(Carded):
 
     @property
     def path(self) -> str:
-        """Where the guest has it."""
+        """The path in the guest."""
         return self.entry.path
 
     def __repr__(self) -> str:
@@ -338,15 +340,15 @@ class LostFile(Carded):
 
 @dataclass(frozen=True, repr=False)
 class LostFiles(FileRead):
-    """Files that can no longer be restored after a plan has run: no state that stays has them with this content.
+    """Files that can no longer be restored after a plan has run: no state that remains has them with this content.
 
-    `to_frame` gives: index ``path``, columns ``state kind size mtime mode owner``. Of two states that can no longer be
-    read each has its rows. Folders, and changes of metadata alone, are not listed.
+    `to_frame` returns: index ``path``, columns ``state kind size mtime mode owner``. If two states can no longer be
+    read, each has its own rows. Folders, and changes of metadata alone, are not listed.
 
     Attributes
     ----------
     states : tuple of str
-        The states that can no longer be read, with the disk where there are several.
+        The states that can no longer be read, with the disk if there are several.
     files : tuple of LostFile
         One for each file and state.
     """
@@ -380,11 +382,11 @@ class FilePart(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class FileParts(FileRead):
-    """In which layer of a chain each part of one file lies.
+    """Which layer of a chain holds each part of one file.
 
-    `to_frame` gives: index ``start``, columns ``length layer image kind place``, all numbers but the layer in bytes.
-    ``kind`` is ``data``; ``zero`` for a hole, or what a layer says is zeros; ``inode`` for what is small enough to lie
-    in the file system's own tables; ``unknown`` for what the file system compresses or encrypts.
+    `to_frame` returns: index ``start``, columns ``length layer image kind place``, all numbers but the layer in bytes.
+    ``kind`` is ``data``; ``zero`` for a hole, or for zeros recorded by a layer; ``inode`` for content small enough to
+    be stored in the file system's own tables; ``unknown`` for content that the file system compresses or encrypts.
 
     Attributes
     ----------

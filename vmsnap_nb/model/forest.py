@@ -29,7 +29,7 @@ class Forest(Shown):
 
     Methods that take an image accept the image itself, its path, or its name if only one image has that name.
 
-    `to_frame` gives: index ``path``, columns ``image format backing backing_path backing_format virtual_size
+    `to_frame` returns: index ``path``, columns ``image format backing backing_path backing_format virtual_size
     allocated depth children snapshots bitmaps used_by needed_by status``.
 
     Attributes
@@ -51,7 +51,7 @@ class Forest(Shown):
     stale_memory : tuple of Need
         Files of saved memory that can no longer be used, each with an image that is missing, or was used since.
     alone : str
-        The guest whose images alone were read, so that it is not known who else uses them; otherwise empty.
+        The guest, if only its images were read, so that other users of them are not known; otherwise empty.
     """
 
     _unlisted = frozenset(
@@ -111,7 +111,7 @@ class Forest(Shown):
         return ImageNames(self.images)
 
     def find(self, image: ImageLike) -> str:
-        """Return the path of an image, by the image itself, its path, or its name where only one has it.
+        """Return the path of an image, by the image itself, its path, or its name if only one has it.
 
         Raises
         ------
@@ -288,7 +288,7 @@ class Forest(Shown):
 
     @cached_property
     def deleted(self) -> frozenset[str]:
-        """Files that were deleted or moved away, and that a QEMU that runs still has open."""
+        """Files that were deleted or moved, but that a running QEMU still has open."""
         return frozenset(path for use in self.uses for path in use.deleted)
 
     def users(self, image: ImageLike) -> tuple[Use, ...]:
@@ -414,7 +414,7 @@ class Forest(Shown):
 class Chain(Shown):
     """The images from a base to one overlay, by index (0 is the base), slice, name or path.
 
-    `to_frame` gives: index ``layer`` (0 = base), columns ``image path format backing backing_format virtual_size
+    `to_frame` returns: index ``layer`` (0 = base), columns ``image path format backing backing_format virtual_size
     allocated active used_by needed_by snapshots bitmaps status``.
 
     Attributes
@@ -439,7 +439,7 @@ class Chain(Shown):
         return ImageNames({image.path: image for image in self.layers})
 
     def find(self, image: ImageLike) -> str:
-        """Return the path of a layer, by the image itself, its path, or its name where only one layer has it.
+        """Return the path of a layer, by the image itself, its path, or its name if only one layer has it.
 
         Raises
         ------

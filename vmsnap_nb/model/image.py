@@ -105,7 +105,7 @@ class Bitmap(FastBuild, Carded):
 
     @property
     def consistent(self) -> bool:
-        """Whether it has all that was written: it was saved when the image was closed."""
+        """Whether it records everything that was written, because it was saved when the image was closed."""
         return "in-use" not in self.flags
 
 
@@ -118,7 +118,7 @@ class Image(FastBuild, Carded):
     path : str
         Absolute path as QEMU would open it (symbolic links are not resolved), or the address of a remote image.
     format : str or None
-        QEMU's name of the format: ``qcow2``, ``raw``, ``vmdk``, …; None where it is not known.
+        QEMU's name of the format: ``qcow2``, ``raw``, ``vmdk``, …; None if it is not known.
     status : str
         One of `Status`.
     problem : str
@@ -251,14 +251,14 @@ class Image(FastBuild, Carded):
         return _checks[-1](self, timeout)
 
     def read(self, path: str | os.PathLike[str], *, most: int = 64 << 20) -> bytes:
-        """Give the content of a file of the guest, as the disk that ends with this image has it.
+        """Return the content of a file of the guest, on the disk whose top is this image.
 
         Parameters
         ----------
         path : path
-            As the guest has it; symbolic links are followed within the disk.
+            The path in the guest; symbolic links are followed within the disk.
         most : int
-            Bytes that it may have; `copy_out` copies larger ones.
+            The maximum size in bytes; `copy_out` copies larger files.
 
         Returns
         -------
@@ -267,11 +267,11 @@ class Image(FastBuild, Carded):
         Raises
         ------
         InvalidRequestError
-            It is no file, or larger.
+            It is not a file, or it is larger.
         NotFoundError
             There is no such path.
         ImageError
-            A layer cannot be read, or there is no file system that is known here; what was found is named.
+            A layer cannot be read, or there is no supported file system; the error names what was found.
         """
         return self._files(t("read files of {image}", image=self.path)).read(self, path, most)
 
@@ -283,7 +283,7 @@ class Image(FastBuild, Carded):
         path : path
             As in `read`.
         to : path
-            The new file, or a folder that it is put into under its own name.
+            The new file, or a folder in which it keeps its own name.
 
         Returns
         -------
@@ -293,23 +293,24 @@ class Image(FastBuild, Carded):
         Raises
         ------
         InvalidRequestError
-            It is no file, or there is one already where it would be put.
+            It is not a file, or the target already exists.
         NotFoundError, ImageError
             As `read`.
         """
         return self._files(t("copy a file of {image}", image=self.path)).copy_out(self, path, to)
 
     def find(self, pattern: str, *, path: str | os.PathLike[str] = "/", newer: str | datetime | None = None) -> Files:
-        """List all files below a folder whose names match, on the disk that ends with this image.
+        """List all files below a folder whose names match, on the disk whose top is this image.
 
         Parameters
         ----------
         pattern : str
-            As the shell's, ``*.log``: of the name, or with a ``/`` in it of the whole path.
+            A shell pattern such as ``*.log`` for the name; with a ``/`` in it, for the whole path.
         path : path
             Where to look.
         newer : str or datetime, optional
-            Only what was changed after it; a text as ``"2026-11-29 08:00"``, in UTC unless it has a zone.
+            Only files changed after this time. A text such as ``"2026-11-29 08:00"`` is in UTC unless it has a time
+            zone.
 
         Returns
         -------

@@ -15,10 +15,10 @@ __all__ = ["ImageCheck"]
 
 @dataclass(frozen=True)
 class ImageCheck(Carded):
-    """The result of `qemu-img check` for one image, which reads its tables and no data.
+    """The result of `qemu-img check` for one image, which reads its tables but no data.
 
-    `to_frame` gives one row: index ``path``, columns ``format result check_errors corruptions leaks allocated_clusters
-    total_clusters fragmented_clusters compressed_clusters image_end``.
+    `to_frame` returns one row: index ``path``, columns ``format result check_errors corruptions leaks
+    allocated_clusters total_clusters fragmented_clusters compressed_clusters image_end``.
 
     Attributes
     ----------

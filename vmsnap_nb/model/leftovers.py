@@ -1,4 +1,4 @@
-"""Files that nothing on a host needs, as far as was looked, with what speaks for that and what is not known."""
+"""Files that nothing on a host needs, as far as was checked, with what speaks for that and what is not known."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Leftover(Carded):
-    """One file that nothing needs, as far as was looked.
+    """One file that nothing needs, as far as was checked.
 
     Attributes
     ----------
     path : str
         The file.
     kind : str
-        ``image``, ``merged image`` (marked as invalid by a merge), ``memory`` (saved, and of no use any more) or
+        ``image``, ``merged image`` (marked as invalid by a merge), ``memory`` (saved, and no longer usable) or
         ``incomplete file`` (never completed by a process of this package).
     allocated : int or None
         Bytes that it takes on disk.
@@ -37,7 +37,7 @@ class Leftover(Carded):
     evidence : str
         Why it seems that nothing needs it.
     doubt : str
-        What speaks for keeping it, or empty.
+        A reason to keep it, or empty.
     """
 
     path: str
@@ -50,16 +50,16 @@ class Leftover(Carded):
 
 @dataclass(frozen=True)
 class Leftovers(Tabled):
-    """Files that nothing on a host needs, as far as was looked: an image comes after the overlays on it.
+    """Files that nothing on a host needs, as far as was checked: an image comes after its overlays.
 
-    `to_frame` gives: index ``path``, columns ``kind allocated last_written evidence doubt``.
+    `to_frame` returns: index ``path``, columns ``kind allocated last_written evidence doubt``.
 
     Attributes
     ----------
     files : tuple of Leftover
         The rows.
     unseen : tuple of str
-        Images and folders that could not be read: what is in there may need any of the files.
+        Images and folders that could not be read: their content may need any of the files.
     """
 
     files: tuple[Leftover, ...] = ()
@@ -73,7 +73,7 @@ class Leftovers(Tabled):
 
     def __repr__(self) -> str:
         if not self.files:
-            return "<Leftovers: none, as far as was looked>"
+            return "<Leftovers: none, as far as was checked>"
         size = human_size(sum(one.allocated or 0 for one in self.files))
         unseen = f"; {len(self.unseen)} could not be read" if self.unseen else ""
-        return f"<Leftovers: {plural(len(self), 'file')} that nothing needs, as far as was looked, {size}{unseen}>"
+        return f"<Leftovers: {plural(len(self), 'file')} that nothing needs, as far as was checked, {size}{unseen}>"

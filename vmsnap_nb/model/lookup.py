@@ -14,7 +14,7 @@ from vmsnap_nb.words.message import counted, joined, t
 __all__ = ["SUFFIXES", "ImageLike", "ImageNames", "full_path", "path_of"]
 
 ImageLike = Image | str | os.PathLike[str]
-"""An image, its path, or its name where only one has it."""
+"""An image, its path, or its name if only one has it."""
 
 SUFFIXES = (".qcow2", ".img", ".raw")
 """Those that `Image.name` leaves out: a path may be given without them as well."""

@@ -70,25 +70,25 @@ class Carded(Listed):
 
 
 class Tabled(Listed):
-    """Base of all that shows itself as a table: rows of what was found."""
+    """Base of all objects that are shown as a table of what was found."""
 
     __slots__ = ()
 
     def to_frame(self) -> pd.DataFrame:
-        """Give the table: one row for each thing that was found.
+        """Return a table with one row for each thing that was found.
 
         Returns
         -------
         pandas.DataFrame
-            The columns are those that the class of this object documents, also where there is no row.
-            Sizes are ``Int64`` in bytes, text is ``string``, times are in UTC.
+            The columns are those that the class of this object documents, even if there are no rows. Sizes are
+            ``Int64`` in bytes, text is ``string``, times are in UTC.
         """
         from vmsnap_nb.views.frames import to_frame
 
         return to_frame(self)
 
     def to_text(self) -> str:
-        """Give the table for reading: sizes in binary units, long texts below their row.
+        """Return the table as readable text: sizes in binary units, long texts below their row.
 
         Returns
         -------
@@ -108,7 +108,7 @@ class Tabled(Listed):
 
 
 class Shown(Listed):
-    """Base of all that shows itself as a frame, a diagram and a text figure."""
+    """Base of all objects that are shown as a frame, a diagram and a text figure."""
 
     __slots__ = ()
 
@@ -136,7 +136,7 @@ class Shown(Listed):
         Returns
         -------
         graphviz.Digraph
-            The base at the left, the active layer at the right, an arrow from each overlay to its backing file.
+            The base on the left, the active layer on the right, and an arrow from each overlay to its backing file.
         """
         from vmsnap_nb.views.dot import to_graphviz
 

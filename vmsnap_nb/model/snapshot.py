@@ -164,7 +164,7 @@ class SnapshotCost(Carded):
 class SnapshotList(Shown):
     """The snapshots of one guest, oldest first; a parent always precedes its children.
 
-    `to_frame` gives: index ``name``, columns ``kind state created parent current disks files memory_file exclusive
+    `to_frame` returns: index ``name``, columns ``kind state created parent current disks files memory_file exclusive
     freed_if_deleted description status``. ``created`` is a time in UTC; ``disks`` are the targets that it includes;
     ``files`` are the overlays of an external snapshot, or the images that contain an internal one; both are separated
     by commas. ``exclusive`` are the bytes that only this snapshot holds. ``freed_if_deleted`` are the bytes that its
@@ -280,7 +280,7 @@ class SnapshotList(Shown):
 class SnapshotLists(Shown):
     """The snapshots of several guests, from one reading.
 
-    `to_frame` gives: index ``guest``, columns ``name kind state created parent current disks files memory_file
+    `to_frame` returns: index ``guest``, columns ``name kind state created parent current disks files memory_file
     exclusive freed_if_deleted description status``, as a `SnapshotList` does for one. The images are read when the
     table is first requested.
     """

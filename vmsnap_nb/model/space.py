@@ -40,7 +40,7 @@ class InternalSpace(Carded):
 
 @dataclass(frozen=True, slots=True)
 class ImageSpace(Carded):
-    """What one image takes on disk; all sizes are in bytes, and None where it is not known."""
+    """What one image takes on disk; all sizes are in bytes, and None if they are not known."""
 
     path: str
     name: str
@@ -59,11 +59,11 @@ class ImageSpace(Carded):
 class Space(Tabled):
     """What the images of a forest take on disk, one row for each file.
 
-    `to_frame` gives: index ``path``, columns ``image allocated exclusive hidden internal memory_files reclaim``. Sizes
-    are in bytes; ``<NA>`` where nothing is known. ``exclusive`` is what would be free without the file: what another
-    file shares (a reflink, on XFS and Btrfs) or a hard link keeps is not. ``hidden`` is data that layers above cover,
-    as in a `BlockMap`, and that in all chains: neither a disk, a snapshot nor saved memory reads it. A block map is of
-    one chain, and what is hidden there may be read by another. ``reclaim`` has the call that plans how to free some.
+    `to_frame` returns: index ``path``, columns ``image allocated exclusive hidden internal memory_files reclaim``.
+    Sizes are in bytes, and ``<NA>`` if they are not known. ``exclusive`` is the space that the removal of the file
+    would free, without what another file shares (a reflink, on XFS and Btrfs) or a hard link keeps. ``hidden`` is data
+    that layers above cover in all chains: no disk, snapshot or saved memory reads it. (A `BlockMap` shows one chain,
+    and data that is hidden there may be read by another.) ``reclaim`` has the call that plans how to free space.
 
     Attributes
     ----------
@@ -84,12 +84,12 @@ class Space(Tabled):
         return f"<Space of {plural(len(self), 'image')}: {', '.join(sums)}>"
 
     def internal_frame(self) -> pd.DataFrame:
-        """Give the internal snapshots: index ``path``, columns ``id snapshot exclusive vm_state_size``.
+        """Return the internal snapshots: index ``path``, columns ``id snapshot exclusive vm_state_size``.
 
         Returns
         -------
         pandas.DataFrame
-            One row a snapshot of an image; ``exclusive`` has the bytes that are free as soon as it alone is deleted,
+            One row for each snapshot of an image; ``exclusive`` has the bytes that its deletion alone would free, and
             ``vm_state_size`` those of memory and devices among them.
         """
         from vmsnap_nb.views.frames import internal_frame

@@ -21,17 +21,17 @@ __all__ = ["BlockMapPanel", "ChainView", "LabPanel", "MergePanel", "OverlayPanel
 
 
 def panel(subject: Subject) -> Panel:
-    """Give the panel for something.
+    """Return the panel for a lab, host, guest or forest.
 
     Parameters
     ----------
     subject : Lab, Host, Guest or LiveForest
-        A guest has its snapshots, a lab or host all of its guests, a forest its merges.
+        The panel of a guest shows its snapshots, that of a lab or host all guests, that of a forest its merges.
 
     Returns
     -------
     Panel
-        It shows itself in a notebook.
+        It is displayed in a notebook.
     """
     if isinstance(subject, Guest):
         return SnapshotPanel(subject)

@@ -24,21 +24,21 @@ _PAUSE = 5
 
 
 class BlockMapPanel(widgets.VBox):
-    """The block map of one disk of a guest, live: it is read again as long as it is shown, and what is new is marked.
+    """The live block map of one disk of a guest: while it is shown, it is read again, and new data is marked.
 
     Parameters
     ----------
     guest : Guest
-        Whose disk it is.
+        The guest whose disk is shown.
     every : float
-        Seconds between two readings; 0 for none but `read`.
+        Seconds between two readings; with 0, only `read` reads.
 
     Attributes
     ----------
     map : BlockMap
-        The last one.
+        The last map.
     live : Checkbox
-        Whether it is read again and again.
+        Whether it is read repeatedly.
     """
 
     def __init__(self, guest: Guest, *, every: float = 1.0) -> None:
@@ -104,7 +104,7 @@ class BlockMapPanel(widgets.VBox):
                 pause = max(every, _PAUSE * (time.monotonic() - began))
 
     def close(self) -> None:
-        """End its reading, and take it from the page."""
+        """Stop reading, and remove it from the page."""
         self._closed.set()
         super().close()
 

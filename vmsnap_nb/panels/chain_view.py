@@ -31,21 +31,20 @@ class ChainView(anywidget.AnyWidget):
     Parameters
     ----------
     thing : Shown, optional
-        A Forest, Chain, Plan or SnapshotList; an empty forest if left out. `show` shows another.
+        A Forest, Chain, Plan or SnapshotList. Default: an empty forest. `show` shows another.
 
     Attributes
     ----------
     selected : str or None
-        Path of the selected image, or name of the selected snapshot; it clears when that is no longer there. To be
-        observed.
+        Path of the selected image, or name of the selected snapshot; cleared when it no longer exists. Can be observed.
     proposed : list of str
-        Two paths, after one image was dragged onto another: the one that was dragged first. To be observed.
+        Two paths, after one image was dragged onto another: first the one that was dragged. Can be observed.
     can_propose : bool
         Whether images can be dragged.
     judge : callable
-        Gives for a path, as an image is dragged, the `Verdict` of each other image.
+        Returns, for the path of an image that is dragged, the `Verdict` for each other image.
     views : int
-        How many pages, or places on a page, show it now; a page that was closed is not taken off.
+        How many pages, or places on a page, show it now; a closed page is not subtracted.
     """
 
     _esm = _HERE / "chain_view.js"
@@ -77,7 +76,7 @@ class ChainView(anywidget.AnyWidget):
         self.observe(lambda _: self._again(), "is_narrow")
 
     def show(self, thing: Shown) -> None:
-        """Show this instead; what is selected stays so, if it is still there.
+        """Show this instead; the selection remains if the selected object still exists.
 
         Parameters
         ----------
@@ -93,7 +92,7 @@ class ChainView(anywidget.AnyWidget):
         Parameters
         ----------
         blocks : BlockMap
-            It has no box to select.
+            The map; it has no boxes to select.
         """
         self.thing = blocks
         wide = strips_svg(blocks)

@@ -39,34 +39,34 @@ _Next = tuple[Callable[[], LivePlan | None], str]
 
 
 class Flow(widgets.VBox):
-    """Shows a plan, has it confirmed, follows it and shows its report.
+    """Shows a plan, asks for confirmation, follows its run and shows its report.
 
-    Reading and running go on in a thread, so that the kernel stays free. What is decided stays in view: `decision` is
-    a bar that a panel puts at its end; the flow itself has the details.
+    Plans are read and run in a thread, so that the kernel stays free. The decision stays in view: `decision` is a bar
+    that a panel puts at its end; the flow itself has the details.
 
     Parameters
     ----------
     activity : Activity
-        Where it is noted.
+        The log.
     done : callable
         Called after each run, in the thread.
     remedies : callable
-        Gives the remedies of a plan that is refused.
+        Returns the remedies of a refused plan.
 
     Attributes
     ----------
     plan : LivePlan or None
-        What waits to be confirmed.
+        The plan that waits for confirmation.
     report : Report or None
-        Of the last run.
+        The report of the last run.
     last_error : Exception or None
-        The last one; also shown, and in the log.
+        The last error, which is also shown and logged.
     home : Widget or None
-        A control outside that takes the focus of the keyboard when a click takes away the button that had it.
+        A control outside that receives the keyboard focus when a click removes the button that had it.
     draw : callable
-        Called with a plan that is shown now, and with None when there is none any more.
+        Called with the plan that is shown now, and with None when there is none.
     follow : callable
-        Called with the part of its plan that a run has done, from 0 to 1.
+        Called with the fraction of its plan that a run has completed, from 0 to 1.
     closed : callable
         Called with the report of a run when it is closed.
     """
@@ -157,11 +157,11 @@ class Flow(widgets.VBox):
         Parameters
         ----------
         make : callable
-            Gives the plan; an error that it raises is shown.
+            Returns the plan; an error that it raises is shown.
         code : str
             The same in Python, for the log, which adds the run.
         verb : str
-            What the button says that runs it.
+            The label of the button that runs it.
         """
         if self._is_busy():
             return
@@ -426,7 +426,7 @@ class Flow(widgets.VBox):
             job.watch(0.2)
 
     def cancel(self) -> None:
-        """End what is running, as soon as that leaves everything valid; if it is over, close what came of it."""
+        """End the run as soon as that leaves everything valid; if it is over, close its result."""
         if self._run_is == "on":
             self._run_is = "to be cancelled"
             if self.job is not None:
@@ -455,12 +455,12 @@ class Flow(widgets.VBox):
         self._thread.start()
 
     def wait(self, timeout: float = 60.0) -> None:
-        """Wait until nothing goes on here: for code, which a click need not do.
+        """Wait until nothing is running here; for code, not needed after a click.
 
         Raises
         ------
         TimeoutError
-            It goes on after that time, in seconds.
+            It is still running after that time, in seconds.
         """
         thread = self._thread
         if thread is not None:

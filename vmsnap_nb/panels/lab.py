@@ -32,7 +32,7 @@ _SIGNS = {"running": "●", "paused": "❚❚", "saved": "◐", "off": "○"}
 
 
 class LabPanel(Panel):
-    """The guests of a host with their states; beside them all about the selected one, as tabs."""
+    """The guests of a host with their states and, beside them, tabs for the selected one."""
 
     def build(self) -> None:
         """Make the controls."""

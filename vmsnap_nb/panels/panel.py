@@ -41,16 +41,16 @@ __all__ = [
 
 
 class Panel(widgets.VBox):
-    """A panel reads its subject again and again in a thread, as long as it is shown, until it is closed.
+    """A panel reads its subject repeatedly in a thread while it is shown, until it is closed.
 
     Parameters
     ----------
     subject : Guest, Host or LiveForest
-        What it is about.
+        The object that it shows.
     activity : Activity, optional
-        A log that is shared; its own if left out.
+        A shared log. Default: a log of its own.
     every : float
-        Seconds between two readings; 0 for none but `refresh`.
+        Seconds between two readings; with 0, only `refresh` reads.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Panel(widgets.VBox):
     chain : ChainView
         Its figure.
     last_error : Exception or None
-        That of the flow, or of the last reading.
+        The error of the flow, or of the last reading.
     """
 
     last_error = traitlets.Instance(Exception, allow_none=True)
@@ -138,7 +138,7 @@ class Panel(widgets.VBox):
         self.flow.propose(make, f"{self.source.called}.unfinished()[0]", t("Complete it"))
 
     def refresh(self) -> None:
-        """Read again now; an error is shown in the place of the time."""
+        """Read again now; an error is shown in place of the time."""
         with self._reading_lock:
             try:
                 reading = self.source.read()
@@ -168,7 +168,7 @@ class Panel(widgets.VBox):
         return self.chain.views > 0
 
     def close(self) -> None:
-        """End its reading, and take it from the page."""
+        """Stop reading, and remove it from the page."""
         self._closed.set()
         super().close()
 

@@ -61,12 +61,12 @@ _LEVELS = ("refuse", "warn", "note")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Concern(Carded):
-    """Why a plan is refused, or wants a warning.
+    """Why a plan is refused, or has a warning.
 
     Attributes
     ----------
     name : str
-        One of `CONCERNS`; `Plan.run` takes it in ``waive``.
+        One of `CONCERNS`; `LivePlan.run` accepts it in ``waive``.
     level : str
         ``refuse``, ``warn`` or ``note``.
     what : Message
@@ -74,11 +74,11 @@ class Concern(Carded):
     remedy : Message
         What to do about it, or empty.
     images : tuple of str
-        Paths that it is about.
+        Paths of the images that it concerns.
     holders : tuple of str
-        Guests (or processes) that it is about.
+        Guests (or processes) that it concerns.
     waivable : bool
-        Whether a user may waive it by name; not so where the system would refuse anyway.
+        Whether a user may waive it by name; not possible if the system would refuse anyway.
     """
 
     name: ConcernName
@@ -99,7 +99,7 @@ class Concern(Carded):
 
 
 class Concerns(tuple[Concern, ...], Carded):
-    """A tuple of concerns, the gravest first; a notebook shows it as a table."""
+    """A tuple of concerns, the most serious first; notebooks show it as a table."""
 
     __slots__ = ()
 
@@ -155,5 +155,5 @@ def either(first: Message, second: Message) -> Message:
 
 
 def sorted_concerns(concerns: Iterable[Concern]) -> tuple[Concern, ...]:
-    """Return each concern once, the gravest first."""
+    """Return each concern once, the most serious first."""
     return tuple(sorted(dict.fromkeys(concerns), key=lambda concern: _LEVELS.index(concern.level)))

@@ -35,7 +35,7 @@ class Finding(Carded):
     Attributes
     ----------
     name : str
-        The kind, as ``missing-base``; that of a `Concern` where plans check the same.
+        The kind, such as ``missing-base``; that of a `Concern` if plans check the same.
     severity : str
         ``error``: something cannot be used, or will be lost; ``warning``: it may be; ``note``: worth knowing.
     what : Message
@@ -43,7 +43,7 @@ class Finding(Carded):
     where : str
         Path of the image, or name of the guest.
     help : Message or str
-        The call or the command line that helps, or what to do.
+        The call or command line that helps, or what to do.
     """
 
     name: str
@@ -55,9 +55,9 @@ class Finding(Carded):
 
 @dataclass(frozen=True)
 class Findings(Tabled):
-    """What is wrong or at risk, the gravest first.
+    """What is wrong or at risk, the most serious first.
 
-    `to_frame` gives: index ``finding``, columns ``severity where what help``.
+    `to_frame` returns: index ``finding``, columns ``severity where what help``.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Findings(Tabled):
             for severity in _SEVERITIES
             if (number := sum(one.severity == severity for one in self.findings))
         ]
-        return f"<Findings: {', '.join(counts) or 'nothing is wrong, as far as was looked'}>"
+        return f"<Findings: {', '.join(counts) or 'nothing is wrong, as far as was checked'}>"
 
 
 def findings_needs(forest: Forest) -> Needs:

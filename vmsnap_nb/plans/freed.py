@@ -14,10 +14,10 @@ __all__ = ["Freed"]
 
 @dataclass(frozen=True)
 class Freed(Tabled):
-    """What becomes free on disk, by path; a file that grows has a negative number, new files are not counted.
+    """What becomes free on disk, by path. A file that grows has a negative number; new files are not counted.
 
-    `to_frame` gives: index ``path``, columns ``foreseen freed``, in bytes: what the plan said, and what its run has
-    really freed, by the blocks that the files take before and after. ``<NA>`` where that is not known, or not yet.
+    `to_frame` returns: index ``path``, columns ``foreseen freed``, in bytes: what the plan predicted, and what its run
+    really freed, from the blocks that the files take before and after. ``<NA>`` if that is not known, or not known yet.
 
     Attributes
     ----------
@@ -41,18 +41,18 @@ class Freed(Tabled):
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The files, those that were foreseen first."""
+        """The files, beginning with those in the prediction."""
         return tuple(dict.fromkeys((*self.foreseen, *self.found)))
 
     @property
     def total(self) -> int | None:
-        """Bytes that are foreseen; None where one of them is not known."""
+        """Predicted bytes; None if one of the numbers is not known."""
         sizes = list(self.foreseen.values())
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @property
     def found_total(self) -> int | None:
-        """Bytes that were really freed; None before the plan has run, or where that could not be seen."""
+        """Bytes that were really freed; None before the plan has run, or if that could not be measured."""
         return sum(self.found.values()) if self.found or not self.foreseen else None
 
     def __repr__(self) -> str:

@@ -31,9 +31,9 @@ class Move(Carded):
     source, target : str
         Paths.
     size : int or None
-        Bytes, or None where it is not known beforehand.
+        Bytes, or None if it is not known in advance.
     label : str
-        What the figure writes at its arrow: ``commit data`` or ``stream data``.
+        The label of its arrow in the figure: ``commit data`` or ``stream data``.
     """
 
     source: str
@@ -44,16 +44,16 @@ class Move(Carded):
 
 @dataclass(frozen=True, slots=True)
 class Alternative(Carded):
-    """Another way to the same end, and what it would cost.
+    """Another way to the same result, and its cost.
 
     Attributes
     ----------
     what : Message
         The way, in a sentence.
     size : int or None
-        Bytes that would be copied; None where that is not known.
+        Bytes that would be copied; None if that is not known.
     chosen : bool
-        Whether the plan goes this way.
+        Whether the plan uses this way.
     refused : Message
         Why it cannot be chosen, or empty.
     """
@@ -66,14 +66,14 @@ class Alternative(Carded):
 
 @dataclass(frozen=True)
 class Plan(Shown):
-    """A decided change, not yet done.
+    """A change that is planned, but not yet done.
 
-    `to_frame` gives one row a step: index ``step``, columns ``action image what bytes command``.
+    `to_frame` returns one row for each step: index ``step``, columns ``action image what bytes command``.
 
     Attributes
     ----------
     title : Message
-        What it does, in a few words, as ``create Overlay-1 on RootBase``.
+        What it does, in a few words, such as ``create Overlay-1 on RootBase``.
     before : Forest
         What was read when it was made.
     steps : tuple of Step
@@ -83,20 +83,19 @@ class Plan(Shown):
     moves : tuple of Move
         Which bytes go where.
     concerns : tuple of Concern
-        `Concerns`: what speaks against it, the gravest first.
+        `Concerns`: objections and warnings, the most serious first.
     way : Message
-        How it will be done and why so, in a sentence.
+        How it will be done, and why in this way, in a sentence.
     space_needed : int
-        Bytes of disk that it may need.
+        Bytes of disk space that it may need.
     subjects : tuple of str
-        Paths of the images that it is about; the figure is drawn around them.
+        Paths of the images that it affects; the figure is drawn around them.
     alternatives : tuple of Alternative
-        The ways that were compared, where there was a choice, the cheapest first; `alternatives_frame` gives a table.
+        The ways that were compared, if there was a choice, the cheapest first; `alternatives_frame` returns a table.
     growth : mapping of str to int or None
-        About how many bytes more each file takes that stays, and how many less (negative); None where that is not
-        known.
+        About how many bytes each remaining file grows, or shrinks (negative); None if that is not known.
     shared : mapping of str to int
-        Of images that are removed, the bytes that other files share (reflinks), so that they are not freed.
+        For images that are removed, the bytes that other files share (reflinks), which are not freed.
     machine : Machine or None
         The machine that has the images, if libvirt is that of a system or of another machine.
     """
@@ -137,25 +136,25 @@ class Plan(Shown):
 
     @property
     def invalid(self) -> tuple[str, ...]:
-        """Images that stay on disk and must not be used any more."""
+        """Images that stay on disk but must no longer be used."""
         return tuple(dict.fromkeys(path for step in self.steps for path in step.invalidates))
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """Images that read otherwise afterwards, or are not valid: an overlay made on one meanwhile would be lost."""
+        """Images that read differently afterwards, or become invalid: an overlay created on one would be lost."""
         paths = (path for step in self.steps for path in (*step.changes, *step.unlinks, *step.invalidates))
         return tuple(dict.fromkeys(paths))
 
     @property
     def about(self) -> tuple[str, ...]:
-        """All images that it is about: with what these are based on, they must stay as they were when it was made."""
+        """All images that it affects: they and their backing files must stay as they were when it was made."""
         steps = (path for step in self.steps for path in (step.image, *step.creates))
         moved = (path for move in self.moves for path in (move.source, move.target))
         return tuple(dict.fromkeys((*self.subjects, *steps, *self.writes, *self.changes, *moved)))
 
     @property
     def bytes_to_copy(self) -> int | None:
-        """Sum of all moves in bytes; None where one of them is not known."""
+        """Sum of all moves in bytes; None if one of them is not known."""
         sizes = [move.size for move in self.moves]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
@@ -241,23 +240,23 @@ class Plan(Shown):
 
     @property
     def refused(self) -> bool:
-        """Whether a concern of level "refuse" stands."""
+        """Whether there is a concern of level "refuse"."""
         return any(concern.level == "refuse" for concern in self.concerns)
 
     def alternatives_frame(self) -> pd.DataFrame:
-        """Give the ways that were compared: index ``way``, columns ``bytes chosen refused``.
+        """Return the ways that were compared: index ``way``, columns ``bytes chosen refused``.
 
         Returns
         -------
         pandas.DataFrame
-            The cheapest first; no rows where there was no choice.
+            The cheapest first; no rows if there was no choice.
         """
         from vmsnap_nb.views.frames import alternatives_frame
 
         return alternatives_frame(self)
 
     def check(self, waive: Iterable[str] = ()) -> None:
-        """Raise if a concern of level "refuse" stands that is not waived.
+        """Raise an error if a concern of level "refuse" is not waived.
 
         Parameters
         ----------
@@ -269,7 +268,7 @@ class Plan(Shown):
         InvalidRequestError
             A name that no concern has, or a concern that cannot be waived.
         PlanRefusedError
-            What stands in the way.
+            A concern refuses the plan.
         """
         waived = {waive} if isinstance(waive, str) else set(waive)
         if unknown := waived - CONCERNS:

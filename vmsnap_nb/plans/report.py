@@ -20,7 +20,7 @@ __all__ = ["Report", "StepDone"]
 
 @dataclass(frozen=True, slots=True)
 class StepDone(Carded):
-    """One step of a plan, and how it went.
+    """One step of a plan, and its result.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class StepDone(Carded):
     size : int
         Bytes that were copied.
     said : str
-        What the programs that did it have said on their standard error, though they ended well.
+        What its successful programs printed on their standard error.
     """
 
     step: Step
@@ -47,14 +47,14 @@ class StepDone(Carded):
 class Report(Shown):
     """What a run did.
 
-    `to_frame` gives one row a step: index ``step``, columns ``action image state bytes seconds command``.
+    `to_frame` returns one row for each step: index ``step``, columns ``action image state bytes seconds command``.
 
     Attributes
     ----------
     plan : Plan
-        What was to be done.
+        The plan that was run.
     steps : tuple of StepDone
-        What was done.
+        Its steps, with their results.
     after : Forest
         What was read afterwards.
     error : Exception or None
@@ -62,7 +62,7 @@ class Report(Shown):
     cancelled : bool
         Whether the user ended it.
     freed : mapping of str to int
-        Bytes that files take less than before, by path; negative where one has grown.
+        Bytes that each file takes less than before, by path; negative if it has grown.
     """
 
     plan: Plan
@@ -79,13 +79,13 @@ class Report(Shown):
 
     @property
     def differences(self) -> tuple[Message, ...]:
-        """Sentences on what is not as the plan predicted; if it ended early, on what is not as it was before."""
+        """Sentences on what differs from the prediction or, if the run ended early, from the state before."""
         expected = self.plan.before if self.ended_early else self.plan.after
         return differences(expected, self.after, self.plan.about, self.plan.changes)
 
     @property
     def performed(self) -> Plan:
-        """The plan with those steps and moves alone that were done and not undone, around the same images."""
+        """The plan with only those steps and moves that were done and not undone, for the same images."""
         if not self.ended_early:
             return self.plan
         steps = tuple(done.step for done in self.steps if done.state == "done")
@@ -95,24 +95,24 @@ class Report(Shown):
 
     @property
     def invalid(self) -> tuple[str, ...]:
-        """Files that the plan was to make invalid, that are invalid now, and that still exist."""
+        """Files that the plan made invalid and that still exist."""
         there = [path for path in self.plan.invalid if path in self.after.images]
         doubt = NOT_READ if not self.ended_early else frozenset[str]()
         return tuple(path for path in there if self.after.status(path) in {"invalid", *doubt})
 
     @property
     def frees(self) -> Freed:
-        """What the plan said that becomes free, and what did."""
+        """The space that the plan predicted to become free, and what became free."""
         return Freed(self.plan.frees.foreseen, self.freed)
 
     @property
     def said(self) -> tuple[str, ...]:
-        """What programs have said on their standard error, though they ended well; each message once."""
+        """What successful programs printed on their standard error; each message once."""
         return tuple(dict.fromkeys(step.said for step in self.steps if step.said))
 
     @property
     def as_predicted(self) -> bool:
-        """Whether all steps were done and the files are what the plan said they would be."""
+        """Whether all steps were done and the files match the prediction."""
         return not self.ended_early and not self.differences
 
     def __repr__(self) -> str:

@@ -121,7 +121,7 @@ class Step:
 
     @property
     def invalidates(self) -> tuple[str, ...]:
-        """Images that stay on disk and must not be used any more."""
+        """Images that stay on disk but must no longer be used."""
         return ()
 
     @property

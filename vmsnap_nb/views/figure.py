@@ -59,26 +59,26 @@ class Options:
     Attributes
     ----------
     details : str or collection of str
-        What the boxes show beside name, status and what a plan does: some of `DETAILS`, or ``"all"``, or ``"none"``:
-        only the name and ``(Active)``, as in the handout's Figure 2. ``active`` is the mark ``(Active)``, ``format``
-        as ``(qcow2)``, ``sizes`` the virtual size and what the file takes on disk, ``users`` the guests' disks that
-        have the image as their source, ``snapshots`` the number of internal ones, ``bitmaps`` that of dirty
-        bitmaps, ``links`` other names of the same file, ``others`` (in a chain) the overlays that are not of this
-        chain, ``protected`` that no one may write.
+        What the boxes show in addition to the name, the status and what a plan does: some of `DETAILS`, ``"all"``, or
+        ``"none"`` for only the name and ``(Active)``, as in the handout's Figure 2. ``active`` is the mark
+        ``(Active)``, ``format`` for example ``(qcow2)``, ``sizes`` the virtual size and what the file takes on disk,
+        ``users`` the guests' disks that have the image as their source, ``snapshots`` the number of internal ones,
+        ``bitmaps`` that of dirty bitmaps, ``links`` other names of the same file, ``others`` (in a chain) the overlays
+        outside this chain, and ``protected`` that nobody may write to the image.
     labels : mapping of str to str
-        A line of your own for some images, in the place of the format; by path or by name, as
-        ``{"RootBase": "(raw/qcow2)"}``.
+        A line of your own for some images, in place of the format; by path or by name, such as ``{"RootBase":
+        "(raw/qcow2)"}``.
     fold : int or None
-        More than so many overlays of one image have their middle folded into one box that says how many they are and
-        what they take on disk. None folds nothing, layers neither.
+        If an image has more overlays than this, those in the middle are folded into one box with their number and size
+        on disk. None folds nothing, not even layers.
     keep : int
-        How many of folded overlays stay visible, at the two ends.
+        How many overlays of a folded row stay visible at each end.
     columns : int
         How many boxes may be side by side: the middle of longer chains is folded, so that figures fit into a cell.
     style : str
-        ``change`` draws a plan as one picture with the change in it. ``rows`` draws before and after below each other,
-        as text figures always do. ``handout`` does so, too, and marks as ``(Active)`` each image that would be written
-        to next, also where no guest does.
+        ``change`` draws a plan as one picture that contains the change. ``rows`` draws the states before and after
+        below each other, as text figures always do. ``handout`` does the same, and marks as ``(Active)`` each image
+        that would be written to next, even if no guest does.
     """
 
     details: str | Collection[str] = "all"

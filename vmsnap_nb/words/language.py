@@ -33,13 +33,13 @@ def set_language(code: str | None) -> None:
     Parameters
     ----------
     code : {'en', 'zh'} or None
-        English or Chinese; a locale such as ``zh_CN.UTF-8`` is understood. If None, the environment
-        decides: ``VMSNAP_LANG``, then ``LC_ALL``, ``LC_MESSAGES`` and ``LANG``, otherwise English.
+        English or Chinese; a locale such as ``zh_CN.UTF-8`` is accepted, too. If None, the environment decides:
+        ``VMSNAP_LANG``, then ``LC_ALL``, ``LC_MESSAGES`` and ``LANG``, otherwise English.
 
     Raises
     ------
     InvalidRequestError
-        The product does not speak that language.
+        There is no catalogue of that language.
 
     Examples
     --------

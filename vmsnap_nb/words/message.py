@@ -20,7 +20,7 @@ class Message(str):
     plural : str
         The English sentence for numbers other than one, or empty. The number is the field ``count``.
     fields : dict of str to object
-        What is put in: names, numbers, other messages.
+        The values of the fields: names, numbers, other messages.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class Message(str):
         return made
 
     def in_language(self, code: Language) -> Self:
-        """Return the same message in another language, its fields that are messages included."""
+        """Return the same message in another language, including fields that are messages."""
         return self._made(self.template, self.plural, self.fields, code)
 
     def __reduce__(self) -> tuple[Any, ...]:

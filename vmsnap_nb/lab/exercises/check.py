@@ -27,16 +27,16 @@ _COLUMNS = (Column("aim"), Column("met", "yes or no"), Column("kept", "yes or no
 
 @dataclass(frozen=True)
 class Check(Listed):
-    """What an exercise was found to be. It is true if all is done.
+    """The result of checking an exercise. It is true if everything is done.
 
     Attributes
     ----------
     exercise, title : str
         Its name and title.
     aims : tuple of Aim
-        What must hold, in the order in which one would do it.
+        What must hold, in a natural order of doing it.
     why, other : str
-        Why the result is right, and another solution; shown when all is done.
+        Why the result is right, and another solution; shown when everything is done.
 
     Examples
     --------
@@ -73,18 +73,18 @@ class Check(Listed):
         return self.done
 
     def points(self, most: float) -> float:
-        """Give points for it, as nbgrader takes them from the last value of a cell.
+        """Return points for it, which nbgrader takes from the last value of a cell.
 
         Parameters
         ----------
         most : float
-            For all that is done.
+            The points if everything is done.
 
         Returns
         -------
         float
-            The share of those aims that are met and were not from the start, to two digits; 0 if anything is broken
-            that had to stay as it was.
+            The share of the aims that are met and were not met at the start, rounded to two digits; 0 if anything is
+            broken that had to stay intact.
         """
         if any(aim.kept and not aim.met for aim in self.aims):
             return 0.0
@@ -101,12 +101,12 @@ class Check(Listed):
         return t("{exercise}: {title}: {done} of {count} done", **fields)
 
     def to_text(self) -> str:
-        """Give it as lines of text.
+        """Return it as lines of text.
 
         Returns
         -------
         str
-            What was in order from the start is shown only if it is broken.
+            Aims that were met at the start are shown only if they are broken.
         """
         lines: list[str] = [self._summary()]
         for aim in self.aims:
@@ -130,7 +130,7 @@ class Check(Listed):
         Returns
         -------
         pandas.DataFrame
-            Index ``aim``; columns ``met`` and ``kept`` (whether it was so from the start), ``seen`` (what was seen
+            Index ``aim``; columns ``met``, ``kept`` (whether it was met at the start) and ``seen`` (what was found
             instead, ``<NA>`` if it is met).
         """
         rows = tuple((aim.what, aim.met, aim.kept, None if aim.met else aim.seen) for aim in self.aims)

@@ -29,13 +29,13 @@ _COUNTS = (
 
 
 def class_progress(labs: Mapping[str, PathLike] | Iterable[PathLike]) -> pd.DataFrame:
-    """Show how far all students of a class are, as `Lab.progress` shows it of one.
+    """Show the progress of all students of a class, as `Lab.progress` does for one.
 
     Parameters
     ----------
     labs : mapping or iterable of path
-        The folders of their labs, by the names of the students. Without names, a student is called like the folder
-        that contains the lab: ``/home/ann/.vmsnap`` is that of ``ann``.
+        The folders of their labs, by the names of the students. Without names, a student is named after the folder that
+        contains the lab: ``/home/ann/.vmsnap`` belongs to ``ann``.
 
     Returns
     -------

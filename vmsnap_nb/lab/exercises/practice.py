@@ -228,7 +228,7 @@ def _keep(lab: ExerciseLab, name: str, change: Callable[[Progress], Progress]) -
 
 
 def progress(lab: ExerciseLab) -> pd.DataFrame:
-    """List how far each exercise is."""
+    """List the progress of each exercise."""
     known, none = read_progress(lab.root / "exercises"), Progress()
     rows = []
     for exercise in EXERCISES.values():
