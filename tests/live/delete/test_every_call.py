@@ -34,13 +34,13 @@ class Killed(BaseException):
     """The process ends here: nothing of it handles that."""
 
 
-@pytest.fixture(params=["down", "up"])
+@pytest.fixture(params=["commit", "pull"])
 def guest(lab: Lab, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Guest]:
     base = create(tmp_path / "Base.qcow2", size=16 * MIB)
     one = lab.guest(f"calls{next(_NUMBER)}", backing=base, boot="disk", protect=False)
     for number, name in enumerate("abc", start=1):
         one.snapshot(name, kind="external-disk").run(progress=False)
-        size = "256k" if (name == "a") == (request.param == "down") else "64k"
+        size = "256k" if (name == "a") == (request.param == "commit") else "64k"
         write(Path(one.chain().top), f"write -q -P {number} {number}M {size}")
     assert f"b: {request.param}" in one.delete_snapshot("b").way
     yield one

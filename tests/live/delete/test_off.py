@@ -131,7 +131,8 @@ def test_an_external_one_in_the_middle_goes_down(off: Off) -> None:
     before = off.guest.snapshots()
     a, b = (before[name].record.disks[0].file for name in "ab")
     plan = off.delete("b")
-    assert [(way.what.partition(",")[0], way.chosen) for way in plan.alternatives] == [("down", True), ("up", False)]
+    chosen = [(way.what.partition(" ")[0], way.chosen) for way in plan.alternatives]
+    assert chosen == [("commit", True), ("pull", False)]
     assert plan.alternatives[0].size < plan.alternatives[1].size  # type: ignore[operator]
     assert (plan.writes[0], plan.unlinks) == (a, (b,))
     assert off.names == ["Base", off.guest.name, "a", "c"]
@@ -146,7 +147,8 @@ def test_an_external_one_in_the_middle_goes_up(off: Off) -> None:
     before = off.guest.snapshots()
     a, b = (before[name].record.disks[0].file for name in "ab")
     plan = off.delete("b")
-    assert [(way.what.partition(",")[0], way.chosen) for way in plan.alternatives] == [("up", True), ("down", False)]
+    chosen = [(way.what.partition(" ")[0], way.chosen) for way in plan.alternatives]
+    assert chosen == [("pull", True), ("commit", False)]
     assert (plan.writes, plan.unlinks) == ((b,), (a,))
     assert off.names == ["Base", off.guest.name, "b", "c"]
     assert off.guest.snapshots()["a"].record.disks[0].file == b  # where everything goes since then
@@ -221,7 +223,7 @@ def test_what_two_branches_stand_on_is_not_written_to(off: Off) -> None:
     [a] = off.guest.snapshots()["a"].record.disks
     with_content = content(a.file or ""), content(left)
     plan = off.delete("a")
-    assert [way.what.partition(",")[0] for way in plan.alternatives if way.chosen] == ["up"]
+    assert [way.what.partition(" ")[0] for way in plan.alternatives if way.chosen] == ["pull"]
     assert any(c.name == "shared-base" and "stays" in c.what for c in plan.concerns)
     assert plan.writes == (a.file,)
     assert plan.unlinks == ()
@@ -242,7 +244,7 @@ def test_what_others_stand_on_is_never_written(off: Off, lab: Lab) -> None:
     before = content(clone), Path(state).read_bytes()
     plan = off.delete("a")
     refused = next(way for way in plan.alternatives if not way.chosen)
-    assert (refused.what[:4], "also depends on" in refused.refused) == ("down", True)
+    assert (refused.what[:6], "also depends on" in refused.refused) == ("commit", True)
     assert (content(clone), Path(state).read_bytes()) == before
     assert off.names == ["Base", "a"]
     # An overlay that stands on the overlay goes with it.

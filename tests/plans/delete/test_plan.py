@@ -59,15 +59,15 @@ def plan(name: str, *, state: State = "shut off", images: list[Image] | None = N
 
 
 def directions(made: Plan) -> dict[str, bool]:
-    return {way.what.partition(",")[0]: way.chosen for way in made.alternatives}
+    return {way.what.partition(" ")[0]: way.chosen for way in made.alternatives}
 
 
 def test_down_by_default_and_what_was_chosen_before_stays() -> None:
     first = plan("b")
-    assert directions(first) == {"down": True, "up": False}
+    assert directions(first) == {"commit": True, "pull": False}
     other = next(way.what for way in first.alternatives if not way.chosen)
     again = plan("b", prefer=(other,))
-    assert directions(again) == {"down": False, "up": True}
+    assert directions(again) == {"commit": False, "pull": True}
     assert again.after.parent("/i/b") == "/i/own"
     assert again.unlinks == ("/i/a",)
 
@@ -80,7 +80,7 @@ def test_the_records_that_stay_are_put_right() -> None:
     [forgotten] = [step for step in down.steps if isinstance(step, ForgetRecord)]
     assert (forgotten.name, forgotten.parent, [one.name for one in forgotten.children]) == ("b", "a", ["c"])
     assert {record.name: record.parent for record in down.after.records} == {"a": None, "c": "a"}
-    up = plan("b", prefer=("up, vda: pull a into b",))
+    up = plan("b", prefer=("pull a into b (disk vda)",))
     assert [(step.name, step.path, step.now) for step in up.steps if isinstance(step, MoveRecord)] == [
         ("a", "/i/a", "/i/b")
     ]
@@ -95,7 +95,7 @@ def test_the_current_one_hands_over_to_its_parent() -> None:
 
 def test_a_guest_that_runs_goes_down_below_its_own_image() -> None:
     made = plan("b", state="running")
-    assert directions(made) == {"down": True, "up": False}
+    assert directions(made) == {"commit": True, "pull": False}
     assert any("of a running guest" in way.refused for way in made.alternatives)
 
 
@@ -103,12 +103,12 @@ def test_the_state_of_one_that_stays_is_never_written() -> None:
     """Two records name the same image: nothing is committed into it, and it stays."""
     images = [*CHAIN, image("x", "a")]
     made = plan("b", images=images, records=(*RECORDS, taken("x", "a", "x", "a")))
-    assert directions(made) == {"down": False, "up": True}
+    assert directions(made) == {"commit": False, "pull": True}
     assert made.unlinks == ()
     assert made.writes == ("/i/b",)
     # And where the other one's overlay is not there any more.
     alone = plan("b", records=(*RECORDS, taken("x", "a", "x", "a")), facts={"gone": {"/i/x"}})
-    assert directions(alone) == {"down": False, "up": True}
+    assert directions(alone) == {"commit": False, "pull": True}
 
 
 def test_what_another_guest_stands_on_is_not_written_though_it_would_read_the_same() -> None:
@@ -123,25 +123,25 @@ def test_what_another_guest_stands_on_is_not_written_though_it_would_read_the_sa
     assert all("other depends on" in way.refused for way in both.alternatives)
     both.check(waive="shared-base")
     up = with_other("a", "b")  # down it would change what they read, up only b is written
-    assert (directions(up), refused(up), up.writes) == ({"down": False, "up": True}, set(), ("/i/b",))
+    assert (directions(up), refused(up), up.writes) == ({"commit": False, "pull": True}, set(), ("/i/b",))
     assert refused(with_other("a", "c")) == set()
 
 
 def test_a_protected_image_is_not_removed() -> None:
     images = [replace(one, writable=False) if one.path == "/i/a" else one for one in CHAIN]
-    made = plan("b", images=images, prefer=("up, vda: pull a into b",))
+    made = plan("b", images=images, prefer=("pull a into b (disk vda)",))
     assert made.unlinks == ()
     assert any("it is write-protected" in concern.what for concern in made.concerns)
 
 
 def test_saved_memory_keeps_its_disk() -> None:
     records = (*RECORDS, SnapshotRecord("demo", MANAGED_SAVE, "", memory="external"))
-    for name, way in (("b", "up, vda: pull a into b"), ("c", "up, vda: pull b into c")):
+    for name, way in (("b", "pull a into b (disk vda)"), ("c", "pull b into c (disk vda)")):
         made = plan(name, records=records)
         assert refused(made) == set()
         assert [one.what for one in made.alternatives if one.chosen] == [way], "the other way breaks the chain"
         assert made.unlinks == (), "the memory goes on with all layers that it names"
-        down = next(one for one in made.alternatives if one.what.startswith("down"))
+        down = next(one for one in made.alternatives if one.what.startswith("commit"))
         assert "the managed save of demo needs" in down.refused
 
 

@@ -70,11 +70,11 @@ def test_a_direction_that_was_chosen_stays_though_the_bytes_change() -> None:
 
     request = DeleteRequest(guest=DEMO, name="b")
     first = request.plan(reading(READ, DOMAIN, **after(8, 1)))
-    assert [way.what for way in first.alternatives if way.chosen] == ["down, vda: commit b into a"]
+    assert [way.what for way in first.alternatives if way.chosen] == ["commit b into a (disk vda)"]
     later = reading(READ, DOMAIN, **after(1, 8))
     assert request.plan(later).steps != first.steps
     settled = request.settled(first)
-    assert settled == replace(request, prefer=("down, vda: commit b into a",))
+    assert settled == replace(request, prefer=("commit b into a (disk vda)",))
     assert [type(step) for step in settled.plan(later).steps] == [type(step) for step in first.steps]
 
 

@@ -127,7 +127,7 @@ class Deletion:
             for way in sorted(ways, key=lambda way: _cost(way.plan))
         ]
         self.merged.append((run, best))
-        self.ways.append(t("{names}: {what}, {way}", names=joined(run.names), what=best.what, way=best.plan.way))
+        self.ways.append(t("{names}: {what}; {way}", names=joined(run.names), what=best.what, way=best.plan.way))
         self.concerns += best.concerns
         for step in best.plan.steps:
             (self.parts.ending if isinstance(step, RemoveFile | Finish) else self.parts.copying).append(step)

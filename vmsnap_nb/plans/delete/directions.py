@@ -69,7 +69,7 @@ def _down(now: Reading, staying: Staying, run: Run) -> Direction:
     )
     return Direction(
         what=t(
-            "down, {disk}: commit {top} into {base}",
+            "commit {top} into {base} (disk {disk})",
             disk=run.target,
             top=forest[run.top].name,
             base=forest[run.base].name,
@@ -112,7 +112,7 @@ def _up(now: Reading, staying: Staying, run: Run) -> Direction:
             removed.append(path)
     return Direction(
         what=t(
-            "up, {disk}: pull {base} into {top}",
+            "pull {base} into {top} (disk {disk})",
             disk=run.target,
             base=forest[run.base].name,
             top=forest[run.top].name,

@@ -50,15 +50,15 @@ def _title(request: DeleteRequest, guest: str) -> Message:
     fields = {"name": request.name, "guest": guest}
     if request.children == "also":
         if request.metadata_only:
-            return t("delete the records of snapshot {name} and all its descendants, of {guest}", **fields)
-        return t("delete snapshot {name} and all its descendants, of {guest}", **fields)
+            return t("delete the records of snapshot {name} of {guest} and of all its descendants", **fields)
+        return t("delete snapshot {name} of {guest} and all its descendants", **fields)
     if request.children == "only":
         if request.metadata_only:
-            return t("delete the records of all descendants of snapshot {name}, of {guest}", **fields)
-        return t("delete all descendants of snapshot {name}, of {guest}", **fields)
+            return t("delete the records of all descendants of snapshot {name} of {guest}", **fields)
+        return t("delete all descendants of snapshot {name} of {guest}", **fields)
     if request.metadata_only:
-        return t("delete the record of snapshot {name}, of {guest}", **fields)
-    return t("delete snapshot {name}, of {guest}", **fields)
+        return t("delete the record of snapshot {name} of {guest}", **fields)
+    return t("delete snapshot {name} of {guest}", **fields)
 
 
 def _chosen(listed: SnapshotList, request: DeleteRequest) -> tuple[Snapshot, ...]:

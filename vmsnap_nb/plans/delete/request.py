@@ -49,7 +49,7 @@ class DeleteRequest:
     @property
     def tried(self) -> Message:
         """What is tried, for errors."""
-        return t("delete snapshot {name}, of {guest}", name=self.name, guest=self.guest.name)
+        return t("delete snapshot {name} of {guest}", name=self.name, guest=self.guest.name)
 
     def needs(self, forest: Forest) -> Needs:
         """Return what must be read: maps of what may be merged, and merges that were interrupted around it."""

@@ -26,7 +26,9 @@ class DropInside(Step):
 
     @property
     def what(self) -> Message:
-        return t("remove the internal snapshot {name} from it; its current content stays the same", name=self.name)
+        return t(
+            "remove the internal snapshot {name} from this image; its current content stays the same", name=self.name
+        )
 
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:

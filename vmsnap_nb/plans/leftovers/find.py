@@ -92,7 +92,7 @@ def _image(forest: Forest, path: str, uri: str) -> Leftover:
     if overlays:
         said.append(
             counted(
-                "the {count} overlay on it is not needed either: {images}",
+                "its only overlay is not needed either: {images}",
                 "the {count} overlays on it are not needed either: {images}",
                 len(overlays),
                 images=joined(forest[child].name for child in overlays),

@@ -148,9 +148,11 @@ class PullLayers(Step):
     @property
     def what(self) -> Message:
         if self.backing is None:
-            return t("copy everything that it reads from its backing files into it; it then has no backing file")
+            return t(
+                "copy everything that this image reads from its backing files into it; it then has no backing file"
+            )
         return t(
-            "copy what it reads from the layers above {base} into it; {base} becomes its backing file",
+            "copy what this image reads from the layers above {base} into it; {base} becomes its backing file",
             base=self.backing.written,
         )
 
@@ -207,7 +209,7 @@ class MarkInvalid(Step):
     identity: Identity | None = field(default=None, compare=False, repr=False)  # of the file when it was planned
 
     action = "mark invalid"
-    what = Says(N_("set the header bit that makes QEMU refuse it: its backing file has changed"))
+    what = Says(N_("set the header bit that makes QEMU refuse to open it, because its backing file has changed"))
     invalidates = PathsOf("path")
 
     @property
@@ -407,12 +409,12 @@ class LivePull(BlockJobStep):
     def what(self) -> Message:
         if self.base is None:
             return t(
-                "QEMU copies everything that it reads from its backing files into it, then writes out its tables; it "
-                "then has no backing file"
+                "QEMU copies everything that this image reads from its backing files into it, then writes "
+                "out its tables; it then has no backing file"
             )
         return t(
-            "QEMU copies what it reads from the layers above {base} into it, then writes out its tables; {base} "
-            "becomes its backing file",
+            "QEMU copies what this image reads from the layers above {base} into it, then writes out its "
+            "tables; {base} becomes its backing file",
             base=self.base,
         )
 
@@ -477,7 +479,10 @@ class SetSource(GuestStep):
     @property
     def what(self) -> Message:
         return t(
-            "it replaces {path} as disk {disk} of {guest}", path=self.before, disk=self.target, guest=self.guest.name
+            "this image replaces {path} as disk {disk} of {guest}",
+            path=self.before,
+            disk=self.target,
+            guest=self.guest.name,
         )
 
     @property

@@ -268,7 +268,7 @@ class MoveRecord(GuestStep):
     @property
     def what(self) -> Message:
         return t(
-            "it replaces {path} in the record of snapshot {name} of {guest}",
+            "this image replaces {path} in the record of snapshot {name} of {guest}",
             path=self.path,
             name=self.name,
             guest=self.guest.name,
