@@ -102,7 +102,7 @@ HAND_OVERLAYS = (
 HAND_SNAPSHOTS = (
     _hand(
         "export-internal",
-        N_("By hand: copy an internal snapshot away"),
+        N_("By hand: export an internal snapshot"),
         N_(
             "With qemu-img alone: list the internal snapshots of Archive-1.qcow2, and create monday.qcow2 with the "
             "disk of the snapshot monday. It must need no other file, and Archive-1 must not change."
