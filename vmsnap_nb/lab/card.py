@@ -49,7 +49,9 @@ def lab_card(lab: Lab, acceleration: Acceleration | None) -> Iterator[Card]:
     yield card
     card = replace(card, facts=(*facts, (t("space used"), fact(lambda: _space(lab.root)))))
     yield card
-    yield replace(card, facts=(*card.facts, *versions(lab.connection)))
+    for version in versions(lab.connection):
+        card = replace(card, facts=(*card.facts, version))
+        yield card
 
 
 def _how(acceleration: Acceleration) -> str:

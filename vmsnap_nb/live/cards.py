@@ -42,7 +42,7 @@ def read_card(read: Callable[[], Iterator[Card]], title: str, *, patience: float
     thread = threading.Thread(target=work, name="vmsnap card", daemon=True)
     thread.start()
     thread.join(patience)
-    late = t("no answer within {seconds:g} s", seconds=patience) if thread.is_alive() else missing
+    late = t("no answer within {seconds:g} s; display it again", seconds=patience) if thread.is_alive() else missing
     return card_html(replace(card, facts=(*card.facts, (t("not read"), late))))
 
 
@@ -78,12 +78,10 @@ def host_card(host: Host) -> Iterator[Card]:
     yield replace(card, facts=(*facts, *versions(host.connection)))
 
 
-def versions(connection: Any) -> tuple[tuple[str, str], ...]:
-    """Return the versions of libvirt and of what runs the guests."""
-    return (
-        ("libvirt", fact(lambda: _version(connection.getLibVersion()))),
-        (fact(lambda: str(connection.getType())) or t("hypervisor"), fact(lambda: _version(connection.getVersion()))),
-    )
+def versions(connection: Any) -> Iterator[tuple[str, str]]:
+    """Read the versions of libvirt and of what runs the guests; the second can take seconds the first time."""
+    yield "libvirt", fact(lambda: _version(connection.getLibVersion()))
+    yield fact(lambda: str(connection.getType())) or t("hypervisor"), fact(lambda: _version(connection.getVersion()))
 
 
 def _version(number: int) -> str:
