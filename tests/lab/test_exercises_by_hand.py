@@ -111,5 +111,6 @@ def test_the_guests_of_virsh_stay_if_the_exercise_is_shown_again(
     lab.exercise(folder.name)
     assert by_hand.guests(lab.root, ["postman", "x"])["postman"].state == "shut off"
     lab.reset_exercise(folder.name)
-    assert os.getcwd() == str(lab.root)  # its folder was removed for a moment
+    assert os.getcwd() == str(folder)
+    assert "postman.xml" in os.listdir()  # not the folder that was removed
     assert by_hand.guests(lab.root, ["postman"]) == {}

@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["leave_removed"]
+__all__ = ["is_working_in", "leave_removed"]
+
+
+def is_working_in(folder: Path) -> bool:
+    """Return whether this folder is the working directory."""
+    try:
+        return Path.cwd().samefile(folder)
+    except FileNotFoundError:
+        return False
 
 
 def leave_removed(to: Path) -> None:

@@ -179,8 +179,7 @@ class ExerciseLab(Host):
         LabError
             A guest outside the exercise uses one of its images, or has the name of one of its guests.
         """
-        practice.clear(self, name)
-        return practice.set_up(self, self._machine, name)
+        return practice.begin_again(self, self._machine, name)
 
     def check(self, name: str) -> Check:
         """Check the images and guests of an exercise: what is done and, for the rest, what was found.

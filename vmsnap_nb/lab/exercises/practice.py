@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from vmsnap_nb.lab.exercises.snapshots import SNAPSHOTS
 from vmsnap_nb.lab.exercises.stage import Stage
 from vmsnap_nb.lab.exercises.states import STATES
 from vmsnap_nb.lab.exercises.without_package import HAND_MERGES, HAND_OVERLAYS, HAND_REPAIRS, HAND_SNAPSHOTS
-from vmsnap_nb.lab.workdir import leave_removed
+from vmsnap_nb.lab.workdir import is_working_in, leave_removed
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.hands_off import allow_verbs, forbid_verbs
 from vmsnap_nb.model.image import Image
@@ -47,7 +48,19 @@ if TYPE_CHECKING:
     from vmsnap_nb.lab.exercises.exercise_lab import ExerciseLab
     from vmsnap_nb.lab.machine import Machine
 
-__all__ = ["EXERCISES", "answer", "check", "clear", "find_exercise", "hint", "lines", "progress", "set_up", "table"]
+__all__ = [
+    "EXERCISES",
+    "answer",
+    "begin_again",
+    "check",
+    "clear",
+    "find_exercise",
+    "hint",
+    "lines",
+    "progress",
+    "set_up",
+    "table",
+]
 
 EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise
@@ -117,6 +130,17 @@ def set_up(lab: ExerciseLab, machine: Machine, name: str) -> LiveForest:
 def _forbid(exercise: Exercise, place: ExercisePlace) -> None:
     if exercise.by_hand:
         forbid_verbs(place.folder, t("the exercise {exercise} is done without this package", exercise=exercise.name))
+
+
+def begin_again(lab: ExerciseLab, machine: Machine, name: str) -> LiveForest:
+    """Set up an exercise anew; a working directory in its folder is that of the new one."""
+    folder = ExercisePlace(lab, name).folder
+    inside = is_working_in(folder)
+    clear(lab, name)
+    images = set_up(lab, machine, name)
+    if inside:
+        os.chdir(folder)
+    return images
 
 
 def clear(lab: ExerciseLab, name: str) -> None:
