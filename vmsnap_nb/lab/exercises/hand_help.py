@@ -44,7 +44,7 @@ HELP: dict[str, Help] = WITH_PACKAGE | {
         ),
     ),
     "hand-middle-layer": Help(
-        idea=N_("Without `-u`, `qemu-img rebase` copies what differs into the image that you name, and into no other."),
+        idea=N_("Snap-2 can go down or up. Which of the two directions writes to an image that Other needs?"),
         verb="qemu-img rebase -b …",
         first="qemu-img info --backing-chain Other.qcow2",
         why=N_("The data of Snap-2 was copied up into Snap-3. A commit would write to Snap-1, which Other needs."),
