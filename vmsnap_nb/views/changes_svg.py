@@ -16,7 +16,7 @@ from vmsnap_nb.views.content import CHIP_SIZE, LINE_SIZE, NAME_SIZE, text_width
 from vmsnap_nb.views.figure import Tone
 from vmsnap_nb.views.file_rows import Row, change_mark, changes_heading, row_of, tree_rows
 from vmsnap_nb.views.looks import FONTS, GREY, INK, PAPER, TONES
-from vmsnap_nb.views.svg import SMALLEST, safe, tag, theme_style
+from vmsnap_nb.views.svg import SMALLEST, classes, safe, tag, theme_style
 from vmsnap_nb.views.words import isolate, shown
 from vmsnap_nb.words.message import counted
 
@@ -98,7 +98,7 @@ def _legend(changes: Iterable[FileChange], wide: float, y: float) -> tuple[list[
         look = {"fill": TONES[tone], "fill-opacity": 0.18, "stroke": TONES[tone], "stroke-opacity": 0.6}
         box = tag("rect", {"x": x, "y": y, "width": room, "height": 18.0, "rx": 5.0, **look})
         words = tag("text", {"x": x + 7.0, "y": y + 12.8, "font-size": CHIP_SIZE, "fill": INK.light}, safe(text))
-        parts.append(tag("g", {"class": f"chip {change}"}, box, words))
+        parts.append(tag("g", {"class": classes("chip", change)}, box, words))
         x += room + 6.0
     return parts, y + (26.0 if parts else 0.0)
 
@@ -163,7 +163,7 @@ def _row(row: Row[FileChange | _More], wide: float, y: float, largest: int) -> s
         end = {**face, "x": right - _BAR - _GAP, "text-anchor": "end", "class": "faint"}
         parts.append(tag("text", end, safe(said)))
     kind = "more" if isinstance(item, _More) else item.change if isinstance(item, FileChange) else "folder"
-    return tag("g", {"class": f"row {kind}"}, *parts)
+    return tag("g", {"class": classes("row", kind)}, *parts)
 
 
 def _sign(change: Change) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from vmsnap_nb.views.looks import ACCENT, BAD, FONTS, GOOD, GREY, INK, PAPER, TO
 from vmsnap_nb.views.placed import Picture, Placed, Point, Route, Words
 from vmsnap_nb.views.positions import LEAD, place_figure
 
-__all__ = ["SMALLEST", "figure_svg", "least_width", "narrow_style", "safe", "tag", "theme_style"]
+__all__ = ["SMALLEST", "classes", "figure_svg", "least_width", "narrow_style", "safe", "tag", "theme_style"]
 
 _SVG = "http://www.w3.org/2000/svg"
 SMALLEST = 0.7
@@ -116,7 +116,8 @@ def safe(value: object) -> str:
     return escape(_NO_XML.sub("\ufffd", str(value)))
 
 
-def _classes(*names: str) -> str:
+def classes(*names: str) -> str:
+    """Return the value of an attribute `class`."""
     return " ".join(name for name in names if name)
 
 
@@ -134,10 +135,10 @@ def _parts(picture: Picture) -> Iterator[str]:
 
 def _box(at: Placed) -> str:
     box = at.box
-    classes = _classes("box", box.shape, "active" if box.active else "", box.fate)
+    kind = classes("box", box.shape, "active" if box.active else "", box.fate)
     parts = [tag("title", {}, safe(box.title)), *_outline(at, look_of(box))]
     parts += [part for item in at.items for part in _item(item, at)]
-    return tag("g", {"class": classes, "data-box": f"{at.key[0]}-{at.key[1]}"}, *parts)
+    return tag("g", {"class": kind, "data-box": f"{at.key[0]}-{at.key[1]}"}, *parts)
 
 
 def _outline(at: Placed, look: Look) -> Iterator[str]:
@@ -199,7 +200,7 @@ def _item(item: Item, at: Placed) -> Iterator[str]:
             faint |= {"stroke": colour, "stroke-opacity": 0.6, "stroke-width": 1.0}
         lines = _text(item, left + 6.0, top + 12.8)
         yield tag(
-            "g", {"class": _classes("chip", item.tone, item.role, item.fate)}, tag("rect", {**edge, **faint}), lines
+            "g", {"class": classes("chip", item.tone, item.role, item.fate)}, tag("rect", {**edge, **faint}), lines
         )
     else:
         yield _text(item, left, top + _SIZES[item.kind] * 1.02)
@@ -219,7 +220,7 @@ def _bar(item: Item, left: float, top: float) -> str:
 def _text(item: Item, left: float, base: float) -> str:
     bold = "600" if item.kind in {"name", "status"} else None
     attributes: dict[str, object] = {
-        "class": _classes("faint" if item.kind == "size" else item.kind, "" if item.kind == "chip" else item.fate),
+        "class": classes("faint" if item.kind == "size" else item.kind, "" if item.kind == "chip" else item.fate),
         "x": left,
         "y": base,
         "fill": INK.light,
@@ -266,7 +267,7 @@ def _arrow(route: Route) -> str:
         face = {"x": x, "y": y, "font-size": LINE_SIZE, "text-anchor": "middle", "fill": INK.light}
         halo = {"stroke": PAPER.light, "stroke-width": 4, "stroke-linejoin": "round", "paint-order": "stroke"}
         parts.append(tag("text", {"class": "label", **face, **halo}, safe(route.label)))
-    return tag("g", {"class": _classes("arrow", route.kind, route.fate)}, *parts)
+    return tag("g", {"class": classes("arrow", route.kind, route.fate)}, *parts)
 
 
 def _path(corners: Sequence[Point]) -> str:
@@ -290,4 +291,4 @@ def _words(words: Words) -> str:
         tag("text", {"x": words.left, "y": words.top + 12 + LEAD * number, "font-size": LINE_SIZE}, safe(line))
         for number, line in enumerate(words.lines)
     ]
-    return tag("g", {"class": _classes("caption", words.name.partition(" ")[0])}, *lines)
+    return tag("g", {"class": classes("caption", words.name.partition(" ")[0])}, *lines)
