@@ -34,6 +34,6 @@ def test_changes_are_rows_with_marks(guest: Guest) -> None:
     assert (view.list.names, view.list.empty) == ([], "No file matches.")
     view.filter.value, view.since.value = "", ""
     assert eventually(lambda: "/etc" in view.list.names)
-    assert eventually(lambda: [value for _, value in view.layer.options][1] == top.name)
-    view.layer.value = top.name
+    assert eventually(lambda: view.layers.names[:1] == [top.name])
+    view.layers.value = top.name
     assert eventually(lambda: view.list.names == ["/etc/motd", "/etc/new"])

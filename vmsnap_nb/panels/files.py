@@ -14,6 +14,7 @@ from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.files import FileChange, FileChanges, FileEntry
 from vmsnap_nb.panels.file_rows import change_row, entry_row, filtered
+from vmsnap_nb.panels.panel import heading
 from vmsnap_nb.panels.row_list import Row, RowList
 from vmsnap_nb.views.words import human_size, shown
 from vmsnap_nb.words.message import t
@@ -36,7 +37,7 @@ class FilesView(widgets.VBox):
         self.path = "/"
         self.at = widgets.Dropdown(description=t("State"), options=[(t("now"), "")], value="")
         self.since = widgets.Dropdown(description=t("Changes since"), options=[(t("(not compared)"), "")], value="")
-        self.layer = widgets.Dropdown(description=t("Changes in layer"), options=[(t("(not compared)"), "")], value="")
+        self.layers = RowList(label=t("Changes in layer"), empty=t("There is only a base."))
         self.filter = widgets.Text(description=t("Filter"), placeholder=t("name or pattern"))
         self.up_button = widgets.Button(description=t("Up"), layout=widgets.Layout(width="auto"))
         self.again_button = widgets.Button(description=t("Read again"), layout=widgets.Layout(width="auto"))
@@ -47,15 +48,18 @@ class FilesView(widgets.VBox):
         self._entries: dict[str, FileEntry | FileChange] = {}
         self._rows: list[Row] = []
         self._reading = threading.Lock()
-        for control in (self.at, self.since, self.layer):
+        for control in (self.at, self.since, self.layers):
             control.observe(lambda _: self.read(), "value")
         self.filter.observe(lambda _: self._show_rows(), "value")
         self.up_button.on_click(lambda _: self.go(posixpath.dirname(self.path)))
         self.again_button.on_click(lambda _: self.read())
         self.list.observe(self._chosen, "value")
-        states = [] if moment else [self.at, self.since, self.layer]
+        states = [] if moment else [self.at, self.since]
         head = widgets.HBox([*states, self.filter, self.up_button, self.again_button]).add_class("vmsnap-row")
-        super().__init__([head, self.where, self.said, self.list, self.content])
+        tree = widgets.VBox([self.where, self.said, self.list, self.content]).add_class("vmsnap-tree")
+        layers = widgets.VBox([heading(t("Changes in layer")), self.layers]).add_class("vmsnap-layers")
+        parts = [tree] if moment else [layers, tree]
+        super().__init__([head, widgets.HBox(parts).add_class("vmsnap-split")])
         self.add_class("vmsnap-files")
 
     def show_snapshots(self, names: tuple[str, ...]) -> None:
@@ -112,8 +116,8 @@ class FilesView(widgets.VBox):
         at, since = self.at.value or None, self.since.value
         self.where.value = f"<p><code>{escape(shown(self.path))}</code></p>"
         self.up_button.disabled = self.path == "/"
-        if self.layer.value:
-            self._show_changes(self.guest.chain().changes(self.layer.value, path=self.path))
+        if self.layers.value:
+            self._show_changes(self.guest.chain().changes(self.layers.value, path=self.path))
         elif since and since != at:
             self._show_changes(self.guest.diff(since, at, path=self.path))
         else:
@@ -126,14 +130,12 @@ class FilesView(widgets.VBox):
             self._offer_layers()
 
     def _offer_layers(self) -> None:
-        """Offer the layers of the disk but its base, the newest first."""
-        names = [image.name for image in self.guest.chain().layers[1:]]
-        options = [(t("(not compared)"), ""), *((shown(name), name) for name in reversed(names))]
-        if list(self.layer.options) != options:
-            value = self.layer.value
-            self.layer.options = options
-            if value in names:
-                self.layer.value = value  # otherwise it is none; whoever chooses one meanwhile must not lose that
+        """Offer the layers of the disk but its base, the newest first; the one that is chosen stays so."""
+        layers = list(self.guest.chain().layers[1:])
+        self.layers.show(
+            Row(key=image.name, title=image.name, notes=(human_size(image.allocated or 0),))
+            for image in reversed(layers)
+        )
 
     def _show_changes(self, changes: FileChanges) -> None:
         self._entries = {change.path: change for change in changes}
@@ -153,7 +155,7 @@ class FilesView(widgets.VBox):
         """Show the content of a file that changed: in the later state, or where it is gone in the earlier one."""
         later = change.after is not None
         entry = change.after or change.before
-        if entry is None or entry.kind != "file" or self.layer.value:
+        if entry is None or entry.kind != "file" or self.layers.value:
             self.content.value = f"<p>{escape(repr(change))}</p>"
             return
         self._show(entry, (self.at.value if later else self.since.value) or None)
