@@ -35,7 +35,7 @@ NARROW_WIDE = 84.0
 """The same in a narrow column: six of the widest fit, at 60 %, into 470 px."""
 _LEADS = {"name": 18.0, "status": 15.0, "size": 16.0, "line": 15.0}
 _BAR, _CHIP, _CHIP_GAP, _CHIP_PAD = 6.0, 18.0, 4.0, 6.0
-_BREAKS = set("-._/:, +")
+_BREAKS = set("-._/:, ")
 _BRACKETS = {"(": ")", "（": "）"}
 
 

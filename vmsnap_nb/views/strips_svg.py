@@ -9,7 +9,7 @@ from html import escape
 
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.views.content import text_width
-from vmsnap_nb.views.looks import FONTS, GREY, INK
+from vmsnap_nb.views.looks import FONTS, GREY, INK, PAPER
 from vmsnap_nb.views.strips import (
     KIND_WORDS,
     NEW,
@@ -34,7 +34,7 @@ LEGEND_KINDS: tuple[Kind, ...] = ("seen", "hidden", "zero")
 _CELLS, _NARROW_CELLS, _CELL, _BREAK = 256, 128, 2.2, 16.0  # how many cells, and pixels
 _HIGH, _STEP, _NARROW_STEP, _TOP = 18.0, 27.0, 44.0, 30.0
 _LEGEND_LINE = 21.0
-_RULES = "\n{0} text {{ fill: {ink}; }}\n{0} .new {{ fill: {ink}; }}\n"
+_RULES = "\n{0} text {{ fill: {ink}; stroke: {paper}; }}\n{0} .new {{ fill: {ink}; }}\n"
 
 
 def strips_svg(blocks: BlockMap, *, narrow: bool = False) -> str:
@@ -198,7 +198,8 @@ class _Drawing:
         )
 
     def _text(self, text: str, x: float, y: float, anchor: str | None = None) -> str:
-        return tag("text", {"x": x, "y": y, "text-anchor": anchor, "fill": INK.light}, escape(text))
+        halo = {"stroke": PAPER.light, "stroke-width": 3, "stroke-linejoin": "round", "paint-order": "stroke"}
+        return tag("text", {"x": x, "y": y, "text-anchor": anchor, "fill": INK.light, **halo}, escape(text))
 
 
 def strips_bundle(
