@@ -139,6 +139,8 @@ class Image(FastBuild, Carded):
     identity : tuple or None
         Its place, which is the same for all of its names: device and inode of a file, ``device`` and number of a block
         device, protocol, host and export of a network image; None if it is not known.
+    link : tuple or None
+        Which name of a file with several hard links it is: the folder, by device and inode, and the name in it.
     file_size : int or None
         Length of the file, or size of the device, in bytes.
     mtime_ns : int or None
@@ -199,6 +201,7 @@ class Image(FastBuild, Carded):
     corrupt: bool = False
     data_status: Status | None = field(default=None, repr=False)
     known_from: KnownFrom = "file"
+    link: Identity | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         known = [self.format, None if self.virtual_size is None else human_size(self.virtual_size), self.status]

@@ -7,6 +7,7 @@ import stat
 from dataclasses import replace
 from typing import Any
 
+from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.system.files.devices import device_size, identity_of, is_writable_device
 from vmsnap_nb.system.files.locks import Held, held
@@ -121,7 +122,18 @@ def read_image(
         fields["held"] = holds
     if not mode & _WRITE:
         fields["writable"] = False
+    if status.st_nlink > 1:
+        fields["link"] = _link(path if target is None else target)
     return Image.build(fields), mark
+
+
+def _link(path: str) -> Identity | None:
+    """Return which of the hard links of a file a name is: the folder, and the name in it."""
+    try:
+        folder = os.stat(os.path.dirname(path))
+    except OSError:
+        return None
+    return (*identity_of(folder), os.path.basename(path))
 
 
 def _is_whole(fields: dict[str, Any]) -> bool:
@@ -196,6 +208,7 @@ def as_raw(image: Image) -> Image:
         mtime_ns=image.mtime_ns,
         writable=image.writable,
         held=image.held,
+        link=image.link,
         # libvirt calls it raw and has the key, or the guest has encrypted it by itself.
         encryption="luks" if image.format == "luks" else None,
     )
@@ -219,4 +232,13 @@ def _failed(path: str, error: OSError) -> Image:
         )
     else:
         problem = t("it cannot be read: {error}", error=said)
-    return Image(path, status=state, problem=problem)
+    return Image(path, status=state, problem=problem, identity=_unopened(path))
+
+
+def _unopened(path: str) -> Identity | None:
+    """Return which file a name leads to that cannot be opened."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return identity_of(status) if stat.S_ISREG(status.st_mode) else None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import qemu_img
+from support.content import content
 from support.defined import define, file_disk
 from support.images import KIB, MIB, create, write
 
@@ -100,6 +101,18 @@ def test_a_hard_link_keeps_what_is_removed(tmp_path: Path) -> None:
     (tmp_path / "Link.qcow2").hardlink_to(tmp_path / "Snap-3.qcow2")
     plan = forest.commit("Snap-3", "Snap-2", remove=True)
     assert plan.frees[str(tmp_path / "Snap-3.qcow2")] == 0
+
+
+def test_a_hard_link_of_what_is_removed_stays_with_what_it_is_based_on(tmp_path: Path) -> None:
+    forest = chain(tmp_path)
+    link = tmp_path / "Link.qcow2"
+    link.hardlink_to(tmp_path / "Snap-3.qcow2")
+    (tmp_path / "Other.qcow2").symlink_to("Snap-3.qcow2")
+    was = content(link)
+    report = forest.shorten("Snap-4", keep=1, remove=True).run(progress=False)
+    assert report.as_predicted, report.differences
+    assert content(link) == was
+    assert not (tmp_path / "Snap-3.qcow2").exists()
 
 
 def test_leftovers_and_memory_have_a_size_too(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from support.commands import run
 from support.content import backing, content
 from support.faulty import perform
 from support.images import MIB, create, handout_chain, write
+from support.nobody import as_nobody, nobodys_folder  # noqa: F401 - a fixture
+from support.refusals import refused
 from support.small_disk import resize
 
 import vmsnap_nb as vs
@@ -167,6 +169,33 @@ def test_an_overlay_without_the_format_of_its_backing_file(folder: Path) -> None
     assert plan.run(waive="backing-format-missing", progress=False).as_predicted
     assert content(paths[-1]) == was
     assert vs.scan(folder)[str(paths[2])].backing.format == "qcow2"  # type: ignore[union-attr]
+
+
+def test_a_file_that_was_not_read_may_be_an_overlay(folder: Path) -> None:
+    top, sibling = siblings(folder, "absolute")
+    (folder / "given").mkdir()
+    for path in (folder / "base.qcow2", top):
+        path.rename(folder / "given" / path.name)
+    run("qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", folder / "given/base.qcow2", sibling)
+    (folder / "given/link").symlink_to(sibling)
+    plan = vs.scan(folder / "given").commit("top")
+    assert [(c.name, c.waivable) for c in plan.concerns if c.level == "refuse"] == [("unknown-image", True)]
+    assert refused(vs.scan(folder / "given", follow=True).commit("top")) == {"shared-base"}
+    (folder / "given/link").unlink()
+    assert not vs.scan(folder / "given").commit("top").refused
+
+
+def test_a_file_that_may_not_be_read_may_be_an_overlay(nobodys_folder: Path) -> None:  # noqa: F811
+    folder = nobodys_folder
+    siblings(folder, "absolute")
+    for path in (folder, *folder.rglob("*.qcow2")):
+        shutil.chown(path, "nobody")
+    (folder / "elsewhere/sibling.qcow2").chmod(0)
+    (folder / "lost+found").mkdir(mode=0)
+    plans = lambda: dict.fromkeys(refused(vs.scan(folder).commit("top")), 1)  # noqa: E731
+    assert as_nobody(plans) == {"unknown-image": 1}
+    (folder / "elsewhere/sibling.qcow2").unlink()
+    assert as_nobody(plans) == {}
 
 
 def test_layers_that_are_not_there_or_not_read(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from vmsnap_nb.model.forest import Forest
@@ -12,9 +12,11 @@ from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, warn
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.step import CreateOverlay, CreateVolume, RemoveVolume, Step
-from vmsnap_nb.words.message import t
+from vmsnap_nb.words.message import counted, joined, t
 
 __all__ = ["Access", "opened", "unresolved", "with_access"]
+
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +260,7 @@ def unresolved(plan: Plan) -> Iterator[Concern]:
                 holders=(use.guest,),
                 waivable=True,
             )
+    yield from _hidden(before, changed)
     for folder in dict.fromkeys(map(os.path.dirname, changed)):
         image = before.images.get(folder)
         if image is not None and image.status == "unreadable" and image.known_from == "file":
@@ -271,3 +274,36 @@ def unresolved(plan: Plan) -> Iterator[Concern]:
                 images=tuple(path for path in changed if os.path.dirname(path) == folder),
                 waivable=True,
             )
+
+
+def _hidden(forest: Forest, changed: Collection[str]) -> Iterator[Concern]:
+    """Check that no file was left unread that may be an overlay of what changes: by a link it can lie anywhere."""
+    below = {name for path in changed for layer in forest.known_lineage(path) for name in forest.same_file(layer)}
+    found = [path for path, image in forest.images.items() if _may_hide(forest, image) and path not in below]
+    if changed and found:
+        first = forest.images[found[0]]
+        outside = first.status == "outside"
+        remedy = t("also read its folder, or use follow=True") if outside else t("use an account that can read it")
+        yield refuse(
+            "unknown-image",
+            counted(
+                "{paths} was not read, and may be based on an image that changes: {why}",
+                "{paths} were not read, and may be based on an image that changes: {why}",
+                len(found),
+                paths=joined(found if len(found) <= _MOST_NAMED else (*found[:_MOST_NAMED], "…")),
+                why=first.problem,
+            ),
+            remedy,
+            images=(*changed, *found),
+            waivable=True,
+        )
+
+
+def _may_hide(forest: Forest, image: Image) -> bool:
+    """Return whether a file is there of which nobody knows on what it is based, and whether it is based on anything."""
+    if image.backing is not None or image.device or image.known_from != "file" or image.format is not None:
+        return False
+    if image.status not in {"unreadable", "outside"} or image.identity is None:  # as of a folder
+        return False
+    takers = [backing for path in forest.known_children(image.path) if (backing := forest.images[path].backing)]
+    return not takers or any(backing.format != "raw" for backing in takers)

@@ -275,7 +275,9 @@ class MergeBuilder:
             self.concerns += bitmaps.removed(self.before, path, self._carried)
             self.concerns += checks.other_names(self.before, (path,))
             self._removing.append(RemoveFile(path=path, identity=self.before[path].identity))
-            self.forest = self.forest.edited(drop=self.forest.same_file(path))
+            link = self.before[path].link  # a hard link stays
+            names = self.forest.same_file(path)
+            self.forest = self.forest.edited(drop=[name for name in names if self.forest[name].link == link])
 
     def _is_removable(self, path: str) -> bool:
         """Return whether an image can be removed; a block device stays, and a concern says so."""
