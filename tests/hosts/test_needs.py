@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool, volume_disk
-from support.images import MIB, create
+from support.images import MIB, create, write
 from support.refusals import refused
 
 import vmsnap_nb as vs
@@ -98,6 +98,63 @@ def test_layers_that_a_definition_lists_are_kept_whatever_the_headers_say(connec
         [remedy] = [one.remedy for one in guest.commit().concerns if one.name == "other-image"]
         subprocess.run(remedy.rpartition(": ")[2].split(), check=True)
         assert guest.pull().run(progress=False).as_predicted
+
+
+def test_layers_that_only_a_definition_lists_are_kept(connection: Any) -> None:
+    """The image below the disk is listed as a volume or as the layer above one on the network, and in no header."""
+    for name, backing in (("base", None), ("other", "base"), ("top", None)):
+        create(IMAGES / f"{name}.qcow2", backing=backing and IMAGES / f"{backing}.qcow2", size=4 * MIB)
+    write(IMAGES / "base.qcow2", "write -q -P 1 0 1M")
+    pool(connection, "default", IMAGES)
+    far = "<source protocol='nbd' name='x'><host name='localhost' port='10809'/></source><backingStore/>"
+    ends = {
+        "volume": "<source pool='default' volume='base.qcow2'/><backingStore/>",
+        "file": f"<source file='{IMAGES}/base.qcow2'/>"
+        f"<backingStore type='network'><format type='raw'/>{far}</backingStore>",
+    }
+    for kind, end in ends.items():
+        layers = f"<backingStore type='{kind}'><format type='qcow2'/>{end}</backingStore>"
+        domain = define(connection, "d", file_disk(IMAGES / "top.qcow2").replace("<target", f"{layers}<target"))
+        with vs.connect(SYSTEM) as host:
+            assert needed_by(host, "base") == "definition of d (vda), other"
+            assert lost(host.survey(IMAGES).commit("other"))
+            assert "other-image" in refused(host.guest("d").snapshot("s", kind="external-disk"))
+        domain.undefine()
+
+
+def test_a_longer_list_whose_data_was_pulled_up_is_no_other_disk(connection: Any) -> None:
+    create(IMAGES / "base.qcow2", size=4 * MIB)
+    write(IMAGES / "base.qcow2", "write -q -P 1 0 1M")
+    create(IMAGES / "top.qcow2", backing=IMAGES / "base.qcow2")
+    listed = f"<backingStore type='file'><format type='qcow2'/><source file='{IMAGES}/base.qcow2'/></backingStore>"
+    define(connection, "d", file_disk(IMAGES / "top.qcow2").replace("<target", f"{listed}<target"))
+    with vs.connect(SYSTEM) as host:
+        assert vs.scan(IMAGES).pull("top").run(progress=False).as_predicted
+        # libvirt opens the base until the list is gone.
+        assert needed_by(host, "base") == "definition of d (vda)"
+        assert host.guest("d").snapshot("s", kind="external-disk").run(progress=False).as_predicted
+
+
+def test_files_of_the_definition_for_the_next_start_are_kept(connection: Any) -> None:
+    for name, backing in (("code", None), ("over", "code"), ("d", None)):
+        create(IMAGES / f"{name}.qcow2", backing=backing and IMAGES / f"{backing}.qcow2", size=4 * MIB)
+    (IMAGES / "link").symlink_to(IMAGES)
+    domain = define(connection, "d", file_disk(IMAGES / "d.qcow2"), running=True)
+    connection.defineXML(domain.XMLDesc(2).replace("</os>", f"<kernel>{IMAGES}/link/code.qcow2</kernel></os>"))
+    with vs.connect(SYSTEM) as host:
+        assert needed_by(host, "code") == "boot file of d, over"
+        assert lost(host.survey(IMAGES).commit("over"))
+
+
+def test_data_files_are_kept_by_any_name(connection: Any) -> None:
+    create(IMAGES / "a.qcow2", size=4 * MIB, data_file=IMAGES / "a.data", data_file_raw="on")
+    (IMAGES / "link").symlink_to("a.data")
+    for number, name in enumerate(("a.data", "link")):
+        create(IMAGES / f"over{number}.qcow2", backing=IMAGES / name, backing_format="raw")
+    with vs.connect(SYSTEM) as host:
+        for forest in (host.survey(IMAGES), vs.scan(IMAGES)):
+            for number in range(2):
+                assert lost(forest.commit(f"over{number}")), number
 
 
 def test_files_that_a_guest_boots_from_are_kept(connection: Any) -> None:

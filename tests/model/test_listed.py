@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from support.forests import forest, image
 
-from vmsnap_nb.model.listed import is_other_chain, of_other_chains
+from vmsnap_nb.model.listed import beyond_headers, is_other_chain, of_other_chains
 from vmsnap_nb.model.need import Need
 
 CHAIN = forest(image("a"), image("b", "a"), image("c", "b"), image("top", "c"), image("x"), image("y", "x"))
@@ -27,6 +29,23 @@ CHAIN = forest(image("a"), image("b", "a"), image("c", "b"), image("top", "c"), 
 )
 def test_a_list_is_of_other_layers(own: str, listed: list[str], other: bool) -> None:
     assert is_other_chain(CHAIN, f"/i/{own}", [f"/i/{name}" for name in listed]) is other
+
+
+def test_what_only_a_list_has_is_needed_but_is_no_other_disk() -> None:
+    need = Need("definition", "/i/x", "g", "vda", ("/i/a", "/i/x"))
+    assert of_other_chains(CHAIN, [need]) == (replace(need, layers=()),)
+    assert of_other_chains(CHAIN, [need], is_other=lambda *_: True) == (need,)
+    gone = replace(need, path="/i/gone", layers=("/i/a", "/i/gone"))
+    assert of_other_chains(CHAIN, [gone]) == ()
+
+
+@pytest.mark.parametrize(
+    ("own", "listed", "beyond"),
+    [("top", "cba", ""), ("top", "cbax", "x"), ("a", "yx", "yx"), ("top", "c", ""), ("unread", "x", "")],
+)
+def test_what_a_list_has_below_the_last_header(own: str, listed: str, beyond: str) -> None:
+    found = beyond_headers(CHAIN, f"/i/{own}", [f"/i/{name}" for name in listed])
+    assert found == tuple(f"/i/{name}" for name in beyond)
 
 
 def test_only_lists_that_do_not_agree_are_needs() -> None:

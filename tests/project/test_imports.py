@@ -158,7 +158,7 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "live": (
         ("cards", "claim", "confined", "files", "hands_off", "held", "image_names", "journal"),
-        ("phases", "saved", "told"),
+        ("listed", "phases", "saved", "told"),
         ("check", "inside", "job", "step_action"),
         ("lost_files", "place", "progress", "report"),
         ("plan", "reading"),

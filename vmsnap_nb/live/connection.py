@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.held import with_real_uses
 from vmsnap_nb.live.image_actions import image_actions
+from vmsnap_nb.live.listed import is_other_disk
 from vmsnap_nb.live.place import Place
 from vmsnap_nb.live.reading import look_at_files, look_elsewhere, with_sizes
 from vmsnap_nb.live.saved import with_saved_memory
@@ -33,6 +34,7 @@ from vmsnap_nb.plans.machine import Machine
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.plans.step import CreateVolume, DefineDomain, GuestRef, RemoveVolume, Step
+from vmsnap_nb.system.files.identity import place_of
 from vmsnap_nb.system.files.paths import absolute
 from vmsnap_nb.system.image_file import as_raw
 from vmsnap_nb.system.libvirt.connection import files_are_here, is_lost, open_connection
@@ -50,7 +52,7 @@ from vmsnap_nb.words.message import N_, NOTHING, Message, t
 
 __all__ = ["Connection", "Customs"]
 
-_FILES = frozenset({"firmware", "boot", "nvdimm", "definition"})
+_FILES = frozenset({"firmware", "boot", "nvdimm", "data", "definition"})
 """What is no image, or is read as a layer of a disk."""
 _PASSES: ContextVar[Mapping[Connection, list[Knowledge]]] = ContextVar("passes", default=MappingProxyType({}))
 """Of which connections something is read in one pass, each with what libvirt tells of images there: the last counts."""
@@ -185,15 +187,24 @@ class Connection:
         held = [path for record in records for disk in record.held_disks for path in (disk.source, disk.file) if path]
         knowledge, named = self.knowledge(roll), (*self._there(held), *_named(needs))
         forest = self._images(survey, roll, knowledge, folders, around, named)
-        needs = of_other_chains(forest, needs)
+        other_names = [need.path for need in needs if need.kind in _FILES]
+        forest = self._with_names(forest, other_names)
         listed = {need.path for need in needs if need.kind == "definition"}
-        if unseen := self._there(listed.difference(forest.images)):
+        if unseen := self._there(path for path in listed if forest.known(path) not in forest.images):
             forest = self._images(survey, roll, knowledge, folders, around, (*named, *unseen))
-            needs = of_other_chains(forest, needs)  # some may be other names of the layers
-        forest = forest.edited(records=records, needs=needs)
+            forest = self._with_names(forest, other_names)
+        forest = forest.edited(records=records, needs=of_other_chains(forest, needs, is_other=is_other_disk))
         if self.files_are_here:
             forest = with_saved_memory(forest, survey, records, self.handle)
         return self.customs.others(forest)
+
+    def _with_names(self, forest: Forest, paths: Iterable[str]) -> Forest:
+        """Return the forest with where some paths lead under which no image was read: they may be other names."""
+        unseen = dict.fromkeys(path for path in paths if path.startswith("/") and path not in forest.images)
+        if not unseen or not self.files_are_here:
+            return forest
+        places = {path: place for path in unseen if (place := place_of(path)) is not None}
+        return forest.edited(places={**forest.places, **places})
 
     def _there(self, paths: Iterable[str]) -> list[str]:
         """Return those of some files that may be there; of another machine that is not seen from here."""

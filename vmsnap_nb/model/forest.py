@@ -13,7 +13,7 @@ from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.image import OPENABLE, Image, Status
 from vmsnap_nb.model.lookup import ImageLike, ImageNames, full_path, path_of
-from vmsnap_nb.model.need import Need, index_needs
+from vmsnap_nb.model.need import Need, data_needs, index_needs
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.model.text import plural
@@ -45,7 +45,7 @@ class Forest(Shown):
     records : tuple of SnapshotRecord
         libvirt's snapshots of all guests of the host.
     places : mapping of str to tuple
-        The `Image.identity` of names in snapshot records under which no image was read.
+        The `Image.identity` of names in records, definitions and headers under which no image was read.
     needs : tuple of Need
         What else needs an image: differing definitions of running guests, saved memory, block jobs, firmware.
     stale_memory : tuple of Need
@@ -312,7 +312,7 @@ class Forest(Shown):
 
     @cached_property
     def _needs(self) -> dict[str, tuple[Need, ...]]:
-        return index_needs(self.uses, self.records, self.needs, self.known_lineage, self._first)
+        return index_needs(self.uses, self.records, (*self.needs, *data_needs(self)), self.known_lineage, self._first)
 
     def needed_by(self, image: ImageLike) -> tuple[Need, ...]:
         """Return everything that needs this image: disks, snapshots, saved memory, jobs, firmware and overlays."""

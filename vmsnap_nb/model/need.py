@@ -12,9 +12,10 @@ from vmsnap_nb.words.message import N_, t
 
 if TYPE_CHECKING:
     from vmsnap_nb.model.guest import Use
+    from vmsnap_nb.model.image import Image
     from vmsnap_nb.model.snapshot import SnapshotRecord
 
-__all__ = ["Need", "NeedKind", "index_needs"]
+__all__ = ["Need", "NeedKind", "data_needs", "index_needs"]
 
 if TYPE_CHECKING:
     NeedKind = Literal[
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         "boot",  # a guest starts from it beside its disks: firmware, kernel, initial RAM disk
         "nvdimm",  # a guest has it as persistent memory
         "definition",  # libvirt lists it below the image of a disk, where the headers name other layers
+        "data",  # a qcow2 image, or the definition of a disk, has it as its external data file
         "overlay",  # another image is based on it
     ]
 else:
@@ -44,6 +46,7 @@ _TEXTS = {
     "boot": N_("boot file of {guest}"),
     "nvdimm": N_("NVDIMM of {guest}"),
     "definition": N_("definition of {guest} ({name})"),
+    "data": N_("data of {name}"),
 }
 
 
@@ -105,6 +108,13 @@ def index_needs(
         for path in (need.path, *layers):
             found.setdefault(first(path), {})[need] = None
     return {path: tuple(some) for path, some in found.items()}
+
+
+def data_needs(images: Iterable[Image]) -> Iterator[Need]:
+    """Yield the external data files that images name, each needed by its image."""
+    for image in images:
+        if image.data_file is not None and image.data_file.path is not None:
+            yield Need("data", image.data_file.path, name=image.path)
 
 
 def _of_record(record: SnapshotRecord, uses: tuple[Use, ...], told: set[str]) -> Iterator[Need]:

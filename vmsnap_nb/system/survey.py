@@ -89,7 +89,8 @@ class Survey:
         reader = _Reading(self.folders, named, self.follow, self._cache, around=around, devices=frozenset(self.devices))
         images, self._cache = reader.images(), reader.cache
         self.saved = {path: i.mtime_ns or 0 for path, i in reader.others.items() if is_saved_memory(i)}
-        return Forest(images, uses, (*self.folders, *reader.added), datetime.now(UTC))
+        folders = (*self.folders, *reader.added)
+        return Forest(images, uses, folders, datetime.now(UTC), places=reader.data_places)
 
 
 class _Reading:
@@ -120,6 +121,7 @@ class _Reading:
         self.disputed: dict[str, dict[str | None, str]] = {}
         self.pending: list[Image] = []
         self.with_data_file: list[str] = []
+        self.data_places: dict[str, Identity] = {}
         self.notes: list[tuple[str, Message]] = []
         self.based: list[tuple[str, str]] = []
         self.cut, self.entries, self.room = False, 0, Room()
@@ -471,6 +473,8 @@ class _Reading:
             place = data.path
             if place is None and data.kind == "relative":
                 place = f"{os.path.dirname(path)}/{data.written}"
+            if data.path is not None and (self.follow or status == "ok") and (at := place_of(data.path)) is not None:
+                self.data_places[data.path] = at  # others may be based on it under another name
             part = None if place is None else self.found.get(place) or self.others.get(place)
             # What is based on another image is left in the forest: a header could hide somebody's overlay else.
             if place is not None and part is not None and part.backing is None:

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 
 from vmsnap_nb.live.guest_actions.records import redefine, whole_record
 from vmsnap_nb.live.handle import GuestHandle
+from vmsnap_nb.live.listed import is_other_disk
 from vmsnap_nb.model.disk_xml import forget_layers, layers_below, named_image
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.listed import is_other_chain
 from vmsnap_nb.system.libvirt.snapshots import read_records
 from vmsnap_nb.words.message import t
 
@@ -63,6 +63,6 @@ def _is_old(forest: Forest, own: str, listed: list[str]) -> bool:
     layers = [forest[path] for path in forest.known_lineage(own)]
     if not layers or any(layer.status != "ok" for layer in layers):
         return False
-    if is_other_chain(forest, own, listed):
+    if is_other_disk(forest, own, listed):
         return False  # that of another disk: nobody here knows which of them is meant
     return [os.path.realpath(layer.path) for layer in layers[1:]][: len(listed)] != [*map(os.path.realpath, listed)]

@@ -154,6 +154,15 @@ def _nvdimm(need: Need, path: str) -> tuple[Message, Message]:
     return fact, _boot(need, path)[1]
 
 
+def _data(need: Need, path: str) -> tuple[Message, Message]:
+    if need.guest:
+        fact = t("{path} holds the data of disk {disk} of {guest}", path=path, disk=need.name, guest=need.guest)
+    else:
+        fact = t("{path} holds the data of the image {image}", path=path, image=need.name)
+    command = shlex.join(("qemu-img", "convert", "-f", "raw", "-O", "qcow2", path, "NEW.qcow2"))
+    return fact, t("copy that data, and base the overlay on the copy: {command}", command=command)
+
+
 def _definition(need: Need, path: str) -> tuple[Message, Message]:
     fact = t(
         "the definition of {guest} lists {path} below the image of disk {disk}, and libvirt uses that list",
@@ -191,7 +200,8 @@ def _below(forest: Forest, path: str) -> str | None:
 def other_chains(forest: Forest, guest: str, targets: Iterable[str]) -> Iterator[Concern]:
     """Check that libvirt lists no other layers of these disks of a guest than the headers name."""
     targets = set(targets)
-    chains = {need.name: need.layers for need in forest.needs if need.kind == "definition" and need.guest == guest}
+    own_needs = (need for need in forest.needs if need.kind == "definition" and need.guest == guest)
+    chains = {need.name: need.layers for need in own_needs if need.layers}
     for target, layers in chains.items():
         own, *listed = layers
         if target in targets:
@@ -218,4 +228,5 @@ _WORDS = {
     "boot": _boot,
     "nvdimm": _nvdimm,
     "definition": _definition,
+    "data": _data,
 }

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.model.address import address
-from vmsnap_nb.model.disk_xml import layers_below, named_image
+from vmsnap_nb.model.disk_xml import layers_below
 from vmsnap_nb.model.guest import OFF, Disk, Domain, State
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.model.need import Need, NeedKind
@@ -167,16 +167,16 @@ class _Told:
             if persistent and state not in OFF:
                 later = with_volume_paths(domain.connect, str(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE)))
             disks = read_disks(xml)
+            needs = list(_needs(name, xml))
+            if later is not None:
+                needs += (*_next_start(name, disks, later), *_needs(name, later))
             record = Domain(
                 name=name,
                 uuid=uuid,
                 state=state,
                 persistent=persistent,
                 disks=disks,
-                needs=(
-                    *_needs(name, xml),
-                    *(() if later is None else (*_next_start(name, disks, later), *_listed(name, later))),
-                ),
+                needs=tuple(dict.fromkeys(needs)),
                 checkpoints=() if self._has("checkpointed", uuid) is False else checkpoints_of(domain),
                 definition=later or "",
             )
@@ -240,14 +240,24 @@ def _needs(guest: str, xml: str) -> Iterator[Need]:
             for element in ET.fromstring(xml).iterfind(place):
                 if path := (element.text or "").strip():
                     yield Need(kind, path, guest)
+    yield from _data_files(guest, xml)
     yield from _listed(guest, xml)
 
 
+def _data_files(guest: str, xml: str) -> Iterator[Need]:
+    """Yield the external data files that a definition names: from 10.10 on libvirt uses these."""
+    for disk in ET.fromstring(xml).iterfind("devices/disk") if "<dataStore" in xml else ():
+        target = disk.find("target")
+        for store in disk.iter("dataStore"):
+            if path := _source(store.find("source")):
+                yield Need("data", path, guest, "" if target is None else target.get("dev", ""))
+
+
 def _listed(guest: str, xml: str) -> Iterator[Need]:
-    """Yield the layers that a definition lists below the images of its disks, where all are local."""
+    """Yield the layers that a definition lists below the images of its disks, local ones and others."""
     for disk in ET.fromstring(xml).iterfind("devices/disk") if "<backingStore" in xml else ():
-        target, own = disk.find("target"), named_image(disk.find("source"))
-        listed = [named_image(layer.find("source")) for layer in layers_below(disk)]
+        target, own = disk.find("target"), _source(disk.find("source"))
+        listed = [_source(layer.find("source")) for layer in layers_below(disk)]
         if own and target is not None and all(listed):
             layers = (own, *filter(None, listed))
             name = target.get("dev", "")

@@ -16,13 +16,13 @@ __all__ = ["with_volume_paths"]
 def with_volume_paths(connection: Callable[[], Any], xml: str) -> str:
     """Return a domain's or record's XML in which disks of volumes name their files; any other XML as it is.
 
-    A disk keeps its volume where libvirt does not say which file that is. The connection is asked for only where the
-    XML names a volume.
+    So do layers that are listed below a disk, and what a block job copies into. A volume stays where libvirt does not
+    say which file it is. The connection is asked for only where the XML names one.
     """
     if " pool=" not in xml:
         return xml
     root = ET.fromstring(xml)
-    for disk in root.iter("disk"):
+    for disk in (element for top in root.iter("disk") for element in top.iter()):
         source = disk.find("source")
         if source is None or not (source.get("pool") and source.get("volume")):
             continue
