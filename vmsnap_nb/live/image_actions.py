@@ -25,6 +25,7 @@ from vmsnap_nb.live.step_action import Action, Undo, no_way_back, undo_of
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans.by_hand import rebase_argv, repair_advice, upgrade_argv
+from vmsnap_nb.plans.checks.interrupted import finishing
 from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.plans.leftovers.steps import MoveFile
 from vmsnap_nb.plans.merge.steps import (
@@ -211,7 +212,7 @@ def commit(step: CommitLayers) -> Undo:
     before = read_entry(entry.path, MergeEntry)
     known = before is not None
     if before is not None:
-        if not entry.guest:
+        if before.guest:
             entry = replace(entry, guest=before.guest, uuid=before.uuid)
         _whole(entry.base, tried)  # it may be damaged by what was interrupted, and would be more so
     write_entry(begun(entry))
@@ -226,9 +227,10 @@ def commit(step: CommitLayers) -> Undo:
         error.add_note(
             t(
                 "{base} may contain part of the data. What is based on {top} reads the same as before; "
-                "forest.unfinished() gives the plan that finishes the commit",
+                "{call} gives the plan that finishes the commit",
                 base=entry.base,
                 top=entry.top,
+                call=finishing(entry),
             )
         )
         _note_damage(error, entry.base)
@@ -243,7 +245,7 @@ def commit(step: CommitLayers) -> Undo:
             base=entry.base,
             top=entry.top,
         ),
-        t("forest.unfinished() gives the plan that finishes the commit"),
+        t("{call} gives the plan that finishes the commit", call=finishing(entry)),
     )
 
 

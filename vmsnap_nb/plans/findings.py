@@ -170,7 +170,7 @@ def _of_list(listed: SnapshotList) -> Iterator[Finding]:
 def _of_journal(reading: Reading, name: str) -> Iterator[Finding]:
     for entry in reading.merges:
         for concern in interrupted((entry,), (entry.base,)):
-            guest = next((use.guest for use in reading.forest.known_users(entry.base)), "")
+            guest = entry.guest or next((use.guest for use in reading.forest.known_users(entry.base)), "")
             yield replace(_finding(concern), help=_call(guest, "unfinished()[0].run()", name))
     for pull in reading.pulls:
         guest = next((use.guest for use in reading.forest.known_users(pull.image)), "")

@@ -146,7 +146,7 @@ def test_a_merge_of_a_guest_is_left_to_that_guest(host: Host, chain: Path) -> No
     [plan] = vs.scan(chain).unfinished()
     [concern] = [one for one in plan.concerns if one.level == "refuse"]
     assert concern.name == "other-image"
-    assert f"unfinished() of guest {guest.name}" in concern.remedy
+    assert f"host.guest({guest.name!r}).unfinished()" in concern.remedy
     with pytest.raises(PlanRefusedError):
         plan.run(progress=False)
     assert content(top) == was
@@ -155,6 +155,35 @@ def test_a_merge_of_a_guest_is_left_to_that_guest(host: Host, chain: Path) -> No
     assert not top.exists()
     assert content(guest.chain().top) == was
     assert vs.scan(chain).unfinished() == ()
+
+
+@pytest.mark.guest
+def test_a_merge_of_a_guest_is_left_to_it_by_another_guest_on_the_same_base(host: Host, chain: Path) -> None:
+    create(chain / "other.qcow2", "top.qcow2")
+    leaf, other = chain / "leaf.qcow2", chain / "other.qcow2"
+    guest, stranger = define(host, "own", file_disk(leaf)), define(host, "stranger", file_disk(other))
+    was = content(leaf), content(other)
+    plan = guest.commit(top="top", base="base", remove=True)
+
+    def ends(_: object) -> object:
+        raise VmsnapError("the machine", said="has ended")
+
+    plan.place.actions[MarkInvalid] = ends  # type: ignore[index, assignment]
+    with pytest.raises(VmsnapError, match="the machine") as failed:
+        plan.run(progress=False)
+    call = f"host.guest({guest.name!r}).unfinished()"
+    assert any(call in note for note in failed.value.__notes__)
+    [theirs] = stranger.unfinished()
+    [concern] = [one for one in theirs.concerns if one.level == "refuse"]
+    assert (concern.name, concern.holders, concern.waivable) == ("other-image", (guest.name,), True)
+    assert call in concern.remedy
+    assert any(call in one.remedy for one in stranger.pull().concerns if one.level == "refuse")
+    with pytest.raises(PlanRefusedError):
+        theirs.run(progress=False)
+    [plan] = guest.unfinished()
+    assert plan.run(progress=False).as_predicted
+    assert (content(leaf), content(other)) == was
+    assert stranger.unfinished() == ()
 
 
 def test_a_merge_of_a_guest_that_is_gone_is_finished_by_waiving_it(chain: Path) -> None:

@@ -27,6 +27,7 @@ from vmsnap_nb.live.reading import read_maps
 from vmsnap_nb.live.step_action import Action, Undo, no_way_back, undo_of
 from vmsnap_nb.model.blockmap import BlockMap, share_before
 from vmsnap_nb.model.disk_xml import name_image, named_image
+from vmsnap_nb.plans.checks.interrupted import finishing
 from vmsnap_nb.plans.journal import MergeEntry, Phase
 from vmsnap_nb.plans.merge.steps import (
     BlockJobStep,
@@ -165,7 +166,7 @@ def _commit(guest: GuestHandle, step: LiveCommit) -> Undo:
     return no_way_back(
         tried,
         t("the data is in {base}, and the guest reads it there", base=entry.base),
-        t("guest.unfinished() gives the plan that finishes the commit"),
+        t("{call} gives the plan that finishes the commit", call=finishing(entry)),
     )
 
 

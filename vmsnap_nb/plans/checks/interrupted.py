@@ -9,7 +9,17 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.journal import Began, MergeEntry
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["is_chain", "is_done", "is_gone", "is_torn", "overlays_of_base", "reads_otherwise", "settled", "who"]
+__all__ = [
+    "finishing",
+    "is_chain",
+    "is_done",
+    "is_gone",
+    "is_torn",
+    "overlays_of_base",
+    "reads_otherwise",
+    "settled",
+    "who",
+]
 
 
 def is_gone(forest: Forest, path: str) -> bool:
@@ -85,3 +95,10 @@ def who(began: Began) -> Message:
         host=began.host,
         time=began.at,
     )
+
+
+def finishing(entry: MergeEntry, guest: str = "") -> str:
+    """Return the call whose plans finish a merge, for one who calls `guest` so: of the guest whose verb began it."""
+    if guest and entry.guest in ("", guest):
+        return "guest.unfinished()"
+    return f"host.guest({entry.guest!r}).unfinished()" if entry.guest else "forest.unfinished()"

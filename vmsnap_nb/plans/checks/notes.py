@@ -6,7 +6,7 @@ import os.path
 from collections.abc import Iterable, Iterator
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.plans.checks.interrupted import reads_otherwise
+from vmsnap_nb.plans.checks.interrupted import finishing, reads_otherwise
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark
 from vmsnap_nb.plans.journal import UnknownEntry, UnreadEntry
 from vmsnap_nb.plans.request import Reading
@@ -40,7 +40,7 @@ def merging(reading: Reading, paths: Iterable[str], *, through: bool = True) -> 
                         base=entry.base,
                         path=path,
                     ),
-                    t("wait for it; or finish it with unfinished()[0].run() of the guest or of the forest"),
+                    t("wait for it; or finish it with {call}[0].run()", call=finishing(entry)),
                     images=tuple(dict.fromkeys((path, entry.base, entry.top))),
                 )
 

@@ -11,7 +11,7 @@ from vmsnap_nb.model.guest import Domain, Use
 from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.plans.by_hand import rebase_argv
 from vmsnap_nb.plans.checks.held import interrupted_snapshots
-from vmsnap_nb.plans.checks.interrupted import reads_otherwise
+from vmsnap_nb.plans.checks.interrupted import finishing, reads_otherwise
 from vmsnap_nb.plans.checks.layers import REBASED, doubts
 from vmsnap_nb.plans.checks.needed import other_chains
 from vmsnap_nb.plans.checks.notes import note_folders, strangers
@@ -135,7 +135,7 @@ def interrupted_commits(reading: Reading) -> Iterator[Concern]:
                     base=entry.base,
                 ),
                 either(
-                    t("undo it first: guest.unfinished()[0].run()"),
+                    t("undo it first: {call}[0].run()", call=finishing(entry, domain.name)),
                     t("use start(force=True) if you know that {base} holds all data", base=entry.base),
                 ),
                 images=(entry.base, entry.top),
@@ -151,7 +151,7 @@ def interrupted_commits(reading: Reading) -> Iterator[Concern]:
                     base=entry.base,
                 ),
                 either(
-                    t("finish it first: guest.unfinished()[0].run() compares both"),
+                    t("finish it first: {call}[0].run() compares both", call=finishing(entry, domain.name)),
                     t("use start(force=True) if you know that {image} is the current one", image=entry.top),
                 ),
                 images=(entry.base, entry.top),

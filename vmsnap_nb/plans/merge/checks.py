@@ -10,6 +10,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.checks import folders
+from vmsnap_nb.plans.checks.interrupted import finishing
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.facts import FolderFacts
 from vmsnap_nb.plans.journal import MergeEntry
@@ -323,7 +324,7 @@ def interrupted(entries: Iterable[MergeEntry], paths: Iterable[str]) -> Iterator
             yield refuse(
                 "active-job",
                 t("a merge of {top} into {base} was interrupted", top=entry.top, base=entry.base),
-                t("finish it first with unfinished()[0].run() of the guest or of the forest"),
+                t("finish it first with {call}[0].run()", call=finishing(entry)),
                 images=(entry.base, entry.top),
             )
 

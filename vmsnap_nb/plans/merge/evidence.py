@@ -7,16 +7,29 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.by_hand import repair_advice
-from vmsnap_nb.plans.checks.interrupted import is_gone, is_torn, settled, who
+from vmsnap_nb.plans.checks.interrupted import finishing, is_gone, is_torn, settled, who
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.facts import LOST_JOB
 from vmsnap_nb.plans.journal import FileFact, MergeEntry, PullEntry
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["author", "content", "damaged", "has_pivoted", "holds_all", "is_compared", "originals", "pivot", "unknown"]
+__all__ = [
+    "author",
+    "content",
+    "damaged",
+    "defined",
+    "has_pivoted",
+    "holds_all",
+    "is_compared",
+    "originals",
+    "others",
+    "pivot",
+    "unknown",
+]
 
 
 def author(entry: MergeEntry | PullEntry) -> Iterator[Concern]:
@@ -197,6 +210,12 @@ def content(reading: Reading, entry: MergeEntry) -> Iterator[Concern]:
                 yield _refused(entry, path, what)
 
 
+def others(guest: Domain, entry: MergeEntry) -> Iterator[Concern]:
+    """Check that it was this guest whose merge it is: of another it is not known here what names the merged layers."""
+    if entry.guest and entry.uuid != guest.uuid:
+        yield _of_guest(entry)
+
+
 def defined(forest: Forest, entry: MergeEntry) -> Iterator[Concern]:
     """Check, where nothing is asked of libvirt, that no guest still names what is merged."""
     if entry.guest and _may_name(forest, entry):
@@ -239,7 +258,7 @@ def _of_guest(entry: MergeEntry) -> Concern:
             uuid=entry.uuid,
         ),
         either(
-            t("use unfinished() of guest {guest}", guest=entry.guest),
+            t("use {call}", call=finishing(entry)),
             t("waive this if no definition or snapshot names {top}", top=entry.top),
         ),
         images=(entry.top,),

@@ -205,8 +205,9 @@ def plan_finish(reading: Reading, request: FinishRequest) -> Plan:
     except VmsnapError as error:  # as of a commit that is not possible any more
         plan = _missed(reading, entry, _reason(error))
     concerns = [*plan.concerns, *evidence.author(entry), *evidence.originals(forest, entry)]
-    if not request.guest and plan.steps:
-        concerns += evidence.defined(forest, entry)
+    if plan.steps:
+        owner = reading.owner.domain if request.guest else None
+        concerns += evidence.defined(forest, entry) if owner is None else evidence.others(owner, entry)
     if not all(isinstance(step, Repoint) and step.back for step in plan.steps):
         concerns += evidence.damaged(reading, entry.base)
     return replace(plan, concerns=sorted_concerns(concerns))

@@ -11,7 +11,7 @@ from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.checks.devices import parts_of_files
 from vmsnap_nb.plans.checks.folders import free_name, room
 from vmsnap_nb.plans.checks.held import held_concerns
-from vmsnap_nb.plans.checks.interrupted import reads_otherwise
+from vmsnap_nb.plans.checks.interrupted import finishing, reads_otherwise
 from vmsnap_nb.plans.checks.known import not_known
 from vmsnap_nb.plans.checks.layers import broken, lower_keys, missing, new_overlay_exposes
 from vmsnap_nb.plans.checks.needed import other_chains
@@ -228,8 +228,8 @@ def _interrupted_merges(reading: Reading, choice: RevertChoice, path: str) -> It
                     base=entry.base,
                 ),
                 t(
-                    "finish the merge first with guest.unfinished()[0].run(); what it has already overwritten in "
-                    "{base} is lost",
+                    "finish the merge first with {call}[0].run(); what it has already overwritten in {base} is lost",
+                    call=finishing(entry, reading.owner.domain.name),
                     base=entry.base,
                 ),
                 images=(entry.base,),

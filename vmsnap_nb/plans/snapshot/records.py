@@ -10,6 +10,7 @@ from vmsnap_nb.model.drift import list_snapshots
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.names import check_name
 from vmsnap_nb.model.snapshot import Snapshot, SnapshotRecord
+from vmsnap_nb.plans.checks.interrupted import finishing
 from vmsnap_nb.plans.concern import Concern, remark, sorted_concerns, warn
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Reading
@@ -113,7 +114,10 @@ def _why_not_forget(reading: Reading, snapshot: Snapshot) -> Concern | None:
                     top=entry.top,
                     base=entry.base,
                 ),
-                t("finish it first with guest.unfinished()[0].run(), or repeat the deletion"),
+                t(
+                    "finish it first with {call}[0].run(), or repeat the deletion",
+                    call=finishing(entry, snapshot.record.guest),
+                ),
                 images=(entry.base, entry.top),
             )
     return None
