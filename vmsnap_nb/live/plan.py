@@ -32,6 +32,7 @@ from vmsnap_nb.plans.step import Protect
 from vmsnap_nb.system.confine import only
 from vmsnap_nb.system.files.taken import taken
 from vmsnap_nb.system.process import hearing
+from vmsnap_nb.system.survey import Survey
 from vmsnap_nb.words.message import clauses, joined, t
 
 __all__ = ["LivePlan"]
@@ -365,7 +366,7 @@ class LivePlan(Plan):
     def _read_after(self, done: list[StepDone], error: Exception | None) -> Forest:
         """Read what is there after the steps; if that fails, an error still says what became of them."""
         try:
-            return self.place.forest()
+            return self._with_made(self.place.forest())
         except VmsnapError as failure:
             if error is not None:
                 error.add_note(t("could not read the images again: {error}", error=str(failure)))
@@ -374,6 +375,14 @@ class LivePlan(Plan):
             stay = clauses(t("{image}: {why}", image=step.image, why=step.what) for step in steps)
             failure.add_note(t("the images could not be read again; steps that were done: {steps}", steps=stay or "–"))
             raise
+
+    def _with_made(self, after: Forest) -> Forest:
+        """Return the forest with the images that were to be made where the place does not look."""
+        made = {path: None for path in self.creates if path in self.after.images and path not in after.images}
+        if not made or not self.place.here:
+            return after
+        read = Survey(images=made).read()
+        return after.edited(put=[read[path] for path in made if path in read.images])
 
     @staticmethod
     def _take_back(done: list[StepDone], undo: list[Undo], error: Exception | None) -> list[StepDone]:

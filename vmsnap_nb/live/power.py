@@ -31,7 +31,7 @@ _TRIED_AGAIN = 3.0
 """Seconds in which QEMU tries again what a disk could not do before."""
 _ASKED = 15.0
 """Seconds in which a lab's guest has to take the command that shuts it down; then its power button is pressed."""
-_OF_IMAGES = {"backing-format-missing", "missing-base", "loop", "shared-base", "other-image"}
+_OF_IMAGES = {"backing-format-missing", "missing-base", "loop", "shared-base", "other-image", "damaged-image"}
 """Concerns about the images themselves, whoever else has them open."""
 
 

@@ -105,6 +105,11 @@ def test_chains_that_no_qemu_opens() -> None:
         ("missing-base", "/i/top"),
     ]
     assert list(layers(forest(free, image("top", "free")), uses)) == []
+    damaged = image("b", status="corrupt", corrupt=True)  # QEMU still opens it for reading
+    assert list(layers(forest(damaged, image("top", "b"), free), uses)) == []
+    assert [one.name for one in layers(forest(replace(damaged, path="/i/top"), free), uses)] == ["damaged-image"]
+    truncated = forest(replace(damaged, corrupt=False), image("top", "b"), free)
+    assert [one.name for one in layers(truncated, uses)] == ["damaged-image"]
     assert list(layers(gone, [Use("g", "sda", "/i/top", readonly=True)])) == []
 
 

@@ -309,6 +309,14 @@ def test_reading_stays_in_the_folder_unless_asked(base: Path, tmp_path: Path) ->
     assert vs.scan(inside)[str(base)].status == "outside"
 
 
+def test_an_overlay_outside_of_the_folders_that_were_read_is_as_predicted(base: Path, tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    base = base.rename(inside / base.name)
+    report = vs.scan(inside).overlay(tmp_path / "top.qcow2", backing=base).run(progress=False)
+    assert report.as_predicted, report.differences
+
+
 def test_sizes_as_qemu_img_takes_them(base: Path) -> None:
     new = base.with_name("Overlay-1.qcow2")
     assert vs.create_overlay(new, base, size="1.5G", cluster_size="128k").run(progress=False).as_predicted

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from vmsnap_nb.model.doubts import is_older, is_smaller
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image, Status
+from vmsnap_nb.plans.by_hand import repair_commands
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.words.message import Message, counted, joined, t
 
@@ -277,6 +278,10 @@ def unreadable(
         )
     elif status in _BROKEN:
         what = t("{path} is {status}: {why}", path=image.path, status=status, why=image.problem or status)
+        if status == "corrupt":
+            remedy = remedy or t(
+                "restore it, or repair a copy of it and use that: {commands}", commands=repair_commands(image.path)
+            )
         yield refuse("missing-base", what, remedy or _restore(), images=(image.path,))
     elif status == "unsupported":
         yield refuse(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain, Use
 from vmsnap_nb.model.image import Image, Status
-from vmsnap_nb.plans.by_hand import rebase_argv
+from vmsnap_nb.plans.by_hand import rebase_argv, repair_commands
 from vmsnap_nb.plans.checks.held import interrupted_snapshots
 from vmsnap_nb.plans.checks.interrupted import finishing, reads_otherwise
 from vmsnap_nb.plans.checks.layers import REBASED, doubts
@@ -38,6 +38,11 @@ _UNUSABLE: Mapping[str, tuple[ConcernName, str, str]] = {
         "loop",
         N_("{path} is based on itself"),
         N_("record its real backing file with qemu-img rebase -u"),
+    ),
+    "corrupt": (
+        "damaged-image",
+        N_("{path} is damaged: {why}"),
+        N_("repair a copy of it, and use that: {commands}"),
     ),
 }
 """By status of an image: the concern, what is wrong, and what to do."""
@@ -314,15 +319,17 @@ def layers(forest: Forest, uses: Iterable[Use]) -> Iterator[Concern]:
         above: Image | None = None
         for path in forest.known_lineage(use.path):
             status = forest.status(path)
-            if status in _UNUSABLE:
-                yield _unusable(use, path, status, above)
+            # One that QEMU has marked it still opens for reading.
+            is_read = status == "corrupt" and forest[path].corrupt and above is not None
+            if status in _UNUSABLE and not is_read:
+                yield _unusable(use, path, status, above, forest[path].problem)
                 break
             above = forest[path]
 
 
-def _unusable(use: Use, path: str, status: Status, above: Image | None) -> Concern:
+def _unusable(use: Use, path: str, status: Status, above: Image | None, why: str) -> Concern:
     name, problem, advice = _UNUSABLE[status]
-    remedy: Message = t(advice)
+    remedy: Message = t(advice, commands=repair_commands(path))
     if above is not None and above.backing is not None and status == "missing":
         format = above.format or "qcow2"
         elsewhere = rebase_argv(above.path, replace(above.backing, written="ITS-PATH"), "-u", format=format)
@@ -333,7 +340,7 @@ def _unusable(use: Use, path: str, status: Status, above: Image | None) -> Conce
         "{guest} cannot start from its disk {disk}: {problem}",
         guest=use.guest,
         disk=use.target,
-        problem=t(problem, path=path),
+        problem=t(problem, path=path, why=why or status),
     )
     return refuse(name, what, remedy, images=(path,))
 

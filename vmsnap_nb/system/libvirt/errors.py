@@ -50,6 +50,10 @@ def libvirt_errors(tried: Message) -> Iterator[None]:
         raise from_libvirt(
             tried, error.get_error_message() or str(error), error.get_error_code() or 0, error.get_error_domain() or 0
         ) from error
+    except SystemError as error:  # the library raises it, whatever the result was, where a message is no UTF-8
+        raise LibvirtError(
+            tried, why=t("libvirt reported something that is not text: {error}", error=str(error.__cause__ or error))
+        ) from error
 
 
 def from_libvirt(tried: Message, said: str, code: int = 0, domain: int = 0) -> VmsnapError:

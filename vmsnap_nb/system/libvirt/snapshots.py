@@ -303,15 +303,15 @@ def read_saved_state(connection: Any, path: str, *, here: bool) -> tuple[str, st
     tried = t("read the saved memory {path}", path=path)
     if here and (why := why_not_to_restore(path)):
         raise ImageError(tried, why=why, next_step=t("find out who put it there, and restore another one"))
-    try:
-        with libvirt_errors(tried):
+    with libvirt_errors(tried):
+        try:
             root = ET.fromstring(connection.saveImageGetXMLDesc(path))
-    except (SystemError, ValueError, TypeError, ET.ParseError) as error:  # what libvirt gives is no text, or no XML
-        raise ImageError(
-            tried,
-            why=t("the definition in it cannot be read: {error}", error=str(error)),
-            next_step=t(
-                "it is damaged, or is not saved memory: restore it from a backup, or revert to the disks alone"
-            ),
-        ) from error
+        except (SystemError, ValueError, TypeError, ET.ParseError) as error:  # what libvirt gives is no text, or no XML
+            raise ImageError(
+                tried,
+                why=t("the definition in it cannot be read: {error}", error=str(error)),
+                next_step=t(
+                    "it is damaged, or is not saved memory: restore it from a backup, or revert to the disks alone"
+                ),
+            ) from error
     return root.findtext("name", ""), root.findtext("uuid", ""), _sources(root)
