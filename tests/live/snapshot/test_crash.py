@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 from support.guests import discard
-from support.labs import run_python
+from support.images import create, write
+from support.labs import run_python, start_paused
+from support.refusals import refused
 from support.small_disk import small_disk
 
 from vmsnap_nb.errors import GuestError, LibvirtError, VmsnapError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.handle import explained
+from vmsnap_nb.live.journal import write_entry
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.plans.journal import SnapshotEntry, Switch
 
 pytestmark = pytest.mark.system
 
@@ -143,4 +147,28 @@ def test_where_the_lab_cannot_note_its_overlay_the_snapshot_is_taken_back(
     assert len(guest.snapshots()) == 0
     assert guest.unfinished() == ()
     assert sorted(path.name for path in Path(before).parent.glob("*unnoted*")) == ["unnoted.qcow2"]
+    discard(guest)
+
+
+def test_the_entry_of_an_interrupted_snapshot_stays_when_the_guest_was_started_without_its_overlay(
+    lab: Lab, base: Image
+) -> None:
+    """libvirt was killed before it knew of the overlay, the guest has ended, and virsh has started it again."""
+    guest = lab.guest("without", backing=base)
+    old = Path(guest.chain().top)
+    new = create(old.with_name("without.lost.qcow2"), old.name)
+    write(new, "write -q -P 7 1M 64k")
+    switch = Switch(target="vda", source=str(old), file=str(new))
+    write_entry(SnapshotEntry(guest=guest.name, uuid=guest.uuid, name="lost", disks=(switch,), made=(str(new),)))
+    start_paused(guest)
+    [plan] = guest.unfinished()
+    assert refused(plan) == {"disk-changed"}
+    assert f"{new} holds 64 KiB" in plan.concerns[0].what
+    assert guest.snapshot("next", kind="external-disk").run(progress=False).as_predicted
+    [plan] = guest.unfinished()  # the next one has ended its own entry, and not this
+    assert refused(plan) == {"disk-changed"}
+    assert plan.run(progress=False, waive="disk-changed").as_predicted
+    assert guest.unfinished() == ()
+    assert new.exists()
+    guest.destroy()
     discard(guest)

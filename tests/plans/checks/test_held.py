@@ -72,17 +72,33 @@ def test_an_interrupted_snapshot_keeps_a_guest_from_its_start() -> None:
     "at",
     [
         now("shut off", OFF, entries=(ENTRY,), maps={"/i/new.qcow2": LayerMap("/i/new.qcow2", 1 << 20)}),
-        now("running", replace(OFF, state="running"), entries=(ENTRY,), maps=DATA),
         now("shut off", OFF, entries=(replace(ENTRY, disks=(replace(SWITCH, file="/i/base.qcow2"),)),), maps=DATA),
         now("shut off", OFF, entries=(replace(ENTRY, disks=(replace(SWITCH, file="/i/other"),)),), maps=DATA),
-        now("shut off", OFF, entries=(replace(ENTRY, disks=(replace(SWITCH, target="vdb"),)),), maps=DATA),
     ],
-    ids=["nothing is written", "it runs", "not an overlay of it", "not there", "no such disk"],
+    ids=["nothing is written", "not an overlay of it", "not there"],
 )
 def test_an_entry_of_which_only_the_note_is_left(at: Reading) -> None:
     assert list(interrupted_snapshots(at)) == []
     [request] = held_requests(at)
     assert [step.action for step in request.plan(at).steps] == ["finish"]
+
+
+@pytest.mark.parametrize("state", ["running", "shut off"])
+def test_a_guest_was_started_without_what_an_interrupted_snapshot_has_left(state: State) -> None:
+    """By virsh, on the old image; or with another image, or without that disk."""
+    disk = SWITCH if state == "running" else replace(SWITCH, target="vdb")
+    at = now(state, replace(OFF, state=state), entries=(replace(ENTRY, disks=(disk,)),), maps=DATA)
+    [request] = held_requests(at)
+    plan = request.plan(at)
+    [concern] = plan.concerns
+    assert (concern.name, concern.level, concern.waivable) == ("disk-changed", "refuse", True)
+    assert "/i/new.qcow2 holds 64 KiB" in concern.what
+    assert ("used /i/old.qcow2 without it" in concern.what) == (state == "running")
+    assert [step.action for step in plan.steps] == ["finish"]
+    [unread] = request.plan(replace(at, maps={})).concerns
+    assert "could not be read" in unread.what
+    empty = {"/i/new.qcow2": LayerMap("/i/new.qcow2", 1 << 20)}
+    assert request.plan(replace(at, maps=empty)).concerns == ()
 
 
 def test_an_entry_of_another_guest() -> None:

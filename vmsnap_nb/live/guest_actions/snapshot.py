@@ -15,12 +15,13 @@ from vmsnap_nb.live.guest_actions.perform import guest_action
 from vmsnap_nb.live.guest_actions.records import define_record, forget_record, move_record, redefine, whole_record
 from vmsnap_nb.live.handle import GuestHandle, explained
 from vmsnap_nb.live.inside import changing_inside
-from vmsnap_nb.live.journal import drop_entry, write_entry
+from vmsnap_nb.live.journal import drop_entry, read_entry, write_entry
 from vmsnap_nb.live.step_action import Action, StaysError, Undo, undo_of
 from vmsnap_nb.model.disk_xml import named_image
 from vmsnap_nb.model.guest import OFF
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.snapshot import SnapshotDisk
+from vmsnap_nb.plans.journal import SnapshotEntry
 from vmsnap_nb.plans.snapshot.steps import (
     DefineRecord,
     EndSnapshot,
@@ -87,11 +88,12 @@ def _take(handle: GuestHandle, step: TakeSnapshot) -> Undo:
     before = handle.definition()
     there = {path for path in step.creates if os.path.lexists(path)}
     flags = sum(getattr(libvirt, f"VIR_DOMAIN_SNAPSHOT_CREATE_{flag}") for flag in step.flags)
-    entry = step.entry if handle.link.files_are_here else None
+    entry, earlier = step.entry if handle.link.files_are_here else None, None
     if entry is not None:
         entry = replace(entry, made=tuple(path for path in entry.made if path not in there))
+        earlier = _earlier(entry)
         try:
-            write_entry(entry)
+            write_entry(entry if earlier is None else _joined(entry, earlier))
         except PermissionDeniedError:  # libvirt may do what this user may not
             entry = None
     try:
@@ -101,7 +103,7 @@ def _take(handle: GuestHandle, step: TakeSnapshot) -> Undo:
         named = explained(error)
         _clean_up(handle, step, there, named)
         if entry is not None and not any(map(os.path.lexists, (*(one.file for one in entry.disks), *entry.made))):
-            drop_entry(entry)
+            _end_entry(entry, earlier)
         raise named from error
 
     made = _made(handle, step.creates, there)
@@ -112,15 +114,37 @@ def _take(handle: GuestHandle, step: TakeSnapshot) -> Undo:
         for path in step.creates:
             handle.link.customs.made(path, f"snapshot {step.name} of {step.guest}")
         if entry is not None:
-            drop_entry(entry)
+            _end_entry(entry, earlier)
 
     def undo() -> None:
         _take_back(handle, step, before, made)
         if entry is not None:
-            drop_entry(entry)
+            _end_entry(entry, earlier)
 
     _finish(finish, undo)
     return lambda: _take_back(handle, step, before, made)
+
+
+def _earlier(entry: SnapshotEntry) -> SnapshotEntry | None:
+    """Return the entry of an earlier snapshot if overlays are left of it, which may hold what the guest has written."""
+    earlier = read_entry(entry.path, SnapshotEntry)
+    if earlier is None or not any(os.path.lexists(one.file) for one in earlier.disks if one not in entry.disks):
+        return None
+    return earlier
+
+
+def _joined(entry: SnapshotEntry, earlier: SnapshotEntry) -> SnapshotEntry:
+    """Return an entry that also says what an earlier one does: a guest has one."""
+    disks, made = (*entry.disks, *earlier.disks), (*entry.made, *earlier.made)
+    return replace(entry, disks=tuple(dict.fromkeys(disks)), made=tuple(dict.fromkeys(made)))
+
+
+def _end_entry(entry: SnapshotEntry, earlier: SnapshotEntry | None) -> None:
+    """Let the journal say nothing more of a snapshot, and what it said before of an earlier one."""
+    if earlier is None:
+        drop_entry(entry)
+    else:
+        write_entry(earlier)
 
 
 def _finish(finish: Callable[[], None], undo: Undo) -> None:

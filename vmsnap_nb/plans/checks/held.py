@@ -17,6 +17,7 @@ __all__ = [
     "held_losses",
     "interrupted_snapshots",
     "missed_switches",
+    "set_aside",
     "switched",
     "unrecorded_switches",
 ]
@@ -86,6 +87,23 @@ def missed_switches(reading: Reading, entry: SnapshotEntry) -> tuple[Switch, ...
         if sources.get(one.target) in forest.same_file(one.source)
         and one.file in forest.images
         and forest.parent(one.file) in forest.same_file(one.source)
+        and not (one.file in reading.maps and not reading.maps[one.file].extents)
+    )
+
+
+def set_aside(reading: Reading, entry: SnapshotEntry) -> tuple[Switch, ...]:
+    """Return the disks whose overlay holds, or may hold, what QEMU has written, and which no guest and record has."""
+    forest = reading.forest
+    used = {path for use in forest.uses for path in forest.known_lineage(use.path)}
+    used |= {path for record in forest.records for disk in record.disks for path in (disk.source, disk.file) if path}
+    missed = missed_switches(reading, entry)
+    return tuple(
+        one
+        for one in entry.disks
+        if one not in missed
+        and used.isdisjoint(forest.same_file(one.file))
+        and one.file in forest.images
+        and forest[one.file].status != "missing"
         and not (one.file in reading.maps and not reading.maps[one.file].extents)
     )
 

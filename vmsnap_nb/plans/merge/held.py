@@ -11,8 +11,9 @@ from shlex import quote
 from vmsnap_nb.model.find import find_disk
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
-from vmsnap_nb.plans.checks.held import held_concerns, missed_switches, switched, unrecorded_switches
-from vmsnap_nb.plans.concern import Concern, refuse, sorted_concerns
+from vmsnap_nb.model.size import human_size
+from vmsnap_nb.plans.checks.held import held_concerns, missed_switches, set_aside, switched, unrecorded_switches
+from vmsnap_nb.plans.concern import Concern, either, refuse, sorted_concerns
 from vmsnap_nb.plans.journal import SnapshotEntry, Switch
 from vmsnap_nb.plans.merge.builder import MergeBuilder
 from vmsnap_nb.plans.merge.engines import BlockJobs, engine_of
@@ -22,7 +23,7 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.plans.snapshot.steps import EndSnapshot
 from vmsnap_nb.plans.step import Step
-from vmsnap_nb.words.message import joined, t
+from vmsnap_nb.words.message import clauses, joined, t
 
 __all__ = ["CorrectRequest", "FinishSnapshotRequest", "SaveDeletedRequest", "held_requests"]
 
@@ -192,7 +193,7 @@ class FinishSnapshotRequest(MergeRequest):
             before=forest,
             steps=(*steps, *left, EndSnapshot(guest=guest.ref, entry=entry)),
             after=forest.edited(uses=uses, drop=tuple(step.path for step in left if step.path in forest.images)),
-            concerns=sorted_concerns(_both_newest(forest, missed)),
+            concerns=sorted_concerns((*_both_newest(forest, missed), *_started_without(reading, entry))),
             way=way,
             subjects=tuple(path for one in entry.disks for path in (one.source, one.file) if path in forest.images),
         )
@@ -244,6 +245,52 @@ def _both_newest(forest: Forest, missed: tuple[Switch, ...]) -> Iterator[Concern
                 images=(one.source, one.file),
                 waivable=True,
             )
+
+
+def _started_without(reading: Reading, entry: SnapshotEntry) -> Iterator[Concern]:
+    """Check that nothing is in an overlay that the guest does not have: it may have been started on the old image."""
+    forest, guest = reading.forest, reading.owner.domain
+    now = {use.target: use.path for use in guest.uses}
+    for one in set_aside(reading, entry):
+        known = reading.maps.get(one.file)
+        disk, source = now.get(one.target), forest.images.get(one.source)
+        fields = {
+            "overlay": one.file,
+            "size": human_size(known.data) if known is not None else "",
+            "time": _time(forest[one.file].mtime_ns),
+            "name": entry.name,
+            "guest": guest.name,
+            "disk": one.target,
+            "source": one.source,
+            "now": _time(source.mtime_ns) if source is not None else t("an unknown time"),
+        }
+        if known is None:
+            what = t(
+                "{overlay} may hold data that {guest} wrote to disk {disk} after snapshot {name} was begun: it could "
+                "not be read",
+                **fields,
+            )
+        else:
+            what = t(
+                "{overlay} holds {size} that {guest} wrote to disk {disk} after snapshot {name} was begun, the last of "
+                "it at {time}",
+                **fields,
+            )
+        if disk in forest.same_file(one.source):
+            so = t("{guest} has used {source} without it since, which was last written at {now}", **fields)
+        else:
+            so = t("no guest and no snapshot has that image", **fields)
+        yield refuse(
+            "disk-changed",
+            clauses([what, so]),
+            either(
+                t("copy what is needed from {overlay}, on a copy of {source} from before", **fields),
+                t("waive this if it is not needed: only the journal entry is removed, and {overlay} stays", **fields),
+            ),
+            images=tuple(path for path in (one.file, one.source) if path in forest.images),
+            holders=(guest.name,),
+            waivable=True,
+        )
 
 
 def _time(mtime_ns: int | None) -> str:
