@@ -29,6 +29,7 @@ from vmsnap_nb.system import process
 from vmsnap_nb.system.disk.file_space import qcow2_space, space_of_map
 from vmsnap_nb.system.files.devices import protocol_of
 from vmsnap_nb.system.files.errors import from_os_error
+from vmsnap_nb.system.files.readers import permits
 from vmsnap_nb.system.files.temporary import incomplete, leftovers
 from vmsnap_nb.system.guest.agent import AGENT_PORT
 from vmsnap_nb.system.libvirt.block_jobs import active_jobs
@@ -89,6 +90,7 @@ def look_at_files(now: Reading, needs: Needs, *, by_libvirt: bool = False) -> Re
         leftovers=dict(left for folder in needs.leftovers for left in leftovers(folder)),
         incomplete={path: identity for path in needs.begun if (identity := incomplete(path)) is not None},
         space=file_spaces(forest, needs.space),
+        permits=permits(needs.permits),
         modes={path: mode for path in needs.modes if (mode := _mode(path)) is not None},
     )
 

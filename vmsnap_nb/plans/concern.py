@@ -39,6 +39,7 @@ ConcernName = Literal[
     "state-lost",
     "not-supported",
     "not-encrypted",
+    "other-readers",
     "untrusted-backing",
     "untrusted-note",
     "no-permission",

@@ -10,6 +10,7 @@ from vmsnap_nb.model.blockmap import BlockMap, LayerMap
 from vmsnap_nb.model.file_space import FileSpace
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.identity import Identity
+from vmsnap_nb.model.permit import Permit
 from vmsnap_nb.plans.facts import FolderFacts, GuestFacts, SavedState
 from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, Stranger, UnknownEntry, UnreadEntry
 
@@ -31,7 +32,8 @@ class Needs:
     `begun` whether libvirt or QEMU has completed these files. `saved` is a file of saved memory, `agent` says whether
     it matters that the guest's agent answers, `written` whether QEMU is asked which images it has as the guest's disks,
     and `disk` is the one disk of a guest whose layers are looked at: only its jobs keep others from looking. Of `space`
-    it is wanted what they take in their files, internal snapshots included, and of `modes` the bits of permission.
+    it is wanted what they take in their files, internal snapshots included, of `modes` the bits of permission, and of
+    `permits` who may read them.
     """
 
     maps: tuple[str, ...] = ()
@@ -50,6 +52,7 @@ class Needs:
     disk: str | None = None
     space: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
+    permits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,8 @@ class Reading:
     layers nobody has written to since, `times` nanoseconds since 1970 UTC, `gone` files that records name and that are
     not there, `unknown` those of which that is not known, with the reason, `leftovers` files of ours that were never
     completed, `incomplete` such of libvirt and QEMU, `processes` those that hold an image, as ``qemu-img (123)``, and
-    `space` what images take in their files. `modes` has the bits of permission of files.
+    `space` what images take in their files. `modes` has the bits of permission of files, `permits` who may read
+    them.
     """
 
     forest: Forest
@@ -84,6 +88,7 @@ class Reading:
     processes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     space: Mapping[str, FileSpace] = field(default_factory=dict)
     modes: Mapping[str, int] = field(default_factory=dict)
+    permits: Mapping[str, Permit] = field(default_factory=dict)
 
     def block_map(self, layers: Sequence[str]) -> BlockMap | None:
         """Return the maps of some layers laid over each other, base first; None where one of them is not known."""

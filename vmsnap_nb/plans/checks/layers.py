@@ -242,7 +242,10 @@ def missing(path: str, remedy: Message | None = None, *, concern: Callable[..., 
     return concern("missing-base", t("{path} does not exist", path=path), remedy or _restore(), images=(path,))
 
 
-def _restore() -> Message:
+def _restore(damaged: str = "") -> Message:
+    if damaged:
+        commands = repair_commands(damaged)
+        return t("restore it, or repair a copy of it and use that: {commands}", commands=commands)
     return t("restore it, or correct the reference to it with qemu-img rebase -u")
 
 
@@ -278,11 +281,8 @@ def unreadable(
         )
     elif status in _BROKEN:
         what = t("{path} is {status}: {why}", path=image.path, status=status, why=image.problem or status)
-        if status == "corrupt":
-            remedy = remedy or t(
-                "restore it, or repair a copy of it and use that: {commands}", commands=repair_commands(image.path)
-            )
-        yield refuse("missing-base", what, remedy or _restore(), images=(image.path,))
+        restore = _restore(image.path if status == "corrupt" else "")
+        yield refuse("missing-base", what, remedy or restore, images=(image.path,))
     elif status == "unsupported":
         yield refuse(
             "not-supported",

@@ -66,6 +66,7 @@ class DeleteRequest:
             space=tuple(dict.fromkeys(layer for layer in inside if forest[layer].snapshots)),
             maps=tuple(dict.fromkeys(path for edge in edges for path in _mapped(forest, edge))),
             places=layers,
+            permits=layers,
             journal=tuple(dict.fromkeys(os.path.dirname(path) for path in layers if path.startswith("/"))),
             compared=tuple(pair for pair in maybe_committed(forest) if pair[0] in going),
         )

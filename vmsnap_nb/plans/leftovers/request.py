@@ -14,6 +14,7 @@ from vmsnap_nb.model.reference import parse_reference
 from vmsnap_nb.plans.checks.folders import free_name
 from vmsnap_nb.plans.checks.needed import needed
 from vmsnap_nb.plans.checks.notes import merging, strangers
+from vmsnap_nb.plans.checks.readers import moved_into
 from vmsnap_nb.plans.checks.users import in_use
 from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, warn
 from vmsnap_nb.plans.leftovers.find import find_leftovers, leftovers_needs, unseen
@@ -38,7 +39,8 @@ class LeftoversRequest:
 
     def needs(self, forest: Forest) -> Needs:
         """Return what must be read beside the forest."""
-        return replace(leftovers_needs(forest), places=self._targets)
+        permits = () if self.folder is None else (*self.paths, self.folder)
+        return replace(leftovers_needs(forest), places=self._targets, permits=permits)
 
     @property
     def _targets(self) -> tuple[str, ...]:
@@ -104,6 +106,8 @@ class LeftoversRequest:
         yield from self._about_each(forest, found, going)
         yield from other_names(forest, images)
         yield from self._about_the_unknown(forest, images)
+        if self.folder is not None:
+            yield from moved_into(reading.permits, going, self.folder)
         for target in self._targets:
             back = set(going).issuperset(forest.known_children(target))  # they name it, and are moved back with it
             shared = remark if back else refuse

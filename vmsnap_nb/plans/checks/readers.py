@@ -1,0 +1,73 @@
+"""Checks of who may read data where it is copied to: people who may not read it where it is."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+
+from vmsnap_nb.model.permit import Permit
+from vmsnap_nb.plans.concern import Concern, either, refuse, warn
+from vmsnap_nb.words.message import Message, joined, t
+
+__all__ = ["moved_into", "new_readers"]
+
+
+def new_readers(permits: Mapping[str, Permit], sources: Iterable[str], into: str, *, up: bool) -> Iterator[Concern]:
+    """Check that who may read an image may read what is copied into it.
+
+    With `up` it is an overlay: its owner alone has decided on what it is based, so it may be one that was made in
+    order to read that. The owner of a base has not decided what is based on it.
+    """
+    to = permits.get(into)
+    if to is None:
+        return
+    known = {path: permits[path] for path in dict.fromkeys(sources) if path in permits and path != into}
+    closed = () if to.is_system else tuple(path for path, one in known.items() if to.owner in one.closed_to)
+    if closed:
+        what = t(
+            "{user}, the owner of {into}, may not read {paths}, but could read in {into} what is copied",
+            user=to.user,
+            into=into,
+            paths=joined(closed),
+        )
+        give = t(
+            "first give {into} that owner, and close it to others: {command}", into=into, command=_like(closed, into)
+        )
+        remedy = either(give, t("waive this if {user} may have that data", user=to.user))
+        yield (refuse if up else warn)("other-readers", what, remedy, images=(into, *closed), waivable=True)
+    every = tuple(path for path, one in known.items() if to.everyone and not one.everyone)
+    if every:
+        what = t("every user of this machine may read {into}, but not {paths}", into=into, paths=joined(every))
+        yield _open(what, ("chmod", "o-r", "--", into), into, every)
+    members = tuple(path for path, one in known.items() if to.group and not one.everyone and one.group != to.group)
+    if members and not every:
+        what = t("the group {group} may read {into}, but not {paths}", group=to.group, into=into, paths=joined(members))
+        yield _open(what, ("chmod", "g-r", "--", into), into, members)
+
+
+def _open(what: Message, command: tuple[str, ...], into: str, paths: tuple[str, ...]) -> Concern:
+    remedy = t("before you run this plan: {command}", command=shlex.join(command))
+    return warn("other-readers", what, remedy, images=(into, *paths))
+
+
+def _like(closed: tuple[str, ...], into: str) -> str:
+    """Return how an image gets the owner of another one, and nobody else reads it."""
+    commands = ("chown", f"--reference={closed[0]}", "--", into), ("chmod", "go-r", "--", into)
+    return " && ".join(map(shlex.join, commands))
+
+
+def moved_into(permits: Mapping[str, Permit], paths: Iterable[str], folder: str) -> Iterator[Concern]:
+    """Check that files are moved into no folder in which more people may read them."""
+    open_folder = folder in permits and permits[folder].everyone
+    paths = tuple(path for path in paths if open_folder and path in permits and permits[path].by_folder)
+    if paths:
+        yield warn(
+            "other-readers",
+            t(
+                "every user of this machine may read {paths} in {folder}, but not here",
+                paths=joined(paths),
+                folder=folder,
+            ),
+            t("before you run this plan: {command}", command=shlex.join(("chmod", "o-r", "--", *paths))),
+            images=paths,
+        )

@@ -1,0 +1,102 @@
+"""Who may read files, by owner, group, permission bits and the folders above them."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterable, Iterator
+
+from vmsnap_nb.model.permit import Permit
+
+__all__ = ["permits"]
+
+_QEMU = {"libvirt-qemu", "qemu"}
+"""The accounts with which libvirt runs QEMU: it gives them the images of each guest that it starts."""
+_GROUPS = {"root", "disk", "kvm", *_QEMU}
+"""Groups of the system: their members get at images and block devices anyway."""
+_ACL = ("system.posix_acl_access", "system.posix_acl_default")
+
+
+def permits(paths: Iterable[str]) -> dict[str, Permit]:
+    """Return by path who may read each of these files, of those that this process can see."""
+    found: dict[str, os.stat_result] = {}
+    for path in dict.fromkeys(paths):
+        with contextlib.suppress(OSError):
+            found[path] = os.stat(path)
+    owners = {status.st_uid for status in found.values()}
+    return {path: _permit(path, status, owners) for path, status in found.items()}
+
+
+def _permit(path: str, status: os.stat_result, owners: Iterable[int]) -> Permit:
+    mode, user = status.st_mode, _user(status.st_uid)
+    return Permit(
+        owner=status.st_uid,
+        user=user,
+        is_system=status.st_uid == 0 or user in _QEMU,
+        group=_group(status, user) if mode & stat.S_IRGRP else "",
+        everyone=_may(None, path),
+        by_folder=bool(mode & stat.S_IROTH) and not _may(None, path),
+        closed_to=frozenset(uid for uid in owners if not _may(uid, path)),
+    )
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _group(status: os.stat_result, user: str) -> str:
+    """Return the group of a file, unless that is the owner's own one, or one of the system."""
+    try:
+        name = grp.getgrgid(status.st_gid).gr_name
+    except KeyError:
+        return f"gid {status.st_gid}"
+    return "" if name == user or name in _GROUPS else name
+
+
+def _may(uid: int | None, path: str) -> bool:
+    """Return whether a user may read a file or use a folder, or None: anybody; of root nothing is asked.
+
+    Where there is a list of further users that is not read: they may.
+    """
+    if uid == 0:
+        return True
+    groups = () if uid is None else tuple(_groups(uid))
+    real = os.path.realpath(path)
+    try:
+        found = os.stat(real)
+        bit = stat.S_IXOTH if stat.S_ISDIR(found.st_mode) else stat.S_IROTH
+        if not _has(found, uid, groups, bit) and (uid is None or not _is_listed(real)):
+            return False
+        while (real := os.path.dirname(real)) != "/":
+            if not _has(os.stat(real), uid, groups, stat.S_IXOTH) and (uid is None or not _is_listed(real)):
+                return False
+    except OSError:
+        return False
+    return True
+
+
+def _has(status: os.stat_result, uid: int | None, groups: Iterable[int], bit: int) -> bool:
+    if uid is not None and uid == status.st_uid:
+        return True
+    if status.st_gid in groups:
+        return bool(status.st_mode & bit << 3)
+    return bool(status.st_mode & bit)
+
+
+def _is_listed(path: str) -> bool:
+    try:
+        return not set(_ACL).isdisjoint(os.listxattr(path))
+    except OSError:
+        return False
+
+
+def _groups(uid: int) -> Iterator[int]:
+    with contextlib.suppress(KeyError):
+        user = pwd.getpwuid(uid)
+        yield from os.getgrouplist(user.pw_name, user.pw_gid)
