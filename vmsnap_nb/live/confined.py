@@ -20,9 +20,8 @@ def files_of(plan: Plan) -> tuple[FileOf, ...] | None:
     forest = plan.before
     own = {path for step in plan.steps for path in (*step.creates, *step.replaces)}
     written = own.union(*map(_written, plan.steps))
-    merged = {path for step in plan.steps for path in (*step.unlinks, *step.invalidates)}.intersection(forest.images)
-    # If a QEMU ends in the middle, overlays get the merged layers as backing files again.
-    written.update(overlay for path in merged for overlay in forest.children(path))
+    based = {path for step in plan.steps for path in step.based_again}.intersection(forest.images)
+    written.update(overlay for path in based for overlay in forest.children(path))
     tops = (*written, *(path for step in plan.steps for path in step.relies), *plan.about)
     read = dict.fromkeys(layer for path in tops for layer in (path, *forest.known_lineage(path)))
     if not all(path.startswith("/") for path in read):

@@ -145,6 +145,11 @@ class Step:
         return ()
 
     @property
+    def based_again(self) -> tuple[str, ...]:
+        """Images whose overlays are based on them again if it fails in the middle."""
+        return ()
+
+    @property
     def replaces(self) -> tuple[str, ...]:
         """Existing images in whose place it puts another file."""
         return ()

@@ -76,6 +76,7 @@ class DeleteExternal(GuestStep):
     action = "delete snapshot"
     writes = PathsOf("bases")
     unlinks = PathsOf("tops")
+    based_again = PathsOf("tops")
 
     @property
     def entry_path(self) -> str:

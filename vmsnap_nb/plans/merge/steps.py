@@ -346,6 +346,7 @@ class LiveCommit(BlockJobStep):
     action = "commit live"
     entry_path = PathOf("entry.path")
     writes = PathsOf("entry.base")
+    based_again = PathsOf("entry.top")
 
     @property
     def active(self) -> bool:
