@@ -14,6 +14,7 @@ from vmsnap_nb.words.printable import printable
 
 if TYPE_CHECKING:
     from vmsnap_nb.plans.concern import Concern
+    from vmsnap_nb.plans.report import Report
 
 __all__ = [
     "CommandError",
@@ -57,6 +58,8 @@ class VmsnapError(Exception):
         The words of libvirt, QEMU or the system; None if the package found the reason by itself.
     said : str or None
         Those words or, if there are none, the diagnosis of this package.
+    reports : tuple of Report
+        Of several plans that were run one after another: those that had ended before.
 
     Examples
     --------
@@ -76,6 +79,7 @@ class VmsnapError(Exception):
         self.said = said or why
         self.next_step = next_step
         self.why = why
+        self.reports: tuple[Report, ...] = ()
 
     def __str__(self) -> str:
         return printable(self._text())

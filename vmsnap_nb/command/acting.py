@@ -116,7 +116,7 @@ def _run(verb: Verb, values: dict[str, Any]) -> int:
         _records_of_reports(output, verb, reports)
         raise
     except VmsnapError as error:  # what was done before it belongs to the same JSON
-        vars(error)["done"] = [facts_of_report(report) for report in reports]
+        error.reports = tuple(reports)
         raise
     _records_of_reports(output, verb, reports)
     return status

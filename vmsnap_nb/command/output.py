@@ -133,7 +133,7 @@ def error_json(command: str, error: VmsnapError) -> str:
     texts = {name: None if text is None else str(text) for name, text in (*parts.items(), ("next", error.next_step))}
     concerns = [_concern(concern) for concern in getattr(error, "concerns", ())]
     found = {"error": {**texts, **({"concerns": concerns} if concerns else {})}}
-    done = {"reports": reports} if (reports := getattr(error, "done", [])) else {}
+    done = {"reports": [facts_of_report(report) for report in error.reports]} if error.reports else {}
     return json.dumps({"schema": SCHEMA, "command": command, **done, **found}, indent=2)
 
 
