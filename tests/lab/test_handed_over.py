@@ -149,7 +149,13 @@ def link(path: Path) -> None:
     path.symlink_to("/etc/hostname")
 
 
-@pytest.mark.parametrize("make", [link, os.mkfifo])
+def hard_link(path: Path) -> None:
+    own = path.with_name("of the user")
+    own.write_text("not of the lab")
+    path.hardlink_to(own)
+
+
+@pytest.mark.parametrize("make", [link, os.mkfifo, hard_link])
 @pytest.mark.parametrize("place", ["console/x.log", "boot/initrd", "lib/qemu/save/x.save", "log/qemu/vm1.log"])
 def test_links_and_fifos_in_a_labs_own_folders_are_refused(
     root: Path, place: str, make: Callable[[Path], None]
@@ -158,6 +164,18 @@ def test_links_and_fifos_in_a_labs_own_folders_are_refused(
     make(root / place)
     with pytest.raises(LabError, match=r"link|FIFO"):
         LabFolder(root)
+
+
+def test_a_lock_that_is_another_file_of_the_user_is_not_written_to(root: Path) -> None:
+    """As tar makes one of an archive that is unpacked beside such a file."""
+    LabFolder(root).release()
+    (root / ".vmsnap-lab.lock").unlink()
+    own = root.parent / "authorized_keys"
+    own.write_text("mine")
+    (root / ".vmsnap-lab.lock").hardlink_to(own)
+    with pytest.raises(LabError, match="hard link"):
+        LabFolder(root)
+    assert own.read_text() == "mine"
 
 
 def test_what_others_may_write_to_is_closed_to_them(root: Path) -> None:

@@ -49,6 +49,10 @@ def check_files(root: Path) -> None:
                 raise _refused(root, t("{path} is a symbolic link that leads elsewhere", path=path), path)
             if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode) or stat.S_ISSOCK(found.st_mode)):
                 raise _refused(root, t("{path} is a FIFO or a device", path=path), path)
+            if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+                raise _refused(
+                    root, t("{path} is a hard link, so the lab would write to another file", path=path), path
+                )
             if found.st_uid != os.getuid() and place in _OWNED:
                 raise LabError(
                     t("open the lab {folder}", folder=root),

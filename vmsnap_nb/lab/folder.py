@@ -135,13 +135,13 @@ class LabFolder:
         path = self.root / _LOCK
         # What is written here later must not go through a link to another file.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
             os.close(descriptor)
-            raise LabError(
-                tried,
-                why=t("{path} is not a regular file", path=path),
-                next_step=t("remove it, or choose another folder"),
-            )
+            why = t("{path} is not a regular file", path=path)
+            if stat.S_ISREG(found.st_mode):
+                why = t("{path} is a hard link, so the lab would write to another file", path=path)
+            raise LabError(tried, why=why, next_step=t("remove it, or choose another folder"))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
