@@ -13,7 +13,8 @@ class Permit:
 
     `owner` is a number and `user` the name, `is_system` says that this is root, or the account with which libvirt runs
     QEMU. `group` is the name of a group that may read it, if there is one of people, and `everyone` whether all users
-    may; with `by_folder` they may not only because of a folder above. `closed_to` are those owners of other files read
+    may; with `by_folder` they may not only because of a folder above. The file has as many names as `links` says, and this
+    is one that is in `place`. `closed_to` are those owners of other files read
     with it, by number, who may not.
     """
 
@@ -23,4 +24,6 @@ class Permit:
     group: str = ""
     everyone: bool = False
     by_folder: bool = False
+    links: int = 1
+    place: str = ""
     closed_to: frozenset[int] = frozenset()

@@ -97,6 +97,23 @@ def test_what_everybody_could_read_after_a_move(planted: Path) -> None:
     assert about_readers(vs.scan(planted).leftovers().move(planted / "open")) == []
 
 
+@pytest.mark.parametrize("alias", [False, True])
+def test_what_is_written_to_has_no_name_elsewhere(tmp_path: Path, alias: bool) -> None:
+    """As in a lab out of an archive, in which an image is a hard link to a file of whom unpacks it."""
+    images = tmp_path / "images"
+    images.mkdir()
+    base = create(images / "base.qcow2", size=1 << 20)
+    create(images / "top.qcow2", base)
+    base.with_name("Other.qcow2").hardlink_to(base)
+    assert not vs.scan(images).commit("top", "base.qcow2").refused
+    base.with_name("Other.qcow2").rename(tmp_path / "mine")
+    if alias:
+        base.with_name("alias.qcow2").symlink_to(base.name)
+    [concern] = [one for one in vs.scan(images).commit("top", "base.qcow2").concerns if one.level == "refuse"]
+    assert (concern.name, concern.images, concern.waivable) == ("shared-base", (str(base),), True)
+    assert not vs.scan(images).pull("top").refused, "nothing is written to the base"
+
+
 def test_groups_and_the_accounts_of_the_system() -> None:
     root = Permit(owner=0, user="root", is_system=True)
     of_qemu = Permit(owner=64055, user="libvirt-qemu", is_system=True)

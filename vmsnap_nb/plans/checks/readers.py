@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 
+from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.permit import Permit
 from vmsnap_nb.plans.concern import Concern, either, refuse, warn
 from vmsnap_nb.words.message import Message, joined, t
 
-__all__ = ["moved_into", "new_readers"]
+__all__ = ["moved_into", "names_elsewhere", "new_readers"]
 
 
 def new_readers(permits: Mapping[str, Permit], sources: Iterable[str], into: str, *, up: bool) -> Iterator[Concern]:
@@ -54,6 +55,28 @@ def _like(closed: tuple[str, ...], into: str) -> str:
     """Return how an image gets the owner of another one, and nobody else reads it."""
     commands = ("chown", f"--reference={closed[0]}", "--", into), ("chmod", "go-r", "--", into)
     return " && ".join(map(shlex.join, commands))
+
+
+def names_elsewhere(forest: Forest, permits: Mapping[str, Permit], written: Iterable[str]) -> Iterator[Concern]:
+    """Check that files that are written to have no further name, by which they may be something else to somebody."""
+    for path in dict.fromkeys(written):
+        names = (path, *forest.same_file(path))
+        known = {permits[name].place for name in names if name in permits}
+        if path in permits and permits[path].links > len(known):
+            yield refuse(
+                "shared-base",
+                t(
+                    "{path} has another name (hard link) that was not found among the images: what is written to it "
+                    "is in that file, too",
+                    path=path,
+                ),
+                either(
+                    t("find it: {command}", command=shlex.join(("find", "/", "-xdev", "-samefile", path))),
+                    t("waive this if nothing else needs that file"),
+                ),
+                images=(path,),
+                waivable=True,
+            )
 
 
 def moved_into(permits: Mapping[str, Permit], paths: Iterable[str], folder: str) -> Iterator[Concern]:

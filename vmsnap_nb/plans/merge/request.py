@@ -106,7 +106,7 @@ class MergeRequest:
             compared=compared,
             entries=entries,
             disk=find_disk(forest, self.guest, self.disk).target if self.guest else None,
-            permits=places,
+            permits=tuple(dict.fromkeys(name for path in places for name in forest.same_file(path))),
             space=tuple(path for path in maps if path not in copied and _has_snapshots(forest, path)),
         )
 

@@ -39,6 +39,8 @@ def _permit(path: str, status: os.stat_result, owners: Iterable[int]) -> Permit:
         group=_group(status, user) if mode & stat.S_IRGRP else "",
         everyone=_may(None, path),
         by_folder=bool(mode & stat.S_IROTH) and not _may(None, path),
+        links=status.st_nlink if stat.S_ISREG(mode) else 1,
+        place=os.path.realpath(path),
         closed_to=frozenset(uid for uid in owners if not _may(uid, path)),
     )
 
