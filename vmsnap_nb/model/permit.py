@@ -13,9 +13,9 @@ class Permit:
 
     `owner` is a number and `user` the name, `is_system` says that this is root, or the account with which libvirt runs
     QEMU. `group` is the name of a group that may read it, if there is one of people, and `everyone` whether all users
-    may; with `by_folder` they may not only because of a folder above. The file has as many names as `links` says, and this
-    is one that is in `place`. `closed_to` are those owners of other files read
-    with it, by number, who may not.
+    may; with `by_folder` they may not only because of a folder above. `closed_to` are those owners of other files read
+    with it, by number, who may not. `links` is the number of names that the file has, and `place` this one without
+    symbolic links.
     """
 
     owner: int
