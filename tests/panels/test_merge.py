@@ -38,6 +38,8 @@ def test_what_was_cut_short_can_be_finished(forest: LiveForest, images: dict[str
     write_entry(begun(entry))  # as a process leaves it that was killed while it copied
     panel = MergePanel(forest, every=0)
     opened.append(panel)
+    assert f"the merge of {entry.top} into {entry.base}" in panel.begun.value
+    assert panel.unfinished.layout.display != "none"
     panel.merge_onto(str(images["second"]), str(images["base"]))
     panel.flow.wait()
     (finish,) = (button for button in panel.flow._buttons.children if button.description.startswith("Complete"))
@@ -51,6 +53,25 @@ def test_what_was_cut_short_can_be_finished(forest: LiveForest, images: dict[str
     assert panel.flow.report.as_predicted
     assert not Path(entry.path).exists()
     assert panel.activity.entries[-1].code == "forest.unfinished()[0].run()"
+    panel.refresh()
+    assert (panel.begun.value, panel.unfinished.layout.display) == ("", "none")
+
+
+def test_a_panel_says_by_itself_what_was_cut_short(
+    forest: LiveForest, images: dict[str, Path], opened: list[Panel]
+) -> None:
+    panel = MergePanel(forest, every=0)
+    opened.append(panel)
+    assert panel.unfinished.layout.display == "none"
+    write_entry(
+        begun(MergeEntry(base=str(images["first"]), top=str(images["second"]), merged=(str(images["second"]),)))
+    )
+    panel.refresh()
+    panel.unfinished.children[1].click()
+    panel.flow.wait()
+    assert panel.flow.plan is not None
+    assert not panel.flow.plan.refused
+    assert panel.flow.plan.title == "commit Snap-2 into Snap-1"
 
 
 def test_a_block_map_is_drawn(forest: LiveForest, images: dict[str, Path], opened: list[Panel]) -> None:

@@ -165,7 +165,7 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("chain", "image_actions", "image_files", "leftovers", "space", "volumes"),
         ("html_page",),
         ("forest",),
-        ("folders", "connection"),
+        ("begun", "folders", "connection"),
         ("handle",),
         ("alone", "commands", "findings", "guest_actions", "snapshot_lists"),
         ("guest_files", "host_chapter", "power"),

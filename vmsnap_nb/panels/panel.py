@@ -81,7 +81,13 @@ class Panel(widgets.VBox):
         self._closed = threading.Event()
         super().__init__()
         self.add_class("vmsnap-panel")
+        self.begun = widgets.HTML()
+        complete = widgets.Button(description=t("Complete it"), tooltip=t("plan what finishes or undoes it"))
+        complete.on_click(lambda _: self._finish())
+        self.unfinished = row(self.begun, complete)
+        self.unfinished.layout.display = "none"
         self.build()
+        self.children = (self.unfinished, *self.children)
         self.refresh()
         if every > 0:
             threading.Thread(target=self._watch, args=(every,), name="vmsnap panel watch", daemon=True).start()
@@ -144,6 +150,7 @@ class Panel(widgets.VBox):
                 reading = self.source.read()
                 if reading.differs(self.reading):
                     self.update(reading)
+                self._tell_begun(reading)
                 self.reading = reading
             except Exception as error:  # noqa: BLE001 - shown to the user, whatever it is
                 if str(error) != str(self.last_error):
@@ -153,6 +160,13 @@ class Panel(widgets.VBox):
                 return
             now = t("read at {time} UTC", time=f"{datetime.now(UTC):%H:%M:%S}")
             self.time_line.value = f"<small>{escape(now)}</small>"
+
+    def _tell_begun(self, reading: Reading) -> None:
+        """Say what an earlier process may have left half done; while this panel runs a plan, that is its own."""
+        begun = () if self.flow.busy else reading.begun
+        text = "<br>".join(escape(one) for one in begun)
+        self.begun.value = text and f'<span role="alert">{text}</span>'
+        self.unfinished.layout.display = "" if begun else "none"
 
     def _watch(self, every: float) -> None:
         seen = False

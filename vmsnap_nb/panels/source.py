@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vmsnap_nb.live.begun import begun
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Host
@@ -11,6 +12,8 @@ from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.snapshot import SnapshotList
+from vmsnap_nb.plans.journal import MergeEntry
+from vmsnap_nb.words.message import Message
 
 __all__ = ["Reading", "Source", "Subject"]
 
@@ -25,6 +28,7 @@ class Reading:
     shown: Forest  # the part that the panel is about
     snapshots: SnapshotList | None = None  # where the panel is about a guest
     domains: tuple[Domain, ...] = ()  # the guests of the host
+    begun: tuple[Message, ...] = ()  # what is going on, or was interrupted
 
     def differs(self, other: Reading | None) -> bool:
         """Return whether there is anything new to show; the time of reading is nothing new."""
@@ -33,6 +37,7 @@ class Reading:
             or self.shown.uses != other.shown.uses
             or self.snapshots != other.snapshots
             or self.domains != other.domains
+            or self.begun != other.begun
         )
 
 
@@ -53,10 +58,17 @@ class Source:
             self._forest = self.host.survey()
         forest = self._forest
         if self.guest is None:
-            return Reading(forest, forest, domains=self.host.domains() if self.host else ())
+            domains = self.host.domains() if self.host else ()
+            return Reading(forest=forest, shown=forest, domains=domains, begun=tuple(begun(forest)))
         domain = self.guest.domain()
         paths = [disk.source for disk in domain.disks if disk.source and disk.source in forest.images]
-        return Reading(forest, forest.tree(*paths), self.guest.snapshots(), (domain,))
+        return Reading(
+            forest=forest,
+            shown=forest.tree(*paths),
+            snapshots=self.guest.snapshots(),
+            domains=(domain,),
+            begun=tuple(begun(forest, domain.name)),
+        )
 
     @property
     def host_called(self) -> str:
@@ -78,5 +90,21 @@ class Source:
         return f"{self.host_called}.guest({guest.name!r})"
 
     def unfinished(self) -> tuple[LivePlan, ...]:
-        """Return the plans that finish what was cut short."""
-        return self.read().forest.unfinished() if self.guest is None else self.guest.unfinished()
+        """Return the plans that finish what was cut short; a merge of a guest is finished by that guest."""
+        if self.guest is not None:
+            return self.guest.unfinished()
+        plans = self.read().forest.unfinished()
+        known = {domain.name for domain in self.host.domains()} if self.host is not None else set()
+        of_guests = dict.fromkeys(name for plan in plans if (name := _guest_of(plan)) in known)
+        of_images = (plan for plan in plans if _guest_of(plan) not in known)
+        return (*of_images, *(plan for name in of_guests for plan in self._guest(name).unfinished()))
+
+    def _guest(self, name: str) -> Guest:
+        assert self.host is not None
+        return self.host.guest(name)
+
+
+def _guest_of(plan: LivePlan) -> str:
+    """Return the guest whose merge a plan finishes; empty for one of images alone."""
+    entry = getattr(plan.request, "entry", None)
+    return entry.guest if isinstance(entry, MergeEntry) else ""
