@@ -25,7 +25,7 @@ from vmsnap_nb.system.data_file import NO_DATA, look_at_data
 from vmsnap_nb.system.device_image import Devices
 from vmsnap_nb.system.files.allowed import Places
 from vmsnap_nb.system.files.devices import identity_of
-from vmsnap_nb.system.files.identity import place_of
+from vmsnap_nb.system.files.identity import place_of, same_place
 from vmsnap_nb.system.files.paths import tidy
 from vmsnap_nb.system.files.temporary import is_temporary
 from vmsnap_nb.system.image_file import Stamp, as_raw, not_a_file, read_image, stamp, was_read, with_lock
@@ -405,9 +405,9 @@ class _Reading:
         folder, _, last = reference.written.removeprefix("file:").rpartition("/")
         where = (image.path.rpartition("/")[0], folder)
         if where not in self.straight:
-            real = os.path.realpath(folder if folder.startswith("/") else "/".join(where))
-            same = real == os.path.realpath(os.path.dirname(reference.path))
-            self.straight[where] = None if same else real.rstrip("/")
+            named = folder if folder.startswith("/") else "/".join(where)
+            same = same_place(named, os.path.dirname(reference.path))
+            self.straight[where] = None if same else os.path.realpath(named).rstrip("/")
         real_folder = self.straight[where]
         if real_folder is None or last in {"", ".", ".."}:
             return reference

@@ -45,11 +45,15 @@ class Message(str):
 
     @classmethod
     def _made(cls, template: str, plural: str, fields: dict[str, Any], code: Language) -> Self:
-        words = translated(template, plural, fields.get("count", 1), code)
-        shown = {
-            name: field.in_language(code) if isinstance(field, Message) else field for name, field in fields.items()
-        }
-        made = super().__new__(cls, words.format_map(shown))
+        words = translated(template, plural, fields["count"] if plural else 1, code)
+        shown = fields
+        for field in fields.values():
+            if isinstance(field, Message):
+                shown = {
+                    name: one.in_language(code) if isinstance(one, Message) else one for name, one in fields.items()
+                }
+                break
+        made = str.__new__(cls, words.format_map(shown))
         made.template, made.plural, made.fields = template, plural, fields
         return made
 
