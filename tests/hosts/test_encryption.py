@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 from support.devices import MakeDevice
 from support.disks import read_by_qemu_io
-from support.hosts import IMAGES, define, encrypted_disk, part_of_file
+from support.hosts import IMAGES, define, encrypted_disk, file_disk, part_of_file, qemu_img
 from support.images import MIB, create, write
+from support.refusals import refused
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import VmsnapError
@@ -79,8 +81,8 @@ def test_a_snapshot_of_a_running_guest_is_taken_with_a_warning_and_merged_while_
     assert plan.run(progress=False).as_predicted
     guest.destroy()
     assert starts(guest)  # libvirt has written the key of each layer into the definition
-    for refused in (guest.commit(), guest.delete_snapshot("s1")):
-        assert any("does not have its key" in what for what in refusals(refused))
+    for plan in (guest.commit(), guest.delete_snapshot("s1")):
+        assert any("does not have its key" in what for what in refusals(plan))
     back = guest.revert("s1")
     assert any("cannot start demo" in what for what in refusals(back))
     assert "encrypt.key-secret" in next(one.remedy for one in back.concerns if one.level == "refuse")
@@ -102,6 +104,27 @@ def test_the_remedy_of_a_refused_revert_copies_what_the_image_holds(encrypted: M
     command = remedy[remedy.index("qemu-img") :].replace("KEY", "abc123").replace("NEW", str(IMAGES / "new"))
     subprocess.run(command, shell=True, check=True)
     assert vs.chain(IMAGES / "new.qcow2")[0].encryption is None
+
+
+def test_nothing_is_kept_inside_an_overlay_on_an_encrypted_image_while_the_guest_is_off(connection: Any) -> None:
+    xml = encrypted_disk(connection, IMAGES / "secret.img")
+    key = re.search("uuid='([^']*)'", xml)
+    assert key is not None
+    qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", IMAGES / "secret.img", "-F", "qcow2", "top.qcow2", "8M")
+    secret = f"<encryption format='luks' engine='qemu'><secret type='passphrase' uuid='{key[1]}'/></encryption>"
+    below = f"<backingStore type='file'><format type='qcow2'/><source file='{IMAGES}/secret.img'>{secret}</source>"
+    disk = file_disk(IMAGES / "top.qcow2").replace("<target", f"{below}<backingStore/></backingStore><target")
+    domain = define(connection, "demo", disk, running=True)
+    with vs.connect("qemu:///system") as host:
+        guest = host.guest("demo")
+        assert guest.snapshot("s", kind="internal-checkpoint").run(progress=False).as_predicted
+        domain.destroy()
+        for plan in (
+            guest.snapshot("t", kind="internal-disk"),
+            guest.revert("s", to="off", keep_current=False),
+            guest.delete_snapshot("s"),
+        ):
+            assert "not-supported" in refused(plan), plan.title
 
 
 def test_no_checkpoint_is_written_into_an_encrypted_image(encrypted: MakeGuest) -> None:

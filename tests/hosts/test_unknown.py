@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.content import content
 from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool, qemu_img, volume_disk
+from support.images import MIB, create, write
 from support.refusals import refused
 
 import vmsnap_nb as vs
@@ -234,3 +236,32 @@ def test_a_guest_whose_start_does_not_end_is_not_waited_for(connection: Any) -> 
         guest.destroy()
         thread.join(30)
         assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("layer", ["base", "middle", "top"])
+def test_a_layer_in_whose_place_another_file_was_put_is_not_what_qemu_has_open(connection: Any, layer: str) -> None:
+    for name, below in (("base", None), ("middle", "base"), ("top", "middle")):
+        create(IMAGES / f"{name}.qcow2", below and IMAGES / f"{below}.qcow2", size=4 * MIB)
+    write(IMAGES / "base.qcow2", "write -q -P 1 0 1M")
+    was = content(IMAGES / "top.qcow2")
+    define(connection, "demo", file_disk(IMAGES / "top.qcow2"), running=True)
+    path = IMAGES / f"{layer}.qcow2"
+    with vs.connect("qemu:///system") as host:
+        guest = host.guest("demo")
+        assert guest.concerns() == ()
+        path.rename(IMAGES.parent / "away")
+        shutil.copyfile(IMAGES.parent / "away", path)
+        write(path, "write -q -P 2 0 2M")
+        assert [concern.name for concern in guest.concerns()] == ["deleted-image"]
+        for plan in (guest.commit(), guest.pull(), guest.snapshot("s", kind="external-disk")):
+            assert "deleted-image" in refused(plan), plan.title
+        if layer == "top":
+            assert refused(guest.unfinished()[0]) == {"shared-base"}
+            path.rename(IMAGES / "other.qcow2")
+            assert host.survey(IMAGES).pull("other").run(progress=False).as_predicted
+        report = guest.unfinished()[0].run(progress=False)
+        assert report.as_predicted, report.differences
+        assert guest.concerns() == ()
+        guest.destroy()
+        assert content(guest.chain().top) == was
+    (IMAGES.parent / "away").unlink()

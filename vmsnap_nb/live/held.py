@@ -15,7 +15,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain, Use
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
-from vmsnap_nb.system.files.locks import deleted_and_open, open_for_writing
+from vmsnap_nb.system.files.locks import deleted_and_open, open_for_writing, open_in_guest
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.written import Written, named_below, next_sources, written_images
 from vmsnap_nb.system.survey import Survey
@@ -95,7 +95,28 @@ def _doubtful(forest: Forest) -> set[Use]:
         identities = {identity for use in doubtful if (identity := forest[use.path].identity) is not None}
         opened = open_for_writing(identities)
         doubtful = {use for use in doubtful if forest[use.path].identity not in opened}
-    return {use for use in (*lost, *both, *doubtful) if _is_local(forest[use.path])}
+    replaced = {use for use in running if not use.readonly and any(map(_is_not_held, _below(forest, use)))}
+    return {use for use in (*lost, *both, *doubtful, *replaced) if _is_local(forest[use.path])}
+
+
+def _below(forest: Forest, use: Use) -> Iterator[Image]:
+    """Yield the layers below an image that QEMU has locked: it locks them, too."""
+    if forest[use.path].held == "write":
+        yield from (forest[path] for path in forest.known_lineage(use.path)[1:])
+
+
+def _is_not_held(image: Image) -> bool:
+    return image.identity is not None and not image.device and not image.held and image.known_from == "file"
+
+
+def _replaced(forest: Forest, use: Use) -> list[str]:
+    """Return the layers of a disk that are other files by now than those that QEMU has open."""
+    layers = [forest[path] for path in forest.known_lineage(use.path)]
+    if not any(map(_is_not_held, layers)):
+        return []
+    opened = open_in_guest(use.guest)
+    found = (image.path for image in layers if _is_not_held(image) and _is_local(image))
+    return [] if opened is None else [path for path in found if forest[path].identity not in opened]
 
 
 def _is_written_beside(forest: Forest, use: Use) -> bool:
@@ -133,6 +154,7 @@ def _real(
             yield use, replace(use, path=image.path, named=use.path, next=after), image.size
             continue
         gone = [path for path in forest.lineage(use.path) if forest[path].status == "missing"]
+        gone += _replaced(forest, use)
         if (use.path in nameless or image is not None) and (gone or use.path in nameless):
             deleted = tuple(dict.fromkeys((*((use.path,) if use.path in nameless else ()), *gone)))
             yield use, replace(use, deleted=deleted), None if image is None else image.size

@@ -299,8 +299,8 @@ def _check_pulled(guest: GuestHandle, step: LivePull, tried: Message) -> None:
 
 def _lacks(guest: GuestHandle, step: LivePull) -> bool:
     """Return whether the tables of an image on the disk lack a part that it read from the layers left out."""
-    if not (step.noted and guest.link.files_are_here):
-        return False
+    if not (step.noted and guest.link.files_are_here) or (step.extents is None and not step.adopt):
+        return False  # what QEMU has open is not what the layers are by now
     before = step.entry.before.key
     forest = guest.survey(Survey(follow=True), (before,)).forest
     end = set() if step.base is None else {step.base, *forest.same_file(step.base)}

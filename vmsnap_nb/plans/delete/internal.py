@@ -92,7 +92,10 @@ def _delete(deletion: Deletion, row: Snapshot, paths: tuple[str, ...]) -> None:
         if (use.running or owner.holds_nvram or _read_by_libvirt(forest, use.path)) and not use.readonly
     }
     if not reading.owner.running:
-        deletion.concerns += locked(forest, paths)
+        # It opens the layers below as well.
+        deletion.concerns += locked(
+            forest, dict.fromkeys(layer for path in paths for layer in forest.known_lineage(path))
+        )
     if row.status != "untracked" and written.issuperset(paths):
         deletion.concerns += active_jobs(owner)
         deletion.parts.inside.append(DeleteInternal(guest=owner.ref, name=name, paths=paths))

@@ -129,7 +129,24 @@ class SaveDeletedRequest(MergeRequest):
         concerns = [one for one in plan.concerns if one not in known and not _is_missing(one, own.deleted)]
         steps = (step for step in plan.steps if not _is_of_gone(step, own.deleted))
         gone = () if down else own.deleted
+        if down and base is not None and forest.status(own.path) != "missing":
+            concerns.append(_in_its_place(own.path, forest[base].name))
         return replace(plan, steps=tuple(steps), concerns=sorted_concerns(concerns), after=plan.after.edited(drop=gone))
+
+
+def _in_its_place(path: str, base: str) -> Concern:
+    """Return that another file has the name of the image that QEMU writes to, and would not read what it does."""
+    return refuse(
+        "shared-base",
+        t(
+            "the file that was put in the place of {path} depends on {base}, and would be corrupted",
+            path=path,
+            base=base,
+        ),
+        t("give that file another name, and pull {base} into it", base=base),
+        images=(path,),
+        waivable=True,
+    )
 
 
 def _is_of_gone(step: Step, deleted: Collection[str]) -> bool:

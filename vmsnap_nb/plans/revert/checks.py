@@ -251,17 +251,18 @@ def _image_inside(reading: Reading, choice: RevertChoice, target: str, image: Im
             t("restore the image from a backup"),
             images=(path,),
         )
-    if image.encryption and not domain.running:
+    layers = () if domain.running else reading.forest.known_lineage(path)  # qemu-img opens those below as well
+    if secret := next((layer for layer in layers if reading.forest[layer].encryption), None):
         yield refuse(
             "not-supported",
             t(
                 "{path} is encrypted ({encryption}), and qemu-img, by which libvirt would restore {name}, has no key",
-                path=path,
-                encryption=image.encryption,
+                path=secret,
+                encryption=reading.forest[secret].encryption,
                 name=name,
             ),
             t("start {guest} first, then revert", guest=domain.name),
-            images=(path,),
+            images=(secret,),
         )
     yield from _shared(reading, name, path)
     if not image.writable and image.status == "ok":

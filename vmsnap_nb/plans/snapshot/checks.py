@@ -209,7 +209,12 @@ def _encrypted(forest: Forest, owner: GuestFacts, disk: SnapshotDisk, image: Ima
             guest = owner.domain.name
             remedy = t("take it while {guest} runs: libvirt then keeps the key of each layer", guest=guest)
             yield from lower_keys(forest, image.path, guest, remedy)
-    elif image.encryption:
+        return
+    # qemu-img, which libvirt lets do it while the guest is off, opens the layers below as well.
+    layers = (image.path,) if owner.running else forest.known_lineage(image.path)
+    secret = next((forest[path] for path in layers if forest[path].encryption), None)
+    if secret is not None:
+        image = secret
         guest, fields = owner.domain.name, {"path": image.path, "encryption": image.encryption}
         external = {"argument": "kind='external-disk'"}
         if owner.running:

@@ -29,6 +29,7 @@ __all__ = [
     "is_open",
     "keep",
     "open_for_writing",
+    "open_in_guest",
     "release",
 ]
 
@@ -169,6 +170,21 @@ def deleted_and_open(paths: Iterable[str]) -> set[str]:
         if target in wanted and _writes(pid, fd):
             found.add(wanted[target])
     return found
+
+
+def open_in_guest(guest: str) -> frozenset[Identity] | None:
+    """Return the files that the QEMU of a guest has open; None where this user sees no such process."""
+    name = f"guest={guest.replace(',', ',,')},"
+    pids = [pid for pid in _entries("/proc") if pid.isdigit() and name in _read(f"/proc/{pid}/cmdline")]
+    found = [identity for pid in pids for fd in _entries(f"/proc/{pid}/fd") if (identity := _opened(pid, fd))]
+    return frozenset(found) if found else None
+
+
+def _opened(pid: str, fd: str) -> Identity | None:
+    try:
+        return identity_of(os.stat(f"/proc/{pid}/fd/{fd}"))
+    except OSError:
+        return None
 
 
 def _open_files() -> Iterator[tuple[str, str]]:
