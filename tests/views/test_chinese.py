@@ -23,8 +23,10 @@ from vmsnap_nb.plans.plan import Alternative, Move, Plan
 from vmsnap_nb.plans.report import Report, StepDone
 from vmsnap_nb.plans.step import Protect
 from vmsnap_nb.views.cards import card_of
+from vmsnap_nb.views.content import text_width
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
+from vmsnap_nb.views.positions import place_figure
 from vmsnap_nb.views.words import width, wrap
 from vmsnap_nb.words.language import set_language
 from vmsnap_nb.words.message import t
@@ -175,3 +177,14 @@ def test_block_maps_and_cards_are_chinese() -> None:
         assert english(text) == [], text
     card = card_of(vs.Image("/i/Snap-1", "qcow2", virtual_size=MIB, writable=False, held="write"))
     assert english(" ".join((card.title, *(name for name, _ in card.facts)))) == []
+
+
+def test_a_caption_lies_beside_the_arrows_that_come_down_through_it() -> None:
+    moves = tuple(Move(f"/i/Snap-{number}", "/i/RootBase", MIB, "commit data") for number in (1, 2, 3))
+    plan = replace(merge(), moves=moves)
+    picture = place_figure(figure_of(plan, Options(details="none", style="handout")))
+    (caption,) = [words for words in picture.words if words.lines[0] == "执行后"]
+    down = [route.corners[-1] for route in picture.routes if route.kind == "move"]
+    assert len(down) == 3
+    assert all(bottom > caption.top for _, bottom in down)
+    assert not any(caption.left <= x <= caption.left + text_width("执行后") for x, _ in down)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vmsnap_nb.views.content import LINE_SIZE, MOST_WIDE, NARROW_WIDE, PAD, arrange, natural_width, text_width
 from vmsnap_nb.views.figure import NEW_EDGE, Arrow, Block, Figure, Move
@@ -24,6 +24,7 @@ LEAD = 16.0
 _GAP, _NARROW_GAP, _ROW_GAP, _BLOCK_GAP = 30.0, 18.0, 24.0, 30.0
 _MARGIN = 8.0
 _SLIM = 125.0  # a box with less is narrow
+_BESIDE = 8.0  # from an arrow to the caption beside it
 _LEAST_COLUMNS, _MOST_COLUMNS = 60, 110  # of sentences above and below the boxes
 
 
@@ -55,7 +56,9 @@ class _Placer:
                 y += 24.0
             self._block(number, block, shared or self._column_widths([block]), y)
             y = self.floors[number] + _BLOCK_GAP
-        self.routes += _between(figure.moves, self.placed, self.floors)
+        moves = _between(figure.moves, self.placed, self.floors)
+        self.routes += moves
+        self.words = [_beside(words, moves) for words in self.words]
         right = max((at.right for at in self.placed.values()), default=0.0)
         columns = round(min(max(right / 7.0, _LEAST_COLUMNS), _MOST_COLUMNS))
         if figure.heading:
@@ -175,6 +178,16 @@ def _edge_label(arrow: Arrow, boxes: Sequence[Placed]) -> tuple[str, Point]:
     if not arrow.changed or arrow.trunk is not None or tail.left - head.right < text_width(text) + 10:
         return "", (0.0, 0.0)
     return text, ((tail.left + head.right) / 2, tail.middle + LINE_SIZE + 4.0)
+
+
+def _beside(words: Words, moves: Sequence[Route]) -> Words:
+    """Return a caption with its place to the right of the arrows that come down through it."""
+    wide = max(map(text_width, words.lines)) + 3.0
+    left = words.left
+    for x, bottom, top in sorted((*route.corners[-1], route.corners[-2][1]) for route in moves):
+        if top <= words.top + LEAD and words.top <= bottom and left <= x <= left + wide:
+            left = x + _BESIDE
+    return replace(words, left=left)
 
 
 def _above_lane(corners: Sequence[Point]) -> Point:
