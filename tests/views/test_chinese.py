@@ -14,6 +14,7 @@ from support.snapshots import drifted
 import vmsnap_nb as vs
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.drift import list_snapshots
+from vmsnap_nb.model.files import FileChanges
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Disks, Use
 from vmsnap_nb.model.image import Bitmap, InternalSnapshot
@@ -119,6 +120,10 @@ def test_words_of_snapshots_are_chinese() -> None:
     text = shown()["snapshots"].to_text()
     for word in ("（当前）", "当前位置", "demo：已关机", "已过期", "文件缺失", "无记录", "（外部系统检查点）"):
         assert word in text
+
+
+def test_the_current_state_of_a_disk_has_a_word() -> None:
+    assert FileChanges("Top", "monday", "now", ()).to_text().startswith("monday → 现在：")
 
 
 def test_a_label_on_an_arrow_takes_the_place_of_its_width() -> None:

@@ -13,6 +13,7 @@ from vmsnap_nb.model.files import FileChanges, FileRead, LostFiles
 from vmsnap_nb.plans.lost_states import lost_states
 from vmsnap_nb.plans.revert.request import RevertRequest
 from vmsnap_nb.views.file_tree import lost_heading
+from vmsnap_nb.views.labels import moment_text
 from vmsnap_nb.views.words import shown
 from vmsnap_nb.words.message import counted, t
 
@@ -91,12 +92,12 @@ def _card(plan: LivePlan, seconds: float | None) -> str:
 
 def _reverted(found: FileChanges) -> str:
     if not found.changes:
-        return _part(t("All files are the same in {state}", state=shown(found.after)), [], found)
+        return _part(t("All files are the same in {state}", state=moment_text(found.after)), [], found)
     heading = counted(
         "{count} file is reverted to {state}",
         "{count} files are reverted to {state}",
         len(found),
-        state=shown(found.after),
+        state=moment_text(found.after),
     )
     return _part(heading, [one.path for one in found], found)
 

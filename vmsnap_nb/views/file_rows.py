@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
 from vmsnap_nb.model.files import Change, FileChange, FileChanges, FileEntry
+from vmsnap_nb.views.labels import moment_text
 from vmsnap_nb.views.words import human_size, isolate, shown
 from vmsnap_nb.words.message import N_, Message, counted, t
 
@@ -39,8 +40,8 @@ def changes_heading(changes: FileChanges) -> Message:
         "From {before} to {after}: {count} change",
         "From {before} to {after}: {count} changes",
         len(changes),
-        before=shown(changes.before),
-        after=shown(changes.after),
+        before=moment_text(changes.before),
+        after=moment_text(changes.after),
     )
 
 

@@ -21,6 +21,7 @@ from vmsnap_nb.model.files import (
 from vmsnap_nb.views.changes_svg import changes_svg
 from vmsnap_nb.views.file_rows import MARKS, Row, changes_heading, row_of, tree_rows
 from vmsnap_nb.views.html import picture_html, picture_style, table_html
+from vmsnap_nb.views.labels import moment_text
 from vmsnap_nb.views.tables import table_of
 from vmsnap_nb.views.words import human_size, isolate, shown, width, wrap
 from vmsnap_nb.words.message import Message, counted, joined, t
@@ -104,7 +105,7 @@ def lost_heading(lost: LostFiles) -> Message:
     """Return how many files of which state can no longer be restored."""
     if not lost.states:
         return t("No state of a disk becomes unreadable")
-    states = joined(map(shown, lost.states))
+    states = joined(map(moment_text, lost.states))
     if not lost.files:
         return t("All files of {states} can still be restored", states=states)
     return counted(
@@ -117,7 +118,7 @@ def lost_heading(lost: LostFiles) -> Message:
 
 def _of_lost(lost: LostFile, *, several: bool) -> str:
     said = _of_entry(lost.entry)
-    return f"{said}  [{shown(lost.state)}]" if several else said
+    return f"{said}  [{moment_text(lost.state)}]" if several else said
 
 
 @_parts_of.register

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vmsnap_nb.model.files import NOW
 from vmsnap_nb.views.words import shown
 from vmsnap_nb.words.message import N_, t
+from vmsnap_nb.words.states import state_words
 
-__all__ = ["head_text", "kind_text", "state_text"]
+__all__ = ["head_text", "kind_text", "moment_text", "state_text"]
 
 _HEADS: Mapping[str, str] = {
     "action": N_("action"),
@@ -93,25 +95,6 @@ _HEADS: Mapping[str, str] = {
 }
 """The heads of columns as people read them; the frames have the names."""
 
-_STATES: Mapping[str, str] = {
-    "running": N_("running"),
-    "idle": N_("idle"),
-    "paused": N_("paused"),
-    "in shutdown": N_("in shutdown"),
-    "shut off": N_("shut off"),
-    "saved": N_("saved"),
-    "crashed": N_("crashed"),
-    "pmsuspended": N_("suspended"),
-    "no state": N_("no state"),
-    # Those of snapshots for which libvirt has words of its own.
-    "shutoff": N_("shut off"),
-    "disk-snapshot": N_("running, without memory"),
-    # Those of steps.
-    "done": N_("done"),
-    "failed": N_("failed"),
-    "undone": N_("undone"),
-    "not run": N_("not run"),
-}
 _KINDS: Mapping[str, str] = {
     "internal-disk": N_("internal disk"),
     "internal-checkpoint": N_("internal checkpoint"),
@@ -129,9 +112,14 @@ def head_text(column: str) -> str:
 
 def state_text(state: str) -> str:
     """Return the name of a state of a guest, a snapshot or a step in the current language."""
-    return t(_STATES[state]) if state in _STATES else shown(state)
+    return shown(state_words(state))
 
 
 def kind_text(kind: str) -> str:
     """Return the name of a kind of snapshot in the current language."""
     return t(_KINDS[kind]) if kind in _KINDS else shown(kind)
+
+
+def moment_text(name: str) -> str:
+    """Return the name of a state of a disk: that of a snapshot or layer, or the word for the current one."""
+    return t("now") if name == NOW else shown(name)

@@ -46,6 +46,7 @@ from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.snapshots import find_snapshot, parse_record
 from vmsnap_nb.system.libvirt.written import written_paths
 from vmsnap_nb.words.message import Message, clauses, joined, lines, t
+from vmsnap_nb.words.states import state_words
 
 __all__ = ["revert_actions", "unfinished_revert"]
 
@@ -233,7 +234,7 @@ def _define(guest: GuestHandle, step: TakeDefinition) -> Undo:
     now = guest.read()
     had = {(source.target, source.path) for source in step.before}
     if now.running:
-        raise _stale(tried, t("it is {state}", state=now.state))
+        raise _stale(tried, t("it is {state}", state=state_words(now.state)))
     if {(use.target, use.path) for use in now.uses} != had:
         raise _stale(tried, t("its disks now have other images"))
     before = guest.definition()

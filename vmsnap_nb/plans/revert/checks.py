@@ -23,6 +23,7 @@ from vmsnap_nb.plans.revert.choice import RevertChoice
 from vmsnap_nb.plans.revert.definition import definition_of
 from vmsnap_nb.plans.revert.losses import check_losses
 from vmsnap_nb.words.message import counted, joined, t
+from vmsnap_nb.words.states import state_words
 
 __all__ = ["check_revert"]
 
@@ -154,7 +155,11 @@ def _guest(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         concern = refuse if only else warn
         yield concern(
             "memory-lost",
-            t("{guest} is {state}, and its current memory will be lost", guest=domain.name, state=domain.state),
+            t(
+                "{guest} is {state}, and its current memory will be lost",
+                guest=domain.name,
+                state=state_words(domain.state),
+            ),
             t("save it to a file first with save(path)")
             if only
             else t("pass keep_current=True, which keeps it in a snapshot"),

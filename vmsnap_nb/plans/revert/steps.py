@@ -12,6 +12,7 @@ from vmsnap_nb.plans.journal import RevertEntry
 from vmsnap_nb.plans.revert.definition import NewSource
 from vmsnap_nb.plans.step import GuestStep, PathOf, PathsOf
 from vmsnap_nb.words.message import Message, clauses, joined, t
+from vmsnap_nb.words.states import state_words
 
 __all__ = [
     "BeginRevert",
@@ -71,7 +72,7 @@ class EndGuest(GuestStep):
 
     @property
     def what(self) -> Message:
-        return t("{guest} is {state}: power it off", guest=self.guest.name, state=self.state)
+        return t("{guest} is {state}: power it off", guest=self.guest.name, state=state_words(self.state))
 
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:

@@ -17,6 +17,7 @@ from vmsnap_nb.model.names import check_name
 from vmsnap_nb.model.snapshot import Held, Kind, SnapshotDisk
 from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.words.message import Message, joined, t
+from vmsnap_nb.words.states import state_words
 
 if TYPE_CHECKING:
     from vmsnap_nb.plans.snapshot.request import SnapshotRequest
@@ -237,7 +238,7 @@ def _choose_kind(
         why = t("the guest has UEFI firmware, of which not every libvirt takes internal snapshots")
         return "external-disk", why
     if owner.running:
-        return "internal-checkpoint", t("the guest is {state} and its disks are qcow2", state=domain.state)
+        return "internal-checkpoint", t("the guest is {state} and its disks are qcow2", state=state_words(domain.state))
     return "internal-disk", t("the guest is off and its disks are qcow2")
 
 

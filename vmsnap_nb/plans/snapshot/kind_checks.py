@@ -10,6 +10,7 @@ from vmsnap_nb.plans.concern import Concern, either, refuse, remark
 from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.plans.snapshot.choice import SnapshotChoice
 from vmsnap_nb.words.message import Message, clauses, joined, t
+from vmsnap_nb.words.states import state_words
 
 __all__ = ["check_kind"]
 
@@ -104,7 +105,7 @@ def _state(owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
             t(
                 "{guest} is {state}, and libvirt takes no internal disk snapshot of a running guest",
                 guest=domain.name,
-                state=domain.state,
+                state=state_words(domain.state),
             ),
             t(
                 "use {checkpoint} (with memory) or {external}, or shut {guest} down first",
@@ -118,7 +119,7 @@ def _state(owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
         other = choice.kind.replace("checkpoint", "disk")
         yield refuse(
             "not-supported",
-            t("{guest} is {state}, so it has no memory to save", guest=domain.name, state=domain.state),
+            t("{guest} is {state}, so it has no memory to save", guest=domain.name, state=state_words(domain.state)),
             t("use {argument}, or start {guest} first", argument=f"kind={other!r}", guest=domain.name),
             holders=(domain.name,),
         )

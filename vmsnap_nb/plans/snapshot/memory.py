@@ -21,6 +21,7 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.plans.snapshot.steps import RestoreState, SaveState
 from vmsnap_nb.words.message import joined, t
+from vmsnap_nb.words.states import state_words
 
 __all__ = ["RestoreRequest", "SaveRequest", "saved_record"]
 
@@ -89,7 +90,7 @@ def _against_saving(reading: Reading, path: str | None) -> Iterator[Concern]:
     if not owner.running:
         yield refuse(
             "not-supported",
-            t("{guest} is {state}, so it has no memory to save", guest=domain.name, state=domain.state),
+            t("{guest} is {state}, so it has no memory to save", guest=domain.name, state=state_words(domain.state)),
             t("start {guest} first", guest=domain.name),
             holders=me,
         )
@@ -157,7 +158,7 @@ def _against_restoring(reading: Reading, path: str | None) -> Iterator[Concern]:
             t(
                 "{guest} is {state}, and only a guest that is off can be restored",
                 guest=domain.name,
-                state=domain.state,
+                state=state_words(domain.state),
             ),
             t("shut {guest} down first; its current memory is then lost", guest=domain.name),
             holders=me,

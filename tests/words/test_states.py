@@ -1,0 +1,23 @@
+"""The states of guests have words in both languages, in plans as in figures."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from vmsnap_nb.words.message import Message
+from vmsnap_nb.words.states import state_words
+
+
+@pytest.mark.parametrize(
+    ("state", "english", "chinese"),
+    [("running", "running", "运行中"), ("shut off", "shut off", "已关机"), ("pmsuspended", "suspended", "已挂起")],
+)
+def test_a_state_is_a_message(state: str, english: str, chinese: str) -> None:
+    said = cast(Message, state_words(state))
+    assert (said.in_language("en"), said.in_language("zh")) == (english, chinese)
+
+
+def test_an_unknown_state_stays_as_it_is() -> None:
+    assert state_words("melted") == "melted"
