@@ -2,7 +2,7 @@
 
 image 镜像 · backing file 后备镜像 · base 基础镜像 · overlay 叠加层 · is based on 基于 ·
 dependent overlays 依赖它的叠加层 · backing chain 镜像链 · layer 层 · active layer 活动层 ·
-commit 向下合并 (blockcommit) · pull 向上合并 (blockpull) · revert 恢复到 · create a snapshot 创建快照 ·
+commit 向下合并（blockcommit） · pull 向上合并（blockpull） · revert 恢复到 · create a snapshot 创建快照 ·
 internal 内部 · external 外部 · system checkpoint 系统检查点 · saved VM state 保存的虚拟机状态 ·
 shared base 共享的基础镜像 · write-protected 写保护 · corrupted 已损坏 · repair 修复 · allocated 实际占用 ·
 virtual size 虚拟大小 · pending 待处理 · stale 已过期 · unknown 未知 · guest 客户机 · lab 实验环境

@@ -30,12 +30,12 @@ def test_lists_are_those_of_the_language() -> None:
     for names, english, chinese in (
         ([], "", ""),
         (["a"], "a", "a"),
-        (["a", "b"], "a and b", "a和b"),
-        (["a", "b", "c"], "a, b and c", "a、b和c"),
+        (["a", "b"], "a and b", "a 和 b"),
+        (["a", "b", "c"], "a, b and c", "a、b 和 c"),
     ):
         message = listed(names)
         assert (message, message.in_language("zh")) == (english, chinese)
-    assert listed(["a", "b"], last="or").in_language("zh") == "a或b"
+    assert listed(["a", "b"], last="or").in_language("zh") == "a 或 b"
     assert joined(iter("abc")).in_language("zh") == "a、b、c"
     assert [str(clauses(parts)) for parts in ([], ["a"], ["a", "b"])] == ["", "a", "a; b"]
     assert clauses([joined("ab"), "c"]).in_language("zh") == "a、b；c"
@@ -47,7 +47,7 @@ def test_lists_are_those_of_the_language() -> None:
 def test_fields_that_are_messages_change_their_language_too() -> None:
     inner = listed(["a", "b"])
     outer = listed([inner, "c"])
-    assert (outer, outer.in_language("zh")) == ("a and b and c", "a和b和c")
+    assert (outer, outer.in_language("zh")) == ("a and b and c", "a 和 b 和 c")
     assert listed([inner.in_language("zh"), "c"]) == outer  # what was kept since another language was current
 
 
@@ -63,7 +63,7 @@ def test_what_has_no_translation_is_shown_in_english() -> None:
 def test_the_language_is_chosen_or_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         vs.set_language("zh_CN.UTF-8")
-        assert (vs.language(), listed("ab")) == ("zh", "a和b")
+        assert (vs.language(), listed("ab")) == ("zh", "a 和 b")
         vs.set_language(None)
         assert vs.language() == "en"
     finally:
