@@ -1,6 +1,6 @@
 """Make `docs/gallery.md` and its pictures: each figure of the handout beside ours, and the code that draws it.
 
-    python scripts/gallery.py            writes them
+    python scripts/gallery.py            writes them, in English and in Chinese
     python scripts/gallery.py --check    writes nothing; says what is not as it would be written (exit status 1)
 
 The handout's figures are read from `tests/golden`, ours are drawn of real images. Where a picture's boxes and arrows
@@ -9,6 +9,7 @@ lie depends on sizes, so that a check compares what a picture says.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
@@ -21,10 +22,15 @@ from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
 from vmsnap_nb.views.svg import figure_svg
+from vmsnap_nb.words.language import set_language
+from vmsnap_nb.words.message import t
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PICTURES = "images/gallery"
+PICTURES = {"en": "images/gallery", "zh": "images/gallery-zh"}
+PAGES = {"en": "gallery.md", "zh": "zh/gallery.md"}
+THEIRS = {"en": "The handout's:", "zh": "讲义中的图："}
+MOVING = {"en": "images/merge.svg", "zh": "images/merge-zh.svg"}
 _SVG = "http://www.w3.org/2000/svg"
 
 
@@ -136,11 +142,59 @@ lab = vs.Lab()
 ```
 """
 
+CHINESE_HEAD = """# 图库
+
+讲义“Snapshots, QCOW2 backing files & overlays”中的每一张图：本工具绘制的图、代码、文本形式，以及讲义中的原图。
+所有图画的都是真实的镜像。在 notebook 中，只用这些代码就会显示图和文本；这里的 `details="none"` 省略格式、大小和使用者，
+`style="handout"` 按讲义的样式绘制计划和“（活动层）”。
+
+```python
+import vmsnap_nb as vs
+
+lab = vs.Lab()
+```
+"""
+
+CHINESE = {
+    "figure-1": ("图 1：镜像链", "每个镜像都基于它左边的镜像。基础镜像可以是 raw 格式，叠加层都是 qcow2 格式。"),
+    "figure-2": ("图 2：镜像树", "三条分支基于同一个镜像，任何一条都不能写入它。"),
+    "template": (
+        "模板及其客户机",
+        "同一个已安装系统上的两个精简客户机，各自在自己的层上安装了更新。如果两个文件同名，会显示足以区分它们的目录。",
+    ),
+    "figure-3": (
+        "图 3：把 Snap-2 和 Snap-3 向下合并到 Snap-1",
+        "计划在执行之前就画出来：当前的镜像链、要复制的数据、合并后的镜像链，以及将失效的层。",
+    ),
+    "figure-4": ("图 4：把三层全部向下合并到基础镜像", "一次合并三层：其中几层都有的数据只复制一次。"),
+    "figure-5": (
+        "图 5：把 Snap-1 到 Snap-3 向上合并到 Snap-4",
+        "数据向上复制。下面的层仍然有效，其他叠加层可以继续基于它们。",
+    ),
+    "figure-6": ("图 6：全部向上合并", "Snap-4 不再有后备镜像。（讲义把它画在图 5 中，Snap-4 单独在下方。）"),
+    "blockmap": (
+        "块映射图：数据在哪一层",
+        "最上面一条是客户机读到的内容。下面每层一条，显示该层的数据，包括可见的和被覆盖的。",
+    ),
+    "refused": (
+        "被拒绝的合并",
+        (
+            "第一条分支会是正确的，但其他叠加层基于同一个镜像，会读到第一条分支的数据。"
+            "如果使用它们的客户机都已关机，`qemu-img commit` 会照做，不给任何警告。"
+        ),
+    ),
+    "branches": ("恢复到较早的快照", "先前的状态保留为一个快照。由此产生第二条分支，第一条分支保持不变。"),
+    "broken": ("缺失的文件", "镜像链中间的一个文件被删除了。不会抛出异常，问题直接显示在方框中。"),
+}
+"""Title and prose of each exhibit."""
+
 
 def text_of(thing: Any, options: dict[str, Any]) -> str:
     """Give the figure as text, without what a plan says below it."""
     text = str(thing.to_text(**options))
-    return text.partition("\n\nHow\n")[0].partition("\n\nConcerns\n")[0].partition("\n\n* ")[0].rstrip()
+    for below in (f"\n\n{t('How')}\n", f"\n\n{t('Concerns')}\n", "\n\n* "):
+        text = text.partition(below)[0]
+    return text.rstrip()
 
 
 def picture_of(thing: Any, options: dict[str, Any], folder: Path) -> str:
@@ -211,24 +265,35 @@ def bottom(group: ET.Element) -> float:
 def drawn(folder: Path) -> dict[str, str]:
     """Draw it all in a lab of its own; by the path below `docs`."""
     files: dict[str, str] = {}
-    page = [HEAD]
+    sections: dict[str, list[str]] = {"en": [HEAD], "zh": [CHINESE_HEAD]}
     with vs.Lab(folder) as lab:
         names: dict[str, Any] = {"vs": vs, "lab": lab}
         for exhibit in EXHIBITS:
             *before, last = exhibit.code.split("\n")
             exec("\n".join(before), names)  # our own lines, from above
             thing = eval(last, names)
-            picture = f"{PICTURES}/{exhibit.name}.svg"
-            files[picture] = picture_of(thing, exhibit.options, folder)
-            text = text_of(thing, exhibit.options).replace(str(folder), "")
-            page += [f"## {exhibit.title}\n", f"{exhibit.prose}\n", f"![{exhibit.title}]({picture})\n"]
-            page += [f"```python\n{exhibit.code}\n```\n", f"```text\n{text}\n```\n"]
-            if exhibit.handout:
-                theirs = (ROOT / "tests" / "golden" / f"{exhibit.handout}.txt").read_text().rstrip("\n")
-                page.append(f"The handout's:\n\n```text\n{theirs}\n```\n")
-    files["gallery.md"] = "\n".join(page)
-    files["images/merge.svg"] = moving(files[f"{PICTURES}/figure-3.svg"])
+            for language, page in sections.items():
+                set_language(language)
+                picture = f"{PICTURES[language]}/{exhibit.name}.svg"
+                files[picture] = picture_of(thing, exhibit.options, folder)
+                text = text_of(thing, exhibit.options).replace(str(folder), "")
+                page += section(exhibit, language, os.path.relpath(picture, Path(PAGES[language]).parent), text)
+            set_language(None)
+    for language, page in sections.items():
+        files[PAGES[language]] = "\n".join(page)
+        files[MOVING[language]] = moving(files[f"{PICTURES[language]}/figure-3.svg"])
     return files
+
+
+def section(exhibit: Exhibit, language: str, picture: str, text: str) -> list[str]:
+    """Write the section of an exhibit in a language."""
+    title, prose = (exhibit.title, exhibit.prose) if language == "en" else CHINESE[exhibit.name]
+    lines = [f"## {title}\n", f"{prose}\n", f"![{title}]({picture})\n"]
+    lines += [f"```python\n{exhibit.code}\n```\n", f"```text\n{text}\n```\n"]
+    if exhibit.handout:
+        theirs = (ROOT / "tests" / "golden" / f"{exhibit.handout}.txt").read_text().rstrip("\n")
+        lines.append(f"{THEIRS[language]}\n\n```text\n{theirs}\n```\n")
+    return lines
 
 
 def said(path: str, content: str) -> object:

@@ -15,7 +15,7 @@ from support import ROOT
 from support.faults.play import COUNTED, FAULTS, Outcome, Run, Worker, chosen, play_all
 from support.faults.scenes import VERBS
 
-PAGE = ROOT / "docs" / "crash-safety.md"
+PAGES = (ROOT / "docs" / "crash-safety.md", ROOT / "docs" / "zh" / "crash-safety.md")
 
 
 def table(outcomes: Iterable[Outcome]) -> str:
@@ -56,11 +56,13 @@ def read(logs: Iterable[Path]) -> list[Outcome]:
 
 
 def write_down(logs: list[Path]) -> None:
-    """Put the table of logs into the docs, in place of the one there."""
-    text, outcomes = PAGE.read_text(), read(logs)
-    start, end = text.index("| verb |"), text.rindex("| all |")
-    end = text.find("\n", end)
-    PAGE.write_text(text[:start] + table(outcomes) + (text[end:] if end > 0 else "\n"))
+    """Put the table of logs into the docs of both languages, in place of the one there."""
+    outcomes = read(logs)
+    for page in PAGES:
+        text = page.read_text()
+        start, end = text.index("| verb |"), text.rindex("| all |")
+        end = text.find("\n", end)
+        page.write_text(text[:start] + table(outcomes) + (text[end:] if end > 0 else "\n"))
     late = sum(not outcome.hit for outcome in outcomes)
     losses = [outcome.run for outcome in outcomes if outcome.loss]
     print(f"{len(outcomes)} runs, {late} of them too late, losses: {len(losses)}", *losses, sep="\n")
