@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from chinese_tables import chinese_page, in_chinese
+
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_BY_TESTS = ("build/kinds", "build/debian13/kinds")
 ROWS, PAGE = ROOT / "docs" / "kinds.json", ROOT / "docs" / "kinds.md"
@@ -225,7 +227,7 @@ def main() -> int:
     """Write the page, or look at it."""
     if "--check" in sys.argv:
         text = page(json.loads(ROWS.read_text()))
-        same = text == PAGE.read_text()
+        same = text == PAGE.read_text() and in_chinese(text) == chinese_page(PAGE).read_text()
         for line in empty(text):
             print("empty without a reason:", line)
         if not same:
@@ -234,6 +236,7 @@ def main() -> int:
     rows = collect()
     ROWS.write_text(json.dumps(rows, indent=0) + "\n")
     PAGE.write_text(page(rows))
+    chinese_page(PAGE).write_text(in_chinese(page(rows)))
     print(f"{PAGE}: {len(rows)} results, {len(empty(PAGE.read_text()))} lines with empty cells")
     return 0
 

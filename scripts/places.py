@@ -11,6 +11,8 @@ import json
 import sys
 from pathlib import Path
 
+from chinese_tables import chinese_page, in_chinese
+
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_BY_TESTS = ROOT / "build" / "places"
 ROWS, PAGE = ROOT / "docs" / "places.json", ROOT / "docs" / "places.md"
@@ -58,13 +60,15 @@ def main() -> int:
         rows = {place: rows[place] for place in PLACES if place in rows}
         ROWS.write_text(json.dumps(rows, indent=0) + "\n")
         PAGE.write_text(page(rows))
+        chinese_page(PAGE).write_text(in_chinese(page(rows)))
         return 0
     text = page(rows)
     for line in empty(text):
         print("empty:", line)
-    if text != PAGE.read_text():
+    same = text == PAGE.read_text() and in_chinese(text) == chinese_page(PAGE).read_text()
+    if not same:
         print("docs/places.md is not what docs/places.json gives: python scripts/places.py writes it anew")
-    return 0 if text == PAGE.read_text() and not empty(text) else 1
+    return 0 if same and not empty(text) else 1
 
 
 if __name__ == "__main__":
