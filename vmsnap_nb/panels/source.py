@@ -35,6 +35,7 @@ class Reading:
         return other is None or (
             self.shown.images != other.shown.images
             or self.shown.uses != other.shown.uses
+            or self.shown.records != other.shown.records
             or self.snapshots != other.snapshots
             or self.domains != other.domains
             or self.begun != other.begun
