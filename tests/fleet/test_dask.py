@@ -72,7 +72,7 @@ def test_a_host_whose_worker_is_missing_or_dies_is_a_row(client: Client, workers
         client.loop.call_later(0.5, os.kill, number, signal.SIGKILL)
         found = fleet.guests()
         assert found.names == ("b/test",)
-        assert "KilledWorker" in found.to_frame().loc["a", "status"]
+        assert "read the host a in another process" in found.to_frame().loc["a", "status"]
 
 
 def test_what_workers_send_is_small(tmp_path: Path) -> None:
