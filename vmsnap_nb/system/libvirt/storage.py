@@ -58,7 +58,7 @@ def read_pools(connection: Any, *, far: bool = False) -> tuple[Pool, ...]:
 def _pool(handle: Any, text: str, *, active: bool) -> Pool:
     xml = ET.fromstring(text)
     path = xml.findtext("target/path") if xml.get("type") in {"dir", "fs", "netfs"} else None
-    return Pool(str(handle.name()), active, path and path.rstrip("/"), handle, text)
+    return Pool(name=str(handle.name()), active=active, folder=path and path.rstrip("/"), handle=handle, xml=text)
 
 
 def read_volume(xml: str) -> Image | None:
