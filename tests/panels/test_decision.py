@@ -10,6 +10,7 @@ from support.readings import reading
 from vmsnap_nb.panels.decision import decision_html, lost_html, outcome_html
 from vmsnap_nb.plans.overlay.request import OverlayRequest
 from vmsnap_nb.plans.report import Report, StepDone
+from vmsnap_nb.words.language import set_language
 
 pytestmark = pytest.mark.quick
 
@@ -19,6 +20,14 @@ def test_a_commit_names_what_becomes_invalid_and_a_pull_loses_nothing() -> None:
     assert "become invalid: " in lost
     assert 'title="/i/Snap-2"' in lost
     assert lost_html(pull(handout(), "/i/Snap-3", "/i/Snap-1", facts=FACTS)) == ""
+
+
+def test_files_are_separated_by_the_comma_of_the_language() -> None:
+    set_language("zh")
+    try:
+        assert "</code>、<code" in lost_html(commit(handout(), "/i/Snap-3", "/i/Snap-1", facts=FACTS))
+    finally:
+        set_language(None)
 
 
 def test_removed_files_are_named_once_and_the_rest_is_counted() -> None:

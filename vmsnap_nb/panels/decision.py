@@ -108,7 +108,7 @@ def _files(words: Message, files: list[tuple[str, str]]) -> str:
     listed = [f'<code title="{escape(shown(path))}">{escape(shown(name))}</code>' for name, path in files[:_NAMED]]
     if len(files) > _NAMED:
         listed.append(escape(t("{count} more", count=len(files) - _NAMED)))
-    return escape(words).replace("{names}", ", ".join(listed))
+    return escape(words).replace("{names}", t(", ").join(listed))
 
 
 def waivable(plan: Plan) -> dict[str, list[str]]:
