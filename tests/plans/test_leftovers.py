@@ -87,7 +87,7 @@ def test_what_is_not_known_is_no_leftover(status: str) -> None:
 
 
 def test_what_only_libvirt_knows_and_devices_are_none() -> None:
-    assert left(world(image("x", known_from="volume"), image("y", device=True))) == ["older", "old"]
+    assert left(world(image("x", known_from="definition"), image("y", device=True))) == ["older", "old"]
 
 
 def test_merged_layers_memory_and_incomplete_files() -> None:
@@ -103,6 +103,30 @@ def test_merged_layers_memory_and_incomplete_files() -> None:
         "/i/web.two.mem": "memory",
         "/i/.x.partial": "incomplete file",
     }
+
+
+def test_of_another_machine_volumes_are_listed_and_each_is_in_doubt() -> None:
+    tree = world(
+        image(".x.partial", format="raw"),
+        image("iso", format="raw"),
+        image("known", status="outside"),
+        image("disk", "base", known_from="definition"),
+    )
+    far = tree.edited(
+        put=(replace(one, known_from="volume") for one in tree if one.known_from == "file"), needs=(), records=()
+    )
+    found = {one.path.removeprefix("/i/"): one.doubt for one in find_leftovers(reading(far), "qemu+ssh://box/system")}
+    assert list(found) == ["older", "old", "iso"]
+    assert all(
+        "whether a process has it open, or something was interrupted, is not known" in one for one in found.values()
+    )
+    assert "may hold internal snapshots" in found["old"]
+    assert "one that is no image" in found["iso"]
+    made = plan(far, "older", uri="qemu+ssh://box/system")
+    assert ("unknown-image", True) in refused(made)
+    volumes = frozenset({"/i/older"})
+    access = Access(is_root=False, closed={"/i": "only libvirt can"}, volumes=volumes, uri="qemu+ssh://box/system")
+    assert with_access(made, access).steps[0].performer == "libvirt"
 
 
 # -- plans ------------------------------------------------------------------------------------------------------

@@ -113,7 +113,8 @@ def read_leftovers(place: Place) -> LiveLeftovers:
 def found_leftovers(place: Place, now: Reading) -> LiveLeftovers:
     """Return what nothing needs of all that was read there."""
     found = find_leftovers(place.look(now, leftovers_needs(now.forest)), place.uri)
-    return LiveLeftovers(tuple(map(_sized, found.files)), found.unseen, place=place)
+    files = map(_sized, found.files) if place.here else found.files
+    return LiveLeftovers(tuple(files), found.unseen, place=place)
 
 
 def _sized(one: Leftover) -> Leftover:

@@ -18,6 +18,8 @@ __all__ = ["find_leftovers", "leftovers_needs", "unseen"]
 
 _THERE = {"ok", "dirty", "corrupt", "invalid", "unsupported", "loop"}
 """What an image can be that is there, and whose backing file is known."""
+_VOLUMES = {"volume", "volume data"}
+"""Whence that is known of what this process has not opened itself."""
 
 
 def leftovers_needs(forest: Forest) -> Needs:
@@ -48,7 +50,11 @@ def unseen(forest: Forest) -> tuple[str, ...]:
         path
         for path, image in forest.images.items()
         if path.startswith("/")
-        and (image.status in NOT_READ or image.status == "not-a-file" or not image.is_seen)
+        and (
+            image.status in NOT_READ
+            or image.status == "not-a-file"
+            or not (image.is_seen or image.known_from in _VOLUMES)
+        )
         and image.status != "missing"
     )
 
@@ -81,8 +87,13 @@ def _named(entry: Entry) -> Iterator[str]:
 
 
 def _may_go(forest: Forest, path: str) -> bool:
+    """Return whether it is an image that is there; of what is only a volume, none whose name begins with a dot.
+
+    That is how files are called that this package has not completed, and those in which it keeps what was begun.
+    """
     image = forest[path]
-    return path.startswith("/") and image.known_from == "file" and forest.status(path) in _THERE
+    volume = image.known_from in _VOLUMES and not path.rpartition("/")[2].startswith(".")
+    return path.startswith("/") and (volume or image.known_from == "file") and forest.status(path) in _THERE
 
 
 def _image(forest: Forest, path: str, uri: str) -> Leftover:
@@ -124,6 +135,14 @@ def _doubt(image: Image, uri: str) -> str:
     found = []
     if not uri:
         found.append(t("no libvirt was asked which guests use it as a disk"))
+    if image.known_from in _VOLUMES:
+        found.append(
+            t("only libvirt was asked: whether a process has it open, or something was interrupted, is not known")
+        )
+        if image.format == "raw":
+            found.append(t("libvirt lists every file of a folder as a volume, also one that is no image"))
+        elif not image.is_seen:
+            found.append(t("its header was not read, and it may hold internal snapshots"))
     if not image.writable and image.backing is None:
         found.append(t("it is write-protected, as templates are"))
     if image.snapshots:

@@ -159,6 +159,11 @@ class LeftoversRequest:
                 "only these folders were read: {folders}. A guest of another libvirt, another machine or an image "
                 "elsewhere may still need the files",
                 folders=joined(forest.folders),
+            )
+            if forest.folders
+            else t(
+                "only storage pools and the images of guests were read. A guest of another libvirt, another machine or "
+                "an image elsewhere may still need the files"
             ),
             t("ask who owns them; move them to another folder first, and remove them later"),
             images=images,

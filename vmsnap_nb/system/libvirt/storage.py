@@ -76,6 +76,7 @@ def read_volume(xml: str) -> Image | None:
         allocated=_number(volume.findtext("allocation")),
         backing=_reference(path, None if backing is None else backing.findtext("path"), _format(backing)),
         file_size=_number(volume.findtext("physical")),
+        mtime_ns=_time(volume.findtext("target/timestamps/mtime")) if volume.get("type") == "file" else None,
         writable=int(volume.findtext("target/permissions/mode") or "0666", 8) & 0o222 != 0,
     )
 
@@ -87,6 +88,12 @@ def _format(element: ET.Element | None) -> str | None:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text and text.isdigit() else None
+
+
+def _time(text: str | None) -> int | None:
+    """Return nanoseconds since 1970; libvirt writes seconds, and those of a second behind a dot."""
+    seconds, _, rest = (text or "").partition(".")
+    return int(seconds) * 10**9 + int(rest or 0) if seconds.isdigit() and (rest or "0").isdigit() else None
 
 
 def _reference(path: str, written: str | None, format: str | None) -> Reference | None:
