@@ -9,9 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
-from itertools import islice
-from operator import attrgetter
+from functools import cached_property, partial
 
 from vmsnap_nb.model.doubts import DIRTY, smaller_ones
 from vmsnap_nb.model.forest import Forest
@@ -23,13 +21,14 @@ from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.system.claimed_format import USER, mismatch, taken_for_raw
 from vmsnap_nb.system.data_file import NO_DATA, look_at_data
 from vmsnap_nb.system.device_image import Devices
+from vmsnap_nb.system.entries import Listing, is_incomplete, listing_of, stamp_of
 from vmsnap_nb.system.files.allowed import Places
 from vmsnap_nb.system.files.devices import identity_of
 from vmsnap_nb.system.files.identity import place_of, same_place
 from vmsnap_nb.system.files.paths import tidy
-from vmsnap_nb.system.files.temporary import is_temporary
 from vmsnap_nb.system.image_file import Stamp, as_raw, not_a_file, read_image, stamp, was_read, with_lock
 from vmsnap_nb.system.other_formats import read_other
+from vmsnap_nb.system.pace import Pace
 from vmsnap_nb.system.qcow2.directories import Room
 from vmsnap_nb.system.saved_memory import is_saved_memory
 from vmsnap_nb.system.unread import nowhere, outside, remote, too_much, unreachable, unread_folder
@@ -45,8 +44,6 @@ MOST_ENTRIES = 200_000
 
 _FRESH = 20_000_000
 """Nanoseconds: the clocks of file systems go in steps of up to 10 ms, so what has just changed is read again."""
-_NOT_ENTERED = ("/proc", "/sys", "/dev")
-"""Folders in which nothing is looked for; folders within /dev, as that of a volume group, can be given."""
 _OWN_READER = frozenset({"qcow2", "raw", None})
 _NO_MAGIC = frozenset({"vpc"})
 """Formats that have kinds without a mark at the beginning."""
@@ -165,28 +162,33 @@ class _Reading:
         top = top.rstrip("/") or "/"
         if top in self.listed:
             return
-        waiting = [(top, 0)]
         self.listed.add(top)
-        for folder, depth in waiting:
-            if folder in _NOT_ENTERED:
-                continue
-            try:
-                with os.scandir(folder) as listing:
-                    entries = sorted(islice(listing, MOST_ENTRIES + 1), key=attrgetter("name"))
-            except NotADirectoryError:
-                self.named.setdefault(folder, None)
-                continue
-            except OSError as error:
-                self.found[folder] = unread_folder(folder, error)
-                continue
-            self.entries += len(entries)
-            if self.entries > MOST_ENTRIES or depth > DEEPEST:
-                self.found[folder] = Image(folder, status="not-a-file", problem=too_much(depth, DEEPEST, MOST_ENTRIES))
-                continue
-            for name in self._files(entries, folder):
-                if deep and name not in self.listed:
-                    self.listed.add(name)
-                    waiting.append((name, depth + 1))
+        pace, row, depth = Pace(), [top], 0
+        while row:
+            below: list[str] = []
+            while row:
+                some, row = row[: pace.folders], row[pace.folders :]
+                listings = zip(some, pace.each(partial(listing_of, most=MOST_ENTRIES), some), strict=True)
+                files = [entry for folder, found in listings for entry in self._entries(folder, found, depth)]
+                below += self._files(files, pace)
+            if deep:
+                row = [name for name in dict.fromkeys(below) if name not in self.listed]
+                self.listed.update(row)
+            depth += 1
+
+    def _entries(self, folder: str, listing: Listing, depth: int) -> list[os.DirEntry[str]]:
+        """Return the entries of a folder; if it cannot be read, or there are too many, the forest says so."""
+        if isinstance(listing, NotADirectoryError):
+            self.named.setdefault(folder, None)
+            return []
+        if isinstance(listing, OSError):
+            self.found[folder] = unread_folder(folder, listing)
+            return []
+        self.entries += len(listing)
+        if self.entries > MOST_ENTRIES or depth > DEEPEST:
+            self.found[folder] = Image(folder, status="not-a-file", problem=too_much(depth, DEEPEST, MOST_ENTRIES))
+            return []
+        return listing
 
     def _folders_of_chains(self) -> None:
         """Read each folder that holds a layer of the chains that are asked for: others may be based on it there."""
@@ -213,22 +215,17 @@ class _Reading:
                     reference = self._straight(image, reference)
                 path = None if reference is None else reference.path
 
-    def _files(self, entries: list[os.DirEntry[str]], folder: str) -> Iterator[str]:
-        """Read the files of a folder, and give the folders in it."""
-        before, cache, found, others, oldest = self.before, self.cache, self.found, self.others, self.oldest
-        for entry in entries:
+    def _files(self, entries: list[os.DirEntry[str]], pace: Pace) -> Iterator[str]:
+        """Read the files of folders, and give the folders in these."""
+        cache, found, others = self.cache, self.found, self.others
+        kept = [entry for entry in entries if not is_incomplete(entry)]
+        files = iter(pace.each(self._file, [entry for entry in kept if entry.is_file(follow_symlinks=False)]))
+        for entry in kept:
             path = entry.path
-            if path.endswith(".partial") and is_temporary(entry.name) and not entry.is_dir(follow_symlinks=False):
-                continue  # not complete yet, or left by a process that was killed: nobody's image
             if entry.is_file(follow_symlinks=False):
-                known = before.get(path)
-                if known is not None and known[0] == _stamp_of(entry):
-                    image = with_lock(known[1])
-                    cache[path] = known if image is known[1] else (known[0], image)
-                else:
-                    image, mark = read_image(path, folder, room=self.room)
-                    if mark is not None and mark[4] < oldest:
-                        cache[path] = (mark, image)
+                image, known = next(files)
+                if known is not None:
+                    cache[path] = known
                 format = image.format
                 if format == "qcow2":
                     found[path] = image
@@ -240,7 +237,17 @@ class _Reading:
             elif entry.is_dir(follow_symlinks=False):
                 yield path
             elif entry.is_symlink():
-                self._link(path, folder)
+                self._link(path, path.rpartition("/")[0])
+
+    def _file(self, entry: os.DirEntry[str]) -> tuple[Image, tuple[Stamp, Image] | None]:
+        """Read a file, unless it is as it was when it was last read; return also what is to be remembered of it."""
+        path = entry.path
+        known = self.before.get(path)
+        if known is not None and known[0] == stamp_of(entry):
+            image = with_lock(known[1])
+            return image, known if image is known[1] else (known[0], image)
+        image, mark = read_image(path, path.rpartition("/")[0], room=self.room)
+        return image, (mark, image) if mark is not None and mark[4] < self.oldest else None
 
     def _link(self, path: str, folder: str) -> None:
         target = self.places.target(path)
@@ -434,10 +441,7 @@ class _Reading:
             self._settle_unmarked(path, image, claims)
         elif "raw" in claims and (path, image.format) not in self._agreed:
             self.cut = True  # what it seemed to be based on may be there for nobody else
-            self.found[path] = replace(
-                as_raw(image),
-                problem=taken_for_raw(claims["raw"], image.format),
-            )
+            self.found[path] = replace(as_raw(image), problem=taken_for_raw(claims["raw"], image.format))
         else:
             for claim, who in claims.items():
                 if claim is not None:
@@ -490,10 +494,3 @@ class _Reading:
                 keep[backing.key] = None
                 queue.append(backing.key)
         self.found = {path: self.found[path] for path in keep}
-
-
-def _stamp_of(entry: os.DirEntry[str]) -> Stamp | None:
-    try:
-        return stamp(entry.stat(follow_symlinks=False))
-    except OSError:
-        return None

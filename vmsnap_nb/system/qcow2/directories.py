@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -33,11 +34,13 @@ class Room:
 
     def __init__(self, size: int = 320 << 20) -> None:
         self._left = size
+        self._lock = threading.Lock()
 
     def has(self, names: int) -> bool:
         """Return whether there is room for one more entry, with names of so many characters."""
-        self._left -= _ENTRY + names
-        return self._left >= 0
+        with self._lock:
+            self._left -= _ENTRY + names
+            return self._left >= 0
 
 
 class SnapshotEntry(NamedTuple):
