@@ -16,6 +16,7 @@ from vmsnap_nb.fleet.shared import Around, Seen
 from vmsnap_nb.live.host_chapter import host_chapter
 from vmsnap_nb.live.space import read_space
 from vmsnap_nb.model.guest import Domains
+from vmsnap_nb.model.image import Image
 from vmsnap_nb.views.whole_page import Chapter
 
 __all__ = ["READINGS", "Answer", "Spec", "elsewhere"]
@@ -124,4 +125,5 @@ def _of_another_machine(read: Any) -> Any:
     if not isinstance(read, Seen):
         return read
     opened = [image for image in read.forest if image.known_from == "file"]
-    return replace(read, forest=read.forest.edited(put=(replace(image, known_from="worker") for image in opened)))
+    put = (Image.build({**vars(image), "known_from": "worker"}) for image in opened)
+    return replace(read, forest=read.forest.edited(put=put))
