@@ -89,6 +89,15 @@ WORDS = {
     "works, or no-space": "可以，或 no-space",
     "works, with a warning: the overlay is not encrypted": "可以，并警告：叠加层没有加密",
     "works, by libvirt": "可以，由 libvirt 执行",
+    "works, by libvirt, if unknown-image is waived": "可以，由 libvirt 执行，需放行 unknown-image",
+    "finds nothing: what tells of it is in files that cannot be opened from there": (
+        "找不到：相关信息在文件中，从那里无法打开"
+    ),
+    "clean up after a merge": "合并后清理",
+    "finish what was interrupted": "完成被中断的操作",
+    "reconcile the records": "使记录与实际一致",
+    "remove what nothing needs": "删除没有任何对象需要的文件",
+    "works, by this process": "可以，由本进程执行",
     "works, by libvirt and qemu-img": "可以，由 libvirt 和 qemu-img 执行",
     "works, by libvirt and this process": "可以，由 libvirt 和本进程执行",
     "works, by libvirt, qemu-img and this process": "可以，由 libvirt、qemu-img 和本进程执行",

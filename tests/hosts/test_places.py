@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +22,9 @@ pytestmark = pytest.mark.hosts
 
 NEEDS_FILES = {"pull", "shorten", "commit", "delete an external snapshot"}
 """What is done by qemu-img or by this package if the guest is off, and so only where the files can be written to."""
+
+NOT_SEEN = {"clean up after a merge", "finish what was interrupted"}
+"""What begins with marks in images, and with entries beside them, which only who may open these sees."""
 
 Try = Callable[[Mapping[str, list[str]]], dict[str, dict[str, Any]]]
 
@@ -40,15 +45,44 @@ def guest_of_two_layers(host: SystemLibvirt) -> Iterator[Any]:
     connection.close()
 
 
+def source_of(demo: Any) -> str:
+    source = ET.fromstring(demo.XMLDesc()).find("devices/disk/source")
+    assert source is not None
+    return source.get("file", "")
+
+
+def interrupt(host: SystemLibvirt) -> None:
+    """Begin a commit on the host itself, as root, and have its process killed as soon as the data are copied."""
+    code = """
+        from support.faulty import faulty, killed
+        with vs.connect("qemu:///system") as host:
+            guest = host.guest("demo")
+            guest.snapshot(kind="external-disk", metadata=False).run(progress=False)
+            faulty(guest.commit(), "CommitLayers", killed).run(progress=False)
+    """
+    done = host.python(code, user="root", groups=())
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
 def check(place: str, host: SystemLibvirt, attempt: Try) -> None:
     """Try all verbs, check how each has ended, and keep that for the page."""
     with guest_of_two_layers(host) as demo:
         results = {"running": attempt(places.RUNNING), "off": attempt(places.SAVED)}
         demo.destroy()
         results["off"] |= attempt(places.OFF)
+        attempt(places.BEFORE_DRIFT)
+        with host.entered():
+            qemu_img("snapshot", "-d", "gone", source_of(demo))
+            qemu_img("create", "-q", "-f", "qcow2", "forgotten.qcow2", "1M")
+            os.chmod(IMAGES / "forgotten.qcow2", 0o600)
+        results["off"] |= attempt(places.DRIFT) | attempt(places.LEFT)
+        interrupt(host)
+        results["off"] |= attempt(places.INTERRUPTED)
     for state, verbs in results.items():
         for verb, one in verbs.items():
-            if state == "off" and verb in NEEDS_FILES and place != "local root":
+            if place != "local root" and verb in NOT_SEEN:
+                assert one.get("told", "").startswith("finds nothing"), (state, verb, one)
+            elif state == "off" and verb in NEEDS_FILES and place != "local root":
                 assert one["refused"], (state, verb, one)
             else:
                 assert (one["refused"], one.get("good")) == ([], True), (state, verb, one)
