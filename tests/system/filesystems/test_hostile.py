@@ -103,7 +103,7 @@ def test_a_folder_that_is_in_itself_is_listed_once(tmp_path: Path) -> None:
     disk.write_bytes(data[:at] + outer.to_bytes(4, "little") + data[at + 4 :])
     files = vs.chain(disk, format="raw").files(recursive=True)
     assert [one.path for one in files if one.kind == "folder"] == ["/lost+found", "/outer", "/outer/inner"]
-    assert "it is in itself" in files.notes[0]
+    assert "the folder contains itself" in files.notes[0]
 
 
 CHILD = """

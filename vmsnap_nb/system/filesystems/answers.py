@@ -19,6 +19,7 @@ from vmsnap_nb.system.filesystems.region import Cache
 from vmsnap_nb.system.filesystems.tree import Place, Tree
 from vmsnap_nb.system.filesystems.volumes import Volume
 from vmsnap_nb.system.qcow2.tables import NONE, ZERO
+from vmsnap_nb.words.message import Message, joined, t
 
 __all__ = ["answer"]
 
@@ -34,15 +35,17 @@ def answer(request: dict[str, Any], disks: list[Disk], say: Say) -> None:
     _DO[request["do"]](request, disks, trees, say)
     for tree, name in zip(trees, request["names"], strict=True):
         for note in _notes(tree):
-            say(encode("note", f"{name}: {note}" if len(trees) > 1 else note))
+            say(encode("note", t("{where}: {problem}", where=name, problem=note) if len(trees) > 1 else note))
 
 
 def _described(volume: Volume, tree: Tree) -> str:
     folder = next((folder for folder, name in tree.mounts.items() if name == volume.name), None)
-    kind = volume.content.kind or volume.problem or "nothing that is known here"
-    size = "" if volume.region is None else f", {human_size(volume.region.size)}"
-    where = f", mounted on {folder}" if folder else ""
-    return f"{volume.name}: {kind}{size}{where}"
+    parts: list[str] = [volume.content.kind or volume.problem or t("unknown content")]
+    if volume.region is not None:
+        parts.append(human_size(volume.region.size))
+    if folder:
+        parts.append(t("mounted on {folder}", folder=folder))
+    return t("{where}: {problem}", where=volume.name, problem=joined(parts))
 
 
 def _notes(tree: Tree) -> Iterator[str]:
@@ -50,9 +53,9 @@ def _notes(tree: Tree) -> Iterator[str]:
         if volume.name in tree.systems and volume.region is not None:
             yield from _of_journal(volume, tree)
         elif volume.problem:
-            yield f"{volume.name} was not read: {volume.problem}"
+            yield t("{volume} was not read: {why}", volume=volume.name, why=volume.problem)
         elif volume.content.kind not in {"", "swap"}:
-            yield f"{volume.name} was not read: it has {volume.content.kind}"
+            yield t("{volume} was not read: it contains {kind}", volume=volume.name, kind=volume.content.kind)
     yield from tree.problems
 
 
@@ -61,19 +64,29 @@ def _of_journal(volume: Volume, tree: Tree) -> Iterator[str]:
     assert volume.region is not None
     kind = volume.content.kind
     dirty = is_dirty(kind, volume.region)
-    where = f"the {kind} file system on {volume.name}"
     if kind != "XFS":
         if dirty:
-            yield f"{where} was in use: the newest changes can be in its journal only, and are not in what was read"
+            yield t(
+                "the {kind} file system on {volume} was in use: the newest changes can be in its journal only, and are "
+                "not in what was read",
+                kind=kind,
+                volume=volume.name,
+            )
         return
     if dirty is None:
-        yield f"whether the log of {where} is empty is not known; changes that are only there are not in what was read"
+        yield t(
+            "it is not known whether the log of the XFS file system on {volume} is empty; changes that are only in the "
+            "log were not read",
+            volume=volume.name,
+        )
     elif dirty:
         folder = next((folder for folder, name in tree.mounts.items() if name == volume.name), "FOLDER")
-        yield (
-            f"{where} was in use, and its log is not empty: changes that are only there are not in what was read, even "
-            "after a sync. A snapshot with quiesce=True has them, and so has the disk after "
-            f"`fsfreeze -f {folder}; fsfreeze -u {folder}` in the guest"
+        yield t(
+            "the XFS file system on {volume} was in use, and its log is not empty: changes that are only in the log "
+            "were not read, even after a sync. A snapshot with quiesce=True contains them, and so does the disk after "
+            "`fsfreeze -f {folder}; fsfreeze -u {folder}` in the guest",
+            volume=volume.name,
+            folder=folder,
         )
 
 
@@ -118,39 +131,44 @@ def _matches(path: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(path if "/" in pattern else path.rpartition("/")[2], pattern)
 
 
-def _file(tree: Tree, path: str, tried: str) -> Place:
+def _file(tree: Tree, path: str, tried: Message) -> Place:
     place = tree.find(path)
     if place.node.kind != "file":
         raise InvalidRequestError(
-            f"{tried} {path}",
-            why=f"it is a {place.node.kind}",
-            next_step="name a file; files() lists what is in a folder",
+            tried,
+            why=t("it is not a file; its kind is {kind}", kind=place.node.kind),
+            next_step=t("name a file; files() lists the content of a folder"),
         )
     return place
 
 
 def _read(request: dict[str, Any], _disks: list[Disk], trees: list[Tree], say: Say) -> None:
-    place = _file(trees[0], request["path"], "read")
+    tried = t("read {path}", path=request["path"])
+    place = _file(trees[0], request["path"], tried)
     size, most = place.node.size, request["most"]
     if most is not None and size > most:
         raise InvalidRequestError(
-            f"read {request['path']}",
-            why=f"it has {human_size(size)}, and at most {human_size(most)} are read into memory",
-            next_step="copy it into a file instead: copy_out(path, to)",
+            tried,
+            why=t(
+                "its size is {size}, and at most {most} are read into memory",
+                size=human_size(size),
+                most=human_size(most),
+            ),
+            next_step=t("copy it into a file instead: copy_out(path, to)"),
         )
     say(encode("file", encode_entry(_entry(place))))
     done = 0
     while done < size:
         data = place.files.read(place.node.number, done, min(MOST_DATA, size - done))
         if not data:
-            raise ImageError(f"read {request['path']}", why=f"its content ends after {done} of {size} bytes")
+            raise ImageError(tried, why=t("its content ends after {done} of {size} bytes", done=done, size=size))
         say(encode("data", len(data)))
         say(data)
         done += len(data)
 
 
 def _where(request: dict[str, Any], disks: list[Disk], trees: list[Tree], say: Say) -> None:
-    place, disk = _file(trees[0], request["path"], "find"), disks[0]
+    place, disk = _file(trees[0], request["path"], t("find {path}", path=request["path"])), disks[0]
     region = next(volume.region for volume in trees[0].volumes if volume.name == place.volume)
     spans = place.files.spans(place.node.number)
     if spans is None:

@@ -24,6 +24,8 @@ from vmsnap_nb.system.filesystems.sandbox import lock_down
 from vmsnap_nb.system.filesystems.served import ServedSource
 from vmsnap_nb.system.sources.file import FileSource
 from vmsnap_nb.system.sources.source import Source
+from vmsnap_nb.words.language import language, translated
+from vmsnap_nb.words.message import t
 
 _OUT = 1
 _PIECE = 256 << 10
@@ -65,7 +67,8 @@ def _layer(described: dict[str, Any]) -> Layer:
 
 
 def _work(request: dict[str, Any], say: Callable[[bytes], None]) -> None:
-    # Nothing can be loaded afterwards: what is loaded by the first large table, or by a compressed cluster, is, too.
+    # Nothing can be loaded afterwards: what is loaded by the first large table, a compressed cluster, or a message.
+    translated("", "", 1, language())
     for name in ("numpy", "zstandard"):
         importlib.import_module(name)
 
@@ -73,11 +76,17 @@ def _work(request: dict[str, Any], say: Callable[[bytes], None]) -> None:
         from vmsnap_nb.system.filesystems import answers
     except ImportError as error:
         raise MissingPartError(
-            "read files on a disk", said=str(error), next_step="pip install pytsk3 libfsxfs-python"
+            t("read files on a disk"),
+            said=str(error),
+            next_step=t("install it: {commands}", commands="pip install pytsk3 libfsxfs-python"),
         ) from error
     disks = [Disk([_layer(layer) for layer in layers]) for layers in request["disks"]]
     if not lock_down():
-        say(encode("note", "this system has no seccomp filter: what read the files was held by resource limits alone"))
+        say(
+            encode(
+                "note", t("this system has no seccomp filter: the process that reads files has only resource limits")
+            )
+        )
     answers.answer(request, disks, say)
 
 

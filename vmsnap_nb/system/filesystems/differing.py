@@ -10,13 +10,14 @@ from vmsnap_nb.system.filesystems.node import Span
 from vmsnap_nb.system.filesystems.region import Region
 from vmsnap_nb.system.filesystems.tree import Place, Tree
 from vmsnap_nb.system.qcow2.tables import COMPRESSED, NONE, ZERO
+from vmsnap_nb.words.message import N_, t
 
 __all__ = ["Differing"]
 
 _PIECE = 1 << 20
 _MOST_COMPARED = 1 << 30
 """Bytes that are read to compare content; of more files it is only said that they may have changed."""
-_NOT_ALL = "more than 1 GiB of content may have changed: the rest was not compared, and is listed as changed"
+_NOT_ALL = N_("more than 1 GiB of content may have changed: the rest was not compared, and is listed as changed")
 _MOST_PARTS = 4_000_000
 
 _SECOND = 1_000_000_000
@@ -103,8 +104,8 @@ class Differing:
     def _compare(self, before: Place, after: Place) -> bool:
         size = after.node.size
         if size > self._left:
-            if _NOT_ALL not in self.notes:
-                self.notes.append(_NOT_ALL)
+            if not self.notes:
+                self.notes.append(t(_NOT_ALL))
             return True
         self._left -= size
         for offset in range(0, size, _PIECE):

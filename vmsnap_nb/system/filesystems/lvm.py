@@ -14,6 +14,7 @@ from struct import Struct
 from typing import Any
 
 from vmsnap_nb.system.filesystems.region import Piece, Region
+from vmsnap_nb.words.message import t
 
 __all__ = ["LvmError", "find_logical_volumes"]
 
@@ -78,7 +79,11 @@ def _places(group: dict[str, Any], found: Sequence[_Physical]) -> _Places:
         if uuid in by_uuid:
             places[name] = by_uuid[uuid], _number(entry, "pe_start") * _SECTOR
         elif isinstance(entry, dict):
-            places[name] = f"{name!s:.40}, which was {entry.get('device', 'unknown')!s:.80} in the guest"
+            places[name] = t(
+                "{name}, which was {device} in the guest",
+                name=f"{name!s:.40}",
+                device=f"{entry.get('device', '?')!s:.80}",
+            )
     return places
 
 
@@ -90,21 +95,29 @@ def _region(entry: dict[str, Any], extent: int, places: _Places) -> Region:
         if segment.get("type") == "thin":
             pool = segment.get("thin_pool", "unknown")
             raise LvmError(
-                f"it is a thin volume of the pool {pool!s:.40}, and only linear and striped volumes are read"
+                t(
+                    "it is a thin volume of the pool {pool}, and only linear and striped volumes are read",
+                    pool=f"{pool!s:.40}",
+                )
             )
         if segment.get("type") not in {"striped", "linear"}:
-            raise LvmError(f"it is of type {segment.get('type')!s:.40}, and only linear and striped volumes are read")
+            raise LvmError(
+                t(
+                    "its type is {kind}, and only linear and striped volumes are read",
+                    kind=f"{segment.get('type')!s:.40}",
+                )
+            )
         for piece, region in _pieces(segment, extent, places):
             disk = region.disk
             pieces.append(piece)
             if len(pieces) > _MOST_PIECES:
-                raise LvmError(f"it is in more than {_MOST_PIECES} pieces")
+                raise LvmError(t("it has more than {count} pieces", count=_MOST_PIECES))
     if disk is None:
-        raise LvmError("it has no segments")
+        raise LvmError(t("it has no segments"))
     ends = 0
     for piece in pieces:
         if piece.start != ends:
-            raise LvmError("its segments do not follow one another")
+            raise LvmError(t("its segments are not contiguous"))
         ends += piece.length
     return Region(disk, pieces)
 
@@ -114,28 +127,28 @@ def _pieces(segment: dict[str, Any], extent: int, places: _Places) -> Iterator[t
     stripes = segment.get("stripes", [])
     names, offsets = stripes[::2], stripes[1::2]
     if not names or len(names) != len(offsets) or len(names) != _number(segment, "stripe_count"):
-        raise LvmError("its stripes cannot be")
+        raise LvmError(t("its stripes are invalid"))
     areas = [places.get(name, f"{name!s:.40}") for name in names]
     for area in areas:
         if isinstance(area, str):
-            raise LvmError(f"a part of it is not on this disk, but on the physical volume {area}")
+            raise LvmError(t("a part of it is on another disk: on the physical volume {area}", area=area))
     unit = _number(segment, "stripe_size") * _SECTOR if len(names) > 1 else count
     if unit <= 0 or (count // unit) > _MOST_PIECES:
-        raise LvmError(f"it is in more than {_MOST_PIECES} pieces")
+        raise LvmError(t("it has more than {count} pieces", count=_MOST_PIECES))
     for number, done in enumerate(range(0, count, unit)):
         area = areas[number % len(names)]
         assert not isinstance(area, str)
         region, begin = area
         offset = offsets[number % len(names)]
         if not isinstance(offset, int) or offset < 0:
-            raise LvmError("its stripes cannot be")
+            raise LvmError(t("its stripes are invalid"))
         at = begin + offset * extent + number // len(names) * unit
         length, within = min(unit, count - done), 0
         for place, size in region.places(at, length):
             yield Piece(start + done + within, size, place), region
             within += size
         if within < length:
-            raise LvmError("a part of it is behind the end of its physical volume")
+            raise LvmError(t("a part of it is beyond the end of its physical volume"))
 
 
 # -- what is written on a physical volume --------------------------------------------------------------------
@@ -145,7 +158,7 @@ def _physical(region: Region) -> _Physical:
     head = region.pread(0, 4 * _SECTOR)
     at = next((at for at in range(0, len(head), _SECTOR) if head[at : at + 8] == b"LABELONE"), None)
     if at is None or head[at + 24 : at + 32] != b"LVM2 001":
-        raise LvmError("its label is of a version that is not known")
+        raise LvmError(t("the version of its label is unknown"))
     begin = at + int.from_bytes(head[at + 20 : at + 24], "little")
     uuid = head[begin : begin + 32].decode("ascii", "replace")
     lists = _areas(head[begin + 40 :])
@@ -228,7 +241,7 @@ def _parse(text: str) -> dict[str, Any]:
             elif word == "]" and values is not None:
                 stack[-1][key], values = values, None
             elif word not in "=,":
-                raise LvmError(f"its text has a {word} where none can be")
+                raise LvmError(t("its metadata has {word} at an invalid place", word=word))
             assigned = word == "="
             continue
         value: str | int = word[1:-1] if kind == "text" else int(word) if kind == "number" else word

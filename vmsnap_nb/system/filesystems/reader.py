@@ -20,6 +20,7 @@ from vmsnap_nb.system.filesystems.served import Server
 from vmsnap_nb.system.process import Limits, ProcessResult, run
 from vmsnap_nb.system.sources.file import FileSource
 from vmsnap_nb.system.sources.source import Source
+from vmsnap_nb.words.language import VARIABLE, language
 from vmsnap_nb.words.message import Message, t
 
 __all__ = ["COPY", "QUESTION", "DiskState", "ask"]
@@ -86,7 +87,7 @@ def ask(
                 tried=tried,
                 limits=limits,
                 check=False,
-                environment={"OPENBLAS_NUM_THREADS": "1", "TZ": "UTC", "MALLOC_ARENA_MAX": "1"},
+                environment={"OPENBLAS_NUM_THREADS": "1", "TZ": "UTC", "MALLOC_ARENA_MAX": "1", VARIABLE: language()},
                 take=answers.feed,
                 descriptors=(*descriptors, paper),
             )

@@ -14,6 +14,7 @@ from struct import Struct
 
 from vmsnap_nb.errors import ImageError, VmsnapError
 from vmsnap_nb.system.sources.source import Source
+from vmsnap_nb.words.message import t
 
 __all__ = ["ServedSource", "Server"]
 
@@ -79,7 +80,7 @@ class ServedSource(Source):
             os.write(self._fd, _QUESTION.pack(offset + len(found), length - len(found)))
             (count,) = _ANSWER.unpack(self._received(_ANSWER.size))
             if count < 0:
-                raise ImageError(f"read {self.name}")
+                raise ImageError(t("read {path}", path=self.name))
             if not count:
                 break
             found += self._received(count)
@@ -90,6 +91,6 @@ class ServedSource(Source):
         while len(found) < length:
             piece = os.read(self._fd, length - len(found))
             if not piece:
-                raise ImageError(f"read {self.name}", why="nobody answers")
+                raise ImageError(t("read {path}", path=self.name), why=t("the process that reads it has ended"))
             found += piece
         return bytes(found)

@@ -15,7 +15,7 @@ from vmsnap_nb.system.filesystems.tsk import TskFileSystem
 from vmsnap_nb.system.filesystems.volumes import Volume, find_volumes
 from vmsnap_nb.system.filesystems.xfs import XfsFileSystem
 from vmsnap_nb.system.sources.source import Source
-from vmsnap_nb.words.message import t
+from vmsnap_nb.words.message import Message, clauses, t
 
 __all__ = ["Place", "Tree"]
 
@@ -59,13 +59,23 @@ class Tree:
                 try:
                     tree.systems[volume.name] = _open(volume)
                 except (OSError, ValueError) as error:
-                    tree.problems.append(f"{volume.name}: {volume.content.kind} cannot be opened: {_words(error)}")
+                    tree.problems.append(
+                        t(
+                            "{volume}: {kind} cannot be opened: {why}",
+                            volume=volume.name,
+                            kind=volume.content.kind,
+                            why=_words(error),
+                        )
+                    )
         if not tree.systems:
             raise ImageError(
-                f"read the files of {name}",
-                why="; ".join([*map(_found, tree.volumes), *tree.problems]) or "its disk is empty",
-                next_step="ext2, ext3, ext4, XFS, NTFS and FAT are read, in MBR and GPT partitions and LVM volumes; "
-                "of others ask the guest itself: guest.execute('ls -l /')",
+                t("read the files of {name}", name=name),
+                why=clauses([*map(_found, tree.volumes), *tree.problems]) or t("its disk is empty"),
+                next_step=t(
+                    "ext2, ext3, ext4, XFS, NTFS and FAT are read, in MBR and GPT partitions and LVM volumes; for "
+                    "others, ask the guest itself: {call}",
+                    call="guest.execute('ls -l /')",
+                ),
             )
         tree._mount()
         return tree
@@ -147,13 +157,21 @@ class Tree:
                 continue
             here = stack[-1]
             if here.node.kind != "folder":
-                raise NotFoundError(f"find {path}", why=f"{here.path} is no folder", next_step="check the path")
+                raise NotFoundError(
+                    t("find {path}", path=path),
+                    why=t("{path} is not a folder", path=here.path),
+                    next_step=t("check the path"),
+                )
             place = self._child(here, name, path)
             if place.node.kind == "link" and (parts or follow):
                 links += 1
                 target = place.files.target(place.node.number).decode(errors="surrogateescape")
                 if links > _MOST_LINKS or not target:
-                    raise NotFoundError(f"find {path}", why="too many symbolic links", next_step="check the path")
+                    raise NotFoundError(
+                        t("find {path}", path=path),
+                        why=t("there are too many symbolic links"),
+                        next_step=t("check the path"),
+                    )
                 parts += reversed(target.split("/"))
                 if target.startswith("/"):
                     stack = stack[:1] if self.mounts.get("/") is None else [self._first(self.mounts["/"], "/")]
@@ -167,13 +185,18 @@ class Tree:
         rest = named[2] if named else path
         if volume is None:
             raise NotFoundError(
-                f"find {path}",
-                why="none of the file systems is that of a whole system, so it is not known what is mounted on /",
-                next_step=f"name one of them: {next(iter(self.systems))}:/…; " + there_are(path, self.systems),
+                t("find {path}", path=path),
+                why=t("none of the file systems is that of a whole system, so it is not known what is mounted on /"),
+                next_step=clauses(
+                    [
+                        t("name one of them: {volume}:/…", volume=next(iter(self.systems))),
+                        there_are(path, self.systems),
+                    ]
+                ),
             )
         if volume not in self.systems:
-            found = next((_found(one) for one in self.volumes if one.name == volume), "")
-            raise NotFoundError(f"find {path}", why=found or None, next_step=there_are(volume, self.systems))
+            found = next((_found(one) for one in self.volumes if one.name == volume), None)
+            raise NotFoundError(t("find {path}", path=path), why=found, next_step=there_are(volume, self.systems))
         return self._first(volume, f"{volume}:/" if named else "/"), list(reversed(rest.split("/")))
 
     def _first(self, volume: str, path: str) -> Place:
@@ -181,7 +204,7 @@ class Tree:
         try:
             return Place(volume, files, files.root(), path)
         except (OSError, ValueError) as error:
-            raise ImageError(f"read the first folder of {volume}", said=_words(error)) from error
+            raise ImageError(t("read the first folder of {volume}", volume=volume), said=_words(error)) from error
 
     def _child(self, here: Place, name: str, wanted: str) -> Place:
         path = here.path.rstrip("/") + "/" + name
@@ -197,10 +220,10 @@ class Tree:
                     return Place(here.volume, here.files, node, here.path.rstrip("/") + "/" + text)
                 close.append(text)
         except (OSError, ValueError) as error:
-            raise ImageError(f"read {here.path}", said=_words(error)) from error
+            raise ImageError(t("read {path}", path=here.path), said=_words(error)) from error
         raise NotFoundError(
-            f"find {wanted}",
-            why=f"there is no {name!r} in {here.path}",
+            t("find {path}", path=wanted),
+            why=t("there is no {name!r} in {folder}", name=name, folder=here.path),
             next_step=there_are(name, sorted(close), most=20, none=t("that folder is empty")),
         )
 
@@ -218,13 +241,15 @@ class Tree:
                 count += 1
                 if count > MOST_ENTRIES:
                     raise ImageError(
-                        f"list {path}", why=f"it has more than {MOST_ENTRIES} files", next_step="name a folder in it"
+                        t("list {path}", path=path),
+                        why=t("it has more than {count} files", count=MOST_ENTRIES),
+                        next_step=t("name a folder in it"),
                     )
                 yield place
                 if place.node.kind == "folder" and recursive:
                     key = place.volume, place.node.number
                     if key in seen or len(place.path) > _MOST_PATH:
-                        self._skip(place.path, "it is in itself, or too deep")
+                        self._skip(place.path, t("the folder contains itself, or is too deep"))
                     else:
                         seen.add(key)
                         inner.append(place)
@@ -236,14 +261,14 @@ class Tree:
             for raw, node in here.files.entries(here.node.number):
                 name = raw.decode(errors="surrogateescape")
                 if not name or "/" in name or "\0" in name or name in names:
-                    self._skip(here.path, f"it has a name that cannot be: {name[:40]!r}")
+                    self._skip(here.path, t("it contains an invalid name: {name!r}", name=name[:40]))
                     continue
                 names.add(name)
                 path = here.path.rstrip("/") + "/" + name
                 if path in self.mounts:
                     yield self._first(self.mounts[path], path)
                 elif node is None:
-                    self._skip(path, "what it is cannot be read")
+                    self._skip(path, t("its kind cannot be read"))
                 else:
                     yield Place(here.volume, here.files, node, path)
         except (OSError, ValueError, ImageError) as error:
@@ -252,7 +277,7 @@ class Tree:
     def _skip(self, path: str, why: str) -> None:
         self.unread.append(path)
         if len(self.problems) < _MOST_PROBLEMS:
-            self.problems.append(f"{path} was not read, or not all of it: {why}")
+            self.problems.append(t("{path} was not read, or not completely: {why}", path=path, why=why))
 
 
 def _open(volume: Volume) -> FileSystem:
@@ -263,14 +288,14 @@ def _open(volume: Volume) -> FileSystem:
     return files
 
 
-def _found(volume: Volume) -> str:
-    where = "the disk" if volume.name == "disk" else volume.name
+def _found(volume: Volume) -> Message:
+    where = t("the disk") if volume.name == "disk" else volume.name
     if volume.problem:
-        return f"{where}: {volume.problem}"
+        return t("{where}: {problem}", where=where, problem=volume.problem)
     if volume.region is not None and not volume.content.kind:
         empty = not volume.region.pread(0, 1 << 20).strip(b"\0")
-        return f"{where} is empty" if empty else f"what is on {where} is not known here"
-    return f"{where} has {volume.content.kind}"
+        return t("{where} is empty", where=where) if empty else t("what is on {where} is not known here", where=where)
+    return t("{where} contains {kind}", where=where, kind=volume.content.kind)
 
 
 def _words(error: BaseException) -> str:

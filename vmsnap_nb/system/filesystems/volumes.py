@@ -13,6 +13,7 @@ from vmsnap_nb.system.filesystems.region import Region
 from vmsnap_nb.system.filesystems.signatures import LVM, READABLE, Content, content_of
 from vmsnap_nb.system.filesystems.tsk import TskImage
 from vmsnap_nb.system.sources.source import Source
+from vmsnap_nb.words.message import t
 
 __all__ = ["Volume", "find_volumes"]
 
@@ -71,11 +72,11 @@ def _partitions(disk: Source, whole: Region) -> Iterator[Volume]:
 
 def _logical(physical: list[Volume]) -> Iterator[Volume]:
     regions = [volume.region for volume in physical if volume.region is not None]
-    found, said = [], "a physical volume of LVM, and no logical volume is described on it that could be read"
+    found, said = [], t("a physical volume of LVM, and no logical volume is described on it that could be read")
     try:
         found = list(find_logical_volumes(regions))
     except LvmError as error:
-        said = f"LVM, and {error}"
+        said = t("a physical volume of LVM: {why}", why=str(error))
     for name, region, problem in found:
         yield Volume(name, region, Content("") if region is None else content_of(region), problem)
     if not found:
