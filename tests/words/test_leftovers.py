@@ -43,13 +43,13 @@ NAMES = {
         "§ from §",
     ),  # of nodes
     "scenario §",  # of what a file was made from
-    *("saved memory", "managed save", "yes or no", "to be cancelled"),  # of kinds and states
+    *("saved memory", "managed save", "yes or no", "to be cancelled", "shut off"),  # of kinds and states
 }
 """Texts by which things are known, and which no user reads."""
 SENTENCE = re.compile(r"(?:[A-Za-z]{2,}|§)[,;:.)]? [a-z]{2,}|[a-z]{2,} §")
 CODE = re.compile(
     r"<\w|</|%H:|=\"|var\(|^\.?vmsnap|^graph |^node |stroke:|display: none|max-width: |@media |word-break|"
-    r"^pip |^(?:qemu-img|virsh|chmod|cp|rm) |^row wrap$|^%%|console="
+    r"^pip |^(?:qemu-img|virsh|chmod|cp|rm) |^row wrap$|^%%|console=|^(?:domblkinfo|domstate|domblklist|snapshot-list) |^; echo "
 )
 """HTML, DOT, style sheets, times, commands."""
 
