@@ -23,7 +23,7 @@ SECTIONS = {
 ## 磁盘的各种形式
 
 以下是使用 libvirt 9.0 和 QEMU 7.2 的测试结果。如果快照被拒绝，则用 virsh 创建的快照测试向下合并、向上合并、恢复和删除，
-只要可能就在客户机运行时进行。其他格式的基础镜像中，用客户机测试过的是 vmdk。
+只要可能就在客户机运行时进行。其他格式的基础镜像中，只有 vmdk 用客户机测试过。
 """,
     "# What runs from where": """\
 # 从哪里可以执行什么
@@ -96,7 +96,7 @@ WORDS = {
     "clean up after a merge": "合并后清理",
     "finish what was interrupted": "完成被中断的操作",
     "reconcile the records": "使记录与实际一致",
-    "remove what nothing needs": "删除没有任何对象需要的文件",
+    "remove what nothing needs": "删除不再需要的文件",
     "works, by this process": "可以，由本进程执行",
     "works, by libvirt and qemu-img": "可以，由 libvirt 和 qemu-img 执行",
     "works, by libvirt and this process": "可以，由 libvirt 和本进程执行",
@@ -115,13 +115,17 @@ WORDS = {
 }
 """By the English text: that of a cell, or of a part of it between semicolons."""
 
+WHEN = {
+    " into the base": "合并到基础镜像时",
+    " if only a header names the device": "如果只有文件头提到该设备，则",
+    " if the base is included": "如果包括基础镜像，则",
+    " into the disk itself": "合并到磁盘本身时",
+    " of the disk itself": "对磁盘本身则",
+}
+"""When something is refused, which comes first in Chinese: by the English text after the name of the refusal."""
+
 REASONS = {
     "": "",
-    " into the base": "，合并到基础镜像时",
-    " if only a header names the device": "，如果只有文件头提到该设备",
-    " if the base is included": "，如果包括基础镜像",
-    " into the disk itself": "，合并到磁盘本身时",
-    " of the disk itself": "，针对磁盘本身",
     ", as it could not be deleted": "：之后将无法删除",
     ", as QEMU cannot": "：QEMU 不支持",
     ", as QEMU does not open it": "：QEMU 不会打开它",
@@ -138,7 +142,7 @@ REASONS = {
     ", as there is no memory to hold": "：没有内存可以保存",
     ", as there is no memory to save": "：没有内存可以保存",
 }
-"""Why, or when, something is refused: by the English text after the name of the refusal."""
+"""Why something is refused: by the English text after the name of the refusal."""
 
 REFUSED = re.compile(r"refused: ([a-z-]+)( \(can be waived\))?(.*)")
 SAME = re.compile(r"[a-z]+-[a-z]+|libvirt [\d.]+|TCP|ssh|-+")  # a name, as in code; the line below the heads
@@ -177,5 +181,6 @@ def _cell(text: str) -> str:
 def _part(text: str) -> str:
     if refused := REFUSED.fullmatch(text):
         name, waivable, why = refused.groups()
-        return f"拒绝（{name}{'，可以放行' if waivable else ''}）{REASONS[why]}"
+        refusal = f"拒绝（{name}{'，可以放行' if waivable else ''}）"
+        return WHEN[why] + refusal if why in WHEN else refusal + REASONS[why]
     return text if SAME.fullmatch(text) else WORDS[text]
