@@ -49,7 +49,8 @@ NAMES = {
 SENTENCE = re.compile(r"(?:[A-Za-z]{2,}|§)[,;:.)]? [a-z]{2,}|[a-z]{2,} §")
 CODE = re.compile(
     r"<\w|</|%H:|=\"|var\(|^\.?vmsnap|^graph |^node |stroke:|display: none|max-width: |@media |word-break|"
-    r"^pip |^(?:qemu-img|virsh|chmod|cp|rm) |^row wrap$|^%%|console=|^(?:domblkinfo|domstate|domblklist|snapshot-list) |^; echo "
+    r"^pip |^(?:qemu-img|virsh|chmod|cp|rm) |^row wrap$|^%%|console=|"
+    r"^(?:domblkinfo|domstate|domblklist|snapshot-list) |^; echo "
 )
 """HTML, DOT, style sheets, times, commands."""
 
