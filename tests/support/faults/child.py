@@ -75,7 +75,12 @@ def injected(world: World, folder: Path, fault: dict[str, Any] | None) -> Iterat
     injector.arm(world.lab.root, us=os.getpid(), qemu=qemu, **fault)
     timer = None
     if after is not None:
-        timer = threading.Timer(after, lambda: os.kill({"us": os.getpid(), "qemu": qemu}[victim], signal.SIGKILL))
+
+        def strike() -> None:
+            injector.note(f"{victim} after {after} s")
+            os.kill({"us": os.getpid(), "qemu": qemu}[victim], signal.SIGKILL)
+
+        timer = threading.Timer(after, strike)
         timer.daemon = True
         timer.start()
     try:

@@ -88,6 +88,10 @@ class Injector:
     def _log(self) -> int:
         return ctypes.addressof(self._control) + _Control.log.offset
 
+    def note(self, what: str) -> None:
+        """Have it count as a hit that something happened which is no call."""
+        self._control.hits, self._control.what = 1, os.fsencode(what)
+
     def disarm(self) -> None:
         """Let all calls be as they are."""
         self._control.armed = 0

@@ -375,7 +375,7 @@ class Worker:
                 done = self._two(arguments, BESIDE[run.strike.at % len(BESIDE)], outcome)
             else:
                 done = self.child(*arguments)
-            outcome.hit = self.injector.hit or ("timer" if done["outcome"] == "killed" else "")
+            outcome.hit = self.injector.hit
             outcome.notes.append(f"{done['outcome']}: {done.get('said', '')}")
             # That it is not as predicted may well be, and was said.
             if done["outcome"] in ("raised", "hangs", "ended", "refused"):
