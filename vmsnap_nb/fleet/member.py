@@ -14,7 +14,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.concern import Concern
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
-from vmsnap_nb.system.libvirt.shared_pools import PoolKey, read_pool_keys
+from vmsnap_nb.system.libvirt.shared_pools import PoolKey, pool_keys
 from vmsnap_nb.words.message import t
 
 __all__ = ["ALONE", "Member"]
@@ -45,13 +45,14 @@ class Member(Host):
 
     def pools(self) -> tuple[PoolKey, ...]:
         """Return what tells its storage pools from those of other hosts."""
-        return read_pool_keys(self.connection, here=self.files_are_here)
+        return pool_keys(self.link.knowledge().pools, here=self.files_are_here)
 
     def alone(self, folders: Iterable[str | os.PathLike[str]] = ()) -> Seen:
         """Read it without the other hosts."""
         token = ALONE.set(True)
         try:
-            return Seen(forest=self.place(*folders).forest(), pools=self.pools())
+            with self.link.one_pass():
+                return Seen(forest=self.place(*folders).forest(), pools=self.pools())
         finally:
             ALONE.reset(token)
 

@@ -63,15 +63,22 @@ class Knowledge:
 
     def __post_init__(self) -> None:
         self._refreshed: set[str] = set()
+        self._asking = threading.RLock()
+        self._pools: tuple[Pool, ...] | None = None
+        self._sized: dict[str, tuple[int | None, int | None]] | None = None
         self._refreshing: dict[str, threading.Lock] = {}
         self._looked: set[str] = set()
         self._listed: dict[str, tuple[str, ...]] = {}
         self._volumes: dict[str, tuple[Any, VolumeXml]] = {}  # libvirt's handle and XML, by path
 
-    @cached_property
+    # `cached_property` of Python 3.11 has one lock for all objects: hosts would wait for each other's answers.
+    @property
     def pools(self) -> tuple[Pool, ...]:
         """The storage pools."""
-        return read_pools(self.connection, far=self.far)
+        with self._asking:
+            if self._pools is None:
+                self._pools = read_pools(self.connection, far=self.far)
+            return self._pools
 
     def image(self, path: str, *, whole: bool = False, early: Callable[[Image], None] = lambda _: None) -> Image | None:
         """Return what is told of an image; None if libvirt knows nothing of it.
@@ -237,9 +244,15 @@ class Knowledge:
                     found[image.path] = replace(image, known_from="definition")
         return found
 
-    @cached_property
+    @property
     def _sizes(self) -> dict[str, tuple[int | None, int | None]]:
-        """The virtual size, and the length of the file, of each image that a running guest has, by path."""
+        with self._asking:
+            if self._sized is None:
+                self._sized = self._read_sizes()
+            return self._sized
+
+    def _read_sizes(self) -> dict[str, tuple[int | None, int | None]]:
+        """Return the virtual size, and the length of the file, of each image that a running guest has, by path."""
         libvirt = library()
         wanted, flags = libvirt.VIR_DOMAIN_STATS_BLOCK, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_BACKING
         try:

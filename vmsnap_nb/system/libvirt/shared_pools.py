@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from vmsnap_nb.system.libvirt.storage import read_pools
+from vmsnap_nb.system.libvirt.storage import Pool
 
-__all__ = ["PoolKey", "read_pool_keys"]
+__all__ = ["PoolKey", "pool_keys"]
 
 _NETWORK = frozenset({"netfs", "iscsi", "iscsi-direct", "rbd", "gluster", "sheepdog", "vstorage"})
 
@@ -23,9 +23,9 @@ class PoolKey:
     network: bool = False
 
 
-def read_pool_keys(connection: Any, *, here: bool) -> tuple[PoolKey, ...]:
+def pool_keys(pools: Iterable[Pool], *, here: bool) -> tuple[PoolKey, ...]:
     """Return what tells the pools of a host from those of others; of this machine, with folders without links."""
-    return tuple(_key(pool.xml, pool.folder, here=here) for pool in read_pools(connection, far=not here))
+    return tuple(_key(pool.xml, pool.folder, here=here) for pool in pools)
 
 
 def _key(xml: str, folder: str | None, *, here: bool) -> PoolKey:
