@@ -90,7 +90,7 @@ WORDS = {
     "works, with a warning: the overlay is not encrypted": "可以，并警告：叠加层没有加密",
     "works, by libvirt": "可以，由 libvirt 执行",
     "works, by libvirt, if unknown-image is waived": "可以，由 libvirt 执行，需放行 unknown-image",
-    "finds nothing: what tells of it is in files that cannot be opened from there": (
+    "finds nothing: the record of it is in files that cannot be opened from there": (
         "找不到：相关信息在文件中，从那里无法打开"
     ),
     "clean up after a merge": "合并后清理",
@@ -103,9 +103,9 @@ WORDS = {
     "works, by libvirt, qemu-img and this process": "可以，由 libvirt、qemu-img 和本进程执行",
     "works, by qemu-img": "可以，由 qemu-img 执行",
     "*a guest resumes from saved memory only after it was shut off*": "*关机之后才能从保存的内存继续运行*",
-    "*a managed save ends with the start of its guest*": "*客户机启动后，保存的状态（managed save）即不复存在*",
+    "*a managed save is used up when its guest starts*": "*客户机启动后，保存的状态（managed save）即不复存在*",
     "*libvirt gives QEMU no access to the data file*": "*libvirt 不允许 QEMU 访问数据文件*",
-    "*libvirt keeps saved memory only of a guest that is off*": "*libvirt 只为已关机的客户机保留内存*",
+    "*libvirt keeps saved memory only for a guest that is off*": "*libvirt 只为已关机的客户机保留内存*",
     "*no QEMU opens it*": "*没有 QEMU 能打开它*",
     "*no snapshot of it can be taken*": "*无法为它创建快照*",
     "*one file, which libvirt removes: `virsh managedsave-remove`; saved by name, `rm`*": (

@@ -28,9 +28,9 @@ REASONS = {
         "vm-state",
         "running",
         "list",
-    ): "libvirt keeps saved memory only of a guest that is off",
+    ): "libvirt keeps saved memory only for a guest that is off",
     ("vm-state", "off", "delete"): "one file, which libvirt removes: `virsh managedsave-remove`; saved by name, `rm`",
-    ("vm-state", "running", "delete"): "a managed save ends with the start of its guest",
+    ("vm-state", "running", "delete"): "a managed save is used up when its guest starts",
 }
 """Why nothing was tried, by kind, state and operation."""
 

@@ -1,4 +1,4 @@
-"""The panel of snapshots, driven from Python as a click would, without booting a guest."""
+"""The snapshot panel, driven from Python as a click would, without booting a guest."""
 
 from __future__ import annotations
 

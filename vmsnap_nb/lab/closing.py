@@ -34,8 +34,8 @@ _SECONDS_TO_END = 1.5
 def stop(guests: Iterable[Guest]) -> None:
     """Shut guests down, all at the same time, and end those that take too long.
 
-    Where QEMU writes to another image than libvirt names, the definition is corrected first. One whose image was
-    deleted goes on: what QEMU holds of it would be lost.
+    Where QEMU writes to an image other than the one libvirt names, the definition is corrected first. One whose image
+    was deleted goes on: what QEMU holds of it would be lost.
     """
     guests = tuple(guests)
     doubtful = _doubtful(guests)
@@ -70,7 +70,7 @@ def _may_stop(guest: Guest) -> bool:
 
 
 def _each(guests: Iterable[Guest], act: Callable[[Guest], object], deadline: float) -> list[VmsnapError]:
-    """Do something with guests, with each in a thread, until it is done or the time is over; return what failed."""
+    """Do something with guests, with each in a thread, until it is done or the time is up; return what failed."""
     failed: list[VmsnapError] = []
 
     def work(guest: Guest) -> None:

@@ -455,7 +455,7 @@ class Lab(ExerciseLab):
         Warns
         -----
         ConcernWarning
-            QEMU writes to another image than libvirt names, which was corrected; or a guest keeps running.
+            QEMU writes to an image other than the one libvirt names, which was corrected; or a guest keeps running.
         """
         if not self.link.is_open:
             return

@@ -313,7 +313,7 @@ class Guest(GuestFiles):
 
         Reasons not to start it are images that another process holds, an interrupted merge without which its disk
         would read differently, layers that are missing or invalid, and headers that do not record a backing format.
-        A running guest loses data if QEMU writes to another image than libvirt names, or to a deleted file.
+        A running guest loses data if QEMU writes to an image other than the one libvirt names, or to a deleted file.
 
         Returns
         -------
@@ -379,8 +379,8 @@ class Guest(GuestFiles):
         Raises
         ------
         GuestError
-            It is still running after that time. Or data would be lost, so it was not shut down: QEMU writes to
-            another image than libvirt names, or to a deleted file; `unfinished` returns the plan that prevents it.
+            It is still running after that time. Or data would be lost, so it was not shut down: QEMU writes to an image
+            other than the one libvirt names, or to a deleted file; `unfinished` returns the plan that prevents it.
         """
         self.power.shutdown(check_seconds(timeout))
 
@@ -485,7 +485,7 @@ class Guest(GuestFiles):
         atomic : bool
             Whether to include all disks or none.
         reuse : bool
-            Whether the overlays exist already, created by you.
+            Whether you have already created the overlays.
         metadata : bool
             Whether libvirt keeps a record.
 
@@ -532,9 +532,9 @@ class Guest(GuestFiles):
         For an internal snapshot, libvirt restores its content in the same images. For an external one, the guest gets
         its definition at the time of the snapshot and a new, empty overlay on the snapshot's image. That overlay is
         named after the snapshot's own with a number, such as ``demo.snap1-2.qcow2``. If the snapshot holds the memory,
-        QEMU loads it from its file. These single steps work with every libvirt: before 9.9 libvirt cannot revert to
-        external snapshots, and newer ones remove the current overlays. Writes after the revert form a second branch;
-        a `revert` to a snapshot of the first branch returns to it.
+        QEMU loads it from its file. These single steps work with every version of libvirt: before 9.9 it cannot
+        revert to external snapshots, and newer ones remove the current overlays. Writes after the revert form a second
+        branch; a `revert` to a snapshot of the first branch returns to it.
 
         Parameters
         ----------
@@ -591,10 +591,10 @@ class Guest(GuestFiles):
         images. An external one is merged: its overlay is committed into the image that holds its state, or that image
         is pulled into the overlay. The direction that is possible and copies fewer bytes is chosen, and files that are
         no longer needed are removed. An image that another guest, overlay or remaining snapshot depends on is never
-        written to or removed. These single steps work with every libvirt, as block jobs of QEMU while the guest runs,
-        otherwise with qemu-img. Only if libvirt's own deletion does exactly the same (since 11.0, one snapshot of a
-        running guest, downwards), libvirt does it. Older versions cannot do it, or corrupt images with internal
-        snapshots.
+        written to or removed. These single steps work with every version of libvirt, as block jobs of QEMU while the
+        guest runs, otherwise with qemu-img. Only if libvirt's own deletion does exactly the same (since 11.0, one
+        snapshot of a running guest, downwards), libvirt does it. Older versions cannot do it, or corrupt images with
+        internal snapshots.
 
         Parameters
         ----------
@@ -874,11 +874,11 @@ class Guest(GuestFiles):
     def unfinished(self) -> tuple[LivePlan, ...]:
         """Return the plans that finish interrupted operations: commits and pulls in its chains, and a revert.
 
-        Plans that prevent a loss come first. If QEMU writes to another image than libvirt names, one corrects the
-        definition; if a file that QEMU has open was deleted, one copies it into an image that remains. If a change of
-        an internal snapshot was interrupted, one checks the image, and repairs it on a copy. A commit may be one that
-        QEMU is still running. If it is not known whether QEMU wrote everything, a plan undoes the commit, and the next
-        one repeats it. Any other revert of the guest removes the journal entry of an interrupted one.
+        Plans that prevent a loss come first. If QEMU writes to an image other than the one libvirt names, one corrects
+        the definition; if a file that QEMU has open was deleted, one copies it into an image that remains. If a change
+        of an internal snapshot was interrupted, one checks the image, and repairs it on a copy. A commit may be one
+        that QEMU is still running. If it is not known whether QEMU wrote everything, a plan undoes the commit, and the
+        next one repeats it. Any other revert of the guest removes the journal entry of an interrupted one.
 
         Returns
         -------
@@ -938,8 +938,8 @@ class Guest(GuestFiles):
             One or more lines for the shell. Standard input is empty. Background processes keep running.
         timeout : float
             Seconds after which the command and all processes that it started are killed. They count from the call,
-            including the time to wait for a command of another thread. If the guest has still not answered a little
-            later, it is not waited for any longer.
+            including the time to wait for a command of another thread. If the guest still has not answered a little
+            later, the wait ends.
 
         Returns
         -------

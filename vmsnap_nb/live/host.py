@@ -122,7 +122,7 @@ class Host(Listed):
     Parameters
     ----------
     uri : str
-        The URI of libvirt.
+        The libvirt URI.
     readonly : bool
         Whether the connection is read-only.
     """
@@ -286,8 +286,8 @@ class Host(Listed):
         A file may be needed by a guest's disk, a snapshot, saved memory, a block job, firmware, a process that has it
         open, or an interrupted operation; and by any of these that is based on it. All other files are listed. This is
         not proof: a guest of another libvirt may use one as a disk. On another machine these
-        are volumes of storage pools, each with a doubt: libvirt tells neither which process has a file open, nor what
-        was interrupted.
+        are volumes of storage pools, each marked as uncertain: libvirt reports neither which process has a file open
+        nor what was interrupted.
 
         Parameters
         ----------

@@ -54,7 +54,7 @@ class Progress(Carded):
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds that the rest takes at this rate; None if it is unknown."""
+        """Estimated seconds remaining at this rate; None if it is unknown."""
         return (self.total - self.done) / self.rate if self.rate and self.total else None
 
 
@@ -142,7 +142,7 @@ class Job(Listed):
         self._cancel.set()
 
     def watch(self, seconds: float) -> bool:
-        """Wait until the progress changes or the time is over; return whether the job is running."""
+        """Wait until the progress changes or the time is up; return whether the job is running."""
         seconds = check_seconds(seconds, "seconds")
         with self._changed:
             if self.running:

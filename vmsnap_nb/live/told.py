@@ -1,6 +1,6 @@
 """Forests with what libvirt tells of images that this process may not open, or that are on another machine.
 
-There are three answers to the question whether a file is there: yes, no, and not known. Before "no" is believed,
+There are three answers to the question of whether a file is there: yes, no, and not known. Before "no" is believed,
 libvirt is asked; where nobody knows, the reason is said, and a plan that needs the answer is refused.
 """
 

@@ -258,7 +258,7 @@ class BlockMap(Listed):
 
     @cached_property
     def covers(self) -> Mapping[int, Mapping[int, int]]:
-        """For each layer, its bytes of data by the nearest layer that covers them.
+        """For each layer, its bytes of data, grouped by the nearest layer that covers them.
 
         Data that nothing covers is counted under the number of layers. So the data of layer k that is still visible if
         layer j is the top is the sum over all numbers above j: a planner needs nothing else to know about any merge.

@@ -316,7 +316,7 @@ class FileChanges(FileRead):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LostFile(Carded):
-    """One file that no state will contain any more as it is in `state`.
+    """A file whose content in `state` will be in no remaining state.
 
     Attributes
     ----------

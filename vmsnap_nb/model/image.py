@@ -118,7 +118,7 @@ class Image(FastBuild, Carded):
     path : str
         Absolute path as QEMU would open it (symbolic links are not resolved), or the address of a remote image.
     format : str or None
-        QEMU's name of the format: ``qcow2``, ``raw``, ``vmdk``, …; None if it is not known.
+        QEMU's name for the format: ``qcow2``, ``raw``, ``vmdk``, …; None if it is not known.
     status : str
         One of `Status`.
     problem : str

@@ -25,7 +25,7 @@ class ImageCheck(Carded):
     path : str
         The image.
     format : str
-        QEMU's name of its format.
+        QEMU's name for its format.
     result : str
         ``ok``; ``leaks``: clusters are allocated but unused, which is harmless; ``corrupt``: data may be wrong;
         ``errors``: the check could not be completed; ``no checks``: QEMU has none for this format.

@@ -184,7 +184,7 @@ class SnapshotList(Shown):
     going_back_to : str or None
         The snapshot to which a revert is running, or was interrupted.
     problems : tuple of str
-        Cases in which QEMU has another image open than libvirt and the file system know.
+        Cases in which QEMU has a different image open from the one that libvirt and the file system name.
     read_at : datetime.datetime or None
         The time of reading, UTC.
     """

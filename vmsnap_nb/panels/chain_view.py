@@ -1,4 +1,4 @@
-"""The figure of images or snapshots, alive: select by click or Enter, drag one onto another to propose a merge."""
+"""The figure of images or snapshots, alive: select by a click or Enter, drag one onto another to propose a merge."""
 
 from __future__ import annotations
 

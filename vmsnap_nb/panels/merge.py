@@ -36,7 +36,7 @@ _WAYS = {
 
 
 class MergePanel(Panel):
-    """Choose two images by list, by click or by dragging one onto another; see the plan; confirm."""
+    """Choose two images from lists, by clicking, or by dragging one onto another; see the plan; confirm."""
 
     def build(self) -> None:
         """Make the controls."""

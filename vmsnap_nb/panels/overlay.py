@@ -79,7 +79,7 @@ class OverlayForm(widgets.VBox):
 
 
 class OverlayPanel(Panel):
-    """Choose a base by click or from the list, name the overlay, see the plan, confirm."""
+    """Choose a base by clicking it or from the list, name the overlay, see the plan, confirm."""
 
     def build(self) -> None:
         """Make the controls."""

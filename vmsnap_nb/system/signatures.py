@@ -28,7 +28,7 @@ _STARTS = tuple(start for start, _ in _BY_START)
 
 
 def guess_format(head: bytes) -> str | None:
-    r"""Return QEMU's name of the format, or None, from the first 512 bytes of a file.
+    r"""Return QEMU's name for the format, or None, from the first 512 bytes of a file.
 
     Examples
     --------

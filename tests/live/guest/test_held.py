@@ -1,4 +1,4 @@
-"""A running guest whose QEMU writes to another image than libvirt names, or to one whose file was deleted."""
+"""A running guest whose QEMU writes to an image that libvirt does not name, or whose file was deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of what QEMU holds: where it writes to another image than libvirt names, or to one whose file was deleted."""
+"""Checks of what QEMU holds: where it writes to an image that libvirt does not name, or whose file was deleted."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def info_argv(path: str, format: str) -> tuple[str, ...]:
 def info(path: str, format: str) -> dict[str, Any]:
     """Ask qemu-img what an image is, within `INFO_LIMITS`: ``ImageInfo`` of QEMU's qapi/block-core.json.
 
-    Nothing is guessed from the content: `format` is QEMU's name of the format.
+    Nothing is guessed from the content: `format` is QEMU's name for the format.
     """
     tried = t("read {image} as {format}", image=path, format=format)
     answer = read_json(info_argv(path, format), tried=tried, limits=INFO_LIMITS)
