@@ -220,7 +220,7 @@ def test_a_host_is_named_by_option_or_environment(run: Run, monkeypatch: pytest.
     assert run("check")[0] == 0
     monkeypatch.setenv("VIRSH_DEFAULT_CONNECT_URI", "nonsense")
     status, text, _ = run("check")
-    assert (status, text) == (2, "CRITICAL: connect to 'nonsense': it is not a URI of libvirt\n")
+    assert (status, text) == (2, "CRITICAL: connect to 'nonsense': it is not a libvirt URI\n")
 
 
 def test_verbs_of_a_guest(run: Run, lab: Lab, base: Image) -> None:

@@ -121,7 +121,7 @@ def test_of_another_machine_volumes_are_listed_and_each_is_in_doubt() -> None:
         "whether a process has it open, or something was interrupted, is not known" in one for one in found.values()
     )
     assert "may hold internal snapshots" in found["old"]
-    assert "one that is no image" in found["iso"]
+    assert "ones that are not images" in found["iso"]
     made = plan(far, "older", uri="qemu+ssh://box/system")
     assert ("unknown-image", True) in refused(made)
     volumes = frozenset({"/i/older"})

@@ -62,7 +62,9 @@ def names_of(uris: Mapping[str, str] | Iterable[str]) -> dict[str, str]:
         uris = named
     if not uris:
         raise InvalidRequestError(
-            t("connect to several hosts"), why=t("none is named"), next_step=t("give their URIs: a list, or by name")
+            t("connect to several hosts"),
+            why=t("no host was given"),
+            next_step=t("pass their URIs as a list, or as a dictionary of names and URIs"),
         )
     for name in uris:
         if not name or "/" in name or name != name.strip():

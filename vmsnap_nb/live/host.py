@@ -67,7 +67,7 @@ class Guests(Sequence[Guest], Listed):
         raise NotFoundError(
             t("find the guest {name}", name=name),
             why=counted(
-                "the {count} guest of this list does not have that name",
+                "the only guest in this list has another name",
                 "none of these {count} guests has that name",
                 len(self),
             ),

@@ -200,7 +200,7 @@ def _of_images(reading: Reading, name: str) -> Iterator[Finding]:
             )
         elif status == "in-use":
             yield _row(
-                "in-use", "note", t("a process that is no known guest writes to {image}", image=image.name), path
+                "in-use", "note", t("a process that is not a known guest is writing to {image}", image=image.name), path
             )
         elif status not in ("outside", "remote"):
             yield from map(_finding, layers.unreadable(image, status))

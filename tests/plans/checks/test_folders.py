@@ -36,4 +36,4 @@ def test_room_that_is_an_estimate_may_be_waived() -> None:
         ("no-space", True),
         ("no-permission", False),
     ]
-    assert concerns[1].what == "/j has 10 bytes free, and up to 11 are needed; most of it is for x"
+    assert concerns[1].what == "/j has 10 bytes free, but up to 11 are needed; most of it is for x"

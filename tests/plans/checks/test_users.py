@@ -35,7 +35,7 @@ def test_a_process_counts_where_no_guest_is_known_that_runs() -> None:
     tree = forest(image("base", held="read"), image("top", "base", held="write"))
     assert [concern.what for concern in in_use(tree, ("/i/base",), ("/i/top",))] == [
         "a process has base open",
-        "a process writes to top",
+        "a process is writing to top",
     ]
     assert list(in_use(tree, (), ("/i/base",))) == []
     # Of images that a QEMU holds nothing can be told of other processes.

@@ -101,7 +101,7 @@ def test_snapshots_inside_a_layer_are_spared_where_that_is_possible() -> None:
 
 
 def test_a_chain_that_is_short_already() -> None:
-    with pytest.raises(InvalidRequestError, match="it has 5 images, and 5 of them would be kept"):
+    with pytest.raises(InvalidRequestError, match="the chain has only 5 images, and all of them would be kept"):
         shorten(handout(), "/i/Snap-4", keep=5)
     with pytest.raises(InvalidRequestError, match="they have other overlays"):
         shorten(figure_2(), "/i/Overlay-2", keep=1)

@@ -60,10 +60,10 @@ def room(
             free = folders.free[folder]
             if folder in estimates:
                 what = t(
-                    "{folder} has {free} bytes free, and up to {size} are needed", folder=folder, free=free, size=size
+                    "{folder} has {free} bytes free, but up to {size} are needed", folder=folder, free=free, size=size
                 )
             else:
-                what = t("{folder} has {free} bytes free, and {size} are needed", folder=folder, free=free, size=size)
+                what = t("{folder} has {free} bytes free, but {size} are needed", folder=folder, free=free, size=size)
             if (more := estimates.get(folder)) is not None:
                 what = t("{what}; {more}", what=what, more=more)
             yield refuse("no-space", what, t("free some space first"), waivable=folder in estimates)

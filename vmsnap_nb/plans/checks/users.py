@@ -59,7 +59,11 @@ def merge_while_running(guest: str) -> Message:
 
 def _held(guests: Collection[str], image: str, *, writes: bool) -> Message:
     if not guests:
-        return t("a process has {image} open", image=image) if writes else t("a process writes to {image}", image=image)
+        return (
+            t("a process has {image} open", image=image)
+            if writes
+            else t("a process is writing to {image}", image=image)
+        )
     names = joined(guests)
     if writes:
         return counted(

@@ -42,7 +42,9 @@ class DeleteRequest:
         if self.children not in (False, "also", "only"):
             raise InvalidRequestError(
                 self.tried,
-                why=t("{value} is not a valid choice for {option}", value=repr(self.children), option="children"),
+                why=t(
+                    "{value} is not a valid value of the option {option}", value=repr(self.children), option="children"
+                ),
                 next_step=t("choose from: {choices}", choices=joined(map(repr, (False, "also", "only")))),
             )
 

@@ -140,7 +140,7 @@ def _doubt(image: Image, uri: str) -> str:
             t("only libvirt was asked: whether a process has it open, or something was interrupted, is not known")
         )
         if image.format == "raw":
-            found.append(t("libvirt lists every file of a folder as a volume, also one that is no image"))
+            found.append(t("libvirt lists every file of a folder as a volume, including ones that are not images"))
         elif not image.is_seen:
             found.append(t("its header was not read, and it may hold internal snapshots"))
     if not image.writable and image.backing is None:

@@ -148,7 +148,10 @@ class LeftoversRequest:
         if hidden and images:
             yield refuse(
                 "unknown-image",
-                t("these could not be read, and may be based on one of the files: {paths}", paths=joined(hidden)),
+                t(
+                    "these images could not be read, and may be based on one of the files in this plan: {paths}",
+                    paths=joined(hidden),
+                ),
                 t("use an account that may read them, or name their folders; waive this if you know what they are"),
                 images=hidden,
                 waivable=True,

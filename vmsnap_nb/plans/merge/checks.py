@@ -119,7 +119,7 @@ def readers(forest: Forest, top: str, base: str, own: Use | None = None) -> Iter
                 guests=joined(guests),
             ),
             t(
-                "commit it with commit() of {guest}: its disk then becomes {base}",
+                "use commit() of the guest {guest} instead: its disk then becomes {base}",
                 guest=guests[0],
                 base=forest[base].name,
             )

@@ -164,7 +164,7 @@ def plan_cleanup(reading: Reading, request: CleanupRequest) -> Plan:
         raise InvalidRequestError(
             t("remove invalid files"),
             why=t("no image is marked as invalid") if among is None else t("none of these images is marked as invalid"),
-            next_step=t("nothing needs to be done: the images from which a pull copied remain valid"),
+            next_step=t("nothing needs to be done: the images that a pull copied from remain valid"),
         )
     builder.remove(sorted(invalid, key=forest.depth, reverse=True), asked=True)
     return builder.plan(t("remove invalid files"), t("unlink: nothing can open these files any more"), subjects=invalid)

@@ -127,7 +127,11 @@ def _limits(
                 count=most,
             )
         else:
-            why = t("it has {layers} images, and {count} of them would be kept", layers=len(layers), count=most)
+            why = counted(
+                "the chain has only {count} image, and it would be kept",
+                "the chain has only {count} images, and all of them would be kept",
+                len(layers),
+            )
         raise InvalidRequestError(tried, why=why)
     return fixed, ends, most
 

@@ -179,7 +179,7 @@ class CarryBitmaps(Step):
     @property
     def what(self) -> Message:
         return t(
-            "merge the dirty bitmaps of these names into it, so that incremental backups continue: {names}",
+            "merge the dirty bitmaps with these names into it, so that incremental backups continue: {names}",
             names=joined(bitmap.name for bitmap in self.bitmaps),
         )
 

@@ -41,7 +41,7 @@ class RevertRequest:
         if self.to not in TO:
             raise InvalidRequestError(
                 t("revert {guest} to {name}", guest=self.guest.name, name=self.name),
-                why=t("{value} is not a valid choice for {option}", value=repr(self.to), option="to"),
+                why=t("{value} is not a valid value of the option {option}", value=repr(self.to), option="to"),
                 next_step=t("choose from: {choices}", choices=joined(map(repr, TO))),
             )
 

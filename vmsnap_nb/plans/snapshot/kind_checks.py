@@ -42,7 +42,11 @@ def _disks(owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
         reasons = [t("{disk}: {why}", disk=out.target, why=out.why) for out in choice.left_out]
         yield refuse(
             "not-supported",
-            t("the snapshot would include no disk of {guest} ({reasons})", guest=guest, reasons=clauses(reasons))
+            t(
+                "the snapshot would include none of the disks of {guest} ({reasons})",
+                guest=guest,
+                reasons=clauses(reasons),
+            )
             if reasons
             else t("the snapshot would include no disk: {guest} has none", guest=guest),
             t("use {argument}, or name the disks", argument="kind='external-disk'")

@@ -36,7 +36,7 @@ def open_connection(uri: str, *, readonly: bool = False) -> Any:
     if "://" not in uri:
         raise InvalidRequestError(
             t("connect to {uri!r}", uri=uri),
-            why=t("it is not a URI of libvirt"),
+            why=t("it is not a libvirt URI"),
             next_step=t("use one such as qemu:///system, qemu:///session or qemu+ssh://box/system"),
         )
     libvirt = library()
