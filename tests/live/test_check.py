@@ -92,6 +92,12 @@ def test_a_format_without_checks(tmp_path: Path) -> None:
     assert vs.scan(tmp_path).check("disk").to_frame()["leaks"].item() == 0
 
 
+def test_a_block_map_says_which_layer_is_encrypted(tmp_path: Path) -> None:
+    luks("qcow2", tmp_path / "secret.qcow2", MIB)
+    with pytest.raises(ImageError, match=r"secret\.qcow2: it is encrypted \(luks\)"):
+        vs.scan(tmp_path).blockmap("secret")
+
+
 def test_what_cannot_be_checked(tmp_path: Path) -> None:
     base, over = chain(tmp_path)
     forest = vs.scan(tmp_path)

@@ -255,6 +255,11 @@ def test_a_second_connection_to_a_lab_is_read_only_if_asked(lab: Lab, base: Imag
         assert not os.path.lexists(plan.creates[0])
 
 
+def test_a_list_without_guests_does_not_count_them() -> None:
+    with pytest.raises(NotFoundError, match="no guest has that name"):
+        vs.Guests(())["web"]
+
+
 def test_volumes_are_read_from_xml() -> None:
     image = read_volume(
         "<volume type='file'><name>b</name><capacity unit='bytes'>1024</capacity><allocation>512</allocation>"

@@ -70,7 +70,9 @@ class Guests(Sequence[Guest], Listed):
                 "the only guest in this list has another name",
                 "none of these {count} guests has that name",
                 len(self),
-            ),
+            )
+            if self._guests
+            else t("no guest has that name"),
             next_step=there_are(name, self._ipython_key_completions_(), none=t("there is no guest yet")),
         )
 

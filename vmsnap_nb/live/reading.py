@@ -237,16 +237,15 @@ def blockmap(chain: Chain, inside: str | None = None) -> BlockMap:
         elif any(layer.status == "outside" for layer in unknown):
             next_step = t("make all layers readable: name their folders too, or use follow=True")
         elsewhere = t("this process cannot read it, and libvirt gives no map")
-        reasons = (
-            (
-                layer.path,
-                layer.problem or (elsewhere if layer.known_from != "file" else layer.encryption or layer.status),
-            )
-            for layer in unknown
-        )
+
+        def reason(layer: Image) -> str:
+            if layer.problem or layer.known_from != "file":
+                return layer.problem or elsewhere
+            return t("it is encrypted ({method})", method=layer.encryption) if layer.encryption else layer.status
+
         raise ImageError(
             t("map the layers of {image}", image=chain.top),
-            why=clauses(t("{image}: {why}", image=path, why=why) for path, why in reasons),
+            why=clauses(t("{image}: {why}", image=layer.path, why=reason(layer)) for layer in unknown),
             next_step=next_step,
         )
     if inside is not None:

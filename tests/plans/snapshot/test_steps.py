@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 from support.snapshots import UUID, VDA, domain, plan, step_of
@@ -61,3 +62,8 @@ def test_forgetting_names_the_record_and_nothing_else() -> None:
     step = ForgetRecord(guest=GuestRef("demo", UUID, ""), name="a b")
     assert step.commands == ("virsh snapshot-delete --domain demo --snapshotname 'a b' --metadata",)
     assert (step.creates, step.writes, step.unlinks) == ((), (), ())
+
+
+def test_a_snapshot_of_no_disk_says_so() -> None:
+    step = step_of(plan(domain("shut off"), facts={"uri": "qemu:///system"}, name="n"))
+    assert replace(step, disks=()).what == "snapshot n of demo: no disk"

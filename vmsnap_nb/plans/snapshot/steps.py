@@ -48,7 +48,7 @@ class TakeSnapshot(GuestStep):
 
     @property
     def what(self) -> Message:
-        held = joined(disk.target for disk in self.disks if disk.held != "no")
+        held = joined(disk.target for disk in self.disks if disk.held != "no") or t("no disk")
         if self.kind.endswith("checkpoint"):
             return t(
                 "snapshot {name} of {guest}: memory and {disks}", name=self.name, guest=self.guest.name, disks=held
