@@ -32,7 +32,12 @@ TYPED: list[tuple[str, str, str, float]] = [
     ("hand-missing-format", REBASE + "RootBase.qcow2 Overlay-1.qcow2", "done", 12),
     ("hand-missing-format", REBASE + "RootBase.qcow2 Overlay-2.qcow2", "Overlay-2 is based on RootBase", 0),
     ("hand-export-internal", "qemu-img convert -l monday -O qcow2 Archive-1.qcow2 monday.qcow2", "done", 12),
-    ("hand-export-internal", "qemu-img convert -O qcow2 Archive-1.qcow2 monday.qcow2", "monday reads other data", 8),
+    (
+        "hand-export-internal",
+        "qemu-img convert -O qcow2 Archive-1.qcow2 monday.qcow2",
+        "monday reads different data",
+        8,
+    ),
     ("hand-middle-layer", "qemu-img rebase -f qcow2 -F qcow2 -b Snap-1.qcow2 Snap-3.qcow2", "done", 12),
     (
         "hand-middle-layer",

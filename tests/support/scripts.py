@@ -18,5 +18,7 @@ def script(name: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
+    if str(ROOT / "scripts") not in sys.path:  # scripts import one another, as Python finds them when one is run
+        sys.path.append(str(ROOT / "scripts"))
     spec.loader.exec_module(module)
     return module
