@@ -68,7 +68,7 @@ def test_what_is_in_the_log_alone_is_not_read_until_the_file_system_was_frozen(f
     (folder / "one").write_text("x" * 5000)
     assert names() == []
     [note] = vs.chain(disk, format="raw").files().notes
-    assert "not in what was read, even after a sync" in note
+    assert "only in the log were not read, even after a sync" in note
     for verb in ("-f", "-u"):
         tool("fsfreeze", verb, folder)
     assert names() == ["one"]
