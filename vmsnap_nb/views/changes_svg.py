@@ -5,7 +5,6 @@ Of a folder with many changes the first ones are drawn, and the others are count
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,8 +14,8 @@ from vmsnap_nb.model.files import Change, FileChange, FileChanges
 from vmsnap_nb.views.content import CHIP_SIZE, LINE_SIZE, NAME_SIZE, text_width
 from vmsnap_nb.views.figure import Tone
 from vmsnap_nb.views.file_rows import Row, change_mark, changes_heading, row_of, tree_rows
-from vmsnap_nb.views.looks import FONTS, GREY, INK, PAPER, TONES
-from vmsnap_nb.views.svg import SMALLEST, classes, safe, tag, theme_style
+from vmsnap_nb.views.looks import GREY, INK, PAPER, TONES
+from vmsnap_nb.views.svg import classes, root_of, safe, scope_of, tag, theme_style
 from vmsnap_nb.views.words import isolate, shown
 from vmsnap_nb.words.message import counted
 
@@ -68,18 +67,8 @@ def changes_svg(changes: FileChanges, *, narrow: bool = False) -> str:
     frame = {"x": 0.5, "y": 0.5, "width": wide - 1, "height": y - 1, "rx": 10.0, "class": "paper"}
     edge = tag("rect", {**frame, "fill": PAPER.light, "stroke": GREY, "stroke-opacity": 0.6})
     drawn = "\n".join([edge, *parts])
-    scope = "vmsnap-" + hashlib.sha256(drawn.encode()).hexdigest()[:10]
-    root = {
-        "xmlns": "http://www.w3.org/2000/svg",
-        "class": scope,
-        "role": "img",
-        "aria-label": changes_heading(changes),
-        "width": f"{wide:.0f}",
-        "height": f"{y:.0f}",
-        "viewBox": f"0 0 {wide:.0f} {y:.0f}",
-        "font-family": FONTS,
-        "style": f"max-width: 100%; min-width: {wide * SMALLEST:.0f}px; height: auto",
-    }
+    scope = scope_of(drawn)
+    root = root_of(scope, changes_heading(changes), wide, y)
     return tag("svg", root, tag("style", {}, theme_style(scope, _RULES)), "\n", drawn, "\n")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Container, Iterable, Iterator
 from functools import singledispatch
 from html import escape
@@ -22,6 +21,7 @@ from vmsnap_nb.views.changes_svg import changes_svg
 from vmsnap_nb.views.file_rows import MARKS, Row, changes_heading, row_of, tree_rows
 from vmsnap_nb.views.html import picture_html, picture_style, table_html
 from vmsnap_nb.views.labels import moment_text
+from vmsnap_nb.views.svg import scope_of
 from vmsnap_nb.views.tables import table_of
 from vmsnap_nb.views.words import human_size, isolate, shown, width, wrap
 from vmsnap_nb.words.message import Message, counted, joined, t
@@ -55,7 +55,7 @@ def file_bundle(
     parts, bundle = ['<div class="vmsnap">'], {"text/plain": text}
     if isinstance(thing, FileChanges) and thing.changes:
         svg, narrow = changes_svg(thing), changes_svg(thing, narrow=True)
-        scope = "vmsnap-" + hashlib.sha256(svg.encode()).hexdigest()[:10]
+        scope = scope_of(svg)
         parts = [f'<div class="vmsnap {scope}"><style>{picture_style(scope, svg, narrow)}</style>']
         parts.append(picture_html(svg, narrow))
         bundle["image/svg+xml"] = svg

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -18,7 +17,7 @@ from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.figure import Figure
 from vmsnap_nb.views.labels import head_text
 from vmsnap_nb.views.states import has_change, switch, switch_style
-from vmsnap_nb.views.svg import least_width, narrow_style
+from vmsnap_nb.views.svg import least_width, narrow_style, scope_of
 from vmsnap_nb.views.tables import Cell, Column, Table
 from vmsnap_nb.views.words import LONG_COMMAND, human_size, isolate, shown
 from vmsnap_nb.words.message import counted, t
@@ -53,7 +52,7 @@ _STYLE = """
 
 def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str, narrow: str = "") -> str:
     """Return one ``<div>`` that shows an object; `narrow` is a picture for columns into which `svg` does not fit."""
-    scope = "vmsnap-" + hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:10]
+    scope = scope_of(text)
     changes = has_change(figure)
     style = picture_style(scope, svg, narrow) + (switch_style(scope) if changes else "")
     parts = [f'<div class="vmsnap {scope}">', f"<style>{style}</style>"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.views.content import text_width
-from vmsnap_nb.views.looks import FONTS, GREY, INK, PAPER
+from vmsnap_nb.views.looks import GREY, INK, PAPER
 from vmsnap_nb.views.strips import (
     KIND_WORDS,
     NEW,
@@ -23,7 +22,7 @@ from vmsnap_nb.views.strips import (
     strips_text,
     summary_of,
 )
-from vmsnap_nb.views.svg import SMALLEST, least_width, narrow_style, tag, theme_style
+from vmsnap_nb.views.svg import least_width, narrow_style, root_of, scope_of, tag, theme_style
 from vmsnap_nb.views.words import clip, human_size
 from vmsnap_nb.words.message import t
 
@@ -52,19 +51,8 @@ def strips_svg(blocks: BlockMap, *, narrow: bool = False) -> str:
 
 
 def _svg(blocks: BlockMap, inside: str, wide: float, high: float) -> str:
-    scope = "vmsnap-" + hashlib.sha256(inside.encode()).hexdigest()[:10]
-    root = {
-        "xmlns": "http://www.w3.org/2000/svg",
-        "class": scope,
-        "role": "img",
-        "aria-label": summary_of(blocks),
-        "width": f"{wide:.0f}",
-        "height": f"{high:.0f}",
-        "viewBox": f"0 0 {wide:.0f} {high:.0f}",
-        "font-family": FONTS,
-        "font-size": 12,
-        "style": f"max-width: 100%; min-width: {wide * SMALLEST:.0f}px; height: auto",
-    }
+    scope = scope_of(inside)
+    root = root_of(scope, summary_of(blocks), wide, high, font_size=12)
     return tag("svg", root, tag("style", {}, theme_style(scope, _RULES)), "\n", inside)
 
 
@@ -208,7 +196,7 @@ def strips_bundle(
     """Return what a notebook may show: the picture as SVG and in HTML, and the text."""
     text, svg = strips_text(blocks), strips_svg(blocks)
     summary, shown_text = escape(t("As text")), escape(text)
-    scope = "vmsnap-" + hashlib.sha256(svg.encode()).hexdigest()[:10]
+    scope = scope_of(svg)
     style = narrow_style(scope, least_width(svg))
     picture = f'<div class="vmsnap-scroll" tabindex="0" style="overflow-x: auto">{svg}</div>'
     narrow = f'<div class="vmsnap-narrow" tabindex="0" hidden>{strips_svg(blocks, narrow=True)}</div>'

@@ -17,7 +17,18 @@ from vmsnap_nb.views.looks import ACCENT, BAD, FONTS, GOOD, GREY, INK, PAPER, TO
 from vmsnap_nb.views.placed import Picture, Placed, Point, Route, Words
 from vmsnap_nb.views.positions import LEAD, place_figure
 
-__all__ = ["SMALLEST", "classes", "figure_svg", "least_width", "narrow_style", "safe", "tag", "theme_style"]
+__all__ = [
+    "SMALLEST",
+    "classes",
+    "figure_svg",
+    "least_width",
+    "narrow_style",
+    "root_of",
+    "safe",
+    "scope_of",
+    "tag",
+    "theme_style",
+]
 
 _SVG = "http://www.w3.org/2000/svg"
 SMALLEST = 0.7
@@ -74,22 +85,44 @@ def figure_svg(figure: Figure, *, narrow: bool = False) -> str:
     """
     picture = place_figure(figure, narrow=narrow)
     drawn = "\n".join(_parts(picture))
-    scope = "vmsnap-" + hashlib.sha256(drawn.encode()).hexdigest()[:10]
-    # A page makes it as narrow as its column, but not below 70 %: smaller text cannot be read.
-    least = picture.wide * (_SMALLEST_NARROW if narrow else SMALLEST)
-    size = f"max-width: 100%; min-width: {least:.0f}px; height: auto"
-    root = {
+    scope = scope_of(drawn)
+    smallest = _SMALLEST_NARROW if narrow else SMALLEST
+    at = picture.left, picture.top
+    root = root_of(scope, figure.summary, picture.wide, picture.high, at=at, smallest=smallest)
+    return tag("svg", root, tag("style", {}, theme_style(scope, _RULES)), "\n", drawn, "\n")
+
+
+def scope_of(content: str) -> str:
+    """Return a class of its own for an element, by what is in it: the same content has the same class."""
+    return "vmsnap-" + hashlib.sha256(content.encode(errors="backslashreplace")).hexdigest()[:10]
+
+
+def root_of(
+    scope: str,
+    summary: str,
+    wide: float,
+    high: float,
+    *,
+    at: tuple[float, float] = (0.0, 0.0),
+    smallest: float = SMALLEST,
+    font_size: int | None = None,
+) -> dict[str, object]:
+    """Return the attributes of an ``<svg>`` element of some size (pixels), and where its upper left corner is.
+
+    A page makes it as narrow as its column, but not below the part `smallest`: smaller text cannot be read.
+    """
+    return {
         "xmlns": _SVG,
         "class": scope,
         "role": "img",
-        "aria-label": figure.summary,
-        "width": f"{picture.wide:.0f}",
-        "height": f"{picture.high:.0f}",
-        "viewBox": f"{picture.left:.0f} {picture.top:.0f} {picture.wide:.0f} {picture.high:.0f}",
+        "aria-label": summary,
+        "width": f"{wide:.0f}",
+        "height": f"{high:.0f}",
+        "viewBox": f"{at[0]:.0f} {at[1]:.0f} {wide:.0f} {high:.0f}",
         "font-family": FONTS,
-        "style": size,
+        "font-size": font_size,
+        "style": f"max-width: 100%; min-width: {wide * smallest:.0f}px; height: auto",
     }
-    return tag("svg", root, tag("style", {}, theme_style(scope, _RULES)), "\n", drawn, "\n")
 
 
 def least_width(svg: str) -> int:
