@@ -148,11 +148,7 @@ def open_for_writing(identities: Iterable[Identity]) -> set[Identity]:
     """Return those files that a process has open for writing, among processes that this user may look into."""
     wanted, found = set(identities), set[Identity]()
     for pid, fd in _open_files():
-        try:
-            status = os.stat(f"/proc/{pid}/fd/{fd}")
-        except OSError:
-            continue
-        identity = identity_of(status)
+        identity = _opened(pid, fd)
         if identity in wanted and identity not in found and _writes(pid, fd):
             found.add(identity)
     return found

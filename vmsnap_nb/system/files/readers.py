@@ -31,14 +31,14 @@ def permits(paths: Iterable[str]) -> dict[str, Permit]:
 
 
 def _permit(path: str, status: os.stat_result, owners: Iterable[int]) -> Permit:
-    mode, user = status.st_mode, _user(status.st_uid)
+    mode, user, everyone = status.st_mode, _user(status.st_uid), _may(None, path)
     return Permit(
         owner=status.st_uid,
         user=user,
         is_system=status.st_uid == 0 or user in _QEMU,
         group=_group(status, user) if mode & stat.S_IRGRP else "",
-        everyone=_may(None, path),
-        by_folder=bool(mode & stat.S_IROTH) and not _may(None, path),
+        everyone=everyone,
+        by_folder=bool(mode & stat.S_IROTH) and not everyone,
         links=status.st_nlink if stat.S_ISREG(mode) else 1,
         place=os.path.realpath(path),
         closed_to=frozenset(uid for uid in owners if not _may(uid, path)),
