@@ -108,15 +108,16 @@ def listed(parts: Iterable[str], *, last: str = "and") -> Message:
     return t("{first} and {last}", first=first, last=several[-1])
 
 
-def joined(parts: Iterable[str]) -> Message:
-    """Return parts with the comma of the current language between them.
+def joined(parts: Iterable[str], *, most: int | None = None) -> Message:
+    """Return parts with the comma of the current language between them; with an ellipsis for more than `most`.
 
     Examples
     --------
-    >>> joined(["a", "b", "c"])
-    'a, b, c'
+    >>> joined(["a", "b", "c"]), joined(["a", "b", "c"], most=2)
+    ('a, b, c', 'a, b, …')
     """
-    return _between(parts, t(", "))
+    several = tuple(parts)
+    return _between(several if most is None or len(several) <= most else (*several[:most], "…"), t(", "))
 
 
 def clauses(parts: Iterable[str]) -> Message:

@@ -290,7 +290,7 @@ def _hidden(forest: Forest, changed: Collection[str]) -> Iterator[Concern]:
                 "{paths} was not read, and may be based on an image that changes: {why}",
                 "{paths} were not read, and may be based on an image that changes: {why}",
                 len(found),
-                paths=joined(found if len(found) <= _MOST_NAMED else (*found[:_MOST_NAMED], "…")),
+                paths=joined(found, most=_MOST_NAMED),
                 why=first.problem,
             ),
             remedy,

@@ -106,7 +106,7 @@ def _remote(forest: Forest, address: str, top: str, *, inside: bool, opened: boo
         else:
             remedy = t("copy the whole chain into one image: {command}", command=copy)
         if len(above) > 1:
-            names = joined((*above[:3], "…") if len(above) > 3 else above)
+            names = joined(above, most=3)
             remedy = either(t("merge only the layers above it ({images})", images=names), remedy)
         yield refuse(
             "untrusted-backing",
