@@ -186,7 +186,7 @@ class Fleet(Listed):
         -------
         FleetGuests
         """
-        parts, problems = self._each("guests")
+        parts, problems = self._work.each("guests")
         return FleetGuests(parts, problems, Domains(), fleet=self)
 
     def snapshots(self) -> ByHost[SnapshotLists]:
@@ -197,7 +197,7 @@ class Fleet(Listed):
         ByHost
             ``found["a"]["web"]`` has those of one guest.
         """
-        parts, problems = self._each("snapshots")
+        parts, problems = self._work.each("snapshots")
         return ByHost(parts, problems, SnapshotLists())
 
     # -- images ---------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ class Fleet(Listed):
         -------
         TablesByHost
         """
-        parts, problems = self._each("space", folders)
+        parts, problems = self._work.each("space", folders)
         return TablesByHost(parts, problems, Space())
 
     def findings(self, *folders: PathLike) -> TablesByHost[Findings]:
@@ -296,17 +296,13 @@ class Fleet(Listed):
 
     # -- reading --------------------------------------------------------------------------------------------
 
-    def _each(self, what: str, folders: Iterable[PathLike] = ()) -> tuple[dict[str, Any], dict[str, VmsnapError]]:
-        """Read something of each host without the others; return it by their names, and why some gave no answer."""
-        return self._work.each(what, folders)
-
     def _each_knowing(self, what: str, folders: Iterable[PathLike]) -> tuple[dict[str, Any], dict[str, VmsnapError]]:
         """Read something of all hosts, each with what the others have."""
         seen, problems = self._seen(folders)
         return self._work.each_knowing(what, folders, seen, self._arounds(seen, problems), problems)
 
     def _seen(self, folders: Iterable[PathLike] = ()) -> tuple[dict[str, Seen], dict[str, VmsnapError]]:
-        seen, problems = self._each("alone", folders)
+        seen, problems = self._work.each("alone", folders)
         for name, one in seen.items():
             self._slots[name].pools = one.pools
         return seen, problems

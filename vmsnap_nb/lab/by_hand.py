@@ -47,7 +47,7 @@ def use(root: Path) -> str:
     folder = root / HAND
     address = prepare("embed", folder)
     # virsh would print the log of the libvirt that it loads.
-    os.environ.update({_ADDRESS: address, _LOG: f"4:file:{folder / 'virsh.log'}"})
+    os.environ.update({_ADDRESS: address, _LOG: _log(folder)})
     return address
 
 
@@ -67,9 +67,13 @@ def _guest(root: Path, name: str) -> TypedGuest:
 
 def _virsh(root: Path, commands: str) -> str:
     argv = ("virsh", "--quiet", "--connect", embedded(root / HAND), commands)
-    environment = {_LOG: f"4:file:{root / HAND / 'virsh.log'}"}
     tried = t("read the guests of virsh in {folder}", folder=root / HAND)
-    return process.run(argv, tried=tried, environment=environment).stdout.decode(errors="replace")
+    return process.run(argv, tried=tried, environment={_LOG: _log(root / HAND)}).stdout.decode(errors="replace")
+
+
+def _log(folder: Path) -> str:
+    """Return where the libvirt in a folder writes its warnings and errors."""
+    return f"4:file:{folder / 'virsh.log'}"
 
 
 def end(root: Path) -> None:
