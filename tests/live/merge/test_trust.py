@@ -67,7 +67,8 @@ def test_what_an_own_entry_says_that_cannot_be_read_is_unknown(chain: Path) -> N
         fcntl.fcntl(busy, fcntl.F_SETLEASE, fcntl.F_WRLCK)  # to open it fails from here on
         forest = vs.scan(chain)
         for plan in (forest.commit("top"), forest.pull("top"), forest.overlay("new.qcow2", backing="leaf")):
-            concern = next(one for one in plan.concerns if one.level == "refuse" and one.name == "active-job")
+            [concern] = [one for one in plan.concerns if one.level == "refuse"]
+            assert concern.name == "active-job"
             assert f"{note} cannot be read" in concern.what
             with pytest.raises(PlanRefusedError):
                 plan.run(progress=False)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, warn
+from vmsnap_nb.plans.journal import kind_of
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.step import CreateOverlay, CreateVolume, RemoveVolume, Step
 from vmsnap_nb.words.message import counted, joined, t
@@ -260,7 +261,7 @@ def unresolved(plan: Plan) -> Iterator[Concern]:
                 holders=(use.guest,),
                 waivable=True,
             )
-    yield from _hidden(before, changed)
+    yield from _hidden(plan, changed)
     for folder in dict.fromkeys(map(os.path.dirname, changed)):
         image = before.images.get(folder)
         if image is not None and image.status == "unreadable" and image.known_from == "file":
@@ -276,11 +277,21 @@ def unresolved(plan: Plan) -> Iterator[Concern]:
             )
 
 
-def _hidden(forest: Forest, changed: Collection[str]) -> Iterator[Concern]:
-    """Check that no file was left unread that may be an overlay of what changes: by a link it can lie anywhere."""
-    below = {name for path in changed for layer in forest.known_lineage(path) for name in forest.same_file(layer)}
-    found = [path for path, image in forest.images.items() if _may_hide(forest, image) and path not in below]
-    if changed and found:
+def _hidden(plan: Plan, changed: Collection[str]) -> Iterator[Concern]:
+    """Check that no file was left unread that may be an overlay of what changes: by a link it can lie anywhere.
+
+    An unread entry of the journal that the plan is refused for is not taken for an overlay as well.
+    """
+    if not changed:
+        return
+    forest = plan.before
+    refused = {path for concern in plan.concerns if concern.level == "refuse" for path in concern.images}
+    entries = {path for path in refused if kind_of(path) is not None}
+    known = entries | {
+        name for path in changed for layer in forest.known_lineage(path) for name in forest.same_file(layer)
+    }
+    found = [path for path, image in forest.images.items() if _may_hide(forest, image) and path not in known]
+    if found:
         first = forest.images[found[0]]
         outside = first.status == "outside"
         remedy = t("also read its folder, or use follow=True") if outside else t("use an account that can read it")
