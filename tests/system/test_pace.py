@@ -43,7 +43,7 @@ def test_only_who_waits_gets_threads(wait: Callable[[float], None], slow: bool) 
 
 @pytest.mark.system
 @pytest.mark.skipif(not is_possible(), reason="only root may mount a file system of FUSE, where there is /dev/fuse")
-def test_a_folder_that_is_slow_to_open_files_is_read_8_times_as_fast_as_one_after_the_other(tmp_path: Path) -> None:
+def test_a_folder_that_is_slow_to_open_files_is_read_faster_than_one_after_the_other(tmp_path: Path) -> None:
     """The delay is long, so that what else the machine does counts little; an open alone takes 100 × 40 ms."""
     folder = tmp_path / "images"
     (folder / "deep").mkdir(parents=True)
