@@ -279,7 +279,8 @@ class MergeBuilder:
             self.concerns += checks.other_names(self.before, (path,))
             self._removing.append(RemoveFile(path=path, identity=self.before[path].identity))
             link = self.before[path].link  # a hard link stays
-            names = self.forest.same_file(path)
+            # What has two names is dropped with the first.
+            names = [name for name in self.forest.same_file(path) if name in self.forest.images]
             self.forest = self.forest.edited(drop=[name for name in names if self.forest[name].link == link])
 
     def _is_removable(self, path: str) -> bool:
