@@ -385,6 +385,14 @@ def test_help_loads_nothing_heavy() -> None:
     assert loaded & set(HEAVY) == set()
 
 
+def test_the_playground_loads_where_the_system_has_no_users() -> None:
+    """Pyodide lacks these modules of CPython."""
+    without = ("grp", "resource", "termios", "curses", "syslog", "libvirt")
+    assert "vmsnap_nb.live.forest" in loaded_by(
+        f"sys.modules.update(dict.fromkeys({without})); import vmsnap_nb.playground.session"
+    )
+
+
 def test_import_loads_few_modules() -> None:
     # Time is measured by benchmarks/bench_import.py; the count of modules is the same on every machine.
     loaded = loaded_by("import vmsnap_nb")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
 import pwd
 import stat
@@ -55,6 +54,8 @@ def _user(uid: int) -> str:
 def _group(status: os.stat_result, user: str) -> str:
     """Return the group of a file, unless that is the owner's own one, or one of the system."""
     try:
+        import grp  # here, as Python for browsers lacks it
+
         name = grp.getgrgid(status.st_gid).gr_name
     except KeyError:
         return f"gid {status.st_gid}"
