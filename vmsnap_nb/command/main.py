@@ -68,7 +68,8 @@ def _status(words: list[str], signals: list[int]) -> int:
         if os.environ.get("VMSNAP_DEBUG"):
             raise
         _tell(_defect(error), words)
-    return _ERROR
+    # What a signal has stopped may fail before it is interrupted, as writing to a terminal that is gone.
+    return _SIGNALLED + signals[0] if signals else _ERROR
 
 
 def _run(words: list[str]) -> int:
