@@ -137,7 +137,9 @@ def _file(tree: Tree, path: str, tried: Message) -> Place:
         raise InvalidRequestError(
             tried,
             why=t("it is not a file; its kind is {kind}", kind=place.node.kind),
-            next_step=t("name a file; files() lists the content of a folder"),
+            next_step=t("the guest may not have written it yet: run sync in the guest, and read it again")
+            if place.node.kind == "other"
+            else t("name a file; files() lists the content of a folder"),
         )
     return place
 
