@@ -53,6 +53,7 @@ th, td { text-align: left; padding: .3em .7em; border-bottom: 1px solid #c5ccd6;
 code { font-size: .9em; background: #f0f2f5; padding: 0 .2em; }
 ul { margin: 0; }
 li { margin: .3em 0; }
+section.points { font-size: .92em; }
 summary { cursor: pointer; color: #1f4e8c; }
 @page { size: A4 landscape; margin: 0; }
 @media print {
