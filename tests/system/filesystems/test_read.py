@@ -274,12 +274,12 @@ def made_alone(folder: Path, number: int) -> Path:
     [
         (0, b"", "the disk is empty"),
         (0, b"\x01something", "what is on the disk is not known here"),
-        (0, b"LUKS\xba\xbe\0\2", "the disk has LUKS, encrypted"),
-        (0x10040, b"_BHRfS_M", "the disk has Btrfs"),
-        (0x20000, b"\x0c\xb1\xba\0\0\0\0\0", "the disk has ZFS"),
-        (4086, b"SWAPSPACE2", "the disk has swap"),
-        (3, b"-FVE-FS-", "the disk has BitLocker, encrypted"),
-        (512, b"LABELONE", "its label is of a version that is not known"),
+        (0, b"LUKS\xba\xbe\0\2", "the disk contains LUKS, encrypted"),
+        (0x10040, b"_BHRfS_M", "the disk contains Btrfs"),
+        (0x20000, b"\x0c\xb1\xba\0\0\0\0\0", "the disk contains ZFS"),
+        (4086, b"SWAPSPACE2", "the disk contains swap"),
+        (3, b"-FVE-FS-", "the disk contains BitLocker, encrypted"),
+        (512, b"LABELONE", "the version of its label is unknown"),
     ],
 )
 def test_what_cannot_be_read_is_named(offset: int, magic: bytes, said: str, tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_a_file_is_copied_out_and_nothing_overwritten(tmp_path: Path) -> None:
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     with pytest.raises(InvalidRequestError, match="existing files are not overwritten"):
         chain.copy_out("/file", tmp_path)
-    with pytest.raises(InvalidRequestError, match="it is a folder"):
+    with pytest.raises(InvalidRequestError, match="its kind is folder"):
         chain.copy_out("/folder", tmp_path / "x")
     with pytest.raises(InvalidRequestError, match="at most 1 KiB"):
         chain.read("/file", most=1 * KIB)
