@@ -170,7 +170,7 @@ def in_node(folder: Path, *requests: tuple[str, dict[str, object]]) -> list[Any]
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == 0, done.stderr.partition("PythonError")[2][:4000] or done.stderr[-4000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

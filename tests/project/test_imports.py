@@ -387,7 +387,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_the_playground_loads_where_the_system_has_no_users() -> None:
     """Pyodide lacks these modules of CPython."""
-    without = ("grp", "resource", "termios", "curses", "syslog", "libvirt")
+    without = ("grp", "pwd", "resource", "termios", "curses", "syslog", "libvirt")
     assert "vmsnap_nb.live.forest" in loaded_by(
         f"sys.modules.update(dict.fromkeys({without})); import vmsnap_nb.playground.session"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import stat
 from collections.abc import Iterable, Iterator
 
@@ -46,18 +45,20 @@ def _permit(path: str, status: os.stat_result, owners: Iterable[int]) -> Permit:
 
 def _user(uid: int) -> str:
     try:
+        import pwd  # Python for browsers has neither this nor grp
+
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
+    except (ImportError, KeyError):
         return f"uid {uid}"
 
 
 def _group(status: os.stat_result, user: str) -> str:
     """Return the group of a file, unless that is the owner's own one, or one of the system."""
     try:
-        import grp  # here, as Python for browsers lacks it
+        import grp
 
         name = grp.getgrgid(status.st_gid).gr_name
-    except KeyError:
+    except (ImportError, KeyError):
         return f"gid {status.st_gid}"
     return "" if name == user or name in _GROUPS else name
 
@@ -100,6 +101,8 @@ def _is_listed(path: str) -> bool:
 
 
 def _groups(uid: int) -> Iterator[int]:
-    with contextlib.suppress(KeyError):
+    with contextlib.suppress(ImportError, KeyError):
+        import pwd
+
         user = pwd.getpwuid(uid)
         yield from os.getgrouplist(user.pw_name, user.pw_gid)
