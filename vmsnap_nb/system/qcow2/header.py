@@ -14,13 +14,14 @@ from vmsnap_nb.model.image import MOST_BYTES
 from vmsnap_nb.model.reference import Reference, parse_reference
 from vmsnap_nb.system.qcow2 import format as f
 from vmsnap_nb.system.qcow2.directories import BitmapsHeader, Pread, Room, read_bitmaps, read_snapshots, text
-from vmsnap_nb.words.message import NOTHING, Message, clauses, t
+from vmsnap_nb.words.message import N_, NOTHING, Message, clauses, t
 
 __all__ = ["Header", "parse_header", "read_qcow2"]
 
 _ENCODING = sys.getfilesystemencoding()
 _FIXED = f.HEADER.size + 4
 _backing_of = f.BACKING.unpack_from
+_TABLES = {"L1": N_("L1 table"), "refcount": N_("refcount table"), "snapshot": N_("snapshot table")}
 _PLACES = dict.fromkeys(("path", "allocated", "identity", "file_size", "mtime_ns", "backing"))
 """What is filled in for each image: a dictionary that is copied with room for it need not grow."""
 
@@ -57,9 +58,9 @@ def read_qcow2(pread: Pread, head: bytes, file_size: int, folder: str, room: Roo
                 _complain(
                     fields,
                     t(
-                        "its {table} table is at byte {offset}, but the file ends at {end}: it is truncated, or was "
+                        "its {table} is at byte {offset}, but the file ends at {end}: it is truncated, or was "
                         "never completely written",
-                        table=name,
+                        table=t(_TABLES[name]),
                         offset=offset,
                         end=file_size,
                     ),
@@ -252,7 +253,7 @@ def _tables(header: Header, fields: dict[str, Any]) -> dict[str, int]:
         tables["snapshot"] = header.snapshots_offset
     for name, offset in tables.items():
         if offset % (1 << bits):
-            why = t("its {table} table is at byte {offset}, where no cluster begins", table=name, offset=offset)
+            why = t("its {table} is at byte {offset}, where no cluster begins", table=t(_TABLES[name]), offset=offset)
             _complain(fields, why)
     return tables
 
