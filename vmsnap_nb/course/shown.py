@@ -64,7 +64,7 @@ def question_bundle(question: Question, data: dict[str, Any]) -> dict[str, Any]:
     call = t("Predict")
     head = f"<p><strong>{escape(call)}</strong> {marked_up(question.text)}</p>"
     bundle: dict[str, Any] = {
-        "text/plain": f"{call}: {question_text(question)}",
+        "text/plain": str(t("{name}: {what}", name=call, what=question_text(question))),
         "text/html": _box(head + _options_html(question), "asked"),
     }
     return bundle | ({DATA: data} if data else {})

@@ -17,7 +17,7 @@ from vmsnap_nb.views.file_rows import Row, change_mark, changes_heading, row_of,
 from vmsnap_nb.views.looks import GREY, INK, PAPER, TONES
 from vmsnap_nb.views.svg import classes, root_of, safe, scope_of, tag, theme_style
 from vmsnap_nb.views.words import isolate, shown
-from vmsnap_nb.words.message import counted
+from vmsnap_nb.words.message import counted, t
 
 __all__ = ["changes_svg"]
 
@@ -134,7 +134,7 @@ def _row(row: Row[FileChange | _More], wide: float, y: float, largest: int) -> s
     if isinstance(item, FileChange):
         sign, meaning = _sign(item.change)
         colour = TONES[_TONES[item.change]]
-        parts.append(tag("title", {}, safe(f"{shown(item.path)}: {meaning}")))
+        parts.append(tag("title", {}, safe(t("{name}: {value}", name=shown(item.path), value=meaning))))
         parts.append(
             tag("rect", {"x": x, "y": y + 3, "width": 15, "height": 15, "rx": 4, "fill": colour, "fill-opacity": 0.22})
         )

@@ -89,7 +89,7 @@ class _Drawing:
         self.bottom = self.top + (len(rows) - 1) * self.step + _HIGH + 9.0 + 9.0 + _LEGEND_LINE * lines
 
     def _head_and_said(self, number: int) -> str:
-        return f"{self._head(number)}: {self.said[number]}"
+        return t("{name}: {value}", name=self._head(number), value=self.said[number])
 
     def _head(self, number: int) -> str:
         return f"{number}  {self.names[number]}"
