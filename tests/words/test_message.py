@@ -51,6 +51,14 @@ def test_fields_that_are_messages_change_their_language_too() -> None:
     assert listed([inner.in_language("zh"), "c"]) == outer  # what was kept since another language was current
 
 
+def test_chinese_has_no_space_beside_full_width_punctuation() -> None:
+    several = t("{first} … {last} ({count} layers)", first="a", last="c", count=3)
+    merge = t("commit {images} into {base}", images=several, base="d")
+    assert (merge, merge.in_language("zh")) == ("commit a … c (3 layers) into d", "把 a … c（3 层）向下合并到 d")
+    named = t("{path} is based on itself", path="（ 甲） x")
+    assert named.in_language("zh") == "（ 甲） x 以自身为后备镜像"  # a name keeps its own spaces
+
+
 def test_a_number_chooses_its_form() -> None:
     forms = [counted("{count} layer", "{count} layers", number) for number in (0, 1, 2)]
     assert forms == ["0 layers", "1 layer", "2 layers"]

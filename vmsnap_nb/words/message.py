@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Self
 
 from vmsnap_nb.words.language import Language, language, translated
@@ -53,7 +55,7 @@ class Message(str):
                     name: one.in_language(code) if isinstance(one, Message) else one for name, one in fields.items()
                 }
                 break
-        made = str.__new__(cls, words.format_map(shown))
+        made = str.__new__(cls, words.format_map(shown) if code == "en" else _fitted(words, shown))
         made.template, made.plural, made.fields = template, plural, fields
         return made
 
@@ -68,6 +70,28 @@ class Message(str):
 def _again(template: str, plural: str, fields: dict[str, Any]) -> Message:
     """Return a message that was pickled, in the language that is current now."""
     return Message(template, plural, **fields)
+
+
+_SPACE = re.compile(r" (?=\{)|(?<=\}) ")
+_MARK = "\uffff"  # a space of the template; the values of fields keep theirs
+_NEEDLESS = re.compile(f"(?<=[，。：；、）]){_MARK}|{_MARK}(?=（)")
+
+
+def _fitted(words: str, fields: Mapping[str, Any]) -> str:
+    """Fill in a template, without its space beside a value that has full-width punctuation there.
+
+    Examples
+    --------
+    >>> _fitted("把 {images} 合并", {"images": "a … b（4 层）"}), _fitted("把 {images} 合并", {"images": "a"})
+    ('把 a … b（4 层）合并', '把 a 合并')
+    """
+    marked = _marked(words)
+    return _NEEDLESS.sub("", marked.format_map(fields)).replace(_MARK, " ")
+
+
+@lru_cache(maxsize=4096)
+def _marked(words: str) -> str:
+    return _SPACE.sub(_MARK, words)
 
 
 def t(template: str, /, **fields: Any) -> Message:
