@@ -75,4 +75,5 @@ def slow_files(folder: Path, mount: Path, seconds: float) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    mfusepy.FUSE(_Slow(sys.argv[1], float(sys.argv[3])), sys.argv[2], foreground=True, ro=True, attr_timeout=60, kernel_cache=True)
+    slow = _Slow(sys.argv[1], float(sys.argv[3]))
+    mfusepy.FUSE(slow, sys.argv[2], foreground=True, ro=True, attr_timeout=60, kernel_cache=True)
