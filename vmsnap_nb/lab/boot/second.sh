@@ -29,9 +29,10 @@ trap 'down reboot' TERM
 
 $B sh /run/vmsnap/listen.sh &
 $B sh /run/vmsnap/agent.sh &
-# Ctrl-C ends what runs in that shell: therefore not with &, which has a shell ignore it, and all that it starts. The second
-# setsid cannot make a session, since the first one has, and so goes on in a process of its own.
-$B setsid $B setsid $B sh /run/vmsnap/console.sh
+while :; do
+	$B setsid -c /bin/sh -l </dev/ttyS0 >/dev/ttyS0 2>&1
+	$B sleep 1
+done &
 
 # virsh shutdown presses the power button. The modules are the distribution's own, if it has them.
 (
