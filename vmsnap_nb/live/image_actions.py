@@ -43,6 +43,7 @@ from vmsnap_nb.plans.merge.steps import (
 )
 from vmsnap_nb.plans.repair.steps import CopyImage, RepairCopy, SettleInside
 from vmsnap_nb.plans.step import CreateOverlay, Protect, Step
+from vmsnap_nb.system.base_record import write_base_record
 from vmsnap_nb.system.files.copying import copy_same
 from vmsnap_nb.system.files.errors import os_errors
 from vmsnap_nb.system.files.identity import SameFile, check_same, own_file, same_file, unlink_same
@@ -152,6 +153,7 @@ def write_overlay(new: Temporary, step: CreateOverlay, tried: Message) -> None:
         qemu_img.run(argv, tried=tried)
     if backing is not step.backing:
         qemu_img.run(rebase_argv(name, step.backing, "-u"), tried=tried)
+    write_base_record(new.fd, step.backing)
 
 
 def _settle(new: Temporary, path: str) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.words.message import N_, NOTHING, Message, t
 
-__all__ = ["DIRTY", "MERGED", "is_older", "is_smaller", "smaller_ones"]
+__all__ = ["DIRTY", "MERGED", "is_older", "is_other", "is_smaller", "smaller_ones"]
 
 DIRTY = N_("it was not closed properly; QEMU repairs it the next time it is opened for writing")
 """`Image.problem` of an image whose header says so."""
@@ -43,6 +43,36 @@ def smaller_ones(images: Mapping[str, Image], based: Iterable[tuple[str, str]]) 
             yield path, problem
 
 
+def is_other(image: Image, base: Image) -> Message:
+    """Return a sentence where an overlay was created on another backing file than it has now, or an empty text."""
+    record = image.base_record
+    if record is None or image.backing is None or image.backing.written != record.written:
+        return NOTHING
+    if image.status != "ok" or base.status != "ok" or base.held == "write":
+        return NOTHING
+    if base.file_size is None or base.mtime_ns is None:
+        return NOTHING
+    now = base.mtime_ns // 10**9
+    if (base.file_size, now) == (record.size, record.mtime):
+        if base.identity == record.identity:
+            return NOTHING
+        return t(
+            "{base} is another file than the one on which {image} was created, of the same size and time",
+            base=base.name,
+            image=image.name,
+        )
+    return t(
+        "{base} has changed since {image} was created: from {size} bytes, modified at {then} UTC, to {now_size} bytes, "
+        "modified at {now} UTC",
+        base=base.name,
+        image=image.name,
+        size=record.size,
+        then=_utc(record.mtime),
+        now_size=base.file_size,
+        now=_utc(now),
+    )
+
+
 def is_older(image: Image, base: Image) -> Message:
     """Return a sentence where the image below an overlay was written to after the overlay, or an empty text.
 
@@ -52,11 +82,17 @@ def is_older(image: Image, base: Image) -> Message:
         return NOTHING
     if image.status != "ok" or base.status != "ok" or image.held == "write":
         return NOTHING  # what QEMU has not written yet has no time
-    then, now = (datetime.fromtimestamp(one.mtime_ns // 10**9, UTC) for one in (image, base) if one.mtime_ns)
     return t(
         "{base} was modified at {now} UTC, after its overlay {image} ({then} UTC)",
         base=base.name,
-        now=f"{now:%Y-%m-%d %H:%M:%S}",
+        now=_utc(base.mtime_ns // 10**9),
         image=image.name,
-        then=f"{then:%Y-%m-%d %H:%M:%S}",
+        then=_utc(image.mtime_ns // 10**9),
     )
+
+
+def _utc(seconds: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+    except (OverflowError, ValueError, OSError):  # no time that a calendar has
+        return str(seconds)

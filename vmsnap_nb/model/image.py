@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.model.base_record import BaseRecord
 from vmsnap_nb.model.fast_build import FastBuild
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.image_check import ImageCheck
@@ -166,6 +167,8 @@ class Image(FastBuild, Carded):
     known_from : str
         The source of this information, one of `KnownFrom`. Unless it is ``file``, this process cannot open the image,
         and only libvirt can work with it.
+    base_record : BaseRecord or None
+        The backing file as it was when this package created the overlay, if that is known.
 
     Examples
     --------
@@ -202,6 +205,7 @@ class Image(FastBuild, Carded):
     data_status: Status | None = field(default=None, repr=False)
     known_from: KnownFrom = "file"
     link: Identity | None = field(default=None, repr=False)
+    base_record: BaseRecord | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         known = [self.format, None if self.virtual_size is None else human_size(self.virtual_size), self.status]

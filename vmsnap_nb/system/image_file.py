@@ -9,6 +9,7 @@ from typing import Any
 
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.image import Image, Status
+from vmsnap_nb.system.base_record import read_base_record
 from vmsnap_nb.system.files.devices import device_size, identity_of, is_writable_device
 from vmsnap_nb.system.files.locks import Held, held
 from vmsnap_nb.system.files.taken import bytes_on_disk
@@ -104,6 +105,8 @@ def read_image(
                 fields = {"status": "unknown", "problem": t(SAVED_MEMORY if head.startswith(SAVED) else NO_FORMAT)}
             else:
                 fields = {"format": format}
+        if (backing := fields.get("backing")) is not None:
+            fields["base_record"] = read_base_record(fd, backing)
         holds = held(fd)
         end = image_end(fd, head, size) if device and fields.get("format") == "qcow2" and _is_whole(fields) else size
     except OSError as error:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from support.forests import MIB, forest, image
 
+from vmsnap_nb.model.base_record import BaseRecord
 from vmsnap_nb.plans.checks.layers import doubts
 
 SECOND = 10**9
@@ -26,3 +30,21 @@ def test_a_base_that_was_written_to_after_its_overlay_is_named() -> None:
     assert (concern.name, concern.level, concern.images) == ("disk-changed", "warn", ("/i/top", "/i/base"))
     assert "base was modified at 1970-01-01 01:06:40 UTC" in concern.what
     assert names(image("base", mtime_ns=4000 * SECOND), image("top", "base", mtime_ns=1, held="write")) == []
+
+
+def test_a_base_that_is_not_the_one_on_which_the_overlay_was_created_is_named() -> None:
+    def found(record: BaseRecord | None, **now: Any) -> list[str]:
+        base = image("base", **({"identity": (1, 2), "file_size": MIB, "mtime_ns": 50 * SECOND + 1} | now))
+        return names(base, image("top", "base", mtime_ns=100 * SECOND, base_record=record))
+
+    written = image("top", "base").backing
+    assert written is not None
+    record = BaseRecord(written.written, (1, 2), MIB, 50, b"")
+    assert found(None, file_size=2 * MIB) == []
+    assert found(record) == []
+    assert found(record, identity=(1, 3)) == ["disk-changed"]
+    assert found(record, file_size=2 * MIB) == ["disk-changed"]
+    assert found(record, mtime_ns=40 * SECOND) == ["disk-changed"], "an older file"
+    assert found(replace(record, mtime=10**30)) == ["disk-changed"], "forged"
+    assert found(replace(record, written="other"), file_size=2 * MIB) == [], "the overlay has another base by now"
+    assert found(record, file_size=2 * MIB, held="write") == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from vmsnap_nb.model.doubts import is_older, is_smaller
+from vmsnap_nb.model.doubts import is_older, is_other, is_smaller
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image, Status
 from vmsnap_nb.plans.by_hand import repair_commands
@@ -199,7 +199,7 @@ def doubt(forest: Forest, path: str) -> Iterator[Concern]:
             ),
             images=both,
         )
-    if said := is_older(image, below):
+    if said := is_other(image, below) or is_older(image, below):
         yield warn(
             "disk-changed",
             t(

@@ -1,0 +1,85 @@
+"""Records of backing files in an extended attribute of the overlays that this package creates.
+
+An attribute is neither content nor header: QEMU and libvirt leave it alone, and where a file system has none, or a copy
+loses it, nothing is known. Whoever may write to an overlay can forge it: it is only a reason to warn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import struct
+
+from vmsnap_nb.model.base_record import BaseRecord
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.reference import Reference
+
+__all__ = ["read_base_record", "still_valid", "write_base_record"]
+
+_NAME = "user.vmsnap_nb.base"
+_RECORD = struct.Struct("<QQQq8s8s")
+"""Device, inode, size, time, sample, reference: so short that ext4 keeps it in the inode, and no block is taken."""
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_BLOCK = 4096
+_BLOCKS = 16
+
+
+def write_base_record(overlay: int, backing: Reference) -> None:
+    """Let an overlay, by its descriptor, remember its backing file; of a device or a network image nothing is kept."""
+    if backing.path is None:
+        return
+    with contextlib.suppress(OSError):  # no such attributes here, or no access: then nothing is remembered
+        fd = os.open(backing.path, _FLAGS)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                return
+            record = _RECORD.pack(
+                status.st_dev,
+                status.st_ino,
+                status.st_size,
+                status.st_mtime_ns // 10**9,
+                _sample(fd, status.st_size),
+                _checksum(os.fsencode(backing.written)),
+            )
+        finally:
+            os.close(fd)
+        os.setxattr(overlay, _NAME, record)
+
+
+def read_base_record(overlay: int, backing: Reference) -> BaseRecord | None:
+    """Return what an overlay, by its descriptor, remembers of the backing file in its header, or None."""
+    try:
+        device, inode, size, mtime, sample, written = _RECORD.unpack(os.getxattr(overlay, _NAME))
+    except (OSError, struct.error):
+        return None
+    if written != _checksum(os.fsencode(backing.written)):
+        return None  # it was given another one since
+    return BaseRecord(backing.written, (device, inode), size, mtime, sample)
+
+
+def still_valid(record: BaseRecord, base: Image) -> bool:
+    """Return whether another file than the one in the record has the same size, time and content, as a copy has."""
+    if (base.file_size, (base.mtime_ns or 0) // 10**9) != (record.size, record.mtime):
+        return False
+    with contextlib.suppress(OSError):
+        fd = os.open(base.path, _FLAGS)
+        try:
+            status = os.fstat(fd)
+            same = base.identity == (status.st_dev, status.st_ino)
+            return same and _sample(fd, status.st_size) == record.sample
+        finally:
+            os.close(fd)
+    return False
+
+
+def _sample(fd: int, size: int) -> bytes:
+    """Return a checksum of the first block, the last one, and some between them."""
+    last = max(0, size - _BLOCK)
+    return _checksum(b"".join(os.pread(fd, _BLOCK, last * number // (_BLOCKS - 1)) for number in range(_BLOCKS)))
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=8).digest()
