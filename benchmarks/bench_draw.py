@@ -60,7 +60,7 @@ def plain_dot(tree: Forest) -> bytes:
 
 
 def chain_plan_and_picture(rounds: int) -> float:
-    """Give the median of the processor's seconds for a plan of a merge in a chain of 50 real images and all its views.
+    """Return the median CPU seconds for a plan of a merge in a chain of 50 real images and all its views.
 
     Nothing in it waits, so a busy machine changes little in them.
     """

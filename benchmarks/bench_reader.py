@@ -57,7 +57,7 @@ def many(folder: Path, count: int) -> None:
 
 
 def in_turns(rounds: int, *works: Callable[[], object]) -> list[float]:
-    """Give the best time of each: what else the machine does meets all of them."""
+    """Return the best time of each: what else the machine does meets all of them."""
     times: list[list[float]] = [[] for _ in works]
     for _ in range(rounds):
         for work, taken in zip(works, times, strict=True):

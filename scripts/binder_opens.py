@@ -15,14 +15,14 @@ NOTEBOOK = "notebooks/00-quickstart.ipynb"
 
 
 def free_port() -> int:
-    """Give a port on which nobody listens."""
+    """Return a port on which nobody listens."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])
 
 
 def arrival(url: str, seconds: float = 120) -> str:
-    """Give the address to which a visitor of this one is led, once somebody answers."""
+    """Return the address to which a visitor of this one is led, once somebody answers."""
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -32,7 +32,7 @@ CELL_SECONDS = 600
 
 
 def prose(markdown: str, *, width: int) -> Iterator[str]:
-    """Give a Markdown cell as lines of text: headings underlined, paragraphs filled, code and tables as they are."""
+    """Return a Markdown cell as lines of text: headings underlined, paragraphs filled, code and tables as they are."""
     paragraph: list[str] = []
     fenced = False
     hang = ""  # what stands before the second line of an item of a list
@@ -155,7 +155,7 @@ def execute(path: Path, folder: str, *, width: int) -> tuple[NotebookNode, bool]
 
 
 def title(notebook: NotebookNode) -> str:
-    """Give the first heading of the notebook."""
+    """Return the first heading of the notebook."""
     headings = (re.search(r"^# +(.+)$", cell["source"], re.MULTILINE) for cell in notebook["cells"])
     return next((plain(match[1]) for match in headings if match), "")
 

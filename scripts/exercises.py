@@ -60,7 +60,7 @@ def configure(course: Path) -> None:
 
 
 def metadata(cell: Cell, place: str, exercise: str) -> dict[str, Any]:
-    """Give what nbgrader has to know of a cell (its schema 3)."""
+    """Return what nbgrader has to know of a cell (its schema 3)."""
     points = POINTS.search(cell.text) if cell.kind == "code" else None
     solution = cell.kind == "code" and SOLUTION.search(cell.text) is not None
     about: dict[str, Any] = {
@@ -94,7 +94,7 @@ def students(cells: list[Cell]) -> Any:
 
 
 def editions(source: Path) -> dict[str, list[Cell]]:
-    """Give the cells of a source by language: ``""`` for English, ``zh`` where there is a translation."""
+    """Return the cells of a source by language: ``""`` for English, ``zh`` where there is a translation."""
     chinese = translated(source)
     return {"": cells_of(source)} | ({} if chinese is None else {"zh": chinese})
 

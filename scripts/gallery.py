@@ -190,7 +190,7 @@ CHINESE = {
 
 
 def text_of(thing: Any, options: dict[str, Any]) -> str:
-    """Give the figure as text, without what a plan says below it."""
+    """Return the figure as text, without what a plan says below it."""
     text = str(thing.to_text(**options))
     for below in (f"\n\n{t('How')}\n", f"\n\n{t('Concerns')}\n", "\n\n* "):
         text = text.partition(below)[0]
@@ -198,7 +198,7 @@ def text_of(thing: Any, options: dict[str, Any]) -> str:
 
 
 def picture_of(thing: Any, options: dict[str, Any], folder: Path) -> str:
-    """Give the picture as a file of its own: on white paper, with the names of files as they are in the folder."""
+    """Return the picture as a file of its own: on white paper, with the names of files as they are in the folder."""
     if isinstance(thing, BlockMap):
         svg = str(thing._repr_mimebundle_()["image/svg+xml"])
     else:
@@ -242,7 +242,7 @@ def moving(svg: str) -> str:
 
 
 def heights(group: ET.Element) -> list[float]:
-    """Give the heights at which a group of a picture has something; downwards they grow."""
+    """Return the heights at which a group of a picture has something; downwards they grow."""
     found = [float(text.get("y", "0")) for text in group.iter(f"{{{_SVG}}}text")]
     for shape in group:
         pairs = re.findall(r"-?[\d.]+[ ,](-?[\d.]+)", shape.get("points", "") + " " + shape.get("d", ""))
@@ -253,12 +253,12 @@ def heights(group: ET.Element) -> list[float]:
 
 
 def top(group: ET.Element) -> float:
-    """Give the highest of them."""
+    """Return the highest of them."""
     return min(heights(group))
 
 
 def bottom(group: ET.Element) -> float:
-    """Give the lowest of them."""
+    """Return the lowest of them."""
     return max(heights(group))
 
 
@@ -297,7 +297,7 @@ def section(exhibit: Exhibit, language: str, picture: str, text: str) -> list[st
 
 
 def said(path: str, content: str) -> object:
-    """Give what is compared of a file: of a picture its words and their order, not its places and lengths."""
+    """Return what is compared of a file: of a picture its words and their order, not its places and lengths."""
     if not path.endswith(".svg"):
         return content
     return [

@@ -91,7 +91,7 @@ def notebook_of(cells: list[Cell]) -> Any:
 
 
 def attached(cell: Cell) -> dict[str, Any]:
-    """Give the pictures that a cell of prose shows, in the form of a notebook."""
+    """Return the pictures that a cell of prose shows, in the form of a notebook."""
     names = PICTURE.findall(cell.text) if cell.kind == "markdown" else []
     pictures = {name: {"image/png": base64.b64encode((PICTURES / name).read_bytes()).decode()} for name in names}
     return {"attachments": pictures} if pictures else {}
@@ -115,7 +115,7 @@ def _is_static(output: Any) -> bool:
 
 
 def in_chinese(notebook: Any, cells: list[Cell]) -> Any:
-    """Give an executed notebook with other prose, and with the questions of the course in Chinese."""
+    """Return an executed notebook with other prose, and with the questions of the course in Chinese."""
     other = copy.deepcopy(notebook)
     for cell, theirs in zip(other.cells, cells, strict=True):
         cell.source = theirs.text
@@ -127,7 +127,7 @@ def in_chinese(notebook: Any, cells: list[Cell]) -> Any:
 
 
 def asked_in(code: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Give what an output shows, a question of the course in another language."""
+    """Return what an output shows, a question of the course in another language."""
     set_language(code)
     try:
         return shown_again(data)

@@ -35,7 +35,7 @@ def host(connection: Any) -> Iterator[Host]:
 
 @pytest.fixture
 def encrypted(host: Host, connection: Any) -> MakeGuest:
-    """Give a function that makes a guest with an encrypted disk: inside qcow2, or as a raw one."""
+    """Return a function that makes a guest with an encrypted disk: inside qcow2, or as a raw one."""
 
     def make(path: Path = IMAGES / "secret.img", *, format: str = "qcow2", block: bool = False) -> Guest:
         disk = encrypted_disk(connection, path, format=format, block=block)

@@ -75,7 +75,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, monkeypatch: pyte
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a file of somebody else, in a folder of its own."""
+    """Return a file of somebody else, in a folder of its own."""
     monkeypatch.setattr("vmsnap_nb.lab.folder.MAX_ROOT", 4096)
     (tmp_path / "elsewhere").mkdir()
     file = tmp_path / "elsewhere" / "precious"

@@ -53,7 +53,7 @@ def put(path: Path, text: str | bytes) -> Path:
 
 @pytest.fixture
 def other() -> Iterator[subprocess.Popen[bytes]]:
-    """Give a process that has nothing to do with a lab."""
+    """Return a process that has nothing to do with a lab."""
     with subprocess.Popen(["sleep", "600"]) as process:
         yield process
         process.kill()
@@ -61,7 +61,7 @@ def other() -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def root(short: Path) -> Path:
-    """Give the folder of a lab that was opened before."""
+    """Return the folder of a lab that was opened before."""
     LabFolder(short / "l").release()
     return short / "l"
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.guest
 
 @pytest.fixture
 def guest(lab: Lab, base: Image) -> Iterator[Guest]:
-    """Give a guest that is paused at its start."""
+    """Return a guest that is paused at its start."""
     guest = lab.guest("needer", backing=base, boot="disk")
     start_paused(guest)
     yield guest

@@ -13,7 +13,7 @@ _XML = """<domain type='qemu'><name>demo</name><uuid>{uuid}</uuid><memory>65536<
 
 
 def real_rules(uuid: str, path: Path | str, more: str = "") -> str:
-    """Give the rules for a guest with this image as its disk, of which more may be said."""
+    """Return the rules for a guest with this image as its disk, of which more may be said."""
     xml = _XML.format(uuid=uuid, path=path, more=more)
     argv = [str(HELPER), "--dryrun", "--replace", "--uuid", f"libvirt-{uuid}"]
     done = subprocess.run(argv, input=xml, capture_output=True, text=True, check=True)

@@ -19,7 +19,7 @@ def add(path: Path, *names: str, granularity: int = 64 * KIB, recording: bool = 
 
 
 def recorded(path: Path) -> dict[str, set[int]]:
-    """Give for each bitmap the places on the disk, in KiB, that it has recorded."""
+    """Return for each bitmap the offsets on the disk, in KiB, that it has recorded."""
     data = path.read_bytes()
     size, header_length = struct.unpack(">Q", data[24:32])[0], struct.unpack(">I", data[100:104])[0]
     cluster = 1 << struct.unpack(">I", data[20:24])[0]

@@ -54,7 +54,7 @@ def _checksum(raw: Path, size: int | None) -> str:
 
 
 def region(path: Path | str, format: str = "qcow2", *, start: str = "128k", length: str = "64k") -> str:
-    """Give the checksum of a part of a disk, without reading all of it."""
+    """Return the checksum of a part of a disk, without reading all of it."""
     done = run("qemu-io", "-r", "-f", format, "-c", f"read -v {start} {length}", str(path), check=False)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if re.match(r"[0-9a-f]{8}:", line)]
@@ -63,7 +63,7 @@ def region(path: Path | str, format: str = "qcow2", *, start: str = "128k", leng
 
 
 def chain_of(path: Path) -> list[str]:
-    """Give the names of the images of a chain, as this package reads it, the base first."""
+    """Return the names of the images of a chain, as this package reads it, the base first."""
     return [image.name for image in vs.chain(path)]
 
 

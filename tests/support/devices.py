@@ -18,7 +18,7 @@ MakeDevice = Callable[..., Path]
 
 @pytest.fixture
 def device() -> Iterator[MakeDevice]:
-    """Give a function that makes a block device of a size."""
+    """Return a function that makes a block device of a size."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vmsnap-devices-"))
 

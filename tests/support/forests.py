@@ -30,7 +30,7 @@ def forest(*images: Image, uses: tuple[Use, ...] = ()) -> Forest:
 
 
 def figure_2() -> Forest:
-    """Give the handout's Figure 2."""
+    """Return the handout's Figure 2."""
     return forest(
         image("RootBase", writable=False),
         image("Overlay-1", "RootBase"),

@@ -103,5 +103,5 @@ class Forks:
 
 @cache
 def forks() -> Forks:
-    """Give the one of this process."""
+    """Return the one of this process."""
     return Forks()

@@ -117,7 +117,7 @@ def header(
     length: int = 104,
     extensions: bytes = bytes(8),
 ) -> bytes:
-    """Give a qcow2 header with whatever is asked for in its fields."""
+    """Return a qcow2 header with whatever is asked for in its fields."""
     if backing_offset is None:
         backing_offset = length + len(extensions) if backing else 0
     head = struct.pack(

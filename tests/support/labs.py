@@ -102,7 +102,7 @@ from vmsnap_nb import errors
 
 
 def mounted(*commands: str, sudo: bool = False) -> list[str]:
-    """Give what stands before a command so that it runs with these mounts, which nobody else sees.
+    """Return what stands before a command so that it runs with these mounts, which nobody else sees.
 
     It has processes of its own as well: daemons that it starts end with it, and those that have ended are collected
     (libvirt waits for that, and not everything that runs tests as process 1 does it). A user who is not root is

@@ -17,7 +17,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def nobodys_folder() -> Iterator[Path]:
-    """Give a folder that everybody may enter, unlike pytest's."""
+    """Return a folder that everybody may enter, unlike pytest's."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)

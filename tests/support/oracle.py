@@ -45,7 +45,7 @@ def clock(snapshot: dict[str, int]) -> int:
 
 
 def local(name: str | None) -> str | None:
-    """Give the plain path of what qemu-img calls the full name of a backing file."""
+    """Return the plain path of what qemu-img calls the full name of a backing file."""
     if name is None:
         return None
     if name.startswith("json:"):

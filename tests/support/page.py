@@ -22,13 +22,13 @@ SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 def blocks(page: str) -> Iterator[tuple[str, str | None]]:
-    """Give each block of code, and what it shall show."""
+    """Return each block of code, and what it shall show."""
     for match in BLOCK.finditer(page):
         yield match[1], match[2]
 
 
 def shown(value: Any) -> str:
-    """Give what a value looks like without a browser."""
+    """Return what a value looks like without a browser."""
     if value is None:
         return ""
     if hasattr(value, "to_text"):

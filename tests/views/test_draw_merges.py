@@ -155,7 +155,7 @@ def check_arrows(forest: LiveForest, plan: Plan) -> None:
 
 
 def arrives(lines: list[str], y: int, x: int) -> bool:
-    """Tell whether the head of an arrow from above is here: on a line that has nothing but arrows."""
+    """Return whether the head of an arrow from above is here: on a line that has nothing but arrows."""
     return lines[y][x] == "v" and not lines[y].replace("after", "").strip(" v|")
 
 
@@ -178,7 +178,7 @@ def traced(lines: list[str], y: int, x: int) -> tuple[str, str]:
 
 
 def box_at(lines: list[str], y: int, x: int) -> str:
-    """Give the name of the box that spans a column."""
+    """Return the name of the box that spans a column."""
     return [found for found in NAME.finditer(lines[y]) if found.start() - 2 <= x][-1].group()
 
 

@@ -92,7 +92,7 @@ class Lab(ExerciseLab):
         driver: Driver = "embed",
         keep: bool | None = None,  # noqa: ARG004 - __init__ takes it
     ) -> Self:
-        """Give the lab of that folder: the one that this process has open, or a new one."""
+        """Return the lab of that folder: the one that this process has open, or a new one."""
         lab = opened.open_lab(opened.absolute_root(root), driver)
         if lab is None:
             return super().__new__(cls)

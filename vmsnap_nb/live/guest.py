@@ -592,8 +592,8 @@ class Guest(GuestFiles):
         is pulled into the overlay. The direction that is possible and copies fewer bytes is chosen, and files that are
         no longer needed are removed. An image that another guest, overlay or remaining snapshot depends on is never
         written to or removed. These single steps work with every version of libvirt, as block jobs of QEMU while the
-        guest runs, otherwise with qemu-img. Only if libvirt's own deletion does exactly the same (since 11.0, one
-        snapshot of a running guest, downwards), libvirt does it. Older versions cannot do it, or corrupt images with
+        guest runs, otherwise with qemu-img. libvirt performs the deletion only if its own one does exactly the same
+        (since 11.0, one snapshot of a running guest, downwards). Older versions cannot do it, or corrupt images with
         internal snapshots.
 
         Parameters

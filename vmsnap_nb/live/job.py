@@ -198,6 +198,6 @@ def tell_fraction(fraction: float) -> None:
 
 
 def stop_asked() -> bool:
-    """Tell whether the step that is being performed should end, and leave what was there before."""
+    """Return whether the step that is being performed should end, and leave what was there before."""
     job = _current.get()
     return job is not None and job.cancelled

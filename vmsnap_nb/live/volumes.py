@@ -23,7 +23,7 @@ _MOST_MODE = 0o664
 
 
 def access_of(plan: Plan, knowledge: Knowledge, uri: str, *, here: bool = True) -> Access:
-    """Look what this process may do with the files of a plan: with those of another machine nothing."""
+    """Check what this process may do with the files of a plan: nothing with those of another machine."""
     read: dict[str, None] = {}
     written: dict[str, None] = {}
     folders: dict[str, None] = {}

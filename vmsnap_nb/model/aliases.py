@@ -54,14 +54,14 @@ class Aliases:
         return address_of(path) if ":" in path and not path.startswith("/") else self._places.get(path)
 
     def same(self, path: str | None, other: str | None) -> bool:
-        """Return whether two names are of the same image."""
+        """Return whether two names refer to the same image."""
         if path is None or other is None or path == other:
             return path == other
         place = self.place(path)
         return place is not None and place == self.place(other)
 
     def known(self, path: str | None) -> str | None:
-        """Return a name under which an image was read, for any of its names; None where it was not."""
+        """Return a name under which an image was read, for any of its names; None if it was not read."""
         if path is None or path in self._images:
             return path
         place = self.place(path)

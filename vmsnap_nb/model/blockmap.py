@@ -141,7 +141,7 @@ class BlockMap(Listed):
         return strips_frame(self)
 
     def to_text(self, *, cells: int = 64) -> str:
-        """Draw the disk from left to right in so many characters: what the guest reads, then a strip for each layer."""
+        """Draw the disk from left to right, `cells` characters wide: what the guest reads, then a strip per layer."""
         from vmsnap_nb.views.strips import strips_text
 
         return strips_text(self, cells=cells)

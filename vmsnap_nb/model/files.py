@@ -266,7 +266,7 @@ class FileChanges(FileRead):
     def to_svg(self) -> str:
         """Return them as a picture: a tree with a sign, the size and a bar for each file.
 
-        Of a folder with many changes the first ones are drawn, and the others are counted.
+        If a folder has many changes, the first ones are drawn, and the others are counted.
 
         Returns
         -------

@@ -146,11 +146,11 @@ class Forest(Shown):
         return self._known.place(path)
 
     def same(self, path: str | None, other: str | None) -> bool:
-        """Return whether two names are of the same image."""
+        """Return whether two names refer to the same image."""
         return self._known.same(path, other)
 
     def known(self, path: str | None) -> str | None:
-        """Return the name under which an image was read that may have another in a record; None where it was not."""
+        """Return the name under which an image was read; a record may use another name. None if it was not read."""
         return self._known.known(path)
 
     @property
@@ -203,7 +203,7 @@ class Forest(Shown):
             return self._children[self.find(image)]
 
     def known_children(self, path: str) -> tuple[str, ...]:
-        """Return what `children` gives, and nothing for a path that is not in the forest: plans ask so."""
+        """Return what `children` returns, and nothing for a path that is not in the forest; used by plans."""
         return self._children.get(path, ())
 
     def descendants(self, image: ImageLike) -> tuple[str, ...]:
@@ -250,7 +250,7 @@ class Forest(Shown):
         return self.known_lineage(path)
 
     def known_lineage(self, path: str) -> tuple[str, ...]:
-        """Return what `lineage` gives, and nothing for a path that is not in the forest: plans ask so."""
+        """Return what `lineage` returns, and nothing for a path that is not in the forest; used by plans."""
         parents, aliases = self._parents, self._aliases
         found: dict[str, None] = {}
         step: str | None = path
@@ -273,7 +273,7 @@ class Forest(Shown):
             return self._walk[0][self.find(image)]
 
     def known_devices(self, *paths: str) -> tuple[str, ...]:
-        """Return those of some paths that are block devices, as far as the forest has them: plans ask so."""
+        """Return which of these paths the forest knows as block devices; used by plans."""
         return tuple(path for path in paths if path in self.images and self.images[path].device)
 
     # -- people -----------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ class Forest(Shown):
         return self.known_users(path)
 
     def known_users(self, path: str) -> tuple[Use, ...]:
-        """Return what `users` gives, also for a path that is not in the forest: plans ask so."""
+        """Return what `users` returns, also for a path that is not in the forest; used by plans."""
         return tuple(self._users.get(self._first(path), ()))
 
     def writers(self, image: ImageLike) -> tuple[Use, ...]:
@@ -306,7 +306,7 @@ class Forest(Shown):
         return self.known_writers(path)
 
     def known_writers(self, path: str) -> tuple[Use, ...]:
-        """Return what `writers` gives, also for a path that is not in the forest: plans ask so."""
+        """Return what `writers` returns, also for a path that is not in the forest; used by plans."""
         first = self._first(path)
         return tuple(use for use in self.known_users(path) if self._first(use.path) == first and not use.readonly)
 
@@ -321,7 +321,7 @@ class Forest(Shown):
         return (*self.known_needs(path), *(Need("overlay", path, name=child) for child in overlays))
 
     def known_needs(self, path: str) -> tuple[Need, ...]:
-        """Return what `needed_by` gives, but no overlays, also for a path that is not in the forest: plans ask so."""
+        """Return what `needed_by` returns, without overlays; also for a path not in the forest; used by plans."""
         return self._needs.get(self._first(path), ())
 
     def active(self, image: ImageLike) -> bool:
@@ -378,7 +378,7 @@ class Forest(Shown):
         return self.only(keep)
 
     def only(self, paths: Iterable[str]) -> Forest:
-        """Return the forest of only these images, in the order of this one, with the uses of them."""
+        """Return the forest of only these images, in the order of this one, with their uses."""
         keep = set(paths)
         images = {path: image for path, image in self.images.items() if path in keep}
         return self._with(images, tuple(use for use in self.uses if use.path in keep))

@@ -64,7 +64,7 @@ class Need(Carded):
 
     @property
     def saved(self) -> bool:
-        """Whether memory was saved that goes on with the content of the image, and with the layers below it."""
+        """Whether it is saved memory that needs the current content of the image and of the layers below."""
         return self.kind in {"managed save", "saved memory"}
 
     @property

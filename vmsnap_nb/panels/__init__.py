@@ -39,7 +39,7 @@ def panel(subject: Subject) -> Panel:
 
 
 def page(opened: Callable[[], Subject], shown: Panel | Busy | None = None) -> Panel | Busy:
-    """Give the panel for a page of its own; if another process has the lab open, a page that says so.
+    """Return the panel for a standalone page; if another process has the lab open, a page that says so.
 
     `shown` is what the last page was given: a panel is given again.
     """

@@ -27,7 +27,7 @@ _MOST_SHOWN = 64 * 1024
 
 
 class FilesView(widgets.VBox):
-    """Look through the folders of a guest's disk; the guest may run, be off, or not boot at all.
+    """Browse the folders of a guest's disk; the guest may run, be off, or not boot at all.
 
     Of one `moment` there is no choice of the state: `show_moment` sets it.
     """

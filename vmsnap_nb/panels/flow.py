@@ -129,7 +129,7 @@ class Flow(widgets.VBox):
     # -- errors -----------------------------------------------------------------------------------------------
 
     def guarded(self, act: Callable[[], Any]) -> None:
-        """Do something; an error appears here with its next step, and in the log, and goes no further."""
+        """Call a function; an error is shown here with its next step, is logged, and is not raised."""
         try:
             act()
         except Exception as error:  # noqa: BLE001 - shown to the user, whatever it is
@@ -171,7 +171,7 @@ class Flow(widgets.VBox):
         self._background(self._propose)
 
     def resolve(self, what: Message, act: Callable[[], object], *, again: bool = True) -> None:
-        """Do in a thread what a plan wants first, then make the plan again, if there was one.
+        """Do in a thread what a plan requires first, then make the plan again, if there was one.
 
         Parameters
         ----------
@@ -201,16 +201,16 @@ class Flow(widgets.VBox):
     def ask(
         self, what: Message, lost: Message, verb: str, act: Callable[[], object], then: _Next | None = None
     ) -> None:
-        """Have something confirmed that has no plan and loses something.
+        """Ask the user to confirm an operation that has no plan and loses something.
 
         Parameters
         ----------
         what : Message
             What is done, in a few words.
         lost : Message
-            What is lost by it.
+            What is lost.
         verb : str
-            What the button says that does it.
+            The label of the button that does it.
         act : callable
             Does it, in a thread; an error that it raises is shown.
         then : tuple of callable and str, optional

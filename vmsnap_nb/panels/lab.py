@@ -78,7 +78,7 @@ class LabPanel(Panel):
 
     @property
     def tabs(self) -> Any:
-        """The tabs of the selected guest; None where none is selected."""
+        """The tabs of the selected guest; None if none is selected."""
         return None if self.guest_page is None else self.guest_page.tabs
 
     @property

@@ -104,7 +104,7 @@ class Panel(widgets.VBox):
         """Set the controls to their defaults, after a plan has run: each panel has its own."""
 
     def draw(self, thing: Shown) -> None:
-        """Show something in the figure; a plan that waits for a decision stays there until that is taken."""
+        """Show something in the figure; a plan that waits for a decision stays there until the decision is made."""
         self._drawn = thing
         if self.flow.plan is None:
             self.chain.show(thing)

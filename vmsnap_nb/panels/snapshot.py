@@ -243,7 +243,7 @@ class SnapshotPanel(Panel):
         self._act("revert", name)
 
     def _check(self, tried: Message, name: str) -> str:
-        """Look once more whether it is there."""
+        """Check again whether it exists."""
         if name not in self._guest(tried).snapshots():
             raise NotFoundError(
                 tried, why=t("snapshot '{name}' no longer exists", name=name), next_step=t("select another snapshot")
@@ -308,7 +308,7 @@ class SnapshotPanel(Panel):
         self._propose("save", self._memory_file())
 
     def restore(self) -> None:
-        """Plan to let the guest go on from its saved memory."""
+        """Plan to resume the guest from its saved memory."""
         self._propose("restore", self._memory_file())
 
     def _memory_file(self) -> dict[str, str]:
@@ -316,7 +316,7 @@ class SnapshotPanel(Panel):
         return {"path": path} if path else {}
 
     def reconcile(self) -> None:
-        """Plan to put libvirt's records right."""
+        """Plan to correct libvirt's records."""
         self._propose("reconcile", {})
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.guest
 
 @pytest.fixture
 def guest(lab: Lab, base: Image) -> Iterator[Guest]:
-    """Give a guest with two disks, and a snapshot from which it went on twice."""
+    """Return a guest with two disks, and a snapshot from which it went on twice."""
     guest = lab.guest("left", backing=base, boot="disk")
     attach(guest, ("vdb", Path(guest.chain().top).parent / "left-b.qcow2", "qcow2", "disk"))
     for name in ("first", "one"):

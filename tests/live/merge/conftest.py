@@ -19,7 +19,7 @@ from vmsnap_nb.system.libvirt.library import library
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Give a folder in memory: these tests need files, not a disk."""
+    """Return a folder in memory: these tests need files, not a disk."""
     path = Path(tempfile.mkdtemp(prefix="vmsnap-merge-", dir="/dev/shm"))
     yield path
     shutil.rmtree(path)
@@ -27,7 +27,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def small(folder: Path) -> Iterator[Path]:
-    """Give a file system of 4 MiB."""
+    """Return a file system of 4 MiB."""
     with small_disk(folder / "small", "4m") as path:
         yield path
 

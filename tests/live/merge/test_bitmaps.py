@@ -50,7 +50,7 @@ def concerns(plan: Plan, level: str = "refuse") -> list[str]:
 
 
 def backup(paths: list[Path]) -> dict[str, set[int]]:
-    """Give what an incremental backup would copy: of each bitmap of the top, also what the layers below have of it."""
+    """Return what an incremental backup would copy: for each bitmap of the top, also what the layers below have."""
     found = recorded(paths[-1])
     for name, places in found.items():
         for path in reversed(paths[:-1]):

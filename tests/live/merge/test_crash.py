@@ -118,7 +118,7 @@ def wait_for_others(folder: Path) -> None:
 
 
 def running(folder: Path) -> list[int]:
-    """Give the processes of QEMU's tools that work on images of a folder."""
+    """Return the processes of QEMU's tools that work on images of a folder."""
     mark = os.fsencode(folder)
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):

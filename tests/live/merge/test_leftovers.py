@@ -17,7 +17,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture
 def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give what an overlay leaves whose process is killed before it has its name."""
+    """Return what an overlay leaves whose process is killed before it has its name."""
     create(tmp_path / "base.qcow2", size=MIB)
     create(tmp_path / "top.qcow2", "base.qcow2")
     child = os.fork()

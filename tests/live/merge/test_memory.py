@@ -20,7 +20,7 @@ pytestmark = pytest.mark.guest
 
 @pytest.fixture
 def guest(lab: Lab, base: Image) -> Iterator[Guest]:
-    """Give a guest that is off, with a checkpoint in files."""
+    """Return a guest that is off, with a checkpoint in files."""
     guest = lab.guest("memory", backing=base, boot="disk").start(wait=False)
     guest.snapshot("cp", kind="external-checkpoint").run(progress=False)
     guest.destroy()

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.guest
 
 @pytest.fixture
 def guest(lab: Lab, base: Image) -> Iterator[Guest]:
-    """Give a guest that is paused at its start, with three snapshots in files."""
+    """Return a guest that is paused at its start, with three snapshots in files."""
     guest = lab.guest("records", backing=base, boot="disk")
     start_paused(guest)
     for name in ("one", "two", "three"):

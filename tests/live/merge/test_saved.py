@@ -32,7 +32,7 @@ BY_IMAGES: dict[str, Verb] = {
 
 @pytest.fixture(scope="module")
 def guest(lab: Lab, base: Image) -> Iterator[Guest]:
-    """Give a guest that runs, with two snapshots that libvirt has no record of."""
+    """Return a guest that runs, with two snapshots that libvirt has no record of."""
     guest = lab.guest("kept", backing=base, boot="disk").start(wait=False)
     for name in ("s1", "s2"):
         guest.snapshot(name, kind="external-disk", metadata=False).run(progress=False)
@@ -42,7 +42,7 @@ def guest(lab: Lab, base: Image) -> Iterator[Guest]:
 
 @pytest.fixture(scope="module", params=["managed save", "saved memory"])
 def saved(request: pytest.FixtureRequest, lab: Lab, guest: Guest) -> Iterator[str]:
-    """Give what was saved; it can be restored afterwards."""
+    """Return what was saved; it can be restored afterwards."""
     path = str(Path(guest.chain()[-1].path).parent / "kept.save") if request.param == "saved memory" else None
     assert guest.save(path).run(progress=False).as_predicted
     yield request.param

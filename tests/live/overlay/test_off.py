@@ -48,7 +48,7 @@ def base(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """Give a file system of 512 KiB."""
+    """Return a file system of 512 KiB."""
     with small_disk(tmp_path / "small", "512k") as folder:
         yield folder
 

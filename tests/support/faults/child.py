@@ -164,7 +164,7 @@ class Observer:
             raise LossError(f"unfinished() raises {type(error).__name__}: {error}") from error
 
     def first_look(self, rest: str, *, dies: bool) -> None:
-        """Look at once: where the guest is off and may be started, its disk reads as it may."""
+        """Check at once: where the guest is off and may be started, its disk reads as it may."""
         guest = self.world.guest
         self.unfinished()
         if self.verb.live and not dies and not guest.running:

@@ -34,7 +34,7 @@ class Check(Listed):
     exercise, title : str
         Its name and title.
     aims : tuple of Aim
-        What must hold, in a natural order of doing it.
+        What must hold, in a natural order of work.
     why, other : str
         Why the result is right, and another solution; shown when everything is done.
 
@@ -125,7 +125,7 @@ class Check(Listed):
         return [t("Why: {reason}", reason=self.why), t("Another way: {solution}", solution=self.other)]
 
     def to_frame(self) -> pd.DataFrame:
-        """Give the table.
+        """Return the table.
 
         Returns
         -------

@@ -40,7 +40,7 @@ def _fat(boot: bytes, region: Region) -> bool | None:
 
 
 def _ntfs(region: Region) -> bool | None:
-    """Look at the flags of the volume in entry 3 of the MFT."""
+    """Check the flags of the volume in entry 3 of the MFT."""
     boot = region.pread(0, _SECTOR)
     cluster = int.from_bytes(boot[11:13], "little") * boot[13]
     size = int.from_bytes(boot[64:65], "little", signed=True)
@@ -61,7 +61,7 @@ def _ntfs(region: Region) -> bool | None:
 
 
 def _xfs(region: Region) -> bool | None:
-    """Look whether the last record of the log is the one that an unmount writes (kernel, fs/xfs/xfs_log_recover.c)."""
+    """Check whether the last record of the log is the one that an unmount writes (kernel, fs/xfs/xfs_log_recover.c)."""
     head = region.pread(0, _SECTOR)
     block, bits = int.from_bytes(head[4:8], "big"), head[124]
     start, count = int.from_bytes(head[48:56], "big"), int.from_bytes(head[96:100], "big")

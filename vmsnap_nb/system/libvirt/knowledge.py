@@ -188,7 +188,7 @@ class Knowledge:
         return self._listed[pool.name]
 
     def list_all(self) -> None:
-        """Look into all pools, so that each is asked once, however many ask for its volumes afterwards."""
+        """List all pools, so that each is asked once, however often its volumes are needed afterwards."""
         self._list(self.pools)
         _ = self._named, self._sizes  # read now, and not by several threads at once
 

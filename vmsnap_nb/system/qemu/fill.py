@@ -73,7 +73,7 @@ class _Progress:
         self._known = 0.0
 
     def tell(self, known: float | None = None) -> None:
-        """Tell it; `known` is a part that is certain."""
+        """Report it; `known` is a part that is certain."""
         grown = (taken(self._path) or 0) - self._before
         self._known = max(self._known, known or 0.0, min(0.99, grown / self._size) if self._size else 0.0)
         if self._tell is not None:

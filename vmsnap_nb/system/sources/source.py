@@ -52,7 +52,7 @@ class Source(ABC):
         return None
 
     def close(self) -> None:
-        """Give back what it holds open."""
+        """Release what it holds open."""
         return
 
     def __enter__(self) -> Self:
