@@ -92,7 +92,7 @@ def test_a_plan_is_shown_and_changes_nothing(run: Run, images: Path) -> None:
     assert status == 0
     assert "Plan: commit c into b" in text
     assert "qemu-img commit" in text
-    assert "guests are not known: no libvirt was named" in remark
+    assert "guests are not known: no libvirt connection was given" in remark
     assert {path: path.read_bytes() for path in images.iterdir()} == before
     status, text, _ = run("plan", "commit", images / "c.qcow2", "--json")
     whole = json.loads(text)

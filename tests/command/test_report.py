@@ -76,7 +76,7 @@ def test_a_report_is_not_written_through_what_another_user_has_put_there(
         os.lchown(link, NOBODY, NOBODY)
     else:
         monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
-    with pytest.raises(vs.InvalidRequestError, match="a symbolic link of another user"):
+    with pytest.raises(vs.InvalidRequestError, match="a symbolic link that belongs to another user"):
         vs.scan(images).to_html(link)
     assert not target.exists()
     link.unlink()

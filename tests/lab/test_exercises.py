@@ -346,7 +346,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
         "Overlay-2 is based on RootBase, which does not exist",
         6,
     ),
-    ("moved-base", "cp templates/RootBase.qcow2 .", "there is a RootBase.qcow2 at the old place", 0),
+    ("moved-base", "cp templates/RootBase.qcow2 .", "there is a RootBase.qcow2 at the old path", 0),
     (
         "moved-base",
         repoint("Overlay-1", "templates/RootBase-old.qcow2"),

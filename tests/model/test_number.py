@@ -40,7 +40,7 @@ def test_a_time_is_a_number_of_seconds(wrong: object) -> None:
 
 
 def test_a_limit_is_not_zero() -> None:
-    with pytest.raises(InvalidRequestError, match="timeout must be a number of seconds, more than 0"):
+    with pytest.raises(InvalidRequestError, match="timeout must be a number of seconds, greater than 0"):
         check_seconds(0, above_zero=True)
 
 

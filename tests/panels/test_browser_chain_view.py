@@ -156,7 +156,7 @@ def test_a_box_says_what_stands_in_it_and_its_whole_path(page: Page) -> None:
 def test_everything_can_be_done_by_keyboard(page: Page) -> None:
     start(page, figure_2())
     page.keyboard.press("Tab")
-    for name in ("Zoom in", "Zoom out", "Fit into the width"):
+    for name in ("Zoom in", "Zoom out", "Fit to width"):
         expect(page.get_by_role("button", name=name, exact=True)).to_be_focused()
         page.keyboard.press("Tab")
     expect(page.locator(".vmsnap-stage")).to_be_focused()

@@ -405,7 +405,7 @@ def test_an_offline_merge_by_keyboard_alone(nb: Notebook) -> None:
     nb.python("forest = lab.reset_scenario('merge')")
     root = nb.show("panels.MergePanel(forest)")
     keys = nb.page.keyboard
-    root.get_by_role("button", name="Fit into the width").focus()
+    root.get_by_role("button", name="Fit to width").focus()
     for _ in range(5):  # the ground, then RootBase, Snap-1, …
         keys.press("Tab")
     expect(image(root, "Snap-3")).to_be_focused()

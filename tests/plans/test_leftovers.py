@@ -118,7 +118,8 @@ def test_of_another_machine_volumes_are_listed_and_each_is_in_doubt() -> None:
     found = {one.path.removeprefix("/i/"): one.doubt for one in find_leftovers(reading(far), "qemu+ssh://box/system")}
     assert list(found) == ["older", "old", "iso"]
     assert all(
-        "whether a process has it open, or something was interrupted, is not known" in one for one in found.values()
+        "it is not known whether a process has it open, or whether something was interrupted" in one
+        for one in found.values()
     )
     assert "may hold internal snapshots" in found["old"]
     assert "ones that are not images" in found["iso"]

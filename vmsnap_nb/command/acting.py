@@ -184,7 +184,7 @@ def _plans(verb: Verb, where: Where, values: dict[str, Any], output: Output) -> 
         # An overlay can do no harm to a guest, and its base may be one that no guest has.
         why = where.take_local() if verb.name != "overlay" else None
         if why:
-            output.remark(t("note: guests are not known: {why}; --connect URI selects a libvirt", why=why))
+            output.remark(t("note: guests are not known: {why}; --connect URI selects a libvirt connection", why=why))
         made = _of_images(verb, where, values, arguments)
     yield from made if verb.several else (made,)
 

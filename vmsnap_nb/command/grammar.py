@@ -19,7 +19,7 @@ _MOST_LEFT = 30
 COMMON = (
     Given(
         name="connect",
-        what=N_("the URI of a libvirt; repeat it for several hosts, also as NAME=URI"),
+        what=N_("the URI of a libvirt connection; repeat it for several hosts, also as NAME=URI"),
         many=True,
         value="URI",
     ),

@@ -118,8 +118,8 @@ def commands() -> Group:
         N_("See, plan and perform snapshots and merges of virtual machine images"),
         notes=(
             N_(
-                "--connect URI selects a libvirt, or else VIRSH_DEFAULT_CONNECT_URI or LIBVIRT_DEFAULT_URI. "
-                "If none is set, commands about guests use qemu:///system."
+                "--connect URI selects a libvirt connection. Without it, VIRSH_DEFAULT_CONNECT_URI or "
+                "LIBVIRT_DEFAULT_URI does. If none is set, commands about guests use qemu:///system."
             ),
         ),
         examples=(

@@ -71,7 +71,7 @@ class Where:
         if self.has_libvirt:
             return None
         if not any(map(os.path.exists, _SOCKETS)):
-            return t("no libvirt was named, and no system libvirt runs on this machine")
+            return t("no libvirt connection was given, and no system libvirt runs on this machine")
         try:
             self._host = Host(DEFAULT, readonly=self.readonly)
         except VmsnapError as error:

@@ -149,7 +149,7 @@ class Work:
         """Refuse what a worker has read on another machine than that of its host."""
         if worker != machine:
             raise VmsnapError(
-                t("read the host {name} by a worker on it", name=name),
+                t("read the host {name} with a worker on it", name=name),
                 why=t(
                     "the worker is on {worker}, and {uri} leads to {machine}",
                     worker=_called(worker, machine),

@@ -58,7 +58,7 @@ def _check_case(folder: LabFolder, name: str, source: str) -> None:
             call = t("lab.base({name!r})", name=path.stem) if folder.has(path) else str(path)
             raise InvalidRequestError(
                 t("make the base {name} from {source}", name=name, source=source),
-                why=t("{image} already exists, and only upper and lower case differ", image=path.stem),
+                why=t("{image} already exists, and the names differ only in case", image=path.stem),
                 next_step=t("use that one: {call}; or choose a name that differs more", call=call),
             )
 

@@ -25,5 +25,5 @@ def make_boot_files(folder: Path, alpine: Alpine, agent: Agent | None) -> tuple[
         if not initrd.exists() or initrd.read_bytes() != small:
             write_whole(initrd, small)
     except OSError as error:
-        raise from_os_error(error, t("write the kernel and initial file system to {folder}", folder=folder)) from error
+        raise from_os_error(error, t("write the kernel and the initramfs to {folder}", folder=folder)) from error
     return kernel, initrd

@@ -124,8 +124,8 @@ class LabFolder:
             return
         warn(
             t(
-                "Other users could write to {path}, and make this lab remove files or boot their own. The lab removed "
-                "that permission (chmod go-w). Check that everything in it is yours.",
+                "Other users could write to {path}, and make this lab remove files or boot their images. The lab "
+                "removed that permission (chmod go-w). Check that everything in it is yours.",
                 path=folder,
             ),
             stacklevel=4,

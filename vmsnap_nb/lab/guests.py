@@ -122,7 +122,7 @@ class LabGuests:
         new = {name: overlay for name, overlay in overlays.items() if name not in there}
         if new:
             with Phases(counted("create {count} guest", "create {count} guests", len(new))) as phases:
-                phases.tell(t("preparing the kernel and initial file system"))
+                phases.tell(t("preparing the kernel and the initramfs"))
                 plan = self.plan(new, backing, spec)
             _run_unseen(plan, progress=progress)
 

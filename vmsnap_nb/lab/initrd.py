@@ -35,7 +35,7 @@ def build_initrd(distribution: bytes, agent: Agent | None = None) -> bytes:
     try:
         entries = {entry.name: entry for entry in unpack(gzip.decompress(distribution))}
     except (OSError, EOFError, zlib.error) as error:
-        raise ImageError(t("read the distribution's initial file system"), said=str(error)) from error
+        raise ImageError(t("read the distribution's initramfs"), said=str(error)) from error
     files = [
         *(Entry.folder(name) for name in ("bin", "lib", "modules", "boot", "dev", "proc", "sys", "run", "sysroot")),
         Entry.file("bin/busybox", _only(entries, "busybox"), executable=True),
@@ -79,9 +79,7 @@ def _only(entries: dict[str, Entry], name: str) -> bytes:
     for path, entry in entries.items():
         if path.rpartition("/")[2] == name and entry.data:
             return entry.data
-    raise ImageError(
-        t("make the initial file system of lab guests"), why=t("the distribution's own has no {file}", file=name)
-    )
+    raise ImageError(t("create the initramfs of lab guests"), why=t("the distribution's own has no {file}", file=name))
 
 
 def _load_order(entries: dict[str, Entry]) -> list[str]:
@@ -89,7 +87,7 @@ def _load_order(entries: dict[str, Entry]) -> list[str]:
     table = next((path for path in entries if path.endswith("/modules.dep")), None)
     if table is None:
         raise ImageError(
-            t("make the initial file system of lab guests"),
+            t("create the initramfs of lab guests"),
             why=t("the distribution's own has no {file}", file="modules.dep"),
         )
     folder = table.rpartition("/")[0]

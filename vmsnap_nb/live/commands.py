@@ -60,7 +60,7 @@ class Commands:
         handle = self.handle
         tried = t("wait until {guest} accepts commands", guest=handle.name)
         deadline = time.monotonic() + timeout
-        why, next_step = t("it did not become ready in time"), t("look at console()")
+        why, next_step = t("it did not become ready in time"), t("read console()")
         while time.monotonic() < deadline:
             if not handle.still_running:
                 why, next_step = t("it is not running"), t("start it")

@@ -38,7 +38,7 @@ def write_page(
         if os.lstat(target).st_uid not in (0, os.geteuid()):
             raise InvalidRequestError(
                 tried,
-                why=t("this name is a symbolic link of another user"),
+                why=t("this is a symbolic link that belongs to another user"),
                 next_step=t("choose another name"),
             )
         target = os.path.realpath(target)

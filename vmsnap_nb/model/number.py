@@ -73,7 +73,7 @@ def check_seconds(seconds: Any, name: str = "timeout", *, above_zero: bool = Fal
         rule = t("{name} must be a number of seconds, 0 or more, and at most {most:,}", name=name, most=_LONGEST)
         raise _invalid(seconds, name, rule)
     if above_zero and not number > 0:
-        raise _invalid(seconds, name, t("{name} must be a number of seconds, more than 0", name=name))
+        raise _invalid(seconds, name, t("{name} must be a number of seconds, greater than 0", name=name))
     if not number >= 0:
         raise _invalid(seconds, name, t("{name} must be a number of seconds, 0 or more", name=name))
     return number

@@ -212,7 +212,7 @@ def _of_images(reading: Reading, name: str) -> Iterator[Finding]:
         yield from map(_finding, _formats(forest, path))
     for need in forest.stale_memory:
         what = t(
-            "this saved memory of {guest} is of no use: {path}, which it belongs to, has changed since or is gone",
+            "this saved memory of {guest} is of no use: {path}, to which it belongs, has changed or no longer exists",
             guest=need.guest,
             path=need.path,
         )

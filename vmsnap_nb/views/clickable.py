@@ -57,7 +57,7 @@ def spoken() -> dict[str, Message | str]:
         "zoom_in": t("Zoom in"),
         "zoom_out": t("Zoom out"),
         "fit": t("Fit"),
-        "fit_title": t("Fit into the width"),
+        "fit_title": t("Fit to width"),
         "refused": t("refused: {why}", why="{why}"),
         "wait": "…",
         "carry": t("Merge {image}: go to another image and press Enter, or Escape to cancel.", image="{image}"),

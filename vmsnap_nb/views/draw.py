@@ -92,7 +92,7 @@ def _(chain: Chain, options: Options) -> Figure:
         top=top,
     )
     if chain.forest.alone:
-        notes = [*notes, t("other users of these images were not read: host.survey() reads all guests")]
+        notes = [*notes, t("other guests that use these images were not read: host.survey() reads all guests")]
     return Figure(summary, tuple(blocks), notes=tuple(notes))
 
 

@@ -100,7 +100,7 @@ class Options:
             given = {"fold": self.fold, "keep": self.keep, "columns": self.columns}
             raise InvalidRequestError(
                 t("draw a figure with fold={fold!r}, keep={keep!r}, columns={columns!r}", **given),
-                why=t("both ends of a folded row stay visible: fold and keep are at least 2, columns at least 3"),
+                why=t("both ends of a folded row stay visible: fold and keep must be at least 2, columns at least 3"),
                 next_step=t("use a larger number, or fold=None to fold nothing"),
             )
         if self.style not in STYLES:
@@ -112,7 +112,7 @@ class Options:
 
     @classmethod
     def of(cls, **options: Any) -> Options:
-        """Make options from keywords; an unknown one is an error that names those that there are."""
+        """Make options from keywords; for an unknown one, the error names the valid ones."""
         known = [f.name for f in fields(cls)]
         if unknown := sorted(set(options) - set(known)):
             raise InvalidRequestError(

@@ -216,7 +216,7 @@ def test_shorten_takes_several_jobs_where_that_copies_less(one: Running) -> None
 def test_a_merge_that_takes_longer_than_its_time_limit_is_undone(one: Running) -> None:
     guest = one.start()
     names = one.names
-    with pytest.raises(GuestError, match=r"not finished after 0\.3 s"):
+    with pytest.raises(GuestError, match=r"did not finish within 0\.3 s"):
         guest.commit(base="RootBase", bandwidth=MIB, timeout=0.3).run(progress=False)
     assert one.names == names
     assert one.reads() == one.content

@@ -60,7 +60,7 @@ PREDICTIONS = (
             "The guest has just written a file. You copy its running image with `cp`. Is the file complete in the copy?"
         ),
         why=N_(
-            "Data waits in the guest's memory, and the image changes while it is copied. Create an "
+            "Some data is still in the guest's memory, and the image changes while it is copied. Create an "
             "external snapshot first, and copy the file that no longer changes."
         ),
     ),

@@ -20,7 +20,10 @@ BEFORE = (
         text=N_(
             "Ten guests have overlays on one template. You install an update in the template itself. What follows?"
         ),
-        why=N_("An overlay holds only what differs from its base. A changed base makes a mixture of old and new."),
+        why=N_(
+            "An overlay holds only what differs from its base. If the base changes, guests read a mixture of old and "
+            "new data."
+        ),
         options={
             "update": N_("all ten guests are updated"),
             "nothing": N_("nothing: overlays have copies of their own"),
@@ -48,7 +51,7 @@ BEFORE = (
     ),
     Asked(
         name="before/merge",
-        text=N_("An overlay was committed into its base. What is the overlay's file worth?"),
+        text=N_("An overlay was committed into its base. What is the overlay's file good for now?"),
         why=N_("Its base has changed, so it may no longer be read. It can be removed."),
         options={
             "invalid": N_("it is invalid and can be removed"),
@@ -131,7 +134,9 @@ AFTER = (
     Asked(
         name="after/backup",
         text=N_("How do you copy the disk of a running guest?"),
-        why=N_("After the snapshot, the lower files no longer change. `cp` of the active image reads a moving target."),
+        why=N_(
+            "After the snapshot, the lower files no longer change. `cp` would read the active image while it changes."
+        ),
         options={
             "cp": N_("`cp` of its image"),
             "snapshot": N_("create an external snapshot, then copy everything below the new overlay"),

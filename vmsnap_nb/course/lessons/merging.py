@@ -115,12 +115,12 @@ QUIZ = (
         name="merging/quiz/dash-d",
         text=N_("What does `qemu-img commit` without `-d` do to the overlay?"),
         why=N_(
-            "With `-d` the data stays in it. Images above an emptied overlay still read the right "
-            "data, but those beside it do not."
+            "With `-d` the data stays in it. Either way, images above the overlay still read the right data, but "
+            "other overlays of the base do not."
         ),
         options={
             "removes": N_("it removes it"),
-            "keeps": N_("it leaves its data in it"),
+            "keeps": N_("it keeps the data in it"),
             "empties": N_("it empties it"),
         },
         answer="empties",

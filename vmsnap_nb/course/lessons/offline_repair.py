@@ -38,7 +38,7 @@ PREDICTIONS = (
     Asked(
         name="offline-repair/skipped",
         text=N_("The missing layer is bypassed with `rebase -u`. What does the chain read?"),
-        why=N_("Where only the missing layer had data, the layer below it appears."),
+        why=N_("Where only the missing layer had data, the guest reads the layer below it."),
         options={"same": N_("the same data"), "other": N_("different data, without an error"), "error": N_("an error")},
     ),
     Asked(
@@ -47,7 +47,10 @@ PREDICTIONS = (
             "A layer is deleted while the guest is running, and everything is pulled into the active image. Does that "
             "image read the right content after the guest is off?"
         ),
-        why=N_("QEMU has the deleted file open and reads it until it ends. A file is gone when nothing has it open."),
+        why=N_(
+            "QEMU has the deleted file open and reads it until it ends. A deleted file is freed only when nothing "
+            "has it open."
+        ),
     ),
     Asked(
         name="offline-repair/records",
@@ -73,7 +76,7 @@ QUIZ = (
     Asked(
         name="offline-repair/quiz/relative",
         text=N_("A header names `RootBase.qcow2`. Which folder is meant?"),
-        why=N_("Relative names are resolved from the overlay."),
+        why=N_("Relative names are resolved from the overlay's folder."),
         options={"cwd": N_("the current one"), "overlay": N_("that of the overlay")},
         answer="overlay",
     ),

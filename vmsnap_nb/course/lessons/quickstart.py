@@ -24,10 +24,7 @@ PREDICTIONS = (
     Asked(
         name="quickstart/who-grows",
         text=N_("The guest writes 8 MiB of random data. Which file grows?"),
-        why=N_(
-            "All writes go to the active layer, also where the base already has data at that place. "
-            "This is copy-on-write."
-        ),
+        why=N_("All writes go to the active layer, even where the base already has data. This is copy-on-write."),
         options={"base": N_("the base"), "overlay": N_("the overlay"), "both": N_("both")},
     ),
     Asked(

@@ -80,7 +80,7 @@ QUIZ = (
     Asked(
         name="real-host/quiz/deep",
         text=N_("Why is a chain of 30 images a risk?"),
-        why=N_("libvirt allows 200 layers; some versions start only about 25."),
+        why=N_("libvirt allows 200 layers; some versions start a guest only with up to about 25."),
         options={
             "limit": N_("QEMU refuses more than 16"),
             "more": N_("each file is needed, and a read may search all of them"),

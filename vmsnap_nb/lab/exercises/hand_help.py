@@ -68,7 +68,7 @@ HELP: dict[str, Help] = WITH_PACKAGE | {
         idea=N_("`qemu-img info` of one file reads only its header, even in a loop. Which file was written last?"),
         verb="ls -t | qemu-img info | qemu-img rebase -u",
         first="ls -t *.qcow2; qemu-img info Overlay-1.qcow2",
-        why=N_("One header named an image above it. The other headers, and all data, were as they must be."),
+        why=N_("One header named an image above it. The other headers, and all data, were correct."),
         other="cd {folder}; qemu-img rebase -u -f qcow2 -F qcow2 -b $PWD/RootBase.qcow2 Overlay-1.qcow2",
     ),
 }

@@ -22,7 +22,7 @@ class Help:
 
 HELP: dict[str, Help] = {
     "faded-overlay": Help(
-        idea=N_("All three are the same three facts: backing file, backing format, write protection."),
+        idea=N_("Each of the three cases needs the same three things: backing file, backing format, write protection."),
         verb="qemu-img create -f qcow2 -F … -b … | chmod a-w",
         first="qemu-img create -f qcow2 -F qcow2 -b Base-2.qcow2 {folder}/Top-2.qcow2",
         why=N_("Each header names its base and the base's format, and nobody can change a base by mistake."),
@@ -266,7 +266,7 @@ HELP: dict[str, Help] = {
         other='for n in "ABC": images.remove(f"{n}-1").run(remove=True)',
     ),
     "middle-layer": Help(
-        idea=N_("Two directions remove a layer. One of them writes to a file that `Other` needs."),
+        idea=N_("A layer can be removed in two directions. One of them writes to a file that `Other` needs."),
         verb="forest.remove(image)",
         first='images.remove("Snap-2").alternatives_frame()',
         why=N_("`Snap-2` was pulled up into `Snap-3`. `Snap-1` was not written to, so `Other` still reads the same."),
@@ -322,18 +322,18 @@ HELP: dict[str, Help] = {
     ),
     "moved-base": Help(
         idea=N_(
-            "The content is right, and only the path in two headers is old. The path counts from the overlay's folder."
+            "The content is right, and only the path in two headers is old. The path is relative to the "
+            "overlay's folder."
         ),
         verb="qemu-img rebase -u -b",
         first="images.missing",
         why=N_(
-            "Both headers name the new place. `rebase -u` compares nothing, so first make sure "
-            "that it is the same file."
+            "Both headers name the new path. `rebase -u` compares nothing, so first make sure that it is the same file."
         ),
         other="qemu-img rebase -u -f qcow2 -F qcow2 -b templates/RootBase.qcow2 {folder}/Overlay-1.qcow2",
     ),
     "loop": Help(
-        idea=N_("One header names an image that is above it. The task tells what it must name."),
+        idea=N_("One header names an image that is above it. The task says what it must name."),
         verb="qemu-img rebase -u",
         first="images.loops",
         why=N_("No data was lost: the mistake changed one name in one header."),
@@ -348,8 +348,8 @@ HELP: dict[str, Help] = {
     ),
     "broken-host": Help(
         idea=N_(
-            "Look before you act: `images` shows all chains, `images.findings()` most of what is wrong. Repair what "
-            "cannot be opened first, shorten and remove last."
+            "Look before you act: `images` shows all chains, `images.findings()` most of what is wrong. First "
+            "repair what cannot be opened; shorten and remove last."
         ),
         verb="images.findings() | qemu-img rebase -u | images.shorten | guest.reconcile | chmod a-w",
         first="images.findings()",

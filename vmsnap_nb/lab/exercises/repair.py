@@ -28,8 +28,8 @@ def _moved_base_aims(seen: Seen) -> Iterator[Aim]:
         yield stands_on(seen, name, "templates/RootBase")
         yield reads_as_before(seen, name, kept=False)
     again = seen.image("RootBase") is not None
-    found = t("there is a RootBase.qcow2 at the old place")
-    yield Aim(t("no image is at the old place"), not again, found, kept=True)
+    found = t("there is a RootBase.qcow2 at the old path")
+    yield Aim(t("no image is at the old path"), not again, found, kept=True)
     yield from unchanged(seen, "templates/RootBase", "templates/RootBase-old")
 
 

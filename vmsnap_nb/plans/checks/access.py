@@ -138,9 +138,12 @@ def _journal_unknown(plan: Plan, access: Access) -> Concern:
     command = shlex.join(["vmsnap-nb", "plan", "finish", *folders])
     return remark(
         "active-job",
-        t("whether an operation of this package was interrupted on the machine of {uri} is not known", uri=access.uri),
         t(
-            "look there first, because libvirt does not list the files of its journal: {command}",
+            "it is not known whether an operation of this package was interrupted on the machine of {uri}",
+            uri=access.uri,
+        ),
+        t(
+            "check there first, because libvirt does not list the package's journal files: {command}",
             command=command if plan.machine is None else plan.machine.line(command),
         ),
     )

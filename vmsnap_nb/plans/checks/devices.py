@@ -188,8 +188,8 @@ def parts_of_files(owner: GuestFacts, targets: Collection[str], remedy: Message 
             yield refuse(
                 "not-supported",
                 t(
-                    "disk {disk} of {guest} is a part of a file (<slices>), but an overlay can only be based on the "
-                    "whole file: the guest would read another disk",
+                    "disk {disk} of {guest} is a part of a file (<slices>). An overlay can only be based on the "
+                    "whole file, so the guest would read another disk",
                     disk=target,
                     guest=owner.domain.name,
                 ),

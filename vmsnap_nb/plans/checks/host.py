@@ -100,10 +100,10 @@ def overcommitted(growth: Growth) -> Message | None:
     if growth.size <= growth.free:
         return None
     return counted(
-        "{count} writable image can grow by {size}, and the file system of {folder} has {free} free: once it is full, "
-        "guests that write are paused or see errors",
-        "{count} writable images can grow by {size}, and the file system of {folder} has {free} free: once it is full, "
-        "guests that write are paused or see errors",
+        "{count} writable image can grow by {size}, but {folder} has only {free} free: once its file system is "
+        "full, guests that write are paused or see errors",
+        "{count} writable images can grow by {size}, but {folder} has only {free} free: once its file system is "
+        "full, guests that write are paused or see errors",
         len(growth.images),
         size=human_size(growth.size),
         folder=growth.folder,

@@ -194,7 +194,8 @@ def doubt(forest: Forest, path: str) -> Iterator[Concern]:
             "smaller-size",
             t("{path}: {why}", path=path, why=said),
             t(
-                "if that is not intended, another disk may have replaced the backing file: {command} shows both",
+                "if that is not intended, the backing file may have been replaced by another disk: {command} "
+                "shows both",
                 command=f"qemu-img info --backing-chain {shlex.quote(path)}",
             ),
             images=both,
@@ -445,8 +446,8 @@ def lower_keys(forest: Forest, path: str, guest: str, remedy: Message) -> Iterat
             yield refuse(
                 "not-supported",
                 t(
-                    "{path} is encrypted ({encryption}): after a new overlay is created on it while {guest} is off, "
-                    "libvirt has no key for {image} and cannot start {guest}",
+                    "{path} is encrypted ({encryption}): with a new overlay that was created while {guest} is "
+                    "off, libvirt has no key for {image} and cannot start {guest}",
                     path=layer,
                     encryption=forest[layer].encryption,
                     guest=guest,

@@ -103,16 +103,16 @@ def _unread(entry: UnreadEntry) -> Concern:
         )
     if entry.is_folder:
         what = t(
-            "{path} cannot be listed ({why}): whether an operation on its images is running or was interrupted is "
-            "not known",
+            "{path} cannot be listed ({why}): it is not known whether an operation on its images is running or "
+            "was interrupted",
             path=entry.path,
             why=entry.why,
         )
         remedy = t("make the folder readable, then try again")
     else:
         what = t(
-            "the journal entry {path} cannot be read ({why}): which operation is running or was interrupted is not "
-            "known",
+            "the journal entry {path} cannot be read ({why}): it is not known which operation is running or was "
+            "interrupted",
             path=entry.path,
             why=entry.why,
         )

@@ -30,8 +30,8 @@ def denied_writes(owner: GuestFacts, forest: Forest, written: Iterable[str]) -> 
         yield refuse(
             "no-permission",
             t(
-                "AppArmor does not let the QEMU of {guest} write to {images}: libvirt {version} added the rule {rule} "
-                "when {guest} was started, and only 12.1 and later lift it for a block job",
+                "AppArmor does not let the QEMU of {guest} write to {images}: when {guest} was started, libvirt "
+                "{version} added the rule {rule}. Only 12.1 and later lift it for a block job",
                 guest=guest,
                 images=joined(denied),
                 version=version,

@@ -114,8 +114,8 @@ def active_jobs(
 def _end_of_start(guest: str) -> Message:
     """Return what can be done about a start that does not end: libvirt reads what it has recorded of it again."""
     return t(
-        "wait for it. If libvirt was interrupted and the start does not end, stop libvirt, remove {file} from its "
-        "folder of states (/run/libvirt/qemu for qemu:///system), and start libvirt again",
+        "wait for it. If the start does not end because libvirt was interrupted, stop libvirt, remove {file} "
+        "from its state folder (/run/libvirt/qemu for qemu:///system), and start libvirt again",
         file=f"{guest}.xml",
     )
 

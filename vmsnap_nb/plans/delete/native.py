@@ -52,7 +52,8 @@ def leave_to_libvirt(deletion: Deletion) -> None:
     )
     deletion.ways = [
         t(
-            "{name}: down, by libvirt's own deletion ({merges}); the guest keeps running, and it cannot be cancelled",
+            "{name}: down, by libvirt's own deletion ({merges}); the guest keeps running, and the deletion "
+            "cannot be cancelled",
             name=name,
             merges=merges,
         )

@@ -137,7 +137,10 @@ def _doubt(image: Image, uri: str) -> str:
         found.append(t("no libvirt was asked which guests use it as a disk"))
     if image.known_from in _VOLUMES:
         found.append(
-            t("only libvirt was asked: whether a process has it open, or something was interrupted, is not known")
+            t(
+                "only libvirt was asked: it is not known whether a process has it open, or whether something was "
+                "interrupted"
+            )
         )
         if image.format == "raw":
             found.append(t("libvirt lists every file of a folder as a volume, including ones that are not images"))
@@ -156,7 +159,7 @@ def _memory(forest: Forest) -> Iterator[Leftover]:
     for path in dict.fromkeys(need.name for need in forest.stale_memory):
         need = next(need for need in forest.stale_memory if need.name == path)
         evidence = t(
-            "saved memory of {guest}; {path}, which it belongs to, has changed since or is gone",
+            "saved memory of {guest}; {path}, to which it belongs, has changed or no longer exists",
             guest=need.guest,
             path=need.path,
         )

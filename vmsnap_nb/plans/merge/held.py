@@ -139,7 +139,7 @@ def _in_its_place(path: str, base: str) -> Concern:
     return refuse(
         "shared-base",
         t(
-            "the file that was put in the place of {path} depends on {base}, and would be corrupted",
+            "the file that replaced {path} depends on {base}, and would be corrupted",
             path=path,
             base=base,
         ),

@@ -130,7 +130,7 @@ def _check_request(paths: Sequence[str], size: int | None, cluster_size: int | N
     if size is not None and not 0 < size < 2**63:
         raise InvalidRequestError(
             t("create an overlay of {size} bytes", size=size),
-            why=t("the size must be more than 0 bytes and less than 2**63"),
+            why=t("the size must be greater than 0 bytes and less than 2**63"),
             next_step=t("pass a size in bytes, or omit it to use the size of the base"),
         )
     if cluster_size is not None and not (512 <= cluster_size <= 2 << 20 and cluster_size & (cluster_size - 1) == 0):

@@ -261,7 +261,7 @@ def _image_inside(reading: Reading, choice: RevertChoice, target: str, image: Im
         yield refuse(
             "not-supported",
             t(
-                "{path} is encrypted ({encryption}), and qemu-img, by which libvirt would restore {name}, has no key",
+                "{path} is encrypted ({encryption}), and qemu-img, with which libvirt would restore {name}, has no key",
                 path=secret,
                 encryption=reading.forest[secret].encryption,
                 name=name,
@@ -376,8 +376,8 @@ def _memory(reading: Reading, choice: RevertChoice, target: str, image: Image) -
         yield refuse(
             "disk-changed",
             t(
-                "{path} is not what disk {disk} was when {name} was taken, and {name} includes only memory: the "
-                "guest's cached data would not match the disk, so it would corrupt its file systems",
+                "{path} is not what disk {disk} was when {name} was taken, and {name} includes only memory. The "
+                "guest's cached data would not match the disk and would corrupt its file systems",
                 path=image.path,
                 disk=target,
                 name=name,

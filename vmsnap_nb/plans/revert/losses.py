@@ -139,8 +139,8 @@ def _bitmaps(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
             yield refuse(
                 "backup-chain",
                 t(
-                    "the dirty bitmaps of {path} ({names}) do not record what this revert changes: the new overlay has "
-                    "none, and the next backup of {guest} must be a full one",
+                    "the dirty bitmaps of {path} ({names}) do not record what this revert changes, because the "
+                    "new overlay has none. The next backup of {guest} must be a full one",
                     path=image.path,
                     names=joined(names),
                     guest=domain.name,

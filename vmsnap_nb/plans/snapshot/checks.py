@@ -124,16 +124,16 @@ def _not_held(owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
         if choice.request.quiesce:
             what, remedy = (
                 t(
-                    "the snapshot does not include the memory of {guest}: after a revert it starts as after a power "
-                    "failure",
+                    "the snapshot does not include the memory of {guest}: after a revert, {guest} starts as "
+                    "after a power failure",
                     guest=guest,
                 ),
                 NOTHING,
             )
         else:
             what = t(
-                "the snapshot includes neither the memory of {guest} nor data that it has not yet written: after a "
-                "revert it starts as after a power failure",
+                "the snapshot includes neither the memory of {guest} nor data that it has not yet written. After "
+                "a revert, {guest} starts as after a power failure",
                 guest=guest,
             )
             remedy = t(
@@ -227,8 +227,8 @@ def _encrypted(forest: Forest, owner: GuestFacts, disk: SnapshotDisk, image: Ima
             remedy = t("use {argument}", **external)
         else:
             what = t(
-                "{path} is encrypted ({encryption}), and qemu-img, by which libvirt writes the snapshot into it, has "
-                "no key",
+                "{path} is encrypted ({encryption}), and qemu-img, with which libvirt writes the snapshot into "
+                "it, has no key",
                 **fields,
             )
             remedy = t("use {argument} while {guest} runs", guest=guest, **external)

@@ -221,8 +221,8 @@ def _about_disk(forest: Forest, domain: Domain, target: str, source: str, saved:
         yield refuse(
             "disk-changed",
             t(
-                "{path} was written to after the memory was saved: the guest's cached data no longer matches the disk, "
-                "so it would corrupt its file systems",
+                "{path} was written to after the memory was saved: the guest's cached data no longer matches the "
+                "disk and would corrupt its file systems",
                 path=source,
             ),
             either(

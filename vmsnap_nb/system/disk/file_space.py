@@ -104,10 +104,10 @@ class _Counting:
 
     def _check_time(self) -> None:
         if time.monotonic() > self._deadline:
-            raise self._too_much(t("it was not finished after {seconds} s", seconds=_SECONDS))
+            raise self._too_much(t("it did not finish within {seconds} s", seconds=_SECONDS))
 
     def _too_much(self, why: Message) -> Exception:
-        return unreadable(t("count the space of {image}", image=self._image.path), why)
+        return unreadable(t("compute the space that {image} takes", image=self._image.path), why)
 
     def _stored(self, start: int, length: int, kind: int, place: int, shared: Numbers | None) -> Iterator[Stored]:
         """Yield the parts of a run of data that no internal snapshot has, with what they take."""

@@ -21,7 +21,7 @@ _SECONDS = 300
 
 
 def map_layer(layer: Layer, begin: Callable[[], object], take: Callable[[Iterator[Piece]], object]) -> None:
-    """Give `take` what a layer holds itself, in order and table by table; `begin` is called before the first one.
+    """Pass to `take` what a layer holds itself, in order and table by table; `begin` is called before the first one.
 
     If the image was changed meanwhile, so that this would not be a map of one state of it, both are called again.
     """
@@ -43,7 +43,7 @@ def _take_tables(layer: Qcow2Layer, take: Callable[[Iterator[Piece]], object]) -
     for number in layer.tables:
         take(_pieces(layer, layer.read_table(number), holes=holes))
         if time.monotonic() > deadline:
-            why = t("it was not finished after {seconds} s", seconds=_SECONDS)
+            why = t("it did not finish within {seconds} s", seconds=_SECONDS)
             raise unreadable(t("map {image}", image=layer.name), why)
 
 

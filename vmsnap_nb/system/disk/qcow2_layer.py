@@ -129,7 +129,7 @@ class Qcow2Layer(Layer):
         for entry in (*(e for e in found if e.snapshot.id == wanted), *(e for e in found if e.snapshot.name == wanted)):
             reach = entry.l1_size * self.geometry.span
             if entry.l1_size > f.MOST_L1_ENTRIES or entry.l1_offset % self.geometry.cluster:
-                why = t("the place or size of the L1 table of its snapshot {name!r} is invalid", name=wanted)
+                why = t("the offset or size of the L1 table of its snapshot {name!r} is invalid", name=wanted)
                 raise unreadable(self._tried, why)
             if (entry.snapshot.virtual_size or 0) > reach:
                 why = t("the L1 table of its snapshot {name!r} does not match its virtual size", name=wanted)

@@ -82,9 +82,9 @@ def _of_journal(volume: Volume, tree: Tree) -> Iterator[str]:
     elif dirty:
         folder = next((folder for folder, name in tree.mounts.items() if name == volume.name), "FOLDER")
         yield t(
-            "the XFS file system on {volume} was in use, and its log is not empty: changes that are only in the log "
-            "were not read, even after a sync. A snapshot with quiesce=True contains them, and so does the disk after "
-            "`fsfreeze -f {folder}; fsfreeze -u {folder}` in the guest",
+            "the XFS file system on {volume} was in use, and its log is not empty. Changes that are only in the "
+            "log were not read, even after a sync. A snapshot with quiesce=True contains them, and so does the "
+            "disk after `fsfreeze -f {folder}; fsfreeze -u {folder}` in the guest",
             volume=volume.name,
             folder=folder,
         )

@@ -241,7 +241,7 @@ def _parse(text: str) -> dict[str, Any]:
             elif word == "]" and values is not None:
                 stack[-1][key], values = values, None
             elif word not in "=,":
-                raise LvmError(t("its metadata has {word} at an invalid place", word=word))
+                raise LvmError(t("its metadata has {word} in an invalid position", word=word))
             assigned = word == "="
             continue
         value: str | int = word[1:-1] if kind == "text" else int(word) if kind == "number" else word

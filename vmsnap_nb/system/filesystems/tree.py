@@ -186,7 +186,7 @@ class Tree:
         if volume is None:
             raise NotFoundError(
                 t("find {path}", path=path),
-                why=t("none of the file systems is that of a whole system, so it is not known what is mounted on /"),
+                why=t("none of the file systems contains an operating system, so it is not known what is mounted on /"),
                 next_step=clauses(
                     [
                         t("name one of them: {volume}:/…", volume=next(iter(self.systems))),

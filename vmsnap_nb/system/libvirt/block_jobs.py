@@ -63,7 +63,7 @@ class _Ear:
     @classmethod
     @contextmanager
     def lend(cls, domain: Any, listener: Callable[[str, int], None], tried: Message) -> Iterator[None]:
-        """Tell a listener the disk and the status of each event."""
+        """Report to a listener the disk and the status of each event."""
         key = (id(domain.connect()), str(domain.UUIDString()))
         with cls._lock:
             ear = cls._all.get(key) or cls(domain, tried)
@@ -204,8 +204,8 @@ class BlockJob:
                 raise GuestError(
                     self._tried,
                     why=t(
-                        "it was not finished after {seconds:g} s and was ended; the chain is unchanged. The job cannot "
-                        "finish while the guest writes faster than QEMU copies",
+                        "it did not finish within {seconds:g} s and was ended; the chain is unchanged. The job "
+                        "cannot finish while the guest writes faster than QEMU copies",
                         seconds=timeout,
                     ),
                     next_step=t(
@@ -272,7 +272,7 @@ class BlockJob:
                 self._tried,
                 why=t("the guest's QEMU ended during the job"),
                 said=error.get_error_message(),
-                next_step=t("the chain is valid: look at it with chain(), and finish the work while the guest is off"),
+                next_step=t("the chain is valid: inspect it with chain(), and finish the work while the guest is off"),
             ) from error
         return (int(info["cur"]), int(info["end"])) if info else None
 

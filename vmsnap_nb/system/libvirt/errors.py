@@ -88,8 +88,8 @@ def _from_text(tried: Message, said: str) -> VmsnapError | None:
             tried,
             said=said,
             next_step=t(
-                "shut down the guest that has the image open, or take an external snapshot of that guest first: it "
-                "then writes to a new overlay, and the image becomes read-only"
+                "shut down the guest that has the image open; or first take an external snapshot of it: the "
+                "guest then writes to a new overlay, and the image becomes read-only"
             ),
         )
     if "failed to acquire pid file" in low:

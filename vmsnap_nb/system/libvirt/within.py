@@ -38,6 +38,6 @@ def within(seconds: float, tried: Message, call: Callable[[], T]) -> T:
         raise GuestNotReadyError(
             tried,
             why=t("it did not answer within {seconds:.1f} s", seconds=max(0.0, seconds)),
-            next_step=t("wait, and look at console()"),
+            next_step=t("wait, then read console()"),
         )
     return result[0]

@@ -160,8 +160,8 @@ def parse_l1(table: bytes, geometry: Geometry, room: int) -> tuple[array[int], a
         if len(numbers) > room:
             raise TableError(
                 t(
-                    "its L1 table names at least {tables} L2 tables, but the file has room for {room} clusters; so "
-                    "they name the same place more than once",
+                    "its L1 table names at least {tables} L2 tables, but the file has room for {room} clusters; "
+                    "so several entries point to the same cluster",
                     tables=len(numbers),
                     room=room,
                 )
@@ -354,7 +354,7 @@ def _check_entries(
 
 _COMPRESSED = N_("its cluster for byte {start} of the disk is compressed, which is not allowed in a data file")
 _NO_CLUSTER = N_("its cluster for byte {start} of the disk is at byte {offset}, where no cluster begins")
-_ELSEWHERE = N_("its cluster for byte {start} of the disk is not at the same place in its data file")
+_ELSEWHERE = N_("its cluster for byte {start} of the disk is not at the same offset in its data file")
 _ZEROS_IN_2 = N_("its cluster for byte {start} of the disk is marked as zeros, which qcow2 version 2 does not support")
 _SUBCLUSTERS_WRONG = N_("its cluster for byte {start} of the disk has invalid subclusters")
 

@@ -152,7 +152,7 @@ def error_of(done: ProcessResult, tried: Message) -> VmsnapError:
         how = t("check the path, and the backing file that the image names")
         error = NotFoundError(tried, said=said, next_step=how)
     elif _BAD_IMAGE.search(words):
-        how = t("look at it with vmsnap_nb.chain(path); `qemu-img check` finds damage")
+        how = t("inspect it with vmsnap_nb.chain(path); `qemu-img check` finds damage")
         error = ImageError(tried, said=said, next_step=how)
     else:
         return process.command_error(done, tried)
