@@ -82,7 +82,7 @@ WORDS = {
     "raw block device": "raw 格式的块设备",
     # how it ends
     "works": "可以",
-    "works if a file is named for the overlay": "指定叠加层的文件时可以",
+    "works if you specify a file for the overlay": "指定叠加层的文件时可以",
     "works, in layers above it": "可以，在它上面的层中",
     "works, in single steps": "可以，分步执行",
     "works, into an overlay on it": "可以，合并到基于它的叠加层",
@@ -90,9 +90,7 @@ WORDS = {
     "works, with a warning: the overlay is not encrypted": "可以，并警告：叠加层没有加密",
     "works, by libvirt": "可以，由 libvirt 执行",
     "works, by libvirt, if unknown-image is waived": "可以，由 libvirt 执行，需放行 unknown-image",
-    "finds nothing: the record of it is in files that cannot be opened from there": (
-        "找不到：相关信息在文件中，从那里无法打开"
-    ),
+    "finds nothing: the journal is in files that cannot be opened from there": ("找不到：日志在文件中，从那里无法打开"),
     "clean up after a merge": "合并后清理",
     "finish what was interrupted": "完成被中断的操作",
     "reconcile the records": "使记录与实际一致",
@@ -120,7 +118,7 @@ WHEN = {
     " if only a header names the device": "如果只有文件头提到该设备，则",
     " if the base is included": "如果包括基础镜像，则",
     " into the disk itself": "合并到磁盘本身时",
-    " of the disk itself": "对磁盘本身则",
+    " for the disk itself": "对磁盘本身则",
 }
 """When something is refused, which comes first in Chinese: by the English text after the name of the refusal."""
 

@@ -36,7 +36,7 @@ REASONS = {
 
 VERBS = ("external snapshot", "internal snapshot", "commit", "pull", "revert", "delete a snapshot")
 _W, _NO = "works", "refused: not-supported"
-_FILE = "works if a file is named for the overlay"
+_FILE = "works if you specify a file for the overlay"
 _ROOM = "works, or no-space"
 _INSIDE = f"{_NO}, as only qcow2 can hold it"
 _KEY = f"{_NO}, as qemu-img has no key"
@@ -108,7 +108,7 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         "tests/live/merge/test_network.py",
         {
             "off": (
-                f"{_ABOVE}; {_NO} of the disk itself",
+                f"{_ABOVE}; {_NO} for the disk itself",
                 "*only qcow2 layers above it can hold it*",
                 f"{_ABOVE}; {_FAR}",
                 _ABOVE,
@@ -138,9 +138,9 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
 DISKS_HEAD = """\
 ## What a disk can be
 
-These are results of tests with libvirt 9.0 and QEMU 7.2. If a snapshot is refused, commit, pull, revert and delete were
-tested with a snapshot taken by virsh, while the guest ran if that is possible. Of the bases in other formats, guests
-were tested with vmdk.
+These are results of tests with libvirt 9.0 and QEMU 7.2. If a snapshot is refused, the other operations
+were tested with a snapshot that virsh created, where possible while the guest ran. Of the bases in other formats, only
+vmdk was tested with a guest.
 """
 
 HEAD = """\
@@ -219,7 +219,7 @@ def cell(results: dict[tuple[str, ...], set[str]], version: str, kind: str, stat
 
 
 def empty(text: str) -> list[str]:
-    """Give the lines of a page that have an empty cell."""
+    """Return the lines of a page that have an empty cell."""
     return [line for line in text.splitlines() if line.startswith("|") and "|  |" in line]
 
 

@@ -26,7 +26,7 @@ HEAD = """\
 Every cell is the result of tests on real guests with libvirt 9.0. The images belong to QEMU's user, and their folder is
 a storage pool. *Local root* may open the files. The *local plain user* is on the same machine and may use libvirt, but
 may not open the images. *TCP* and *ssh* reach another machine, none of whose files are opened. *This process* is this
-package. A refused plan has the name in its cell, with the reason and an alternative that works.
+package. The cell of a refused plan names the concern; the plan gives the reason and an alternative that works.
 `python scripts/places.py` generates this page from the results of the tests.
 """
 
@@ -48,7 +48,7 @@ def page(rows: Rows) -> str:
 
 
 def empty(text: str) -> list[str]:
-    """Give the lines of a page that have an empty cell."""
+    """Return the lines of a page that have an empty cell."""
     return [line for line in text.splitlines() if line.startswith("|") and "|  |" in line]
 
 

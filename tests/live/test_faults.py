@@ -19,7 +19,7 @@ LOST_ONCE = (
     "live delete, with children | kill after@us:26 | on",
     # The definition for the next start named an image that was removed.
     "live delete, with children | kill after@us:96 | started",
-    "live delete of the last | EIO for good@us:97 | on",
+    "live delete of the last | EIO permanently@us:97 | on",
     # An overlay, or a part of one, that kept the guest from its next start, or the next snapshot from its file.
     "snapshot, external | kill@us:30 | off",
     # All was done, the entry too was removed, and all of it was taken back: nobody knew that it is on the disk.
@@ -28,7 +28,7 @@ LOST_ONCE = (
     "revert, external | read-only@us:62 | off",
     # QEMU counted clusters wrongly in an image, or named a table of snapshots that it had freed.
     "revert, internal | kill qemu-img@tool:6 | off",
-    "live revert, internal | EIO for good@qemu:50 | started",
+    "live revert, internal | EIO permanently@qemu:50 | started",
     "live snapshot, with memory | kill all@us:40 | started",
     # After the end of it, a merged layer was gone on the disk, and the overlay still named that.
     "live commit | power loss@us:500 | off",

@@ -50,7 +50,7 @@ LEFT = {
     "remove what nothing needs": ["host.leftovers().remove('forgotten')"],
 }
 INTERRUPTED = {"finish what was interrupted": ["guest.unfinished()"]}
-_NOTHING = "finds nothing: the record of it is in files that cannot be opened from there"
+_NOTHING = "finds nothing: the journal is in files that cannot be opened from there"
 
 
 def tried(host: Any, verbs: Mapping[str, list[str]]) -> dict[str, dict[str, Any]]:

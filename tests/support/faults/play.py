@@ -68,13 +68,13 @@ ANYBODY = ("us", "tool", "qemu")
 FAULTS: Mapping[str, Fault] = {
     "kill": Fault(("kill-us",), ANYBODY),
     "kill after": Fault(("kill-us", "after"), ANYBODY),
-    "kill at a time": Fault(victim="us"),
+    "kill at random": Fault(victim="us"),
     "kill qemu-img": Fault(("kill-caller",), ("tool",)),
     "kill QEMU": Fault(("kill-qemu", "after"), ANYBODY),
-    "kill QEMU at a time": Fault(victim="qemu"),
+    "kill QEMU at random": Fault(victim="qemu"),
     "kill all": Fault(("kill-us", "kill-caller", "kill-qemu"), ANYBODY),
     "EIO": Fault(("fail",), ANYBODY, CHANGES),
-    "EIO for good": Fault(("from",), ANYBODY, CHANGES),
+    "EIO permanently": Fault(("from",), ANYBODY, CHANGES),
     "ENOSPC": Fault(("from",), ANYBODY, GROWS, "enospc"),
     "ENOSPC at flush": Fault(("fail",), ANYBODY, ("sync",), "enospc"),
     "read-only": Fault(("read-only",), ANYBODY, CHANGES, disk=True),
@@ -152,7 +152,7 @@ class Outcome:
 def fits(verb: str) -> tuple[str, ...]:
     """Return the faults that can happen to a verb."""
     live = VERBS[verb].live
-    without = {"kill QEMU", "kill QEMU at a time"} if not live else set()
+    without = {"kill QEMU", "kill QEMU at random"} if not live else set()
     if VERBS[verb].world != "chain":
         without.add("two at once")
     return tuple(name for name in FAULTS if name not in without)
