@@ -235,7 +235,7 @@ def _end_active(guest: GuestHandle, job: BlockJob, step: LiveCommit, tried: Mess
     has, wanted = _source(guest, step.target), step.source if step.keep else step.entry.base
     if not same_place(has, wanted):
         why = t("the guest writes to {image} instead of {expected}", image=has, expected=wanted)
-        raise GuestError(tried, why=why, next_step=t("look at chain()"))
+        raise GuestError(tried, why=why, next_step=t("inspect chain()"))
 
 
 def _write_definition(guest: GuestHandle, tried: Message) -> None:
