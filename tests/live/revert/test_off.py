@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import NoReturn
 
 import pytest
 from support import kinds
+from support.commands import qemu_img, run
 from support.content import region
 from support.faulty import faulty, perform
 from support.guests import attach, files
@@ -44,6 +46,52 @@ def put(guest: Guest, pattern: int) -> None:
 def held(guest: Guest) -> dict[str, str]:
     """What each disk reads."""
     return {disk.target: region(disk.source or "", disk.format or "raw") for disk in guest.domain().disks}
+
+
+def test_a_snapshot_with_the_name_of_the_id_of_another_is_not_mistaken_for_it(guest: Guest) -> None:
+    image = Path(guest.chain().top)
+    for pattern, name in ((1, "2"), (2, "1")):
+        put(guest, pattern)
+        qemu_img("snapshot", "-c", name, image)  # by hand: the IDs are 1 and 2
+    guest.reconcile().run(progress=False)
+    put(guest, 3)
+    now = held(guest)
+    for name, other in (("1", "2"), ("2", "1")):
+        for keep in (True, False):
+            plan = guest.revert(name, keep_current=keep)
+            [concern] = [one for one in plan.concerns if one.name == "name-taken"]
+            assert concern.what == (
+                f"in {image}, {other} has the ID {name}: asked for snapshot {name}, QEMU would restore {other}"
+            )
+            with pytest.raises(PlanRefusedError):
+                plan.run(progress=False)
+    assert held(guest) == now
+    # The remedies: what a copy holds, and what is there once the other is deleted.
+    copy = image.with_name("copied.qcow2")
+    [remedy] = [one.remedy for one in guest.revert("1").concerns if one.name == "name-taken"]
+    command = shlex.split(str(remedy).rpartition(": ")[2].replace("NEW.qcow2", str(copy)))
+    assert run(*command).returncode == 0
+    guest.delete_snapshot("2").run(progress=False)
+    guest.revert("1", keep_current=False).run(progress=False)
+    assert region(copy) == held(guest)["vda"]
+    copy.unlink()
+
+
+def test_no_snapshot_is_taken_with_which_another_would_be_mistaken(guest: Guest) -> None:
+    assert guest.snapshot("2", kind="internal-disk").run(progress=False).as_predicted
+    put(guest, 1)
+    for plan in (
+        guest.snapshot("next", kind="internal-disk"),  # it gets the ID 2
+        guest.snapshot("1", kind="internal-disk"),  # the ID of "2"
+        guest.revert("2"),  # what is kept gets it as well
+    ):
+        concerns = [one for one in plan.concerns if one.name == "name-taken"]
+        assert concerns
+        assert all(one.level == "refuse" and one.remedy for one in concerns)
+    assert not guest.snapshot("out", kind="external-disk").refused
+    assert guest.revert("2", keep_current=False).run(progress=False).as_predicted
+    assert guest.delete_snapshot("2").run(progress=False).as_predicted
+    assert guest.snapshot("1", kind="internal-disk").run(progress=False).as_predicted  # that is its own ID
 
 
 @pytest.mark.parametrize("kind", ["internal-disk", "external-disk"])

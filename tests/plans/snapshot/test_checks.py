@@ -10,6 +10,8 @@ from support.snapshots import RAW, VDA, domain, plan, record, refusals, step_of,
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.guest import Disk, State, Use
+from vmsnap_nb.model.image import InternalSnapshot
+from vmsnap_nb.model.inside import next_id, restored_by
 from vmsnap_nb.plans.facts import FolderFacts
 from vmsnap_nb.plans.plan import CONCERNS
 from vmsnap_nb.plans.snapshot.memory import saved_record
@@ -173,3 +175,12 @@ def test_a_floppy_goes_into_no_internal_snapshot_of_a_guest_that_is_off() -> Non
     assert refusals(plan(off, images, kind="internal-disk")) == ["not-supported"]
     assert refusals(plan(running, images, kind="internal-checkpoint")) == []
     assert {disk.held for disk in step_of(plan(off, images)).disks} == {"external"}
+
+
+@pytest.mark.parametrize("id", ["²", "9" * 5000, "", "-1", "x"])
+def test_an_id_inside_an_image_can_be_any_text(id: str) -> None:
+    there = image("0.qcow2", snapshots=(InternalSnapshot(id, "odd"), InternalSnapshot("3", "three")))
+    assert next_id(there.snapshots) == "4"
+    assert restored_by(there.snapshots, "3") == restored_by(there.snapshots, "three") == there.snapshots[1]
+    assert restored_by(there.snapshots, "odd") == there.snapshots[0]
+    assert restored_by(there.snapshots, "none") is None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from shlex import join, quote
 
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.inside import restored_by
 from vmsnap_nb.plans.checks.devices import parts_of_files
 from vmsnap_nb.plans.checks.folders import free_name, room
 from vmsnap_nb.plans.checks.held import held_concerns
@@ -256,6 +257,7 @@ def _image_inside(reading: Reading, choice: RevertChoice, target: str, image: Im
             t("restore the image from a backup"),
             images=(path,),
         )
+    yield from _another_inside(name, image)
     layers = () if domain.running else reading.forest.known_lineage(path)  # qemu-img opens those below as well
     if secret := next((layer for layer in layers if reading.forest[layer].encryption), None):
         yield refuse(
@@ -278,6 +280,30 @@ def _image_inside(reading: Reading, choice: RevertChoice, target: str, image: Im
             images=(path,),
             waivable=True,
         )
+
+
+def _another_inside(name: str, image: Image) -> Iterator[Concern]:
+    """Check that QEMU would not take the name for the ID of another snapshot, and restore that one."""
+    other = restored_by(image.snapshots, name)
+    wanted = next((inside for inside in image.snapshots if inside.name == name), None)
+    if other is None or wanted is None or other.name == name:
+        return
+    which = ",".join(f"snapshot.{key}={value.replace(',', ',,')}" for key, value in (("id", wanted.id), ("name", name)))
+    command = f"qemu-img convert -O qcow2 -l {quote(which)} {quote(image.path)} NEW.qcow2"
+    yield refuse(
+        "name-taken",
+        t(
+            "in {path}, {other} has the ID {name}: asked for snapshot {name}, QEMU would restore {other}",
+            path=image.path,
+            other=other.name,
+            name=name,
+        ),
+        either(
+            t("delete snapshot {name} first", name=other.name),
+            t("copy the content of {name} out: {command}", name=name, command=command),
+        ),
+        images=(image.path,),
+    )
 
 
 def _shared(reading: Reading, name: str, path: str) -> Iterator[Concern]:

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.image import Image, InternalSnapshot
+from vmsnap_nb.model.inside import next_id, restored_by
 from vmsnap_nb.model.snapshot import SnapshotDisk
 from vmsnap_nb.plans.checks.folders import free_name, room
 from vmsnap_nb.plans.checks.held import held_concerns
@@ -86,6 +87,38 @@ def _name(forest: Forest, owner: GuestFacts, choice: SnapshotChoice) -> Iterator
             images=tuple(path for path in inside if path),
             holders=(guest,),
         )
+    yield from _ids(forest, choice)
+
+
+def _ids(forest: Forest, choice: SnapshotChoice) -> Iterator[Concern]:
+    """Check that inside no image a snapshot has the name that is the ID of another: QEMU would restore the other."""
+    external = t("use {argument}", argument="kind='external-disk'")
+    for disk in choice.disks:
+        image = forest.images.get(disk.source or "")
+        if disk.held != "internal" or image is None:
+            continue
+        new = InternalSnapshot(next_id(image.snapshots), choice.name)
+        inside = (*image.snapshots, new)
+        names = dict.fromkeys(one.name for one in image.snapshots if one.name == new.id != new.name)
+        for name in (*names, choice.name):
+            other = restored_by(inside, name)
+            if other is None or other.name == name:
+                continue
+            yield refuse(
+                "name-taken",
+                t(
+                    "in {path}, {other} has or would get the ID {name}: asked for snapshot {name}, QEMU would then "
+                    "restore {other}",
+                    path=image.path,
+                    other=other.name,
+                    name=name,
+                ),
+                either(
+                    t("choose another name") if other is not new else t("delete snapshot {name} first", name=name),
+                    external,
+                ),
+                images=(image.path,),
+            )
 
 
 # -- the guest -------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image, InternalSnapshot
+from vmsnap_nb.model.inside import next_id
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.model.snapshot import Held, SnapshotRecord
 from vmsnap_nb.plans.concern import sorted_concerns
@@ -94,7 +95,7 @@ def _images_after(forest: Forest, step: TakeSnapshot) -> Iterator[Image]:
         if image is None:
             continue
         if disk.held == "internal":
-            new = InternalSnapshot(_next_id(image), step.name, virtual_size=image.virtual_size)
+            new = InternalSnapshot(next_id(image.snapshots), step.name, virtual_size=image.virtual_size)
             yield replace(image, snapshots=(*image.snapshots, new))
         elif disk.held == "external" and disk.file:
             # QEMU opens a backing file for reading only.
@@ -113,11 +114,6 @@ def _images_after(forest: Forest, step: TakeSnapshot) -> Iterator[Image]:
                 compat="1.1",
                 held="write" if running else "",
             )
-
-
-def _next_id(image: Image) -> str:
-    numbers = [int(snapshot.id) for snapshot in image.snapshots if snapshot.id.isdigit()]
-    return str(max(numbers, default=0) + 1)
 
 
 def _records_after(forest: Forest, step: TakeSnapshot) -> tuple[SnapshotRecord, ...]:
