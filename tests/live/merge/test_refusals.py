@@ -171,6 +171,24 @@ def test_an_overlay_without_the_format_of_its_backing_file(folder: Path) -> None
     assert vs.scan(folder)[str(paths[2])].backing.format == "qcow2"  # type: ignore[union-attr]
 
 
+def test_an_image_that_is_recorded_as_raw_is_not_overwritten_as_raw(tmp_path: Path) -> None:
+    base = create(tmp_path / "base.qcow2", size=MIB)
+    create(tmp_path / "top.qcow2", base, backing_format="raw", size=MIB)
+    write(tmp_path / "top.qcow2", "write -q -P 2 0 64k")
+    disk = content(base)
+    plan = vs.scan(tmp_path).commit("top")
+    [concern] = [one for one in plan.concerns if one.name == "backing-format-wrong"]
+    assert concern.level == "refuse"
+    assert "begins like qcow2" in concern.what
+    with pytest.raises(PlanRefusedError):
+        plan.run(progress=False)
+    assert content(base) == disk
+    # A raw disk on which a guest has an image is one, too: then it is waived.
+    top = content(tmp_path / "top.qcow2")
+    assert plan.run(waive="backing-format-wrong", progress=False).as_predicted
+    assert content(base, "raw") == top
+
+
 def test_a_file_that_was_not_read_may_be_an_overlay(folder: Path) -> None:
     top, sibling = siblings(folder, "absolute")
     (folder / "given").mkdir()

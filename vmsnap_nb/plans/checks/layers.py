@@ -369,6 +369,17 @@ def _mergeable(image: Image, *, layer: bool, written: bool) -> Iterator[Concern]
             images=(image.path,),
             waivable=True,
         )
+    elif written and image.format == "raw" and image.problem:
+        yield refuse(
+            "backing-format-wrong",
+            t("{image} would be overwritten as raw data: {why}", image=image.path, why=image.problem),
+            either(
+                t("correct the format that the overlay records"),
+                t("waive this if {image} is a raw disk whose guest wrote that", image=image.name),
+            ),
+            images=(image.path,),
+            waivable=True,
+        )
 
 
 def backing_format(image: Image, below: Image) -> Iterator[Concern]:
