@@ -339,15 +339,15 @@ def test_of_many_steps_the_first_and_last_are_written_and_those_that_failed() ->
     plan = overlay_plan(base, steps=steps, after=base.edited(put=new))
     lines = plan.to_text().splitlines()
     assert [line.split()[0] for line in lines if "create overlay: " in line] == [f"{n}." for n in NUMBERS]
-    assert "  … 90 more steps; to_frame() has all" in lines
+    assert "  … 90 more steps; to_frame() lists all" in lines
     assert len([line for line in lines if "$ qemu-img" in line]) == 10
 
     done = tuple(StepDone(step, "undone" if place < 50 else "not run") for place, step in enumerate(steps))
     done = (*done[:50], StepDone(steps[50], "failed"), *done[51:])
     lines = Report(plan, done, base).to_text().splitlines()
     assert [line for line in lines if "more step" in line] == [
-        "  … 45 more steps; to_frame() has all",
-        "  … 44 more steps; to_frame() has all",
+        "  … 45 more steps; to_frame() lists all",
+        "  … 44 more steps; to_frame() lists all",
     ]
     assert any(line.startswith("  51. failed: create overlay") for line in lines)
 

@@ -109,7 +109,7 @@ def test_much_is_cut_and_says_so() -> None:
     many = Files("Top", tuple(entry(f"/f{number:04}") for number in range(1000)))
     lines = many.to_text().splitlines()
     assert len(lines) < 210
-    assert lines[-1] == "… 800 more rows; to_frame() has all"
+    assert lines[-1] == "… 800 more rows; to_frame() lists all"
 
 
 def test_deep_paths_need_no_recursion() -> None:

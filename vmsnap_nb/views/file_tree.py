@@ -40,7 +40,9 @@ def file_text(thing: FileRead) -> str:
     kept = list(lines)[:_MOST_LINES]
     rest = count - _MOST_LINES
     if rest > 0:
-        kept.append(counted("… {count} more row; to_frame() has all", "… {count} more rows; to_frame() has all", rest))
+        kept.append(
+            counted("… {count} more row; to_frame() lists all", "… {count} more rows; to_frame() lists all", rest)
+        )
     notes = [line for note in thing.notes for line in wrap(shown(note), 100, "* ", "  ")]
     blocks = [[heading, *kept], notes] if notes else [[heading, *kept]]
     return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks)

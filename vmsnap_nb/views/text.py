@@ -285,7 +285,7 @@ def _folded(parts: Sequence[Sequence[str]], important: AbstractSet[int]) -> list
 
 
 def _hidden(count: int) -> str:
-    said = counted("… {count} more step; to_frame() has all", "… {count} more steps; to_frame() has all", count)
+    said = counted("… {count} more step; to_frame() lists all", "… {count} more steps; to_frame() lists all", count)
     return f"  {said}"
 
 

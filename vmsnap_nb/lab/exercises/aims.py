@@ -157,7 +157,7 @@ def runs_on(seen: Seen, guest: str) -> Aim:
     found = t("{guest} is running, but was off in between", guest=guest)
     if now is None:
         found = t("{guest} is not running", guest=guest)
-    what = t("{guest} has been running all the time", guest=guest)
+    what = t("{guest} has been running the whole time", guest=guest)
     return Aim(what, now is not None and now == then, found, kept=True)
 
 

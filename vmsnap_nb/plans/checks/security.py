@@ -23,7 +23,7 @@ def denied_writes(owner: GuestFacts, forest: Forest, written: Iterable[str]) -> 
     written = tuple(dict.fromkeys(written))
     remedy = either(
         t("pull instead, which writes only to the active layer of {guest}", guest=guest),
-        t("shut {guest} down and merge then, because AppArmor does not confine qemu-img", guest=guest),
+        t("shut {guest} down, then merge: AppArmor does not confine qemu-img", guest=guest),
     )
     denied = tuple(path for path in written if not owner.denied.isdisjoint(forest.same_file(path)))
     if denied:

@@ -71,7 +71,7 @@ class SettleInside(Step):
     def what(self) -> Message:
         if not self.damaged:
             return t("let QEMU check its tables, and remove the journal entry of the snapshot")
-        return t("let QEMU repair its tables in a copy, which replaces it if all data in it is where it was")
+        return t("let QEMU repair its tables in a copy, which replaces it if all data is still in place")
 
     @property
     def commands(self) -> tuple[str, ...]:
