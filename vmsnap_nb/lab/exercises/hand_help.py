@@ -48,7 +48,7 @@ HELP: dict[str, Help] = WITH_PACKAGE | {
         verb="qemu-img rebase -b …",
         first="qemu-img info --backing-chain Other.qcow2",
         why=N_("The data of Snap-2 was copied up into Snap-3. A commit would write to Snap-1, which Other needs."),
-        other="cd {folder}; qemu-img convert -O qcow2 -B Snap-1.qcow2 -F qcow2 Snap-3.qcow2 new; mv new Snap-3.qcow2",
+        other="cd {folder}; qemu-img commit -d Snap-3.qcow2; mv Snap-2.qcow2 Snap-3.qcow2",
     ),
     "hand-shrink": Help(
         idea=N_("The clusters of deleted snapshots stay in the file. A copy takes only what is in use."),

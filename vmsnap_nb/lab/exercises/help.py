@@ -26,7 +26,7 @@ HELP: dict[str, Help] = {
         verb="qemu-img create -f qcow2 -F … -b … | chmod a-w",
         first="qemu-img create -f qcow2 -F qcow2 -b Base-2.qcow2 {folder}/Top-2.qcow2",
         why=N_("Each header names its base and the base's format, and nobody can change a base by mistake."),
-        other='for n in (1, 2, 3): images.overlay(f"Top-{n}", backing=f"Base-{n}", protect=True).run()',
+        other='for n in (2, 3): images.overlay(f"Top-{n}", backing=f"Base-{n}", protect=True).run()',
     ),
     "first-overlay": Help(
         idea=N_("An overlay is a new qcow2 image whose header names its backing file and that file's format."),
@@ -80,7 +80,8 @@ HELP: dict[str, Help] = {
             "old guests keep the old template."
         ),
         other=(
-            'images.overlay("Template-2", backing="Update").run(); images.refresh().pull("Template-2").run(); chmod a-w'
+            "cd {folder}; cp Update.qcow2 Template-2.qcow2; qemu-img rebase -f qcow2 -b '' Template-2.qcow2; "
+            "chmod a-w Template-2.qcow2"
         ),
     ),
     "permissions": Help(
@@ -104,7 +105,10 @@ HELP: dict[str, Help] = {
         verb="chain.read(path)",
         first='images.chain("Top").read("/etc/alpine-release")',
         why=N_("Nothing was booted or mounted, and nothing was written."),
-        other='images.chain("Top").files("/etc")',
+        other=(
+            "qemu-img convert -O raw {folder}/Top.qcow2 {folder}/disk.raw; "
+            "debugfs -R 'cat /etc/alpine-release' {folder}/disk.raw"
+        ),
     ),
     "read-monday": Help(
         idea=N_("After an external snapshot the guest writes to a new file. Which file did it write to before?"),
@@ -141,7 +145,7 @@ HELP: dict[str, Help] = {
         verb="cp | qemu-img commit -d | qemu-img rebase -u | rm",
         first='lab.answer("order-middle-layer", "e …")',
         why=N_("Until the header of Snap-3 is changed it names Snap-2, so that file is removed last."),
-        other='images.remove("Snap-2").run(remove=True)',
+        other="cd {folder}; qemu-img rebase -f qcow2 -F qcow2 -b Snap-1.qcow2 Snap-3.qcow2; rm Snap-2.qcow2",
     ),
     "one-disk": Help(
         idea=N_("A snapshot of a guest can include some of its disks."),
@@ -263,7 +267,7 @@ HELP: dict[str, Help] = {
         verb="qemu-img commit -d | qemu-img rebase -u | rm",
         first="qemu-img commit -q -d {folder}/B-1.qcow2",
         why=N_("After the commit the base has the data of the middle layer, so the top may name the base directly."),
-        other='for n in "ABC": images.remove(f"{n}-1").run(remove=True)',
+        other='for n in "BC": images.remove(f"{n}-1").run()',
     ),
     "middle-layer": Help(
         idea=N_("A layer can be removed in two directions. One of them writes to a file that `Other` needs."),
