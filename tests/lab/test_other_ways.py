@@ -1,4 +1,4 @@
-"""The other solution that a check shows after success: where it is complete, it solves the exercise as it is written."""
+"""The other solution that a check shows after success: typed as it is written, it solves the exercise."""
 
 from __future__ import annotations
 
