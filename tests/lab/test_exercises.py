@@ -269,7 +269,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     ("order-first-guest", answer("order-first-guest", "c a"), "2 needed lines are left out; 0 lines are too many", 6),
     ("order-first-guest", answer("order-first-guest", "a, c, d, e"), "too early: a", 6),
     ("order-live-backup", answer("order-live-backup", "g d b c f a"), "1 line is too many", 0),
-    ("order-middle-layer", answer("order-middle-layer", "e b a c"), "too early: a", 6),
+    ("order-middle-layer", answer("order-middle-layer", "ebac"), "too early: a", 6),
     ("order-middle-layer", answer("order-middle-layer", "e b b c a"), "1 line is too many", 6),
     (
         "broken-host",

@@ -224,7 +224,7 @@ class ExerciseLab(Host):
         name : str
             One of `exercises`.
         text : str
-            The answer. The order of several names does not matter.
+            The answer. The order of several names does not matter; that of the letters of commands does.
 
         Raises
         ------

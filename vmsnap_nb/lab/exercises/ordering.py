@@ -53,7 +53,7 @@ def _ordered(lines: Sequence[Line]) -> Callable[[Seen], Iterator[Aim]]:
     """Return the aims of an exercise with these lines: the needed ones, each after those that it needs."""
 
     def aims(seen: Seen) -> Iterator[Aim]:
-        given = seen.answer.replace(",", " ").lower().split()
+        given = [letter for letter in seen.answer.lower() if letter.isalnum()]  # with or without spaces
         needed = {line.letter for line in lines if line.needed}
         left, more = needed.difference(given), [letter for letter in given if letter not in needed]
         twice = len(given) - len(set(given))
