@@ -11,7 +11,7 @@ __all__ = ["HELP"]
 HELP: dict[str, Help] = WITH_PACKAGE | {
     "hand-thin-guests": Help(
         idea=N_("Each overlay needs one command, and so does the protection of the template."),
-        verb="qemu-img create -b … -F … | chmod a-w",
+        verb="qemu-img create -b … -F …, chmod a-w",
         first="qemu-img create -f qcow2 -F qcow2 -b Template.qcow2 web.qcow2",
         why=N_("Each header names the template and its format. The three overlays take less than 1 MiB together."),
         other=(
@@ -21,14 +21,14 @@ HELP: dict[str, Help] = WITH_PACKAGE | {
     ),
     "hand-missing-format": Help(
         idea=N_("`qemu-img info` prints a line `backing file format` only if the header records it."),
-        verb="qemu-img info --backing-chain | qemu-img rebase -u -F",
+        verb="qemu-img info --backing-chain, qemu-img rebase -u -F",
         first="qemu-img info --backing-chain Overlay-2.qcow2",
         why=N_("Only one header has changed. The format is the one that `qemu-img info` shows for the base."),
         other="qemu-img rebase -u -f qcow2 -F qcow2 -b {folder}/RootBase.qcow2 {folder}/Overlay-1.qcow2",
     ),
     "hand-export-internal": Help(
         idea=N_("`qemu-img convert` reads the current state unless an option names a snapshot."),
-        verb="qemu-img snapshot -l | qemu-img convert -l",
+        verb="qemu-img snapshot -l, qemu-img convert -l",
         first="qemu-img snapshot -l Archive-1.qcow2",
         why=N_("The copy is an image without a backing file, with the disk of that moment."),
         other="qemu-img convert -l snapshot.name=monday -O qcow2 {folder}/Archive-1.qcow2 {folder}/monday.qcow2",
@@ -52,7 +52,7 @@ HELP: dict[str, Help] = WITH_PACKAGE | {
     ),
     "hand-shrink": Help(
         idea=N_("The clusters of deleted snapshots stay in the file. A copy takes only what is in use."),
-        verb="qemu-img snapshot -d | qemu-img convert | mv",
+        verb="qemu-img snapshot -d, qemu-img convert, mv",
         first="qemu-img snapshot -l Big.qcow2",
         why=N_("`qemu-img convert` copied the current state only, so the snapshots and their clusters are gone."),
         other="cd {folder}; qemu-img convert -O qcow2 Big.qcow2 Small.qcow2; mv Small.qcow2 Big.qcow2",
@@ -66,7 +66,7 @@ HELP: dict[str, Help] = WITH_PACKAGE | {
     ),
     "hand-loop": Help(
         idea=N_("`qemu-img info` of one file reads only its header, even in a loop. Which file was written last?"),
-        verb="ls -t | qemu-img info | qemu-img rebase -u",
+        verb="ls -t, qemu-img info, qemu-img rebase -u",
         first="ls -t *.qcow2; qemu-img info Overlay-1.qcow2",
         why=N_("One header named an image above it. The other headers, and all data, were correct."),
         other="cd {folder}; qemu-img rebase -u -f qcow2 -F qcow2 -b $PWD/RootBase.qcow2 Overlay-1.qcow2",

@@ -23,14 +23,14 @@ class Help:
 HELP: dict[str, Help] = {
     "faded-overlay": Help(
         idea=N_("Each of the three cases needs the same three things: backing file, backing format, write protection."),
-        verb="qemu-img create -f qcow2 -F … -b … | chmod a-w",
+        verb="qemu-img create -f qcow2 -F … -b …, chmod a-w",
         first="qemu-img create -f qcow2 -F qcow2 -b Base-2.qcow2 {folder}/Top-2.qcow2",
         why=N_("Each header names its base and the base's format, and nobody can change a base by mistake."),
         other='for n in (2, 3): images.overlay(f"Top-{n}", backing=f"Base-{n}", protect=True).run()',
     ),
     "first-overlay": Help(
         idea=N_("An overlay is a new qcow2 image whose header names its backing file and that file's format."),
-        verb="forest.overlay(…) | qemu-img create -b … -F …",
+        verb="forest.overlay(…), qemu-img create -b … -F …",
         first='images.overlay("Overlay-1.qcow2", backing="RootBase")',
         why=N_("The header now names the backing file and its format, so neither QEMU nor libvirt has to guess."),
         other="qemu-img create -f qcow2 -F qcow2 -b RootBase.qcow2 {folder}/Overlay-1.qcow2",
@@ -73,7 +73,7 @@ HELP: dict[str, Help] = {
     ),
     "template-update": Help(
         idea=N_("A template with overlays must not change. New guests need a new file that holds the whole content."),
-        verb="qemu-img convert | chmod a-w",
+        verb="qemu-img convert, chmod a-w",
         first="qemu-img convert -O qcow2 {folder}/Update.qcow2 {folder}/Template-2.qcow2",
         why=N_(
             "`convert` reads Update through its chain and writes everything into one file. The "
@@ -112,7 +112,7 @@ HELP: dict[str, Help] = {
     ),
     "read-monday": Help(
         idea=N_("After an external snapshot the guest writes to a new file. Which file did it write to before?"),
-        verb="guest.snapshots() | guest.chain()",
+        verb="guest.snapshots(), guest.chain()",
         first='lab.guest("diary").chain()',
         why=N_(
             "A file that is named after a snapshot holds what came after it. The state of "
@@ -122,7 +122,7 @@ HELP: dict[str, Help] = {
     ),
     "order-first-guest": Help(
         idea=N_("A definition may name a disk that does not exist yet. A guest that starts needs it."),
-        verb="qemu-img create -F | virsh define | virsh start",
+        verb="qemu-img create -F, virsh define, virsh start",
         first='lab.answer("order-first-guest", "e …")',
         why=N_(
             "`virsh create` would start a guest that libvirt forgets when it ends. Without `-F`, `qemu-img` refuses to "
@@ -132,7 +132,7 @@ HELP: dict[str, Help] = {
     ),
     "order-live-backup": Help(
         idea=N_("After an external snapshot the lower file no longer changes, so that it can be copied."),
-        verb="virsh snapshot-create-as | qemu-img convert | virsh blockcommit",
+        verb="virsh snapshot-create-as, qemu-img convert, virsh blockcommit",
         first='lab.answer("order-live-backup", "g …")',
         why=N_(
             "The copy holds the state at the snapshot. The commit merges what was written since into "
@@ -142,7 +142,7 @@ HELP: dict[str, Help] = {
     ),
     "order-middle-layer": Help(
         idea=N_("A copy is useful only before the merge. A file can be removed once no header names it."),
-        verb="cp | qemu-img commit -d | qemu-img rebase -u | rm",
+        verb="cp, qemu-img commit -d, qemu-img rebase -u, rm",
         first='lab.answer("order-middle-layer", "e …")',
         why=N_("Until the header of Snap-3 is changed it names Snap-2, so that file is removed last."),
         other="cd {folder}; qemu-img rebase -f qcow2 -F qcow2 -b Snap-1.qcow2 Snap-3.qcow2; rm Snap-2.qcow2",
@@ -179,7 +179,7 @@ HELP: dict[str, Help] = {
             "The guest needs an overlay of its own on the base. An external snapshot of a guest "
             "that is off creates one."
         ),
-        verb='guest.snapshot(kind="external-disk") | chmod a-w',
+        verb='guest.snapshot(kind="external-disk"), chmod a-w',
         first='lab.guest("tester").snapshot("apart", kind="external-disk").run()',
         why=N_("`tester` now writes to its overlay. The others never noticed, because `Golden` did not change."),
         other=(
@@ -254,7 +254,7 @@ HELP: dict[str, Help] = {
     ),
     "quiesced": Help(
         idea=N_("Without help a snapshot of a running guest looks like its disk after a power failure."),
-        verb="guest.wait_ready() | guest.snapshot(…, quiesce=True)",
+        verb="guest.wait_ready(), guest.snapshot(…, quiesce=True)",
         first='lab.guest("bank").wait_ready()',
         why=N_(
             "The agent froze the file system, which wrote everything to the disk and emptied its journal, and thawed "
@@ -264,7 +264,7 @@ HELP: dict[str, Help] = {
     ),
     "faded-merge": Help(
         idea=N_("First the data moves, then the top names another backing file, and last the file is removed."),
-        verb="qemu-img commit -d | qemu-img rebase -u | rm",
+        verb="qemu-img commit -d, qemu-img rebase -u, rm",
         first="qemu-img commit -q -d {folder}/B-1.qcow2",
         why=N_("After the commit the base has the data of the middle layer, so the top may name the base directly."),
         other='for n in "BC": images.remove(f"{n}-1").run()',
@@ -306,7 +306,7 @@ HELP: dict[str, Help] = {
     ),
     "shrink": Help(
         idea=N_("Deleting internal snapshots frees clusters inside the file. Only a copy has no free clusters."),
-        verb="qemu-img snapshot -d | qemu-img convert",
+        verb="qemu-img snapshot -d, qemu-img convert",
         first="qemu-img snapshot -d one {folder}/Big.qcow2",
         why=N_("The new file has only clusters that are in use. The guest must be off for this."),
         other=(
@@ -345,7 +345,7 @@ HELP: dict[str, Help] = {
     ),
     "orphan": Help(
         idea=N_("An overlay reads the right data only above exactly the same bytes. A checksum identifies them."),
-        verb="sha256sum | qemu-img rebase -u",
+        verb="sha256sum, qemu-img rebase -u",
         first="!cat {folder}/SHA256SUMS; sha256sum {folder}/copies/*",
         why=N_("All three copies would have opened without an error. Only one gives the right data."),
         other="qemu-img rebase -u -f qcow2 -F qcow2 -b copies/copy-2.qcow2 {folder}/Orphan.qcow2",
@@ -355,7 +355,7 @@ HELP: dict[str, Help] = {
             "Look before you act: `images` shows all chains, `images.findings()` most of what is wrong. First "
             "repair what cannot be opened; shorten and remove last."
         ),
-        verb="images.findings() | qemu-img rebase -u | images.shorten | guest.reconcile | chmod a-w",
+        verb="images.findings(), qemu-img rebase -u, images.shorten, guest.reconcile, chmod a-w",
         first="images.findings()",
         why=N_(
             "Each ticket changed only what it had to: six headers, one merge, one permission, one "
