@@ -1,7 +1,7 @@
 """Imports run one way, and `import vmsnap_nb` is light.
 
-words <- errors <- model <- plans <- views and model <- system; live joins the two sides; lab, panels and command use
-live; course needs only model; playground uses course, live, and the texts of lab's exercises.
+words <- errors <- model <- plans <- views and model <- system; live joins the two sides; lab, panels, fleet and
+command use live; course needs only model; playground uses course, live, and the texts of lab's exercises.
 """
 
 from __future__ import annotations

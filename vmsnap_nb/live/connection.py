@@ -60,7 +60,7 @@ _PASSES: ContextVar[Mapping[Connection, list[Knowledge]]] = ContextVar("passes",
 
 @dataclass(frozen=True, kw_only=True)
 class Customs:
-    """What a lab does otherwise than a plain host.
+    """What a lab, or a host of a fleet, does otherwise than a plain host.
 
     `owns` says by a guest's XML whether it counts, `formats` which images have a format that nothing else tells,
     `started` and `made` are told of guests that were started and of files that were made (and for what), and `actions`

@@ -1,4 +1,7 @@
-"""Files on the disks of images and guests: read from the images, without booting, without root and without a lock."""
+"""Files on the disks of images and guests: read from the images, without booting, without root and without a lock.
+
+The verbs are in `guest_files`, `chain` and `image_files`; here is what they have in common.
+"""
 
 from __future__ import annotations
 

@@ -872,7 +872,7 @@ class Guest(GuestFiles):
         return self._merge(CleanupRequest(guest=self._name))
 
     def unfinished(self) -> tuple[LivePlan, ...]:
-        """Return the plans that finish interrupted operations: commits and pulls in its chains, and a revert.
+        """Return the plans that finish interrupted operations: commits, pulls, external snapshots, and a revert.
 
         Plans that prevent a loss come first. If QEMU writes to an image other than the one libvirt names, one corrects
         the definition; if a file that QEMU has open was deleted, one copies it into an image that remains. If a change

@@ -1,4 +1,4 @@
-"""The two states of a disk between which the files differ that a plan is about."""
+"""States of a disk: the one that a snapshot holds, and the two between which the files differ that a plan is about."""
 
 from __future__ import annotations
 

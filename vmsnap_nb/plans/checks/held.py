@@ -1,4 +1,7 @@
-"""Checks of what QEMU holds: where it writes to an image that libvirt does not name, or whose file was deleted."""
+"""Checks of what QEMU holds: where it writes to an image that libvirt does not name, or whose file was deleted.
+
+An external snapshot that was interrupted leads to the same, so what its entry says is compared here as well.
+"""
 
 from __future__ import annotations
 

@@ -11,8 +11,9 @@ The order of the steps is what makes a merge safe to be killed at any moment:
    read before that.
 5. The merged layers are marked invalid, then removed if that was asked for; the entry is taken away.
 
-A pull first fills the image with what it reads from below, and closes it, which writes qcow2's tables to the disk. Only
-then its header gets the new backing file.
+An offline pull first fills the image with what it reads from below, and closes it, which writes qcow2's tables to the
+disk. Only then its header gets the new backing file. Into the image of a running guest, QEMU pulls in one step, which
+has an entry of its own.
 """
 
 from __future__ import annotations

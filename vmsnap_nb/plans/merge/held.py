@@ -1,4 +1,4 @@
-"""Plans for what QEMU holds: to correct the definition of a guest, and to save what only QEMU has."""
+"""Plans for what QEMU holds, or held: to correct a definition, save a deleted file, finish an external snapshot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""libvirt's checkpoints: what it refuses for a guest that has some, and what a plan would make of them."""
+"""libvirt's checkpoints, of incremental backups: what it refuses for a guest that has some.
+
+They are no snapshots; a snapshot with memory, which is called a checkpoint as well, has nothing to do with them.
+"""
 
 from __future__ import annotations
 

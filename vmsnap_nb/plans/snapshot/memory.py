@@ -1,4 +1,7 @@
-"""Requests that save the memory of a guest alone, and let it resume from there."""
+"""Requests that save the memory of a guest alone, and let it resume from there.
+
+Memory that belongs to a snapshot is a part of that: of the kinds ``internal-checkpoint`` and ``external-checkpoint``.
+"""
 
 from __future__ import annotations
 
