@@ -223,6 +223,58 @@ def test_killed_between_the_steps_of_a_guest_that_is_off(short: Path, moment: st
     assert after == before
 
 
+@pytest.mark.parametrize("moment", ["Repoint", "MarkInvalid"])
+def test_with_two_disks_the_snapshot_above_stays(short: Path, moment: str) -> None:
+    lab = short / "l"
+    before = _python(
+        """
+        from support.guests import attach
+        lab = vs.Lab(sys.argv[1], keep=True)
+        guest = lab.guest("demo", backing=lab.base("RootBase"), boot="disk")
+        attach(guest, ("vdb", lab.root / "images" / "data.qcow2", "qcow2", "disk"))
+        for number, name in enumerate("abc", start=1):
+            guest.snapshot(name, kind="external-disk").run(progress=False)
+            for disk in guest.domain().disks:
+                write(Path(disk.source), f"write -q -P {number} {number * 64}k 64k")
+        for disk in guest.domain().disks:
+            print(content(guest.snapshots()["c"].record.held_disks[disk.target == "vdb"].source), content(disk.source))
+        """,
+        lab,
+    )
+    _python(
+        """
+        from support.faulty import faulty, killed
+        lab = vs.Lab(sys.argv[1], keep=True)
+        done = []
+        def second(step, perform):  # the first disk is done with it already
+            done.append(step)
+            return perform(step) if len(done) == 1 else killed(step, perform)
+        faulty(lab.guest("demo").delete_snapshot("b"), sys.argv[2], second).run(progress=False)
+        """,
+        lab,
+        moment,
+    )
+    *finished, state, first, second = _python(
+        """
+        with vs.Lab(sys.argv[1]) as lab:
+            guest = lab.guest("demo")
+            while left := guest.unfinished():
+                print(left[0].run(progress=False).as_predicted)
+            if "b" in guest.snapshots():
+                print(guest.delete_snapshot("b").run(progress=False).as_predicted)
+            print({s.name: s.status for s in guest.snapshots()})
+            held = {disk.target: disk.source for disk in guest.snapshots()["c"].record.held_disks}
+            for disk in guest.domain().disks:
+                print(content(held[disk.target]), content(disk.source))
+            lab.destroy()
+        """,
+        lab,
+    )
+    assert set(finished) == {"True"}
+    assert state == "{'a': 'ok', 'c': 'ok'}"
+    assert [first, second] == before
+
+
 def test_a_full_disk_in_the_middle(short: Path) -> None:
     with small_disk(short / "small", "40m"):
         done = _python(

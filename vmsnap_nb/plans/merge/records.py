@@ -39,11 +39,13 @@ def with_records(plan: Plan, guest: GuestFacts, gone: Collection[str] = ()) -> P
     # Those of the merged layers may be out of order by this very merge, where it was interrupted.
     sound = {row.name for row in list_snapshots(domain, plan.before) if row.status == "ok"}
     own = (record for record in records if record.guest == domain.name)
-    sound |= {record.name for record in own if any({disk.source, disk.file} & merged for disk in record.held_disks)}
+    sound |= {record.name for record in own if _names(record, merged)}
+    moved: set[str] = set()
     for place, record in enumerate(records):
         entry = next((entry for entry in entries if _is_on(record, domain, entry)), None)
         if entry is not None and record.name in sound:
             records[place] = moved_record(record, entry.top, entry.base)
+            moved.add(record.name)
             steps.append(
                 MoveRecord(
                     guest=guest.ref,
@@ -56,7 +58,10 @@ def with_records(plan: Plan, guest: GuestFacts, gone: Collection[str] = ()) -> P
                 )
             )
     rows = list_snapshots(domain, plan.after.edited(records=records), gone=plan.unlinks)
-    stale = [row.name for row in rows if row.status in ("stale", "missing-file") and row.name in sound]
+    # What is still wrong with one that was moved is another disk's, as where its merge was interrupted as well.
+    waiting = {row.name for row in rows if row.name in moved and not _names(row.record, merged)}
+    bad = [row.name for row in rows if row.status in ("stale", "missing-file")]
+    stale = [name for name in bad if name in sound - waiting]
     ended = [row.record for row in rows if row.name in stale]
     for name in stale:
         records = list(without_record(records, domain.name, name))
@@ -114,6 +119,11 @@ def _about_memory(plan: Plan, path: str, record: SnapshotRecord, *, removing: bo
         remedy = t("remove it together with those images: {command}", command=by_hand)
         return remark("memory-lost", what, remedy, images=sources)
     return remark("memory-lost", what, remedy, images=(path,), holders=(record.guest,))
+
+
+def _names(record: SnapshotRecord, images: Collection[str]) -> bool:
+    """Return whether a record names one of some images."""
+    return any({disk.source, disk.file}.intersection(images) for disk in record.held_disks)
 
 
 def _is_on(record: SnapshotRecord, domain: Domain, entry: MergeEntry) -> bool:
