@@ -26,9 +26,9 @@ SECTIONS = {
 只要可能就在客户机运行时进行。其他格式的基础镜像中，只有 vmdk 用客户机测试过。
 """,
     "# What runs from where": """\
-# 从哪里可以执行什么
+# 不同用户和连接方式可以执行的操作
 
-每个单元格都是在 libvirt 9.0 上用真实客户机测试的结果。镜像属于 QEMU 的用户，所在目录是存储池。
+每个单元格都是在 libvirt 9.0 上用真实客户机测试的结果。镜像属于运行 QEMU 的账户，所在目录是存储池。
 *本机 root* 可以打开文件。*本机普通用户*在同一台机器上，可以使用 libvirt，但不能打开镜像。
 *TCP* 和 *ssh* 连接到另一台机器，不打开那里的任何文件。
 *本进程*指本工具自己的进程。被拒绝的计划会给出单元格中的问题名称、原因和可行的办法。
@@ -85,12 +85,13 @@ WORDS = {
     "works if you specify a file for the overlay": "指定叠加层的文件时可以",
     "works, in layers above it": "可以，在它上面的层中",
     "works, in single steps": "可以，分步执行",
+    "works from a managed save": "从保存的虚拟机状态（managed save）恢复时可以",
+    "works from a snapshot of the memory alone, in single steps": "从只含内存的快照恢复时可以，分步执行",
     "works, into an overlay on it": "可以，合并到基于它的叠加层",
-    "works, or no-space": "可以，或 no-space",
     "works, with a warning: the overlay is not encrypted": "可以，并警告：叠加层没有加密",
     "works, by libvirt": "可以，由 libvirt 执行",
     "works, by libvirt, if unknown-image is waived": "可以，由 libvirt 执行，需放行 unknown-image",
-    "finds nothing: the journal is in files that cannot be opened from there": ("找不到：日志在文件中，从那里无法打开"),
+    "finds nothing: the journal is in files that cannot be opened from there": ("找不到：日志保存在无法打开的文件中"),
     "clean up after a merge": "合并后清理",
     "finish what was interrupted": "完成被中断的操作",
     "reconcile the records": "使记录与实际一致",
@@ -104,7 +105,7 @@ WORDS = {
     "*a managed save is used up when its guest starts*": "*客户机启动后，保存的状态（managed save）即不复存在*",
     "*libvirt gives QEMU no access to the data file*": "*libvirt 不允许 QEMU 访问数据文件*",
     "*libvirt keeps saved memory only for a guest that is off*": "*libvirt 只为已关机的客户机保留内存*",
-    "*no QEMU opens it*": "*没有 QEMU 能打开它*",
+    "*no QEMU opens it*": "*QEMU 无法打开它*",
     "*no snapshot of it can be taken*": "*无法为它创建快照*",
     "*one file, which libvirt removes: `virsh managedsave-remove`; saved by name, `rm`*": (
         "*只有一个文件，由 libvirt 删除：`virsh managedsave-remove`；指定了文件名的用 `rm`*"
@@ -117,6 +118,7 @@ WHEN = {
     " into the base": "合并到基础镜像时",
     " if only a header names the device": "如果只有文件头提到该设备，则",
     " if the base is included": "如果包括基础镜像，则",
+    " if the device is too small": "如果设备空间不足，则",
     " into the disk itself": "合并到磁盘本身时",
     " for the disk itself": "对磁盘本身则",
 }

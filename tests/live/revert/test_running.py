@@ -144,7 +144,7 @@ def test_memory_alone_goes_back_onto_a_disk_that_did_not_change(running: Guest) 
     assert plan.run(progress=False).differences == ()
     assert files(running) == {"/before"}
     assert running.execute("kill -0 $(cat /run/pid)").exit_status == 0
-    kinds.record("vm-state", "off", "revert", "works, in single steps")
+    kinds.record("vm-state", "off", "revert", "works from a snapshot of the memory alone, in single steps")
     running.execute("echo a > /after").check()
     assert [c.name for c in running.revert("alone", keep_current=False).concerns if c.level == "refuse"] == [
         "disk-changed"

@@ -136,7 +136,7 @@ def test_saved_memory_goes_on_where_it_was(running: Guest, short: Path) -> None:
     with pytest.raises(PlanRefusedError, match="file-exists"):
         running.save(file).run(progress=False)
     record("vm-state", "running", "create")
-    record("vm-state", "off", "revert")
+    record("vm-state", "off", "revert", "works from a managed save")
 
 
 def test_what_is_no_saved_memory(running: Guest, short: Path) -> None:
