@@ -95,6 +95,7 @@ def test_the_chinese_page_has_the_same_headings_and_the_same_code(page: Path) ->
 
 
 CHINESE = [ROOT / "README.zh.md", ROOT / "notebooks" / "zh" / "README.md", *sorted((DOCS / "zh").rglob("*.md"))]
+LESSONS = [page for page in sorted((ROOT / "notebooks").rglob("*.md")) if page.parent.name == "zh"]
 
 
 @pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.name)
@@ -102,3 +103,10 @@ def test_a_chinese_page_is_written_as_chinese_is(page: Path) -> None:
     text = re.sub(r"`[^`\n]*`|\]\([^)]*\)", "", FENCE.sub("", page.read_text()))
     assert "您" not in text
     assert re.findall(r"[\u4e00-\u9fff][ ]?[,;:!?()]|[,;:!?()][\u4e00-\u9fff]|[\u4e00-\u9fff]\.(?:\s|$)", text) == []
+
+
+@pytest.mark.parametrize("page", [*CHINESE, *LESSONS], ids=lambda page: page.name)
+def test_emphasis_in_chinese_is_shown_as_such(page: Path) -> None:
+    """Asterisks between punctuation and a letter do not end it: Markdown then shows them."""
+    text = re.sub(r"`[^`\n]*`", "`", FENCE.sub("", page.read_text()))
+    assert [one for one in re.findall(r"\*+[^*]+\*+\w?", text) if re.search(r"[^\w\s*]\*+\w$", one)] == []
