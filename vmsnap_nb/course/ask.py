@@ -9,6 +9,7 @@ from vmsnap_nb.course.index import find_question, find_quiz
 from vmsnap_nb.course.question import NONE, Asked, Options, Outcome, Question, Quizzed, options_of
 from vmsnap_nb.course.shown import DATA, question_bundle, question_text, quiz_bundle, quiz_text
 from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.model.arguments import checked
 from vmsnap_nb.model.shown import Listed
 from vmsnap_nb.words.message import t
 
@@ -172,6 +173,7 @@ def _asked(row: Asked) -> Prediction:
     return Prediction(Question(t(row.text), options_of(options), t(row.why), row.name), answer)
 
 
+@checked
 def predict(
     question: str,
     options: Options = None,
@@ -217,6 +219,7 @@ def predict(
     return Prediction(Question(question, options_of(options), why), answer)
 
 
+@checked
 def quiz(questions: str | Sequence[Prediction]) -> Quiz:
     """Ask several questions, and check all answers together.
 

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.model.number import invalid
 from vmsnap_nb.model.shown import Listed
 from vmsnap_nb.words.message import Message, t
 
@@ -39,6 +40,8 @@ def options_of(options: Options) -> tuple[Option, ...]:
     """Return options as values with texts: of a mapping, of a list of values, or yes and no."""
     if options is None:
         return (Option(True, t("yes")), Option(False, t("no")))
+    if isinstance(options, str | bytes) or not isinstance(options, Iterable):
+        raise invalid(options, "options", t("{name} must be a list, or a dictionary", name="options"))
     pairs = options.items() if isinstance(options, Mapping) else [(value, str(value)) for value in options]
     made = tuple(Option(value, text) for value, text in pairs)
     if len(made) < 2 or len({option.value for option in made}) != len(made):

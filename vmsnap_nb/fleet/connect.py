@@ -11,6 +11,7 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.fleet.fleet import Fleet
 from vmsnap_nb.fleet.slots import names_of
 from vmsnap_nb.live.host import Host
+from vmsnap_nb.model.arguments import checked
 from vmsnap_nb.words.message import t
 
 __all__ = ["connect"]
@@ -28,6 +29,7 @@ def connect(
     shared: Iterable[PathLike] = (),
     executor: Executor | Mapping[str, Executor] | None = None,
 ) -> Fleet: ...
+@checked
 def connect(
     uri: str | Mapping[str, str] | list[str] | tuple[str, ...],
     *,

@@ -20,6 +20,7 @@ from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.html_page import write_page
 from vmsnap_nb.live.leftovers import LiveLeftovers
 from vmsnap_nb.live.place import Place
+from vmsnap_nb.model.arguments import checked, checked_methods
 from vmsnap_nb.model.by_host import ByHost, TablesByHost
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domains
@@ -38,6 +39,7 @@ __all__ = ["Fleet"]
 PathLike = str | os.PathLike[str]
 
 
+@checked_methods
 class Fleet(Listed):
     """Several hosts, read in parallel. Get one from `connect`.
 
@@ -101,6 +103,7 @@ class Fleet(Listed):
     def _ipython_key_completions_(self) -> list[str]:
         return list(self._slots)
 
+    @checked
     def __getitem__(self, name: str) -> Member:
         """Return a host, connected.
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.fleet.member import Member
 from vmsnap_nb.fleet.shared import Around
+from vmsnap_nb.system.libvirt.connection import check_uri
 from vmsnap_nb.system.libvirt.shared_pools import PoolKey
 from vmsnap_nb.words.message import t
 
@@ -51,7 +52,7 @@ def names_of(uris: Mapping[str, str] | Iterable[str]) -> dict[str, str]:
     """Return the URIs by the names of their hosts; of a list, these are the names of the machines."""
     if not isinstance(uris, Mapping):
         named: dict[str, str] = {}
-        for uri in uris:
+        for uri in map(check_uri, uris):
             parts = urlsplit(uri)
             name = parts.hostname or "localhost"
             name = name if name not in named else f"{name}:{parts.port}" if parts.port else name
@@ -66,8 +67,9 @@ def names_of(uris: Mapping[str, str] | Iterable[str]) -> dict[str, str]:
             why=t("no host was given"),
             next_step=t("pass their URIs as a list, or as a dictionary of names and URIs"),
         )
-    for name in uris:
-        if not name or "/" in name or name != name.strip():
+    for name, uri in uris.items():
+        check_uri(uri)
+        if not isinstance(name, str) or not name or "/" in name or name != name.strip():
             raise InvalidRequestError(
                 t("name a host {name!r}", name=name),
                 why=t("a name must not be empty, contain a slash, or begin or end with a space"),

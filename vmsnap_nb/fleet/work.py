@@ -15,6 +15,7 @@ from vmsnap_nb.fleet.shared import Around, Seen
 from vmsnap_nb.fleet.slots import Slot
 from vmsnap_nb.live.place import Place
 from vmsnap_nb.model.names import there_are
+from vmsnap_nb.model.number import invalid
 from vmsnap_nb.system.threads import shared_by
 from vmsnap_nb.words.message import t
 
@@ -41,6 +42,8 @@ class Work:
         threads: ThreadPoolExecutor,
         executor: Executor | Mapping[str, Executor] | None,
     ) -> None:
+        if not (executor is None or isinstance(executor, Executor | Mapping)):
+            raise invalid(executor, "executor", t("it must be an executor, or a dictionary of names and executors"))
         self._slots, self._threads = slots, threads
         self._near: Mapping[str, Executor] = executor if isinstance(executor, Mapping) else {}
         self._common = executor if isinstance(executor, Executor) else threads

@@ -17,6 +17,7 @@ from vmsnap_nb.live.files import (
     where,
 )
 from vmsnap_nb.live.reading import blockmap
+from vmsnap_nb.model.arguments import checked_methods
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.files import FileChanges, FileParts, Files
 from vmsnap_nb.model.forest import Chain
@@ -28,6 +29,7 @@ from vmsnap_nb.words.message import t
 __all__ = ["LiveChain"]
 
 
+@checked_methods
 @dataclass(frozen=True, repr=False)
 class LiveChain(Chain):
     """A backing chain whose images can be read; or its state at an internal snapshot of its top.

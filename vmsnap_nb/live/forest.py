@@ -20,6 +20,7 @@ from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.live.reading import look_at_files
 from vmsnap_nb.live.saved import with_saved_memory
 from vmsnap_nb.live.space import read_space
+from vmsnap_nb.model.arguments import checked, checked_methods
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image, register_files
@@ -54,6 +55,7 @@ PathLike = str | os.PathLike[str]
 register_files(ImageFiles())
 
 
+@checked_methods
 @dataclass(frozen=True, repr=False)
 class LiveForest(Forest):
     """A forest that knows the place from which it was read: it can be read again, and makes plans that can be run.
@@ -303,7 +305,7 @@ class LiveForest(Forest):
         several = (keep,) if isinstance(keep, Image | str | os.PathLike) else keep
         request = ShortenRequest(
             top=self._named(image),
-            keep=check_images(several) if isinstance(several, int | float) else tuple(map(self._named, several)),
+            keep=tuple(map(self._named, several)) if isinstance(several, Iterable) else check_images(several),
             top_may_go=top_may_go,
             remove=remove,
             verify=verify,
@@ -553,6 +555,7 @@ def _place(survey: Survey) -> Place:
     return Place(read, look_at_files, image_actions())
 
 
+@checked
 def scan(*folders: PathLike, follow: bool = False) -> LiveForest:
     """Read every image in some folders, and which images are based on which.
 
@@ -595,6 +598,7 @@ def scan(*folders: PathLike, follow: bool = False) -> LiveForest:
     return LiveForest.of(_place(Survey(paths, follow=follow)))
 
 
+@checked
 def chain(
     image: ImageLike | GuestLike,
     *,
@@ -642,6 +646,7 @@ def chain(
     return LiveChain(Survey(tuple(among), images={full: format}, follow=follow).read(), full)
 
 
+@checked
 def create_overlay(
     path: PathLike,
     backing: ImageLike | GuestLike,

@@ -26,6 +26,7 @@ from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.live.power import Power
 from vmsnap_nb.live.reading import look_at_guest, sources_of
 from vmsnap_nb.live.snapshot_lists import snapshot_list
+from vmsnap_nb.model.arguments import checked_methods
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.completed import Completed
 from vmsnap_nb.model.find import find_disk
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 __all__ = ["Guest"]
 
 
+@checked_methods
 class Guest(GuestFiles):
     """A guest that libvirt knows. Get one from `Host.guest`, `Host.guests` or `Lab.guest`.
 
@@ -854,7 +856,7 @@ class Guest(GuestFiles):
         (True, 2)
         """
         several = (keep,) if isinstance(keep, Image | str | os.PathLike) else keep
-        kept = check_images(several) if isinstance(several, int | float) else tuple(map(named, several))
+        kept = tuple(map(named, several)) if isinstance(several, Iterable) else check_images(several)
         return self._merge(ShortenRequest(guest=self._name, disk=disk, keep=kept, remove=remove, verify=verify))
 
     def cleanup(self) -> LivePlan:

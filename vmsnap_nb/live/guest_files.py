@@ -16,6 +16,7 @@ from vmsnap_nb.live.files import (
 )
 from vmsnap_nb.live.handle import GuestHandle
 from vmsnap_nb.live.snapshot_lists import snapshot_list
+from vmsnap_nb.model.arguments import checked_methods
 from vmsnap_nb.model.files import NOW, FileChanges, Files
 from vmsnap_nb.model.find import find_disk
 from vmsnap_nb.model.forest import Forest
@@ -29,6 +30,7 @@ from vmsnap_nb.words.message import t
 __all__ = ["GuestFiles"]
 
 
+@checked_methods
 class GuestFiles(Listed):
     """The verbs of a guest that read files."""
 

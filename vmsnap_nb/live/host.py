@@ -19,6 +19,7 @@ from vmsnap_nb.live.leftovers import LiveLeftovers, read_leftovers
 from vmsnap_nb.live.place import Place
 from vmsnap_nb.live.snapshot_lists import snapshot_lists
 from vmsnap_nb.live.space import read_space
+from vmsnap_nb.model.arguments import checked_methods
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.model.shown import Listed
@@ -118,6 +119,7 @@ class Guests(Sequence[Guest], Listed):
         return str(self.to_frame().to_html(escape=True))
 
 
+@checked_methods
 class Host(Listed):
     """A connection to one libvirt. Get one from `connect`; a `Lab` is a host too.
 
@@ -130,6 +132,10 @@ class Host(Listed):
     """
 
     _unlisted = frozenset({"link"})
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        checked_methods(cls)
 
     def __init__(self, uri: str, *, readonly: bool = False) -> None:
         self.uri = uri

@@ -6,6 +6,7 @@ import os
 
 from vmsnap_nb.errors import ImageError
 from vmsnap_nb.live.files import PathLike, When, copy_out, find_files, read_file
+from vmsnap_nb.model.arguments import checked_methods
 from vmsnap_nb.model.files import Files
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.filesystems.reader import DiskState
@@ -15,6 +16,7 @@ from vmsnap_nb.words.message import t
 __all__ = ["ImageFiles"]
 
 
+@checked_methods
 class ImageFiles:
     """What `Image.read`, `Image.copy_out` and `Image.find` do."""
 

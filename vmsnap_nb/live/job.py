@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.live.cards import job_card, read_card
+from vmsnap_nb.model.arguments import checked_methods
 from vmsnap_nb.model.number import check_seconds
 from vmsnap_nb.model.shown import Carded, Listed
 from vmsnap_nb.words.message import t
@@ -58,6 +59,7 @@ class Progress(Carded):
         return (self.total - self.done) / self.rate if self.rate and self.total else None
 
 
+@checked_methods
 class Job(Listed):
     """A plan that is running.
 

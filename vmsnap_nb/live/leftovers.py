@@ -10,6 +10,7 @@ from typing import Any
 from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.live.place import Place
 from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.model.arguments import checked_methods
 from vmsnap_nb.model.leftovers import Leftover, Leftovers
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.model.shown import pickled_as
@@ -25,6 +26,7 @@ __all__ = ["LiveLeftovers", "found_leftovers", "read_leftovers"]
 PathLike = str | os.PathLike[str]
 
 
+@checked_methods
 @dataclass(frozen=True, repr=False)
 class LiveLeftovers(Leftovers):
     """Files that nothing needs, as far as was checked, which can be moved away or removed.

@@ -18,6 +18,7 @@ from vmsnap_nb.live.place import Place
 from vmsnap_nb.live.progress import wait_with_bar
 from vmsnap_nb.live.report import LiveReport
 from vmsnap_nb.live.step_action import HalfDoneError, StaysError, Undo
+from vmsnap_nb.model.arguments import checked_methods
 from vmsnap_nb.model.files import FileChanges, LostFiles
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.shown import pickled_as
@@ -43,6 +44,7 @@ _OPTIONS = ("remove", "verify")
 """What a request can be given as late as at the run."""
 
 
+@checked_methods
 @dataclass(frozen=True, repr=False)
 class LivePlan(Plan):
     """A plan that can be run.
@@ -114,12 +116,12 @@ class LivePlan(Plan):
                 plans.append(cls(**{f.name: getattr(plan, f.name) for f in fields(plan)}, request=request, place=place))
         return plans
 
-    def start(self, *, waive: Iterable[str] = (), remove: bool | None = None, verify: bool | None = None) -> Job:
+    def start(self, *, waive: str | Iterable[str] = (), remove: bool | None = None, verify: bool | None = None) -> Job:
         """Check the plan against the current state, and begin.
 
         Parameters
         ----------
-        waive : iterable of str
+        waive : str or iterable of str
             Names of concerns that you override.
         remove : bool, optional
             For a plan that merges: whether to remove the files that are no longer needed. Default: as planned.
@@ -163,7 +165,7 @@ class LivePlan(Plan):
     def run(
         self,
         *,
-        waive: Iterable[str] = (),
+        waive: str | Iterable[str] = (),
         remove: bool | None = None,
         verify: bool | None = None,
         progress: bool = True,
@@ -284,12 +286,12 @@ class LivePlan(Plan):
             )
         return replace(self.request, **wanted) if wanted else self.request  # type: ignore[type-var]
 
-    def _fresh(self, waive: Iterable[str], request: Request) -> LivePlan:
+    def _fresh(self, waive: str | Iterable[str], request: Request) -> LivePlan:
         """Return what is to be run: this plan, or the one of the same request with other options."""
         with self.place.one_pass():
             return self._read_again(waive, request)
 
-    def _read_again(self, waive: Iterable[str], request: Request) -> LivePlan:
+    def _read_again(self, waive: str | Iterable[str], request: Request) -> LivePlan:
         now = self.place.survey()
         changed: list[str] = [*differences(self.before, now.forest, self.about, self.changes)]
         # What has changed may make the request itself impossible; so that is said first.

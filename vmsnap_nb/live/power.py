@@ -13,6 +13,7 @@ from vmsnap_nb.live.guest_actions.stale_chain import forget_old_chains
 from vmsnap_nb.live.handle import GuestHandle, ended_at_once
 from vmsnap_nb.live.phases import Phases
 from vmsnap_nb.live.reading import look_at_files
+from vmsnap_nb.model.arguments import checked_methods
 from vmsnap_nb.model.guest import State
 from vmsnap_nb.plans.checks.held import held_concerns, held_losses, switched
 from vmsnap_nb.plans.checks.start import held_images, start_concerns, start_needs
@@ -35,6 +36,7 @@ _OF_IMAGES = {"backing-format-missing", "missing-base", "loop", "shared-base", "
 """Concerns about the images themselves, whoever else has them open."""
 
 
+@checked_methods
 @dataclass(frozen=True)
 class Power:
     """What starts, stops and pauses one guest."""

@@ -10,9 +10,11 @@ from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from vmsnap_nb.model.number import whole_number
 from vmsnap_nb.model.shown import Listed
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.model.text import plural
+from vmsnap_nb.words.message import t
 
 if TYPE_CHECKING:
     import graphviz
@@ -144,7 +146,7 @@ class BlockMap(Listed):
         """Draw the disk from left to right, `cells` characters wide: what the guest reads, then a strip per layer."""
         from vmsnap_nb.views.strips import strips_text
 
-        return strips_text(self, cells=cells)
+        return strips_text(self, cells=whole_number(cells, "cells", t("characters"), least=1))
 
     def to_graphviz(self) -> graphviz.Digraph:
         """Return the strips for Graphviz.

@@ -9,7 +9,7 @@ from typing import Any
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["check_bandwidth", "check_images", "check_seconds", "whole_number"]
+__all__ = ["check_above_zero", "check_bandwidth", "check_images", "check_seconds", "invalid", "whole_number"]
 
 _END = 2**63
 """QEMU counts bytes in a signed number of 64 bits."""
@@ -33,7 +33,7 @@ def whole_number(value: object, name: str, unit: str, *, least: int = 0) -> int:
         number = None
     if number is None or number < least:
         rule = t("{name} must be a whole number of {unit}, {least} or more", name=name, unit=unit, least=least)
-        raise _invalid(value, name, rule)
+        raise invalid(value, name, rule)
     if number >= _END:
         rule = t(
             "{name} must be a whole number of {unit}, {least} or more, and less than 2**63",
@@ -41,7 +41,7 @@ def whole_number(value: object, name: str, unit: str, *, least: int = 0) -> int:
             unit=unit,
             least=least,
         )
-        raise _invalid(value, name, rule)
+        raise invalid(value, name, rule)
     return number
 
 
@@ -65,21 +65,41 @@ def check_seconds(seconds: Any, name: str = "timeout", *, above_zero: bool = Fal
     >>> check_seconds(1.5)
     1.5
     """
-    try:
-        number = math.nan if isinstance(seconds, bool | str | bytes) else float(seconds)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
+    number = _real(seconds)
     if number > _LONGEST:
         rule = t("{name} must be a number of seconds, 0 or more, and at most {most:,}", name=name, most=_LONGEST)
-        raise _invalid(seconds, name, rule)
+        raise invalid(seconds, name, rule)
     if above_zero and not number > 0:
-        raise _invalid(seconds, name, t("{name} must be a number of seconds, greater than 0", name=name))
+        raise invalid(seconds, name, t("{name} must be a number of seconds, greater than 0", name=name))
     if not number >= 0:
-        raise _invalid(seconds, name, t("{name} must be a number of seconds, 0 or more", name=name))
+        raise invalid(seconds, name, t("{name} must be a number of seconds, 0 or more", name=name))
     return number
 
 
-def _invalid(value: object, name: str, rule: Message) -> InvalidRequestError:
+def check_above_zero(value: Any, name: str) -> float:
+    """Return a number that a user gave, if it is one above 0.
+
+    Examples
+    --------
+    >>> check_above_zero(2, "zoom")
+    2.0
+    """
+    number = _real(value)
+    if not (number > 0 and math.isfinite(number)):
+        raise invalid(value, name, t("{name} must be a number greater than 0", name=name))
+    return number
+
+
+def _real(value: Any) -> float:
+    """Return a number, or nan for what is none."""
+    try:
+        return math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def invalid(value: object, name: str, rule: Message) -> InvalidRequestError:
+    """Return the error of a value that breaks a rule."""
     text = repr(value)
     return InvalidRequestError(
         t("use {name}={value}", name=name, value=text if len(text) <= 40 else text[:39] + "…"),

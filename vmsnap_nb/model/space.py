@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from vmsnap_nb.model.file_space import FileSpace
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import OPENABLE, Image
+from vmsnap_nb.model.number import invalid
 from vmsnap_nb.model.shown import Carded, Tabled
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.model.text import plural
+from vmsnap_nb.words.message import joined, t
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,9 +111,13 @@ class Space(Tabled):
         int
             Bytes.
         """
+        if what not in _SUMMED:
+            raise invalid(what, "what", t("{name} must be one of {values}", name="what", values=joined(_SUMMED)))
         return sum(getattr(image, what) or 0 for image in self.images)
 
 
+_SUMMED = ("allocated", "exclusive", "hidden", "internal", "memory_files")
+"""Columns of bytes."""
 _SUMS = (
     ("allocated", "allocated"),
     ("hidden", "hidden"),

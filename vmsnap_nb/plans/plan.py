@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from vmsnap_nb.errors import InvalidRequestError, PlanRefusedError
+from vmsnap_nb.model.arguments import checked_methods
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.shown import Carded, Shown
 from vmsnap_nb.plans.concern import CONCERNS, Concern, ConcernName, Concerns
@@ -64,6 +65,7 @@ class Alternative(Carded):
     refused: Message = NOTHING
 
 
+@checked_methods
 @dataclass(frozen=True)
 class Plan(Shown):
     """A change that is planned, but not yet done.
@@ -188,7 +190,7 @@ class Plan(Shown):
             return step.commands
         return tuple(map(self.machine.line, step.commands))
 
-    def script(self, *, waive: Iterable[str] = ()) -> str:
+    def script(self, *, waive: str | Iterable[str] = ()) -> str:
         """Return the same as a script for ``/bin/sh``, to be run on the machine that has the images.
 
         It first checks the host name (if libvirt is that of a system or of another machine), that new files do not
@@ -196,7 +198,7 @@ class Plan(Shown):
 
         Parameters
         ----------
-        waive : iterable of str
+        waive : str or iterable of str
             Names of concerns that you override.
 
         Returns
@@ -218,12 +220,12 @@ class Plan(Shown):
         self.check(waive)
         return shell_script(self)
 
-    def to_ansible(self, *, waive: Iterable[str] = ()) -> str:
+    def to_ansible(self, *, waive: str | Iterable[str] = ()) -> str:
         """Return the same as tasks for Ansible, with the checks of `script`: a list in YAML.
 
         Parameters
         ----------
-        waive : iterable of str
+        waive : str or iterable of str
             Names of concerns that you override.
 
         Returns
@@ -255,12 +257,12 @@ class Plan(Shown):
 
         return alternatives_frame(self)
 
-    def check(self, waive: Iterable[str] = ()) -> None:
+    def check(self, waive: str | Iterable[str] = ()) -> None:
         """Raise an error if a concern of level "refuse" is not waived.
 
         Parameters
         ----------
-        waive : iterable of str
+        waive : str or iterable of str
             Names of concerns whose consequences the user accepts.
 
         Raises

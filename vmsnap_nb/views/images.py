@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from vmsnap_nb.errors import MissingPartError
+from vmsnap_nb.model.number import check_above_zero
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
@@ -40,7 +41,7 @@ def to_svg(thing: Shown, **options: Any) -> Svg:
 
 def to_png(thing: Shown, *, zoom: float, **options: Any) -> Png:
     """Return an object's figure as PNG."""
-    return png_of(to_svg(thing, **options), zoom=zoom)
+    return png_of(to_svg(thing, **options), zoom=check_above_zero(zoom, "zoom"))
 
 
 def png_of(svg: str, *, zoom: float) -> Png:

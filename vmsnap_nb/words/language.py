@@ -49,7 +49,8 @@ def set_language(code: str | None) -> None:
     if code is None:
         _chosen[:] = []
         return
-    found = _known(code)
+    given: object = code
+    found = _known(code) if isinstance(given, str) else None
     if found is None:
         # Errors are messages, so that they import this module.
         from vmsnap_nb.errors import InvalidRequestError

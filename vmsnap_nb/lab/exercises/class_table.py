@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vmsnap_nb.lab.exercises.practice import EXERCISES
 from vmsnap_nb.lab.exercises.progress import Progress, read_progress
+from vmsnap_nb.model.arguments import checked
 from vmsnap_nb.views.frames import frame_of_table
 from vmsnap_nb.views.tables import Cell, Column, Table
 
@@ -28,6 +29,7 @@ _COUNTS = (
 )
 
 
+@checked
 def class_progress(labs: Mapping[str, PathLike] | Iterable[PathLike]) -> pd.DataFrame:
     """Show the progress of all students of a class, as `Lab.progress` does for one.
 

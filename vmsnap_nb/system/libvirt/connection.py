@@ -18,7 +18,7 @@ from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.reaper import collect_orphans
 from vmsnap_nb.words.message import t
 
-__all__ = ["files_are_here", "is_lost", "open_connection"]
+__all__ = ["check_uri", "files_are_here", "is_lost", "open_connection"]
 
 _SECONDS = 15
 """How long the opening of a connection over a network may take."""
@@ -33,12 +33,7 @@ def open_connection(uri: str, *, readonly: bool = False) -> Any:
 
     With `readonly` libvirt itself refuses every change.
     """
-    if "://" not in uri:
-        raise InvalidRequestError(
-            t("connect to {uri!r}", uri=uri),
-            why=t("it is not a libvirt URI"),
-            next_step=t("use one such as qemu:///system, qemu:///session or qemu+ssh://box/system"),
-        )
+    check_uri(uri)
     libvirt = library()
     embedded = urlsplit(uri).path == "/embed"
     if embedded:
@@ -57,6 +52,17 @@ def open_connection(uri: str, *, readonly: bool = False) -> Any:
     except VmsnapError as error:
         error.next_step = error.next_step or t("check the URI, and that libvirt is running there")
         raise
+
+
+def check_uri(uri: object) -> str:
+    """Return a URI of libvirt if it has the form of one."""
+    if not isinstance(uri, str) or "://" not in uri or "\0" in uri:
+        raise InvalidRequestError(
+            t("connect to {uri!r}", uri=uri),
+            why=t("it is not a libvirt URI"),
+            next_step=t("use one such as qemu:///system, qemu:///session or qemu+ssh://box/system"),
+        )
+    return uri
 
 
 def _in_time(open_now: Callable[[], Any], uri: str) -> Any:
