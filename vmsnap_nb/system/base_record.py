@@ -11,12 +11,14 @@ import hashlib
 import os
 import stat
 import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from vmsnap_nb.model.base_record import BaseRecord
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
 
-__all__ = ["read_base_record", "still_valid", "write_base_record"]
+__all__ = ["on_copies", "read_base_record", "write_base_record"]
 
 _NAME = "user.vmsnap_nb.base"
 _RECORD = struct.Struct("<QQQq8s8s")
@@ -57,11 +59,26 @@ def read_base_record(overlay: int, backing: Reference) -> BaseRecord | None:
         return None
     if written != _checksum(os.fsencode(backing.written)):
         return None  # it was given another one since
-    return BaseRecord(backing.written, (device, inode), size, mtime, sample)
+    return BaseRecord(written=backing.written, identity=(device, inode), size=size, mtime=mtime, sample=sample)
 
 
-def still_valid(record: BaseRecord, base: Image) -> bool:
-    """Return whether another file than the one in the record has the same size, time and content, as a copy has."""
+def on_copies(images: Mapping[str, Image], based: Iterable[tuple[str, str]]) -> dict[str, Image]:
+    """Return the overlays whose base is a copy of the one that they remember, with the place of that copy.
+
+    `based` has the paths of overlays and of the images below.
+    """
+    found = {}
+    for path, below in based:
+        record, base = images[path].base_record, images.get(below)
+        if record is None or base is None or base.identity is None or base.identity == record.identity:
+            continue
+        if base.known_from == "file" and not base.device and _is_copy(record, base):
+            here = replace(record, identity=base.identity)
+            found[path] = Image.build({**vars(images[path]), "base_record": here})
+    return found
+
+
+def _is_copy(record: BaseRecord, base: Image) -> bool:
     if (base.file_size, (base.mtime_ns or 0) // 10**9) != (record.size, record.mtime):
         return False
     with contextlib.suppress(OSError):

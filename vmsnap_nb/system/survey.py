@@ -18,7 +18,7 @@ from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.kernel_paths import is_kernel_path
 from vmsnap_nb.model.reference import Reference
-from vmsnap_nb.system.base_record import still_valid
+from vmsnap_nb.system.base_record import on_copies
 from vmsnap_nb.system.claimed_format import USER, mismatch, taken_for_raw
 from vmsnap_nb.system.data_file import NO_DATA, look_at_data
 from vmsnap_nb.system.device_image import Devices
@@ -151,7 +151,7 @@ class _Reading:
         for path, claims in self.disputed.items():
             self._settle(path, claims)
         self._data_files()
-        self._base_records()
+        self.found.update(on_copies(self.found, self.based))
         if self.cut or not self.parts.isdisjoint(self.found):
             self._prune(starts)
         for path, problem in (*self.notes, *smaller_ones(self.found, self.based)):
@@ -485,16 +485,6 @@ class _Reading:
             # What is based on another image is left in the forest: a header could hide somebody's overlay else.
             if place is not None and part is not None and part.backing is None:
                 self.parts.add(place)
-
-    def _base_records(self) -> None:
-        """Let records that overlays have of their backing files hold for copies of these."""
-        for path, below in self.based:
-            record, base = self.found[path].base_record, self.found.get(below)
-            if record is None or base is None or base.identity is None or base.identity == record.identity:
-                continue
-            if base.known_from == "file" and not base.device and still_valid(record, base):
-                record = replace(record, identity=base.identity)
-                self.found[path] = Image.build({**vars(self.found[path]), "base_record": record})
 
     def _prune(self, starts: list[str]) -> None:
         """Keep what was found in folders or named, and what that is based on, now that all is settled."""
