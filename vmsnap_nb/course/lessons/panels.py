@@ -35,7 +35,7 @@ PREDICTIONS = (
     Asked(
         name="panels/grey",
         text=N_("This merge leaves two files invalid. Can it be confirmed immediately?"),
-        why=N_("First tick the box that names the files."),
+        why=N_("First tick the box below the names of the files."),
     ),
     Asked(
         name="panels/drop",

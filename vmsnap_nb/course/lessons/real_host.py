@@ -39,9 +39,7 @@ PREDICTIONS = (
             "Ten nightly layers of `db` are pulled into the active one. Are there more free bytes "
             "immediately afterwards?"
         ),
-        why=N_(
-            "A pull copies. The old files are still there and still valid; space is free only after they are removed."
-        ),
+        why=N_("The old files are still there and still valid; space is free only after they are removed."),
     ),
     Asked(
         name="real-host/exposed",
