@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import base64
 import secrets
-import threading
 import time
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any
 
-from vmsnap_nb.errors import GuestError, GuestNotReadyError, InvalidRequestError, VmsnapError
+from vmsnap_nb.errors import GuestError, GuestNotReadyError, InvalidRequestError
 from vmsnap_nb.model.completed import Completed
-from vmsnap_nb.system.libvirt.errors import libvirt_errors
-from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.system.guest.stream import GuestStream
 from vmsnap_nb.words.message import Message, t
 
 __all__ = [
@@ -43,9 +41,6 @@ cut. Of the agent's answers libvirt takes 10 MiB, in which both are written in b
 
 _MOST_SECONDS = 2_000_000
 """The longest time for which a busybox waits in one call."""
-_PIECE = 1 << 16
-_MOST_WAITING = 1 << 18
-"""Bytes that wait to be read; as long as there are so many, the guest has to wait."""
 _LONGEST_LINE = 1 << 16
 """Bytes that a line of an answer may have; the listener's have 77."""
 _MOST_IN_BASE64 = (MAX_OUTPUT // 3 + 1) * 4
@@ -58,94 +53,20 @@ def grace(timeout: float) -> float:
     return min(max(0.8, timeout / 20), 5.0)
 
 
-class Port:
+class Port(GuestStream):
     """A virtio serial port of a running guest, opened by this process.
 
     For another process that has it open it waits `wait` seconds.
     """
 
     def __init__(self, connection: Any, domain: Any, name: str, *, wait: float = 5.0) -> None:
-        self._libvirt = library()
-        self._what = t("open the port {port} of {guest}", port=name, guest=domain.name())
-        self._arrived = threading.Condition()
-        self._buffer = bytearray()
-        self._ended = ""
-        self._full = self._stopped = False
-        self._stream = self._open(connection, domain, name, time.monotonic() + wait)
-        self._events = (
-            self._libvirt.VIR_STREAM_EVENT_READABLE
-            | self._libvirt.VIR_STREAM_EVENT_HANGUP
-            | self._libvirt.VIR_STREAM_EVENT_ERROR
+        super().__init__(
+            connection,
+            t("open the port {port} of {guest}", port=name, guest=domain.name()),
+            lambda stream: domain.openChannel(name, stream, 0),
+            deadline=time.monotonic() + wait,
+            when_taken=t("wait until the other process has finished its command"),
         )
-        with libvirt_errors(self._what):
-            self._stream.eventAddCallback(self._events, self._on_event, None)
-
-    def _open(self, connection: Any, domain: Any, name: str, deadline: float) -> Any:
-        while True:
-            with libvirt_errors(self._what):
-                stream = connection.newStream(self._libvirt.VIR_STREAM_NONBLOCK)
-            try:
-                with libvirt_errors(self._what):
-                    domain.openChannel(name, stream, 0)
-                return stream
-            except VmsnapError as error:
-                # libvirt says so only in words: "Active channel stream exists for this domain".
-                if "stream exists" not in (error.quoted or ""):
-                    raise GuestNotReadyError(
-                        self._what, said=error.quoted, next_step=t("start the guest, or wait until it is running")
-                    ) from error
-                if time.monotonic() >= deadline:
-                    raise GuestNotReadyError(
-                        self._what,
-                        said=error.quoted,
-                        next_step=t("wait until the other process has finished its command"),
-                    ) from error
-            time.sleep(0.05)
-
-    def _on_event(self, stream: Any, events: int, _: object) -> None:
-        """Take what has come; runs in the event loop's thread, which must never see an exception.
-
-        A guest can write without an end: no more is taken than somebody reads, and the guest then has to wait.
-        """
-        with self._arrived:
-            try:
-                while len(self._buffer) < _MOST_WAITING:
-                    data = stream.recv(_PIECE)
-                    if data == -2:  # nothing more at present
-                        break
-                    if not data:
-                        self._ended = t("the guest closed its end of the port")
-                        break
-                    self._buffer += data
-                else:
-                    self._full = True
-                    stream.eventUpdateCallback(self._events & ~self._libvirt.VIR_STREAM_EVENT_READABLE)
-            except self._libvirt.libvirtError as error:
-                self._ended = str(error)
-            if events & (self._libvirt.VIR_STREAM_EVENT_HANGUP | self._libvirt.VIR_STREAM_EVENT_ERROR):
-                self._ended = self._ended or t("the guest closed its end of the port")
-            if self._ended:
-                self._forget_events()
-            self._arrived.notify_all()
-
-    def _forget_events(self) -> None:
-        try:
-            self._stream.eventRemoveCallback()
-        except self._libvirt.libvirtError:
-            return  # removed already
-
-    def send(self, data: bytes, deadline: float) -> None:
-        """Write all of `data` before `deadline` (of `time.monotonic`)."""
-        rest = memoryview(data)
-        while rest:
-            with libvirt_errors(self._what):
-                count = self._stream.send(bytes(rest[:4096]))
-            if count > 0:
-                rest = rest[count:]
-            elif self._ended or time.monotonic() >= deadline:
-                raise self._over(self._ended or t("the guest did not accept the data"))
-            else:
-                time.sleep(0.02)
 
     def lines(self, deadline: float) -> Iterator[bytes]:
         """Yield lines as they come, until `deadline` (of `time.monotonic`); those that are too long are left out."""
@@ -172,42 +93,7 @@ class Port:
                 raise self._over(t("the guest did not answer in time"))
             if not self._buffer:
                 raise self._over(self._ended)
-            data = bytes(self._buffer)
-            self._buffer.clear()
-            if self._full and not self._ended:
-                self._full = False
-                with libvirt_errors(self._what):
-                    self._stream.eventUpdateCallback(self._events)
-            return data
-
-    def _over(self, ended: str) -> GuestNotReadyError:
-        """Return the error of a port that gives no more: for a reason of our own, or in libvirt's words."""
-        if isinstance(ended, Message):
-            return GuestNotReadyError(self._what, why=ended)
-        return GuestNotReadyError(self._what, said=ended)
-
-    def stop_waiting(self) -> None:
-        """Have the thread that waits for the guest give up; that one closes the port, since a stream has one owner."""
-        with self._arrived:
-            self._stopped = True
-            self._arrived.notify_all()
-
-    def close(self) -> None:
-        """Let go of the port."""
-        with self._arrived:
-            if not self._ended:
-                self._forget_events()
-            self._ended = self._ended or t("the port was closed")
-        try:
-            self._stream.abort()
-        except self._libvirt.libvirtError:
-            return  # it has ended by itself
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+            return self._taken()
 
 
 def check_command(command: str) -> bytes:
