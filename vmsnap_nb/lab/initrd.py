@@ -41,7 +41,7 @@ def build_initrd(distribution: bytes, agent: Agent | None = None) -> bytes:
         Entry.file("bin/busybox", _only(entries, "busybox"), executable=True),
         Entry.file("lib/ld-musl-x86_64.so.1", _only(entries, "ld-musl-x86_64.so.1"), executable=True),
         Entry.file("init", _script("init.sh"), executable=True),
-        *(Entry.file(f"boot/{name}", _script(name)) for name in ("second.sh", "listen.sh", "agent.sh")),
+        *(Entry.file(f"boot/{name}", _script(name)) for name in ("second.sh", "listen.sh", "terminal.sh", "agent.sh")),
     ]
     if agent is not None:
         files += [

@@ -18,6 +18,7 @@ from vmsnap_nb.plans.by_hand import domain_argument
 from vmsnap_nb.system.guest.agent import AGENT_PORT, agent_answers, run_by_agent
 from vmsnap_nb.system.guest.console import console_log, read_console
 from vmsnap_nb.system.guest.port import COMMAND_PORT, Port, ask_port, grace, run_on_port
+from vmsnap_nb.system.guest.serial import SerialConsole
 from vmsnap_nb.system.libvirt.domains import channels
 from vmsnap_nb.words.message import t
 
@@ -169,6 +170,23 @@ class Commands:
         if port is not None:
             port.stop_waiting()  # the guest ends a command when nobody waits for it any more
         return port is not None
+
+    def open_terminal(self) -> SerialConsole:
+        """Open its serial console, to read and to type; whoever opened it closes it."""
+        handle = self.handle
+        tried = t("open the serial console of {guest}", guest=handle.name)
+        handle.check_writable(tried)
+        if not handle.still_running:
+            raise GuestNotReadyError(tried, why=t("it is not running"), next_step=t("start it first"))
+        return SerialConsole(handle.link.handle, handle.domain)
+
+    def resize_terminal(self, rows: int, columns: int) -> bool:
+        """Tell a lab's guest how large the terminal on its serial console is; return whether it knows now."""
+        if self.handle.state != "running" or not self.listens:
+            return False
+        size = f"rows {rows:d} cols {columns:d}"
+        done = self.run_on_port(f"/run/vmsnap/ld.so /run/vmsnap/busybox stty -F /dev/ttyS0 {size}", timeout=5)
+        return done.exit_status == 0
 
     def console(self) -> str:
         """Return what the guest has written to its serial console since it was started."""

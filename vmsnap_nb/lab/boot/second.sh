@@ -29,10 +29,9 @@ trap 'down reboot' TERM
 
 $B sh /run/vmsnap/listen.sh &
 $B sh /run/vmsnap/agent.sh &
-while :; do
-	$B setsid -c /bin/sh -l </dev/ttyS0 >/dev/ttyS0 2>&1
-	$B sleep 1
-done &
+# Not with &: then that shell, and all that it starts, would ignore Ctrl-C. The first setsid makes a session; the second
+# cannot, and therefore goes on in a new process, for whose end nobody waits.
+$B setsid $B setsid $B sh /run/vmsnap/terminal.sh
 
 # virsh shutdown presses the power button. The modules are the distribution's own, if it has them.
 (

@@ -45,7 +45,7 @@ class GuestStream:
         self._ended = ""
         self._full = self._stopped = False
         self._stream = self._open(connection, attach, deadline)
-        self._events = (
+        self._events: int = (
             self._libvirt.VIR_STREAM_EVENT_READABLE
             | self._libvirt.VIR_STREAM_EVENT_HANGUP
             | self._libvirt.VIR_STREAM_EVENT_ERROR
@@ -85,7 +85,7 @@ class GuestStream:
                     self._buffer += data
                 else:
                     self._full = True
-                    stream.eventUpdateCallback(self._events & ~self._libvirt.VIR_STREAM_EVENT_READABLE)
+                    self._renew_events()
             except self._libvirt.libvirtError as error:
                 self._ended = str(error)
             if events & (self._libvirt.VIR_STREAM_EVENT_HANGUP | self._libvirt.VIR_STREAM_EVENT_ERROR):
@@ -93,6 +93,13 @@ class GuestStream:
             if self._ended:
                 self._forget_events()
             self._arrived.notify_all()
+
+    def _renew_events(self) -> None:
+        self._stream.eventUpdateCallback(self._wanted_events())
+
+    def _wanted_events(self) -> int:
+        readable: int = self._libvirt.VIR_STREAM_EVENT_READABLE
+        return self._events & ~readable if self._full else self._events
 
     def _forget_events(self) -> None:
         try:
@@ -120,7 +127,7 @@ class GuestStream:
         if self._full and not self._ended:
             self._full = False
             with libvirt_errors(self._what):
-                self._stream.eventUpdateCallback(self._events)
+                self._renew_events()
         return data
 
     def _over(self, ended: str) -> GuestNotReadyError:
