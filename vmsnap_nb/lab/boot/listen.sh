@@ -59,7 +59,7 @@ answer() {
 	wait $command
 	status=$?
 	kill $guard 2>/dev/null
-	wait $guard
+	wait $guard 2>/dev/null # otherwise this shell says on the console that it was ended
 	late=0
 	[ ! -e "$work/gone" ] || late=2
 	[ ! -e "$work/late" ] || late=1
