@@ -18,6 +18,7 @@ from vmsnap_nb.panels.layers import LayersPanel
 from vmsnap_nb.panels.panel import Panel, heading
 from vmsnap_nb.panels.snapshot import SnapshotPanel
 from vmsnap_nb.panels.source import Reading
+from vmsnap_nb.panels.terminal import TerminalSwitch
 from vmsnap_nb.views.words import shown
 from vmsnap_nb.words.message import t
 
@@ -40,7 +41,8 @@ class GuestPage(widgets.VBox):
         self.snapshot_button.on_click(lambda _: self.take_snapshot())
         self.tabs = widgets.Tab([widgets.VBox().add_class("vmsnap-tab") for _ in range(5)])
         self.tabs.titles = (t("Console"), t("Snapshots"), t("Disk layers"), t("Files"), t("Block map"))
-        self.tabs.children[_CONSOLE].children = (console,)
+        self.switch = TerminalSwitch(guest, console)
+        self.tabs.children[_CONSOLE].children = (self.switch,)
         self.tabs.observe(lambda _: self.open_tab(), "selected_index")
         self._parts: dict[int, Any] = {}
         head = widgets.HBox([heading(shown(guest.name)), self.badge, self.snapshot_button]).add_class("vmsnap-title")
@@ -86,6 +88,7 @@ class GuestPage(widgets.VBox):
         self.badge.value = f'<span class="vmsnap-chip vmsnap-is-{state}">{escape(text)}</span>'
         why = t("The console accepts commands while the guest is running.")
         self.console.hint = "" if domain.state == "running" else why
+        self.switch.update(domain.running)
         number = sum(record.guest == domain.name for record in reading.forest.records)
         number -= state == "saved"  # a managed save is no snapshot
         title = t("Snapshots {count}", count=number) if number else t("Snapshots")
@@ -99,6 +102,7 @@ class GuestPage(widgets.VBox):
     def close(self) -> None:
         """Close it with all that is in its tabs; the console stays."""
         self.tabs.children[_CONSOLE].children = ()
+        self.switch.close()
         for part in self._parts.values():
             part.close()
         super().close()
