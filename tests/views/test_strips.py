@@ -107,6 +107,19 @@ def test_every_part_of_the_picture_says_what_it_is() -> None:
     assert not heights["seen"] & heights["hidden"]  # colour is not the only sign
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_tooltip_says_where_the_data_is_and_not_where_its_cells_are(narrow: bool) -> None:
+    """Two blocks that are not where a cell begins, on a disk that is not cut."""
+    lower = "".join("d" if n in {0, 301} else "." for n in range(4001)) + "d"
+    blocks = blockmap(lower, "." * 301 + "d" + "." * 3700)
+    svg = ET.fromstring(strips_svg(blocks, narrow=narrow))
+    titles = [str(one.findtext(f"{SVG}title")) for one in svg.iter(f"{SVG}rect") if one.get("class")]
+    places = [title.partition(":")[0] for title in titles]
+    first, middle = "0 B to 4 KiB", "4 KiB at 1.18 MiB"
+    assert [place for place in places if place != places[-1]] == [first, middle, middle, first, middle]
+    assert places[-1] == "4 KiB at 15.6 MiB"
+
+
 @pytest.mark.parametrize("name", ["<x>", 'a"b', "虚拟机", "it's & so"])
 def test_a_hostile_name_is_shown_as_it_is(name: str) -> None:
     blocks = BlockMap((LayerMap(f"/i/{name}", 8 * UNIT, (Extent(0, UNIT),)),))

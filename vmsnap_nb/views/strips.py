@@ -7,7 +7,7 @@ cell shows is the most telling thing in it, however small: data that is seen, th
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -131,6 +131,8 @@ class Strips:
     kinds: tuple[tuple[Kind, ...], ...]
     new: tuple[tuple[bool, ...], ...]
     spans: tuple[Span, ...]
+    held: Mapping[tuple[int, int, Kind], tuple[int, int]]
+    """Of a layer, a cell and a kind: from and up to which byte there is such data. A cell is often wider."""
 
     @classmethod
     def of(cls, blocks: BlockMap, cells: int, *, cut: bool = False) -> Strips:
@@ -144,10 +146,13 @@ class Strips:
         cells = sum(span.cells for span in spans)
         owners: list[set[int]] = [set() for _ in range(cells)]
         found: list[list[set[Kind]]] = [[set() for _ in range(cells)] for _ in blocks.layers]
+        held: dict[tuple[int, int, Kind], tuple[int, int]] = {}
         for run in blocks.runs:
             kind: Kind = "zero" if run.kind == "zero" else "hidden" if run.hidden else "seen"
             for cell in _cells_of(run.start, run.start + run.length, spans, unit):
                 found[run.layer][cell].add(kind)
+                start, end = held.get((run.layer, cell, kind), (run.start, 0))
+                held[run.layer, cell, kind] = min(start, run.start), max(end, run.start + run.length)
                 if kind == "seen":
                     owners[cell].add(run.layer)
         new = [[False] * cells for _ in blocks.layers]
@@ -162,6 +167,7 @@ class Strips:
             kinds=tuple(tuple(_most_telling(cell) for cell in layer) for layer in found),
             new=tuple(map(tuple, new)),
             spans=tuple(spans),
+            held=held,
         )
 
     def span_of(self, cell: int) -> int:
@@ -176,6 +182,15 @@ class Strips:
     def end(self, cell: int) -> int:
         """Return at which byte a cell ends."""
         return min(self.place(cell) + self.unit, self.spans[self.span_of(cell)].end)
+
+    def bounds(self, first: int, count: int, kind: Kind, layers: Sequence[int]) -> tuple[int, int]:
+        """Return from and up to which byte a stretch of cells has data of a kind; ``both`` is seen and hidden data."""
+        kinds: tuple[Kind, ...] = ("seen", "hidden") if kind == "both" else (kind,)
+        cells = range(first, first + count)
+        keys = [(layer, cell, kind) for layer in layers for cell in cells for kind in kinds]
+        held = [self.held[key] for key in keys if key in self.held]
+        start, end = min(start for start, _ in held), max(end for _, end in held)
+        return max(start, self.place(first)), min(end, self.end(first + count - 1))
 
     def read_cells(self) -> Iterator[tuple[int, int, Kind, tuple[int, ...]]]:
         """Return stretches of the top strip that are read from the same layers."""
@@ -246,13 +261,12 @@ def part_title(
     strips: Strips, first: int, count: int, kind: Kind, owners: tuple[int, ...], names: Sequence[str]
 ) -> Message:
     """Return what a stretch of cells is: the text of its tooltip."""
-    return t(
-        "{start} to {end}: {layers}, {kind}",
-        start=human_size(strips.place(first)),
-        end=human_size(strips.end(first + count - 1)),
-        layers=joined(names[owner] for owner in owners),
-        kind=t(KIND_WORDS[kind]),
-    )
+    start, end = strips.bounds(first, count, kind, owners)
+    layers, what = joined(names[owner] for owner in owners), t(KIND_WORDS[kind])
+    low, high = human_size(start), human_size(end)
+    if low == high:  # too small a part for its place
+        return t("{size} at {start}: {layers}, {kind}", size=human_size(end - start), start=low, layers=layers, kind=what)
+    return t("{start} to {end}: {layers}, {kind}", start=low, end=high, layers=layers, kind=what)
 
 
 def colours_of(names: Sequence[str]) -> list[str]:
