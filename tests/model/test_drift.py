@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.forests import image
+from support.forests import forest, image
 from support.snapshots import WHEN, domain, drifted, record, world
 
 from vmsnap_nb.errors import NotFoundError
-from vmsnap_nb.model.drift import list_snapshots
+from vmsnap_nb.model.drift import corrected, list_snapshots
+from vmsnap_nb.model.snapshot import SnapshotDisk
 
 
 def test_records_and_files_are_compared() -> None:
@@ -58,3 +59,21 @@ def test_a_parent_comes_before_its_children_whatever_their_times() -> None:
     assert names.index("root") < names.index("child")
     assert set(names) == {one.name for one in records}
     assert found["ring1"].record.parent is None
+
+
+def test_a_record_that_names_an_image_further_below() -> None:
+    guest, disks = domain(), (SnapshotDisk("vda", "external", "/i/base.qcow2", "/i/over.qcow2"),)
+    there = record("far", "external", disks=disks)
+    tree = forest(image("base.qcow2"), image("top.qcow2", "base.qcow2"), image("over.qcow2", "top.qcow2"))
+    row = list_snapshots(guest, tree.edited(records=(there,)))["far"]
+    assert (row.status, "is based on /i/top.qcow2, but its record names /i/base.qcow2" in row.problem) == (
+        "stale",
+        True,
+    )
+    right = corrected(there, tree)
+    assert right.disks == (replace(disks[0], source="/i/top.qcow2"),)
+    assert list_snapshots(guest, tree.edited(records=(right,)))["far"].status == "ok"
+    assert corrected(right, tree) == right
+    # One whose overlay is on something else, or not there, names what it names.
+    for other in (forest(image("base.qcow2"), image("over.qcow2")), forest(image("base.qcow2"))):
+        assert corrected(there, other) == there

@@ -13,7 +13,7 @@ from vmsnap_nb.model.image import NOT_READ, InternalSnapshot
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, Drift, Snapshot, SnapshotDisk, SnapshotList, SnapshotRecord
 from vmsnap_nb.words.message import Message, clauses, joined, t
 
-__all__ = ["list_snapshots"]
+__all__ = ["corrected", "list_snapshots"]
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _WORST_FIRST: tuple[Drift, ...] = ("missing-file", "stale", "unknown")
@@ -113,6 +113,31 @@ def _of_disk(
             below = forest.known_lineage(disk.file)[1:]
             if _is_known(forest, source) and not any(forest.same(source, path) for path in below):
                 yield "stale", t("its overlay {path} is no longer based on {source}", path=disk.file, source=source)
+            elif below and not forest.same(source, below[0]):
+                text = t(
+                    "its overlay {path} is based on {base}, but its record names {source}, as after virsh "
+                    "snapshot-delete --metadata of the snapshot before it; reconcile() corrects that",
+                    path=disk.file,
+                    base=below[0],
+                    source=source,
+                )
+                yield "stale", text
+
+
+def corrected(record: SnapshotRecord, forest: Forest) -> SnapshotRecord:
+    """Return a record that names the images on which its overlays are based, where it names others below these.
+
+    libvirt 9.0 takes it that a deleted external snapshot was merged down, even where only its record is removed, and
+    lets the records after it name the image below.
+    """
+
+    def right(disk: SnapshotDisk) -> SnapshotDisk:
+        below = forest.known_lineage(disk.file)[1:] if disk.file is not None and disk.file in forest.images else ()
+        if disk.held != "external" or not any(forest.same(disk.source, path) for path in below[1:]):
+            return disk
+        return disk if forest.same(disk.source, below[0]) else replace(disk, source=below[0])
+
+    return replace(record, disks=tuple(map(right, record.disks)))
 
 
 def _named(path: str, disk: SnapshotDisk, why: str = "") -> dict[str, str]:

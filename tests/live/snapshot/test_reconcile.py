@@ -7,7 +7,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.content import region
+from support.images import write
 from support.labs import run_python
+
+from vmsnap_nb.errors import PlanRefusedError
+from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.system.libvirt.library import library
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
@@ -81,3 +88,29 @@ def test_by_hand_and_by_our_run(short: Path) -> None:
     }
     assert [record[2] for record in records] == [True] * 4
     assert still
+
+
+def test_a_record_that_virsh_has_let_name_another_image(lab: Lab, base: Image) -> None:
+    guest, states = lab.guest("metadata", backing=base), {}
+    for number, name in enumerate("abc", start=1):
+        write(Path(guest.chain().top), f"write -q -P {number} 128k 64k")
+        states[name] = region(guest.chain().top)
+        assert guest.snapshot(name, kind="external-disk").run(progress=False).as_predicted
+    first, second = (guest.snapshots()[name].record.files[0] for name in "ab")
+    metadata = library().VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY
+    guest.handle.domain.snapshotLookupByName("b").delete(metadata)  # virsh snapshot-delete --metadata
+    row = guest.snapshots()["c"]
+    if row.record.disks[0].source == second:
+        pytest.skip("this libvirt leaves the records of the others as they are")
+    assert row.status == "stale"
+    assert f"is based on {second}, but its record names {first}" in row.problem
+    with pytest.raises(PlanRefusedError, match="state-lost"):
+        guest.revert("c").run(progress=False)
+    plan = guest.reconcile()
+    assert [step.action for step in plan.steps] == ["write record"]
+    assert [concern.name for concern in plan.concerns if concern.level == "warn"] == ["other-image"]
+    assert plan.run(progress=False).as_predicted
+    assert {one.name: one.status for one in guest.snapshots()} == {"a": "ok", "c": "ok"}
+    for name in "ca":
+        assert guest.revert(name).run(progress=False).as_predicted
+        assert region(guest.chain().top) == states[name]

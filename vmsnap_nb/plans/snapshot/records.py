@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from vmsnap_nb.errors import InvalidRequestError
-from vmsnap_nb.model.drift import list_snapshots
+from vmsnap_nb.model.drift import corrected, list_snapshots
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.names import check_name
 from vmsnap_nb.model.snapshot import Snapshot, SnapshotRecord
@@ -15,7 +15,7 @@ from vmsnap_nb.plans.concern import Concern, remark, sorted_concerns, warn
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.snapshot.checkpoints import refused_while_off
-from vmsnap_nb.plans.snapshot.steps import DefineRecord, ForgetRecord
+from vmsnap_nb.plans.snapshot.steps import DefineRecord, ForgetRecord, MoveRecord
 from vmsnap_nb.plans.step import GuestStep
 from vmsnap_nb.words.message import Message, joined, t
 
@@ -38,6 +38,13 @@ def plan_reconcile(reading: Reading) -> Plan:
         if snapshot.status in ("stale", "missing-file"):
             if needed := _why_not_forget(reading, snapshot):
                 concerns.append(needed)
+                continue
+            if moves := tuple(_moves(reading, snapshot.record)):
+                steps += moves
+                right = corrected(snapshot.record, forest)
+                records = tuple(right if record == snapshot.record else record for record in records)
+                concerns += (_moving(domain, move) for move in moves)
+                left.add(snapshot.name)
                 continue
             own = [record for record in records if record.guest == domain.name]
             parent = next(record.parent for record in own if record.name == snapshot.name)
@@ -66,6 +73,42 @@ def plan_reconcile(reading: Reading) -> Plan:
         if steps
         else t("records and files agree: nothing needs to be done"),
         subjects=tuple(dict.fromkeys(sources)),
+    )
+
+
+def _moves(reading: Reading, record: SnapshotRecord) -> Iterator[MoveRecord]:
+    """Yield the steps that let a record name the images on which its overlays are based, if nothing else is wrong."""
+    forest, domain = reading.forest, reading.owner.domain
+    right = corrected(record, forest)
+    records = (right if one == record else one for one in forest.records)
+    rows = list_snapshots(domain, forest.edited(records=records), gone=reading.gone, unknown=reading.unknown)
+    if right == record or rows[record.name].status != "ok":
+        return
+    for before, now in zip(record.disks, right.disks, strict=True):
+        if before.source and now.source and before.source != now.source:
+            yield MoveRecord(
+                guest=reading.owner.ref,
+                name=record.name,
+                path=before.source,
+                now=now.source,
+                format=forest[now.source].format or "raw",
+                current=record.current,
+                devices=forest.known_devices(before.source, now.source),
+            )
+
+
+def _moving(domain: Domain, move: MoveRecord) -> Concern:
+    return warn(
+        "other-image",
+        t(
+            "the record of {name} would name {now} instead of {path}: its overlay is based on {now}",
+            name=move.name,
+            now=move.now,
+            path=move.path,
+        ),
+        t("if somebody put {now} between the two later, rebase the overlay onto {path}", now=move.now, path=move.path),
+        images=(move.path, move.now),
+        holders=(domain.name,),
     )
 
 
