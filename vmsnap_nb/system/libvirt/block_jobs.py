@@ -265,15 +265,12 @@ class BlockJob:
         try:
             info = self._domain.blockJobInfo(self._target)
         except libvirt.libvirtError as error:
-            if self._goes_on():
-                with libvirt_errors(self._tried):
-                    raise
-            raise GuestError(
-                self._tried,
-                why=t("the guest's QEMU ended during the job"),
-                said=error.get_error_message(),
-                next_step=t("the chain is valid: inspect it with chain(), and finish the work while the guest is off"),
-            ) from error
+            if self._has_ended():
+                then = t("the chain is valid: inspect it with chain(), and finish the work while the guest is off")
+                why = t("the guest's QEMU ended during the job")
+                raise GuestError(self._tried, why=why, said=error.get_error_message(), next_step=then) from error
+            with libvirt_errors(self._tried):
+                raise
         return (int(info["cur"]), int(info["end"])) if info else None
 
     def _count_layers(self) -> int:
@@ -283,15 +280,21 @@ class BlockJob:
         disk = root.find(f"devices/disk/target[@dev='{self._target}']/..")
         return 0 if disk is None else sum(1 for _ in layers_below(disk))
 
-    def _goes_on(self) -> bool:
-        """Return whether the guest runs; libvirt takes a moment to see that its QEMU has ended."""
+    def _has_ended(self) -> bool:
+        """Return whether the guest is off; libvirt takes a moment to see that its QEMU has ended.
+
+        If libvirt itself has ended, or the network is down, it is not known, and QEMU usually goes on.
+        """
+        libvirt = library()
         deadline = time.monotonic() + _MOMENT
-        with contextlib.suppress(library().libvirtError):
+        try:
             while self._domain.isActive():
                 if time.monotonic() > deadline:
-                    return True
+                    return False
                 time.sleep(_LOOK)
-        return False
+        except libvirt.libvirtError as error:
+            return bool(error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN)
+        return True
 
     def _give_up(self) -> NoReturn:
         """Leave a job alone of whose mirror libvirt does not know: it was killed before it had written that down.

@@ -32,6 +32,8 @@ __all__ = ["from_libvirt", "libvirt_errors"]
 _LOCKED = re.compile(r'Failed to get (shared )?"[a-z ]+" lock|Failed to lock byte')
 # How libvirt says that its daemon or the network is gone (src/rpc/virnetsocket.c, virnetclient.c, virkeepalive.c).
 _LOST = (
+    "cannot recv data",
+    "cannot write data",
     "client socket is closed",
     "received hangup event on socket",
     "end of file while reading data",

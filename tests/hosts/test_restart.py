@@ -1,0 +1,52 @@
+"""libvirt is restarted in the middle of a plan, as by an update of its package: QEMU goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import pytest
+from support.content import content
+from support.hosts import IMAGES, SystemLibvirt, define, file_disk
+from support.images import MIB, create, write
+
+import vmsnap_nb as vs
+from vmsnap_nb.errors import LibvirtError
+
+pytestmark = pytest.mark.hosts
+
+
+@pytest.mark.parametrize("verb", ["commit", "pull"])
+def test_in_the_middle_of_a_merge(system: SystemLibvirt, connection: Any, verb: str) -> None:
+    create(IMAGES / "base.qcow2", size=64 * MIB)
+    middle = create(IMAGES / "middle.qcow2", "base.qcow2")
+    write(middle, "write -q -P 2 0 32M")
+    top = create(IMAGES / "top.qcow2", "middle.qcow2")
+    write(top, "write -q -P 3 1M 2M")
+    before = content(top)
+    define(connection, "demo", file_disk(top), running=True)
+    with vs.connect("qemu:///system") as host:
+        guest = host.guest("demo")
+        slow = {"base": "base", "bandwidth": 16 * MIB}
+        plan = guest.commit(top="middle", **slow) if verb == "commit" else guest.pull(**slow)  # type: ignore[arg-type]
+        job = plan.start()
+        while job.running and not job.progress.done:
+            time.sleep(0.01)
+        system.restart()
+        with pytest.raises(LibvirtError) as raised:
+            job.wait(60)
+    assert "ended" not in str(raised.value)
+    assert "libvirt is running there" in str(raised.value)
+    with vs.connect("qemu:///system") as host:
+        guest = host.guest("demo")
+        assert guest.running
+        deadline = time.monotonic() + 60
+        while (left := guest.unfinished()) and time.monotonic() < deadline:
+            with contextlib.suppress(LibvirtError):
+                assert left[0].run(progress=False).as_predicted
+        assert left == ()
+        assert [image.name for image in guest.chain()] == ["base", "top"]
+        assert guest.concerns() == ()
+        guest.destroy()
+    assert content(top) == before
