@@ -10,6 +10,7 @@ from support.snapshots import WHEN, domain, drifted, record, world
 
 from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.model.drift import corrected, list_snapshots
+from vmsnap_nb.model.guest import Disk
 from vmsnap_nb.model.snapshot import SnapshotDisk
 
 
@@ -77,3 +78,22 @@ def test_a_record_that_names_an_image_further_below() -> None:
     # One whose overlay is on something else, or not there, names what it names.
     for other in (forest(image("base.qcow2"), image("over.qcow2")), forest(image("base.qcow2"))):
         assert corrected(there, other) == there
+
+
+def test_an_image_that_was_the_disk_again() -> None:
+    guest = domain("shut off", Disk("vda", "/i/new.qcow2", "qcow2"))
+    tree = forest(image("base.qcow2"), image("old.qcow2", "base.qcow2"), image("new.qcow2", "base.qcow2"))
+    old, new = (
+        record(
+            name,
+            "external",
+            created=WHEN.replace(year=year),
+            disks=(SnapshotDisk("vda", "external", "/i/base.qcow2", f"/i/{name}.qcow2"),),
+        )
+        for name, year in (("old", 2025), ("new", 2026))
+    )
+    # As after virsh blockcommit --active --pivot of the overlay of the first one.
+    rows = list_snapshots(guest, tree.edited(records=(new, old)))
+    assert (rows["new"].status, rows["old"].status) == ("ok", "stale")
+    assert "was the guest's disk again until new was taken" in rows["old"].problem
+    assert list_snapshots(guest, tree.edited(records=(old,)))["old"].status == "ok"

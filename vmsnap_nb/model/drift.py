@@ -31,7 +31,8 @@ def list_snapshots(
     """
     own = [record for record in forest.records if record.guest == domain.name]
     records = [record for record in own if not record.saved]
-    rows = [_row(record, forest, gone, unknown) for record in records]
+    later = _last_taken(records, forest)
+    rows = [_row(record, forest, gone, unknown, later) for record in records]
     rows += _untracked(domain, records, forest)
     return SnapshotList(
         domain.name,
@@ -43,17 +44,50 @@ def list_snapshots(
     )
 
 
-def _row(record: SnapshotRecord, forest: Forest, gone: Collection[str], unknown: Mapping[str, str]) -> Snapshot:
+def _last_taken(records: Iterable[SnapshotRecord], forest: Forest) -> dict[tuple[str, str], SnapshotRecord]:
+    """Return by disk and image the external snapshot that was taken last while this image was the disk."""
+    found: dict[tuple[str, str], SnapshotRecord] = {}
+    for record in records:
+        for disk in record.held_disks:
+            if disk.held == "external" and disk.source is not None and record.created is not None:
+                key = (disk.target, forest.known(disk.source) or disk.source)
+                known = found.get(key)
+                if known is None or known.created is None or known.created < record.created:
+                    found[key] = record
+    return found
+
+
+def _row(
+    record: SnapshotRecord,
+    forest: Forest,
+    gone: Collection[str],
+    unknown: Mapping[str, str],
+    later: Mapping[tuple[str, str], SnapshotRecord],
+) -> Snapshot:
     problems: list[tuple[Drift, Message]] = []
     if record.memory_file is not None and record.memory_file in gone:
         problems.append(("missing-file", t("its memory file {path} is missing", path=record.memory_file)))
     for disk in record.held_disks:
         problems += _of_disk(record, disk, forest, gone)
+        last = later.get((disk.target, forest.known(disk.source) or disk.source or ""))
+        if last is not None and disk.held == "external" and _is_before(record, last):
+            text = t(
+                "{path} was the guest's disk again until {later} was taken, so it no longer holds the state of disk "
+                "{target}",
+                path=disk.source,
+                target=disk.target,
+                later=last.name,
+            )
+            problems.append(("stale", text))
     problems += _unknown(record, forest, unknown)
     if not problems:
         return Snapshot(record)
     worst = next(drift for drift in _WORST_FIRST if any(drift == one for one, _ in problems))
     return Snapshot(record, worst, clauses(dict.fromkeys(text for _, text in problems)))
+
+
+def _is_before(record: SnapshotRecord, other: SnapshotRecord) -> bool:
+    return record.created is not None and other.created is not None and record.created < other.created
 
 
 def _unknown(record: SnapshotRecord, forest: Forest, unknown: Mapping[str, str]) -> Iterator[tuple[Drift, Message]]:
