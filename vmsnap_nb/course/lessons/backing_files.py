@@ -38,15 +38,15 @@ PREDICTIONS = (
         name="backing-files/without-format",
         text=N_("You run `qemu-img create -f qcow2 -b FedoraBase.img new.qcow2`, without `-F`. What happens?"),
         why=N_(
-            "The content of a raw image belongs to the guest. If the format were guessed, a guest "
-            "could write a qcow2 header and have the host open any file. QEMU 6.1 and newer require "
-            "`-F`."
+            "`qemu-img` shows the format that it detects, but creates no image. The content of a raw "
+            "image belongs to the guest. If the format were guessed, a guest could write a qcow2 header "
+            "and have the host open any file. QEMU 6.1 and newer require `-F`."
         ),
-        options={"guess": N_("it detects the format of the base"), "refuse": N_("it refuses")},
+        options={"guess": N_("it creates the overlay, with the format that it detects"), "refuse": N_("it refuses")},
     ),
     Asked(
         name="backing-files/info-locked",
-        text=N_("A guest is running. Does `qemu-img info` without `-U` read its image?"),
+        text=N_("A guest is running. Does `qemu-img info` read its image?"),
         why=N_("QEMU holds a lock. `-U` reads without it, and the result may already be stale."),
     ),
     Asked(

@@ -25,7 +25,7 @@ PREDICTIONS = (
         text=N_("You revert to `clean` and discard the experiment. How many files does the chain have afterwards?"),
         why=N_(
             "Reverting never writes to the snapshot's file. A new, empty overlay is created on it, "
-            "and the old overlay is removed."
+            "and what the old overlay holds is discarded."
         ),
         options=(1, 2, 3, 4),
     ),
