@@ -263,9 +263,9 @@ def part_title(
     """Return what a stretch of cells is: the text of its tooltip."""
     start, end = strips.bounds(first, count, kind, owners)
     layers, what = joined(names[owner] for owner in owners), t(KIND_WORDS[kind])
-    low, high = human_size(start), human_size(end)
+    low, high, size = human_size(start), human_size(end), human_size(end - start)
     if low == high:  # too small a part for its place
-        return t("{size} at {start}: {layers}, {kind}", size=human_size(end - start), start=low, layers=layers, kind=what)
+        return t("{size} at {start}: {layers}, {kind}", size=size, start=low, layers=layers, kind=what)
     return t("{start} to {end}: {layers}, {kind}", start=low, end=high, layers=layers, kind=what)
 
 
