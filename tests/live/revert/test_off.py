@@ -17,6 +17,7 @@ from support.content import region
 from support.faulty import faulty, perform
 from support.guests import attach, files
 from support.images import write
+from support.labs import start_paused
 
 from vmsnap_nb.errors import NotFoundError, PlanRefusedError, StalePlanError, VmsnapError
 from vmsnap_nb.lab.lab import Lab
@@ -130,6 +131,32 @@ def test_a_disk_that_was_left_out_stays_as_it_is(guest: Guest, short: Path) -> N
     assert held(guest)["vdb"] == now["vdb"]
     assert held(guest)["vda"] != now["vda"]
     assert guest.chain("vdb").top == str(short / "data.kept1.qcow2")
+
+
+def test_a_guest_that_was_renamed(guest: Guest) -> None:
+    put(guest, 1)
+    then = held(guest)
+    guest.snapshot("disks", kind="external-disk").run(progress=False)
+    start_paused(guest)
+    guest.snapshot("memory", kind="external-checkpoint").run(progress=False)
+    guest.destroy()
+    put(guest, 2)
+    old, new = guest.name, f"{guest.name}x"
+    guest.handle.domain.rename(new)
+    guest = guest.host.guest(new)
+    for name in ("disks", "memory"):
+        assert guest.revert(name, to="off").run(progress=False).as_predicted
+        assert held(guest) == then
+        assert guest.name == new
+    plan = guest.revert("memory")
+    [concern] = [one for one in plan.concerns if one.level == "refuse"]
+    assert f"when {new} had the name {old}" in concern.what
+    assert f"virsh domrename {new} {old}" in str(concern.remedy)
+    guest.handle.domain.rename(old)  # as the remedy says
+    guest = guest.host.guest(old)
+    assert guest.revert("memory").run(progress=False).as_predicted
+    assert guest.state == "paused"
+    guest.destroy()
 
 
 def test_two_branches_are_drawn_and_going_on_does_not_touch_the_other(guest: Guest) -> None:

@@ -156,7 +156,7 @@ def _way_to(kept: str, memory: str) -> Message:
 
 
 def _restore_memory(guest: GuestHandle, step: RestoreMemory) -> Undo:
-    whole = definition_of(whole_record(guest.domain, step.name), step.sources, which="live")
+    whole = definition_of(whole_record(guest.domain, step.name), step.sources, which="live", name=guest.name)
     _restore(guest, step.path, whole, paused=step.paused)
     return lambda: _destroy(guest)
 
@@ -238,7 +238,7 @@ def _define(guest: GuestHandle, step: TakeDefinition) -> Undo:
     if {(use.target, use.path) for use in now.uses} != had:
         raise _stale(tried, t("its disks now have other images"))
     before = guest.definition()
-    xml = definition_of(whole_record(guest.domain, step.name), step.sources)
+    xml = definition_of(whole_record(guest.domain, step.name), step.sources, name=guest.name)
     guest.define(xml, tried)
     return lambda: guest.define(before, undo_of(tried))
 

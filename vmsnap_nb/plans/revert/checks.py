@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from shlex import join, quote
 
+from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.inside import restored_by
 from vmsnap_nb.plans.checks.devices import parts_of_files
@@ -21,7 +22,7 @@ from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.overlay.reference import NEW_OVERLAY_BYTES
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.revert.choice import RevertChoice
-from vmsnap_nb.plans.revert.definition import definition_of
+from vmsnap_nb.plans.revert.definition import definition_of, recorded_name
 from vmsnap_nb.plans.revert.losses import check_losses
 from vmsnap_nb.words.message import counted, joined, t
 from vmsnap_nb.words.states import state_words
@@ -73,6 +74,7 @@ def _record(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
             ),
             holders=me,
         )
+    yield from _old_name(domain, choice)
     yield from _state_of(reading, choice)
     if not domain.persistent:
         yield refuse(
@@ -95,6 +97,29 @@ def _record(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
             ),
             holders=me,
         )
+
+
+def _old_name(domain: Domain, choice: RevertChoice) -> Iterator[Concern]:
+    """Check that libvirt would not have to restore memory into a guest that it knows by another name by now."""
+    then = recorded_name(choice.record.xml) if choice.with_memory else ""
+    if then in ("", domain.name):
+        return
+    back = join(("virsh", "domrename", domain.name, then))
+    yield refuse(
+        "not-supported",
+        t(
+            "the memory of {name} was saved when {guest} had the name {then}, and libvirt restores it only under that "
+            "name",
+            name=choice.record.name,
+            guest=domain.name,
+            then=then,
+        ),
+        either(
+            t("revert only the disks: {argument}", argument="to='off'"),
+            t("shut {guest} down and give it its old name first: {command}", guest=domain.name, command=back),
+        ),
+        holders=(domain.name,),
+    )
 
 
 def _state_of(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:

@@ -11,7 +11,7 @@ from typing import Literal
 from vmsnap_nb.model.disk_xml import defined_source, name_image, named_image
 from vmsnap_nb.plans.facts import GuestFacts
 
-__all__ = ["NewSource", "changed_hardware", "definition_of", "pending_sources"]
+__all__ = ["NewSource", "changed_hardware", "definition_of", "pending_sources", "recorded_name"]
 
 _HARDWARE = ("memory", "vcpu", "os", "features")
 
@@ -26,11 +26,14 @@ class NewSource:
     device: bool = False  # a block device
 
 
-def definition_of(record: str, sources: Iterable[NewSource] = (), *, which: Literal["next", "live"] = "next") -> str:
+def definition_of(
+    record: str, sources: Iterable[NewSource] = (), *, which: Literal["next", "live"] = "next", name: str = ""
+) -> str:
     """Return the definition that a record's XML keeps, with other images as disks; empty where it keeps none.
 
     It is that of the next start, or the live one: as the guest ran at that moment, which its memory matches. Disks that
-    `sources` leaves out keep what they have. See https://libvirt.org/formatsnapshot.html.
+    `sources` leaves out keep what they have. `name` is that of the guest, which may have been renamed since. See
+    https://libvirt.org/formatsnapshot.html.
 
     >>> record = (
     ...     "<domainsnapshot><domain><devices><disk type='file'><driver type='raw'/><source file='/a'/>"
@@ -47,6 +50,9 @@ def definition_of(record: str, sources: Iterable[NewSource] = (), *, which: Lite
     if found is None:
         return ""
     found.tag, found.tail = "domain", None
+    named = found.find("name")
+    if name and named is not None:
+        named.text = name
     wanted = {source.target: source for source in sources}
     for disk in found.iterfind("devices/disk"):
         target = disk.find("target")
@@ -54,6 +60,11 @@ def definition_of(record: str, sources: Iterable[NewSource] = (), *, which: Lite
         if new is not None:
             _point(disk, new)
     return ET.tostring(found, encoding="unicode")
+
+
+def recorded_name(record: str) -> str:
+    """Return the name that the guest had as a snapshot was taken; empty if the record does not tell it."""
+    return (ET.fromstring(record).findtext("domain/name") or "") if record else ""
 
 
 def _point(disk: ET.Element, new: NewSource) -> None:

@@ -154,11 +154,11 @@ def _outside(secured: Forest, owner: GuestFacts, choice: RevertChoice) -> Iterat
         before = tuple(
             NewSource(target, path, formats[target], path in secured.known_devices(path)) for target, path in named
         )
-        xml = definition_of(record.xml, sources)
+        xml = definition_of(record.xml, sources, name=domain.name)
         yield TakeDefinition(guest=guest, name=record.name, before=before, sources=sources, xml=xml)
     paused = choice.state == "paused"
     if choice.with_memory:
-        xml = definition_of(record.xml, sources, which="live")
+        xml = definition_of(record.xml, sources, which="live", name=domain.name)
         path = record.memory_file or ""
         yield RestoreMemory(guest=guest, name=record.name, path=path, paused=paused, sources=sources, xml=xml)
     elif choice.state != "shut off":
