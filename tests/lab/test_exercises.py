@@ -208,9 +208,11 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     ("read-needed", "true", "there is no answer yet", 0),
     ("read-needed", answer("read-needed", "disk-f"), "the answer is: disk-f", 0),
     ("read-needed", answer("read-needed", "disk-a disk-b disk-d disk-f"), "the answer is: disk-a", 0),
+    ("read-needed", answer("read-needed", "disk-a, d, disk-f"), "there is no d.qcow2; the images are: disk-a", 0),
     ("look-inside", answer("look-inside", "Alpine"), "the answer is: Alpine", 0),
     ("look-inside", "rm Top.qcow2", "there is no answer yet", 0),
     ("read-monday", answer("read-monday", "monday"), "the answer is: monday", 0),
+    ("read-monday", answer("read-monday", "diary.monday.qcow2"), "there is no diary.monday.qcow2", 0),
     ("read-monday", "rm monday.qcow2; echo Diary > answer.txt", "tuesday cannot be read: monday does not exist", 0),
     ("revert-internal", "qemu-img snapshot -d good Notes.qcow2", "Notes reads different data", 0),
     (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vmsnap_nb.errors import VmsnapError
-from vmsnap_nb.lab.exercises.exercise import Aim, Seen, answer_digest
+from vmsnap_nb.lab.exercises.exercise import Aim, Seen, answer_digest, answer_words
 from vmsnap_nb.model.guest import Disk
 from vmsnap_nb.model.snapshot import Snapshot
 from vmsnap_nb.views.labels import state_text
@@ -113,11 +113,15 @@ def reads_as_noted(seen: Seen, name: str, what: Message) -> Aim:
     return Aim(what, aim.met, t("{image} reads different data", image=name) if seen.image(name) else aim.seen)
 
 
-def answered(seen: Seen, what: Message) -> Aim:
-    """Return the aim that the answer is the expected one; what it is stays secret."""
+def answered(seen: Seen, what: Message, *, images: bool = False) -> Aim:
+    """Return the aim that the answer is the expected one; what it is stays secret. `images`: it is names of images."""
     if not seen.answer:
         return Aim(what, False, t("there is no answer yet"))
     right = answer_digest(seen.answer) == seen.start.answer
+    if images and not right:
+        known = {seen.call(image.path).lower() for image in seen.forest}
+        if unknown := [word for word in answer_words(seen.answer) if word not in known]:
+            return Aim(what, False, _not_there(seen, unknown[0]))
     return Aim(what, right, t("the answer is: {answer}", answer=seen.answer))
 
 

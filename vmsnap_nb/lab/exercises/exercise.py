@@ -16,7 +16,7 @@ from vmsnap_nb.words.message import Message
 if TYPE_CHECKING:
     from vmsnap_nb.lab.exercises.stage import Stage
 
-__all__ = ["Aim", "Exercise", "Level", "Line", "Seen", "Start", "TypedGuest", "answer_digest"]
+__all__ = ["Aim", "Exercise", "Level", "Line", "Seen", "Start", "TypedGuest", "answer_digest", "answer_words"]
 
 Level = Literal["easy", "medium", "hard"]
 
@@ -90,8 +90,12 @@ class Seen:
 
 def answer_digest(answer: str) -> str:
     """Return a checksum of an answer's words in any order; a checksum, so that the start does not give it away."""
-    words = {word.removesuffix(".qcow2").lower() for word in answer.replace(",", " ").split()}
-    return hashlib.sha256(" ".join(sorted(words)).encode()).hexdigest()
+    return hashlib.sha256(" ".join(answer_words(answer)).encode()).hexdigest()
+
+
+def answer_words(answer: str) -> list[str]:
+    """Return the words of an answer, sorted, each once, as they are compared."""
+    return sorted({word.removesuffix(".qcow2").lower() for word in answer.replace(",", " ").split()})
 
 
 @dataclass(frozen=True, slots=True)

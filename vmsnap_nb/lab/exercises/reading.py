@@ -31,7 +31,7 @@ def _read_needed(stage: Stage) -> None:
 
 
 def _read_needed_aims(seen: Seen) -> Iterator[Aim]:
-    yield answered(seen, t("the answer names the files that disk-f consists of, and no other"))
+    yield answered(seen, t("the answer names the files that disk-f consists of, and no other"), images=True)
     yield from unchanged(seen, "disk-f")
 
 
@@ -45,7 +45,7 @@ def _read_monday(stage: Stage) -> None:
 
 
 def _read_monday_aims(seen: Seen) -> Iterator[Aim]:
-    yield answered(seen, t("the answer names the file that holds the end of Monday's data"))
+    yield answered(seen, t("the answer names the file that holds the end of Monday's data"), images=True)
     yield from unchanged(seen, "Diary", "monday", "tuesday")
 
 
