@@ -133,7 +133,7 @@ def test_a_disk_that_was_left_out_stays_as_it_is(guest: Guest, short: Path) -> N
     assert guest.chain("vdb").top == str(short / "data.kept1.qcow2")
 
 
-def test_a_guest_that_was_renamed(guest: Guest) -> None:
+def test_a_guest_that_was_renamed(guest: Guest, short: Path) -> None:
     put(guest, 1)
     then = held(guest)
     guest.snapshot("disks", kind="external-disk").run(progress=False)
@@ -156,6 +156,14 @@ def test_a_guest_that_was_renamed(guest: Guest) -> None:
     guest = guest.host.guest(old)
     assert guest.revert("memory").run(progress=False).as_predicted
     assert guest.state == "paused"
+    # The same for memory alone.
+    file = short / "memory"
+    guest.save(file).run(progress=False)
+    guest.handle.domain.rename(new)
+    [concern] = [one for one in guest.host.guest(new).restore(file).concerns if one.level == "refuse"]
+    assert f"virsh domrename {new} {old}" in str(concern.remedy)
+    guest.handle.domain.rename(old)
+    assert guest.restore(file).run(progress=False).as_predicted
     guest.destroy()
 
 

@@ -38,6 +38,7 @@ def test_a_disk_that_changed_since_does_not_go_with_the_memory() -> None:
     assert refused() == []
     assert refused(mtime_ns=99) == ["disk-changed"]
     assert refused(uuid="another") == ["not-supported"]
+    assert refused(guest="old-name") == ["not-supported"]
     assert refused(sources={"vda": "/i/gone"}) == ["missing-base"]
     moved = domain("shut off", Disk("vda", "/i/over.qcow2", "qcow2"))
     over = tree.edited(put=[image("over.qcow2", "top.qcow2")], uses=moved.uses)

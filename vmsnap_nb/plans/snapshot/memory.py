@@ -6,6 +6,7 @@ Memory that belongs to a snapshot is a part of that: of the kinds ``internal-che
 from __future__ import annotations
 
 import os.path
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -190,6 +191,21 @@ def _against_restoring(reading: Reading, path: str | None) -> Iterator[Concern]:
             holders=me,
         )
         return
+    if saved.guest != domain.name:
+        yield refuse(
+            "not-supported",
+            t(
+                "the memory was saved when {guest} had the name {then}, and libvirt restores it only under that name",
+                guest=domain.name,
+                then=saved.guest,
+            ),
+            t(
+                "give {guest} its old name first: {command}",
+                guest=domain.name,
+                command=shlex.join(("virsh", "domrename", domain.name, saved.guest)),
+            ),
+            holders=me,
+        )
     for target, source in saved.sources.items():
         if source is not None:
             yield from _about_disk(forest, domain, target, source, saved)
