@@ -22,7 +22,6 @@ AROUND = {
     "hand-pivot": ("virsh define till.xml; virsh start till; ", f"; {END} rm Till-1.qcow2 Till-2.qcow2"),
     "hand-shrink": ("for n in one two three; do qemu-img snapshot -d $n Big.qcow2; done; ", ""),
     "shrink": ("for n in one two three; do qemu-img snapshot -d $n Big.qcow2; done; ", ""),
-    "moved-base": ("", "; qemu-img rebase -u -f qcow2 -F qcow2 -b templates/RootBase.qcow2 Overlay-2.qcow2"),
 }
 # They show the answer, which is given in other words.
 ANSWERS = {"read-needed": "disk-f.qcow2", "look-inside": "3."}

@@ -334,7 +334,10 @@ HELP: dict[str, Help] = {
         why=N_(
             "Both headers name the new path. `rebase -u` compares nothing, so first make sure that it is the same file."
         ),
-        other="qemu-img rebase -u -f qcow2 -F qcow2 -b templates/RootBase.qcow2 {folder}/Overlay-1.qcow2",
+        other=(
+            "cd {folder}; for n in 1 2; do qemu-img rebase -u -f qcow2 -F qcow2 -b templates/RootBase.qcow2 "
+            "Overlay-$n.qcow2; done"
+        ),
     ),
     "loop": Help(
         idea=N_("One header names an image that is above it. The task says what it must name."),
