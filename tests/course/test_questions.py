@@ -84,10 +84,11 @@ def test_options_must_be_at_least_two_that_differ(options: Any) -> None:
         vs.predict("Which?", options)
 
 
-def test_an_option_that_is_not_there_is_not_chosen() -> None:
+@pytest.mark.parametrize("number", [0, 3, "1"])
+def test_an_option_that_is_not_there_is_not_chosen(number: Any) -> None:
     question = vs.predict("Is it so?")
     with pytest.raises(vs.InvalidRequestError, match="from 1 to 2"):
-        question.choose(3)
+        question.choose(number)
     assert question.guess is NONE
 
 

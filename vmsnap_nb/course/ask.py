@@ -39,7 +39,7 @@ class Prediction(Listed):
             There is no such option.
         """
         options = self.question.options
-        if not 1 <= number <= len(options):
+        if number not in range(1, len(options) + 1):  # the text of an option is no number, either
             raise InvalidRequestError(
                 t("choose an option"),
                 why=t("there is no option number {number}", number=number),
