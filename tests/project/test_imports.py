@@ -182,7 +182,7 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("connect",),
     ),
     "command": (
-        ("given", "fitted", "signals", "where"),
+        ("completion", "given", "fitted", "signals", "where"),
         ("grammar", "output"),
         ("verbs",),
         ("acting", "reading"),

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from click.shell_completion import get_completion_class, shell_complete
+from click.shell_completion import add_completion_class, get_completion_class, shell_complete
 
 import vmsnap_nb
 from vmsnap_nb.command.acting import finish, plan_group, run_group
 from vmsnap_nb.command.checking import check_command
+from vmsnap_nb.command.completion import BashLine
 from vmsnap_nb.command.given import Given
 from vmsnap_nb.command.grammar import Command, Group
 from vmsnap_nb.command.output import error_json, painted
@@ -33,6 +34,8 @@ _CLOSED = {errno.EPIPE, errno.EIO}
 """What writing to a pipe that nobody reads, and to a terminal that is gone, ends with."""
 _SIGNALLED = 128
 """The exit status after a signal is this plus its number, as in a shell."""
+
+add_completion_class(BashLine, "bash")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
