@@ -6,6 +6,7 @@ import os
 import pty
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -127,3 +128,18 @@ def test_a_terminal_that_is_closed(tmp_path: Path, *, ignored: bool) -> None:
     [plan] = now.unfinished()
     assert plan.run(progress=False).as_predicted
     assert content(tmp_path / "top.qcow2") == before
+
+
+def test_a_host_that_gives_no_answer_holds_nothing_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"x=qemu+tcp://127.0.0.1:{silent.getsockname()[1]}/system"
+        words = ("check", "--connect", place, "--connect", "b=test:///default")
+        process = subprocess.Popen([sys.executable, "-m", "vmsnap_nb", *words], stderr=subprocess.PIPE, text=True)
+        talk, _ = silent.accept()  # it connects now
+        with talk:
+            time.sleep(0.3)
+            began = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+    assert (process.returncode, "interrupted" in said) == (130, True)
+    assert time.monotonic() - began < 5  # a connection is waited for three times as long

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import fields
 from functools import partial
 from typing import Any, Self
@@ -31,6 +31,7 @@ from vmsnap_nb.model.snapshot import SnapshotLists
 from vmsnap_nb.model.space import Space
 from vmsnap_nb.plans.findings import Findings
 from vmsnap_nb.system.files.paths import absolute
+from vmsnap_nb.system.threads import Threads
 from vmsnap_nb.views.whole_page import Chapter
 from vmsnap_nb.words.message import joined, listed, t
 
@@ -76,7 +77,7 @@ class Fleet(Listed):
         self._slots = {
             name: Slot(name, uri, partial(self._around, name), readonly=readonly) for name, uri in uris.items()
         }
-        self._threads = ThreadPoolExecutor(MOST_HOSTS, thread_name_prefix="vmsnap fleet")
+        self._threads = Threads(MOST_HOSTS, "vmsnap fleet")
         self._work = Work(self._slots, self._threads, executor)
 
     # -- hosts ----------------------------------------------------------------------------------------------

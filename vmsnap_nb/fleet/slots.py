@@ -42,10 +42,14 @@ class Slot:
         return self._machine
 
     def close(self) -> None:
-        """Close the connection."""
-        with self._lock:
+        """Close the connection; one that is being opened, which can take long, is not waited for."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
             if self._member is not None:
                 self._member.close()
+        finally:
+            self._lock.release()
 
 
 def names_of(uris: Mapping[str, str] | Iterable[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from vmsnap_nb.fleet.slots import Slot
 from vmsnap_nb.live.place import Place
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.model.number import invalid
-from vmsnap_nb.system.threads import shared_by
+from vmsnap_nb.system.threads import Threads, shared_by
 from vmsnap_nb.words.message import t
 
 __all__ = ["MOST_HOSTS", "ROUND", "Work"]
@@ -39,7 +39,7 @@ class Work:
     def __init__(
         self,
         slots: Mapping[str, Slot],
-        threads: ThreadPoolExecutor,
+        threads: Threads,
         executor: Executor | Mapping[str, Executor] | None,
     ) -> None:
         if not (executor is None or isinstance(executor, Executor | Mapping)):
@@ -121,7 +121,7 @@ class Work:
 
     def _is_here(self, name: str) -> bool:
         """Return whether a thread of this process reads a host."""
-        return name not in self._near and isinstance(self._common, ThreadPoolExecutor)
+        return name not in self._near and isinstance(self._common, Threads | ThreadPoolExecutor)
 
     def _result(self, name: str, future: Future[Answer]) -> Answer:
         """Return what was read; whatever a worker fails with is the reason why its host gave no answer."""
