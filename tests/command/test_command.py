@@ -15,6 +15,7 @@ from support.images import create
 
 import vmsnap_nb as vs
 from vmsnap_nb.command.main import main
+from vmsnap_nb.command.reading import READS
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live import journal
 from vmsnap_nb.live.journal import write_entry
@@ -181,6 +182,14 @@ def test_errors_say_what_why_and_what_next(run: Run, images: Path) -> None:
         ("chain",),
         ("diff", "x"),
         ("files", "a", "b", "c"),
+        ("scan", "--connect", "test:///default"),
+        ("finish", "--guest", "", "--yes"),
+        ("snapshots", ""),
+        ("check", "--connect", ""),
+        ("report", "-o", ""),
+        ("plan", "shorten", "x", "--keep", "-1"),
+        ("survey", "--connect", "a=test:///default", "--connect", "a=test:///other"),
+        ("survey", "--connect", "a=", "--connect", "b=test:///default"),
     ):
         status, _, error = run(*words)
         assert status == 2, words
@@ -313,6 +322,35 @@ def test_a_shell_is_offered_verbs_and_guests(
     assert offered("vmsnap-nb snapshots ") == []
 
 
+@pytest.mark.parametrize(
+    ("line", "offers"),
+    [
+        ("vmsnap-nb chain --connect test:///default --guest t", ["test"]),
+        ("vmsnap-nb chain --connect a=test:///default --connect b=test:///default --guest a/", ["a/test"]),
+        ("vmsnap-nb chain --connect test:///default --guest=", ["test"]),
+        ("vmsnap-nb chain --connect test:///default --js", ["--json"]),
+        ("vmsnap-nb run revert --connect test:///default test ", []),
+    ],
+)
+def test_bash_is_offered_what_comes_after_a_uri(line: str, offers: list[str], tmp_path: Path) -> None:
+    """bash cuts words at ``:`` and ``=``."""
+    program = tmp_path / "vmsnap-nb"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m vmsnap_nb "$@"\n')
+    program.chmod(0o755)
+    script = """
+        eval "$(vmsnap-nb completion bash)"
+        compopt() { :; }
+        COMP_LINE=$1 COMP_POINT=${#1}
+        _vmsnap_nb_completion vmsnap-nb
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", line], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == offers, done.stderr
+
+
 def test_help_is_in_the_language_of_the_user(run: Run) -> None:
     assert run("--help")[1].startswith("Usage: vmsnap-nb COMMAND")
     vs.set_language("zh")
@@ -341,6 +379,24 @@ def test_several_hosts(run: Run, images: Path) -> None:
     assert (status, "write the image as HOST:IMAGE" in error) == (2, True)
     status, _, error = run("plan", "commit", "--guest", "a/none", *place)
     assert (status, "find the guest none" in error) == (2, True)
+    status, _, error = run("plan", "commit", "z:none", *place)
+    assert (status, "find the host z" in error) == (2, True)
+    status, _, error = run("plan", "finish", *place)  # of no image, so that HOST:IMAGE is no way
+    assert (status, "name one host: --connect test:///default" in error) == (2, True)
+
+
+def test_the_image_of_a_named_host_is_read_there(run: Run, images: Path) -> None:
+    status, _, error = run("chain", images / "c.qcow2", "--connect", "test:///default")
+    assert (status, "find the image" in error) == (2, True)
+    status, _, error = run("files", f"a:{images / 'c.qcow2'}", "--connect", "a=test:///default")
+    assert (status, "find the image" in error) == (2, True)
+
+
+def test_what_this_user_may_not_read_is_no_error_of_the_command_line() -> None:
+    """Other users may read it, and libvirt."""
+    files = [given for one in READS for given in one.givens if given.kind == "file"]
+    assert files
+    assert not any(given.parameter().type.readable for given in files)  # type: ignore[attr-defined]
 
 
 def test_a_plan_as_a_script_or_as_tasks(run: Run, images: Path) -> None:

@@ -201,11 +201,9 @@ def _of_images(verb: Verb, where: Where, values: dict[str, Any], arguments: dict
         if name in arguments:
             arguments[name] = _absolute(arguments[name])
     image = arguments[verb.main.name] if verb.main else None
-    if where.is_fleet:
-        host, image = where.one(image)
-        if verb.main:
-            arguments[verb.main.name] = image
-        forest = host.survey(*_folders(values, image))
+    if where.is_fleet and verb.main and image is not None:
+        host, arguments[verb.main.name] = where.of_image(image)
+        forest = host.survey(*_folders(values, arguments[verb.main.name]))
     else:
         forest = where.forest(_folders(values, image))
     return getattr(forest, verb.images)(**arguments)

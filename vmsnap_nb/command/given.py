@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 import click
 
+from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.words.message import t
 
 __all__ = ["Given", "passed"]
 
 Kind = Literal["text", "flag", "count", "number", "file"]
-_TYPES: dict[str, Any] = {"count": click.INT, "number": click.FLOAT, "file": click.Path()}
+_TYPES: dict[str, Any] = {"count": click.INT, "number": click.FLOAT, "file": click.Path(readable=False)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,8 @@ class Given:
     `name` is the parameter of the public function that gets it, and `guest_name` that of the function of a guest, if it
     is called differently there. `only` says to which of the two it belongs, if not to both. `word` is the option's name
     if it differs, `short` its short form, and `value` what help calls its value. A flag that is `off` turns off what is
-    on by default. `convert` makes the argument of the function, and `complete` what a shell offers.
+    on by default. A text may be `empty` only where this is said. `convert` makes the argument of the function, and
+    `complete` what a shell offers.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Given:
     value: str = ""
     short: str = ""
     off: bool = False
+    empty: bool = False
     guest_name: str = ""
     convert: Callable[[Any], Any] | None = None
     complete: Callable[[click.Context, click.Parameter, str], list[str]] | None = None
@@ -82,6 +85,16 @@ class Given:
         if self.only == "guest":
             return t("{text} (only with --guest)", text=text)
         return t("{text} (not with --guest)", text=text) if self.only == "images" else text
+
+    def check(self, value: Any) -> None:
+        """Refuse an empty text, as of a variable that is not set: it is not the same as no option."""
+        values = value if isinstance(value, tuple) else (value,)
+        if "" in values and not self.empty:
+            raise InvalidRequestError(
+                t("use {option}", option=self.place or self.flag),
+                why=t("its value is empty"),
+                next_step=t("leave it out, or write a value"),
+            )
 
     def is_given(self, value: Any) -> bool:
         """Return whether a value was given."""

@@ -49,13 +49,19 @@ class Command(click.Command):
         notes: Iterable[str] = (),
     ) -> None:
         self.what, self.examples, self.notes, self.givens = what, tuple(examples), tuple(notes), tuple(givens)
+        self._does = call
         super().__init__(
             name,
-            callback=lambda **values: call(values),
+            callback=self._call,
             params=[given.parameter() for given in self.givens],
             add_help_option=True,
             context_settings={"help_option_names": ["-h", "--help"]},
         )
+
+    def _call(self, **values: Any) -> int:
+        for given in self.givens:
+            given.check(values[given.name])
+        return self._does(values)
 
     def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002 - click's own signature
         """Return what it does; completion shows it."""

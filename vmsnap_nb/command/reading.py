@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -70,6 +71,12 @@ def _call(one: Read, values: dict[str, Any]) -> int:
 def _scan(_: Where, values: Mapping[str, Any]) -> Thing:
     from vmsnap_nb.live.forest import scan
 
+    if values["connect"] or values["shared"]:
+        raise InvalidRequestError(
+            t("scan with --connect"),
+            why=t("scan reads folders of this machine, without libvirt"),
+            next_step=t("use: vmsnap-nb survey --connect URI [FOLDER…]"),
+        )
     return scan(*values["folder"], follow=values["follow"])
 
 
@@ -89,6 +96,10 @@ def _disk(where: Where, values: Mapping[str, Any], image: str | None) -> Thing:
             why=t("{name} is missing", name="IMAGE"),
             next_step=t("name the image; or add --guest NAME"),
         )
+    if values["connect"]:
+        host, image = where.of_image(image)
+        beside = (os.path.dirname(image),) if "/" in image else ()
+        return host.survey(*beside, *values["folder"]).chain(image)
     return chain(image, folders=values["folder"], follow=True)
 
 

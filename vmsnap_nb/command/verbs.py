@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,8 +51,25 @@ def guests(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
         return []
 
 
+def snapshots(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    """Return the names of the guest's snapshots that begin so, as `guests` does."""
+    from vmsnap_nb.command.where import opened
+    from vmsnap_nb.errors import VmsnapError
+
+    try:
+        with opened({"connect": ctx.params.get("connect") or (), "readonly": True}) as where:
+            listed = where.guest(ctx.params.get("guest") or "").snapshots()
+            return [row.name for row in listed if row.name.startswith(begun)]
+    except VmsnapError:
+        return []
+
+
 def _kept(values: tuple[str, ...]) -> int | tuple[str, ...]:
-    return int(values[0]) if len(values) == 1 and values[0].isdecimal() else values
+    """Return a number of images, or names of some; `shorten` says which numbers are possible."""
+    if len(values) == 1:
+        with contextlib.suppress(ValueError):
+            return int(values[0])
+    return values
 
 
 def _disks(values: tuple[str, ...]) -> Mapping[str, str] | tuple[str, ...]:
@@ -230,7 +248,7 @@ VERBS = (
                 what=N_("the kind; default: depends on the guest's state and disks"),
                 choices=("internal-disk", "internal-checkpoint", "external-disk", "external-checkpoint"),
             ),
-            Given(name="description", what=N_("free text")),
+            Given(name="description", what=N_("free text"), empty=True),
             Given(
                 name="disks",
                 word="disk",
@@ -252,7 +270,7 @@ VERBS = (
         guest="revert",
         givens=(
             GUEST,
-            Given(name="name", what=N_("the snapshot"), place="NAME", required=True),
+            Given(name="name", what=N_("the snapshot"), place="NAME", required=True, complete=snapshots),
             Given(
                 name="to",
                 what=N_("the state afterwards"),
@@ -274,7 +292,7 @@ VERBS = (
         guest="delete_snapshot",
         givens=(
             GUEST,
-            Given(name="name", what=N_("the snapshot"), place="NAME", required=True),
+            Given(name="name", what=N_("the snapshot"), place="NAME", required=True, complete=snapshots),
             Given(
                 name="children",
                 what=N_("delete its descendants too, or only these"),

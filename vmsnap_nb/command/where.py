@@ -83,18 +83,38 @@ class Where:
         """Return the URIs by the names of their hosts."""
         from vmsnap_nb.fleet.slots import names_of
 
-        named = {found[1]: uri[found.end() :] for uri in self.uris if (found := _NAMED.match(uri))}
+        pairs = [(found[1], uri[found.end() :]) for uri in self.uris if (found := _NAMED.match(uri))]
+        named = dict(pairs)
+        if len(named) < len(pairs):
+            name = next(name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number]))
+            raise InvalidRequestError(
+                t("name a host {name!r}", name=name),
+                why=t("several URIs have this name"),
+                next_step=t("choose another name"),
+            )
         rest = [uri for uri in self.uris if not _NAMED.match(uri)] or ([] if named else [DEFAULT])
         return {**named, **(names_of(rest) if rest else {})}
 
-    def one(self, image: str | None) -> tuple[Host, str | None]:
+    def only(self) -> Host:
+        """Return the host, if only one was named."""
+        host = self.host()
+        if not self.is_fleet:
+            return cast("Host", host)
+        uris = cast("Fleet", host).uris
+        raise InvalidRequestError(
+            t("choose one of the hosts {names}", names=joined(uris)),
+            why=t("this command acts on images of one host, but several hosts were named"),
+            next_step=t("name one host: {option}", option=f"--connect {next(iter(uris.values()))}"),
+        )
+
+    def of_image(self, image: str) -> tuple[Host, str]:
         """Return the host of an image, and its name without that of the host; of a fleet it is named HOST:IMAGE."""
         host = self.host()
         if not self.is_fleet:
             return cast("Host", host), image
         fleet = cast("Fleet", host)
-        name, colon, rest = (image or "").partition(":")
-        if not colon or name not in fleet:
+        name, colon, rest = image.partition(":")
+        if not colon or "/" in name:
             raise InvalidRequestError(
                 t("choose one of the hosts {names}", names=joined(fleet)),
                 why=t("this command acts on images of one host, but several hosts were named"),
@@ -108,7 +128,7 @@ class Where:
         """Read the images of a libvirt and of some folders; without a libvirt those of the folders alone."""
         from vmsnap_nb.live.forest import scan
 
-        return self.one(None)[0].survey(*folders) if self.has_libvirt else scan(*folders)
+        return self.only().survey(*folders) if self.has_libvirt else scan(*folders)
 
     def guest(self, name: str) -> Guest:
         """Return a guest."""
