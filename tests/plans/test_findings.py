@@ -127,6 +127,7 @@ def test_an_overlay_that_no_record_names() -> None:
     use = Use("g", "vda", "/i/b")
     tree = forest(image("root", writable=False), image("a", "root"), image("b", "a"), uses=(use,))
     assert found(tree)["unrecorded-overlay"] == ("note", "/i/b")
+    assert [one.help for one in find_all(reading(tree)) if one.where == "/i/b"] == ["host.guest('g').commit(top='b')"]
     disk = SnapshotDisk("vda", "external", "/i/a", "/i/b")
     assert "unrecorded-overlay" not in found(tree.edited(records=(SnapshotRecord("g", "s", disks=(disk,)),)))
 

@@ -367,5 +367,7 @@ class _Calls:
         guests = dict.fromkeys(use.guest for use in forest.known_users(overlays[0]))
         if len(guests) > 1:
             return None
-        where = "forest" if not guests else f"host.guest({next(iter(guests))!r})"
-        return f"{where}.commit({self._name(overlays[0])}, {self._name(path)}, remove=True)"
+        top, base = self._name(overlays[0]), self._name(path)
+        if not guests:
+            return f"forest.commit({top}, {base}, remove=True)"
+        return f"host.guest({next(iter(guests))!r}).commit(top={top}, base={base}, remove=True)"

@@ -260,4 +260,4 @@ def _of_host(reading: Reading, name: str) -> Iterator[Finding]:
             image=image.name,
             guest=guest,
         )
-        yield _row("unrecorded-overlay", "note", what, image.path, _call(guest, f"commit({image.name!r})"))
+        yield _row("unrecorded-overlay", "note", what, image.path, _call(guest, f"commit(top={image.name!r})"))
