@@ -260,7 +260,7 @@ class PlanRefusedError(VmsnapError):
         super().__init__(
             tried,
             why=lines(t("{name}: {what}", name=c.name, what=c.what) for c in concerns),
-            next_step=lines(c.remedy for c in concerns if c.remedy) or None,
+            next_step=lines(dict.fromkeys(c.remedy for c in concerns if c.remedy)) or None,
         )
         self.concerns = tuple(concerns)
 

@@ -173,3 +173,12 @@ def test_a_network_that_is_down_is_an_error_with_a_next_step(
         assert time.monotonic() - began < 15
         network.silence(False)
         assert len(guest.chain()) == 2
+
+
+def test_a_named_folder_that_is_no_pool_is_not_known(host: Host) -> None:
+    """Without a row for it, a check of that folder would say that all is well."""
+    (found,) = (one for one in host.findings("/srv/none") if one.where == "/srv/none")
+    assert (found.name, found.severity) == ("unknown-image", "error")
+    assert "virsh pool-define-as NAME dir --target /srv/none" in str(host.survey("/srv/none")["/srv/none"].problem)
+    for known in (IMAGES, IMAGES.parent):
+        assert not [one for one in host.findings(known) if one.where == str(known)]

@@ -7,6 +7,7 @@ libvirt is asked; where nobody knows, the reason is said, and a plan that needs 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -165,6 +166,7 @@ def forest_elsewhere(
 
     Of the volumes that no guest uses, only those in or below `folders` are in it, or all if none is given.
     """
+    folders = tuple(folders)
     wanted = tuple(folder.rstrip("/") + "/" for folder in folders)
     uses = tuple(use for domain, _ in domains for use in domain.uses)
     images: dict[str, Image] = {}
@@ -190,7 +192,24 @@ def forest_elsewhere(
                 images[path] = told
                 if told.backing is not None and told.backing.key not in images:
                     images[told.backing.key] = image_elsewhere(told.backing.key, knowledge)
-    return Forest(images, uses, tuple(folders), datetime.now(UTC))
+    active = [f"{pool.folder}/" for pool in knowledge.pools if pool.active and pool.folder is not None]
+    for folder, start in zip(folders, wanted, strict=True):
+        if folder not in images and not any(path.startswith(start) for path in active):
+            images[folder] = _no_pool(folder)
+    return Forest(images, uses, folders, datetime.now(UTC))
+
+
+def _no_pool(folder: str) -> Image:
+    """Return what is shown of a folder that was named, and of which libvirt lists no file."""
+    return Image(
+        folder,
+        status="unreadable",
+        known_from="volume",
+        problem=t(
+            "it is no storage pool that is active there, so its images are not known: {command}",
+            command=f"virsh pool-define-as NAME dir --target {shlex.quote(folder)}",
+        ),
+    )
 
 
 def image_elsewhere(

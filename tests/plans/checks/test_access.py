@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from support.forests import forest, image
 from support.readings import reading
 
+from vmsnap_nb.errors import PlanRefusedError
 from vmsnap_nb.plans.checks.access import Access, with_access
+from vmsnap_nb.plans.machine import Machine
 from vmsnap_nb.plans.merge.request import PullRequest
 
 pytestmark = pytest.mark.quick
@@ -27,3 +31,18 @@ def test_an_image_that_may_be_read_and_not_written_is_not_pulled_into() -> None:
 
 def test_an_image_that_may_not_be_read_either_is_named_once() -> None:
     assert refused(Access(unread={"/i/top": "no"}, unwritten={"/i/top": "no"})) == [("no-permission", ("/i/top",))]
+
+
+def test_what_another_machine_must_do_is_planned_there() -> None:
+    """The remedy is said once, however many files it is about."""
+    plan = PullRequest(into="/i/top").plan(
+        reading(forest(image("base"), image("middle", "base"), image("top", "middle")))
+    )
+    why = {f"/i/{name}": "it is on another machine" for name in ("base", "middle", "top")}
+    plan = replace(plan, machine=Machine(name="box", uri="qemu+ssh://box/system", here=False))
+    with pytest.raises(PlanRefusedError) as caught:
+        with_access(plan, Access(unread=why, unwritten=why, elsewhere=True)).check()
+    assert str(caught.value.why).count("no-permission") > 1
+    assert caught.value.next_step == (
+        "plan it on that machine, with an account that has access, such as root: ssh -- box 'vmsnap-nb plan --help'"
+    )

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 from support.forests import MIB, UNIT, forest, handout, image
-from support.merges import FACTS, commit, parents, pull, remove
+from support.merges import FACTS, commit, parents, pull, remove, shorten
 from support.readings import maps
 from support.refusals import refused
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.blockmap import LayerMap
-from vmsnap_nb.model.image import InternalSnapshot
+from vmsnap_nb.model.image import InternalSnapshot, Status
 from vmsnap_nb.model.reference import Reference
 
 # -- commit ---------------------------------------------------------------------------------------------------------
@@ -149,6 +149,21 @@ def test_there_must_be_something_to_pull() -> None:
         pull(handout(), "/i/RootBase")
     with pytest.raises(InvalidRequestError, match="no layer in between"):
         pull(handout(), "/i/Snap-2", "/i/Snap-1")
+
+
+@pytest.mark.parametrize("verb", ["commit", "pull", "remove", "shorten"])
+@pytest.mark.parametrize("status", ["outside", "unreadable", "remote"])
+def test_nobody_knows_whether_an_unread_image_has_a_backing_file(verb: str, status: Status) -> None:
+    far = forest(image("far", status=status, problem="it is not known"))
+    calls = {
+        "commit": lambda: commit(far, "/i/far"),
+        "pull": lambda: pull(far, "/i/far"),
+        "remove": lambda: remove(far, "/i/far"),
+        "shorten": lambda: shorten(far, "/i/far", keep=1),
+    }
+    with pytest.raises(InvalidRequestError, match="/i/far was not read: it is not known") as caught:
+        calls[verb]()
+    assert caught.value.next_step
 
 
 def test_one_layer_is_removed_the_cheaper_way() -> None:

@@ -13,7 +13,7 @@ from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, wa
 from vmsnap_nb.plans.journal import kind_of
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.step import CreateOverlay, CreateVolume, RemoveVolume, Step
-from vmsnap_nb.words.message import counted, joined, t
+from vmsnap_nb.words.message import Message, counted, joined, t
 
 __all__ = ["Access", "opened", "unresolved", "with_access"]
 
@@ -69,7 +69,7 @@ def with_access(plan: Plan, access: Access) -> Plan:
         elif instead := tuple(_by_libvirt(step, plan.before, access)):
             steps += instead
         else:
-            concerns += _not_opened(step, plan.before, access)
+            concerns += _not_opened(step, plan, access)
             concerns += () if access.is_root else (_open(path) for path, _ in step.open_overlays)
             steps.append(step)
     concerns += (_unmarked(path, access) for path in unmarked if path in plan.after.images)
@@ -149,20 +149,33 @@ def _journal_unknown(plan: Plan, access: Access) -> Concern:
     )
 
 
-def _not_opened(step: Step, forest: Forest, access: Access) -> Iterator[Concern]:
+def _not_opened(step: Step, plan: Plan, access: Access) -> Iterator[Concern]:
+    forest, remedy = plan.before, _another_account(plan, access)
     read, written = opened(step, forest)
     for path in read:
         if path in access.unread and forest.images[path].status not in NOT_READ:  # those are refused anyway
-            yield _refused(step, path, access.unread[path])
+            yield _refused(step, path, access.unread[path], remedy)
     for path in written:
         if path in access.unwritten and not (path in read and path in access.unread):
-            yield _refused(step, path, access.unwritten[path])
+            yield _refused(step, path, access.unwritten[path], remedy)
     for path in (*step.creates, *step.unlinks, step.entry_path):
         if step.performer != "libvirt" and path and (why := access.closed.get(os.path.dirname(path))):
-            yield _refused(step, path, why)
+            yield _refused(step, path, why, remedy)
 
 
-def _refused(step: Step, path: str, why: str) -> Concern:
+def _another_account(plan: Plan, access: Access) -> Message:
+    """Return who can perform a step that this process cannot."""
+    if not access.elsewhere:
+        return t("use an account that has access, such as root")
+    if plan.machine is None:
+        return t("plan it on that machine, with an account that has access, such as root")
+    return t(
+        "plan it on that machine, with an account that has access, such as root: {command}",
+        command=plan.machine.line("vmsnap-nb plan --help"),
+    )
+
+
+def _refused(step: Step, path: str, why: str, remedy: Message) -> Concern:
     action = step.action
     if step.performer == "qemu-img":
         what = t(
@@ -178,7 +191,7 @@ def _refused(step: Step, path: str, why: str) -> Concern:
             path=path,
             why=why,
         )
-    return refuse("no-permission", what, t("use an account that has access, such as root"), images=(path,))
+    return refuse("no-permission", what, remedy, images=(path,))
 
 
 def _unmarked(path: str, access: Access) -> Concern:

@@ -6,9 +6,10 @@ import os.path
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
-from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.plans.checks import folders
 from vmsnap_nb.plans.checks.interrupted import finishing
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
@@ -18,6 +19,7 @@ from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.words.message import Message, counted, joined, t
 
 __all__ = [
+    "check_read",
     "device_room",
     "hidden_data",
     "inner_snapshots",
@@ -32,6 +34,17 @@ __all__ = [
     "sound",
     "stale_end",
 ]
+
+
+def check_read(forest: Forest, path: str, tried: Message) -> None:
+    """Refuse a request about an image of which nobody knows whether it has a backing file."""
+    image = forest.images.get(path)
+    if image is not None and image.status in NOT_READ and image.backing is None:
+        raise InvalidRequestError(
+            tried,
+            why=t("{path} was not read: {why}", path=path, why=image.problem or image.status),
+            next_step=t("run this on the machine with the file, as a user who may read it"),
+        )
 
 
 def sound(forest: Forest, path: str) -> bool:

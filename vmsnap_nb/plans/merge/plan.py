@@ -11,7 +11,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.plans.checks import layers
 from vmsnap_nb.plans.merge.builder import MergeBuilder
-from vmsnap_nb.plans.merge.checks import sound
+from vmsnap_nb.plans.merge.checks import check_read, sound
 from vmsnap_nb.plans.merge.engines import Engine, QemuImg, check_verify, engine_of
 from vmsnap_nb.plans.plan import Alternative, Plan
 from vmsnap_nb.plans.request import Reading
@@ -71,6 +71,7 @@ def plan_pull(reading: Reading, request: PullRequest) -> Plan:
     lineage = forest.lineage(image)
     name = image_name(forest, image)
     tried = t("pull into {image}", image=name)
+    check_read(forest, image, tried)
     if forest.parent(image) is None:
         raise InvalidRequestError(tried, why=t("{image} has no backing file", image=name))
     if base is not None:
@@ -106,6 +107,7 @@ def plan_remove(reading: Reading, request: RemoveRequest) -> Plan:
     forest, image = reading.forest, request.find(reading.forest, request.top)
     tried = t("remove {image}", image=image_name(forest, image))
     below = forest.parent(image)
+    check_read(forest, image, tried)
     if forest.status(image) == "loop":
         raise InvalidRequestError(
             tried,
@@ -198,6 +200,7 @@ def _around(forest: Forest, guest: str) -> tuple[str, ...]:
 def _between(forest: Forest, top: str, base: str | None, tried: Message) -> tuple[str, tuple[str, ...]]:
     """Return the base, as the chain names it, and the layers above it up to `top`, lowest first."""
     lineage = forest.lineage(top)
+    check_read(forest, top, tried)
     if forest.parent(top) is None or len(lineage) < 2:
         raise InvalidRequestError(
             tried, why=t("the top, {path}, has no backing file", path=top), next_step=t("choose an overlay as the top")

@@ -19,7 +19,7 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.merge.builder import MergeBuilder
-from vmsnap_nb.plans.merge.checks import sound
+from vmsnap_nb.plans.merge.checks import check_read, sound
 from vmsnap_nb.plans.merge.engines import check_verify, engine_of
 from vmsnap_nb.plans.plan import Alternative, Plan
 from vmsnap_nb.plans.request import Reading
@@ -49,6 +49,7 @@ def plan_shorten(reading: Reading, request: ShortenRequest) -> Plan:
     image, keep = request.image(forest, request.top), request.kept(forest)
     tried = t("shorten the chain of {image}", image=forest[image].name)
     check_verify(engine, request, tried)
+    check_read(forest, image, tried)
     layers = tuple(reversed(forest.lineage(image)))
     last = len(layers) - 1
     fixed, ends, most = _limits(forest, layers, keep, tried)
