@@ -15,6 +15,7 @@ from support.shown import overlay_plan
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
+from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.concern import refuse
 from vmsnap_nb.plans.plan import Move, Plan
 from vmsnap_nb.views.draw import figure_of
@@ -37,6 +38,12 @@ def arrows(figure: Figure) -> set[tuple[str, str, str]]:
         for block in figure.blocks
         for arrow in block.arrows
     }
+
+
+def memory(name: str, of: str) -> SnapshotRecord:
+    """A record whose memory belongs to the state of an image."""
+    disks = (SnapshotDisk("vda", "external", f"/i/{of}"),)
+    return SnapshotRecord("web", name, memory="external", memory_file=f"/i/{name}.mem", disks=disks)
 
 
 def merge_plan() -> Plan:
@@ -75,6 +82,24 @@ def test_what_comes_is_beside_what_is_there_and_other_branches_are_folded() -> N
     assert set(found) == {"RootBase", "new", "… 3 more overlays …"}
     assert (found["new"].fate, found["new"].shape) == ("comes", "new")
     assert ("new", "RootBase", "comes") in arrows(figure)
+
+
+def test_other_branches_are_one_box_wherever_their_names_are_and_however_long_they_are() -> None:
+    others = (image("mail", "RootBase"), image("web", "RootBase"), image("web.1", "web"), image("web.2", "web.1"))
+    before = forest(image("RootBase", writable=False), *others).edited(records=[memory("s", "web.1")])
+    assert "s.mem" in boxes(figure_of(before, Options()))
+    found = boxes(figure_of(overlay_plan(before), Options()))
+    assert set(found) == {"RootBase", "new", "… 2 more overlays …"}
+    assert len(found["… 2 more overlays …"].members) == 4
+
+
+def test_memory_is_in_the_picture_where_its_image_changes() -> None:
+    plan = merge_plan()
+    records = [memory("s", "B"), memory("t", "D")]
+    plan = replace(plan, before=plan.before.edited(records=records), after=plan.after.edited(records=records))
+    found = boxes(figure_of(plan, Options()))
+    assert set(found) == {"A", "B", "C", "D", "s.mem"}
+    assert set(boxes(figure_of(plan, Options(fold=None)))) == {"A", "B", "C", "D", "s.mem", "t.mem"}
 
 
 def test_users_that_change_come_and_go_within_a_box() -> None:

@@ -147,6 +147,10 @@ class _Grower:
             return list(row)
         if kind == "layers":
             kept = self._kept(row)
+        elif not self.keep:  # nothing but what is important: all others together, however many are based on each
+            rest = [path for path in row if path not in self.above_important]
+            drawn = [path for path in row if path in self.above_important]
+            return [*drawn, *([Fold(kind, len(rest), tuple(self._members(rest)))] if rest else [])]
         else:
             head, tail = (self.keep + 1) // 2, self.keep // 2
             ends = {*range(head), *range(len(row) - tail, len(row))}

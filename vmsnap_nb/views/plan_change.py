@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from vmsnap_nb.model.forest import Forest
@@ -25,6 +26,7 @@ def plan_change(sides: Sides, options: Options) -> tuple[tuple[Block, ...], tupl
     plan = sides.plan
     touched = {*sides.gone, *sides.kept, *plan.subjects, *(move.target for move in plan.moves)}
     touched.update(move.source for move in plan.moves)
+    touched.update(_memory_of(sides, {*sides.gone, *sides.kept}))
     first = dict.fromkeys(lineages(sides.below, [move.target for move in plan.moves]), -1)
     first |= dict.fromkeys(lineages(sides.above, [move.source for move in plan.moves] or plan.subjects), -1)
     graph = change.graph()
@@ -39,6 +41,14 @@ def plan_change(sides: Sides, options: Options) -> tuple[tuple[Block, ...], tupl
     drawn = tuple(change.block(block) for block in blocks)
     _, later = tree_blocks(sides.below, options, names=sides.names, marks=sides.kept)
     return drawn, _moves(sides, drawn), tuple(dict.fromkeys((*notes, *later)))
+
+
+def _memory_of(sides: Sides, changed: AbstractSet[str]) -> Iterator[str]:
+    """Yield the memory whose image changes, or is another one afterwards."""
+    was, will = ({key: path for key, (_, path) in graph.memory.items()} for graph in (sides.above, sides.below))
+    for key in {**was, **will}:
+        if was.get(key) != will.get(key) or will[key] in changed:
+            yield key
 
 
 @dataclass

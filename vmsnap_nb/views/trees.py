@@ -212,8 +212,9 @@ class _Trees:
         for path in graph.paths:
             if path in graph.parents:
                 children.setdefault(graph.parents[path], []).append(path)
+        only = None if self.options.fold is None else self.only
         for key, (_, image) in graph.memory.items():
-            if image in graph.paths:
+            if image in graph.paths and (only is None or key in only or key in self.marks):
                 children.setdefault(image, []).append(key)
         roots = [path for path in graph.paths if path not in graph.parents]
         for row in (roots, *children.values()):
