@@ -361,7 +361,7 @@ HELP: dict[str, Help] = {
         verb="images.findings(), qemu-img rebase -u, images.shorten, guest.reconcile, chmod a-w",
         first="images.findings()",
         why=N_(
-            "Each ticket changed only what it had to: six headers, one merge, one permission, one "
+            "Each ticket changed only what it had to: some headers, one merge, one permission, one "
             "record, two files. Everything else reads what it read before."
         ),
         other="cd {folder}; qemu-img rebase -u -f qcow2 -F qcow2 -b mail-0.qcow2 mail-1.qcow2; …",
