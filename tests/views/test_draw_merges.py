@@ -207,7 +207,7 @@ def test_nobody_writes_to_a_layer_only_because_nothing_stands_on_it_any_more(
 
 def test_what_several_images_have_in_common_is_said_once(merge: LiveForest) -> None:
     (note,) = figure_of(PLANS["figure-3"](merge), Options()).notes
-    assert note.startswith("Snap-2, Snap-3: it was merged into another image")
+    assert note.startswith("Snap-2, Snap-3: merged into another image")
 
 
 def test_a_refused_merge_is_drawn_and_names_who_stands_in_its_way(tmp_path: Path) -> None:

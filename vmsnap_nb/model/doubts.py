@@ -13,7 +13,7 @@ __all__ = ["DIRTY", "MERGED", "is_older", "is_other", "is_smaller", "smaller_one
 DIRTY = N_("it was not closed properly; QEMU repairs it the next time it is opened for writing")
 """`Image.problem` of an image whose header says so."""
 
-MERGED = N_("it was merged into another image, and the images below it have changed; QEMU refuses to open it")
+MERGED = N_("merged into another image, and the images below have changed; QEMU refuses to open such a file")
 """`Image.problem` of an image that is marked as merged."""
 
 _LATER = 60_000_000_000
