@@ -243,6 +243,12 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     ),
     ("export-internal", "cp Archive-1.qcow2 monday.qcow2", "monday reads different data", 8),
     ("export-internal", "qemu-img snapshot -a monday Archive-1.qcow2; cp Archive-1.qcow2 monday.qcow2", "Archive-1", 0),
+    (
+        "export-internal",
+        "qemu-img convert -l monday -O raw Archive-1.qcow2 monday.qcow2",
+        "monday.qcow2 is there, but it is not a qcow2 image",
+        0,
+    ),
     ("export-internal", overlay("monday", "Archive-1"), "monday has a backing file", 4),
     ("checkpoint", snapshot("solver", "ready", "external-disk"), "its kind is external-disk", 8),
     ("checkpoint", lambda lab: lab.guest("solver").destroy(), "solver is not running", 0),

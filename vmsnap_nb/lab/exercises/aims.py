@@ -30,6 +30,8 @@ __all__ = [
 
 
 def _not_there(seen: Seen, name: str) -> Message:
+    if seen.path(name) in seen.others:
+        return t("{image}.qcow2 is there, but it is not a qcow2 image", image=name)
     names = sorted(seen.call(image.path) for image in seen.forest if image.status != "missing")
     if not names:
         return t("there is no {image}.qcow2, and no other image", image=name)
@@ -86,6 +88,8 @@ def reads_as_before(seen: Seen, name: str, *, kept: bool = True) -> Aim:
     """Return the aim that a guest would read from an image what it did at the start."""
     what = t("{image} reads the same data as at the start", image=name)
     image = seen.image(name)
+    if image is None and seen.path(name) in seen.others:
+        return Aim(what, False, _not_there(seen, name), kept)
     if image is None:
         return Aim(what, False, t("{image}.qcow2 no longer exists", image=name), kept)
     for below in seen.forest.known_lineage(image.path):

@@ -67,6 +67,7 @@ class Seen:
     runs: Mapping[str, int] = field(default_factory=dict)
     answer: str = ""  # as the student gave it
     modes: Mapping[str, int] = field(default_factory=dict)  # by path: the permissions of each image
+    others: frozenset[str] = frozenset()  # paths of files in its folder that are no images
     begins: Callable[[Image], bytes] | None = None  # of an image: the first bytes that it reads, or `VmsnapError`
     typed: Mapping[str, TypedGuest] = field(default_factory=dict)  # guests of the libvirt for `virsh`, by name
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from vmsnap_nb.errors import LabError
 from vmsnap_nb.lab.exercises.exercise import Start
 from vmsnap_nb.live.forest import LiveForest
+from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.system.files.small import read_small
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
@@ -70,6 +71,13 @@ class ExercisePlace:
             with contextlib.suppress(OSError):
                 found[image.path] = stat.S_IMODE(os.stat(image.path).st_mode)
         return found
+
+    def others(self, forest: Forest) -> frozenset[str]:
+        """Return the paths of the files in its folder that are none of these images."""
+        found: set[str] = set()
+        with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
+            found.update(entry.path for entry in entries if entry.is_file(follow_symlinks=False))
+        return frozenset(found - forest.images.keys())
 
     @property
     def is_set(self) -> bool:

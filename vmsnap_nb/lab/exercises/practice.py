@@ -185,6 +185,7 @@ def check(lab: ExerciseLab, name: str) -> Check:
         runs=place.runs(),
         answer=place.answer(),
         modes=place.modes(),
+        others=place.others(forest),
         begins=lambda image: _begin(forest, image),
         typed=by_hand.guests(lab.root, exercise.guests) if exercise.virsh else {},
     )
