@@ -133,6 +133,34 @@ def test_a_disk_that_was_left_out_stays_as_it_is(guest: Guest, short: Path) -> N
     assert guest.chain("vdb").top == str(short / "data.kept1.qcow2")
 
 
+def test_the_image_of_a_disk_that_was_detached_is_not_overwritten(guest: Guest, short: Path) -> None:
+    attach(guest, ("vdb", short / "more.qcow2", "qcow2", "disk"))
+    with_both = guest.xml()
+    put(guest, 1)
+    guest.snapshot("a", kind="internal-disk").run(progress=False)
+    put(guest, 2)
+    now = held(guest)
+    root = ET.fromstring(with_both)
+    devices, [disk] = root.find("devices"), root.findall("devices/disk/target[@dev='vdb']/..")
+    assert devices is not None
+    devices.remove(disk)
+    guest.host.connection.defineXML(ET.tostring(root, encoding="unicode"))
+    plan = guest.revert("a")
+    [concern] = [one for one in plan.concerns if one.level == "refuse"]
+    assert concern.what == (
+        f"the current content of {short}/more.qcow2 is overwritten and not kept, because it is not a disk of "
+        f"{guest.name} now"
+    )
+    with pytest.raises(PlanRefusedError, match="state-lost"):
+        plan.run(progress=False)
+    guest.host.connection.defineXML(with_both)
+    report = guest.revert("a").run(progress=False)
+    assert report.as_predicted
+    [kept] = [name for name in guest.snapshots().names if name != "a"]
+    assert guest.revert(kept, keep_current=False).run(progress=False).as_predicted
+    assert held(guest) == now
+
+
 def test_a_guest_that_was_renamed(guest: Guest, short: Path) -> None:
     put(guest, 1)
     then = held(guest)

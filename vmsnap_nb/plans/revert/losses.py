@@ -7,11 +7,12 @@ from shlex import join
 
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.plans.checks import devices
-from vmsnap_nb.plans.concern import Concern, refuse, remark, warn
+from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.revert.choice import RevertChoice
 from vmsnap_nb.plans.revert.definition import changed_hardware, definition_of, pending_sources
 from vmsnap_nb.plans.snapshot.checkpoints import while_off
+from vmsnap_nb.plans.snapshot.choice import SnapshotChoice
 from vmsnap_nb.words.message import NOTHING, joined, t
 
 __all__ = ["check_losses"]
@@ -86,6 +87,7 @@ def _firmware(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
 def _loss(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
     """Name each file whose content is discarded, the largest first."""
     if choice.kept is not None:
+        yield from _not_kept(reading, choice, choice.kept)
         return
     forest = reading.forest
     written = (disk.path for disk in choice.disks if choice.way == "inside" and not disk.readonly)
@@ -105,6 +107,37 @@ def _loss(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
             t("pass keep_current=True, which takes a snapshot first"),
             images=(path,),
             holders=(reading.owner.domain.name,),
+        )
+
+
+def _not_kept(reading: Reading, choice: RevertChoice, kept: SnapshotChoice) -> Iterator[Concern]:
+    """Check for images that are written, and that the snapshot of the current state does not include.
+
+    They were disks of the guest at the snapshot, and are not now.
+    """
+    forest, guest = reading.forest, reading.owner.domain.name
+    held = [disk.source for disk in kept.disks if disk.held == "internal"]
+    wanted = {disk.source for disk in choice.record.disks if disk.held == "internal"}
+    for disk in choice.disks if choice.way == "inside" else ():
+        path = disk.path
+        if path not in wanted or path not in forest.images or any(forest.same(path, one) for one in held):
+            continue
+        if forest.known_children(path):
+            continue  # refused because of the overlays
+        yield refuse(
+            "state-lost",
+            t(
+                "the current content of {path} is overwritten and not kept, because it is not a disk of {guest} now",
+                path=path,
+                guest=guest,
+            ),
+            either(
+                t("attach it to {guest} again first, as disk {disk}", guest=guest, disk=disk.target),
+                t("copy it if you need it, then waive this"),
+            ),
+            images=(path,),
+            holders=(guest,),
+            waivable=True,
         )
 
 
