@@ -33,7 +33,7 @@ def test_the_page_shows_what_the_commands_print(tmp_path: Path) -> None:
         "COLUMNS": "100",
     }
     blocks = BLOCK.findall(PAGE.read_text())
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     for command, wanted in blocks:
         done = subprocess.run(
             ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
