@@ -12,6 +12,7 @@ from vmsnap_nb.views.labels import state_text
 from vmsnap_nb.words.message import Message, joined, t
 
 __all__ = [
+    "alone",
     "answered",
     "disk_of",
     "protected",
@@ -82,6 +83,13 @@ def says_format(seen: Seen, name: str, *, kept: bool = False) -> Aim:
         "the header of {image} records {format}, but its backing file is {true}", image=name, format=said, true=true
     )
     return Aim(what, said == true, found, kept)
+
+
+def alone(seen: Seen, name: str) -> Aim:
+    """Return the aim that an image is there, and has no backing file."""
+    image = seen.image(name)
+    found = t("{image} has a backing file", image=name) if image else _not_there(seen, name)
+    return Aim(t("{image} needs no other file", image=name), image is not None and image.backing is None, found)
 
 
 def reads_as_before(seen: Seen, name: str, *, kept: bool = True) -> Aim:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from vmsnap_nb.lab.exercises.aims import disk_of, runs_on, source, stands_on, unchanged
+from vmsnap_nb.lab.exercises.aims import alone, disk_of, runs_on, source, stands_on, unchanged
 from vmsnap_nb.lab.exercises.exercise import Aim, Exercise, Seen
 from vmsnap_nb.lab.exercises.stage import Stage, layers_on
 from vmsnap_nb.views.words import human_size
@@ -99,9 +99,7 @@ def _standalone(stage: Stage) -> None:
 
 
 def _standalone_aims(seen: Seen) -> Iterator[Aim]:
-    image = seen.image("web")
-    found = t("{image} has a backing file", image="web") if image else t("{image}.qcow2 no longer exists", image="web")
-    yield Aim(t("web needs no other file"), image is not None and image.backing is None, found)
+    yield alone(seen, "web")
     yield stands_on(seen, "mail", "Template", kept=True)
     yield from unchanged(seen, "Template", "web", "mail")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from vmsnap_nb.lab.exercises.aims import protected, reads_as_noted, says_format, stands_on, there, unchanged
+from vmsnap_nb.lab.exercises.aims import alone, protected, reads_as_noted, says_format, stands_on, there, unchanged
 from vmsnap_nb.lab.exercises.exercise import Aim, Exercise, Seen
 from vmsnap_nb.lab.exercises.stage import Stage, layers_on
 from vmsnap_nb.words.message import N_, joined, t
@@ -104,9 +104,7 @@ def _template_update(stage: Stage) -> None:
 def _template_update_aims(seen: Seen) -> Iterator[Aim]:
     yield there(seen, "Template-2")
     yield reads_as_noted(seen, "Template-2", t("Template-2 reads the data of Update"))
-    image = seen.image("Template-2")
-    found = t("{image} has a backing file", image="Template-2") if image else t("it does not exist")
-    yield Aim(t("Template-2 needs no other file"), image is not None and image.backing is None, found)
+    yield alone(seen, "Template-2")
     yield protected(seen, "Template-2")
     for name in ("web", "mail"):
         yield stands_on(seen, name, "Template-1", kept=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vmsnap_nb.lab.alpine import copy_checked, find_alpine
 from vmsnap_nb.lab.exercises.aims import (
+    alone,
     disk_of,
     reads_as_noted,
     recorded,
@@ -92,10 +93,7 @@ def _export_internal(stage: Stage) -> None:
 def _export_internal_aims(seen: Seen) -> Iterator[Aim]:
     yield there(seen, "monday")
     yield reads_as_noted(seen, "monday", t("monday reads the data of the snapshot monday"))
-    image = seen.image("monday")
-    alone = image is not None and image.backing is None
-    found = t("{image} has a backing file", image="monday") if image else t("there is no monday.qcow2")
-    yield Aim(t("monday needs no other file"), alone, found)
+    yield alone(seen, "monday")
     first = seen.image("Archive-1")
     names = [inside.name for inside in first.snapshots] if first else []
     lost = t("Archive-1 no longer contains the snapshot monday")
