@@ -103,8 +103,8 @@ def test_how_many_images_remain_is_a_number(tmp_path: Path, keep: Any) -> None:
     [
         (lambda: vs.scan(5), "folders must be a path"),  # type: ignore[arg-type]
         (lambda: vs.scan(["a"]), "folders must be a path"),  # type: ignore[arg-type]
-        (lambda: vs.connect(3), "uri must be a text, a dictionary or a list"),  # type: ignore[call-overload]
-        (lambda: vs.connect({"a": 5}), "uri must be a text, a dictionary or a list"),  # type: ignore[dict-item]
+        (lambda: vs.connect(3), "uri must be a string, a dictionary or a list"),  # type: ignore[call-overload]
+        (lambda: vs.connect({"a": 5}), "uri must be a string, a dictionary or a list"),  # type: ignore[dict-item]
         (lambda: vs.connect(["a\0://b"]), "is not a libvirt URI"),
         (lambda: vs.connect({"a": "qemu"}), "is not a libvirt URI"),
         (lambda: vs.connect({"a": "test:///default"}, shared="/srv/nfs"), "shared must be a list"),

@@ -38,7 +38,7 @@ def test_a_base_that_another_image_replaces_is_named(folder: Path) -> None:
     os.replace(folder / "other.qcow2", folder / "base.qcow2")
     assert doubted(folder)
     (concern,) = [one for one in vs.scan(folder).commit("top").concerns if one.name == "disk-changed"]
-    assert "base is another file" in concern.what
+    assert "base is not the file on which" in concern.what
 
 
 def test_a_base_that_is_older_than_before_is_named(folder: Path) -> None:

@@ -44,7 +44,7 @@ def _is_image(value: object) -> bool:
     return isinstance(value, str) or path_of(value) is not None
 
 
-_TEXT = _Kind(lambda value: isinstance(value, str), N_("a text"))
+_TEXT = _Kind(lambda value: isinstance(value, str), N_("a string"))
 _PATH = _Kind(_is_path, N_("a path"))
 _IMAGE = _Kind(_is_image, N_("an image, a path or a name"))
 _KINDS: dict[str, _Kind] = {

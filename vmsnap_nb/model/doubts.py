@@ -57,7 +57,7 @@ def is_other(image: Image, base: Image) -> Message:
         if base.identity == record.identity:
             return NOTHING
         return t(
-            "{base} is another file than the one on which {image} was created, of the same size and time",
+            "{base} is not the file on which {image} was created, although its size and time are the same",
             base=base.name,
             image=image.name,
         )
