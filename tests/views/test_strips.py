@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -197,6 +198,17 @@ def test_the_axis_is_cut_to_where_data_is() -> None:
     assert titles == {"0 B to 4 MiB", "500 MiB to 508 MiB"}
     full = BlockMap((LayerMap("/i/a", 8 * UNIT, (Extent(0, 8 * UNIT),)),))
     assert len(Strips.of(full, 256, cut=True).spans) == 1
+
+
+def test_the_cuts_of_a_narrow_map_leave_out_what_is_written_between_its_strips() -> None:
+    blocks = scattered("base", "top")
+    cuts = [one.find(f"{SVG}path") for one in ET.fromstring(strips_svg(blocks, narrow=True)).iter(f"{SVG}g")]
+    paths = [str(path.get("d")) for path in cuts if path is not None]
+    assert len(paths) == 2
+    for path in paths:
+        lines = re.findall(r"M([\d.]+) ([\d.]+)V([\d.]+)", path)
+        assert len(lines) == 2 * 3  # twice through what the guest reads and each layer
+        assert all(float(end) - float(top) < 18 for _, top, end in lines)
 
 
 def test_a_colour_belongs_to_the_image_not_to_its_place() -> None:

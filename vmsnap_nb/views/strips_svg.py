@@ -148,10 +148,11 @@ class _Drawing:
             yield self._text(size, max(self.end, taken), 18.0)
 
     def _gap(self, x: float) -> str:
-        """Draw the sign for a part of the disk that is left out, through all strips."""
-        high = self.top + (len(self.rows) - 1) * self.step + _HIGH
+        """Draw the sign for a part of the disk that is left out, through all strips; between narrow ones is text."""
+        tops = [self.top + place * self.step for place in range(len(self.rows))]
+        ends = [(top, top + _HIGH) for top in tops] if self.narrow else [(self.top, tops[-1] + _HIGH)]
         shifts = (3.0, 6.0) if self.narrow else (5.0, 10.0)
-        path = "".join(f"M{x + shift:.1f} {self.top + 2:.1f}V{high - 2:.1f}" for shift in shifts)
+        path = "".join(f"M{x + shift:.1f} {top + 2:.1f}V{end - 2:.1f}" for shift in shifts for top, end in ends)
         line = {"d": path, "fill": "none", "stroke": GREY, "stroke-dasharray": "2 3"}
         return tag("g", {"class": "cut"}, tag("title", {}, escape(t("nothing is stored here"))), tag("path", line))
 
