@@ -20,7 +20,7 @@ from support.shown import HOSTILE, things
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.views import words
-from vmsnap_nb.views.content import arrange, picture_text
+from vmsnap_nb.views.content import arrange, natural_width, picture_text
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Box, Line, Options
 from vmsnap_nb.views.looks import look_of
@@ -179,3 +179,12 @@ def test_a_text_that_is_broken_into_lines_is_still_the_text(text: str, wide: flo
     items, high = arrange(box, wide)
     assert {"".join(item.texts) for item in items} == {text or "a", *([picture_text(Line(text))] if text else [])}
     assert max(item.top + item.high for item in items) < high
+
+
+def test_a_name_leaves_room_for_the_sign_in_the_corner() -> None:
+    name = Line("Overlay-2", "name")
+    plain, broken = (Box("/i/o", (name,), "", shape=shape) for shape in ("image", "broken"))
+    wide = natural_width(plain)
+    assert natural_width(broken) > wide
+    wraps = [item.texts for box in (plain, broken) for item in arrange(box, wide)[0]]
+    assert wraps == [("Overlay-2",), ("Overlay-", "2")]

@@ -69,13 +69,18 @@ def picture_text(line: Line) -> str:
 def natural_width(box: Box) -> float:
     """Return how wide the inside of a box would like to be."""
     wide = _LEAST_WIDE
-    sign = 10.0 if look_of(box).extra in {"cross", "corner"} else 0.0  # beside the name
+    sign = _sign(box)
     for line in box.lines:
         text = picture_text(line)
         if text:
             size, bold, more = _face(_kind(line))
             wide = max(wide, text_width(text, size, bold=bold) + more + sign)
     return min(wide, MOST_WIDE if box.shape != "fold" else _FOLD_WIDE)
+
+
+def _sign(box: Box) -> float:
+    """Return the room that a sign in the corner takes beside the name."""
+    return 10.0 if look_of(box).extra in {"cross", "corner"} else 0.0
 
 
 def arrange(box: Box, wide: float) -> tuple[tuple[Item, ...], float]:
@@ -87,7 +92,7 @@ def arrange(box: Box, wide: float) -> tuple[tuple[Item, ...], float]:
         if not text or kind == "chip":
             continue
         size, bold, _ = _face(kind)
-        texts = tuple(_wrapped(text, wide, size, bold))
+        texts = tuple(_wrapped(text, wide - (_sign(box) if kind == "name" else 0.0), size, bold))
         high = _LEADS[kind] * len(texts)
         items.append(
             Item(kind, texts, left=PAD, top=y, wide=wide, high=high, tone=line.tone, role=line.role, fate=line.fate)
