@@ -364,6 +364,8 @@ def test_a_refused_merge_and_its_remedy(nb: Notebook) -> None:
     expect(image(root, "Overlay-1")).not_to_contain_class("vmsnap-refused")
     nb.page.mouse.up()
     expect(root.get_by_text("Refused: ")).to_be_in_viewport(timeout=LONG)
+    ink = root.locator(".vmsnap-bar strong").evaluate("one => getComputedStyle(one).color")
+    expect(root.locator(".vmsnap-bar .vmsnap-below")).to_have_css("color", ink)  # the reason is no side note
     expect(root.locator("li", has_text="shared-base").first).to_be_visible()
     root.get_by_label(LOST).check()
     expect(root.get_by_role("button", name="Merge now")).to_be_disabled()
