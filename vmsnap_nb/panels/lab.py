@@ -36,7 +36,7 @@ class LabPanel(Panel):
 
     def build(self) -> None:
         """Make the controls."""
-        nothing = t("No guests yet: create the first one on the right.") if self._makes_guests else t("No guests.")
+        nothing = t("No guests yet: create the first one.") if self._makes_guests else t("No guests.")
         self.guests = RowList(self._act, label=t("Guests"), empty=nothing)
         self.new_button = _button(t("+ New"))
         self.images_button = _button(t("All images"))
