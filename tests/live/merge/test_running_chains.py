@@ -125,6 +125,28 @@ def test_a_raw_base_takes_the_data_and_becomes_the_disk(make: Makes, short: Path
     assert 'type="raw"' in guest.xml().replace("'", '"')
 
 
+@pytest.mark.filterwarnings("ignore::vmsnap_nb.errors.ConcernWarning")
+def test_a_layer_that_ends_before_data_of_the_base_is_not_left_out(make: Makes, short: Path) -> None:
+    base = create(short / "base.qcow2", size=4 * MIB)
+    write(base, "write -q -P 9 0 4M")
+    layer = create(short / "layer.qcow2", base, size=2 * MIB)
+    top = create(short / "top.qcow2", layer, size=4 * MIB)
+    was = content(top)
+    guest = make.guest(top)
+    start_paused(guest)
+    plan = guest.pull(base="base")
+    assert refused(plan) == {"smaller-size"}
+    [concern] = [one for one in plan.concerns if one.level == "refuse"]
+    assert concern.what.startswith("layer ends after 2097152 bytes, and top reads zeros beyond that")
+    with pytest.raises(PlanRefusedError):
+        plan.run(progress=False)
+    assert not guest.pull().refused  # then there is no base of which data could become visible
+    guest.destroy()
+    done(guest, guest.pull(base="base"))  # as the remedy says
+    assert content(top) == was
+    assert names(guest) == ["base", "top"]
+
+
 def test_a_base_grows_to_the_size_of_what_is_committed(make: Makes, short: Path) -> None:
     base = create(short / "base.qcow2", size=8 * MIB)
     write(base, "write -q -P 9 0 8M")

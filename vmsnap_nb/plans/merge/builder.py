@@ -231,6 +231,11 @@ class MergeBuilder:
             *self._about_layers(image, parts, into=image, merged=(image,)),
             *layers.plain_references(forest, parts[:-1] if base is not None and _is_remote(forest, base) else parts),
             *checks.stale_end(self.reading, lineage, parts),
+            *(
+                checks.short_layers(self.reading, base, engine.own.guest, parts)
+                if isinstance(engine, BlockJobs) and base is not None
+                else ()
+            ),
             *checks.inner_snapshots(forest, (image,), t("they would read different content from the new backing file")),
         ]
         copied = self._copy(tuple(reversed(parts)), image, "stream data")

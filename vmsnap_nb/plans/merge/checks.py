@@ -227,6 +227,31 @@ def _would_see(reading: Reading, base: str, child: str, end: int) -> bool:
     return any(run.kind == "data" and run.layer != own and run.start + run.length > end for run in blocks.visible)
 
 
+def short_layers(reading: Reading, base: str, guest: str, parts: Sequence[str]) -> Iterator[Concern]:
+    """Check whether a pull of a running guest leaves out a layer that ends before data of the base.
+
+    The image reads zeros there, which QEMU does not copy into it (seen with 7.2): afterwards it reads the base.
+    """
+    forest, image = reading.forest, parts[0]
+    end, short = min((forest[path].virtual_size or 0, path) for path in parts[1:])
+    if (forest[base].virtual_size or 0) > end and _would_see(reading, base, image, end):
+        yield refuse(
+            "smaller-size",
+            t(
+                "{layer} ends after {size} bytes, and {image} reads zeros beyond that: QEMU does not copy these while "
+                "the guest is running, so data of {base} would become visible",
+                layer=forest[short].name,
+                size=end,
+                image=forest[image].name,
+                base=forest[base].name,
+            ),
+            t("shut {guest} down: qemu-img then performs the pull", guest=guest),
+            images=(image, short, base),
+            holders=(guest,),
+            waivable=True,
+        )
+
+
 def stale_end(reading: Reading, lineage: Sequence[str], parts: Sequence[str]) -> Iterator[Concern]:
     """Check whether a pull copies what lies behind the end of an image: QEMU copies whole clusters.
 
