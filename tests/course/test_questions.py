@@ -139,6 +139,9 @@ def test_without_ipywidgets_it_is_a_text_with_numbers(monkeypatch: pytest.Monkey
     bundle = shown(question)
     assert "application/vnd.jupyter.widget-view+json" not in bundle
     assert "1  commit, down" in bundle["text/plain"]
+    assert ".choose(number)" in bundle["text/plain"]
+    assert "<code>.choose(number)</code>" in bundle["text/html"]
+    assert ".choose(number, number, …)" in shown(vs.quiz("merging"))["text/plain"]
     question.choose(1)
     assert question.check("pull").right is False
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from vmsnap_nb.course.index import find_question, find_quiz
 from vmsnap_nb.course.question import NONE, Asked, Options, Outcome, Question, Quizzed, options_of
-from vmsnap_nb.course.shown import DATA, question_bundle, question_text, quiz_bundle, quiz_text
+from vmsnap_nb.course.shown import DATA, question_bundle, question_text, quiz_bundle, quiz_text, told_how
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.arguments import checked
 from vmsnap_nb.model.shown import Listed
@@ -97,7 +97,9 @@ class Prediction(Listed):
         static = question_bundle(self.question, {"kind": "question", "name": name} if name else {})
         if self._box is None:
             self._box = _widget("QuestionBox", self.question, self._chosen)
-        return static if self._box is None else {**self._box.bundle(**options), **static}
+        if self._box is None:
+            return told_how(static, t("Answer with `.choose(number)`; the first option is number 1."))
+        return {**self._box.bundle(**options), **static}
 
     def _chosen(self, index: int | None) -> None:
         self.guess = NONE if index is None else self.question.options[index].value
@@ -153,7 +155,10 @@ class Quiz(Listed):
         static = quiz_bundle((Outcome(one.question, one._answer) for one in self.questions), self._name)  # noqa: SLF001
         if self._box is None:
             self._box = _widget("QuizBox", self)
-        return static if self._box is None else {**self._box.bundle(**options), **static}
+        if self._box is None:
+            how = t("Answer with `_.choose(number, number, …)`, one number for each question, and then `_.check()`.")
+            return told_how(static, how)
+        return {**self._box.bundle(**options), **static}
 
 
 def _widget(kind: str, *arguments: object) -> Any:

@@ -26,6 +26,7 @@ __all__ = [
     "quiz_text",
     "quizzed_bundle",
     "quizzed_text",
+    "told_how",
 ]
 
 DATA = "application/vnd.vmsnap.course+json"
@@ -68,6 +69,14 @@ def question_bundle(question: Question, data: dict[str, Any]) -> dict[str, Any]:
         "text/html": _box(head + _options_html(question), "asked"),
     }
     return bundle | ({DATA: data} if data else {})
+
+
+def told_how(bundle: dict[str, Any], how: str) -> dict[str, Any]:
+    """Return what is shown with how to answer, where there are no buttons."""
+    return bundle | {
+        "text/plain": f"{bundle['text/plain']}\n{how}",
+        "text/html": f"{bundle['text/html']}<p>{marked_up(how)}</p>",
+    }
 
 
 def outcome_text(outcome: Outcome) -> str:
