@@ -15,7 +15,7 @@ __all__ = ["check_name", "close_names", "there_are"]
 _MOST_BYTES = 200
 """A file's name has room for 255, and what we add to it needs some; libvirt loses longer ones of snapshots."""
 
-_CLOSE, _MOST_CLOSE = 0.7, 2
+_CLOSE, _MOST_CLOSE = 0.66, 2
 """How alike two names are that can be mistaken for each other, as `difflib` counts it; and how many are said."""
 
 
@@ -59,6 +59,8 @@ def close_names(name: object, names: Iterable[str]) -> list[str]:
     --------
     >>> close_names("snap1", ["Base", "Snap-1"])
     ['Snap-1']
+    >>> close_names("wbe", ["db", "web"])
+    ['web']
     """
     folded = {other.casefold(): other for other in reversed(list(names))}
     wanted = os.path.basename(str(name).rstrip("/")).casefold()
