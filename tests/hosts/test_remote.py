@@ -175,6 +175,11 @@ def test_a_network_that_is_down_is_an_error_with_a_next_step(
         assert len(guest.chain()) == 2
 
 
+def test_what_is_found_there_is_corrected_there(host: Host) -> None:
+    (found,) = (one for one in host.findings() if one.name == "writable-base")
+    assert found.help == f"ssh -- 127.0.0.1 'chmod a-w -- {found.where}'"
+
+
 def test_a_named_folder_that_is_no_pool_is_not_known(host: Host) -> None:
     """Without a row for it, a check of that folder would say that all is well."""
     (found,) = (one for one in host.findings("/srv/none") if one.where == "/srv/none")

@@ -408,7 +408,7 @@ class LiveForest(Forest):
         [('writable-base', 'note')]
         """
         now = self.place.survey()
-        return find_all(self.place.look(now, findings_needs(now.forest)))
+        return find_all(self.place.look(now, findings_needs(now.forest)), machine=self.place.far_machine())
 
     def leftovers(self) -> LiveLeftovers:
         """Find files that nothing needs, as far as can be seen: images, merged layers, memory and incomplete files.

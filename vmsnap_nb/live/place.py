@@ -69,6 +69,10 @@ class Place:
         now = self.survey() if now is None else now
         return self.look(now, request.needs(now.forest))
 
+    def far_machine(self) -> Machine | None:
+        """Return the machine of the images if it is another one, so that command lines must name it."""
+        return None if self.here else self.machine()
+
     def plan(self, request: Request, now: Reading | None = None) -> Plan:
         """Make the plan of a request, as it can be performed here."""
         with self.one_pass(), one_language():

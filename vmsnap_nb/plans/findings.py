@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from vmsnap_nb.plans.checks.held import held_concerns
 from vmsnap_nb.plans.checks.notes import strangers
 from vmsnap_nb.plans.concern import Concern
 from vmsnap_nb.plans.facts import GuestFacts
+from vmsnap_nb.plans.machine import Machine
 from vmsnap_nb.plans.merge.checks import interrupted
 from vmsnap_nb.plans.merge.request import unfinished_needs
 from vmsnap_nb.plans.request import Needs, Reading
@@ -92,16 +93,24 @@ def findings_needs(forest: Forest) -> Needs:
 
 
 def find_all(
-    reading: Reading, guests: Iterable[GuestFacts] = (), lists: Iterable[SnapshotList] = (), *, name: str = "forest"
+    reading: Reading,
+    guests: Iterable[GuestFacts] = (),
+    lists: Iterable[SnapshotList] = (),
+    *,
+    name: str = "forest",
+    machine: Machine | None = None,
 ) -> Findings:
-    """Return all that is found; `name` is what the calls are made on that are not those of a guest."""
+    """Return all that is found; `name` is what the calls are made on that are not those of a guest.
+
+    `machine` is where the images are, if command lines must name it.
+    """
     found: dict[tuple[str, str], Finding] = {}
     for finding in (
         *(one for guest in guests for one in _of_guest(replace(reading, guest=guest))),
         *(one for listed in lists for one in _of_list(listed)),
         *_of_journal(reading, name),
         *_of_images(reading, name),
-        *_of_host(reading, name),
+        *_of_host(reading, name, str if machine is None else machine.line),
     ):
         found.setdefault((finding.name, finding.where), finding)
     return Findings(tuple(sorted(found.values(), key=lambda one: _SEVERITIES.index(one.severity))))
@@ -230,7 +239,7 @@ def _formats(forest: Forest, path: str) -> Iterator[Concern]:
 # -- the host ---------------------------------------------------------------------------------------------------
 
 
-def _of_host(reading: Reading, name: str) -> Iterator[Finding]:
+def _of_host(reading: Reading, name: str, line: Callable[[str], str]) -> Iterator[Finding]:
     forest = reading.forest
     for growth in host.growth_by_file_system(forest, reading.folders.free):
         if much := host.overcommitted(growth):
@@ -246,14 +255,15 @@ def _of_host(reading: Reading, name: str) -> Iterator[Finding]:
             len(overlays),
             image=image.name,
         )
-        yield _row("writable-base", "note", what, image.path, host.protect_by_hand(image.path))
+        yield _row("writable-base", "note", what, image.path, line(host.protect_by_hand(image.path)))
     for image, below in host.closed_bases(forest, reading.modes):
         what = t(
             "every user of this machine may read {image}, but not its backing file {base}",
             image=image.name,
             base=below.name,
         )
-        yield _row("world-readable", "warning", what, image.path, shlex.join(("chmod", "o-r", "--", image.path)))
+        command = shlex.join(("chmod", "o-r", "--", image.path))
+        yield _row("world-readable", "warning", what, image.path, line(command))
     for image, guest in host.unrecorded(forest):
         what = t(
             "{image} looks like the overlay of a snapshot of {guest}, and no snapshot record names it",
