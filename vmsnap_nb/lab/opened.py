@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vmsnap_nb.errors import LabError
 from vmsnap_nb.lab.folder import LabFolder, default_root
+from vmsnap_nb.model.arguments import checked
 from vmsnap_nb.words.message import t
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _LABS: dict[Path, Lab] = {}
 _FOLDERS: dict[Path, LabFolder] = {}
 
 
+@checked
 def absolute_root(root: str | os.PathLike[str] | None) -> Path:
     """Return the absolute path of a lab's folder, or of the one that is used where none is named."""
     return Path(os.path.abspath(os.path.expanduser(default_root() if root is None else root)))

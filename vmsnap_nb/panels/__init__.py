@@ -7,6 +7,7 @@ from collections.abc import Callable
 from vmsnap_nb.errors import LabBusyError
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.model.number import invalid
 from vmsnap_nb.panels.block_map import BlockMapPanel
 from vmsnap_nb.panels.busy import Busy
 from vmsnap_nb.panels.chain_view import ChainView
@@ -16,6 +17,7 @@ from vmsnap_nb.panels.overlay import OverlayPanel
 from vmsnap_nb.panels.panel import Panel
 from vmsnap_nb.panels.snapshot import SnapshotPanel
 from vmsnap_nb.panels.source import Subject
+from vmsnap_nb.words.message import t
 
 __all__ = ["BlockMapPanel", "ChainView", "LabPanel", "MergePanel", "OverlayPanel", "SnapshotPanel", "page", "panel"]
 
@@ -33,6 +35,8 @@ def panel(subject: Subject) -> Panel:
     Panel
         It is displayed in a notebook.
     """
+    if not isinstance(subject, Subject):
+        raise invalid(subject, "subject", t("it must be a lab, a host, a guest or a forest"))
     if isinstance(subject, Guest):
         return SnapshotPanel(subject)
     return MergePanel(subject) if isinstance(subject, LiveForest) else LabPanel(subject)
