@@ -19,7 +19,7 @@ from vmsnap_nb.system.guest.agent import AGENT_PORT, agent_answers, run_by_agent
 from vmsnap_nb.system.guest.console import console_log, read_console
 from vmsnap_nb.system.guest.port import COMMAND_PORT, Port, ask_port, grace, run_on_port
 from vmsnap_nb.system.guest.serial import SerialConsole
-from vmsnap_nb.system.libvirt.domains import channels
+from vmsnap_nb.system.libvirt.domains import channels, is_starting
 from vmsnap_nb.words.message import t
 
 __all__ = ["Commands"]
@@ -103,6 +103,8 @@ class Commands:
         handle.check_writable(tried)
         if not handle.still_running:
             raise GuestNotReadyError(tried, why=t("it is not running"), next_step=t("start it first"))
+        while is_starting(handle.domain) and time.monotonic() < end:
+            time.sleep(0.1)
         if handle.state == "paused":
             raise GuestNotReadyError(tried, why=t("it is paused"), next_step=t("resume() it first"))
         ports = channels(handle.xml())

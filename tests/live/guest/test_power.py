@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_a_guest_is_paused_and_goes_on(guest: Guest) -> None:
     with vs.connect(guest.host.uri, readonly=True) as reader, pytest.raises(ReadOnlyError):
         reader.guest(guest.name).suspend()
     guest.destroy()
+
+
+def test_a_command_waits_for_a_guest_that_is_being_started(guest: Guest, lab: Lab) -> None:
+    """libvirt says of it that it is paused, until QEMU has opened its disks."""
+    with ThreadPoolExecutor() as thread:
+        started = thread.submit(guest.start)
+        assert eventually(lambda: lab.guest(guest.name).state == "paused")
+        assert lab.guest(guest.name).execute("echo ready").stdout == "ready\n"
+        started.result()
 
 
 def test_one_that_was_paused_for_a_full_disk_says_so_until_there_is_room(guest: Guest, short: Path) -> None:
