@@ -109,7 +109,7 @@ def test_a_refused_plan_has_exit_status_1_and_does_not_run(run: Run, images: Pat
     assert (status, json.loads(text)["refused"]) == (1, True)
     status, text, _ = run("run", "commit", images / "c.qcow2", "--yes", "--json")
     error = json.loads(text)["error"]
-    assert (status, error["kind"]) == (2, "PlanRefusedError")
+    assert (status, error["kind"]) == (1, "PlanRefusedError")
     assert error["concerns"][0]["level"] == "refuse"
 
 
@@ -152,7 +152,7 @@ def test_an_error_after_something_was_finished_is_in_the_same_document(run: Run,
     (folders[1] / "base.qcow2").unlink()
     status, text, _ = run("run", "finish", *folders, "--yes", "--json")
     whole = json.loads(text)
-    assert (status, whole["error"]["kind"]) == (2, "PlanRefusedError")
+    assert (status, whole["error"]["kind"]) == (1, "PlanRefusedError")
     assert [report["as_predicted"] for report in whole["reports"]] == [True]
 
 
@@ -218,6 +218,13 @@ def test_check_is_one_line_and_a_status(run: Run, images: Path) -> None:
     assert (status, whole["state"], whole["records"][0]["finding"]) == (2, "CRITICAL", "missing-base")
     status, text, _ = run("check", images / "none")
     assert (status, text) == (2, f"CRITICAL: scan {images / 'none'}: there is no such folder\n")
+
+
+def test_a_plan_over_a_connection_that_is_read_only(run: Run) -> None:
+    place = ("--connect", "test:///default", "--readonly")
+    assert run("plan", "snapshot", "test", *place)[0] in (0, 1)
+    status, _, error = run("run", "snapshot", "test", *place)
+    assert (status, "No such option" in error) == (2, True)
 
 
 def test_a_host_is_named_by_option_or_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,7 +414,12 @@ def test_a_plan_as_a_script_or_as_tasks(run: Run, images: Path) -> None:
     status, text, _ = run("plan", "commit", images / "b.qcow2", "--ansible")
     assert (status, text.splitlines()[0]) == (0, "---")
     (images / "a.qcow2").unlink()
-    assert run("plan", "commit", images / "b.qcow2", "--script")[0] == 2
+    assert run("plan", "commit", images / "b.qcow2", "--script")[0] == 1
+    create(images / "other.qcow2", images / "base.qcow2")
+    create(images / "top.qcow2", images / "base.qcow2")
+    assert run("plan", "commit", images / "top.qcow2", "--script")[0] == 1
+    status, script, _ = run("plan", "commit", images / "top.qcow2", "--script", "--waive", "shared-base")
+    assert (status, script.splitlines()[0]) == (0, "#!/bin/sh")
 
 
 def test_names_do_not_act_on_the_terminal(run: Run, tmp_path: Path) -> None:

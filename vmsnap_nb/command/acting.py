@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmsnap_nb.command.given import Given, passed
-from vmsnap_nb.command.grammar import COMMON, Command, Group
+from vmsnap_nb.command.grammar import COMMON, READONLY, Command, Group
 from vmsnap_nb.command.output import Output, facts_of_plan, facts_of_report
 from vmsnap_nb.command.verbs import VERBS, Verb
 from vmsnap_nb.command.where import Where, opened
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vmsnap_nb.live.plan import LivePlan
     from vmsnap_nb.live.report import LiveReport
 
-__all__ = ["finish", "plan_group", "run_group"]
+__all__ = ["REFUSED", "finish", "plan_group", "run_group"]
 
 REFUSED = NOT_RUN = 1
 """Exit status of a plan that is refused, or not run."""
@@ -30,6 +30,8 @@ REFUSED = NOT_RUN = 1
 _PLAN = (
     Given(name="script", what=N_("print a shell script that does the same on the machine of the images"), kind="flag"),
     Given(name="ansible", what=N_("print tasks for Ansible that do the same"), kind="flag"),
+    Given(name="waive", what=N_("with --script or --ansible: override a refusal that can be waived"), many=True),
+    READONLY,
 )
 _RUN = (
     Given(name="yes", what=N_("run the plan without asking"), kind="flag"),
@@ -72,7 +74,8 @@ def _plan(verb: Verb, values: dict[str, Any]) -> int:
         plans = list(_plans(verb, where, values, output))
     if values["script"] or values["ansible"]:
         for plan in plans:
-            output.text_only(plan.script() if values["script"] else plan.to_ansible())
+            made = plan.script if values["script"] else plan.to_ansible
+            output.text_only(made(waive=values["waive"]))
         return 0
     if output.as_json:
         _records_of(output, verb, plans)

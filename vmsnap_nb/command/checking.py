@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from vmsnap_nb.command.grammar import COMMON, Command
+from vmsnap_nb.command.grammar import COMMON, READONLY, Command
 from vmsnap_nb.command.output import Output
-from vmsnap_nb.command.reading import FOLDERS_OR_HOST, READONLY
+from vmsnap_nb.command.reading import FOLDERS_OR_HOST
 from vmsnap_nb.command.where import opened
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.model.by_host import TablesByHost

@@ -11,7 +11,7 @@ from vmsnap_nb.command.given import Given
 from vmsnap_nb.views.words import width, wrap
 from vmsnap_nb.words.message import N_, t
 
-__all__ = ["COMMON", "Command", "Group"]
+__all__ = ["COMMON", "READONLY", "Command", "Group"]
 
 _MOST_LEFT = 30
 """Columns of a name in a list of help; the text of a longer one begins on the next line."""
@@ -33,6 +33,8 @@ COMMON = (
     Given(name="json", what=N_("print JSON"), kind="flag"),
 )
 """Options of all commands."""
+READONLY = Given(name="readonly", what=N_("connect read-only"), kind="flag")
+"""An option of commands that change nothing."""
 
 
 class Command(click.Command):

@@ -13,7 +13,7 @@ import click
 from click.shell_completion import add_completion_class, get_completion_class, shell_complete
 
 import vmsnap_nb
-from vmsnap_nb.command.acting import finish, plan_group, run_group
+from vmsnap_nb.command.acting import REFUSED, finish, plan_group, run_group
 from vmsnap_nb.command.checking import check_command
 from vmsnap_nb.command.completion import BashLine
 from vmsnap_nb.command.given import Given
@@ -22,7 +22,7 @@ from vmsnap_nb.command.output import error_json, painted
 from vmsnap_nb.command.reading import read_commands
 from vmsnap_nb.command.reporting import report_command
 from vmsnap_nb.command.signals import interrupting
-from vmsnap_nb.errors import InvalidRequestError, VmsnapError
+from vmsnap_nb.errors import InvalidRequestError, PlanRefusedError, VmsnapError
 from vmsnap_nb.words.message import N_, t
 
 __all__ = ["PROGRAM", "commands", "main"]
@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _status(words: list[str], signals: list[int]) -> int:
     """Run a command; return the exit status, after an error is told."""
+    status = _ERROR
     try:
         return _run(words)
     except BrokenPipeError:
@@ -67,12 +68,13 @@ def _status(words: list[str], signals: list[int]) -> int:
         return _SIGNALLED + signals[0] if signals else _INTERRUPTED
     except VmsnapError as error:
         _tell(error, words)
+        status = REFUSED if isinstance(error, PlanRefusedError) else _ERROR
     except Exception as error:  # a defect of ours, of which a user wants no traceback
         if os.environ.get("VMSNAP_DEBUG"):
             raise
         _tell(_defect(error), words)
     # What a signal has stopped may fail before it is interrupted, as writing to a terminal that is gone.
-    return _SIGNALLED + signals[0] if signals else _ERROR
+    return _SIGNALLED + signals[0] if signals else status
 
 
 def _run(words: list[str]) -> int:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.command.given import Given
-from vmsnap_nb.command.grammar import COMMON, Command
+from vmsnap_nb.command.grammar import COMMON, READONLY, Command
 from vmsnap_nb.command.output import Output
 from vmsnap_nb.command.verbs import FOLDER, guests
 from vmsnap_nb.command.where import Where, opened
@@ -19,7 +19,7 @@ from vmsnap_nb.words.message import N_, t
 if TYPE_CHECKING:
     from vmsnap_nb.model.shown import Shown, Tabled
 
-__all__ = ["READONLY", "read_commands"]
+__all__ = ["FOLDERS_OR_HOST", "read_commands"]
 
 Thing = Any
 _FOLDERS = Given(
@@ -34,7 +34,6 @@ FOLDERS_OR_HOST = Given(
     kind="file",
 )
 _TABLE = Given(name="table", what=N_("print a table, not a figure"), kind="flag")
-READONLY = Given(name="readonly", what=N_("connect read-only"), kind="flag")
 _OF_GUEST = Given(name="guest", value="NAME", what=N_("the disk of this guest, instead of an image"), complete=guests)
 _DISK = Given(name="disk", what=N_("the disk of the guest, such as vda"))
 

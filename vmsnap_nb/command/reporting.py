@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from vmsnap_nb.command.given import Given
-from vmsnap_nb.command.grammar import COMMON, Command
+from vmsnap_nb.command.grammar import COMMON, READONLY, Command
 from vmsnap_nb.command.output import Output
-from vmsnap_nb.command.reading import FOLDERS_OR_HOST, READONLY
+from vmsnap_nb.command.reading import FOLDERS_OR_HOST
 from vmsnap_nb.command.where import opened
 from vmsnap_nb.words.message import N_, t
 
