@@ -188,3 +188,25 @@ def test_a_name_leaves_room_for_the_sign_in_the_corner() -> None:
     assert natural_width(broken) > wide
     wraps = [item.texts for box in (plain, broken) for item in arrange(box, wide)[0]]
     assert wraps == [("Overlay-2",), ("Overlay-", "2")]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("a-database-with-a-long-name", ("a-", "database-", "with-a-", "long-", "name")),
+        ("averylongnamewithoutanysign", ("averylong", "namewith", "outanysig", "n")),
+        ("web-server.before-upgrade", ("web-", "server.", "before-", "upgrade")),
+    ],
+)
+def test_a_word_that_fits_into_a_line_is_not_broken(text: str, lines: tuple[str, ...]) -> None:
+    ((item,), _) = arrange(Box("/i/o", (Line(text, "name"),), ""), 84)
+    assert item.texts == lines
+
+
+def test_a_number_stays_in_the_line_of_its_unit() -> None:
+    for text, lines in (
+        ("61.4 MiB of 1 GiB", ("61.4 MiB of ", "1 GiB")),
+        ("61.4 MiB，共 1 GiB", ("61.4 MiB，", "共 1 GiB")),
+    ):
+        ((item,), _) = arrange(Box("/i/o", (Line(text, "size"),), ""), 84)
+        assert item.texts == lines

@@ -35,7 +35,7 @@ NARROW_WIDE = 84.0
 """The same in a narrow column: six of the widest fit, at 60 %, into 470 px."""
 _LEADS = {"name": 18.0, "status": 15.0, "size": 16.0, "line": 15.0}
 _BAR, _CHIP, _CHIP_GAP, _CHIP_PAD = 6.0, 18.0, 4.0, 6.0
-_BREAKS = set("-._/:, ")
+_BREAKS = set("-._/:, ，、：；")
 _BRACKETS = {"(": ")", "（": "）"}
 
 
@@ -154,14 +154,27 @@ def _face(kind: Kind) -> tuple[float, bool, float]:
 def _wrapped(text: str, wide: float, size: float, bold: bool) -> Iterator[str]:
     """Break a text into lines after signs that separate, or anywhere; together they are the text."""
     line = ""
-    for char in text:
+    for place, char in enumerate(text):
         if line and text_width(line + char, size, bold=bold) > wide and not _joined(line[-1], char):
-            cut = max((n + 1 for n, sign in enumerate(line) if sign in _BREAKS), default=0)
-            cut = cut if cut > len(line) // 3 else len(line)
+            cut = max((n + 1 for n in range(len(line)) if _may_end(line + char, n)), default=0)
+            if cut <= len(line) // 3:  # a short line is better than a broken word, if that fits into the next one
+                word = line[cut:] + char
+                for more in text[place + 1 :]:
+                    if word[-1] in _BREAKS or text_width(word, size, bold=bold) > wide:
+                        break
+                    word += more
+                cut = cut if cut and text_width(word, size, bold=bold) <= wide else len(line)
             yield line[:cut]
             line = line[cut:]
         line += char
     yield line
+
+
+def _may_end(text: str, place: int) -> bool:
+    """Return whether a line may end after the character at a place: a number stays with its unit."""
+    if text[place] not in _BREAKS:
+        return False
+    return not (text[place] == " " and text[place - 1 : place].isdigit() and text[place + 1 : place + 2].isalpha())
 
 
 def _joined(before: str, char: str) -> bool:
