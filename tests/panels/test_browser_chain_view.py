@@ -319,6 +319,20 @@ def test_a_figure_that_grows_is_made_to_fit_until_the_user_zooms(page: Page) -> 
     assert not stage.evaluate(fits)
 
 
+def test_six_images_fit_into_a_tab_of_a_narrow_page(page: Page) -> None:
+    page.evaluate("document.getElementById('here').style.width = '430px'")
+    chain = [image(f"a-server-with-layer-{n}", f"a-server-with-layer-{n - 1}" if n else None) for n in range(6)]
+    others = [image(f"other-{n}", f"a-server-with-layer-{n}") for n in (0, 1, 3, 4)]  # so nothing can be folded
+    start(page, forest(*chain, *others))
+    page.wait_for_function("window.model.get('is_narrow')")
+    page.evaluate(
+        "state => window.show(state)", ChainView(forest(*chain, *others), scope="one", is_narrow=True).get_state(NAMES)
+    )
+    stage = page.locator(".vmsnap-stage")
+    assert len(page.locator("[data-path^='/i/a-server']").all()) == 6
+    assert stage.evaluate("stage => stage.scrollWidth <= stage.clientWidth")
+
+
 def test_its_own_scrollbar_does_not_make_it_flicker(page: Page) -> None:
     steady = """async () => {
         const stage = document.querySelector(".vmsnap-stage");

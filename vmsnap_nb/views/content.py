@@ -32,7 +32,7 @@ PAD = 12.0
 MOST_WIDE, _FOLD_WIDE, _LEAST_WIDE = 136.0, 100.0, 84.0
 """Pixels inside a box. Five of the widest boxes fit, at 70 %, into a cell of JupyterLab on a page of 800 px."""
 NARROW_WIDE = 84.0
-"""The same in a narrow column: six of the widest fit, at 60 %, into 470 px."""
+"""The same in a narrow column: six of the widest fit, at 55 %, into a tab of a page of 600 px."""
 _LEADS = {"name": 18.0, "status": 15.0, "size": 16.0, "line": 15.0}
 _BAR, _CHIP, _CHIP_GAP, _CHIP_PAD = 6.0, 18.0, 4.0, 6.0
 _BREAKS = set("-._/:, ，、：；")
