@@ -19,6 +19,9 @@ def test_changes_are_rows_with_marks(guest: Guest) -> None:
     top = guest.chain()[-1]
     change(Path(top.path), lambda raw: debugfs(raw, "rm /etc/motd", "symlink /etc/new motd"))
     view = FilesView(guest)
+    view.filter.value = "x"
+    assert (view.list.empty, view.layers.empty) == ("", "")  # nothing was read, so nothing is said of it
+    view.filter.value = ""
     view.show_snapshots(("monday",))
     view.since.value = "monday"
     assert eventually(lambda: view.list.names == ["/etc/motd", "/etc/new"])
@@ -35,5 +38,6 @@ def test_changes_are_rows_with_marks(guest: Guest) -> None:
     view.filter.value, view.since.value = "", ""
     assert eventually(lambda: "/etc" in view.list.names)
     assert eventually(lambda: view.layers.names[:1] == [top.name])
+    assert view.layers.empty == "There is only a base."
     view.layers.value = top.name
     assert eventually(lambda: view.list.names == ["/etc/motd", "/etc/new"])

@@ -37,16 +37,16 @@ class FilesView(widgets.VBox):
         self.path = "/"
         self.at = widgets.Dropdown(description=t("State"), options=[(t("now"), "")], value="")
         self.since = widgets.Dropdown(description=t("Changes since"), options=[(t("(not compared)"), "")], value="")
-        self.layers = RowList(label=t("Changes in layer"), empty=t("There is only a base."))
+        self.layers = RowList(label=t("Changes in layer"))
         self.filter = widgets.Text(description=t("Filter"), placeholder=t("name or pattern"))
         self.up_button = widgets.Button(description=t("Up"), layout=widgets.Layout(width="auto"))
         self.again_button = widgets.Button(description=t("Read again"), layout=widgets.Layout(width="auto"))
         self.where = widgets.HTML()
-        self.list = RowList(label=t("Files"), empty=t("This folder is empty."))
+        self.list = RowList(label=t("Files"))
         self.content = widgets.HTML()
         self.said = widgets.HTML()
         self._entries: dict[str, FileEntry | FileChange] = {}
-        self._rows: list[Row] = []
+        self._rows: list[Row] | None = None  # nothing was read yet
         self._reading = threading.Lock()
         for control in (self.at, self.since, self.layers):
             control.observe(lambda _: self.read(), "value")
@@ -132,6 +132,7 @@ class FilesView(widgets.VBox):
     def _offer_layers(self) -> None:
         """Offer the layers of the disk but its base, the newest first; the one that is chosen stays so."""
         layers = list(self.guest.chain().layers[1:])
+        self.layers.empty = t("There is only a base.")
         self.layers.show(
             Row(key=image.name, title=image.name, notes=(human_size(image.allocated or 0),))
             for image in reversed(layers)
@@ -144,6 +145,8 @@ class FilesView(widgets.VBox):
 
     def _show_rows(self, notes: Iterable[str] = ()) -> None:
         """Show the rows that the filter leaves."""
+        if self._rows is None:
+            return
         rows = filtered(self._rows, self.filter.value)
         self.list.empty = t("No file matches.") if self._rows else t("Nothing is here.")
         self.list.show(rows[:_MOST_ROWS])
