@@ -20,6 +20,7 @@ from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.knowledge import Knowledge
 from vmsnap_nb.system.libvirt.storage import Pool
+from vmsnap_nb.system.saved_memory import is_other_file
 from vmsnap_nb.system.survey import Survey
 from vmsnap_nb.words.message import NOTHING, Message, clauses, counted, t
 
@@ -40,12 +41,16 @@ def absent(knowledge: Knowledge, records: Iterable[SnapshotRecord], *, here: boo
     """Return which of the files that records name are gone, and of which that is not known."""
     gone: set[str] = set()
     unknown: dict[str, Message] = {}
+    records = tuple(records)
     paths = dict.fromkeys(path for record in records for path in files_of(record) if path.startswith("/"))
+    memory = {record.memory_file for record in records}
     if paths and not here:
         knowledge.list_all()
     for path in paths:
         seen, why = _look(path) if here else (None, NOTHING)
         if seen:
+            if path in memory and is_other_file(path):
+                gone.add(path)  # the record of a guest that somebody else has made can name any file
             continue
         told = knowledge.why_unknown(path, here=here and seen is False)
         if told is None and seen is None and here:

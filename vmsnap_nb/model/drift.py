@@ -66,7 +66,9 @@ def _row(
 ) -> Snapshot:
     problems: list[tuple[Drift, Message]] = []
     if record.memory_file is not None and record.memory_file in gone:
-        problems.append(("missing-file", t("its memory file {path} is missing", path=record.memory_file)))
+        problems.append(
+            ("missing-file", t("its memory file {path} is missing or holds no saved memory", path=record.memory_file))
+        )
     for disk in record.held_disks:
         problems += _of_disk(record, disk, forest, gone)
         last = later.get((disk.target, forest.known(disk.source) or disk.source or ""))

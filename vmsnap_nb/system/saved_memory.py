@@ -11,13 +11,15 @@ from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.qemu.program import foreign_emulator
 from vmsnap_nb.words.message import N_, NOTHING, Message, t
 
-__all__ = ["SAVED", "SAVED_MEMORY", "is_saved_memory", "read_definition", "why_not_to_restore"]
+__all__ = ["SAVED", "SAVED_MEMORY", "is_other_file", "is_saved_memory", "read_definition", "why_not_to_restore"]
 
 SAVED_MEMORY = N_("it is not an image: libvirt saved the memory of a guest in it")
 """`Image.problem` of such a file."""
 
 SAVED = b"LibvirtQemudSave"
 """What such a file begins with once it is complete."""
+_BEGUN = b"LibvirtQemud"
+"""What it begins with, complete or not."""
 _HEAD = struct.Struct("=16s5I14I")
 """The mark; version, length of what follows, whether it ran, compression, offset of the cookie; unused."""
 _MOST = 1 << 20
@@ -46,6 +48,22 @@ def read_definition(path: str) -> str | None:
     finally:
         os.close(fd)
     return text.partition(b"\0")[0].decode(errors="replace")
+
+
+def is_other_file(path: str) -> bool:
+    """Return whether a file is known to be no saved memory, complete or not: it is not removed as such then."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        kind = os.fstat(fd).st_mode
+        head = os.read(fd, len(_BEGUN)) if stat.S_ISREG(kind) or stat.S_ISBLK(kind) else b"-"
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return head not in (b"", _BEGUN)
 
 
 def why_not_to_restore(path: str) -> Message:

@@ -16,6 +16,7 @@ from support.faulty import perform
 from support.guests import attach, files
 from support.images import MIB, write
 from support.kinds import record
+from support.labs import start_paused
 
 from vmsnap_nb.errors import ImageError, LibvirtError, NotFoundError, PlanRefusedError, StalePlanError, VmsnapError
 from vmsnap_nb.lab.lab import Lab
@@ -23,6 +24,7 @@ from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.snapshot import Kind
 from vmsnap_nb.system.libvirt import snapshots as libvirt_snapshots
+from vmsnap_nb.system.libvirt.library import library
 
 pytestmark = pytest.mark.system
 
@@ -362,3 +364,22 @@ def test_the_chain_and_the_map_of_a_moment_are_those_of_that_moment(guest: Guest
     assert (then.owner(place), now.owner(place)) == (None, len(now.layers) - 1)
     with pytest.raises(NotFoundError, match="a, b"):
         guest.chain(at="c")
+
+
+def test_a_file_that_a_record_takes_for_memory_is_not_removed(guest: Guest, short: Path) -> None:
+    start_paused(guest)
+    assert guest.snapshot("a", kind="external-checkpoint").run(progress=False).as_predicted
+    guest.destroy()
+    [memory] = [one.record.memory_file for one in guest.snapshots()]
+    other = short / "other.txt"
+    other.write_text("not memory")
+    libvirt, snapshot = library(), guest.handle.domain.snapshotLookupByName("a")
+    xml = snapshot.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE).replace(str(memory), str(other))
+    guest.handle.domain.snapshotCreateXML(xml, libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE)
+    assert guest.snapshots()["a"].status == "missing-file"
+    assert guest.revert("a").refused
+    Path(str(memory)).unlink()
+    plan = guest.delete_snapshot("a")
+    assert str(other) not in plan.unlinks
+    plan.run(progress=False)
+    assert other.read_text() == "not memory"
