@@ -10,6 +10,7 @@ from support.waiting import eventually
 import vmsnap_nb as vs
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.live.forest import LiveForest
+from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.journal import begun, write_entry
 from vmsnap_nb.panels import MergePanel
 from vmsnap_nb.panels.panel import Panel
@@ -179,3 +180,10 @@ def test_the_same_drag_counts_again_after_its_plan_was_discarded(
         assert panel.flow.plan is not None
         panel.flow.discard_button.click()
         assert panel.flow.plan is None
+
+
+def test_the_chain_of_the_guest_is_above_those_of_others(guest: Guest, opened: list[Panel]) -> None:
+    panel = MergePanel(guest, every=0)
+    opened.append(panel)
+    (disk,) = guest.domain().disks
+    assert panel.chain.first == (disk.source,)

@@ -419,3 +419,13 @@ def test_a_plan_that_changes_no_image_draws_them_once() -> None:
     text = Plan(title=t("correct the records of {guest}", guest="demo"), before=tree, steps=(), after=tree).to_text()
     assert text.count("before and after") == 1
     assert text.count(" RootBase ") == 1
+
+
+def test_the_branch_of_what_comes_first_is_on_the_row_of_its_base() -> None:
+    def upper(*first: str) -> list[str]:
+        (block,) = figure_of(figure_2(), Options(first=first)).blocks
+        return [box.lines[0].text for box in block.boxes if box.row == 0]
+
+    assert upper()[1:] == ["Overlay-1", "Overlay-1A", "Overlay-1B", "Overlay-1C"]
+    assert upper("/i/Overlay-3A")[1:] == ["Overlay-3", "Overlay-3A"]
+    assert upper("/i/none") == upper()

@@ -72,6 +72,7 @@ class ChainView(anywidget.AnyWidget):
         self._question = 0
         self.on_msg(lambda _, content, __: self._asked(content))
         self.thing: Shown | BlockMap = Forest()
+        self.first: tuple[str, ...] = ()  # images whose branches come first
         self.show(Forest() if thing is None else thing)
         self.observe(lambda _: self._again(), "is_narrow")
 
@@ -84,7 +85,7 @@ class ChainView(anywidget.AnyWidget):
             A Forest, Chain, Plan or SnapshotList.
         """
         self.thing = thing
-        self._draw(clickable(thing, self.scope, narrow=self.is_narrow))
+        self._draw(clickable(thing, self.scope, narrow=self.is_narrow, first=self.first))
 
     def show_map(self, blocks: BlockMap) -> None:
         """Show a block map instead.

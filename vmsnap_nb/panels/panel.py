@@ -98,6 +98,8 @@ class Panel(widgets.VBox):
 
     def update(self, reading: Reading) -> None:
         """Show what was read: each panel adds its own."""
+        if self.source.guest is not None:  # other guests are below it
+            self.chain.first = tuple(disk.source for one in reading.domains for disk in one.disks if disk.source)
         self.draw(reading.shown)
 
     def reset(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from vmsnap_nb.model.shown import Shown
@@ -27,12 +28,12 @@ class Clickable:
     switch: str = ""  # of a plan, between before, change and after
 
 
-def clickable(thing: Shown, scope: str, *, narrow: bool = False) -> Clickable:
+def clickable(thing: Shown, scope: str, *, narrow: bool = False, first: Collection[str] = ()) -> Clickable:
     """Return the figure of an object, which may be for a narrow column.
 
-    `scope` is a class of the element that it is shown in.
+    `scope` is a class of the element that it is shown in; `first` is as in `Options`.
     """
-    figure = figure_of(thing, Options())
+    figure = figure_of(thing, Options(first=first))
     wide = figure_svg(figure)
     boxes = {
         f"{number}-{place}": meant

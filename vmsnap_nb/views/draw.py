@@ -18,7 +18,7 @@ from vmsnap_nb.views.box_lines import fill_of, sizes_line
 from vmsnap_nb.views.figure import Arrow, Block, Box, Figure, Line, Move, Options, Section
 from vmsnap_nb.views.plan_change import plan_change
 from vmsnap_nb.views.plan_rows import plan_rows
-from vmsnap_nb.views.plan_sides import sides_of
+from vmsnap_nb.views.plan_sides import lineages, sides_of
 from vmsnap_nb.views.snapshot_tree import snapshot_figure, snapshots_figure
 from vmsnap_nb.views.trees import (
     chain_graph,
@@ -46,7 +46,8 @@ def figure_of(thing: Shown, options: Options) -> Figure:
 
 @figure_of.register
 def _(forest: Forest, options: Options) -> Figure:
-    blocks, notes = tree_blocks(forest_graph(forest, options), options)
+    graph = forest_graph(forest, options)
+    blocks, notes = tree_blocks(graph, options, order=dict.fromkeys(lineages(graph, options.first), -1))
     if not forest.images:
         return Figure(t("A forest without images"), (), notes=(t("no images"),))
     summary = t(

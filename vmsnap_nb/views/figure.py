@@ -75,6 +75,8 @@ class Options:
         How many overlays of a folded row stay visible at each end.
     columns : int
         How many boxes may be side by side: the middle of longer chains is folded, so that figures fit into a cell.
+    first : collection of str
+        Paths of images whose branches come first among those that are based on the same image.
     style : str
         ``change`` draws a plan as one picture that contains the change. ``rows`` draws the states before and after
         below each other, as text figures always do. ``handout`` does the same, and marks as ``(Active)`` each image
@@ -86,6 +88,7 @@ class Options:
     fold: int | None = 8
     keep: int = 5
     columns: int = 5
+    first: Collection[str] = ()
     style: Literal["change", "rows", "handout"] = "change"
 
     def __post_init__(self) -> None:
