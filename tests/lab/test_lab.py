@@ -87,7 +87,7 @@ def test_names_that_a_guest_can_have(lab: Lab, base: Image, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "  ", "a/b", ".hidden", "line\nfeed", "nul\0", "n" * 201])
 def test_names_that_it_cannot(lab: Lab, base: Image, name: str) -> None:
-    with pytest.raises(InvalidRequestError, match="name a guest"):
+    with pytest.raises(InvalidRequestError, match=r"name a guest|name must not contain a null character"):
         lab.guest(name, backing=base)
 
 
