@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.content import region
+from support.guests import attach
 from support.images import write
 from support.labs import run_python
 
@@ -114,3 +115,19 @@ def test_a_record_that_virsh_has_let_name_another_image(lab: Lab, base: Image) -
     for name in "ca":
         assert guest.revert(name).run(progress=False).as_predicted
         assert region(guest.chain().top) == states[name]
+
+
+def test_an_internal_snapshot_of_one_of_two_disks_is_not_recorded(lab: Lab, base: Image, short: Path) -> None:
+    guest = lab.guest("half", backing=base)
+    attach(guest, ("vdb", short / "more.qcow2", "qcow2", "disk"))
+    first, second = (str(disk.source) for disk in guest.domain().disks)
+    subprocess.run(["qemu-img", "snapshot", "-c", "half", second], check=True)  # as after an interruption
+    for image in (first, second):
+        subprocess.run(["qemu-img", "snapshot", "-c", "whole", image], check=True)
+    plan = guest.reconcile()
+    [concern] = plan.concerns
+    assert "no record of snapshot half: it is not inside vda" in concern.what
+    assert plan.run(progress=False).as_predicted
+    assert {one.name: one.status for one in guest.snapshots()} == {"half": "untracked", "whole": "ok"}
+    assert guest.delete_snapshot("half").run(progress=False).as_predicted  # as it says
+    assert {one.name: one.status for one in guest.snapshots()} == {"whole": "ok"}

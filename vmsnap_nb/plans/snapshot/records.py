@@ -55,7 +55,7 @@ def plan_reconcile(reading: Reading) -> Plan:
                 concerns.append(_forgetting(domain, snapshot))
     for snapshot in found:
         if snapshot.status == "untracked":
-            refused = _why_not_adopt(snapshot, left)
+            refused = _why_not_adopt(domain, snapshot, left)
             if refused:
                 concerns.append(remark("not-supported", refused, holders=(domain.name,)))
                 continue
@@ -166,8 +166,19 @@ def _why_not_forget(reading: Reading, snapshot: Snapshot) -> Concern | None:
     return None
 
 
-def _why_not_adopt(snapshot: Snapshot, left: set[str]) -> Message | None:
+def _why_not_adopt(domain: Domain, snapshot: Snapshot, left: set[str]) -> Message | None:
     """Return the reason why libvirt cannot have a record of a snapshot, if there is one."""
+    without = {disk.target for disk in snapshot.record.disks if disk.held == "no"}
+    disks = (disk for disk in domain.disks if disk.device == "disk" and disk.source and not disk.readonly)
+    lacking = [disk.target for disk in disks if disk.target in without]
+    if lacking:
+        return t(
+            "libvirt can have no record of snapshot {name}: it is not inside {disks}, perhaps because it was "
+            "interrupted; {call} removes it",
+            name=snapshot.name,
+            disks=joined(lacking),
+            call=f"guest.delete_snapshot({snapshot.name!r})",
+        )
     if snapshot.name in left:
         return t(
             "{images} contains a snapshot {name}, and another snapshot has the same name",
