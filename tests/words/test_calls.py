@@ -11,6 +11,7 @@ import pytest
 from support.scripts import script
 
 import vmsnap_nb as vs
+from vmsnap_nb.course.ask import Prediction, Quiz
 
 CALL = re.compile(r"(?:\b(\w+))?\.?\b([A-Za-z_]+)\(([^()]*)\)")
 OWNERS: dict[str, tuple[Any, ...]] = {
@@ -22,7 +23,7 @@ OWNERS: dict[str, tuple[Any, ...]] = {
     "vmsnap_nb": (vs,),
     "vs": (vs,),
 }
-ANY = (vs.Guest, vs.LivePlan, vs.LiveReport, vs.LiveForest, vs.LiveChain, vs.Lab, vs.Host, vs)
+ANY = (vs.Guest, vs.LivePlan, vs.LiveReport, vs.LiveForest, vs.LiveChain, vs.Lab, vs.Host, vs, Prediction, Quiz)
 """Where a call may belong whose object is not named: there the message says of what it is."""
 
 
