@@ -49,9 +49,15 @@ class World:
     def saved(self) -> Path:
         return self.images / "saved.mem"
 
+    @property
+    def tops(self) -> list[str]:
+        """The active images of the guest's disks."""
+        return [use.path for use in self.guest.domain().uses]
+
     def write(self, number: int, size: str = "512k") -> None:
-        """Write something to the disk of the guest, which is off."""
-        write(Path(self.guest.chain().top), f"write -q -P {number} {number}M {size}")
+        """Write something else to each disk of the guest, which is off."""
+        for place, top in enumerate(self.tops):
+            write(Path(top), f"write -q -P {number + 20 * place} {number}M {size}")
 
     def content(self, path: Path | str, snapshot: str | None = None) -> str:
         """Read a disk, or what was read when all files below it were as they are."""
@@ -82,7 +88,7 @@ def done(plan: LivePlan, **options: Any) -> None:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is read in a world: the guest's disk, each snapshot with its memory, and the other ends of chains."""
+    """What is read in a world: the guest's disks, each snapshot with its memory, and the other ends of chains."""
 
     disk: str
     snapshots: dict[str, str]
@@ -103,7 +109,7 @@ class Facts:
                     parts.append(hashlib.sha1(Path(record.memory_file).read_bytes()).hexdigest())
             snapshots[record.name] = " ".join(parts)
         leaves = {name: read(world.images / name) for name in LEAVES if (world.images / name).exists()}
-        return cls(read(world.guest.chain().top), snapshots, leaves)
+        return cls(" ".join(map(read, world.tops)), snapshots, leaves)
 
 
 LEAVES = ("Other.qcow2", "New.qcow2", "New-1.qcow2", "New-2.qcow2")
@@ -168,6 +174,38 @@ def _drifted(world: World) -> None:
     world.take("i3", kind="internal-disk")
 
 
+def _two_disks(world: World) -> None:
+    """As `_chain` with one layer, and a second disk that is an overlay of an image of its own."""
+    _chain(world, 1)
+    create(world.images / "Data-0.qcow2", size=16 * MIB)
+    write(world.images / "Data-0.qcow2", "write -q -P 77 0 2M")
+    data = create(world.images / "Data.qcow2", "Data-0.qcow2")
+    domain = world.guest.handle.domain
+    disk = (
+        "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
+        f"<source file='{data}'/><target dev='vdb' bus='virtio'/></disk></devices>"
+    )
+    definition = domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE)
+    domain.connect().defineXML(definition.replace("</devices>", disk))
+    world.write(8)
+
+
+def _pair(world: World) -> None:
+    _two_disks(world)
+    world.take("a", "b", "c")
+
+
+def _pair_inside(world: World) -> None:
+    _two_disks(world)
+    world.take("i1", "i2", kind="internal-disk")
+
+
+def _pair_mixed(world: World) -> None:
+    _two_disks(world)
+    world.take("i1", kind="internal-disk")
+    world.take("a", "b")
+
+
 def _merged(world: World) -> None:
     _chain(world)
     done(world.guest.commit(top="Snap-4", base="Snap-3"))
@@ -183,6 +221,9 @@ WORLDS: dict[str, Callable[[World], None]] = {
     "saved": _saved,
     "drifted": _drifted,
     "merged": _merged,
+    "pair": _pair,
+    "pair inside": _pair_inside,
+    "pair mixed": _pair_mixed,
 }
 
 
@@ -271,6 +312,18 @@ def _verbs() -> Iterator[tuple[str, Verb]]:
     yield "restore", Verb("saved", _of_guest("restore"))
     yield "reconcile", Verb("drifted", _of_guest("reconcile"), loses=("i2",))
 
+    pair = partial(Verb, "pair")
+    yield "two disks: snapshot", pair(_of_guest("snapshot", "new", kind="external-disk"))
+    yield "two disks: delete", pair(_of_guest("delete_snapshot", "b"), loses=("b",))
+    yield (
+        "two disks: delete, with children",
+        pair(_of_guest("delete_snapshot", "b", children="also"), loses=("b", "c")),
+    )
+    yield "two disks: revert", pair(_of_guest("revert", "b"), disk=("", "b"))
+    yield "two disks: delete, internal", Verb("pair inside", _of_guest("delete_snapshot", "i1"), loses=("i1",))
+    yield "two disks: revert, internal", Verb("pair inside", _of_guest("revert", "i1"), disk=("", "i1"))
+    yield "two disks: delete, mixed", Verb("pair mixed", _of_guest("delete_snapshot", "a"), loses=("a",))
+
     live = partial(chain, live=True)
     running = partial(external, live=True)
     yield (
@@ -291,6 +344,9 @@ def _verbs() -> Iterator[tuple[str, Verb]]:
         "live delete, with children",
         running(_of_guest("delete_snapshot", "b", children="also"), loses=("b", "c")),
     )
+    yield "live two disks: snapshot", pair(_of_guest("snapshot", "new", kind="external-disk"), live=True)
+    yield "live two disks: delete", pair(_of_guest("delete_snapshot", "b"), live=True, loses=("b",))
+    yield "live two disks: delete of the last", pair(_of_guest("delete_snapshot", "c"), live=True, loses=("c",))
     yield "live delete, internal", Verb("internal", _of_guest("delete_snapshot", "i1"), True, loses=("i1",))
     yield "live revert, external", running(_of_guest("revert", "b"), disk=("", "b"), ends=True)
     yield "live revert to memory", Verb("memory", _of_guest("revert", "e"), True, disk=("", "e"), ends=True)
