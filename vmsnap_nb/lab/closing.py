@@ -6,7 +6,6 @@ import contextlib
 import os
 import threading
 import time
-import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from vmsnap_nb.lab.folder import LabFolder
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Host
 from vmsnap_nb.live.journal import drop_entry, read_all
+from vmsnap_nb.model.caller import warn_caller
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, RevertEntry, SnapshotEntry
 from vmsnap_nb.plans.merge.held import CorrectRequest
@@ -61,7 +61,7 @@ def _doubtful(guests: Collection[Guest]) -> set[str]:
 def _may_stop(guest: Guest) -> bool:
     """Correct what can be corrected, tell what was wrong, and return whether nothing is lost by the end of a guest."""
     for concern in guest.power.losses():
-        warnings.warn(ConcernWarning(t("stop the guest {guest}", guest=guest.name), concern), stacklevel=4)
+        warn_caller(ConcernWarning(t("stop the guest {guest}", guest=guest.name), concern))
     with contextlib.suppress(VmsnapError):
         for plan in guest.unfinished():
             if isinstance(plan.request, CorrectRequest):

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from warnings import warn
 
 from vmsnap_nb.errors import InvalidRequestError, LabError, PermissionDeniedError
 from vmsnap_nb.lab.contents import OF_LIBVIRT, check_files
 from vmsnap_nb.lab.holder import MOST_OF_HOLDER, busy, own_name
 from vmsnap_nb.lab.workdir import leave_removed
+from vmsnap_nb.model.caller import warn_caller
 from vmsnap_nb.system.files.atomic import write_whole
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.files.locks import keep, release
@@ -122,13 +122,12 @@ class LabFolder:
             os.fchmod(fd, stat.S_IMODE(found.st_mode) & ~0o022)
         if quiet:
             return
-        warn(
+        warn_caller(
             t(
                 "Other users could write to {path}, and make this lab remove files or boot their images. The lab "
                 "removed that permission (chmod go-w). Check that everything in it is yours.",
                 path=folder,
-            ),
-            stacklevel=4,
+            )
         )
 
     def _take_lock(self, tried: Message) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Guests, Host
 from vmsnap_nb.live.phases import Phases
 from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.model.caller import warn_caller
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.lookup import path_of
 from vmsnap_nb.model.names import check_name, there_are
@@ -38,9 +38,6 @@ Boot = Literal["kernel", "disk"]
 
 _LEAST_MEMORY = 16
 """MiB. The lab's Linux wants 256."""
-
-_ABOVE = 4
-"""Calls from `warnings.warn` up to the user's line: `_run_unseen`, a method of `LabGuests`, one of `Lab`, the line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,14 +126,13 @@ class LabGuests:
     def _say_earlier(self, guest: Guest) -> None:
         """Say once that a guest is not new, although the line that asks for it reads as if it were made."""
         if guest.uuid in self._earlier - _SEEN:
-            warnings.warn(
+            warn_caller(
                 t(
                     "The guest {guest} existed before this lab was opened ({state}). It is used as it is: its disk has "
                     "all that was written to it. For a new disk, choose another name.",
                     guest=guest.name,
                     state=guest.state,
-                ),
-                stacklevel=_ABOVE,
+                )
             )
         _SEEN.add(guest.uuid)
 
@@ -211,5 +207,5 @@ def _run_unseen(plan: LivePlan, *, progress: bool) -> None:
     """Run a plan that the user does not see, and say what it warns of, as if from the line that the user wrote."""
     for concern in plan.concerns:
         if concern.level == "warn":
-            warnings.warn(ConcernWarning(plan.title, concern), stacklevel=_ABOVE)
+            warn_caller(ConcernWarning(plan.title, concern))
     plan.run(progress=progress)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +27,7 @@ from vmsnap_nb.live.reading import look_at_guest, sources_of
 from vmsnap_nb.live.snapshot_lists import snapshot_list
 from vmsnap_nb.model.arguments import checked_methods
 from vmsnap_nb.model.blockmap import BlockMap
+from vmsnap_nb.model.caller import warn_caller
 from vmsnap_nb.model.completed import Completed
 from vmsnap_nb.model.find import find_disk
 from vmsnap_nb.model.forest import Forest
@@ -395,7 +395,7 @@ class Guest(GuestFiles):
             Data is lost, as `concerns` lists: `shutdown` would have refused.
         """
         for concern in self.power.losses():
-            warnings.warn(ConcernWarning(t("end {guest}", guest=self._name), concern), stacklevel=2)
+            warn_caller(ConcernWarning(t("end {guest}", guest=self._name), concern))
         self.power.destroy()
 
     def suspend(self) -> None:
