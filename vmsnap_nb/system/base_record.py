@@ -17,6 +17,7 @@ from dataclasses import replace
 from vmsnap_nb.model.base_record import BaseRecord
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
+from vmsnap_nb.system.files.locks import held
 
 __all__ = ["on_copies", "read_base_record", "write_base_record"]
 
@@ -36,8 +37,8 @@ def write_base_record(overlay: int, backing: Reference) -> None:
         fd = os.open(backing.path, _FLAGS)
         try:
             status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                return
+            if not stat.S_ISREG(status.st_mode) or held(fd) == "write":
+                return  # what is being written has no lasting size and time
             record = _RECORD.pack(
                 status.st_dev,
                 status.st_ino,
