@@ -136,7 +136,9 @@ def test_a_host_that_gives_no_answer_holds_nothing_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         place = f"x=qemu+tcp://127.0.0.1:{silent.getsockname()[1]}/system"
         words = ("check", "--connect", place, "--connect", "b=test:///default")
-        process = subprocess.Popen([sys.executable, "-m", "vmsnap_nb", *words], stderr=subprocess.PIPE, text=True)
+        # A shell without a terminal ignores SIGINT in what it runs in the background.
+        command = ["env", "--default-signal=INT", sys.executable, "-m", "vmsnap_nb", *words]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         talk, _ = silent.accept()  # it connects now
         with talk:
             time.sleep(0.3)

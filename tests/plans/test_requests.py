@@ -7,6 +7,7 @@ import inspect
 import os
 import pkgutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import is_dataclass, replace
@@ -133,7 +134,7 @@ _heard: list[list[str]] = []
 
 
 def _hear(event: str, arguments: tuple[object, ...]) -> None:
-    if _heard and event.startswith(FORBIDDEN):
+    if _heard and threading.current_thread() is threading.main_thread() and event.startswith(FORBIDDEN):
         _heard[-1].append(f"{event} {arguments!r:.200}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -125,14 +126,20 @@ def test_a_guest_that_is_off_is_merged_by_qemu_img(one: Running) -> None:
     one.start()
 
 
+def invalid(one: Running) -> list[str]:
+    """What a cleanup would remove, but for orphans that other tests have left beside the active image."""
+    found: list[str] = []
+    with suppress(InvalidRequestError):  # there are none at all
+        found += one.guest.cleanup().unlinks
+    return [path for path in found if path.startswith(f"{one.folder}/")]
+
+
 def test_what_merges_have_left_behind_is_removed_by_report_guest_or_host(one: Running) -> None:
     guest = one.start()
     report = guest.commit(top="Snap-4", base="Snap-3").run(progress=False)
-    own = [path for path in guest.cleanup().unlinks if path.startswith(f"{one.folder}/")]
-    assert own == [one.path("Snap-4")]  # with them go orphans that other tests left beside its active image
+    assert invalid(one) == [one.path("Snap-4")]
     assert report.cleanup().run(progress=False).as_predicted
-    with pytest.raises(InvalidRequestError, match="is marked as invalid"):
-        guest.cleanup()
+    assert invalid(one) == []
     guest.commit(top="Snap-3", base="Snap-2").run(progress=False)
     assert guest.cleanup().run(progress=False).as_predicted
     assert guest.commit(top="Snap-2").run(remove=True, progress=False).as_predicted
