@@ -131,7 +131,7 @@ EXHIBITS = (
 
 HEAD = """# Gallery of figures
 
-Each figure of the handout "Snapshots, QCOW2 backing files & overlays": this package's drawing, its code, the same
+Each figure from the handout "Snapshots, QCOW2 backing files & overlays": this package's drawing, its code, the same
 figure as text, and the original. All of them show real images. In a notebook, the code alone shows picture and text.
 Here, `details="none"` omits formats, sizes and users, and `style="handout"` draws plans and `(Active)` as the handout
 does.
