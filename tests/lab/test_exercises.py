@@ -338,7 +338,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
             lab.guest("counter").pull(base="Counter-0").run(progress=False),
             lab.guest("counter").start(),
         ),
-        "counter is running, but was off in between",
+        "counter is running, but was off in the meantime",
         0,
     ),
     (

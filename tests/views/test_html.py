@@ -45,8 +45,8 @@ def test_steps_that_only_write_things_down_are_folded_apart() -> None:
     noted = int(steps["command"].isna().sum())
     assert 0 < noted < len(steps)
     assert f"{len(steps) - noted} steps · as commands" in html
-    assert html.count(f"and {noted} step of bookkeeping") == 2  # the summary, and the caption for who reads by ear
-    assert html.index("as commands") < html.index("of bookkeeping") < html.rindex("remove the journal entry")
+    assert html.count(f"and {noted} bookkeeping step") == 2  # the summary, and the caption for who reads by ear
+    assert html.index("as commands") < html.index("bookkeeping step") < html.rindex("remove the journal entry")
 
 
 def test_a_table_of_1000_rows_is_cut_and_says_so() -> None:

@@ -110,7 +110,7 @@ def _table_below(thing: Shown, table: Table) -> str:
     if steps:
         summary = counted("{count} step · as commands", "{count} steps · as commands", len(table.rows))
     if notes:
-        said = counted("and {count} step of bookkeeping", "and {count} steps of bookkeeping", len(notes))
+        said = counted("and {count} bookkeeping step", "and {count} bookkeeping steps", len(notes))
         more = table_html(replace(table, rows=notes), said, left_out=_LEFT_OUT | {"command", "bytes"}, steps=True)
         html += f"\n<details><summary>{escape(said)}</summary>\n{more}\n</details>"
     return f"<details><summary>{escape(summary)}</summary>\n{html}\n</details>"

@@ -119,7 +119,7 @@ def test_no_overlay_is_put_on_a_part_of_a_file(guest: Guest) -> None:
         if running:
             guest.start(wait=False)
         plan = guest.snapshot(f"s-{running}", kind="external-disk")
-        (concern,) = [one for one in plan.concerns if "a part of a file" in one.what]
+        (concern,) = [one for one in plan.concerns if "is part of a file" in one.what]
         assert concern.level == "refuse"
         assert "disks={'vdb': 'no'}" in concern.remedy
         left_out = guest.snapshot(f"s-{running}", kind="external-disk", disks={"vdb": "no"})

@@ -36,7 +36,7 @@ def test_an_internal_checkpoint_is_the_default_and_lies_inside(running: Guest) -
     assert running.execute("true").exit_status == 0
     record("internal-checkpoint", "running", "create")
     record("internal-checkpoint", "running", "list")
-    with pytest.raises(PlanRefusedError, match="no internal disk snapshot of a running guest"):
+    with pytest.raises(PlanRefusedError, match="an internal disk snapshot of a running guest"):
         running.snapshot(kind="internal-disk").run(progress=False)
     record("internal-disk", "running", "create", "refused: not-supported, as libvirt takes it only with the memory")
 

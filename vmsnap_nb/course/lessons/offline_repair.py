@@ -48,8 +48,8 @@ PREDICTIONS = (
             "image read the right content after the guest is off?"
         ),
         why=N_(
-            "QEMU has the deleted file open and reads it until it ends. A deleted file is freed only when nothing "
-            "has it open."
+            "QEMU still has the deleted file open, and can read it until QEMU exits. A deleted file is freed only "
+            "when nothing has it open."
         ),
     ),
     Asked(

@@ -76,7 +76,7 @@ QUIZ = (
     Asked(
         name="panels/quiz/others",
         text=N_("Another program changes an image. What does the panel do?"),
-        why=N_("And a plan that no longer fits is refused as stale."),
+        why=N_("A plan that no longer matches the images is refused as stale."),
         options={"blocks": N_("it prevents the change"), "reads": N_("it reads again and shows it")},
         answer="reads",
     ),

@@ -170,7 +170,7 @@ def runs(seen: Seen, guest: str) -> Aim:
 def runs_on(seen: Seen, guest: str) -> Aim:
     """Return the aim that a guest has been running since the start."""
     now, then = seen.runs.get(guest), seen.start.runs.get(guest)
-    found = t("{guest} is running, but was off in between", guest=guest)
+    found = t("{guest} is running, but was off in the meantime", guest=guest)
     if now is None:
         found = t("{guest} is not running", guest=guest)
     what = t("{guest} has been running the whole time", guest=guest)

@@ -94,7 +94,7 @@ HELP: dict[str, Help] = {
         other="chmod 444 {folder}/Base.qcow2 {folder}/Middle.qcow2",
     ),
     "read-needed": Help(
-        idea=N_("An overlay needs its backing file, and that one its own, down to the base."),
+        idea=N_("An overlay needs its backing file, which in turn needs its own, down to the base."),
         verb="forest.chain(image)",
         first='images.chain("disk-f")',
         why=N_("A backup of the overlay alone holds only differences."),
@@ -253,7 +253,7 @@ HELP: dict[str, Help] = {
         other="virsh snapshot-create-as database moment --disk-only --atomic",
     ),
     "quiesced": Help(
-        idea=N_("Without help a snapshot of a running guest looks like its disk after a power failure."),
+        idea=N_("Without quiescing, a snapshot of a running guest is like its disk after a power failure."),
         verb="guest.wait_ready(), guest.snapshot(…, quiesce=True)",
         first='lab.guest("bank").wait_ready()',
         why=N_(
@@ -326,7 +326,7 @@ HELP: dict[str, Help] = {
     ),
     "moved-base": Help(
         idea=N_(
-            "The content is right, and only the path in two headers is old. The path is relative to the "
+            "The content is right, and only the paths in two headers are out of date. The path is relative to the "
             "overlay's folder."
         ),
         verb="qemu-img rebase -u -b",

@@ -117,8 +117,8 @@ def special_disks(owner: GuestFacts, external: Collection[str]) -> Iterator[Conc
             yield refuse(
                 "not-supported",
                 t(
-                    "disk {disk} is transient: what {guest} writes to it is discarded at shutdown, and libvirt takes "
-                    "no snapshot of it while the guest runs",
+                    "disk {disk} is transient: what {guest} writes to it is discarded at shutdown, and libvirt cannot "
+                    "take a snapshot of it while the guest runs",
                     disk=target,
                     guest=guest,
                 ),
@@ -188,8 +188,8 @@ def parts_of_files(owner: GuestFacts, targets: Collection[str], remedy: Message 
             yield refuse(
                 "not-supported",
                 t(
-                    "disk {disk} of {guest} is a part of a file (<slices>). An overlay can only be based on the "
-                    "whole file, so the guest would read another disk",
+                    "disk {disk} of {guest} is part of a file (<slices>). An overlay can only be based on the whole "
+                    "file, so the guest would read different data",
                     disk=target,
                     guest=owner.domain.name,
                 ),

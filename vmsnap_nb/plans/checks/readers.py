@@ -66,8 +66,8 @@ def names_elsewhere(forest: Forest, permits: Mapping[str, Permit], written: Iter
             yield refuse(
                 "shared-base",
                 t(
-                    "{path} has another name (hard link) that was not found among the images: what is written to it "
-                    "is in that file, too",
+                    "{path} has another name (hard link) that was not found among the images: anything written to it "
+                    "also appears under that name",
                     path=path,
                 ),
                 either(

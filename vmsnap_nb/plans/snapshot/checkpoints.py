@@ -40,8 +40,8 @@ def while_off(owner: GuestFacts) -> Iterator[Concern]:
         yield refuse(
             "backup-chain",
             t(
-                "{guest} has checkpoints ({checkpoints}): while it is off, libvirt takes no snapshot of it and writes "
-                "no snapshot record",
+                "{guest} has checkpoints ({checkpoints}): while it is off, libvirt can neither take a snapshot of it "
+                "nor write a snapshot record",
                 guest=guest,
                 checkpoints=joined(checkpoints),
             ),

@@ -276,7 +276,7 @@ def _in_another_file(disk: SnapshotDisk, image: Image) -> Iterator[Concern]:
     yield refuse(
         "not-supported",
         t(
-            "{path} keeps its data in an external data file, {file}: QEMU takes no internal snapshot of it",
+            "{path} keeps its data in an external data file, {file}: QEMU cannot take an internal snapshot of it",
             path=image.path,
             file=image.data_file.written,
         )

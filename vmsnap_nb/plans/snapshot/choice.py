@@ -168,7 +168,7 @@ def _check(request: SnapshotRequest, domain: Domain, asked: Mapping[str, str]) -
     if request.quiesce and request.kind == "internal-disk":
         raise InvalidRequestError(
             tried,
-            why=t("quiesce needs a running guest, and an internal disk snapshot one that is off"),
+            why=t("quiesce needs a running guest, and an internal disk snapshot needs a guest that is off"),
             next_step=t("omit quiesce, or use {argument}", **external),
         )
     if request.quiesce and request.kind not in (None, "external-disk"):
@@ -235,7 +235,7 @@ def _choose_kind(
     for reason in _why_not_inside(forest, owner, default, asked):
         return "external-disk", reason
     if owner.pflash:
-        why = t("the guest has UEFI firmware, of which not every libvirt takes internal snapshots")
+        why = t("the guest has UEFI firmware, and not every libvirt version can take internal snapshots of such guests")
         return "external-disk", why
     if owner.running:
         return "internal-checkpoint", t("the guest is {state} and its disks are qcow2", state=state_words(domain.state))

@@ -107,7 +107,7 @@ def _state(owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
         yield refuse(
             "not-supported",
             t(
-                "{guest} is {state}, and libvirt takes no internal disk snapshot of a running guest",
+                "{guest} is {state}, and libvirt cannot take an internal disk snapshot of a running guest",
                 guest=domain.name,
                 state=state_words(domain.state),
             ),
@@ -166,20 +166,21 @@ def _no_firmware_inside(owner: GuestFacts) -> Message | None:
     if not owner.takes_inside(running=running):
         if running:
             return t(
-                "{guest} has UEFI firmware, and libvirt {version} takes no internal snapshot of it while it runs "
-                "(10.10 and later do)",
+                "{guest} has UEFI firmware, and libvirt {version} cannot take an internal snapshot of it while it "
+                "runs (10.10 and later can)",
                 guest=guest,
                 version=version,
             )
         return t(
-            "{guest} has UEFI firmware, and libvirt {version} takes no internal snapshot of it (9.3 and later do)",
+            "{guest} has UEFI firmware, and libvirt {version} cannot take an internal snapshot of it (9.3 and later "
+            "can)",
             guest=guest,
             version=version,
         )
     if running and not owner.holds_nvram:
         return t(
-            "{guest} has UEFI firmware, and libvirt takes an internal snapshot of it while it runs only if {file} is "
-            "qcow2",
+            "{guest} has UEFI firmware, and libvirt can take an internal snapshot of it while it runs only if {file} "
+            "is qcow2",
             guest=guest,
             file=owner.nvram,
         )
