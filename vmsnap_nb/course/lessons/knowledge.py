@@ -111,7 +111,7 @@ AFTER = (
     ),
     Asked(
         name="after/delete",
-        text=N_("Which operation discards what was written since a snapshot?"),
+        text=N_("Which operation discards what has been written since a snapshot?"),
         why=N_("Deleting an external snapshot merges two images and loses no current data."),
         options={
             "delete": N_("deleting the snapshot"),

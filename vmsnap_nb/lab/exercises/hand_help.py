@@ -30,7 +30,7 @@ HELP: dict[str, Help] = WITH_PACKAGE | {
         idea=N_("`qemu-img convert` reads the current state unless an option names a snapshot."),
         verb="qemu-img snapshot -l, qemu-img convert -l",
         first="qemu-img snapshot -l Archive-1.qcow2",
-        why=N_("The copy is an image without a backing file, with the disk of that moment."),
+        why=N_("The copy is an image without a backing file, with the disk as it was at that moment."),
         other="qemu-img convert -l snapshot.name=monday -O qcow2 {folder}/Archive-1.qcow2 {folder}/monday.qcow2",
     ),
     "hand-snapshot": Help(

@@ -125,8 +125,8 @@ HELP: dict[str, Help] = {
         verb="qemu-img create -F, virsh define, virsh start",
         first='lab.answer("order-first-guest", "e …")',
         why=N_(
-            "`virsh create` would start a guest that libvirt forgets when it ends. Without `-F`, `qemu-img` refuses to "
-            "create the overlay."
+            "`virsh create` would start a guest that libvirt forgets when the guest stops. Without `-F`, `qemu-img` "
+            "refuses to create the overlay."
         ),
         other='lab.answer("order-first-guest", "e c d a")',
     ),
@@ -135,8 +135,8 @@ HELP: dict[str, Help] = {
         verb="virsh snapshot-create-as, qemu-img convert, virsh blockcommit",
         first='lab.answer("order-live-backup", "g …")',
         why=N_(
-            "The copy holds the state at the snapshot. The commit merges what was written since into "
-            "disk.qcow2, so the overlay and the record are no longer needed."
+            "The copy holds the state at the snapshot. The commit merges what has been written since into disk.qcow2, "
+            "so the overlay and the record are no longer needed."
         ),
         other='lab.answer("order-live-backup", "g d a c f")',
     ),
@@ -326,7 +326,7 @@ HELP: dict[str, Help] = {
     ),
     "moved-base": Help(
         idea=N_(
-            "The content is right, and only the paths in two headers are out of date. The path is relative to the "
+            "The content is right, and only the paths in two headers are out of date. Each path is relative to the "
             "overlay's folder."
         ),
         verb="qemu-img rebase -u -b",

@@ -170,7 +170,7 @@ MERGING = (
         topic="merging",
         level="hard",
         task=N_(
-            "The guest counter runs on Counter-0 <- Counter-1 <- Counter-2 <- Counter-3. Shorten this chain to two "
+            "The guest `counter` runs on Counter-0 <- Counter-1 <- Counter-2 <- Counter-3. Shorten this chain to two "
             "images, the first of which is Counter-0. Do not shut the guest down."
         ),
         build=_while_it_runs,
@@ -195,7 +195,7 @@ MERGING = (
         topic="merging",
         level="medium",
         task=N_(
-            "The guest service is running and writes to Service-1.qcow2. Merge this layer down, so that the guest "
+            "The guest `service` is running and writes to Service-1.qcow2. Merge this layer down, so that the guest "
             "writes to Service.qcow2 from then on. Do not shut the guest down."
         ),
         build=_pivot,
@@ -208,8 +208,8 @@ MERGING = (
         topic="merging",
         level="medium",
         task=N_(
-            "Big.qcow2 contains three internal snapshots that are no longer needed. Delete them, and make the file "
-            "smaller than 4 MiB under the same name. It must read the same data."
+            "Big.qcow2 contains three internal snapshots that are no longer needed. Delete them, and shrink the file "
+            "to less than 4 MiB, keeping its name. It must still contain the same data."
         ),
         build=_shrink,
         aims=_shrink_aims,

@@ -99,9 +99,9 @@ ORDERING = (
         topic="overlays",
         level="easy",
         task=N_(
-            "Put the commands in order. Template.qcow2 becomes write-protected, and the guest web, which web.xml "
-            "describes, starts on an overlay of it. libvirt must still know web after it was shut off. Two lines are "
-            "not needed."
+            "Put the commands in order. Template.qcow2 becomes write-protected, and the guest `web`, which web.xml "
+            "describes, starts on an overlay of it. libvirt must still know `web` after it was shut off. Two lines "
+            "are not needed."
         ),
         build=_first_guest,
         aims=_ordered(_FIRST_GUEST),
@@ -113,9 +113,9 @@ ORDERING = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "Put the commands in order. The guest mail runs and writes to disk.qcow2. Copy its disk of one moment to "
-            "copy.qcow2 without shutting the guest down. Afterwards it writes to disk.qcow2 again, and neither a file "
-            "nor a record is left over. Two lines are not needed."
+            "Put the commands in order. The guest `mail` runs and writes to disk.qcow2. Copy its disk of one moment "
+            "to copy.qcow2 without shutting the guest down. Afterwards it writes to disk.qcow2 again, and neither a "
+            "file nor a record is left over. Two lines are not needed."
         ),
         build=_live_backup,
         aims=_ordered(_LIVE_BACKUP),

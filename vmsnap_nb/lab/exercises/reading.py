@@ -95,9 +95,9 @@ READING = (
         topic="snapshots",
         level="easy",
         task=N_(
-            "Read, and change nothing. The guest diary has two external snapshots, monday and tuesday. Which file "
-            "was the last that the guest wrote to before the snapshot monday, and so holds that state? Give its name "
-            "with lab.answer."
+            "Read, and change nothing. The guest `diary` has two external snapshots, `monday` and `tuesday`. Which "
+            "file was the last that the guest wrote to before the snapshot `monday`, and so holds that state? Give "
+            "its name with lab.answer."
         ),
         build=_read_monday,
         aims=_read_monday_aims,

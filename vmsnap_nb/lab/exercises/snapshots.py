@@ -68,7 +68,7 @@ def _inside_and_outside_aims(seen: Seen) -> Iterator[Aim]:
     contained = t("Ledger contains no internal snapshots")
     if names:
         contained = t("Ledger contains these internal snapshots: {names}", names=joined(names))
-    yield Aim(t("Ledger contains the internal snapshot inside"), "inside" in names, contained)
+    yield Aim(t("Ledger contains the internal snapshot 'inside'"), "inside" in names, contained)
     yield writes_above(seen, "ledger", "vda", "Ledger")
     yield from unchanged(seen, "Ledger")
 
@@ -99,7 +99,7 @@ def _stale_records_aims(seen: Seen) -> Iterator[Aim]:
     image = seen.image("wednesday")
     inside = image is not None and "by-hand" in [snapshot.name for snapshot in image.snapshots]
     gone = t("wednesday no longer contains it")
-    yield Aim(t("wednesday still contains the internal snapshot by-hand"), inside, gone, kept=True)
+    yield Aim(t("wednesday still contains the internal snapshot 'by-hand'"), inside, gone, kept=True)
     yield source(seen, "archive", "vda", "wednesday")
     yield from unchanged(seen, "Archive", "wednesday")
 
@@ -151,8 +151,8 @@ SNAPSHOTS = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "The guest accounts is shut off. It has two disks, and its system disk vda will be updated. Create an "
-            "external snapshot before-update of vda, so that further writes go to a new file. The snapshot must not "
+            "The guest `accounts` is shut off. It has two disks, and its system disk vda will be updated. Create an "
+            "external snapshot `before-update` of vda, so that further writes go to a new file. The snapshot must not "
             "include vdb."
         ),
         build=_one_disk,
@@ -165,9 +165,9 @@ SNAPSHOTS = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "The guest ledger is shut off. Keep the current state of its disk in two ways: an internal snapshot "
-            "inside, in the file Ledger.qcow2, and an external snapshot outside, after which nothing is written to "
-            "Ledger.qcow2."
+            "The guest `ledger` is shut off. Keep the current state of its disk in two ways: an internal snapshot "
+            "`inside`, in the file Ledger.qcow2, and an external snapshot `outside`, after which nothing is written "
+            "to Ledger.qcow2."
         ),
         build=_inside_and_outside,
         aims=_inside_and_outside_aims,
@@ -179,7 +179,7 @@ SNAPSHOTS = (
         topic="snapshots",
         level="hard",
         task=N_(
-            "The guest archive is shut off. Its images were changed with qemu-img alone, so that libvirt's snapshot "
+            "The guest `archive` is shut off. Its images were changed with qemu-img alone, so that libvirt's snapshot "
             "records no longer agree with the files. Correct the records: each must agree with the files, every "
             "snapshot in the files must have a record, and no image must change."
         ),
@@ -193,9 +193,9 @@ SNAPSHOTS = (
         topic="snapshots",
         level="hard",
         task=N_(
-            "The disks of the guests shop and blog are based on Golden.qcow2. The disk of a third guest, tester, is "
-            "Golden.qcow2 itself; tester is still shut off. Change tester so that it starts with the same content "
-            "but never writes to Golden. Write-protect Golden, and leave shop and blog as they are."
+            "The disks of the guests `shop` and `blog` are based on Golden.qcow2. The disk of a third guest, "
+            "`tester`, is Golden.qcow2 itself; `tester` is still shut off. Change `tester` so that it starts with the "
+            "same content but never writes to Golden. Write-protect Golden, and leave `shop` and `blog` as they are."
         ),
         build=_wrote_to_base,
         aims=_wrote_to_base_aims,
@@ -207,9 +207,9 @@ SNAPSHOTS = (
         topic="snapshots",
         level="hard",
         task=N_(
-            "The guest writer is running and writes to Overlay-1.qcow2. The guest reader, whose image "
-            "Overlay-1A.qcow2 is based on it, does not start. Make both run at the same time. Do not shut writer "
-            "down, and let reader see what writer has written so far."
+            "The guest `writer` is running and writes to Overlay-1.qcow2. The guest `reader`, whose image "
+            "Overlay-1A.qcow2 is based on it, does not start. Make both run at the same time. Do not shut `writer` "
+            "down, and let `reader` see what `writer` has written so far."
         ),
         build=_second_guest,
         aims=_second_guest_aims,

@@ -33,7 +33,7 @@ def _revert_internal(stage: Stage) -> None:
 
 
 def _revert_internal_aims(seen: Seen) -> Iterator[Aim]:
-    yield reads_as_noted(seen, "Notes", t("Notes reads the data of the snapshot good"))
+    yield reads_as_noted(seen, "Notes", t("Notes reads the data of the snapshot 'good'"))
     kept, _ = recorded(seen, "notes", "good")
     yield Aim(kept.what, kept.met, kept.seen, kept=True)
     yield source(seen, "notes", "vda", "Notes")
@@ -73,7 +73,7 @@ def _delete_external_aims(seen: Seen) -> Iterator[Aim]:
     gone = t("libvirt has these snapshots of {guest}: {names}", guest="mail2", names=joined(rows))
     if disk is None:
         gone = t("the guest {guest} no longer exists", guest="mail2")
-    yield Aim(t("libvirt has no record of the snapshot old"), disk is not None and "old" not in rows, gone)
+    yield Aim(t("libvirt has no record of the snapshot 'old'"), disk is not None and "old" not in rows, gone)
     chain = t("its chain is {chain}", chain=seen.row(lineage[0])) if lineage else t("it has no chain")
     yield Aim(t("the chain of mail2 has two images"), len(lineage) == 2, chain)
     kept, _ = recorded(seen, "mail2", "new")
@@ -92,12 +92,12 @@ def _export_internal(stage: Stage) -> None:
 
 def _export_internal_aims(seen: Seen) -> Iterator[Aim]:
     yield there(seen, "monday")
-    yield reads_as_noted(seen, "monday", t("monday reads the data of the snapshot monday"))
+    yield reads_as_noted(seen, "monday", t("monday reads the data of the snapshot 'monday'"))
     yield alone(seen, "monday")
     first = seen.image("Archive-1")
     names = [inside.name for inside in first.snapshots] if first else []
-    lost = t("Archive-1 no longer contains the snapshot monday")
-    yield Aim(t("Archive-1 still contains the snapshot monday"), "monday" in names, lost, kept=True)
+    lost = t("Archive-1 no longer contains the snapshot 'monday'")
+    yield Aim(t("Archive-1 still contains the snapshot 'monday'"), "monday" in names, lost, kept=True)
     yield from unchanged(seen, "Archive-1")
 
 
@@ -143,7 +143,7 @@ def _one_moment_aims(seen: Seen) -> Iterator[Aim]:
     yield aim
     held = {disk.target: disk.held for disk in found.record.disks} if found else {}
     for target in ("vda", "vdb"):
-        what = t("moment has an external snapshot of {disk}", disk=target)
+        what = t("the snapshot 'moment' includes an external snapshot of {disk}", disk=target)
         saw = t("{disk} is not included", disk=target) if found else t("there is no such record")
         yield Aim(what, held.get(target) == "external", saw)
     for target, image in (("vda", "Tables"), ("vdb", "Log")):
@@ -190,8 +190,8 @@ STATES = (
         topic="snapshots",
         level="easy",
         task=N_(
-            "The guest notes is shut off. Since its internal snapshot good, its disk was overwritten by mistake. "
-            "Revert to good; what was written since is not needed. The snapshot must still exist afterwards."
+            "The guest `notes` is shut off. Since its internal snapshot `good`, its disk was overwritten by mistake. "
+            "Revert to `good`; what has been written since is not needed. The snapshot must still exist afterwards."
         ),
         build=_revert_internal,
         aims=_revert_internal_aims,
@@ -203,8 +203,8 @@ STATES = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "The guest shop2 is shut off, and has written to Later.qcow2 since its external snapshot clean. "
-            "Revert to clean, but lose nothing: neither Shop.qcow2 nor Later.qcow2 may change."
+            "The guest `shop2` is shut off, and has written to Later.qcow2 since its external snapshot `clean`. "
+            "Revert to `clean`, but lose nothing: neither Shop.qcow2 nor Later.qcow2 may change."
         ),
         build=_revert_external,
         aims=_revert_external_aims,
@@ -216,8 +216,8 @@ STATES = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "The guest mail2 is shut off. Delete its external snapshot old, so that its chain has two images. The "
-            "guest must read the same data, write to the same file Mail-new.qcow2, and keep the snapshot new."
+            "The guest `mail2` is shut off. Delete its external snapshot `old`, so that its chain has two images. The "
+            "guest must read the same data, write to the same file Mail-new.qcow2, and keep the snapshot `new`."
         ),
         build=_delete_external,
         aims=_delete_external_aims,
@@ -229,7 +229,7 @@ STATES = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "Archive-1.qcow2 contains the internal snapshot monday. Create monday.qcow2 with the disk of that "
+            "Archive-1.qcow2 contains the internal snapshot `monday`. Create monday.qcow2 with the disk of that "
             "snapshot. It must need no other file, and Archive-1 must not change."
         ),
         build=_export_internal,
@@ -241,8 +241,8 @@ STATES = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "The guest solver is running. Create a snapshot ready that includes its memory, after which "
-            "nothing is written to Solver.qcow2. The guest must keep running."
+            "The guest `solver` is running. Create a snapshot `ready` that includes its memory, after which nothing "
+            "is written to Solver.qcow2. The guest must keep running."
         ),
         build=_checkpoint,
         aims=_checkpoint_aims,
@@ -254,8 +254,8 @@ STATES = (
         topic="snapshots",
         level="easy",
         task=N_(
-            "The host must restart. Save the running guest sleeper, so that it is off now and, at its next "
-            "start, continues where it was."
+            "The host must restart. Save the running guest `sleeper`, so that it is off now and, at its next start, "
+            "continues where it was."
         ),
         build=_saved_state,
         aims=_saved_state_aims,
@@ -267,8 +267,8 @@ STATES = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "The guest database is running. Its tables are on vda and their log on vdb. Create one external snapshot "
-            "moment that has both disks of the same moment. The guest must keep running."
+            "The guest `database` is running. Its tables are on vda and their log on vdb. Create one external "
+            "snapshot `moment` that has both disks of the same moment. The guest must keep running."
         ),
         build=_one_moment,
         aims=_one_moment_aims,
@@ -280,9 +280,9 @@ STATES = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "The guest bank is running and writes to Bank.qcow2. Create an external snapshot safe of its "
-            "disk, whose file system needs no recovery when it is mounted: have the guest freeze it during "
-            "the snapshot. The guest must keep running. Its agent answers once the guest has booted."
+            "The guest `bank` is running and writes to Bank.qcow2. Create an external snapshot `safe` of its disk, "
+            "whose file system needs no recovery when it is mounted: have the guest freeze it during the snapshot. "
+            "The guest must keep running. Its agent answers once the guest has booted."
         ),
         build=_quiesced,
         aims=_quiesced_aims,

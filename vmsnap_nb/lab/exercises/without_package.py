@@ -105,7 +105,7 @@ HAND_SNAPSHOTS = (
         N_("By hand: export an internal snapshot"),
         N_(
             "With qemu-img alone: list the internal snapshots of Archive-1.qcow2, and create monday.qcow2 with the "
-            "disk of the snapshot monday. It must need no other file, and Archive-1 must not change."
+            "disk of the snapshot `monday`. It must need no other file, and Archive-1 must not change."
         ),
     ),
     Exercise(
@@ -114,9 +114,9 @@ HAND_SNAPSHOTS = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "With virsh alone: define and start the guest postman from postman.xml. Create an external snapshot before "
-            "of its disk while it is running, without its memory, so that it writes to Mail-new.qcow2. It must keep "
-            "running."
+            "With virsh alone: define and start the guest `postman` from postman.xml. Create an external snapshot "
+            "`before` of its disk while it is running, without its memory, so that it writes to Mail-new.qcow2. It "
+            "must keep running."
         ),
         build=_snapshot,
         aims=_snapshot_aims,
@@ -138,8 +138,8 @@ HAND_MERGES = (
         "shrink",
         N_("By hand: free space"),
         N_(
-            "With the shell and qemu-img alone: delete the three internal snapshots of Big.qcow2, and make the file "
-            "smaller than 4 MiB under the same name. It must read the same data."
+            "With the shell and qemu-img alone: delete the three internal snapshots of Big.qcow2, and shrink the file "
+            "to less than 4 MiB, keeping its name. It must still contain the same data."
         ),
     ),
     Exercise(
@@ -148,10 +148,10 @@ HAND_MERGES = (
         topic="merging",
         level="hard",
         task=N_(
-            "With the shell and virsh alone: define and start the guest till from till.xml, which writes to "
+            "With the shell and virsh alone: define and start the guest `till` from till.xml, which writes to "
             "Till-2.qcow2. While it is running, merge Till-1 and Till-2 down, so that it writes to Till.qcow2. Then "
-            "end it with virsh destroy, and remove both overlays. virsh must still list the guest, with Till.qcow2 as "
-            "its disk."
+            "stop it with virsh destroy, and remove both overlays. virsh must still list the guest, with Till.qcow2 "
+            "as its disk."
         ),
         build=_pivot,
         aims=_pivot_aims,
