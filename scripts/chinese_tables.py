@@ -129,7 +129,7 @@ REASONS = {
     ", as it could not be deleted": "：之后将无法删除",
     ", as QEMU cannot": "：QEMU 不支持",
     ", as QEMU does not open it": "：QEMU 不会打开它",
-    ", as QEMU would end": "：QEMU 会异常终止",
+    ", as QEMU would exit": "：QEMU 会异常终止",
     ", as an overlay can only be based on the whole file": "：叠加层只能基于整个文件",
     ", as libvirt could not save the memory": "：libvirt 无法保存内存",
     ", as libvirt takes it only with the memory": "：libvirt 只能连同内存一起创建",

@@ -73,7 +73,7 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         "tests/hosts/test_disk_verbs.py",
         {
             "off": (_STARTS, _KEY, _KEY, _KEY, _STARTS, _KEY),
-            "running": (_WARNED, f"{_NO}, as QEMU would end", _W, _CLEAR, _STARTS, _W),
+            "running": (_WARNED, f"{_NO}, as QEMU would exit", _W, _CLEAR, _STARTS, _W),
         },
     ),
     "raw LUKS": (

@@ -39,14 +39,14 @@ __all__ = [
 
 
 class VmsnapError(Exception):
-    """The base class of all errors of this package.
+    """The base class of all errors from this package.
 
     Parameters
     ----------
     tried : str
         What was tried, without a full stop.
     said : str, optional
-        The message of libvirt, QEMU or the system, quoted.
+        The message from libvirt, QEMU or the system, quoted.
     next_step : str, optional
         What the user can do.
     why : str, optional
@@ -269,7 +269,7 @@ class PlanRefusedError(VmsnapError):
 
 
 class ConcernWarning(UserWarning):
-    """A warning of a plan that a call runs without showing it; `concern` has the details.
+    """A warning from a plan that a call runs without showing it; `concern` has the details.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ def test_differences_are_words() -> None:
         "snapshot a of demo: disk vda is in /i/base, below the overlay /i/top, not in /i/top.qcow2",
     )
     was = forest(image("a", identity=(1, 2)))
-    assert differences(was, forest(image("a", identity=(1, 3)))) == ("/i/a is now another file",)
+    assert differences(was, forest(image("a", identity=(1, 3)))) == ("/i/a is now a different file",)
     assert differences(was, forest(image("a", identity=(1, 2), virtual_size=MIB))) == (
         "/i/a: virtual size is 1 MiB, not 64 MiB",
     )

@@ -99,7 +99,7 @@ def _defect(error: Exception) -> VmsnapError:
     return VmsnapError(
         t("run the command"),
         why=t(
-            "this is an error of {program} itself: {error}", program=PROGRAM, error=f"{type(error).__name__}: {error}"
+            "this is an error in {program} itself: {error}", program=PROGRAM, error=f"{type(error).__name__}: {error}"
         ),
         next_step=t("report it with the output of the same command after: export VMSNAP_DEBUG=1"),
     )

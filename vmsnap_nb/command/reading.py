@@ -73,7 +73,7 @@ def _scan(_: Where, values: Mapping[str, Any]) -> Thing:
     if values["connect"] or values["shared"]:
         raise InvalidRequestError(
             t("scan with --connect"),
-            why=t("scan reads folders of this machine, without libvirt"),
+            why=t("scan reads folders on this machine, without libvirt"),
             next_step=t("use: vmsnap-nb survey --connect URI [FOLDER…]"),
         )
     return scan(*values["folder"], follow=values["follow"])

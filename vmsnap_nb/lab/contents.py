@@ -113,8 +113,8 @@ def check_definitions(root: Path) -> None:
             raise LabError(
                 t("open the lab {folder}", folder=root),
                 why=t(
-                    "{path} names {program} as the emulator, which is not a QEMU of this machine; libvirt would run it "
-                    "as soon as the lab is open",
+                    "{path} names {program} as the emulator, which is not a QEMU installed on this machine; libvirt "
+                    "would run it as soon as the lab is open",
                     path=path,
                     program=program,
                 ),
@@ -201,7 +201,7 @@ def _is_running(root: Path, path: Path, status: ET.Element) -> bool:
     raise LabError(
         t("open the lab {folder}", folder=root),
         why=t(
-            "{path} names process {pid}, which runs that guest in another folder; libvirt would end that process",
+            "{path} names process {pid}, which runs that guest in another folder; libvirt would kill that process",
             path=path,
             pid=pid,
         ),

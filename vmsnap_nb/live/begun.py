@@ -24,6 +24,6 @@ def begun(forest: LiveForest, guest: str = "") -> Iterator[Message]:
         elif isinstance(entry, PullEntry) and (not guest or entry.image in layers):
             yield t("a pull into {path} is running, or was interrupted", path=entry.image)
         elif isinstance(entry, InsideEntry) and (not guest or entry.image in layers):
-            yield t("a change of an internal snapshot of {path} is running, or was interrupted", path=entry.image)
+            yield t("a change to an internal snapshot of {path} is running, or was interrupted", path=entry.image)
         elif isinstance(entry, SnapshotEntry) and guest == entry.guest:
             yield t("snapshot {name} of {guest} is being taken, or was interrupted", name=entry.name, guest=guest)

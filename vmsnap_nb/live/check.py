@@ -49,7 +49,7 @@ def check_image(image: Image, timeout: float) -> ImageCheck:
     with os_errors(tried):
         found = os.stat(image.path)
     if stat.S_ISREG(found.st_mode) and (found.st_dev, found.st_ino) != image.identity:
-        why = t("another file has its name now")
+        why = t("a different file has its name now")
         raise StalePlanError(tried, why=why, next_step=t("read it again with forest.refresh()"))
     with only((FileOf(path=image.path, identity=image.identity), *parts_of(image))):
         return check(image.path, image.format, seconds=seconds)

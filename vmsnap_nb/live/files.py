@@ -76,7 +76,7 @@ def read_file(state: DiskState, path: PathLike, most: int) -> bytes:
 
 
 def copy_out(state: DiskState, path: PathLike, to: PathLike) -> str:
-    """Copy a file to a new one of this machine; return its path."""
+    """Copy a file to a new one on this machine; return its path."""
     name, target = _path(path), absolute(to)
     if os.path.isdir(target):
         target = os.path.join(target, name.rstrip("/").rpartition("/")[2])

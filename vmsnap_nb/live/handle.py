@@ -213,7 +213,7 @@ def explained(error: VmsnapError) -> VmsnapError:
     if gone or ("monitor" in said and any(words in said for words in _MONITOR_LOST)):
         ended = GuestError(
             error.tried,
-            why=clauses(filter(None, (t("its QEMU has ended"), error.why))),
+            why=clauses(filter(None, (t("its QEMU has exited"), error.why))),
             said=said,
             next_step=error.next_step or t("check its disks with chain(), then start it again"),
         )

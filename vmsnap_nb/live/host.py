@@ -164,7 +164,7 @@ class Host(Listed):
 
     @property
     def files_are_here(self) -> bool:
-        """Whether its images are files of this machine, so that they can be read directly."""
+        """Whether its images are files on this machine, so that they can be read directly."""
         return self._link.files_are_here
 
     @property

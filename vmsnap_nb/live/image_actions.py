@@ -365,7 +365,7 @@ def remove_leftover(step: RemoveLeftover) -> Undo:
     if (step.path, step.identity) not in [*leftovers(os.path.dirname(step.path))]:
         raise StalePlanError(
             tried,
-            why=t("a process has it open, or it is another file now"),
+            why=t("a process has it open, or it is a different file now"),
             next_step=t("make the plan again, review it and run it"),
         )
     return remove(step)

@@ -150,13 +150,13 @@ class Power:
             raise GuestError(
                 tried,
                 why=t("it is paused, so it cannot react"),
-                next_step=t("resume() it first, or use destroy(), which ends it without shutting it down"),
+                next_step=t("resume() it first, or use destroy(), which stops it without shutting it down"),
             )
         if losses := self.losses():
             raise GuestError(
                 tried,
                 why=lines(concern.what for concern in losses),
-                next_step=t("{remedy}; destroy() ends it anyway", remedy=lines(one.remedy for one in losses)),
+                next_step=t("{remedy}; destroy() stops it anyway", remedy=lines(one.remedy for one in losses)),
             )
         self.ask_to_stop(timeout)
         while handle.still_running:
@@ -164,7 +164,7 @@ class Power:
                 raise GuestError(
                     tried,
                     why=t("it is still running after {seconds:g} s", seconds=timeout),
-                    next_step=t("allow more time, or use destroy(), which ends it without shutting it down"),
+                    next_step=t("allow more time, or use destroy(), which stops it without shutting it down"),
                 )
             time.sleep(0.05)
 

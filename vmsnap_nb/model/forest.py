@@ -49,7 +49,7 @@ class Forest(Shown):
     needs : tuple of Need
         What else needs an image: differing definitions of running guests, saved memory, block jobs, firmware.
     stale_memory : tuple of Need
-        Files of saved memory that can no longer be used, each with an image that is missing, or was used since.
+        Files of saved memory that can no longer be used, each with an image that is missing, or has been used since.
     alone : str
         The guest, if only its images were read, so that other users of them are not known; otherwise empty.
     """

@@ -87,7 +87,7 @@ class InternalSnapshot(FastBuild, Carded):
 
 @dataclass(frozen=True)
 class Bitmap(FastBuild, Carded):
-    """One persistent dirty bitmap of a qcow2 image: which parts of the disk were written since it was added.
+    """One persistent dirty bitmap of a qcow2 image: which parts of the disk have been written since it was added.
 
     Incremental backups copy only those parts. A libvirt checkpoint is a bitmap of the same name in each disk's images.
     """

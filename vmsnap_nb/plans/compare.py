@@ -90,7 +90,7 @@ class _Comparison:
             for what, was, now in self._fields(image, other):
                 yield t(_FIELD, path=path, what=t(what), now=_words(now), was=_words(was))
             if image.identity is not None and image.identity != other.identity:
-                yield t("{path} is now another file", path=path)
+                yield t("{path} is now a different file", path=path)
 
     def _fields(self, image: Image, other: Image) -> Iterator[tuple[str, object, object]]:
         if other.status in NOT_READ and "definition" in (image.known_from, other.known_from):

@@ -258,7 +258,7 @@ def _of_host(reading: Reading, name: str, line: Callable[[str], str]) -> Iterato
         yield _row("writable-base", "note", what, image.path, line(host.protect_by_hand(image.path)))
     for image, below in host.closed_bases(forest, reading.modes):
         what = t(
-            "every user of this machine may read {image}, but not its backing file {base}",
+            "every user on this machine may read {image}, but not its backing file {base}",
             image=image.name,
             base=below.name,
         )

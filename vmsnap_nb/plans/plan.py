@@ -181,7 +181,7 @@ class Plan(Shown):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The command lines that do the same by hand, ready to paste into a shell of this machine."""
+        """The command lines that do the same by hand, ready to paste into a shell on this machine."""
         return tuple(line for step in self.steps for line in self.lines_of(step))
 
     def lines_of(self, step: Step) -> tuple[str, ...]:
@@ -194,7 +194,7 @@ class Plan(Shown):
         """Return the same as a script for ``/bin/sh``, to be run on the machine that has the images.
 
         It first checks the host name (if libvirt is that of a system or of another machine), that new files do not
-        exist yet, and that images were not modified since. It ends at the first error, and then undoes nothing.
+        exist yet, and that images have not been modified since. It ends at the first error, and then undoes nothing.
 
         Parameters
         ----------

@@ -81,4 +81,4 @@ def why_not_to_restore(path: str) -> Message:
         return NOTHING  # nor does libvirt understand it
     if not emulator:
         return NOTHING
-    return t("it names {program} as its emulator, which is not a QEMU of this machine", program=emulator)
+    return t("it names {program} as its emulator, which is not a QEMU installed on this machine", program=emulator)

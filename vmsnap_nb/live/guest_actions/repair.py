@@ -51,7 +51,7 @@ def put_back(guest: GuestHandle, targets: Collection[str], before: Mapping[str, 
                 once_free(partial(point_back, path, before[path]), until=deadline)
                 error.add_note(
                     t(
-                        "QEMU ended before everything was written: {image} is based on {backing} again",
+                        "QEMU exited before everything was written: {image} is based on {backing} again",
                         image=path,
                         backing=before[path].path,
                     )

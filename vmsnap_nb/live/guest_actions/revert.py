@@ -219,7 +219,7 @@ def _explained(error: VmsnapError) -> VmsnapError:
     if ended_at_once(named):
         return GuestError(
             named.tried,
-            why=clauses(filter(None, (t("its QEMU ended immediately"), named.why))),
+            why=clauses(filter(None, (t("its QEMU exited immediately"), named.why))),
             said=named.quoted,
             next_step=t("check its disks with chain(); then revert to the snapshot again"),
         )

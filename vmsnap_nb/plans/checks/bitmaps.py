@@ -171,7 +171,7 @@ class _Result:
         """Return why two bitmaps of one name do not belong together, if there is a reason."""
         name = self.forest[path].name
         if not other.consistent and not self.held(path):
-            return t("the one in {image} was not saved when its QEMU ended, so it misses writes", image=name)
+            return t("the one in {image} was not saved when its QEMU exited, so it misses writes", image=name)
         if bitmap.recording != other.recording:
             return t("only one of it and the bitmap in {image} records writes", image=name)
         return None
@@ -263,10 +263,10 @@ def lost(forest: Forest, merged: Merged, into: str, *, up: bool = False, live: b
         yield remark(
             "backup-chain",
             counted(
-                "the dirty bitmap {names} is removed with its layer: it was not saved when its QEMU ended, so it was "
+                "the dirty bitmap {names} is removed with its layer: it was not saved when its QEMU exited, so it was "
                 "already useless",
-                "the dirty bitmaps {names} are removed with their layers: they were not saved when QEMU ended, so they "
-                "were already useless",
+                "the dirty bitmaps {names} are removed with their layers: they were not saved when QEMU exited, so "
+                "they were already useless",
                 len(useless),
                 names=joined(useless),
             ),

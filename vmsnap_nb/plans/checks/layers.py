@@ -194,7 +194,7 @@ def doubt(forest: Forest, path: str) -> Iterator[Concern]:
             "smaller-size",
             t("{path}: {why}", path=path, why=said),
             t(
-                "if that is not intended, the backing file may have been replaced by another disk: {command} "
+                "if that is not intended, the backing file may have been replaced by a different disk: {command} "
                 "shows both",
                 command=f"qemu-img info --backing-chain {shlex.quote(path)}",
             ),

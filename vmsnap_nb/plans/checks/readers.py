@@ -38,7 +38,7 @@ def new_readers(permits: Mapping[str, Permit], sources: Iterable[str], into: str
         yield (refuse if up else warn)("other-readers", what, remedy, images=(into, *closed), waivable=True)
     every = tuple(path for path, one in known.items() if to.everyone and not one.everyone)
     if every:
-        what = t("every user of this machine may read {into}, but not {paths}", into=into, paths=joined(every))
+        what = t("every user on this machine may read {into}, but not {paths}", into=into, paths=joined(every))
         yield _open(what, ("chmod", "o-r", "--", into), into, every)
     members = tuple(path for path, one in known.items() if to.group and not one.everyone and one.group != to.group)
     if members and not every:
@@ -87,7 +87,7 @@ def moved_into(permits: Mapping[str, Permit], paths: Iterable[str], folder: str)
         yield warn(
             "other-readers",
             t(
-                "every user of this machine may read {paths} in {folder}, but not here",
+                "every user on this machine may read {paths} in {folder}, but not here",
                 paths=joined(paths),
                 folder=folder,
             ),

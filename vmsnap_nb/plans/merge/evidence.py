@@ -81,7 +81,7 @@ def originals(forest: Forest, entry: MergeEntry | PullEntry) -> Iterator[Concern
         ):
             yield warn(
                 "disk-changed",
-                t("it is not known whether device {path} was written to since its merge was recorded", path=path)
+                t("it is not known whether device {path} has been written to since its merge was recorded", path=path)
                 if image.device
                 else t(
                     "{path} was last written {now}; when its merge was recorded, that was {time}",

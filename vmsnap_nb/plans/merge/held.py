@@ -202,7 +202,7 @@ class FinishSnapshotRequest(MergeRequest):
             )
         if now:
             way = t(
-                "only the definition changes: as far as is known, QEMU was writing to {files} when it ended",
+                "only the definition changes: as far as is known, QEMU was writing to {files} when it exited",
                 files=joined(now.values()),
             )
         return Plan(

@@ -357,7 +357,7 @@ def plan_finish_pull(reading: Reading, request: FinishPullRequest) -> Plan:
         return builder.plan(title, t("offline: nothing is copied"))
     if entry.path in reading.owner.restarted:
         guest = reading.owner.domain.name
-        why = t("{guest} was started again since, and does not read what had been copied", guest=guest)
+        why = t("{guest} has been started again since, and does not read what had been copied", guest=guest)
         remedy = t("shut {guest} down, then call unfinished() again", guest=guest)
         return _missed_pull(reading, entry, why, "in-use", remedy)
     if reading.owner.jobs.get(engine.own.target) == "pull":

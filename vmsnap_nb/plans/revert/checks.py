@@ -395,7 +395,7 @@ def _image_of_then(reading: Reading, choice: RevertChoice, image: Image) -> Iter
                 path=image.path,
                 name=choice.record.name,
             ),
-            either(t("revert to an earlier snapshot"), t("waive this if nothing was written since")),
+            either(t("revert to an earlier snapshot"), t("waive this if nothing has been written since")),
             images=(image.path,),
             holders=writers,
             waivable=True,

@@ -339,8 +339,8 @@ def _reused(reading: Reading, choice: SnapshotChoice, path: str) -> Iterator[Con
             yield refuse(
                 "backing-format-wrong",
                 t(
-                    "{path} cannot be reused, because it is not a qcow2 image based on {base}: the guest would see "
-                    "another disk",
+                    "{path} cannot be reused, because it is not a qcow2 image based on {base}: the guest would see a "
+                    "different disk",
                     path=path,
                     base=source,
                 ),

@@ -267,7 +267,7 @@ class BlockJob:
         except libvirt.libvirtError as error:
             if self._has_ended():
                 then = t("the chain is valid: inspect it with chain(), and finish the work while the guest is off")
-                why = t("the guest's QEMU ended during the job")
+                why = t("the guest's QEMU exited during the job")
                 raise GuestError(self._tried, why=why, said=error.get_error_message(), next_step=then) from error
             with libvirt_errors(self._tried):
                 raise
