@@ -179,7 +179,7 @@ class Observer:
         if rest == "off":
             self.end()
         if guest.state in OFF and not any(concern.level == "refuse" for concern in guest.concerns()):
-            found = self.world.content(guest.chain().top)
+            found = self.world.disks
             if found not in self.disks():
                 raise LossError(
                     f"at first the disk reads {found}, not {self.disks()}, and nothing keeps it from a start"
@@ -218,9 +218,9 @@ class Observer:
             time.sleep(0.02)
 
     def disks(self) -> set[str]:
-        """What the guest's disk may read as."""
-        held = self.before.snapshots
-        return {" ".join(held[name].split(" ")[:2]) if name else self.before.disk for name in self.verb.disk}
+        """What the guest's disks may read as."""
+        held, words = self.before.snapshots, len(self.before.disk.split(" "))  # the memory comes after the disks
+        return {" ".join(held[name].split(" ")[:words]) if name else self.before.disk for name in self.verb.disk}
 
     def finish(self) -> None:
         """Run what `unfinished` offers until there is nothing left."""

@@ -75,6 +75,11 @@ class World:
             return (object(),)
         return tuple((one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found)
 
+    @property
+    def disks(self) -> str:
+        """What the disks of the guest read as."""
+        return " ".join(map(self.content, self.tops))
+
     def take(self, *names: str, kind: str = "external-disk") -> None:
         for number, name in enumerate(names, start=1):
             done(self.guest.snapshot(name, kind=kind))  # type: ignore[arg-type]
@@ -109,7 +114,7 @@ class Facts:
                     parts.append(hashlib.sha1(Path(record.memory_file).read_bytes()).hexdigest())
             snapshots[record.name] = " ".join(parts)
         leaves = {name: read(world.images / name) for name in LEAVES if (world.images / name).exists()}
-        return cls(" ".join(map(read, world.tops)), snapshots, leaves)
+        return cls(world.disks, snapshots, leaves)
 
 
 LEAVES = ("Other.qcow2", "New.qcow2", "New-1.qcow2", "New-2.qcow2")
