@@ -203,10 +203,11 @@ def test_a_word_that_fits_into_a_line_is_not_broken(text: str, lines: tuple[str,
     assert item.texts == lines
 
 
-def test_a_number_stays_in_the_line_of_its_unit() -> None:
+def test_a_number_stays_whole_and_in_the_line_of_its_unit() -> None:
     for text, lines in (
         ("61.4 MiB of 1 GiB", ("61.4 MiB of ", "1 GiB")),
         ("61.4 MiB，共 1 GiB", ("61.4 MiB，", "共 1 GiB")),
+        ("2026-11-30 07:06 UTC", ("2026-11-30 ", "07:06 UTC")),
     ):
         ((item,), _) = arrange(Box("/i/o", (Line(text, "size"),), ""), 84)
         assert item.texts == lines

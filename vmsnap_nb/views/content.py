@@ -171,10 +171,13 @@ def _wrapped(text: str, wide: float, size: float, bold: bool) -> Iterator[str]:
 
 
 def _may_end(text: str, place: int) -> bool:
-    """Return whether a line may end after the character at a place: a number stays with its unit."""
-    if text[place] not in _BREAKS:
+    """Return whether a line may end after the character at a place: not within a number, nor before its unit."""
+    char, after = text[place], text[place + 1 : place + 2]
+    if char not in _BREAKS:
         return False
-    return not (text[place] == " " and text[place - 1 : place].isdigit() and text[place + 1 : place + 2].isalpha())
+    if not text[place - 1 : place].isdigit():
+        return True
+    return not (after.isalpha() if char == " " else after.isdigit() and char in ".,:")
 
 
 def _joined(before: str, char: str) -> bool:
