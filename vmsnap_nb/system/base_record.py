@@ -13,10 +13,13 @@ import stat
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 
 from vmsnap_nb.model.base_record import BaseRecord
+from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
+from vmsnap_nb.system.files.devices import identity_of
 from vmsnap_nb.system.files.locks import held
 
 __all__ = ["on_copies", "read_base_record", "write_base_record"]
@@ -40,8 +43,7 @@ def write_base_record(overlay: int, backing: Reference) -> None:
             if not stat.S_ISREG(status.st_mode) or held(fd) == "write":
                 return  # what is being written has no lasting size and time
             record = _RECORD.pack(
-                status.st_dev,
-                status.st_ino,
+                *identity_of(status),
                 status.st_size,
                 status.st_mtime_ns // 10**9,
                 _sample(fd, status.st_size),
@@ -70,29 +72,29 @@ def on_copies(images: Mapping[str, Image], based: Iterable[tuple[str, str]]) -> 
 
     `based` has the paths of overlays and of the images below.
     """
-    found = {}
+    found, sample_of = {}, cache(_sample_of)  # one base may have any number of overlays
     for path, below in based:
         record, base = images[path].base_record, images.get(below)
         if record is None or base is None or base.identity is None or base.identity == record.identity:
             continue
-        if base.known_from == "file" and not base.device and _is_copy(record, base):
+        same = (base.file_size, (base.mtime_ns or 0) // 10**9) == (record.size, record.mtime)
+        is_file = base.known_from == "file" and not base.device
+        if same and is_file and sample_of(base.path, base.identity) == record.sample:
             here = replace(record, identity=base.identity)
             found[path] = Image.build({**vars(images[path]), "base_record": here})
     return found
 
 
-def _is_copy(record: BaseRecord, base: Image) -> bool:
-    if (base.file_size, (base.mtime_ns or 0) // 10**9) != (record.size, record.mtime):
-        return False
+def _sample_of(path: str, identity: Identity) -> bytes | None:
+    """Return a checksum of the content of a file, or None if it cannot be read or is another one by now."""
     with contextlib.suppress(OSError):
-        fd = os.open(base.path, _FLAGS)
+        fd = os.open(path, _FLAGS)
         try:
             status = os.fstat(fd)
-            same = base.identity == (status.st_dev, status.st_ino)
-            return same and _sample(fd, status.st_size) == record.sample
+            return _sample(fd, status.st_size) if identity_of(status) == identity else None
         finally:
             os.close(fd)
-    return False
+    return None
 
 
 def _sample(fd: int, size: int) -> bytes:
