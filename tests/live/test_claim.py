@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from support.faulty import faulty
 from support.images import create
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import StalePlanError
 from vmsnap_nb.live.claim import Claim
+from vmsnap_nb.live.step_action import Action, Undo
+from vmsnap_nb.plans.step import Step
+from vmsnap_nb.system.files import locks
 
 HOLD = """
 import sys
@@ -89,3 +94,64 @@ def test_nothing_is_built_on_what_another_plan_is_changing(tmp_path: Path) -> No
         with pytest.raises(StalePlanError, match=r"another plan is now changing .*base"):
             vs.scan(tmp_path).commit("top", "base").run(progress=False, waive=["shared-base"])
         claim.release()
+
+
+def test_an_interrupt_while_a_claim_is_made_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.touch()
+    second.touch()
+
+    def interrupted(path: str, *, shared: bool) -> int:
+        if path == str(second):
+            raise KeyboardInterrupt
+        return locks.claim(path, shared=shared)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vmsnap_nb.live.claim.claim", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Claim("try", "a guest", (str(first), str(second)))
+    assert free(first, shared=False)
+    Claim("try", "a guest", ()).release()
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_plan_interrupted_while_it_starts_has_its_claim_until_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    base = create(tmp_path / "base.qcow2")
+    create(tmp_path / "top.qcow2", "base.qcow2")
+    began, go, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def held(step: Step, perform: Action) -> Undo:
+        began.set()
+        assert go.wait(60)
+        return perform(step)
+
+    plan = faulty(vs.scan(tmp_path).commit("top"), Step, held)
+    start, release = threading.Thread.start, Claim.release
+
+    def interrupted(thread: threading.Thread) -> None:
+        if not begun:
+            ended.set()
+            raise KeyboardInterrupt
+        start(thread)
+        assert began.wait(60)
+        raise KeyboardInterrupt
+
+    def released(claim: Claim) -> None:
+        release(claim)
+        if threading.current_thread() is not threading.main_thread():
+            ended.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        patch.setattr(Claim, "release", released)
+        with pytest.raises(KeyboardInterrupt):
+            plan.start()
+        assert free(base, shared=False) is not begun
+        go.set()
+        assert ended.wait(60)
+    assert free(base, shared=False)
+    [found] = [image for image in vs.scan(tmp_path) if image.name == "top"]
+    assert found.status == "ok", "the interrupt has cancelled it"

@@ -38,11 +38,18 @@ class Claim:
     def __init__(self, tried: str, guest: str, paths: Iterable[str], relies: Iterable[str] = ()) -> None:
         self._guest = ""
         self._files: list[int] = []
+        try:
+            self._take(tried, guest, paths, relies)
+        except BaseException:  # an interrupt as well
+            self.release()
+            raise
+
+    def _take(self, tried: str, guest: str, paths: Iterable[str], relies: Iterable[str]) -> None:
         with _LOCK:
             if guest and guest in _GUESTS:
                 raise _taken(tried, t("another plan is now changing the snapshots of this guest"))
+            self._guest = guest
             _GUESTS.add(guest)
-        self._guest = guest
         alone = dict.fromkeys(map(os.path.realpath, paths))
         shared = (path for path in dict.fromkeys(map(os.path.realpath, relies)) if path not in alone)
         for path, how in (*((path, False) for path in alone), *((path, True) for path in shared)):
@@ -51,7 +58,6 @@ class Claim:
             try:
                 self._files.append(claim(path, shared=how))
             except BlockingIOError:
-                self.release()
                 raise _taken(tried, t("another plan is now changing {image}", image=path)) from None
             except OSError:
                 continue

@@ -84,7 +84,11 @@ class Job(Listed):
         self._ended = threading.Event()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._go, args=(work,), name=f"vmsnap: {title}", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # an interrupt: the thread may have begun, and nobody gets the job that could end it
+            self.cancel()
+            raise
 
     def _go(self, work: Callable[[Job], LiveReport]) -> None:
         _current.set(self)

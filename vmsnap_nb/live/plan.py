@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from threading import Event
 from typing import Any
 
 from vmsnap_nb.errors import InvalidRequestError, ReadOnlyError, StalePlanError, VmsnapError
@@ -155,11 +156,13 @@ class LivePlan(Plan):
         )
         changed = (*self.writes, *self.unlinks, *self.invalid) if self.place.here else ()
         claim = Claim(self.title, self.place.guest, changed, built_on if self.place.here else ())
+        begun = Event()
         try:
             plan = self._fresh(waive, request)
-            return Job(plan.title, partial(LivePlan._work_alone, plan, claim))
+            return Job(plan.title, partial(LivePlan._work_alone, plan, claim, begun))
         except BaseException:
-            claim.release()
+            if not begun.is_set():  # an interrupt can come when the work has begun: it then ends by itself
+                claim.release()
             raise
 
     def run(
@@ -308,7 +311,8 @@ class LivePlan(Plan):
         (again if plan is self else plan).check(waive)
         return plan
 
-    def _work_alone(self, claim: Claim, job: Job) -> LiveReport:
+    def _work_alone(self, claim: Claim, begun: Event, job: Job) -> LiveReport:
+        begun.set()
         try:
             with only(files_of(self) if self.place.here else None):
                 return self._work(job)
