@@ -200,6 +200,62 @@ def test_nothing_is_merged_on_which_a_disk_that_is_away_may_be_based(connection:
         assert not host.survey(IMAGES).commit("top").refused  # now libvirt says that it is gone
 
 
+def in_no_pool(connection: Any, place: Path, *, between: bool) -> None:
+    """Have a running guest on an overlay, and one that is off, whose disk is based on the same image.
+
+    No storage pool has that disk; with `between`, none has only the layer between the two.
+    """
+    place.mkdir(mode=0o755)
+    for path, below in ((IMAGES / "mine", IMAGES / "base"), (place / "middle", IMAGES / "base")):
+        if not (IMAGES / "base").exists():
+            qemu_img("create", "-q", "-f", "qcow2", "base", "8M")
+        qemu_img("create", "-q", "-f", "qcow2", "-b", below, "-F", "qcow2", path)
+    disk = IMAGES / "theirs" if between else place / "theirs"
+    qemu_img("create", "-q", "-f", "qcow2", "-b", place / "middle", "-F", "qcow2", disk)
+    if between:
+        pool(connection, "images", IMAGES)
+    define(connection, "mine", file_disk(IMAGES / "mine"), running=True)
+    define(connection, "theirs", file_disk(disk))
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_nothing_is_merged_elsewhere_on_which_a_disk_in_no_pool_may_be_based(
+    system: SystemLibvirt, other: SystemLibvirt, *, between: bool
+) -> None:
+    place = IMAGES / "place"
+    with other.entered():
+        connection = library().open("qemu:///system")
+        in_no_pool(connection, place, between=between)
+    with vs.connect(other.uri) as host:
+        assert refused(host.guest("mine").commit()) == {"unknown-image"}
+        with other.entered():
+            for folder in (IMAGES, place):
+                with suppress(library().libvirtError):
+                    pool(connection, folder.name, folder)
+            if not between:
+                assert refused(host.guest("mine").commit()) == {"shared-base"}  # now it is known
+            connection.lookupByName("theirs").undefine()
+            (IMAGES / "theirs" if between else place / "theirs").unlink()
+            (place / "middle").unlink()
+        assert not host.guest("mine").commit().refused
+    connection.close()
+
+
+def test_nothing_is_merged_on_which_a_disk_that_this_user_may_not_read_may_be_based(
+    system: SystemLibvirt, connection: Any
+) -> None:
+    in_no_pool(connection, IMAGES / "place", between=False)
+    for path in (IMAGES / "place").iterdir():
+        path.chmod(0o600)
+    done = system.python(
+        """
+        plan = vs.connect("qemu:///system").guest("mine").commit()
+        print(*(f"{one.name} {one.holders}" for one in plan.concerns if one.name == "unknown-image"), sep="\\n")
+        """
+    )
+    assert "unknown-image ('theirs',)" in done.stdout.splitlines(), done
+
+
 def test_a_volume_that_libvirt_has_not_seen_yet_is_its_file(connection: Any) -> None:
     pool(connection, "images", IMAGES)
     qemu_img("create", "-q", "-f", "qcow2", "new.qcow2", "8M")

@@ -81,7 +81,7 @@ class Place:
     def _plan(self, request: Request, now: Reading | None) -> Plan:
         plan = request.plan(self.read(request, now))
         check_verbs(plan.title, plan.before.images)
-        if found := (*unresolved(plan), *self.unseen(plan)):
+        if found := (*unresolved(plan, here=self.here), *self.unseen(plan)):
             plan = replace(plan, concerns=sorted_concerns((*plan.concerns, *found)))
         plan = with_sizes_of_files(plan) if self.here else plan
         plan = replace(plan, machine=self.machine())

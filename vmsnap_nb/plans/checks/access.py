@@ -234,12 +234,19 @@ def _unnoted(step: Step, why: str) -> Concern:
 
 
 def _is_unseen(image: Image) -> bool:
-    """Return whether nobody knows of an image more than its name, as of one on a file system that is not mounted."""
-    return image.status == "unreadable" and image.known_from == "file" and image.backing is None
+    """Return whether nobody knows what a guest's disk is based on.
+
+    Such are those on a file system that is not mounted, and those of guests that are off, of which libvirt knows no
+    more than the name: on another machine, or where this user may not read them.
+    """
+    return image.status in {"unreadable", "outside"} and image.backing is None and image.format != "raw"
 
 
-def unresolved(plan: Plan) -> Iterator[Concern]:
-    """Check that it is known who else reads what changes or goes: all disks, and all overlays in the same folders."""
+def unresolved(plan: Plan, *, here: bool = True) -> Iterator[Concern]:
+    """Check that it is known who else reads what changes or goes: all disks, and all overlays in the same folders.
+
+    `here` says whether the images are those of this machine.
+    """
     before = plan.before
     changed = dict.fromkeys(path for step in plan.steps for path in step.changes)
     changed |= dict.fromkeys(path for path in (*plan.unlinks, *plan.invalid) if path in before.images)
@@ -262,22 +269,8 @@ def unresolved(plan: Plan) -> Iterator[Concern]:
                 holders=(use.guest,),
                 waivable=True,
             )
-        elif (image := before.images.get(use.path)) is not None and _is_unseen(image):
-            yield refuse(
-                "unknown-image",
-                t(
-                    "disk {disk} of {guest} is {path}, which may be based on an image that changes: {why}",
-                    disk=use.target,
-                    guest=use.guest,
-                    path=use.path,
-                    why=image.problem,
-                ),
-                t("start the storage pool, or mount its file system"),
-                images=tuple(changed),
-                holders=(use.guest,),
-                waivable=True,
-            )
-    yield from _hidden(plan, changed)
+    yield from _unseen_disks(before, tuple(changed), here=here)
+    yield from _hidden(plan, changed, here=here)
     for folder in dict.fromkeys(map(os.path.dirname, changed)):
         image = before.images.get(folder)
         if image is not None and image.status == "unreadable" and image.known_from == "file":
@@ -293,10 +286,39 @@ def unresolved(plan: Plan) -> Iterator[Concern]:
             )
 
 
-def _hidden(plan: Plan, changed: Collection[str]) -> Iterator[Concern]:
+def _unseen_disks(forest: Forest, changed: tuple[str, ...], *, here: bool) -> Iterator[Concern]:
+    """Check that it is known of each guest's disk what it is based on."""
+    unseen = [use for use in forest.uses if (disk := forest.images.get(use.path)) is not None and _is_unseen(disk)]
+    if not changed or not unseen:
+        return
+    first, image = unseen[0], forest.images[unseen[0].path]
+    if len(unseen) == 1:
+        what = t(
+            "disk {disk} of {guest} is {path}, which may be based on an image that changes: {why}",
+            disk=first.target,
+            guest=first.guest,
+            path=first.path,
+            why=image.problem,
+        )
+    else:
+        what = t(
+            "{count} disks, {disks}, may be based on an image that changes. Of the first: {why}",
+            count=len(unseen),
+            disks=joined([f"{use.guest} ({use.target})" for use in unseen], most=_MOST_NAMED),
+            why=image.problem,
+        )
+    remedy = t("make its folder a storage pool and start it, so that libvirt reads it")
+    if here and image.known_from == "file":
+        remedy = t("start the storage pool, or mount its file system")
+    guests = tuple(dict.fromkeys(use.guest for use in unseen))
+    yield refuse("unknown-image", what, remedy, images=changed, holders=guests, waivable=True)
+
+
+def _hidden(plan: Plan, changed: Collection[str], *, here: bool) -> Iterator[Concern]:
     """Check that no file was left unread that may be an overlay of what changes: by a link it can lie anywhere.
 
-    An unread entry of the journal that the plan is refused for is not taken for an overlay as well.
+    An unread entry of the journal that the plan is refused for is not taken for an overlay as well. Disks of guests
+    have been checked.
     """
     if not changed:
         return
@@ -306,11 +328,16 @@ def _hidden(plan: Plan, changed: Collection[str]) -> Iterator[Concern]:
     known = entries | {
         name for path in changed for layer in forest.known_lineage(path) for name in forest.same_file(layer)
     }
-    found = [path for path, image in forest.images.items() if _may_hide(forest, image) and path not in known]
+    known |= {use.path for use in forest.uses if (disk := forest.images.get(use.path)) is not None and _is_unseen(disk)}
+    found = [path for path, image in forest.images.items() if path not in known and _may_hide(forest, image, here=here)]
     if found:
         first = forest.images[found[0]]
-        outside = first.status == "outside"
-        remedy = t("also read its folder, or use follow=True") if outside else t("use an account that can read it")
+        if not here or first.known_from != "file":
+            remedy = t("make its folder a storage pool and start it, so that libvirt reads it")
+        elif first.status == "outside":
+            remedy = t("also read its folder, or use follow=True")
+        else:
+            remedy = t("use an account that can read it")
         yield refuse(
             "unknown-image",
             counted(
@@ -326,11 +353,16 @@ def _hidden(plan: Plan, changed: Collection[str]) -> Iterator[Concern]:
         )
 
 
-def _may_hide(forest: Forest, image: Image) -> bool:
+def _may_hide(forest: Forest, image: Image, *, here: bool) -> bool:
     """Return whether a file is there of which nobody knows on what it is based, and whether it is based on anything."""
-    if image.backing is not None or image.device or image.known_from != "file" or image.format is not None:
+    if image.backing is not None or image.device or image.status not in {"unreadable", "outside"}:
         return False
-    if image.status not in {"unreadable", "outside"} or image.identity is None:  # as of a folder
+    if here and image.known_from == "file":
+        is_image = image.format is None and image.identity is not None  # a folder has none
+    else:
+        named = image.known_from == "definition" or not here
+        is_image = named and image.format != "raw" and image.path.startswith("/") and image.path not in forest.folders
+    if not is_image:
         return False
     takers = [backing for path in forest.known_children(image.path) if (backing := forest.images[path].backing)]
     return not takers or any(backing.format != "raw" for backing in takers)
