@@ -67,6 +67,13 @@ def test_a_report_is_replaced_and_another_file_is_not(images: Path, tmp_path: Pa
         vs.scan(images).to_html(tmp_path / "none" / "report.html")
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_is_not_replaced_by_a_report(images: Path, overwrite: bool) -> None:
+    with pytest.raises(vs.InvalidRequestError, match="this is a folder") as caught:
+        vs.scan(images).to_html(images, overwrite=overwrite)
+    assert str(images / "report.html") in str(caught.value)
+
+
 def test_a_report_is_not_written_through_what_another_user_has_put_there(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

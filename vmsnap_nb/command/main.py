@@ -24,6 +24,7 @@ from vmsnap_nb.command.reporting import report_command
 from vmsnap_nb.command.signals import interrupting
 from vmsnap_nb.errors import InvalidRequestError, PlanRefusedError, VmsnapError
 from vmsnap_nb.words.message import N_, t
+from vmsnap_nb.words.options import in_shell
 
 __all__ = ["PROGRAM", "commands", "main"]
 
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a file name may be no UTF-8, and the terminal no Unicode
             stream.reconfigure(errors="backslashreplace")
     try:
-        with interrupting() as signals:
+        with interrupting() as signals, in_shell():
             status = _status(words, signals)
             sys.stdout.flush()
     except OSError as error:  # as by `| head`; Python would complain of it once more at the end

@@ -19,6 +19,7 @@ from vmsnap_nb.system.files.errors import os_errors
 from vmsnap_nb.system.files.paths import absolute
 from vmsnap_nb.views.whole_page import MARK, Chapter, Part, page_html
 from vmsnap_nb.words.message import t
+from vmsnap_nb.words.options import option
 
 __all__ = ["folder_chapter", "part_of", "write_page"]
 
@@ -42,12 +43,18 @@ def write_page(
                 next_step=t("choose another name"),
             )
         target = os.path.realpath(target)
+    if os.path.isdir(target):
+        raise InvalidRequestError(
+            tried,
+            why=t("this is a folder"),
+            next_step=t("name a file in it, such as {path}", path=os.path.join(target, "report.html")),
+        )
     mode = _mode_of(target)
     if os.path.lexists(target) and not overwrite and not _is_report(target):
         raise InvalidRequestError(
             tried,
             why=t("this file exists, and is not a report"),
-            next_step=t("choose another name; or pass overwrite=True, on the command line --overwrite"),
+            next_step=t("choose another name; or pass {option}", option=option("overwrite")),
         )
     text = page_html(title, chapters, made=datetime.now(UTC), by=_PROGRAM)
     with os_errors(tried):

@@ -28,6 +28,7 @@ from vmsnap_nb.views.trees import (
 )
 from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, shown
 from vmsnap_nb.words.message import N_, Message, counted, joined, t
+from vmsnap_nb.words.options import option
 
 __all__ = ["figure_of"]
 
@@ -217,10 +218,10 @@ def _concern(concern: Concern) -> tuple[str, ...]:
     said = t(_LEVELS[concern.level], name=concern.name, what=shown(concern.what))
     remedy = shown(concern.remedy or "")
     if concern.waivable and remedy:
-        override = t('remedy: {remedy} (to override: waive="{name}")', remedy=remedy, name=concern.name)
+        override = t("remedy: {remedy} (to override: {option})", remedy=remedy, option=option("waive", concern.name))
         return said, override
     if concern.waivable:
-        return said, t('to override: waive="{name}"', name=concern.name)
+        return said, t("to override: {option}", option=option("waive", concern.name))
     return (said, t("remedy: {remedy}", remedy=remedy)) if remedy else (said,)
 
 

@@ -14,6 +14,7 @@ from vmsnap_nb.plans.journal import kind_of
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.step import CreateOverlay, CreateVolume, RemoveVolume, Step
 from vmsnap_nb.words.message import Message, counted, joined, t
+from vmsnap_nb.words.options import option
 
 __all__ = ["Access", "opened", "unresolved", "with_access"]
 
@@ -195,7 +196,11 @@ def _refused(step: Step, path: str, why: str, remedy: Message) -> Concern:
 
 
 def _unmarked(path: str, access: Access) -> Concern:
-    remedy = t("pass remove=True: libvirt then removes it") if path in access.volumes else t("remove it as root")
+    remedy = (
+        t("pass {option}: libvirt then removes it", option=option("remove"))
+        if path in access.volumes
+        else t("remove it as root")
+    )
     return warn(
         "no-permission",
         t(
