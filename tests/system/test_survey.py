@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.commands import qemu_img
 from support.images import MIB, create, extension, header, sparse
+from support.nobody import as_nobody
 from support.watch import watch
 
 from vmsnap_nb.model.forest import Forest
@@ -469,3 +470,21 @@ def test_a_file_outside_of_the_folders_is_resolved_and_not_opened(tmp_path: Path
     # Both names are one file, so what is based on the one is based on the other.
     assert set(forest.children(str(base))) == {str(inside / "on base"), str(inside / "on other")}
     assert forest.children(str(outside / "none")) == (str(inside / "on none"),)
+
+
+@pytest.mark.parametrize("place", ["/proc/1/root/x.qcow2", "/proc/1/cwd", "../../proc/1/root/x", "l/x"])
+def test_a_reference_through_a_link_that_may_not_be_read_stops_no_reading(nobodys_folder: Path, place: str) -> None:
+    """Another user's image can name a link of a process in /proc: then the others are read all the same."""
+    folder, below = nobodys_folder, os.path.join(nobodys_folder, place)
+    (folder / "l").symlink_to("/proc/1/root")
+    overlay(folder / "planted", below)
+    sparse(folder / "own", header())
+
+    def statuses() -> dict[str, str]:
+        surveys = [Survey((str(folder),), follow=follow) for follow in (False, True)]
+        forests = [survey.read() for survey in (*surveys, Survey((str(folder),), images={below: None}))]
+        return {path: image.status for forest in forests for path, image in forest.images.items()}
+
+    found = as_nobody(statuses)
+    assert found.pop(str(folder / "own")) == "ok"
+    assert set(found.values()) <= {"ok", "unreadable", "not-a-file", "outside", "missing"}

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from vmsnap_nb.errors import StalePlanError
 from vmsnap_nb.system.files.locks import claim, release
+from vmsnap_nb.system.files.paths import real_path
 from vmsnap_nb.system.files.temporary import is_temporary
 from vmsnap_nb.words.message import Message, t
 
@@ -50,8 +51,8 @@ class Claim:
                 raise _taken(tried, t("another plan is now changing the snapshots of this guest"))
             self._guest = guest
             _GUESTS.add(guest)
-        alone = dict.fromkeys(map(os.path.realpath, paths))
-        shared = (path for path in dict.fromkeys(map(os.path.realpath, relies)) if path not in alone)
+        alone = dict.fromkeys(map(real_path, paths))
+        shared = (path for path in dict.fromkeys(map(real_path, relies)) if path not in alone)
         for path, how in (*((path, False) for path in alone), *((path, True) for path in shared)):
             if is_temporary(os.path.basename(path)):
                 continue  # it is locked by whoever writes it, and else nobody does

@@ -44,7 +44,7 @@ from vmsnap_nb.plans.merge.request import (
 from vmsnap_nb.plans.overlay.request import OverlayRequest
 from vmsnap_nb.plans.repair.request import RepairRequest
 from vmsnap_nb.plans.request import Reading
-from vmsnap_nb.system.files.paths import absolute
+from vmsnap_nb.system.files.paths import absolute, real_path
 from vmsnap_nb.system.survey import Survey
 from vmsnap_nb.words.message import t
 
@@ -641,7 +641,7 @@ def chain(
     if not os.path.lexists(full):
         tried = t("read the chain of {image}", image=full)
         raise NotFoundError(tried, why=t("there is no such file"), next_step=names_beside(full))
-    beside = () if is_kernel_path(os.path.dirname(os.path.realpath(full))) else (os.path.dirname(full),)
+    beside = () if is_kernel_path(os.path.dirname(real_path(full))) else (os.path.dirname(full),)
     among = dict.fromkeys((*beside, *(absolute(folder) for folder in folders)))
     return LiveChain(Survey(tuple(among), images={full: format}, follow=follow).read(), full)
 

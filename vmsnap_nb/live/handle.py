@@ -29,7 +29,7 @@ from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.snapshot.memory import saved_record
 from vmsnap_nb.plans.step import GuestRef
-from vmsnap_nb.system.files.paths import tidy
+from vmsnap_nb.system.files.paths import real_path, tidy
 from vmsnap_nb.system.libvirt.domains import read_domain, state_of
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
@@ -181,7 +181,7 @@ def folders_of(paths: Iterable[str]) -> list[str]:
     """Return the folders of some files, as far as they are there."""
     named = dict.fromkeys(path.rpartition("/")[0] or "/" for path in paths if path.startswith("/"))
     folders = dict.fromkeys(map(tidy, named))
-    return [folder for folder in folders if not is_kernel_path(os.path.realpath(folder)) and os.path.isdir(folder)]
+    return [folder for folder in folders if not is_kernel_path(real_path(folder)) and os.path.isdir(folder)]
 
 
 _ENDED_AT_ONCE = re.compile(

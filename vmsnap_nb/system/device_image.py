@@ -11,6 +11,7 @@ from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.files.allowed import Places
 from vmsnap_nb.system.files.devices import identity_of
+from vmsnap_nb.system.files.paths import real_path
 from vmsnap_nb.system.image_file import read_image, unopened_device
 
 __all__ = ["Devices"]
@@ -39,7 +40,7 @@ class Devices:
             return None
         identity = identity_of(status)
         if is_read:
-            image, _ = read_image(path, os.path.dirname(path), os.path.realpath(path), device=True)
+            image, _ = read_image(path, os.path.dirname(path), real_path(path), device=True)
             self._opened[identity] = image
             return image
         known = self._opened.get(identity)
@@ -56,4 +57,4 @@ class Devices:
 def _is_beside(path: str, above: Image | None) -> bool:
     if above is None or not above.device:
         return False
-    return os.path.dirname(path) in map(os.path.dirname, (above.path, os.path.realpath(above.path)))
+    return os.path.dirname(path) in map(os.path.dirname, (above.path, real_path(above.path)))

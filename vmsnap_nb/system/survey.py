@@ -26,7 +26,7 @@ from vmsnap_nb.system.entries import Listing, is_incomplete, listing_of, stamp_o
 from vmsnap_nb.system.files.allowed import Places
 from vmsnap_nb.system.files.devices import identity_of
 from vmsnap_nb.system.files.identity import place_of, same_place
-from vmsnap_nb.system.files.paths import tidy
+from vmsnap_nb.system.files.paths import real_path, tidy
 from vmsnap_nb.system.image_file import Stamp, as_raw, not_a_file, read_image, stamp, was_read, with_lock
 from vmsnap_nb.system.other_formats import read_other
 from vmsnap_nb.system.pace import Pace
@@ -286,7 +286,7 @@ class _Reading:
     def _open(self, path: str, folder: str, *, trusted: bool = False, above: Image | None = None) -> Image:
         """Read a file that may be a link, or anything else, if that is permitted; `above` is what refers to it."""
         try:
-            target = os.path.realpath(path) if trusted else self.places.target(path)
+            target = real_path(path) if trusted else self.places.target(path)
             if target is None:
                 return self.devices.read(path, above) or self._outside(path)
             status = os.stat(target)
@@ -324,7 +324,7 @@ class _Reading:
     def _identity_outside(self, path: str) -> Identity | None:
         """Return which file a name outside of the folders leads to: it is resolved, and not opened."""
         try:
-            if is_kernel_path(os.path.realpath(path)):
+            if is_kernel_path(real_path(path)):
                 return None
             status = os.stat(path)
         except (OSError, ValueError):
@@ -416,7 +416,7 @@ class _Reading:
         if where not in self.straight:
             named = folder if folder.startswith("/") else "/".join(where)
             same = same_place(named, os.path.dirname(reference.path))
-            self.straight[where] = None if same else os.path.realpath(named).rstrip("/")
+            self.straight[where] = None if same else real_path(named).rstrip("/")
         real_folder = self.straight[where]
         if real_folder is None or last in {"", ".", ".."}:
             return reference

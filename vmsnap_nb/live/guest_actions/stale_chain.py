@@ -16,6 +16,7 @@ from vmsnap_nb.live.handle import GuestHandle
 from vmsnap_nb.live.listed import is_other_disk
 from vmsnap_nb.model.disk_xml import forget_layers, layers_below, named_image
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.system.files.paths import real_path
 from vmsnap_nb.system.libvirt.snapshots import read_records
 from vmsnap_nb.words.message import t
 
@@ -65,4 +66,4 @@ def _is_old(forest: Forest, own: str, listed: list[str]) -> bool:
         return False
     if is_other_disk(forest, own, listed):
         return False  # that of another disk: nobody here knows which of them is meant
-    return [os.path.realpath(layer.path) for layer in layers[1:]][: len(listed)] != [*map(os.path.realpath, listed)]
+    return [real_path(layer.path) for layer in layers[1:]][: len(listed)] != [*map(real_path, listed)]

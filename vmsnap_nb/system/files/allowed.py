@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 
 from vmsnap_nb.model.kernel_paths import is_kernel_path
+from vmsnap_nb.system.files.paths import real_path
 
 __all__ = ["Places"]
 
@@ -16,7 +17,7 @@ class Places:
     def __init__(self, folders: Iterable[str], *, anywhere: bool = False) -> None:
         self.anywhere = anywhere
         given = [folder.rstrip("/") + "/" for folder in folders]
-        self._real = tuple(dict.fromkeys(os.path.realpath(folder).rstrip("/") + "/" for folder in given))
+        self._real = tuple(dict.fromkeys(real_path(folder).rstrip("/") + "/" for folder in given))
         self._near = tuple(dict.fromkeys((*given, *self._real)))
         self._folders: dict[str, bool] = {}
 
@@ -31,12 +32,12 @@ class Places:
         folder = os.path.dirname(path)
         inside = self._folders.get(folder)
         if inside is None:
-            inside = self._folders[folder] = self._inside(os.path.realpath(folder) + "/")
+            inside = self._folders[folder] = self._inside(real_path(folder) + "/")
         if not inside:
             return None
         if not os.path.islink(path):
             return path
-        real = os.path.realpath(path)
+        real = real_path(path)
         return real if self._inside(real) else None
 
     def _inside(self, real: str) -> bool:

@@ -11,6 +11,7 @@ from vmsnap_nb.errors import StalePlanError
 from vmsnap_nb.model.address import address_of
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.system.files.devices import identity_of
+from vmsnap_nb.system.files.paths import real_path
 from vmsnap_nb.words.message import Message, t
 
 __all__ = ["SameFile", "check_same", "own_file", "place_of", "replace_same", "same_file", "same_place", "unlink_same"]
@@ -27,7 +28,7 @@ def place_of(name: str) -> Identity | None:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     except OSError:  # a folder on the way may not be entered
-        return ("path", os.path.realpath(name))
+        return ("path", real_path(name))
 
 
 def same_place(name: str | None, other: str | None) -> bool:

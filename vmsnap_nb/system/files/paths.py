@@ -8,7 +8,7 @@ import re
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.words.message import t
 
-__all__ = ["absolute", "is_address", "tidy"]
+__all__ = ["absolute", "is_address", "real_path", "tidy"]
 
 _NAME_MAX = 255
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -39,10 +39,21 @@ def absolute(path: str | os.PathLike[str]) -> str:
     return full
 
 
+def real_path(path: str) -> str:
+    """Return a path without symbolic links; as it is where a link on the way may not be read.
+
+    Such are those of other users' processes in /proc, which any header or record can name.
+    """
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return path
+
+
 def tidy(folder: str) -> str:
     """Return the name of a folder without ``.`` and ``..``, where these do not come after a link to elsewhere."""
     plain = os.path.normpath(folder)
-    return plain if plain == folder or os.path.realpath(plain) == os.path.realpath(folder) else os.path.realpath(folder)
+    return plain if plain == folder or real_path(plain) == real_path(folder) else real_path(folder)
 
 
 def is_address(text: str) -> bool:

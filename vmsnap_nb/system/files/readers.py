@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from vmsnap_nb.model.permit import Permit
+from vmsnap_nb.system.files.paths import real_path
 
 __all__ = ["permits"]
 
@@ -38,7 +39,7 @@ def _permit(path: str, status: os.stat_result, owners: Iterable[int]) -> Permit:
         everyone=everyone,
         by_folder=bool(mode & stat.S_IROTH) and not everyone,
         links=status.st_nlink if stat.S_ISREG(mode) else 1,
-        place=os.path.realpath(path),
+        place=real_path(path),
         closed_to=frozenset(uid for uid in owners if not _may(uid, path)),
     )
 
@@ -71,7 +72,7 @@ def _may(uid: int | None, path: str) -> bool:
     if uid == 0:
         return True
     groups = () if uid is None else tuple(_groups(uid))
-    real = os.path.realpath(path)
+    real = real_path(path)
     try:
         found = os.stat(real)
         bit = stat.S_IXOTH if stat.S_ISDIR(found.st_mode) else stat.S_IROTH

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from vmsnap_nb.system.files.paths import real_path
 from vmsnap_nb.system.files.small import read_small
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.words.message import t
@@ -81,7 +82,7 @@ def denied_among(uuid: str, paths: Iterable[str]) -> tuple[frozenset[str], str]:
 
 def _matching(patterns: list[re.Pattern[str]], paths: Iterable[str]) -> Iterator[str]:
     for path in paths:
-        names = {path, os.path.realpath(path)}
+        names = {path, real_path(path)}
         if any(pattern.fullmatch(name) for pattern in patterns for name in names):
             yield path
 

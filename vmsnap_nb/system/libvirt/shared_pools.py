@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from vmsnap_nb.system.files.paths import real_path
 from vmsnap_nb.system.libvirt.storage import Pool
 
 __all__ = ["PoolKey", "pool_keys"]
@@ -34,7 +34,7 @@ def _key(xml: str, folder: str | None, *, here: bool) -> PoolKey:
     export = "" if source is None else _export(source)
     kind = pool.get("type") or ""
     found = {f"uuid {pool.findtext('uuid')}", *([f"{kind} {export}"] if export else [])}
-    return PoolKey(os.path.realpath(folder) if folder and here else folder, frozenset(found), kind in _NETWORK)
+    return PoolKey(real_path(folder) if folder and here else folder, frozenset(found), kind in _NETWORK)
 
 
 def _export(source: ET.Element) -> str:
