@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PICTURES = {"en": "images/gallery", "zh": "images/gallery-zh"}
 PAGES = {"en": "gallery.md", "zh": "zh/gallery.md"}
-THEIRS = {"en": "The handout's:", "zh": "讲义中的图："}
+THEIRS = {"en": "The original figure:", "zh": "讲义中的图："}
 MOVING = {"en": "images/merge.svg", "zh": "images/merge-zh.svg"}
 _SVG = "http://www.w3.org/2000/svg"
 
@@ -49,7 +49,7 @@ EXHIBITS = (
     Exhibit(
         "figure-1",
         "Figure 1: a chain",
-        "Each image is based on the one to its left. The base can be raw; every overlay is qcow2.",
+        "Each image is based on the one to its left. The base can be raw, but every overlay is qcow2.",
         'lab.scenario("figure-1")',
         "figure-1",
         {"details": "format", "style": "handout", "labels": {"RootBase": "(raw/qcow2)"}},
@@ -64,23 +64,24 @@ EXHIBITS = (
     Exhibit(
         "template",
         "A template and its guests",
-        "Two thin guests from one installed system; each was updated on its own layer. If two files have the "
-        "same name, enough of the folder is shown to distinguish them.",
+        "Two thin guests were created from one installed system, and each was updated on its own layer. If "
+        "two files have the same name, the figure shows enough of the path to distinguish them.",
         'lab.scenario("template")',
         "template",
     ),
     Exhibit(
         "figure-3",
         "Figure 3: commit Snap-2 and Snap-3 into Snap-1",
-        "A plan is drawn before it runs: the chain now, the data to copy, the chain afterwards, and the "
-        "layers that become invalid.",
+        "A plan is drawn before it runs. The figure shows the chain now, the data to copy, the chain "
+        "afterwards, and the layers that become invalid.",
         'merge = lab.scenario("merge")\nmerge.commit("Snap-3", "Snap-1")',
         "figure-3",
     ),
     Exhibit(
         "figure-4",
         "Figure 4: commit all three into the base",
-        "One pass over three layers: data that several of them hold is copied once.",
+        "All three layers are merged in one pass. If several layers hold data for the same place, it is "
+        "copied only once.",
         'merge.commit("Snap-3", "RootBase")',
         "figure-4",
     ),
@@ -107,14 +108,15 @@ EXHIBITS = (
     Exhibit(
         "refused",
         "A merge that is refused",
-        "The first branch would be correct. The other overlays are based on the same image and would read the "
-        "first branch's data. If their guests are off, `qemu-img commit` does this without a warning.",
+        "After this merge, the first branch would still be correct. However, the other overlays are based on "
+        "the same image and would read the first branch's data. If their guests are off, `qemu-img commit` "
+        "does this without a warning.",
         'tree = lab.scenario("figure-2")\ntree.commit("Overlay-1B", "RootBase")',
     ),
     Exhibit(
         "branches",
         "A revert to an earlier snapshot",
-        "The previous state is kept as a snapshot. A second branch begins, and the first one stays.",
+        "The previous state is kept as a snapshot. A second branch begins, and the first one remains.",
         'vm = lab.guest("web", backing=lab.base("RootBase"))\n'
         'for name in ("one", "two"):\n'
         '    vm.snapshot(name, kind="external-disk").run(progress=False)\n'
@@ -124,17 +126,18 @@ EXHIBITS = (
     Exhibit(
         "broken",
         "A missing file",
-        "A file in the middle of the chain was removed. No exception is raised: the box shows the problem.",
+        "A file in the middle of the chain was removed. Instead of raising an exception, the figure shows the "
+        "problem in the box.",
         'import os\n\nos.unlink(tree.find("Overlay-1A"))\ntree.refresh()',
     ),
 )
 
 HEAD = """# Gallery of figures
 
-Each figure from the handout "Snapshots, QCOW2 backing files & overlays": this package's drawing, its code, the same
-figure as text, and the original. All of them show real images. In a notebook, the code alone shows picture and text.
-Here, `details="none"` omits formats, sizes and users, and `style="handout"` draws plans and `(Active)` as the handout
-does.
+This page shows each figure from the handout "Snapshots, QCOW2 backing files & overlays". For each figure, it has the
+picture that this package draws, the code, the same figure as text, and the original. All figures show real images. In a
+notebook, the code alone displays both picture and text. Two options were used for this page. `details="none"` omits
+formats, sizes and users, and `style="handout"` draws plans and `(Active)` as in the handout.
 
 ```python
 import vmsnap_nb as vs

@@ -138,18 +138,18 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
 DISKS_HEAD = """\
 ## What a disk can be
 
-These are results of tests with libvirt 9.0 and QEMU 7.2. If a snapshot is refused, the other operations
-were tested with a snapshot that virsh created, where possible while the guest ran. Of the bases in other formats, only
-vmdk was tested with a guest.
+The tests used libvirt 9.0 and QEMU 7.2. If this package refuses a snapshot, the other operations were tested with a
+snapshot that virsh created, while the guest ran if possible. Of the bases in other formats, only vmdk was tested with a
+guest.
 """
 
 HEAD = """\
 # What works on which libvirt
 
-Every cell is the result of tests on real guests with that version of libvirt. *off* and *running* are the state of the
-guest when the operation begins; a paused guest counts as running, since QEMU has its images open. Cells in *italics* do
-not apply, for the reason given. *In single steps* means that this package performs the operation without libvirt's own
-command for it. `python scripts/kinds.py` generates this page from the results of the tests.
+Every cell shows the result of tests on real guests with that version of libvirt. *off* and *running* describe the
+guest when the operation begins. A paused guest counts as running, because QEMU has its images open. Cells in *italics*
+do not apply, for the reason given. *In single steps* means that this package performs the operation without libvirt's
+own command for it. `python scripts/kinds.py` generates this page from the results of the tests.
 """
 
 

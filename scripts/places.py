@@ -23,11 +23,15 @@ STATES = ("running", "off")
 HEAD = """\
 # What runs from where
 
-Every cell is the result of tests on real guests with libvirt 9.0. The images belong to QEMU's user, and their folder is
-a storage pool. *Local root* may open the files. The *local plain user* is on the same machine and may use libvirt, but
-may not open the images. *TCP* and *ssh* reach another machine, none of whose files are opened. *This process* is this
-package. The cell of a refused plan names the concern; the plan gives the reason and an alternative that works.
-`python scripts/places.py` generates this page from the results of the tests.
+Every cell shows the result of tests on real guests with libvirt 9.0. The images belong to QEMU's user, and their folder
+is a storage pool. The columns describe the user or the connection:
+
+- *Local root* may open the files.
+- The *local plain user* is on the same machine and may use libvirt, but may not open the images.
+- *TCP* and *ssh* connect to another machine, and no file on that machine is opened.
+
+*This process* means this package. If a plan is refused, the cell names the concern, and the plan gives the reason and
+an alternative that works. `python scripts/places.py` generates this page from the results of the tests.
 """
 
 Rows = dict[str, list[list[str]]]
