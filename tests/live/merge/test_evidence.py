@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from support.content import content
@@ -184,6 +185,47 @@ def test_a_merge_of_a_guest_is_left_to_it_by_another_guest_on_the_same_base(host
     assert plan.run(progress=False).as_predicted
     assert (content(leaf), content(other)) == was
     assert stranger.unfinished() == ()
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize("change", ["renamed", "defined again"])
+def test_a_merge_is_finished_by_its_guest_under_another_name_or_uuid(host: Host, chain: Path, change: str) -> None:
+    leaf = chain / "leaf.qcow2"
+    guest = define(host, f"was-{change[:2]}", file_disk(leaf))
+    was = content(leaf)
+    plan = guest.commit(base=chain / "top.qcow2", remove=True)
+
+    def ends(_: object) -> object:
+        raise VmsnapError("the machine", said="has ended")
+
+    plan.place.actions[SetSource] = ends  # type: ignore[index, assignment]
+    with pytest.raises(VmsnapError, match="the machine"):
+        plan.run(progress=False)
+    domain, uuid = guest.handle.domain, guest.uuid
+    if change == "renamed":
+        domain.rename(f"{guest.name}-now")
+        guest = host.guest(f"{guest.name}-now")
+        [concern] = [one for one in guest.commit(base=chain / "top.qcow2").concerns if one.name == "active-job"]
+        assert concern.remedy == "finish it first with guest.unfinished()[0].run()"
+        waived: tuple[str, ...] = ()
+    else:
+        xml = guest.handle.definition()
+        domain.undefine()
+        host.connection.defineXML(xml.replace(uuid, str(UUID(int=UUID(uuid).int ^ 1))))
+        guest = host.guest(guest.name)
+        [plan] = guest.unfinished()
+        [concern] = [one for one in plan.concerns if one.level == "refuse"]
+        assert (concern.name, concern.waivable) == ("other-image", True)
+        assert f"waive this if {guest.name} was only defined again, now with UUID {guest.uuid}" in concern.remedy
+        assert "host.guest" not in concern.remedy
+        waived = ("other-image",)
+    [plan] = vs.scan(chain).unfinished()
+    [concern] = [one for one in plan.concerns if one.level == "refuse"]
+    assert "if it has another name or UUID now, use unfinished() of the guest that has its disks" in concern.remedy
+    [plan] = guest.unfinished()
+    assert plan.run(progress=False, waive=waived).as_predicted
+    assert content(guest.chain().top) == was
+    assert guest.unfinished() == ()
 
 
 def test_a_merge_of_a_guest_that_is_gone_is_finished_by_waiving_it(chain: Path) -> None:

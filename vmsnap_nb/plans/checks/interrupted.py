@@ -6,6 +6,7 @@ import posixpath
 from dataclasses import replace
 
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.plans.journal import Began, MergeEntry
 from vmsnap_nb.words.message import Message, t
 
@@ -97,8 +98,11 @@ def who(began: Began) -> Message:
     )
 
 
-def finishing(entry: MergeEntry, guest: str = "") -> str:
-    """Return the call whose plans finish a merge, for one who calls `guest` so: of the guest whose verb began it."""
-    if guest and entry.guest in ("", guest):
+def finishing(entry: MergeEntry, guest: Domain | None = None) -> str:
+    """Return the call whose plans finish a merge, for one who calls `guest` so: of the guest whose verb began it.
+
+    That may have another name, or another UUID, by now.
+    """
+    if guest is not None and (entry.guest in ("", guest.name) or entry.uuid == guest.uuid):
         return "guest.unfinished()"
     return f"host.guest({entry.guest!r}).unfinished()" if entry.guest else "forest.unfinished()"

@@ -26,7 +26,7 @@ def merging(reading: Reading, paths: Iterable[str], *, through: bool = True) -> 
 
     With `through` also on those that read otherwise, since an interrupted merge has left them based on its base.
     """
-    forest = reading.forest
+    forest, guest = reading.forest, None if reading.guest is None else reading.guest.domain
     for path in dict.fromkeys(paths):
         names = {path, *forest.same_file(path)}
         for entry in reading.merges:
@@ -40,7 +40,7 @@ def merging(reading: Reading, paths: Iterable[str], *, through: bool = True) -> 
                         base=entry.base,
                         path=path,
                     ),
-                    t("wait for it; or finish it with {call}[0].run()", call=finishing(entry)),
+                    t("wait for it; or finish it with {call}[0].run()", call=finishing(entry, guest)),
                     images=tuple(dict.fromkeys((path, entry.base, entry.top))),
                 )
 

@@ -140,7 +140,7 @@ def interrupted_commits(reading: Reading) -> Iterator[Concern]:
                     base=entry.base,
                 ),
                 either(
-                    t("undo it first: {call}[0].run()", call=finishing(entry, domain.name)),
+                    t("undo it first: {call}[0].run()", call=finishing(entry, domain)),
                     t("use start(force=True) if you know that {base} holds all data", base=entry.base),
                 ),
                 images=(entry.base, entry.top),
@@ -156,7 +156,7 @@ def interrupted_commits(reading: Reading) -> Iterator[Concern]:
                     base=entry.base,
                 ),
                 either(
-                    t("finish it first: {call}[0].run() compares both", call=finishing(entry, domain.name)),
+                    t("finish it first: {call}[0].run() compares both", call=finishing(entry, domain)),
                     t("use start(force=True) if you know that {image} is the current one", image=entry.top),
                 ),
                 images=(entry.base, entry.top),

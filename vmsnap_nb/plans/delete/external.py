@@ -26,7 +26,7 @@ def delete_external(deletion: Deletion) -> None:
     """Merge the edges of the snapshots, each run at once, and remove their files of memory."""
     edges = edges_of(row.record for row in deletion.rows)
     torn = tuple(entry for entry in deletion.now.merges if is_torn(deletion.forest, entry))
-    deletion.concerns += interrupted(torn, {edge.top for edge in edges})
+    deletion.concerns += interrupted(torn, {edge.top for edge in edges}, deletion.now.guest)
     alive = [run for edge in reversed(edges) if (run := _to_merge(deletion, edge)) is not None]
     runs = runs_of(deletion.staying, alive)
     while runs:

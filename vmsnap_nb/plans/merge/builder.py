@@ -348,7 +348,10 @@ class MergeBuilder:
         if self.engine.live and self.engine.owner is not None:
             self.concerns += held_concerns(self.before, self.engine.owner.domain.name)
         others = [entry for entry in self.reading.merges if resumed is None or entry.path != resumed.path]
-        self.concerns += (*checks.interrupted(others, self._touched), *notes.strangers(self.reading))
+        self.concerns += (
+            *checks.interrupted(others, self._touched, self.reading.guest),
+            *notes.strangers(self.reading),
+        )
         copying = with_content(self.before, self.forest, self._copying, self._contents) if verify else self._copying
         steps = (*copying, *self._marking, *self._removing, *self._ending)
         if resumed is None:

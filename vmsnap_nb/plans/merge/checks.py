@@ -13,7 +13,7 @@ from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.plans.checks import folders
 from vmsnap_nb.plans.checks.interrupted import finishing
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
-from vmsnap_nb.plans.facts import FolderFacts
+from vmsnap_nb.plans.facts import FolderFacts, GuestFacts
 from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.words.message import Message, counted, joined, t
@@ -353,16 +353,18 @@ def device_room(forest: Forest, needed: Mapping[str, int], sizes: Mapping[str, i
             )
 
 
-def interrupted(entries: Iterable[MergeEntry], paths: Iterable[str]) -> Iterator[Concern]:
-    """Check for merges of these images that were interrupted."""
-    paths = set(paths)
+def interrupted(
+    entries: Iterable[MergeEntry], paths: Iterable[str], guest: GuestFacts | None = None
+) -> Iterator[Concern]:
+    """Check for merges of these images that were interrupted, of this guest or of another one."""
+    paths, domain = set(paths), None if guest is None else guest.domain
     for entry in entries:
         touched = {entry.base, *entry.merged, *entry.children}
         if touched & paths:
             yield refuse(
                 "active-job",
                 t("a merge of {top} into {base} was interrupted", top=entry.top, base=entry.base),
-                t("finish it first with {call}[0].run()", call=finishing(entry)),
+                t("finish it first with {call}[0].run()", call=finishing(entry, domain)),
                 images=(entry.base, entry.top),
             )
 

@@ -213,13 +213,20 @@ def content(reading: Reading, entry: MergeEntry) -> Iterator[Concern]:
 def others(guest: Domain, entry: MergeEntry) -> Iterator[Concern]:
     """Check that it was this guest whose merge it is: of another it is not known here what names the merged layers."""
     if entry.guest and entry.uuid != guest.uuid:
-        yield _of_guest(entry)
+        again = t(
+            "waive this if {guest} was only defined again, now with UUID {uuid}: it is finished as a merge of its own",
+            guest=guest.name,
+            uuid=guest.uuid,
+        )
+        yield _of_guest(entry, again if guest.name == entry.guest else _elsewhere(entry))
 
 
 def defined(forest: Forest, entry: MergeEntry) -> Iterator[Concern]:
     """Check, where nothing is asked of libvirt, that no guest still names what is merged."""
     if entry.guest and _may_name(forest, entry):
-        yield _of_guest(entry)
+        known = any(use.guest == entry.guest for use in forest.uses)
+        renamed = t("if it has another name or UUID now, use unfinished() of the guest that has its disks")
+        yield _of_guest(entry, _elsewhere(entry) if known else either(renamed, _elsewhere(entry)))
         return
     if not entry.active or is_gone(forest, entry.top) or forest[entry.top].status == "invalid":
         return
@@ -246,7 +253,15 @@ def _may_name(forest: Forest, entry: MergeEntry) -> bool:
     return not named or not merged.isdisjoint(named)
 
 
-def _of_guest(entry: MergeEntry) -> Concern:
+def _elsewhere(entry: MergeEntry) -> Message:
+    """Return what can be done about a merge of a guest that is not the one which is asked."""
+    return either(
+        t("use {call}", call=finishing(entry)),
+        t("waive this if no definition or snapshot names {top}", top=entry.top),
+    )
+
+
+def _of_guest(entry: MergeEntry, remedy: Message) -> Concern:
     return refuse(
         "other-image",
         t(
@@ -257,10 +272,7 @@ def _of_guest(entry: MergeEntry) -> Concern:
             guest=entry.guest,
             uuid=entry.uuid,
         ),
-        either(
-            t("use {call}", call=finishing(entry)),
-            t("waive this if no definition or snapshot names {top}", top=entry.top),
-        ),
+        remedy,
         images=(entry.top,),
         holders=(entry.guest,),
         waivable=True,

@@ -260,7 +260,7 @@ def _interrupted_merges(reading: Reading, choice: RevertChoice, path: str) -> It
                 ),
                 t(
                     "finish the merge first with {call}[0].run(); what it has already overwritten in {base} is lost",
-                    call=finishing(entry, reading.owner.domain.name),
+                    call=finishing(entry, reading.owner.domain),
                     base=entry.base,
                 ),
                 images=(entry.base,),

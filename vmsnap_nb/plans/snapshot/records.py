@@ -159,7 +159,7 @@ def _why_not_forget(reading: Reading, snapshot: Snapshot) -> Concern | None:
                 ),
                 t(
                     "finish it first with {call}[0].run(), or repeat the deletion",
-                    call=finishing(entry, snapshot.record.guest),
+                    call=finishing(entry, reading.owner.domain),
                 ),
                 images=(entry.base, entry.top),
             )
