@@ -315,11 +315,41 @@ def test_each_kind_is_read_by_its_class(tmp_path: Path) -> None:
     assert read_entry(pull.path, MergeEntry) is None
 
 
-def test_an_entry_in_another_place_leads_nowhere(tmp_path: Path) -> None:
+def test_an_entry_in_another_place_is_not_acted_on_and_not_ignored(tmp_path: Path) -> None:
     entry = merge(tmp_path / "elsewhere")
-    (tmp_path / os.path.basename(entry.path)).write_text(text_of(entry))
-    (tmp_path / ".vmsnap-merge-0000000000000000.json").write_text(text_of(merge(tmp_path)))
+    moved, renamed = tmp_path / os.path.basename(entry.path), tmp_path / ".vmsnap-merge-0000000000000000.json"
+    moved.write_text(text_of(entry))
+    renamed.write_text(text_of(merge(tmp_path)))
     assert read_entries([str(tmp_path)], MergeEntry) == ()
+    folder = str(tmp_path / "elsewhere")
+    damaged, elsewhere = sorted(read_all([str(tmp_path)]), key=lambda found: found.path != str(renamed))
+    assert elsewhere == UnknownEntry(path=str(moved), version=3, folder=folder, is_elsewhere=True)
+    assert isinstance(damaged, UnreadEntry)
+    assert damaged.is_damaged
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: "\0" * len(text),
+        lambda text: text + text,
+        lambda text: text[len(text) // 2 :] + text[: len(text) // 2],
+    ],
+    ids=["empty", "half of it", "zeros", "twice", "halves exchanged"],
+)
+def test_an_own_entry_that_a_loss_of_power_has_damaged_is_not_ignored(
+    tmp_path: Path, damage: Callable[[str], str]
+) -> None:
+    entry = merge(tmp_path)
+    Path(entry.path).write_text(damage(text_of(entry)))
+    [found] = read_all([str(tmp_path)])
+    assert isinstance(found, UnreadEntry)
+    [concern] = strangers(Reading(forest=Forest({}), strangers=(found,)))
+    assert (concern.name, concern.level, concern.waivable) == ("active-job", "refuse", True)
+    assert f"{entry.path} cannot be read" in concern.what
+    assert "make the file readable" not in concern.remedy
 
 
 def test_an_entry_that_was_begun_under_another_name_of_its_folder_is_not_ignored(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def test_each_kind_of_entry_and_each_field_has_its_case() -> None:
 def test_a_malformed_field_is_refused(kind: str, field: str, bad: object) -> None:
     path, values = SAMPLES[kind]
     assert entry_of(path, json.dumps(values)) is not None
-    assert entry_of(path, json.dumps({**values, field: bad})) is None
+    assert not isinstance(entry_of(path, json.dumps({**values, field: bad})), Entry)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -265,12 +265,14 @@ def test_an_entry_is_read_in_its_own_place_alone() -> None:
     for path, text, _ in WRITTEN:
         folder, _, name = path.rpartition("/")
         for other in (
-            f"/elsewhere/{name}",
             f"{folder}/copy-of-{name}",
             f"{path}.partial",
             path.replace(".json", "0.json"),
         ):
             assert entry_of(other, text) is None
+        moved = UnknownEntry(path=f"/elsewhere/{name}", version=json.loads(text)["version"], folder=folder)
+        assert entry_of(moved.path, text) == replace(moved, is_elsewhere=True)
+        assert entry_of(moved.path, text, lambda _: True) == moved
         for kind in KINDS:
             if kind_of(path) != kind:
                 assert entry_of(f"{folder}/.vmsnap-{kind}-0c0c.json", text) is None

@@ -73,7 +73,8 @@ def read_all(folders: Iterable[str]) -> tuple[_Found, ...]:
 
 
 def _own_path(entry: UnknownEntry) -> str:
-    return os.path.join(entry.folder, os.path.basename(entry.path)) if entry.folder else ""
+    is_alias = entry.folder and not entry.is_elsewhere
+    return os.path.join(entry.folder, os.path.basename(entry.path)) if is_alias else ""
 
 
 def _in_folder(folder: str) -> Iterator[_Found]:
@@ -108,7 +109,7 @@ def _read(path: str) -> _Found | None:
         os.close(fd)
     entry = entry_of(path, text, lambda folder: same_place(folder, os.path.dirname(path)))
     if entry is None:
-        return Stranger(path=path, why=t("it is not a journal entry of this folder"))
+        return UnreadEntry(path=path, why=t("it is incomplete or damaged"), is_damaged=True)
     return _renumbered(entry) if isinstance(entry, InsideEntry | MergeEntry | PullEntry) else entry
 
 

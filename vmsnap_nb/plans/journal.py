@@ -282,12 +282,14 @@ class InsideEntry(Entry):
 class UnknownEntry:
     """An entry that says that something is going on, and that cannot be acted on.
 
-    It is in the form of a higher version, or was begun under another name of its `folder`, as of a symbolic link.
+    It is in the form of a higher version, or was begun under another name of its `folder`, as of a symbolic link. With
+    `is_elsewhere` that is another folder: this one, or the entry alone, was moved or copied.
     """
 
     path: str
     version: int
     folder: str = ""
+    is_elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,13 +304,15 @@ class Stranger:
 class UnreadEntry:
     """An entry, or a folder where entries may be, that could not be read: what it says is not known.
 
-    `is_closed` if it is a folder in which this user may create no entries either.
+    `is_closed` if it is a folder in which this user may create no entries either, `is_damaged` if it is an entry of
+    which not all is there, as after a loss of power.
     """
 
     path: str
     why: str
     is_folder: bool = False
     is_closed: bool = False
+    is_damaged: bool = False
 
 
 KINDS: Mapping[str, type[Entry]] = {
@@ -347,7 +351,7 @@ def entry_of(path: str, text: str, is_folder: Callable[[str], bool] = lambda _: 
         if entry.path == path:
             return entry
         folder = posixpath.dirname(entry.path)
-        return UnknownEntry(path=path, version=version, folder=folder) if is_folder(folder) else None
+        return UnknownEntry(path=path, version=version, folder=folder, is_elsewhere=not is_folder(folder))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

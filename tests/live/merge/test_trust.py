@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from support.images import create
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import PlanRefusedError
+from vmsnap_nb.live.journal import begun, write_entry
 from vmsnap_nb.plans.journal import MergeEntry, text_of
 
 pytestmark = pytest.mark.system
@@ -76,6 +78,32 @@ def test_what_an_own_entry_says_that_cannot_be_read_is_unknown(chain: Path) -> N
         os.close(busy)
         signal.signal(signal.SIGIO, before)
     assert len(vs.scan(chain).unfinished()) == 1
+
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_an_interrupted_merge_is_not_forgotten_when_its_folder_is_moved(chain: Path, how: str) -> None:
+    top = str(chain / "top.qcow2")
+    entry = MergeEntry(base=str(chain / "base.qcow2"), top=top, merged=(top,))
+    write_entry(begun(entry))
+    moved = chain.with_name("moved")
+    if how == "moved":
+        chain.rename(moved)
+    else:
+        shutil.copytree(chain, moved)
+    forest = vs.scan(moved)
+    assert forest.unfinished() == ()
+    for plan in (forest.commit("top"), forest.pull("top"), forest.overlay("new.qcow2", backing="base")):
+        [concern] = [one for one in plan.concerns if one.level == "refuse"]
+        assert (concern.name, concern.waivable) == ("active-job", True)
+        assert f"an interrupted operation on images in {chain}" in concern.what
+        assert f"vmsnap_nb.scan({str(chain)!r}).unfinished()" in concern.remedy
+    if how == "moved":
+        chain.symlink_to(moved)
+    [plan] = vs.scan(chain).unfinished()
+    assert plan.run(progress=False).as_predicted
+    if how == "copied":
+        os.unlink(moved / os.path.basename(entry.path))
+    assert not vs.scan(moved).overlay("new.qcow2", backing="base").refused
 
 
 @pytest.mark.parametrize("owner", [12345, None])

@@ -48,7 +48,28 @@ def merging(reading: Reading, paths: Iterable[str], *, through: bool = True) -> 
 def strangers(reading: Reading) -> Iterator[Concern]:
     """Check for entries that are not acted on: those of a later version, unread ones, and somebody else's files."""
     for entry in reading.strangers:
-        if isinstance(entry, UnknownEntry) and entry.folder:
+        if isinstance(entry, UnknownEntry) and entry.is_elsewhere:
+            yield refuse(
+                "active-job",
+                t(
+                    "{path} records an interrupted operation on images in {folder}: they, or a copy of them, may be "
+                    "here now",
+                    path=entry.path,
+                    folder=entry.folder,
+                ),
+                either(
+                    t(
+                        "move this folder back to {folder}, or make a symbolic link of that name to it; then call "
+                        "unfinished() of the guest, or {call}",
+                        folder=entry.folder,
+                        call=f"vmsnap_nb.scan({entry.folder!r}).unfinished()",
+                    ),
+                    t("remove {path} if its images are not here, or nothing is left to do", path=entry.path),
+                ),
+                images=(entry.path,),
+                waivable=True,
+            )
+        elif isinstance(entry, UnknownEntry) and entry.folder:
             yield refuse(
                 "active-job",
                 t(
@@ -117,6 +138,10 @@ def _unread(entry: UnreadEntry) -> Concern:
             why=entry.why,
         )
         remedy = t("make the file readable, then call unfinished()")
+        if entry.is_damaged:
+            remedy = t(
+                "look at what the images beside it hold, restore those that are wrong from a backup, and remove it",
+            )
     return refuse(
         "active-job",
         what,
