@@ -9,6 +9,7 @@ from vmsnap_nb.model.snapshot import MANAGED_SAVE
 from vmsnap_nb.plans.compare import differences
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
+from vmsnap_nb.views.moves import copied
 from vmsnap_nb.views.words import distinct_names, human_size, shown
 from vmsnap_nb.words.message import Message, clauses, counted, joined, t
 
@@ -58,7 +59,7 @@ def _capital(sentence: str) -> str:
 def _costs(plan: Plan, rate: float | None) -> Iterator[tuple[str, str]]:
     if plan.moves:
         size = plan.bytes_to_copy
-        yield t("copies an unknown amount of data") if size is None else t("copies {size}", size=human_size(size)), ""
+        yield copied(size), ""
         speed = getattr(getattr(plan, "request", None), "bandwidth", 0) or rate
         if size and speed:
             yield t("about {seconds:.0f} s", seconds=max(1.0, size / speed)), ""

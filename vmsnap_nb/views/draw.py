@@ -16,6 +16,7 @@ from vmsnap_nb.plans.plan import Alternative, Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.box_lines import fill_of, sizes_line
 from vmsnap_nb.views.figure import Arrow, Block, Box, Figure, Line, Move, Options, Section
+from vmsnap_nb.views.moves import copied
 from vmsnap_nb.views.plan_change import plan_change
 from vmsnap_nb.views.plan_rows import plan_rows
 from vmsnap_nb.views.plan_sides import lineages, sides_of
@@ -199,9 +200,7 @@ def _plan_sections(plan: Plan) -> Iterable[Section]:
         yield Section(t("Concerns"), tuple(_concern(concern) for concern in warnings))
     facts = [(shown(plan.way),)] if plan.way else []
     if plan.moves:
-        size = plan.bytes_to_copy
-        copied = t("copies an unknown amount of data") if size is None else t("copies {size}", size=human_size(size))
-        facts.append((copied,))
+        facts.append((copied(plan.bytes_to_copy),))
     if plan.space_needed:
         facts.append((t("may need {size} of disk space", size=human_size(plan.space_needed)),))
     if (freed := plan.frees.total) is not None and freed > 0:

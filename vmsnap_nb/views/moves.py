@@ -1,11 +1,18 @@
-"""What is written on an arrow along which a plan copies data."""
+"""How much data a plan copies: on the arrow along which it goes, and in the words beside the figure."""
 
 from __future__ import annotations
 
 from vmsnap_nb.views.words import human_size
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["move_label"]
+__all__ = ["copied", "move_label"]
+
+
+def copied(size: int | None) -> Message:
+    """Return how much a plan copies in all; `size` in bytes is None if nobody knows."""
+    if size is None:
+        return t("copies an unknown amount of data")
+    return t("copies {size}", size=human_size(size)) if size else t("copies no data")
 
 
 def move_label(kind: str, size: int | None) -> Message:
@@ -13,5 +20,7 @@ def move_label(kind: str, size: int | None) -> Message:
     commits = kind == "commit data"
     if size is None:
         return t("commit data") if commits else t("stream data")
+    if not size:
+        return t("commit, no data") if commits else t("stream, no data")
     text = human_size(size)
     return t("commit data, {size}", size=text) if commits else t("stream data, {size}", size=text)
