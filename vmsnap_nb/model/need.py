@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vmsnap_nb.model.image import Image
     from vmsnap_nb.model.snapshot import SnapshotRecord
 
-__all__ = ["Need", "NeedKind", "data_needs", "index_needs"]
+__all__ = ["Need", "NeedKind", "data_needs", "index_needs", "may_need"]
 
 if TYPE_CHECKING:
     NeedKind = Literal[
@@ -115,6 +115,18 @@ def data_needs(images: Iterable[Image]) -> Iterator[Need]:
     for image in images:
         if image.data_file is not None and image.data_file.path is not None:
             yield Need("data", image.data_file.path, name=image.path)
+
+
+def may_need(images: Iterable[Image], names: Iterable[str]) -> Iterator[str]:
+    """Yield the images that refer to what may be one of these files: nobody here knows where that leads.
+
+    A file that no part of the reference is called after is none of them.
+    """
+    names = tuple(names)
+    for image in images:
+        for reference in (image.backing, image.data_file):
+            if reference is not None and not reference.is_certain and reference.mentions(names):
+                yield image.path
 
 
 def _of_record(record: SnapshotRecord, uses: tuple[Use, ...], told: set[str]) -> Iterator[Need]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +20,7 @@ class Reference:
 
     # The reference as it stands in the header. Bytes that are not text are kept as `os.fsdecode` keeps them.
     written: str
-    # ``relative``, ``absolute``, ``file:`` (with that prefix), ``json:`` or ``remote``.
+    # ``relative``, ``absolute``, ``file:`` (with that prefix, or that of a device), ``json:`` or ``remote``.
     kind: Literal["relative", "absolute", "file:", "json:", "remote"]
     # The absolute local path that it leads to, or None for a network address and for what cannot be understood.
     path: str | None
@@ -43,6 +45,27 @@ class Reference:
             return True
         options = options_of(self.written[5:])
         return options is not None and all(map(_is_plain, options.items()))
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it leads to `path`, or to a place on the network, and to no other file of this machine.
+
+        QEMU resolves some in the folder, or in the process, in which it is started. Others name several files, or go
+        through a driver for tests (``blkdebug:``).
+        """
+        if self.path is not None:
+            names = _files_of(self.written) if self.kind == "json:" else ()
+            return not self.path.startswith("/proc/") and all(_absolute(name) == self.path for name in names)
+        if self.kind != "remote":
+            return False
+        scheme = _protocol_of_json(self.written) or self.written.partition(":")[0]
+        return scheme.partition("+")[0] in _NETWORK
+
+    def mentions(self, names: Iterable[str]) -> bool:
+        """Return whether the last part of one of these paths is in it, wherever it leads."""
+        options = options_of(self.written[5:]) if self.written.startswith("json:") else None
+        text = self.written if options is None else json.dumps(options, ensure_ascii=False)
+        return any(posixpath.basename(name) in text for name in names)
 
 
 # A frozen dataclass's constructor looks each field up by its name; this takes a third of its time.
@@ -89,8 +112,9 @@ def parse_reference(written: str, *, folder: str, format: str | None = None) -> 
 
 
 def _with_protocol(written: str, format: str | None) -> Reference:
-    if written.startswith("file:"):
-        return Reference(written, "file:", _absolute(written[5:]), format)
+    protocol, _, rest = written.partition(":")
+    if protocol in _LOCAL:
+        return Reference(written, "file:", _absolute(rest), format)
     if written.startswith("json:"):
         return _from_json(written, format)
     return Reference(written, "remote", None, format)
@@ -133,6 +157,28 @@ def _from_json(written: str, format: str | None) -> Reference:
     if driver not in _LOCAL:
         return Reference(written, "remote", None, format if prefix else None)
     return Reference(written, "json:", _absolute(options.get(f"{prefix}filename")), format)
+
+
+_NETWORK = frozenset(
+    ("nbd", "ssh", "rbd", "iscsi", "iser", "gluster", "http", "https", "ftp", "ftps", "nfs", "sheepdog", "vxhs", "nvme")
+)
+
+
+def _protocol_of_json(written: str) -> str:
+    """Return the driver that opens what a ``json:`` reference names, if it names nothing else."""
+    options = options_of(written[5:]) if written.startswith("json:") else None
+    if options is None or _files_of(written):
+        return ""
+    deepest = max((key for key in options if key.rpartition(".")[2] == "driver"), key=len, default="")
+    return str(options.get(deepest, ""))
+
+
+def _files_of(written: str) -> tuple[object, ...]:
+    """Return all that a ``json:`` reference gives as names of files, and lists of other nodes."""
+    options = options_of(written[5:]) or {}
+    return tuple(
+        value for key, value in options.items() if key.rpartition(".")[2] == "filename" or isinstance(value, list)
+    )
 
 
 _FORMATS = frozenset({"raw", "qcow2", "qed", "vdi", "vhdx", "vmdk", "vpc", "qcow", "parallels", "dmg", "luks", *_LOCAL})

@@ -411,7 +411,8 @@ class _Reading:
         """Where a symbolic link comes before ``..``, the system goes elsewhere than the letters say."""
         if reference.path is None or reference.kind == "json:" or not self.places.near(reference.path):
             return reference
-        folder, _, last = reference.written.removeprefix("file:").rpartition("/")
+        written = reference.written.partition(":")[2] if reference.kind == "file:" else reference.written
+        folder, _, last = written.rpartition("/")
         where = (image.path.rpartition("/")[0], folder)
         if where not in self.straight:
             named = folder if folder.startswith("/") else "/".join(where)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image
+from vmsnap_nb.model.need import may_need
 from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, warn
 from vmsnap_nb.plans.journal import kind_of
 from vmsnap_nb.plans.plan import Plan
@@ -275,6 +276,7 @@ def unresolved(plan: Plan, *, here: bool = True) -> Iterator[Concern]:
                 waivable=True,
             )
     yield from _unseen_disks(before, tuple(changed), here=here)
+    yield from _uncertain(before, tuple(changed))
     yield from _hidden(plan, changed, here=here)
     for folder in dict.fromkeys(map(os.path.dirname, changed)):
         image = before.images.get(folder)
@@ -317,6 +319,31 @@ def _unseen_disks(forest: Forest, changed: tuple[str, ...], *, here: bool) -> It
         remedy = t("start the storage pool, or mount its file system")
     guests = tuple(dict.fromkeys(use.guest for use in unseen))
     yield refuse("unknown-image", what, remedy, images=changed, holders=guests, waivable=True)
+
+
+def _uncertain(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
+    """Check that no image refers to what changes in a way that only QEMU could follow."""
+    names = [name for path in changed for name in forest.same_file(path)]
+    known = {layer for path in changed for layer in forest.known_lineage(path)}
+    for path in dict.fromkeys(may_need(forest.images.values(), names)) if changed else ():
+        if path in known:
+            continue
+        image = forest[path]
+        reference = image.data_file if image.backing is None or image.backing.is_certain else image.backing
+        assert reference is not None
+        base = next((name for name in names if reference.mentions([name])), names[0])
+        yield refuse(
+            "unknown-image",
+            t(
+                "{path} names {reference}, which may be {base}. Only QEMU could follow that",
+                path=path,
+                reference=reference.written,
+                base=base,
+            ),
+            t("if it is not that image, waive this; otherwise write the absolute path into {path}", path=path),
+            images=(*changed, path),
+            waivable=True,
+        )
 
 
 def _hidden(plan: Plan, changed: Collection[str], *, here: bool) -> Iterator[Concern]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.model.leftovers import Leftover, Leftovers
+from vmsnap_nb.model.need import may_need
 from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, RevertEntry, SnapshotEntry
 from vmsnap_nb.plans.merge.request import unfinished_needs
 from vmsnap_nb.plans.request import Needs, Reading
@@ -64,11 +65,23 @@ def _needed(reading: Reading) -> set[str]:
     forest = reading.forest
     begun = {name for entry in reading.entries for path in _named(entry) for name in forest.same_file(path)}
     found: set[str] = set()
+    kept = {*unseen(forest), *_perhaps_needed(forest)}
     for path, image in forest.images.items():
-        if forest.known_needs(path) or image.held or path in begun or image.device or path in unseen(forest):
+        if forest.known_needs(path) or image.held or path in begun or image.device or path in kept:
             for layer in forest.known_lineage(path) if image.status != "invalid" else (path,):
                 found.update(forest.same_file(layer))
     return found
+
+
+def _perhaps_needed(forest: Forest) -> Iterator[str]:
+    """Yield the images to which another one may refer, in a way that only QEMU could follow."""
+    uncertain = [
+        image
+        for image in forest.images.values()
+        if any(reference is not None and not reference.is_certain for reference in (image.backing, image.data_file))
+    ]
+    if uncertain:
+        yield from (path for path in forest.images if any(may_need(uncertain, forest.same_file(path))))
 
 
 def _named(entry: Entry) -> Iterator[str]:
