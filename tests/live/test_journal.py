@@ -16,7 +16,7 @@ from support.images import create, filled
 from support.nobody import as_nobody
 
 import vmsnap_nb as vs
-from vmsnap_nb.errors import NoSpaceError, NotFoundError, PermissionDeniedError
+from vmsnap_nb.errors import NoSpaceError, NotFoundError, PermissionDeniedError, VmsnapError
 from vmsnap_nb.live import journal
 from vmsnap_nb.live.journal import (
     drop_entry,
@@ -245,6 +245,16 @@ def test_an_entry_can_be_read_again_whatever_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert read_entry(merge(tmp_path).path, MergeEntry) == merge(tmp_path)
+
+
+def test_a_folder_under_the_name_of_an_entry_has_a_next_step(tmp_path: Path) -> None:
+    entry = merge(tmp_path)
+    os.mkdir(entry.path)
+    for act in (write_entry, drop_entry):
+        with pytest.raises(VmsnapError, match=entry.path) as raised:
+            act(entry)
+        assert raised.value.next_step == "a folder has that name: move it away, then try again"
+    assert os.listdir(tmp_path) == [os.path.basename(entry.path)]
 
 
 def test_there_is_no_folder_to_write_into(tmp_path: Path) -> None:

@@ -93,6 +93,42 @@ def failing(world: ListWorld, path: str, undo_fails: Exception | None, half: boo
     return plan
 
 
+@pytest.mark.parametrize(
+    "limited",
+    [OSError(errno.EMFILE, "Too many open files"), MemoryError(), RuntimeError("can't start new thread")],
+    ids=["files", "memory", "threads"],
+)
+@pytest.mark.parametrize("where", ["step", "afterwards", "thread"])
+def test_a_limit_of_the_process_is_named_and_what_was_done_is_said(
+    limited: Exception, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = ListWorld()
+    plan = world.plan("/i/a", "/i/b")
+
+    def create(step: CreateOverlay) -> Callable[[], None]:
+        if step.path == "/i/b":
+            raise limited
+        return world.create(step)
+
+    def fails(*_: object) -> None:
+        raise limited
+
+    if where == "step":
+        plan.place.actions[CreateOverlay] = create  # type: ignore[index]
+    elif where == "afterwards":
+        plan = unreadable(world, world.plan("/i/a"), limited)
+    else:
+        monkeypatch.setattr(threading.Thread, "start", fails)
+    with pytest.raises(VmsnapError) as raised:
+        plan.run(progress=False)
+    assert "raise the limits of this process" in (raised.value.next_step or "")
+    if where == "step":
+        assert set(world.forest.images) == {"/i/base"}
+        assert "were undone" in raised.value.__notes__[0]
+    if where == "afterwards":
+        assert "steps that were done" in raised.value.__notes__[0]
+
+
 def test_what_lies_below_a_step_that_cannot_be_taken_back_stays() -> None:
     world = ListWorld()
     with pytest.raises(NoSpaceError) as raised:
@@ -111,7 +147,10 @@ def test_an_undo_of_which_nobody_knew_that_it_can_fail_hides_nothing() -> None:
     assert "of another kind" in raised.value.__notes__[0]
 
 
-def unreadable(world: ListWorld, plan: LivePlan) -> LivePlan:
+REFUSED = LibvirtError("connect", said="Connection refused")
+
+
+def unreadable(world: ListWorld, plan: LivePlan, error: Exception = REFUSED) -> LivePlan:
     """Let nothing be read after the first step, as where libvirt has ended."""
 
     def create(step: CreateOverlay) -> Callable[[], None]:
@@ -124,7 +163,7 @@ def unreadable(world: ListWorld, plan: LivePlan) -> LivePlan:
 
     def survey() -> Reading:
         if not hasattr(world, "forest"):
-            raise LibvirtError("connect", said="Connection refused")
+            raise error
         return Reading(forest=world.forest)
 
     return replace(plan, place=replace(plan.place, survey=survey))

@@ -17,7 +17,8 @@ from vmsnap_nb.live.cards import job_card, read_card
 from vmsnap_nb.model.arguments import checked_methods
 from vmsnap_nb.model.number import check_seconds
 from vmsnap_nb.model.shown import Carded, Listed
-from vmsnap_nb.words.message import t
+from vmsnap_nb.system.files.errors import named_error
+from vmsnap_nb.words.message import Message, t
 
 if TYPE_CHECKING:
     from vmsnap_nb.live.report import LiveReport
@@ -86,15 +87,19 @@ class Job(Listed):
         self._thread = threading.Thread(target=self._go, args=(work,), name=f"vmsnap: {title}", daemon=True)
         try:
             self._thread.start()
-        except BaseException:  # an interrupt: the thread may have begun, and nobody gets the job that could end it
+        except BaseException as error:  # an interrupt: the thread may have begun, and nobody gets the job to end it
             self.cancel()
+            if isinstance(error, Exception):
+                raise named_error(error, Message("{title}", title=title)) from error
             raise
 
     def _go(self, work: Callable[[Job], LiveReport]) -> None:
         _current.set(self)
         try:
             self._report = work(self)
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            self._error = named_error(error, Message("{title}", title=self.title))
+        except BaseException as error:  # noqa: BLE001 - handed over as well
             self._error = error
         finally:
             self._ended.set()

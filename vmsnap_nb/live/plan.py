@@ -32,6 +32,7 @@ from vmsnap_nb.plans.report import StepDone
 from vmsnap_nb.plans.request import Reading, Request
 from vmsnap_nb.plans.step import Protect
 from vmsnap_nb.system.confine import only
+from vmsnap_nb.system.files.errors import named_error
 from vmsnap_nb.system.files.taken import taken
 from vmsnap_nb.system.process import hearing
 from vmsnap_nb.system.survey import Survey
@@ -352,7 +353,7 @@ class LivePlan(Plan):
                     undo = []
                 break
             except Exception as failure:  # noqa: BLE001 - taken back, then raised by Job.wait
-                error = failure
+                error = named_error(failure, step.what)
                 done.append(StepDone(step, "failed", time.perf_counter() - began))
                 break
             done.append(StepDone(step, "done", time.perf_counter() - began, step.size or 0, said="\n".join(said)))
@@ -373,14 +374,15 @@ class LivePlan(Plan):
         """Read what is there after the steps; if that fails, an error still says what became of them."""
         try:
             return self._with_made(self.place.forest())
-        except VmsnapError as failure:
+        except Exception as raw:  # noqa: BLE001 - raised again, with what was done
+            failure = named_error(raw, t("read the images again"))
             if error is not None:
                 error.add_note(t("could not read the images again: {error}", error=str(failure)))
                 raise error from error.__cause__
             steps = (one.step for one in done if one.state == "done")
             stay = clauses(t("{image}: {why}", image=step.image, why=step.what) for step in steps)
             failure.add_note(t("the images could not be read again; steps that were done: {steps}", steps=stay or "–"))
-            raise
+            raise failure from (raw if failure is not raw else raw.__cause__)
 
     def _with_made(self, after: Forest) -> Forest:
         """Return the forest with the images that were to be made where the place does not look."""

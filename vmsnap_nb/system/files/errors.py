@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from vmsnap_nb.errors import NoSpaceError, NotFoundError, PermissionDeniedError, VmsnapError
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["from_os_error", "os_errors"]
+__all__ = ["from_os_error", "named_error", "os_errors"]
+
+_LIMITED = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
+_NO_THREAD = "can't start new thread"
 
 
 def from_os_error(error: OSError, tried: Message) -> VmsnapError:
@@ -26,7 +29,23 @@ def from_os_error(error: OSError, tried: Message) -> VmsnapError:
             return NotFoundError(tried, said=said, next_step=t("check the path"))
         case errno.EEXIST | errno.ENOTEMPTY:
             return VmsnapError(tried, said=said, next_step=t("choose another name; existing files are not overwritten"))
-    return VmsnapError(tried, said=said)
+        case errno.EISDIR:
+            return VmsnapError(tried, said=said, next_step=t("a folder has that name: move it away, then try again"))
+    return VmsnapError(tried, said=said, next_step=_raise_limits() if error.errno in _LIMITED else None)
+
+
+def named_error(error: Exception, tried: Message) -> Exception:
+    """Return an error that says that the system gave no more files, memory or threads as one of ours, others as is."""
+    if isinstance(error, OSError):
+        return from_os_error(error, tried)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and str(error) == _NO_THREAD):
+        said = str(error) or t("out of memory")
+        return VmsnapError(tried, said=said, next_step=_raise_limits())
+    return error
+
+
+def _raise_limits() -> Message:
+    return t("end other programs, or raise the limits of this process (see ulimit -a), then try again")
 
 
 @contextmanager
