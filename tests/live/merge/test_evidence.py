@@ -99,8 +99,12 @@ def test_one_that_copies_again_wants_the_same_files(chain: Path, tmp_path: Path)
     assert not plan.refused
     shutil.copyfile(top, tmp_path / "copy")
     os.replace(tmp_path / "copy", top)
+    was = content(chain / "leaf.qcow2")
     [plan] = vs.scan(chain).unfinished()
     assert refused(plan) == {"disk-changed"}
+    assert "waive this if these are copies of them" in plan.concerns[0].remedy
+    assert plan.run(progress=False, waive="disk-changed").as_predicted
+    assert content(chain / "leaf.qcow2") == was
 
 
 @pytest.mark.parametrize("phase", ["copying", "ready", "pivoting", "copied"])

@@ -293,6 +293,9 @@ def _refused(entry: MergeEntry | PullEntry, path: str, what: Message) -> Concern
         remedy = either(
             t("restore the original images, or waive this if you know that these are the original ones"), end
         )
+    elif entry.phase == "copying":
+        copies = t("restore the images that were being merged, or waive this if these are copies of them")
+        remedy = either(copies, end)
     else:
         remedy = either(
             t(
