@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from html import escape
 from typing import Any
 
 import pytest
@@ -214,3 +215,29 @@ def test_a_raw_image_that_only_a_snapshot_names_is_raw(connection: Any) -> None:
         plan = host.guest("d").pull()
         assert plan.run(progress=False).as_predicted
         assert str(base) not in {**plan.after.images, **host.survey(IMAGES).images}
+
+
+@pytest.mark.parametrize("way", ["drive", "blockdev", "rom", "log"])
+def test_files_that_a_definition_names_outside_of_its_disks_are_kept(connection: Any, way: str) -> None:
+    name = IMAGES / "b,se.qcow2"
+    base = create(name, size=4 * MIB)
+    create(IMAGES / "top.qcow2", backing=base)
+    node = json.dumps({"driver": "file", "node-name": "n", "filename": str(base)})
+    arguments = {
+        "drive": ("-drive", f"file={str(base).replace(',', ',,')},format=qcow2,if=virtio"),
+        "blockdev": ("-blockdev", escape(node, quote=True)),
+    }
+    more = {
+        "rom": f"<interface type='user'><rom file='{base}'/></interface>",
+        "log": f"<serial type='file'><source path='{base}'/></serial>",
+    }
+    xml = str(define(connection, "d", more=more.get(way, "")).XMLDesc())
+    if way in arguments:
+        words = "".join(f"<qemu:arg value='{word}'/>" for word in arguments[way])
+        names = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
+        more_xml = f"<qemu:commandline>{words}</qemu:commandline></domain>"
+        connection.defineXML(xml.replace("<domain ", f"<domain {names} ").replace("</domain>", more_xml))
+    with vs.connect(SYSTEM) as host:
+        assert needed_by(host, "b,se") == "named by d, top"
+        assert lost(host.survey(IMAGES).commit("top"))
+        assert [one.path for one in host.survey(IMAGES).leftovers()] == [str(IMAGES / "top.qcow2")]

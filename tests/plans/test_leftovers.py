@@ -68,7 +68,8 @@ def test_what_was_interrupted_is_needed(entry: Entry) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["next start", "managed save", "saved memory", "block job", "firmware", "boot", "nvdimm", "definition"]
+    "kind",
+    ["next start", "managed save", "saved memory", "block job", "firmware", "boot", "nvdimm", "named", "definition"],
 )
 def test_each_need_keeps_an_image_and_all_below(kind: str) -> None:
     assert left(world(needs=(Need(kind, "/i/older", "db", "vda"),))) == []  # type: ignore[arg-type]
@@ -77,6 +78,8 @@ def test_each_need_keeps_an_image_and_all_below(kind: str) -> None:
 def test_snapshots_and_open_files_keep_them_too() -> None:
     disk = SnapshotDisk("vda", "external", "/i/old", "/i/gone")
     assert left(world(records=(SnapshotRecord("db", "s", disks=(disk,)),))) == ["older"]
+    also = SnapshotDisk("vdb", "no", "/i/older")  # a revert restores the whole definition
+    assert left(world(records=(SnapshotRecord("db", "s", disks=(disk, also)),))) == []
     held = replace(world()["older"], held="read")
     assert left(world(put=[held])) == []
 

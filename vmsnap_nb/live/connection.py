@@ -52,7 +52,7 @@ from vmsnap_nb.words.message import N_, NOTHING, Message, t
 
 __all__ = ["Connection", "Customs"]
 
-_FILES = frozenset({"firmware", "boot", "nvdimm", "data", "definition"})
+_FILES = frozenset({"firmware", "boot", "nvdimm", "named", "data", "definition"})
 """What is no image, or is read as a layer of a disk."""
 _PASSES: ContextVar[Mapping[Connection, list[Knowledge]]] = ContextVar("passes", default=MappingProxyType({}))
 """Of which connections something is read in one pass, each with what libvirt tells of images there: the last counts."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         "firmware",  # variables of UEFI firmware are in it
         "boot",  # a guest starts from it beside its disks: firmware, kernel, initial RAM disk
         "nvdimm",  # a guest has it as persistent memory
+        "named",  # a definition names it in any other way, as in an argument for QEMU
         "definition",  # libvirt lists it below the image of a disk, where the headers name other layers
         "data",  # a qcow2 image, or the definition of a disk, has it as its external data file
         "overlay",  # another image is based on it
@@ -45,6 +46,7 @@ _TEXTS = {
     "firmware": N_("firmware of {guest}"),
     "boot": N_("boot file of {guest}"),
     "nvdimm": N_("NVDIMM of {guest}"),
+    "named": N_("named by {guest}"),
     "definition": N_("definition of {guest} ({name})"),
     "data": N_("data of {name}"),
 }
@@ -137,6 +139,7 @@ def _of_record(record: SnapshotRecord, uses: tuple[Use, ...], told: set[str]) ->
                 if use.guest == record.guest and not use.readonly:
                     yield Need("managed save", use.path, use.guest)
         return
-    disks = (path for disk in record.held_disks for path in (disk.source, disk.file) if path)
+    # A revert restores the whole definition, also disks whose state is not held.
+    disks = (path for disk in record.disks for path in (disk.source, disk.file) if path)
     for path in dict.fromkeys((*disks, *((record.memory_file,) if record.memory_file else ()))):
         yield Need("snapshot", path, record.guest, record.name)

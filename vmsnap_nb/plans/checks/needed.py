@@ -154,6 +154,11 @@ def _nvdimm(need: Need, path: str) -> tuple[Message, Message]:
     return fact, _boot(need, path)[1]
 
 
+def _also_named(need: Need, path: str) -> tuple[Message, Message]:
+    fact = t("the definition of {guest} names {path} outside of its disks", guest=need.guest, path=path)
+    return fact, _boot(need, path)[1]
+
+
 def _data(need: Need, path: str) -> tuple[Message, Message]:
     if need.guest:
         fact = t("{path} holds the data of disk {disk} of {guest}", path=path, disk=need.name, guest=need.guest)
@@ -227,6 +232,7 @@ _WORDS = {
     "firmware": _firmware,
     "boot": _boot,
     "nvdimm": _nvdimm,
+    "named": _also_named,
     "definition": _definition,
     "data": _data,
 }

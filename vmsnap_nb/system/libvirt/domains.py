@@ -17,6 +17,7 @@ from vmsnap_nb.model.need import Need, NeedKind
 from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.system.libvirt.named import files_named
 from vmsnap_nb.system.libvirt.volumes import with_volume_paths
 from vmsnap_nb.words.message import t
 
@@ -242,6 +243,7 @@ def _needs(guest: str, xml: str) -> Iterator[Need]:
                     yield Need(kind, path, guest)
     yield from _data_files(guest, xml)
     yield from _listed(guest, xml)
+    yield from (Need("named", path, guest) for path in files_named(xml))
 
 
 def _data_files(guest: str, xml: str) -> Iterator[Need]:
