@@ -412,6 +412,23 @@ def test_times_tell_what_was_written_since(tmp_path: Path) -> None:
     assert read_entry(entry.path, MergeEntry) is None
 
 
+def test_what_was_written_since_is_known_although_the_clock_was_set_back(tmp_path: Path) -> None:
+    entry = merge(tmp_path)
+    base, top = Path(entry.base), Path(entry.top)
+    for path in (base, top):
+        path.write_text("")
+        os.utime(path, ns=(0, 5 << 30))
+    entry = journal.begun(entry)
+    write_entry(entry)
+    assert not is_begun(entry)
+    assert is_untouched(entry)
+    for path in (base, top):
+        os.utime(path, ns=(0, 4 << 30))
+    assert is_begun(entry)
+    assert not is_untouched(entry)
+    assert drop_unless_begun(replace(entry, files=()), known=False), "the file tells, not who asks"
+
+
 def test_device_numbers_hold_only_until_the_machine_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

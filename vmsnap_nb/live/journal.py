@@ -245,20 +245,32 @@ def drop_unless_begun(entry: MergeEntry, *, known: bool) -> bool:
 def is_untouched(entry: MergeEntry) -> bool:
     """Return whether nobody has written to the layers of a commit since its entry was written.
 
-    Of a block device that is not known.
+    The times that it records tell, also if the clock was set back since; without them, its own. Of a block device that
+    is not known.
     """
+    times = {fact.path: fact.mtime_ns for fact in entry.files}
     try:
         written = os.stat(entry.path).st_mtime_ns
-        found = [os.stat(path) for path in entry.merged]
+        found = {path: os.stat(path) for path in entry.merged}
     except OSError:
         return False
-    return all(stat.S_ISREG(one.st_mode) and one.st_mtime_ns <= written for one in found)
+    return all(
+        stat.S_ISREG(one.st_mode) and one.st_mtime_ns <= written and times.get(path, one.st_mtime_ns) == one.st_mtime_ns
+        for path, one in found.items()
+    )
 
 
 def is_begun(entry: MergeEntry) -> bool:
-    """Return whether a part of a commit may be in its base: that was written to since the entry was."""
+    """Return whether a part of a commit may be in its base: that was written to since the entry was.
+
+    If the clock was set back meanwhile, only the time that the entry records tells.
+    """
+    noted = read_entry(entry.path, MergeEntry)
+    times = {fact.path: fact.mtime_ns for fact in noted.files} if noted is not None else {}
     try:
         base = os.stat(entry.base)
-        return not stat.S_ISREG(base.st_mode) or base.st_mtime_ns >= os.stat(entry.path).st_mtime_ns
+        if not stat.S_ISREG(base.st_mode) or base.st_mtime_ns >= os.stat(entry.path).st_mtime_ns:
+            return True
     except OSError:
         return True
+    return times.get(entry.base, base.st_mtime_ns) != base.st_mtime_ns
