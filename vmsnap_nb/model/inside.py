@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vmsnap_nb.model.image import InternalSnapshot
 
-__all__ = ["next_id", "restored_by"]
+__all__ = ["is_later_id", "next_id", "restored_by"]
 
 _MOST_DIGITS = 20
 
@@ -14,6 +14,12 @@ _MOST_DIGITS = 20
 def next_id(inside: Sequence[InternalSnapshot]) -> str:
     """Return the ID that QEMU gives the next snapshot inside an image."""
     return str(max((_number(snapshot.id) for snapshot in inside), default=0) + 1)
+
+
+def is_later_id(inside: Sequence[InternalSnapshot], name: str) -> bool:
+    """Return whether QEMU will give a snapshot after the next one this name as its ID."""
+    number = _number(name)
+    return number > int(next_id(inside)) and str(number) == name
 
 
 def _number(id: str) -> int:

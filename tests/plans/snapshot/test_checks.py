@@ -184,3 +184,14 @@ def test_an_id_inside_an_image_can_be_any_text(id: str) -> None:
     assert restored_by(there.snapshots, "3") == restored_by(there.snapshots, "three") == there.snapshots[1]
     assert restored_by(there.snapshots, "odd") == there.snapshots[0]
     assert restored_by(there.snapshots, "none") is None
+
+
+@pytest.mark.parametrize(("name", "warned"), [("3", True), ("2", False), ("02", False), ("three", False)])
+def test_a_name_that_becomes_the_id_of_a_later_snapshot_is_warned_of(name: str, warned: bool) -> None:
+    off = domain("shut off", VDA)
+    there = world(off)
+    images = there.edited(put=[replace(there[VDA.source or ""], snapshots=(InternalSnapshot("1", "one"),))])
+    made = plan(off, images, kind="internal-disk", name=name)
+    assert [c.name for c in made.concerns if c.level == "warn" and "a later snapshot" in c.what] == [
+        "name-taken" for _ in range(warned)
+    ]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image, InternalSnapshot
-from vmsnap_nb.model.inside import next_id, restored_by
+from vmsnap_nb.model.inside import is_later_id, next_id, restored_by
 from vmsnap_nb.model.snapshot import SnapshotDisk
 from vmsnap_nb.plans.checks.folders import free_name, room
 from vmsnap_nb.plans.checks.held import held_concerns
@@ -99,6 +99,18 @@ def _ids(forest: Forest, choice: SnapshotChoice) -> Iterator[Concern]:
             continue
         new = InternalSnapshot(next_id(image.snapshots), choice.name)
         inside = (*image.snapshots, new)
+        if is_later_id(image.snapshots, choice.name):
+            yield warn(
+                "name-taken",
+                t(
+                    "a later snapshot in {path} will get the ID {name}: from then on, internal snapshots are refused "
+                    "until snapshot {name} is deleted",
+                    path=image.path,
+                    name=choice.name,
+                ),
+                t("choose a name that is not a number"),
+                images=(image.path,),
+            )
         names = dict.fromkeys(one.name for one in image.snapshots if one.name == new.id != new.name)
         for name in (*names, choice.name):
             other = restored_by(inside, name)
