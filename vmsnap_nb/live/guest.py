@@ -89,7 +89,7 @@ class Guest(GuestFiles):
 
     @property
     def handle(self) -> GuestHandle:
-        """What plans and their steps receive from it; its `domain` is libvirt's own handle."""
+        """The object that plans and their steps receive; its `domain` is libvirt's own handle."""
         return self._handle
 
     def _plan(
@@ -138,17 +138,17 @@ class Guest(GuestFiles):
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name of the guest."""
         return self._name
 
     @property
     def uuid(self) -> str:
-        """Its UUID, as libvirt writes it."""
+        """The UUID of the guest, as libvirt writes it."""
         return self._uuid
 
     @property
     def state(self) -> State:
-        """Its current state in virsh's terms: ``running``, ``paused``, ``shut off``, ``saved`` or another.
+        """The current state in virsh's terms: ``running``, ``paused``, ``shut off``, ``saved`` or another.
 
         Raises
         ------
@@ -175,7 +175,7 @@ class Guest(GuestFiles):
     # -- what it is -------------------------------------------------------------------------------------
 
     def xml(self) -> str:
-        """Return its domain XML: the live one while it runs.
+        """Return the domain XML of the guest; while the guest runs, the live XML.
 
         Returns
         -------
@@ -184,11 +184,11 @@ class Guest(GuestFiles):
         return self._handle.xml()
 
     def domain(self) -> Domain:
-        """Read what libvirt records of it."""
+        """Read what libvirt records about the guest."""
         return self._handle.read()
 
     def disks(self) -> Disks:
-        """List its disks, as `virsh domblklist` does, with the depth of each chain and the sizes of the images.
+        """List the guest's disks, as `virsh domblklist` does, with the depth of each chain and the sizes of the images.
 
         Returns
         -------
@@ -311,7 +311,7 @@ class Guest(GuestFiles):
     # -- start and stop ---------------------------------------------------------------------------------
 
     def concerns(self) -> tuple[Concern, ...]:
-        """Return the reasons not to start it now; for a running guest, what it would lose when it stops.
+        """Return the reasons not to start the guest now; for a running guest, what it would lose when it stops.
 
         Reasons not to start it are images that another process holds, an interrupted merge without which its disk
         would read differently, layers that are missing or invalid, and headers that do not record a backing format.
@@ -324,7 +324,7 @@ class Guest(GuestFiles):
         return Concerns(self.power.concerns())
 
     def start(self, *, wait: bool = True, force: bool = False, timeout: float = 120.0) -> Guest:
-        """Start it.
+        """Start the guest.
 
         Parameters
         ----------
@@ -371,7 +371,7 @@ class Guest(GuestFiles):
         return self
 
     def shutdown(self, *, timeout: float = 60.0) -> None:
-        """Shut it down cleanly and wait until it is off; nothing happens if it is off.
+        """Shut the guest down cleanly, and wait until it is off. If it is already off, nothing happens.
 
         Parameters
         ----------
@@ -381,13 +381,14 @@ class Guest(GuestFiles):
         Raises
         ------
         GuestError
-            It is still running after that time. Or data would be lost, so it was not shut down: QEMU writes to an image
-            other than the one libvirt names, or to a deleted file; `unfinished` returns the plan that prevents it.
+            The guest is still running after that time. Or it was not shut down because data would be lost: QEMU writes
+            to an image other than the one libvirt names, or to a deleted file. `unfinished` returns the plan that
+            prevents the loss.
         """
         self.power.shutdown(check_seconds(timeout))
 
     def destroy(self) -> None:
-        """End its QEMU without shutting it down; its definition and images remain. Nothing happens if it is off.
+        """End the guest's QEMU without a shutdown; the definition and images remain. If it is off, nothing happens.
 
         Warns
         -----
@@ -399,7 +400,7 @@ class Guest(GuestFiles):
         self.power.destroy()
 
     def suspend(self) -> None:
-        """Pause it: its processors stop, and its memory is kept. Nothing happens if it is paused.
+        """Pause the guest: its processors stop, and its memory is kept. If it is already paused, nothing happens.
 
         Raises
         ------
@@ -413,7 +414,7 @@ class Guest(GuestFiles):
         self.power.suspend()
 
     def resume(self) -> None:
-        """Resume it after `suspend`, a revert to ``paused``, or a full disk. Nothing happens if it is running.
+        """Resume the guest after `suspend`, a revert to ``paused`` or a full disk. If it is running, nothing happens.
 
         If QEMU paused it because of a disk error, this waits up to three seconds to see whether the error is gone.
 
@@ -440,7 +441,7 @@ class Guest(GuestFiles):
         self.power.resume()
 
     def undefine(self) -> None:
-        """Remove its definition from libvirt; its images remain.
+        """Remove the guest's definition from libvirt. The images remain.
 
         Raises
         ------
@@ -525,7 +526,7 @@ class Guest(GuestFiles):
         return self._plan(request, request.files)
 
     def snapshots(self) -> SnapshotList:
-        """List its snapshots, including internal ones in its images that libvirt does not know."""
+        """List the guest's snapshots, including internal ones in its images that libvirt does not know."""
         return snapshot_list(self.handle)
 
     def revert(self, name: str, *, to: To = "as-taken", keep_current: bool = True) -> LivePlan:
@@ -640,7 +641,7 @@ class Guest(GuestFiles):
         return self._plan(request, around=True)
 
     def reconcile(self) -> LivePlan:
-        """Plan to correct libvirt's records of its snapshots; images stay unchanged, and nothing happens until `run`.
+        """Plan to correct libvirt's snapshot records; images stay unchanged, and nothing happens until `run`.
 
         Records whose files or internal snapshots are missing are removed; internal snapshots without a record get one.
 
@@ -651,7 +652,7 @@ class Guest(GuestFiles):
         return self._plan(ReconcileRequest())
 
     def save(self, path: str | os.PathLike[str] | None = None) -> LivePlan:
-        """Plan to save its memory and end its QEMU; nothing changes until you call `run`.
+        """Plan to save the guest's memory and end its QEMU; nothing changes until you call `run`.
 
         Parameters
         ----------
@@ -666,7 +667,7 @@ class Guest(GuestFiles):
         return self._plan(SaveRequest(path=file), saved=file)
 
     def restore(self, path: str | os.PathLike[str] | None = None) -> LivePlan:
-        """Plan to resume it from saved memory; nothing changes until you call `run`.
+        """Plan to resume the guest from saved memory; nothing changes until you call `run`.
 
         Parameters
         ----------
@@ -828,7 +829,7 @@ class Guest(GuestFiles):
         ----------
         keep : int, Image, path, name, or iterable of them
             How many images may remain; or which images must remain unchanged, besides the active layer. While the
-            guest runs, block jobs do it one after the other: commits of adjacent layers, and a pull into the active
+            guest runs, block jobs do it one after another: commits of adjacent layers, and a pull into the active
             layer.
         disk, remove, verify
             As in `commit`.
@@ -860,7 +861,7 @@ class Guest(GuestFiles):
         return self._merge(ShortenRequest(guest=self._name, disk=disk, keep=kept, remove=remove, verify=verify))
 
     def cleanup(self) -> LivePlan:
-        """Plan to remove the invalid files that merges left on layers of its chains; nothing happens until `run`.
+        """Plan to remove the invalid files that merges left on the guest's layers; nothing happens until `run`.
 
         Returns
         -------
@@ -907,7 +908,7 @@ class Guest(GuestFiles):
     # -- inside -----------------------------------------------------------------------------------------
 
     def wait_ready(self, *, timeout: float = 120.0) -> Guest:
-        """Wait until it accepts commands.
+        """Wait until the guest accepts commands.
 
         Parameters
         ----------
@@ -959,7 +960,7 @@ class Guest(GuestFiles):
         return self.commands.execute(command, check_seconds(timeout))
 
     def console(self) -> str:
-        """Return what it has written to its serial console since it was started.
+        """Return what the guest has written to its serial console since it was started.
 
         Returns
         -------

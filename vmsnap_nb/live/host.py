@@ -164,12 +164,12 @@ class Host(Listed):
 
     @property
     def files_are_here(self) -> bool:
-        """Whether its images are files on this machine, so that they can be read directly."""
+        """Whether the host's images are files on this machine, so that they can be read directly."""
         return self._link.files_are_here
 
     @property
     def closed(self) -> bool:
-        """Whether its connection was closed."""
+        """Whether the connection was closed."""
         return not self._link.is_open
 
     def __repr__(self) -> str:

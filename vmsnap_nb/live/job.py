@@ -130,7 +130,7 @@ class Job(Listed):
 
     @property
     def progress(self) -> Progress:
-        """Its progress."""
+        """The progress of the job."""
         return self._progress
 
     @property
@@ -149,7 +149,7 @@ class Job(Listed):
         return self._report
 
     def cancel(self) -> None:
-        """End it as soon as that leaves all images valid; `wait` then returns the report of what was done."""
+        """End the job as soon as all images are valid; `wait` then returns the report of what was done."""
         self._cancel.set()
 
     def watch(self, seconds: float) -> bool:
@@ -161,7 +161,7 @@ class Job(Listed):
         return self.running
 
     def wait(self, timeout: float | None = None) -> LiveReport:
-        """Wait until it ends.
+        """Wait until the job ends.
 
         Parameters
         ----------
@@ -175,9 +175,9 @@ class Job(Listed):
         Raises
         ------
         TimeoutError
-            It is still running after that time.
+            The job is still running after that time.
         VmsnapError
-            It failed.
+            The job failed.
         """
         if not self._ended.wait(None if timeout is None else check_seconds(timeout)):
             raise TimeoutError(t("{title}: still running after {seconds} s", title=self.title, seconds=timeout))

@@ -152,7 +152,7 @@ class FileRead(Tabled):
     notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     def to_text(self) -> str:
-        """Return it as lines of text: paths as a tree of folders.
+        """Return the result as lines of text, with paths as a tree of folders.
 
         Returns
         -------

@@ -50,7 +50,7 @@ class ImageCheck(Carded):
     image_end: int | None = None
 
     def to_frame(self) -> pd.DataFrame:
-        """Return it as a table of one row.
+        """Return the result as a table with one row.
 
         Returns
         -------

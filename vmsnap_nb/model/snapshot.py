@@ -138,7 +138,7 @@ class Snapshot(Carded):
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name of the snapshot."""
         return self.record.name
 
     @property

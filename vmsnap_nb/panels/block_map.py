@@ -70,7 +70,7 @@ class BlockMapPanel(widgets.VBox):
             threading.Thread(target=self._watch, args=(seconds,), name="vmsnap block map", daemon=True).start()
 
     def begin(self) -> None:
-        """Mark only what is new from now on."""
+        """From now on, mark only new data."""
         self._before = None
         self._in_thread()
 
@@ -104,7 +104,7 @@ class BlockMapPanel(widgets.VBox):
                 pause = max(every, _PAUSE * (time.monotonic() - began))
 
     def close(self) -> None:
-        """Stop reading, and remove it from the page."""
+        """Stop reading, and remove the panel from the page."""
         self._closed.set()
         super().close()
 

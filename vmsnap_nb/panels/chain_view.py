@@ -77,7 +77,7 @@ class ChainView(anywidget.AnyWidget):
         self.observe(lambda _: self._again(), "is_narrow")
 
     def show(self, thing: Shown) -> None:
-        """Show this instead; the selection remains if the selected object still exists.
+        """Show another object. The selection remains if the selected object still exists.
 
         Parameters
         ----------

@@ -460,7 +460,7 @@ class Flow(widgets.VBox):
         Raises
         ------
         TimeoutError
-            It is still running after that time, in seconds.
+            Something is still running after that time, in seconds.
         """
         thread = self._thread
         if thread is not None:

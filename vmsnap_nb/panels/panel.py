@@ -184,7 +184,7 @@ class Panel(widgets.VBox):
         return self.chain.views > 0
 
     def close(self) -> None:
-        """Stop reading, and remove it from the page."""
+        """Stop reading, and remove the panel from the page."""
         self._closed.set()
         super().close()
 

@@ -75,13 +75,13 @@ class Plan(Shown):
     Attributes
     ----------
     title : Message
-        What it does, in a few words, such as ``create Overlay-1 on RootBase``.
+        What the plan does, in a few words, such as ``create Overlay-1 on RootBase``.
     before : Forest
-        What was read when it was made.
+        The forest that was read when the plan was made.
     steps : tuple of Step
         What will be done, in this order.
     after : Forest
-        What will be read when it has been done.
+        The predicted forest after the plan has run.
     moves : tuple of Move
         Which bytes go where.
     concerns : tuple of Concern

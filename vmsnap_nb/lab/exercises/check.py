@@ -73,7 +73,7 @@ class Check(Listed):
         return self.done
 
     def points(self, most: float) -> float:
-        """Return points for it, which nbgrader takes from the last value of a cell.
+        """Return the points for the exercise, which nbgrader takes from the last value of a cell.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class Check(Listed):
         return t("{exercise}: {title}: {done} of {count} done", **fields)
 
     def to_text(self) -> str:
-        """Return it as lines of text.
+        """Return the result as lines of text.
 
         Returns
         -------

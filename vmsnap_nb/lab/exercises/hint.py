@@ -22,7 +22,7 @@ class Hint(Listed):
     Attributes
     ----------
     exercise : str
-        Its name.
+        The name of the exercise.
     number : int
         1 for the idea, 2 for the verb, 3 for the first line.
     text : str

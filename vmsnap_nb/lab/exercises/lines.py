@@ -21,7 +21,7 @@ class Lines(Listed):
     Attributes
     ----------
     exercise : str
-        Its name.
+        The name of the exercise.
     lines : tuple of Line
         All given lines, some of which are not needed; each has a ``letter`` and a ``text``.
     """
