@@ -213,6 +213,41 @@ def test_closed_and_opened_again_and_destroyed_and_made_again(short: Path) -> No
 
 
 @pytest.mark.system
+def test_a_copy_of_the_process_made_by_fork_uses_no_libvirt_of_it(short: Path) -> None:
+    done = run_python(
+        """
+        def say(act):
+            try:
+                print(act())
+            except errors.VmsnapError as error:
+                print(type(error).__name__, error.reason)
+
+        with vs.Lab(sys.argv[1]) as lab:
+            vm = lab.guest("one", backing=lab.base(), boot="disk").start(wait=False)
+            host = vs.connect("test:///default")
+            sys.stdout.flush()
+            if os.fork() == 0:
+                for act in (lambda: vm.state, lambda: vm.snapshot(), lab.destroy, host.guests, host.close):
+                    say(act)
+                sys.exit()  # also through the end of the block
+            os.wait()
+            print(vm.state, len(host.guests()))
+            host.close()
+            print(lab.destroy(), lab.root.exists())
+        """,
+        short / "l",
+    )
+    copy = "VmsnapError this process is a copy, made by fork, of the one that opened it"
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if not line.startswith("LabBusyError")] == [
+        *(copy, copy, copy, "None"),
+        "running 1",
+        "() False",
+    ], done.stderr
+    assert lines[2].startswith("LabBusyError"), "its folder is still the other's"
+
+
+@pytest.mark.system
 def test_the_longest_path_that_is_allowed_works_and_one_more_does_not(short: Path) -> None:
     longest = short / ("x" * (MAX_ROOT - len(str(short)) - 1))
     name = "a-name-of-more-than-20-characters"

@@ -21,6 +21,15 @@ _LABS: dict[Path, Lab] = {}
 _FOLDERS: dict[Path, LabFolder] = {}
 
 
+def _forget_all() -> None:
+    # A copy of the process made by fork has neither the threads of an embedded libvirt nor the locks of the folders.
+    _LABS.clear()
+    _FOLDERS.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
 @checked
 def absolute_root(root: str | os.PathLike[str] | None) -> Path:
     """Return the absolute path of a lab's folder, or of the one that is used where none is named."""

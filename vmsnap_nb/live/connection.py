@@ -87,12 +87,19 @@ class Connection:
         self.readonly = readonly
         self.customs = customs or Customs()
         self._handle: Any = open_connection(uri, readonly=readonly)
+        self._process = os.getpid()
         self._machine: Machine | None = None
         self.heads = Heads()  # of images on another machine, as they were read
 
     @property
     def handle(self) -> Any:
         """libvirt's own handle; it connects again if the connection was lost, as by a restart of libvirt."""
+        if self._is_copy:
+            raise VmsnapError(
+                t("use the connection to {uri}", uri=self.uri),
+                why=t("this process is a copy, made by fork, of the one that opened it"),
+                next_step=t("use it there, or start this process in another way (multiprocessing: 'spawn')"),
+            )
         if self._handle is None:
             raise VmsnapError(
                 t("use the connection to {uri}", uri=self.uri),
@@ -105,8 +112,13 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether it was not closed yet."""
-        return self._handle is not None
+        """Whether it can be used: it was not closed yet, and by this process."""
+        return self._handle is not None and not self._is_copy
+
+    @property
+    def _is_copy(self) -> bool:
+        """Whether this process was forked from that of the connection: libvirt's threads and answers are only there."""
+        return os.getpid() != self._process
 
     @property
     def is_system(self) -> bool:
@@ -124,7 +136,9 @@ class Connection:
         return self._machine
 
     def close(self) -> None:
-        """Close it; nothing happens if it was closed before."""
+        """Close it; nothing happens if it was closed before, or in a copy of its process."""
+        if self._is_copy:
+            return
         handle, self._handle = self._handle, None
         if handle is not None:
             with libvirt_errors(t("close the connection to {uri}", uri=self.uri)):
