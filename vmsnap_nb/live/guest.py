@@ -902,8 +902,10 @@ class Guest(GuestFiles):
         plans = [plan for plan in plans if not (plan.refused and _finished_disk(plan.request) in corrected)]
         # What can be done comes first, and of that commits.
         plans.sort(key=lambda plan: (isinstance(plan.request, FinishPullRequest), plan.refused))
-        revert = unfinished_revert(self._handle, now)
-        return (*plans, *(() if revert is None else [self._plan(revert, revert.files)]))
+        if (revert := unfinished_revert(self._handle, now)) is not None:
+            place = self._place(revert.files)
+            plans += LivePlan.bind_each([revert], place, place.survey())
+        return tuple(plans)
 
     # -- inside -----------------------------------------------------------------------------------------
 

@@ -2,16 +2,88 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.guests import discard
 from support.labs import run_python
+from support.refusals import refused
 from support.small_disk import small_disk
 
 from vmsnap_nb.errors import GuestError, LibvirtError
+from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest_actions.revert import _explained
+from vmsnap_nb.live.journal import write_entry
+from vmsnap_nb.model.image import Image
+from vmsnap_nb.plans.journal import RevertEntry
+from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.system.libvirt.snapshots import find_snapshot
 
 pytestmark = pytest.mark.system
+
+
+def test_a_record_that_libvirt_cannot_write_and_so_drops_is_not_lost(short: Path) -> None:
+    """libvirt's folder of records is full: it then lists the snapshot no more, until it is started again."""
+    revert = """
+        from support.faulty import faulty
+        from support.small_disk import as_root, fill_up, small_disk
+        lab = vs.Lab(sys.argv[1])
+        guest = lab.guest("demo", backing=lab.base("RootBase"), boot="disk")
+        for name in ("a", "b"):
+            guest.snapshot(name, kind="external-disk").run(progress=False)
+        [records] = {path.parent for path in lab.root.rglob("snapshot/demo/a.xml")}
+        fills = []
+
+        def fill(step, perform):
+            fills.append(small_disk(records, "64k"))
+            fills[0].__enter__()
+            fill_up(records)
+            return perform(step)
+
+        try:
+            faulty(guest.revert("a"), "MakeCurrent", fill).run(progress=False)
+        except errors.VmsnapError as error:
+            print(any("libvirt reads it when it is restarted" in note for note in error.__notes__))
+        print("a" in guest.snapshots().names)
+        for plan in guest.unfinished():
+            print([concern.name for concern in plan.concerns if concern.level == "refuse"], plan.steps[-1].action)
+            print("restart libvirt" in plan.concerns[0].remedy)
+        fills[0].__exit__(None, None, None)
+        os._exit(0)
+    """
+    after = """
+        with vs.Lab(sys.argv[1]) as lab:
+            guest = lab.guest("demo")
+            print({"a", "b"} <= set(guest.snapshots().names))
+            for plan in guest.unfinished():
+                print(plan.run(progress=False).as_predicted)
+            print(guest.unfinished(), guest.concerns())
+            lab.destroy()
+    """
+    done = run_python(revert, short / "l")
+    assert done.stdout.splitlines() == ["True", "False", "['active-job'] remove the note", "True"], done.stderr
+    done = run_python(after, short / "l")
+    assert done.stdout.splitlines() == ["True", "True", "() <no concerns>"], done.stderr
+
+
+def test_an_interrupted_revert_to_a_snapshot_that_was_deleted_since_can_be_forgotten(lab: Lab, base: Image) -> None:
+    guest = lab.guest("deleted-since", backing=base, boot="disk")
+    guest.snapshot("a", kind="external-disk").run(progress=False)
+    entry = RevertEntry(
+        folder=str(lab.root / "images"), guest=guest.name, uuid=guest.uuid, name="a", to="off", kept="a"
+    )
+    for kept, said in (("a", "revert to another snapshot"), ("b", "revert to b, which holds the state before")):
+        write_entry(replace(entry, kept=kept))
+        if kept == "a":
+            guest.snapshot("b", kind="external-disk").run(progress=False)
+            find_snapshot(guest.handle.domain, "a").delete(library().VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
+        [plan] = guest.unfinished()
+        assert refused(plan) == {"active-job"}
+        assert said in plan.concerns[0].remedy
+    assert plan.run(progress=False, waive="active-job").as_predicted
+    assert guest.unfinished() == ()
+    discard(guest)
 
 
 @pytest.mark.parametrize(

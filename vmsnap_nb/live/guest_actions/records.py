@@ -6,7 +6,7 @@ import os
 import xml.etree.ElementTree as ET
 from typing import Any
 
-from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.errors import NotFoundError, VmsnapError
 from vmsnap_nb.live.handle import GuestHandle
 from vmsnap_nb.live.step_action import Undo
 from vmsnap_nb.plans.snapshot.record_xml import moved_xml, record_xml
@@ -21,11 +21,12 @@ from vmsnap_nb.words.message import t
 __all__ = ["define_record", "forget_record", "move_record", "redefine", "whole_record"]
 
 
-def redefine(domain: Any, xml: str, *, current: bool, before: str = "") -> None:
+def redefine(domain: Any, xml: str, *, current: bool) -> None:
     """Write a record, in place of the one of the same name if there is one.
 
-    `before` is that one: libvirt drops from its list what it cannot write, so the old one is written again then.
+    libvirt drops from its list what it cannot write, as on a full disk, so the old one is written again then.
     """
+    before = _if_there(domain, ET.fromstring(xml).findtext("name", ""))
     try:
         _write(domain, xml, current=current)
     except VmsnapError as error:
@@ -40,6 +41,14 @@ def redefine(domain: Any, xml: str, *, current: bool, before: str = "") -> None:
                     )
                 )
         raise
+
+
+def _if_there(domain: Any, name: str) -> str:
+    """Return the record of this name, or an empty text if there is none."""
+    try:
+        return whole_record(domain, name)
+    except NotFoundError:
+        return ""
 
 
 def _write(domain: Any, xml: str, *, current: bool) -> None:
@@ -80,7 +89,7 @@ def forget_record(handle: GuestHandle, step: ForgetRecord) -> Undo:
 
     try:
         for name, xml in children.items():
-            redefine(domain, _with_parent(xml, step.name, parent), current=records[name].current, before=xml)
+            redefine(domain, _with_parent(xml, step.name, parent), current=records[name].current)
             moved.append(name)
         with libvirt_errors(tried):
             snapshot.delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
@@ -117,7 +126,7 @@ def move_record(handle: GuestHandle, step: MoveRecord) -> Undo:
     before = whole_record(domain, step.name)
     text = with_volume_paths(domain.connect, before)
     moved = moved_xml(text, step.path, step.now, format=step.format, device=is_device(step.now))
-    redefine(domain, moved, current=step.current, before=before)
+    redefine(domain, moved, current=step.current)
 
     def undo() -> None:
         if handle.link.files_are_here and os.path.lexists(step.now) and not os.path.lexists(step.path):
@@ -140,7 +149,6 @@ def define_record(handle: GuestHandle, step: DefineRecord) -> Undo:
         domain,
         record_xml(step.record, with_volume_paths(domain.connect, handle.definition()), devices),
         current=False,
-        before=before or "",
     )
 
     def undo() -> None:

@@ -12,7 +12,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain, State
 from vmsnap_nb.model.image import OPENABLE, Image
 from vmsnap_nb.model.kernel_paths import is_kernel_path
-from vmsnap_nb.model.snapshot import Kind, Snapshot, SnapshotDisk, SnapshotRecord
+from vmsnap_nb.model.snapshot import Kind, Snapshot, SnapshotDisk, SnapshotList, SnapshotRecord
 from vmsnap_nb.plans.checks.needed import beyond
 from vmsnap_nb.plans.journal import RevertEntry
 from vmsnap_nb.plans.request import Reading
@@ -26,7 +26,7 @@ from vmsnap_nb.words.message import t
 if TYPE_CHECKING:
     from vmsnap_nb.plans.revert.request import RevertRequest, To
 
-__all__ = ["RevertChoice", "RevertDisk", "choose", "image_format"]
+__all__ = ["RevertChoice", "RevertDisk", "choose", "image_format", "snapshots_of"]
 
 _Way = Literal["inside", "overlays", "memory"]
 _STEM = "kept"
@@ -98,10 +98,15 @@ class RevertChoice:
         return None if self.kept is None else self.kept.name
 
 
+def snapshots_of(reading: Reading) -> SnapshotList:
+    """Return the snapshots of the guest."""
+    return list_snapshots(reading.owner.domain, reading.forest, gone=reading.gone, unknown=reading.unknown)
+
+
 def choose(reading: Reading, request: RevertRequest) -> RevertChoice:
     """Choose what a request leaves open; a NotFoundError lists the snapshots that there are."""
     forest, domain = reading.forest, reading.owner.domain
-    snapshot = list_snapshots(domain, forest, gone=reading.gone, unknown=reading.unknown)[request.name]
+    snapshot = snapshots_of(reading)[request.name]
     record = snapshot.record
     way = _way(record.kind)
     state, with_memory = _end(record, request.to)

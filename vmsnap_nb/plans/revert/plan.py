@@ -11,13 +11,14 @@ from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans.checks.notes import strangers
-from vmsnap_nb.plans.concern import Concern, either, sorted_concerns
+from vmsnap_nb.plans.concern import Concern, either, refuse, sorted_concerns
 from vmsnap_nb.plans.facts import GuestFacts
+from vmsnap_nb.plans.journal import RevertEntry
 from vmsnap_nb.plans.overlay.reference import NEW_OVERLAY_BYTES, backing_reference
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.revert.checks import check_revert
-from vmsnap_nb.plans.revert.choice import RevertChoice, RevertDisk, choose, image_format
+from vmsnap_nb.plans.revert.choice import RevertChoice, RevertDisk, choose, image_format, snapshots_of
 from vmsnap_nb.plans.revert.definition import NewSource, definition_of, pending_sources
 from vmsnap_nb.plans.revert.steps import (
     BeginRevert,
@@ -43,6 +44,8 @@ __all__ = ["plan_revert"]
 def plan_revert(reading: Reading, request: RevertRequest) -> Plan:
     """Plan to revert a guest to a snapshot."""
     forest, owner = reading.forest, reading.owner
+    if request.interrupted is not None and request.name not in snapshots_of(reading).names:
+        return _without_snapshot(reading, request.interrupted)
     choice = choose(reading, request)
     kept = None if choice.kept is None else plan_snapshot(reading, choice.kept)
     secured = forest if kept is None else kept.after
@@ -59,6 +62,36 @@ def plan_revert(reading: Reading, request: RevertRequest) -> Plan:
         way=_way(owner.domain.name, choice),
         space_needed=NEW_OVERLAY_BYTES * len(choice.overlays) + (0 if kept is None else kept.space_needed),
         subjects=tuple(dict.fromkeys((*images, *(() if kept is None else kept.subjects), *new))),
+    )
+
+
+def _without_snapshot(reading: Reading, entry: RevertEntry) -> Plan:
+    """Plan to forget an interrupted revert to a snapshot that is not there any more; nobody knows how far it was."""
+    forest, guest = reading.forest, reading.owner.domain.name
+    other = t("revert to another snapshot")
+    if entry.kept is not None and entry.kept in snapshots_of(reading).names:
+        other = t("revert to {kept}, which holds the state before", kept=entry.kept)
+    concern = refuse(
+        "active-job",
+        t(
+            "a revert of {guest} to {name} was interrupted, and libvirt has no snapshot {name} now",
+            guest=guest,
+            name=entry.name,
+        ),
+        either(
+            t("restart libvirt if it could not write that record, as on a full disk: it then reads the old one"),
+            either(other, t("waive this to keep the disks as they are now: only the journal entry is removed")),
+        ),
+        holders=(guest,),
+        waivable=True,
+    )
+    return Plan(
+        title=t("forget the interrupted revert of {guest} to {name}", guest=guest, name=entry.name),
+        before=forest,
+        steps=(EndRevert(guest=reading.owner.ref, entry=entry),),
+        after=forest,
+        concerns=(concern,),
+        way=t("only the journal entry is left to remove"),
     )
 
 
