@@ -57,11 +57,11 @@ def qemu_of(world: World) -> int:
     libvirt's file with its number says nothing of a QEMU that it has forgotten: the next start takes that away.
     """
     own = f"{world.lab.root}/".encode()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            words = path.read_bytes().split(b"\0")
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it may end at any time
+            words = Path("/proc", pid, "cmdline").read_bytes().split(b"\0")
             if words[1:2] == [b"-name"] and any(own in word for word in words):
-                return int(path.parent.name)
+                return int(pid)
     return 0
 
 

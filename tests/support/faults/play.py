@@ -242,10 +242,9 @@ class Worker:
         """Processes that a run has left behind."""
         found = []
         servers = {str(server.pid) for server in self._servers} if hasattr(self, "_servers") else set()
-        for path in Path("/proc").glob("[0-9]*/maps"):
-            pid = path.parent.name
+        for pid in filter(str.isdecimal, os.listdir("/proc")):
             with contextlib.suppress(OSError):
-                if pid not in servers and f"{self.injector.library}\n" in path.read_text():
+                if pid not in servers and f"{self.injector.library}\n" in Path("/proc", pid, "maps").read_text():
                     found.append(int(pid))
         return found
 
