@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,46 @@ def test_a_busy_lab_names_the_notebook(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(LabBusyError, match=f"why:  process {os.getpid()} has it open"):
         LabFolder(folder.root)
     folder.release()
+
+
+LEAVES = """
+import os, sys, time
+from pathlib import Path
+from vmsnap_nb.lab.folder import LabFolder
+import vmsnap_nb.lab.folder, vmsnap_nb.system.files.locks as locks
+vmsnap_nb.lab.folder.MAX_ROOT = 4096
+folder = LabFolder(Path(sys.argv[1]))
+os.register_at_fork(before=locks._KEPT.clear)  # as a program that C code forks, which knows nothing of this
+if os.fork() == 0:
+    print(os.getpid(), flush=True)
+    os.close(1)
+    time.sleep(float(sys.argv[2]))
+os._exit(0)
+"""
+
+
+def left_by_a_killed_process(root: Path, seconds: float) -> int:
+    """Let a process open a lab and end; a program that it started has the lock for some seconds. Return its number."""
+    argv = [sys.executable, "-c", LEAVES, str(root), str(seconds)]
+    return int(subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def test_what_a_killed_process_started_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmsnap_nb.lab.folder.MAX_ROOT", 4096)
+    monkeypatch.setattr("vmsnap_nb.lab.folder._LINGERS", 60.0)
+    left_by_a_killed_process(tmp_path / "lab", 0.5)
+    LabFolder(tmp_path / "lab").release()
+
+
+def test_what_a_killed_process_has_left_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmsnap_nb.lab.folder.MAX_ROOT", 4096)
+    monkeypatch.setattr("vmsnap_nb.lab.folder._LINGERS", 0.1)
+    pid = left_by_a_killed_process(tmp_path / "lab", 600)
+    try:
+        with pytest.raises(LabBusyError, match=rf"process {pid} \(python[^)]*\) still has it open; process \d+, which"):
+            LabFolder(tmp_path / "lab")
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

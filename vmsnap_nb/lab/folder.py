@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +16,13 @@ from typing import Any
 
 from vmsnap_nb.errors import InvalidRequestError, LabError, PermissionDeniedError
 from vmsnap_nb.lab.contents import OF_LIBVIRT, check_files
-from vmsnap_nb.lab.holder import MOST_OF_HOLDER, busy, own_name
+from vmsnap_nb.lab.holder import MOST_OF_HOLDER, busy, has_ended, own_name
 from vmsnap_nb.lab.workdir import leave_removed
 from vmsnap_nb.model.caller import warn_caller
 from vmsnap_nb.system.files.atomic import write_whole
+from vmsnap_nb.system.files.devices import identity_of
 from vmsnap_nb.system.files.errors import from_os_error
-from vmsnap_nb.system.files.locks import keep, release
+from vmsnap_nb.system.files.locks import holders, keep, release
 from vmsnap_nb.system.files.small import read_small
 from vmsnap_nb.system.files.temporary import is_temporary, sync_folder
 from vmsnap_nb.words.message import Message, joined, t
@@ -38,6 +40,8 @@ MAX_ROOT = _SOCKET_PATH_MAX - len(_MONITOR)
 
 _MOST = 16 << 20
 """Bytes of a mark."""
+_LINGERS = 2.0
+"""Seconds. What a process has just started has its lock for a moment, also if that process is killed meanwhile."""
 _NAMED = 5
 """Files that an error lists."""
 _MARK = ".vmsnap-lab.json"
@@ -141,12 +145,19 @@ class LabFolder:
             if stat.S_ISREG(found.st_mode):
                 why = t("{path} is a hard link, so the lab would write to another file", path=path)
             raise LabError(tried, why=why, next_step=t("remove it, or choose another folder"))
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(descriptor, MOST_OF_HOLDER).decode(errors="replace")
-            os.close(descriptor)
-            raise busy(tried, holder) from error
+        until = time.monotonic() + _LINGERS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                holder = os.pread(descriptor, MOST_OF_HOLDER, 0).decode(errors="replace")
+                if has_ended(holder) and time.monotonic() < until:
+                    time.sleep(0.02)
+                    continue
+                left = holders(identity_of(found))
+                os.close(descriptor)
+                raise busy(tried, holder, left) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, own_name().encode(errors="replace"), 0)
         return keep(descriptor)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 from vmsnap_nb.errors import LabBusyError
-from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.words.message import Message, joined, t
 
-__all__ = ["MOST_OF_HOLDER", "busy", "own_name"]
+__all__ = ["MOST_OF_HOLDER", "busy", "has_ended", "own_name"]
 
 MOST_OF_HOLDER = 4096
 """Bytes that are read of what the other process wrote."""
+_DIGITS = 9
+"""Of the number of a process, at most."""
 
 
 def own_name() -> str:
@@ -31,9 +34,39 @@ def _script() -> str:
     return name if os.path.isfile(name) else ""
 
 
-def busy(tried: Message, holder: str) -> LabBusyError:
-    """Return the error of a lab that another process has open, from what that process wrote down."""
-    pid, name, *_ = (*("".join(c for c in line if c.isprintable()) for line in holder.splitlines()), "", "")
+def has_ended(holder: str) -> bool:
+    """Return whether the process that wrote itself down has ended."""
+    number = _lines(holder)[0]
+    if not number.isdecimal() or len(number) > _DIGITS or not int(number):
+        return False
+    try:
+        os.kill(int(number), 0)
+    except OSError as error:
+        return isinstance(error, ProcessLookupError)
+    return False
+
+
+def _lines(holder: str) -> tuple[str, ...]:
+    return (*("".join(c for c in line if c.isprintable()) for line in holder.splitlines()), "", "")
+
+
+def busy(tried: Message, holder: str, left: Sequence[tuple[int, str]] = ()) -> LabBusyError:
+    """Return the error of a lab that another process has open, from what that process wrote down.
+
+    `left` are the processes that have its lock open, with their commands, as far as this user sees them.
+    """
+    pid, name, *_ = _lines(holder)
+    if left and has_ended(holder):
+        names = [t("process {pid} ({command})", pid=own, command=command) for own, command in left]
+        return LabBusyError(
+            tried,
+            why=t(
+                "{left} still has it open; process {pid}, which opened the lab, has ended",
+                left=joined(names),
+                pid=pid,
+            ),
+            next_step=t("wait until it has ended, or end it, or open another lab: Lab(root=…)"),
+        )
     if name.endswith(".ipynb"):
         return LabBusyError(
             tried,
