@@ -101,6 +101,31 @@ def test_layers_that_a_definition_lists_are_kept_whatever_the_headers_say(connec
         assert guest.pull().run(progress=False).as_predicted
 
 
+@pytest.mark.parametrize("listed", [(), ("middle",)])
+def test_a_definition_that_ends_a_chain_early_hides_layers_from_the_guest(
+    connection: Any, listed: tuple[str, ...]
+) -> None:
+    for name, backing in (("base", None), ("middle", "base"), ("top", "middle")):
+        create(IMAGES / f"{name}.qcow2", backing=backing and IMAGES / f"{backing}.qcow2", size=4 * MIB)
+    write(IMAGES / "base.qcow2", "write -q -P 1 0 1M")
+    end = "<backingStore/>"
+    for name in listed:
+        file = f"<format type='qcow2'/><source file='{IMAGES}/{name}.qcow2'/>"
+        end = f"<backingStore type='file'>{file}{end}</backingStore>"
+    define(connection, "d", file_disk(IMAGES / "top.qcow2").replace("<target", f"{end}<target"))
+    with vs.connect(SYSTEM) as host:
+        guest = host.guest("d")
+        for plan in (guest.commit(), guest.pull(), guest.shorten(keep=1), guest.snapshot("s", kind="external-disk")):
+            assert "other-image" in refused(plan), plan.title
+        [remedy] = [str(one.remedy) for one in guest.commit().concerns if one.name == "other-image"]
+        assert "virsh edit d" in remedy
+        assert "qemu-img" not in remedy
+        # The end of a whole chain is no contradiction.
+        connection.lookupByName("d").undefine()
+        define(connection, "d", file_disk(IMAGES / "base.qcow2").replace("<target", "<backingStore/><target"))
+        assert not host.guest("d").snapshot("s", kind="external-disk").refused
+
+
 def test_layers_that_only_a_definition_lists_are_kept(connection: Any) -> None:
     """The image below the disk is listed as a volume or as the layer above one on the network, and in no header."""
     for name, backing in (("base", None), ("other", "base"), ("top", None)):

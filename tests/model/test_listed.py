@@ -25,10 +25,14 @@ CHAIN = forest(image("a"), image("b", "a"), image("c", "b"), image("top", "c"), 
         ("b", ["c", "a"], False),  # c was merged since
         ("a", ["x"], False),  # all below was pulled up
         ("unread", ["x"], False),
+        ("top", ["c", "b", "a", ""], False),  # an empty name: libvirt opens nothing below
+        ("top", ["c", ""], True),
+        ("top", [""], True),
+        ("a", [""], False),
     ],
 )
 def test_a_list_is_of_other_layers(own: str, listed: list[str], other: bool) -> None:
-    assert is_other_chain(CHAIN, f"/i/{own}", [f"/i/{name}" for name in listed]) is other
+    assert is_other_chain(CHAIN, f"/i/{own}", [name and f"/i/{name}" for name in listed]) is other
 
 
 def test_what_only_a_list_has_is_needed_but_is_no_other_disk() -> None:

@@ -23,6 +23,7 @@ def is_other_disk(forest: Forest, own: str, listed: Iterable[str]) -> bool:
     listed = tuple(listed)
     if is_other_chain(forest, own, listed):
         return True
+    listed = tuple(filter(None, listed))
     below = {path: forest.images.get(forest.known(path) or "") for path in beyond_headers(forest, own, listed)}
     there = [image for image in below.values() if image is not None and image.status not in {"missing", "invalid"}]
     if not below or any(path.startswith("/") and image not in there for path, image in below.items()):

@@ -5,7 +5,16 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
-__all__ = ["defined_source", "forget_layers", "layers_below", "mirrored", "name_image", "named_image", "sliced_disks"]
+__all__ = [
+    "defined_source",
+    "forget_layers",
+    "is_ended",
+    "layers_below",
+    "mirrored",
+    "name_image",
+    "named_image",
+    "sliced_disks",
+]
 
 
 def forget_layers(disk: ET.Element) -> None:
@@ -20,6 +29,13 @@ def layers_below(disk: ET.Element) -> Iterator[ET.Element]:
     while below is not None and below.find("source") is not None:
         yield below
         below = below.find("backingStore")
+
+
+def is_ended(disk: ET.Element) -> bool:
+    """Return whether a definition says that nothing is below the last layer of a disk that it names."""
+    *_, last = disk, *layers_below(disk)
+    below = last.find("backingStore")
+    return below is not None and below.find("source") is None
 
 
 def named_image(source: ET.Element | None) -> str | None:

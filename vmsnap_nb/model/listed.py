@@ -15,13 +15,15 @@ __all__ = ["beyond_headers", "is_other_chain", "of_other_chains"]
 def is_other_chain(forest: Forest, own: str, listed: Iterable[str]) -> bool:
     """Return whether the headers lead from an image to layers that are not among those that are listed below it.
 
-    A list has more layers than the headers if some were merged since; then the disk reads alike by either.
+    A list has more layers than the headers if some were merged since; then the disk reads alike by either. It ends with
+    an empty name where libvirt opens nothing below.
     """
     listed = tuple(listed)
     headers = forest.known_lineage(own)
     if not listed or not headers or any(forest[path].status in NOT_READ for path in headers):
         return False
-    rest = iter((*listed, *forest.known_lineage(forest.known(listed[-1]) or listed[-1])[1:]))
+    below = forest.known_lineage(forest.known(listed[-1]) or listed[-1])[1:] if listed[-1] else ()
+    rest = iter((*filter(None, listed), *below))
     return not all(any(forest.same(path, one) for one in rest) for path in headers[1:])
 
 

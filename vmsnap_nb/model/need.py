@@ -61,7 +61,7 @@ class Need(Carded):
     guest: str = ""  # none for an overlay
     name: str = ""  # of the disk, as ``vda``, of the snapshot, or the path of the saved memory or of the overlay
     # Memory that was saved names all layers below its disk's image, and goes on with these, whatever the headers say.
-    # A definition that lists layers: the image of the disk, and all of them.
+    # A definition that lists layers: the image of the disk, and all of them; an empty name if nothing is below these.
     layers: tuple[str, ...] = ()
 
     @property

@@ -36,6 +36,8 @@ def needed(
         for need in forest.known_needs(path):
             if need.kind == "disk" or (need.kind in {"snapshot", "block job"} and need.guest == own):
                 continue
+            if need.layers[:1] == (need.path,):  # the disk itself, of which no layers are listed
+                continue
             if path in gone or not _may_change(forest, need, path):
                 yield _concern(need, path, own, _no_longer_valid() if path in gone else _other_content())
     for path in dict.fromkeys(written):
@@ -185,10 +187,9 @@ def _remove_list(guest: str) -> Message:
     )
 
 
-def _write_headers(forest: Forest, layers: tuple[str, ...]) -> Message:
+def _write_headers(forest: Forest, pairs: tuple[tuple[str, str], ...]) -> Message:
     """Return how the headers get what is listed: the first layer whose header names another one."""
-    others = (pair for pair in pairwise(layers) if not forest.same(_below(forest, pair[0]), pair[1]))
-    above, below = next(others, layers[:2])
+    above, below = next(pair for pair in pairs if not forest.same(_below(forest, pair[0]), pair[1]))
     image = forest.images.get(below)
     format = (image and image.format) or "FORMAT"
     return t(
@@ -208,8 +209,18 @@ def other_chains(forest: Forest, guest: str, targets: Iterable[str]) -> Iterator
     own_needs = (need for need in forest.needs if need.kind == "definition" and need.guest == guest)
     chains = {need.name: need.layers for need in own_needs if need.layers}
     for target, layers in chains.items():
-        own, *listed = layers
-        if target in targets:
+        own, *listed = filter(None, layers)
+        if target in targets and not listed:
+            what = t(
+                "the definition of {guest} says that nothing is below {path}, the image of disk {disk}, but the "
+                "headers name {others}: {guest} reads none of them",
+                guest=guest,
+                path=own,
+                disk=target,
+                others=joined(forest.known_lineage(own)[1:]),
+            )
+            yield refuse("other-image", what, _remove_list(guest), images=(own,), holders=(guest,))
+        elif target in targets:
             what = t(
                 "libvirt lists {layers} below {path}, the image of disk {disk} of {guest}, but the headers name "
                 "{others}: {guest} reads the layers in the list",
@@ -219,7 +230,9 @@ def other_chains(forest: Forest, guest: str, targets: Iterable[str]) -> Iterator
                 guest=guest,
                 others=joined(forest.known_lineage(own)[1:]),
             )
-            remedy = either(_remove_list(guest), _write_headers(forest, layers))
+            remedy, rows = _remove_list(guest), tuple(pairwise((own, *listed)))
+            if not all(forest.same(_below(forest, above), below) for above, below in rows):
+                remedy = either(remedy, _write_headers(forest, rows))
             yield refuse("other-image", what, remedy, images=(own,), holders=(guest,))
 
 

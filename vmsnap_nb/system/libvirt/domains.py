@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.model.address import address
-from vmsnap_nb.model.disk_xml import layers_below
+from vmsnap_nb.model.disk_xml import is_ended, layers_below
 from vmsnap_nb.model.guest import OFF, Disk, Domain, State
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.model.need import Need, NeedKind
@@ -261,9 +261,11 @@ def _listed(guest: str, xml: str) -> Iterator[Need]:
         target, own = disk.find("target"), _source(disk.find("source"))
         listed = [_source(layer.find("source")) for layer in layers_below(disk)]
         if own and target is not None and all(listed):
-            layers = (own, *filter(None, listed))
+            found = (own, *filter(None, listed))
+            layers = (*found, "") if is_ended(disk) else found
             name = target.get("dev", "")
-            yield from (Need("definition", path, guest, name=name, layers=layers) for path in layers[1:])
+            named = found[1:] or layers[:-1]  # the image itself, where it is said that nothing is below it
+            yield from (Need("definition", path, guest, name=name, layers=layers) for path in named)
 
 
 def checkpoints_of(domain: Any) -> tuple[str, ...]:
