@@ -1,7 +1,7 @@
-"""Every error that this package raises on purpose, under one root; and its one warning.
+"""All errors that this package raises deliberately, with one base class; and its only warning.
 
-Each error says what was tried, why it failed, and what to do. A reason is either the package's own diagnosis or a
-quotation of the program that refused: libvirt, QEMU or the system.
+Each error says what was tried, why it failed, and what to do. The reason is either the package's own diagnosis or a
+quotation from the program that refused: libvirt, QEMU or the system.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class NotFoundError(VmsnapError, LookupError):
 
 
 class ImageError(VmsnapError):
-    """An image cannot be read, or has another format or content than expected."""
+    """An image cannot be read, or its format or content is not the expected one."""
 
 
 class NoSpaceError(VmsnapError):
@@ -269,7 +269,7 @@ class PlanRefusedError(VmsnapError):
 
 
 class ConcernWarning(UserWarning):
-    """A warning from a plan that a call runs without showing it; `concern` has the details.
+    """A warning from a plan that a call ran without showing the plan; `concern` has the details.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ class Question(Listed):
 
 @dataclass(frozen=True)
 class Outcome(Listed):
-    """What really happened, beside what was guessed.
+    """What really happened, together with the guess.
 
     Attributes
     ----------

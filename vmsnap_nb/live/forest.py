@@ -313,7 +313,7 @@ class LiveForest(Forest):
         return LivePlan.bind(request, self.place)
 
     def unfinished(self) -> tuple[LivePlan, ...]:
-        """Return the plans that finish merges which a crash, a full disk or a cancellation interrupted.
+        """Return the plans that finish merges interrupted by a crash, a full disk or a cancellation.
 
         Images in which a change of an internal snapshot was interrupted come first: they are repaired on a copy. If it
         is not known whether QEMU wrote everything, a plan undoes the merge, and the next one repeats it.

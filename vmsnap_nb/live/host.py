@@ -289,13 +289,13 @@ class Host(Listed):
         return host_findings(self.link, folders)
 
     def leftovers(self, *folders: str | os.PathLike[str]) -> LiveLeftovers:
-        """Find files in its pools and in some folders that nothing on this host needs, as far as can be seen.
+        """Find files in pools and in further folders that nothing on this host needs, as far as can be seen.
 
-        A file may be needed by a guest's disk, a snapshot, saved memory, a block job, firmware, a process that has it
-        open, or an interrupted operation; and by any of these that is based on it. All other files are listed. This is
-        not proof: a guest of another libvirt may use one as a disk. On another machine these
-        are volumes of storage pools, each marked as uncertain: libvirt reports neither which process has a file open
-        nor what was interrupted.
+        A file counts as needed if it is used by a guest's disk, a snapshot, saved memory, a block job, firmware, an
+        interrupted operation, or a process that has it open. Files that these are based on count as needed, too. All
+        other files are listed. This is not proof, because a guest of another libvirt may use one of them as a disk.
+        For another machine, volumes of storage pools are listed, each marked as uncertain: libvirt does not report
+        which process has a file open, or what was interrupted.
 
         Parameters
         ----------

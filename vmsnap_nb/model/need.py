@@ -54,7 +54,7 @@ _TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class Need(Carded):
-    """Why one image must stay as it is."""
+    """The reason why an image must not change."""
 
     kind: NeedKind
     path: str

@@ -87,7 +87,7 @@ class Plan(Shown):
     concerns : tuple of Concern
         `Concerns`: objections and warnings, the most serious first.
     way : Message
-        How it will be done, and why in this way, in a sentence.
+        How the plan will be performed, and why in this way, in a sentence.
     space_needed : int
         Bytes of disk space that it may need.
     subjects : tuple of str
@@ -149,7 +149,7 @@ class Plan(Shown):
 
     @property
     def about(self) -> tuple[str, ...]:
-        """All images that it affects: they and their backing files must stay as they were when it was made."""
+        """All images that the plan affects. They and their backing files must not change before it runs."""
         steps = (path for step in self.steps for path in (step.image, *step.creates))
         moved = (path for move in self.moves for path in (move.source, move.target))
         return tuple(dict.fromkeys((*self.subjects, *steps, *self.writes, *self.changes, *moved)))
@@ -191,10 +191,10 @@ class Plan(Shown):
         return tuple(map(self.machine.line, step.commands))
 
     def script(self, *, waive: str | Iterable[str] = ()) -> str:
-        """Return the same as a script for ``/bin/sh``, to be run on the machine that has the images.
+        """Return the commands as a script for ``/bin/sh``, to be run on the machine that has the images.
 
         It first checks the host name (if libvirt is that of a system or of another machine), that new files do not
-        exist yet, and that images have not been modified since. It ends at the first error, and then undoes nothing.
+        exist yet, and that images have not been modified since. It stops at the first error, and undoes nothing.
 
         Parameters
         ----------
@@ -221,7 +221,7 @@ class Plan(Shown):
         return shell_script(self)
 
     def to_ansible(self, *, waive: str | Iterable[str] = ()) -> str:
-        """Return the same as tasks for Ansible, with the checks of `script`: a list in YAML.
+        """Return the commands as tasks for Ansible, with the checks of `script`: a list in YAML.
 
         Parameters
         ----------

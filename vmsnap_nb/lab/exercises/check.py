@@ -34,7 +34,7 @@ class Check(Listed):
     exercise, title : str
         Its name and title.
     aims : tuple of Aim
-        What must hold, in a natural order of work.
+        What must be true at the end, in the order of the work.
     why, other : str
         Why the result is right, and another solution; shown when everything is done.
 
