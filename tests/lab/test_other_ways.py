@@ -72,3 +72,13 @@ def test_a_layer_can_also_be_removed_upwards(lab: Lab, folder: Path) -> None:
     run("qemu-img convert -O raw Snap-3.qcow2 before.raw", folder)
     run(HELP[folder.name].other.replace("{folder}", str(folder)), folder)
     assert "identical" in run("qemu-img compare -f qcow2 -F raw Snap-3.qcow2 before.raw", folder)
+
+
+@pytest.mark.parametrize("folder", ["delete-external"], indirect=True)
+def test_a_snapshot_can_also_be_deleted_by_hand(lab: Lab, folder: Path) -> None:
+    images, _, record = HELP[folder.name].other.replace("{folder}", str(folder)).rpartition("; ")
+    run(images, folder)
+    assert record == "virsh snapshot-delete mail2 old --metadata"  # virsh cannot reach the libvirt of this process
+    lab.guest("mail2").delete_snapshot("old", metadata_only=True).run(progress=False)
+    check = lab.check(folder.name)
+    assert check, check.to_text()

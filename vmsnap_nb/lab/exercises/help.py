@@ -214,8 +214,8 @@ HELP: dict[str, Help] = {
         first='lab.guest("mail2").delete_snapshot("old")',
         why=N_("Two neighbouring layers became one. What the guest reads did not change."),
         other=(
-            "qemu-img commit -d {folder}/Mail-old.qcow2; qemu-img rebase -u -f qcow2 -F qcow2 -b Mail.q"
-            "cow2 {folder}/Mail-new.qcow2; virsh snapshot-delete mail2 old --metadata"
+            "qemu-img rebase -f qcow2 -b '' {folder}/Mail-old.qcow2; rm {folder}/Mail.qcow2; "
+            "virsh snapshot-delete mail2 old --metadata"
         ),
     ),
     "export-internal": Help(

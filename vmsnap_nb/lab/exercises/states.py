@@ -76,8 +76,10 @@ def _delete_external_aims(seen: Seen) -> Iterator[Aim]:
     yield Aim(t("libvirt has no record of the snapshot 'old'"), disk is not None and "old" not in rows, gone)
     chain = t("its chain is {chain}", chain=seen.row(lineage[0])) if lineage else t("it has no chain")
     yield Aim(t("the chain of mail2 has two images"), len(lineage) == 2, chain)
-    kept, _ = recorded(seen, "mail2", "new")
+    kept, row = recorded(seen, "mail2", "new")
     yield Aim(kept.what, kept.met, kept.seen, kept=True)
+    agrees = t("the record of the snapshot {name} agrees with the files", name="new")
+    yield Aim(agrees, row is not None and row.status == "ok", row.problem if row else kept.seen, kept=True)
     yield source(seen, "mail2", "vda", "Mail-new")
     yield from unchanged(seen, "Mail-new")
 
