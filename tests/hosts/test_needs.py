@@ -266,3 +266,21 @@ def test_files_that_a_definition_names_outside_of_its_disks_are_kept(connection:
         assert needed_by(host, "b,se") == "named by d, top"
         assert lost(host.survey(IMAGES).commit("top"))
         assert [one.path for one in host.survey(IMAGES).leftovers()] == [str(IMAGES / "top.qcow2")]
+
+
+def test_a_snapshot_that_names_a_volume_of_a_pool_that_is_gone_keeps_what_is_called_like_it(connection: Any) -> None:
+    create(IMAGES / "base.qcow2", size=4 * MIB)
+    create(IMAGES / "top.qcow2", backing=IMAGES / "base.qcow2")
+    create(IMAGES / "else.qcow2", size=4 * MIB)
+    create(IMAGES / "other.qcow2", backing=IMAGES / "else.qcow2")
+    gone = pool(connection, "gone", IMAGES)
+    define(connection, "d", volume_disk("gone", "base.qcow2"))
+    virsh("snapshot-create-as", "d", "s", "--disk-only", "--diskspec", f"vda,file={IMAGES}/d.s")
+    (IMAGES / "d.s").unlink()
+    with vs.connect(SYSTEM) as host:
+        assert lost(host.survey(IMAGES).commit("top"))
+        gone.destroy()
+        gone.undefine()
+        assert refused(host.survey(IMAGES).commit("top")) == {"unknown-image"}
+        assert not host.survey(IMAGES).commit("other").refused
+        assert [one.path for one in host.survey(IMAGES).leftovers() if "base" in one.path] == []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vmsnap_nb.model.image import Image
     from vmsnap_nb.model.snapshot import SnapshotRecord
 
-__all__ = ["Need", "NeedKind", "data_needs", "index_needs", "may_need"]
+__all__ = ["Need", "NeedKind", "data_needs", "index_needs", "lost_volumes", "may_need"]
 
 if TYPE_CHECKING:
     NeedKind = Literal[
@@ -117,6 +117,15 @@ def data_needs(images: Iterable[Image]) -> Iterator[Need]:
     for image in images:
         if image.data_file is not None and image.data_file.path is not None:
             yield Need("data", image.data_file.path, name=image.path)
+
+
+def lost_volumes(records: Iterable[SnapshotRecord]) -> Iterator[tuple[SnapshotRecord, str]]:
+    """Yield the records that need a volume of a storage pool whose file libvirt does not report: POOL/VOLUME."""
+    for record in records:
+        for disk in record.held_disks:
+            volume = disk.source or ""
+            if "/" in volume and not volume.startswith("/") and ":" not in volume:
+                yield record, volume
 
 
 def may_need(images: Iterable[Image], names: Iterable[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image
-from vmsnap_nb.model.need import may_need
+from vmsnap_nb.model.need import lost_volumes, may_need
 from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, warn
 from vmsnap_nb.plans.journal import kind_of
 from vmsnap_nb.plans.plan import Plan
@@ -276,6 +276,7 @@ def unresolved(plan: Plan, *, here: bool = True) -> Iterator[Concern]:
                 waivable=True,
             )
     yield from _unseen_disks(before, tuple(changed), here=here)
+    yield from _of_lost_volumes(before, tuple(changed))
     yield from _uncertain(before, tuple(changed))
     yield from _hidden(plan, changed, here=here)
     for folder in dict.fromkeys(map(os.path.dirname, changed)):
@@ -319,6 +320,28 @@ def _unseen_disks(forest: Forest, changed: tuple[str, ...], *, here: bool) -> It
         remedy = t("start the storage pool, or mount its file system")
     guests = tuple(dict.fromkeys(use.guest for use in unseen))
     yield refuse("unknown-image", what, remedy, images=changed, holders=guests, waivable=True)
+
+
+def _of_lost_volumes(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
+    """Check that no snapshot needs a volume whose file libvirt does not report, if that may be what changes."""
+    names = {os.path.basename(name) for path in changed for name in forest.same_file(path)}
+    for record, volume in lost_volumes(forest.records):
+        if os.path.basename(volume) not in names:
+            continue
+        yield refuse(
+            "unknown-image",
+            t(
+                "snapshot {name} of {guest} needs {volume} of a storage pool, and libvirt does not report its file: it "
+                "may be an image that changes",
+                name=record.name,
+                guest=record.guest,
+                volume=volume,
+            ),
+            t("define and start that storage pool; or waive this if the snapshot is no longer needed"),
+            images=changed,
+            holders=(record.guest,),
+            waivable=True,
+        )
 
 
 def _uncertain(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.model.leftovers import Leftover, Leftovers
-from vmsnap_nb.model.need import may_need
+from vmsnap_nb.model.need import lost_volumes, may_need
 from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, RevertEntry, SnapshotEntry
 from vmsnap_nb.plans.merge.request import unfinished_needs
 from vmsnap_nb.plans.request import Needs, Reading
@@ -74,14 +74,17 @@ def _needed(reading: Reading) -> set[str]:
 
 
 def _perhaps_needed(forest: Forest) -> Iterator[str]:
-    """Yield the images to which another one may refer, in a way that only QEMU could follow."""
+    """Yield the images that another one, or a snapshot, may name in a way that leads to no file that is known."""
     uncertain = [
         image
         for image in forest.images.values()
         if any(reference is not None and not reference.is_certain for reference in (image.backing, image.data_file))
     ]
-    if uncertain:
-        yield from (path for path in forest.images if any(may_need(uncertain, forest.same_file(path))))
+    volumes = {volume.rpartition("/")[2] for _, volume in lost_volumes(forest.records)}
+    for path in forest.images if uncertain or volumes else ():
+        names = forest.same_file(path)
+        if any(name.rpartition("/")[2] in volumes for name in names) or any(may_need(uncertain, names)):
+            yield path
 
 
 def _named(entry: Entry) -> Iterator[str]:
