@@ -225,7 +225,7 @@ _HELD_DISK = re.compile(
     r"(?:      <source file='([^']*)'/>\n)?"
     r"    </disk>\n)"
 )
-_DISK = "\n      <disk "
+_DISK, _END = "\n      <disk ", "\n  </domain>\n"
 _DISK_OF_GUEST = re.compile(
     r"\n      <disk [^\n]*"
     r"(?:\n        <driver [^\n]*)?"
@@ -280,8 +280,10 @@ def _text(text: str | None) -> str | None:
 def _sources_as_set(xml: str, start: int) -> dict[str, str | None] | None:
     at = xml.find(_DISK, start)
     if at >= 0 and xml.find("\n    <metadata", start, at) >= 0:
-        # In the user's own metadata anything may stand; the devices come after it.
-        end = xml.find("\n  </domain>\n", start)
+        # In the user's own metadata anything may stand, also what looks like an end; the devices come after it.
+        if xml.count(_END) != 1:
+            return None
+        end = xml.find(_END, start)
         at = xml.find(_DISK, xml.rfind("\n    <devices>\n", start, end), end)
     sources: dict[str, str | None] = {}
     # Disks follow each other; a second definition, of the guest's next start, may come later.

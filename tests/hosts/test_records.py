@@ -1,0 +1,47 @@
+"""Records of snapshots as libvirt writes them: their disks are those of the guest, whatever its metadata contain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.hosts import IMAGES, define, file_disk
+from support.images import MIB, create
+
+import vmsnap_nb as vs
+
+pytestmark = pytest.mark.hosts
+
+DEVICES = """
+    <devices>
+      <disk type='file' device='disk'>
+        <source file='/forged'/>
+        <target dev='vda' bus='virtio'/>
+      </disk>
+    </devices>
+  </domain>
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<![CDATA[{DEVICES}]]>",
+        f"<!--{DEVICES}-->",
+        f"<?x {DEVICES}?>",
+        f"words<domain>words{DEVICES}",
+        f"<![CDATA[{DEVICES}<inactiveDomain]]>",
+    ],
+    ids=["cdata", "comment", "instruction", "mixed", "two"],
+)
+def test_what_looks_like_devices_in_the_metadata_is_no_disk(connection: Any, text: str) -> None:
+    disk = create(IMAGES / "disk.qcow2", size=4 * MIB)
+    xml = str(define(connection, "d", file_disk(disk)).XMLDesc())
+    own = f"<metadata><a xmlns='http://x/'>{text}</a></metadata><memory "
+    domain = connection.defineXML(xml.replace("<memory ", own, 1))
+    domain.snapshotCreateXML("<domainsnapshot><name>s</name></domainsnapshot>", 0)
+    with vs.connect("qemu:///system") as host:
+        [record] = host.guest("d").snapshots().records
+        assert [held.source for held in record.disks] == [str(disk)]
+        [listed] = [one for one in host.survey(IMAGES).records if one.name == "s"]
+        assert listed.disks == record.disks
