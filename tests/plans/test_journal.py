@@ -20,6 +20,7 @@ from vmsnap_nb.plans.journal import (
     InsideEntry,
     MergeEntry,
     PullEntry,
+    RecordEntry,
     RevertEntry,
     SnapshotEntry,
     Switch,
@@ -116,6 +117,14 @@ WRITTEN: list[tuple[str, str, Entry]] = [
         RevertEntry(folder="/i", guest="demo", uuid="0c0c", name="snap1", to="as-taken"),
     ),
     (
+        "/i/.vmsnap-record-1be62af1f023fc5d.json",
+        (
+            '{\n "version": 1,\n "folder": "/i",\n "guest": "demo",\n "uuid": "0c0c",\n "name": "snap1",\n'
+            ' "xml": "<domainsnapshot/>",\n "current": true\n}\n'
+        ),
+        RecordEntry(folder="/i", guest="demo", uuid="0c0c", name="snap1", xml="<domainsnapshot/>", current=True),
+    ),
+    (
         "/i/.vmsnap-snapshot-0c0c.json",
         (
             '{\n "version": 1,\n "guest": "demo",\n "uuid": "0c0c",\n "name": "snap1",\n "disks": [\n  {\n'
@@ -167,6 +176,14 @@ MALFORMED: dict[str, dict[str, tuple[Any, ...]]] = {
         "base": _NO_PATH[1:],
         "files": _NO_FILES,
         "began": _NO_BEGIN,
+    },
+    "record": {
+        "folder": (*_NO_PATH, "/elsewhere"),
+        "guest": _NO_TEXT,
+        "uuid": (*_NO_TEXT, "0d0d", "../0c0c"),
+        "name": (*_NO_TEXT, "snap2"),
+        "xml": _NO_TEXT,
+        "current": _NO_TRUTH,
     },
     "revert": {
         "folder": (*_NO_PATH, "/elsewhere"),

@@ -22,7 +22,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.delete.request import DeleteRequest
-from vmsnap_nb.plans.journal import InsideEntry, MergeEntry, PullEntry, SnapshotEntry, Switch
+from vmsnap_nb.plans.journal import InsideEntry, MergeEntry, PullEntry, RecordEntry, SnapshotEntry, Switch
 from vmsnap_nb.plans.leftovers.request import LeftoversRequest
 from vmsnap_nb.plans.merge.held import CorrectRequest, FinishSnapshotRequest, SaveDeletedRequest
 from vmsnap_nb.plans.merge.request import (
@@ -40,6 +40,7 @@ from vmsnap_nb.plans.repair.inside import FinishInsideRequest
 from vmsnap_nb.plans.repair.request import RepairRequest
 from vmsnap_nb.plans.request import Reading, Request
 from vmsnap_nb.plans.revert.request import RevertRequest
+from vmsnap_nb.plans.snapshot.lost_record import RestoreRecordRequest
 from vmsnap_nb.plans.snapshot.memory import RestoreRequest, SaveRequest
 from vmsnap_nb.plans.snapshot.request import ReconcileRequest, SnapshotRequest
 from vmsnap_nb.plans.step import GuestRef
@@ -92,6 +93,11 @@ REQUESTS: dict[str, Request] = {
     "repair": RepairRequest(image="top", path="/i/copy.qcow2"),
     "finish a change inside": FinishInsideRequest(
         entry=InsideEntry(image="/i/top", name="s", change="create", table=65536)
+    ),
+    "restore a record": RestoreRecordRequest(
+        guest=REF,
+        entry=RecordEntry(folder="/i", guest="demo", uuid="0c0c", name="a", xml="<domainsnapshot/>"),
+        record=SnapshotRecord("demo", "a"),
     ),
     "finish a snapshot": FinishSnapshotRequest(
         guest="demo",

@@ -17,7 +17,7 @@ from vmsnap_nb.live.host import Host
 from vmsnap_nb.live.journal import drop_entry, read_all
 from vmsnap_nb.model.caller import warn_caller
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, RevertEntry, SnapshotEntry
+from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, RecordEntry, RevertEntry, SnapshotEntry
 from vmsnap_nb.plans.merge.held import CorrectRequest
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
@@ -142,7 +142,7 @@ def _drop_entries(folder: LabFolder, guests: Collection[str]) -> None:
     made = folder.made()
     places = {str(folder.images), *(os.path.dirname(path) for path in made)}
     for entry in read_all(places):
-        if isinstance(entry, RevertEntry | SnapshotEntry):
+        if isinstance(entry, RecordEntry | RevertEntry | SnapshotEntry):
             is_over = entry.uuid in guests
         else:
             is_over = isinstance(entry, InsideEntry | MergeEntry | PullEntry) and made.keys() >= set(entry.images)

@@ -15,6 +15,7 @@ from vmsnap_nb.live.check import check_image
 from vmsnap_nb.live.commands import Commands
 from vmsnap_nb.live.guest_actions.block_jobs import guest_merge_actions
 from vmsnap_nb.live.guest_actions.delete import delete_actions
+from vmsnap_nb.live.guest_actions.records import lost_records
 from vmsnap_nb.live.guest_actions.revert import revert_actions, unfinished_revert
 from vmsnap_nb.live.guest_actions.snapshot import asked_of_disks, snapshot_actions
 from vmsnap_nb.live.guest_files import GuestFiles
@@ -877,7 +878,8 @@ class Guest(GuestFiles):
     def unfinished(self) -> tuple[LivePlan, ...]:
         """Return the plans that finish interrupted operations: commits, pulls, external snapshots, and a revert.
 
-        Plans that prevent a loss come first. If QEMU writes to an image other than the one libvirt names, one corrects
+        Plans that prevent a loss come first. If libvirt has dropped a record that it could not write, only the plans
+        that write it again are returned. If QEMU writes to an image other than the one libvirt names, one corrects
         the definition; if a file that QEMU has open was deleted, one copies it into an image that remains. If a change
         of an internal snapshot was interrupted, one checks the image, and repairs it on a copy. A commit may be one
         that QEMU is still running. If it is not known whether QEMU wrote everything, a plan undoes the commit, and the
@@ -891,7 +893,10 @@ class Guest(GuestFiles):
         place = self._merge_place()
         now = place.survey()
         looked = place.look(now, unfinished_needs(now.forest, self._name))
-        requests = (*held_requests(looked), *unfinished(looked, self._name))
+        lost = lost_records(looked)
+        if any(one.is_lost(now.forest) for one in lost):  # merges and reverts must find the records that they change
+            return tuple(LivePlan.bind_each(lost, place, now))
+        requests = (*lost, *held_requests(looked), *unfinished(looked, self._name))
         files = {path for request in requests for path in getattr(request, "files", ())}
         if not files <= now.forest.images.keys():
             place = self._merge_place(files)

@@ -20,6 +20,7 @@ from vmsnap_nb.plans.journal import (
     InsideEntry,
     MergeEntry,
     PullEntry,
+    RecordEntry,
     RevertEntry,
     Stranger,
     UnknownEntry,
@@ -184,7 +185,8 @@ def write_entry(entry: Entry) -> None:
     """
     data = text_of(entry).encode("utf-8", errors="surrogateescape")
     try:
-        with temporary(os.path.dirname(entry.path), 0o644) as new:
+        secret = isinstance(entry, RecordEntry)  # it can have passwords in it
+        with temporary(os.path.dirname(entry.path), 0o600 if secret else 0o644) as new:
             with open(new.fd, "wb", closefd=False) as file:
                 file.write(data)
             publish(new, entry.path)

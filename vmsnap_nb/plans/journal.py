@@ -29,6 +29,7 @@ __all__ = [
     "MergeEntry",
     "Phase",
     "PullEntry",
+    "RecordEntry",
     "RevertEntry",
     "SnapshotEntry",
     "Stranger",
@@ -55,7 +56,7 @@ Phase = Literal["copying", "ready", "pivoting", "copied"]
 class Entry:
     """What each kind of entry has."""
 
-    kind: ClassVar[Literal["inside", "merge", "pull", "revert", "snapshot"]]
+    kind: ClassVar[Literal["inside", "merge", "pull", "record", "revert", "snapshot"]]
 
     @property
     def path(self) -> str:
@@ -209,6 +210,29 @@ class RevertEntry(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordEntry(Entry):
+    """A record of a snapshot that libvirt was about to write anew; it lies beside the image of the guest's first disk.
+
+    libvirt lists a snapshot no more whose record it cannot write, and reads the old one only when it is restarted.
+    """
+
+    kind = "record"
+
+    folder: _Path
+    guest: str
+    uuid: str
+    # The snapshot, its record as it was (with passwords), and whether it was the current one.
+    name: str
+    xml: str
+    current: bool = False
+
+    @property
+    def path(self) -> str:
+        """Where it lies: the next change of the record finds it there again."""
+        return _place(self.kind, self.folder, _digest(self.uuid, self.name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Switch:
     """That QEMU goes over from one image of a disk to a new overlay on it."""
 
@@ -316,7 +340,7 @@ class UnreadEntry:
 
 
 KINDS: Mapping[str, type[Entry]] = {
-    cls.kind: cls for cls in (InsideEntry, MergeEntry, PullEntry, RevertEntry, SnapshotEntry)
+    cls.kind: cls for cls in (InsideEntry, MergeEntry, PullEntry, RecordEntry, RevertEntry, SnapshotEntry)
 }
 """The classes of entries by their kinds, which the names of the files begin with."""
 

@@ -12,7 +12,16 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.permit import Permit
 from vmsnap_nb.plans.facts import FolderFacts, GuestFacts, SavedState
-from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, Stranger, UnknownEntry, UnreadEntry
+from vmsnap_nb.plans.journal import (
+    Entry,
+    InsideEntry,
+    MergeEntry,
+    PullEntry,
+    RecordEntry,
+    Stranger,
+    UnknownEntry,
+    UnreadEntry,
+)
 
 if TYPE_CHECKING:
     from vmsnap_nb.plans.plan import Plan
@@ -110,6 +119,12 @@ class Reading:
     def insides(self) -> tuple[InsideEntry, ...]:
         """Changes of internal snapshots that were interrupted."""
         return tuple(entry for entry in self.entries if isinstance(entry, InsideEntry))
+
+    @property
+    def lost_records(self) -> tuple[RecordEntry, ...]:
+        """Records of the guest's snapshots that libvirt was writing anew, and may have dropped."""
+        uuid = self.owner.domain.uuid
+        return tuple(entry for entry in self.entries if isinstance(entry, RecordEntry) and entry.uuid == uuid)
 
     @property
     def owner(self) -> GuestFacts:

@@ -2,53 +2,101 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import xml.etree.ElementTree as ET
 from typing import Any
 
 from vmsnap_nb.errors import NotFoundError, VmsnapError
 from vmsnap_nb.live.handle import GuestHandle
+from vmsnap_nb.live.journal import drop_entry, write_entry
 from vmsnap_nb.live.step_action import Undo
+from vmsnap_nb.plans.journal import RecordEntry
+from vmsnap_nb.plans.request import Reading
+from vmsnap_nb.plans.snapshot.lost_record import RestoreRecordRequest
 from vmsnap_nb.plans.snapshot.record_xml import moved_xml, record_xml
-from vmsnap_nb.plans.snapshot.steps import DefineRecord, ForgetRecord, MoveRecord
+from vmsnap_nb.plans.snapshot.steps import DefineRecord, ForgetRecord, MoveRecord, RestoreRecord
 from vmsnap_nb.system.files.devices import is_device
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
-from vmsnap_nb.system.libvirt.snapshots import find_snapshot
+from vmsnap_nb.system.libvirt.snapshots import find_snapshot, parse_record
 from vmsnap_nb.system.libvirt.volumes import with_volume_paths
 from vmsnap_nb.words.message import t
 
-__all__ = ["define_record", "forget_record", "move_record", "redefine", "whole_record"]
+__all__ = [
+    "define_record",
+    "forget_record",
+    "lost_records",
+    "move_record",
+    "redefine",
+    "restore_record",
+    "whole_record",
+]
 
 
-def redefine(domain: Any, xml: str, *, current: bool) -> None:
+def redefine(handle: GuestHandle, xml: str, *, current: bool) -> None:
     """Write a record, in place of the one of the same name if there is one.
 
-    libvirt drops from its list what it cannot write, as on a full disk, so the old one is written again then.
+    libvirt drops from its list what it cannot write, as on a full disk. So a journal entry has the old record, which is
+    written again then.
     """
-    before = _if_there(domain, ET.fromstring(xml).findtext("name", ""))
+    domain = handle.domain
+    entry = _noted(handle, ET.fromstring(xml).findtext("name", ""), current=current)
     try:
         _write(domain, xml, current=current)
     except VmsnapError as error:
-        if before:
+        if entry is not None:
             try:
-                _write(domain, before, current=current)
+                _write(domain, entry.xml, current=current)
             except VmsnapError as failure:
                 error.add_note(
                     t(
-                        "could not write the old record again: {error}; libvirt reads it when it is restarted",
+                        "could not write the old record again: {error}; a restart of libvirt reads it",
                         error=str(failure),
                     )
                 )
+                if os.path.lexists(entry.path):
+                    error.add_note(t("guest.unfinished()[0].run() writes that record again"))
+                raise error from failure
+            drop_entry(entry)
         raise
+    if entry is not None:
+        drop_entry(entry)
 
 
-def _if_there(domain: Any, name: str) -> str:
-    """Return the record of this name, or an empty text if there is none."""
+def _noted(handle: GuestHandle, name: str, *, current: bool) -> RecordEntry | None:
+    """Write an entry with the record of this name, if there is one; it is returned, though it could not be written."""
     try:
-        return whole_record(domain, name)
+        before = whole_record(handle.domain, name)
     except NotFoundError:
-        return ""
+        return None
+    domain = handle.read()
+    folder = next((os.path.dirname(use.path) for use in domain.uses if use.path.startswith("/")), "/")
+    entry = RecordEntry(folder=folder, guest=domain.name, uuid=domain.uuid, name=name, xml=before, current=current)
+    if handle.link.files_are_here:
+        with contextlib.suppress(VmsnapError):  # where no entry can be written, records must be put back all the same
+            write_entry(entry)
+    return entry
+
+
+def lost_records(now: Reading) -> list[RestoreRecordRequest]:
+    """Return the requests that write records again which libvirt may have dropped."""
+    requests = []
+    for entry in now.lost_records:
+        with contextlib.suppress(ET.ParseError, KeyError):
+            record = parse_record(now.owner.domain.name, entry.xml, entry.name if entry.current else None)
+            if record.name == entry.name:
+                requests.append(RestoreRecordRequest(guest=now.owner.ref, entry=entry, record=record))
+    return requests
+
+
+def restore_record(handle: GuestHandle, step: RestoreRecord) -> Undo:
+    """Write a record again that libvirt does not list, and remove its entry."""
+    entry = step.entry
+    if all(record.name != entry.name for record in handle.records(xml=False)):
+        _write(handle.domain, entry.xml, current=entry.current)
+    drop_entry(entry)
+    return lambda: write_entry(entry)
 
 
 def _write(domain: Any, xml: str, *, current: bool) -> None:
@@ -85,11 +133,11 @@ def forget_record(handle: GuestHandle, step: ForgetRecord) -> Undo:
 
     def back() -> None:
         for name in moved:
-            redefine(domain, children[name], current=records[name].current)
+            redefine(handle, children[name], current=records[name].current)
 
     try:
         for name, xml in children.items():
-            redefine(domain, _with_parent(xml, step.name, parent), current=records[name].current)
+            redefine(handle, _with_parent(xml, step.name, parent), current=records[name].current)
             moved.append(name)
         with libvirt_errors(tried):
             snapshot.delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
@@ -101,7 +149,7 @@ def forget_record(handle: GuestHandle, step: ForgetRecord) -> Undo:
         raise
 
     def undo() -> None:
-        redefine(domain, whole, current=records[step.name].current)
+        redefine(handle, whole, current=records[step.name].current)
         back()
 
     return undo
@@ -126,7 +174,7 @@ def move_record(handle: GuestHandle, step: MoveRecord) -> Undo:
     before = whole_record(domain, step.name)
     text = with_volume_paths(domain.connect, before)
     moved = moved_xml(text, step.path, step.now, format=step.format, device=is_device(step.now))
-    redefine(domain, moved, current=step.current)
+    redefine(handle, moved, current=step.current)
 
     def undo() -> None:
         if handle.link.files_are_here and os.path.lexists(step.now) and not os.path.lexists(step.path):
@@ -134,7 +182,7 @@ def move_record(handle: GuestHandle, step: MoveRecord) -> Undo:
                 t("make the record of {name} refer to {image} again", name=step.name, image=step.path),
                 why=t("it is gone, and {image} holds its content", image=step.now),
             )
-        redefine(domain, before, current=step.current)
+        redefine(handle, before, current=step.current)
 
     return undo
 
@@ -146,14 +194,14 @@ def define_record(handle: GuestHandle, step: DefineRecord) -> Undo:
     before = whole_record(domain, step.name) if step.name in old else None
     devices = {disk.source for disk in step.record.disks if disk.source and is_device(disk.source)}
     redefine(
-        domain,
+        handle,
         record_xml(step.record, with_volume_paths(domain.connect, handle.definition()), devices),
         current=False,
     )
 
     def undo() -> None:
         if before is not None:
-            redefine(domain, before, current=old[step.name].current)
+            redefine(handle, before, current=old[step.name].current)
             return
         with libvirt_errors(t("forget the snapshot {name} of {guest}", name=step.name, guest=step.guest.name)):
             find_snapshot(domain, step.name).delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)

@@ -297,11 +297,11 @@ def _go_back(guest: GuestHandle, step: RevertInside) -> None:
 def _make_current(guest: GuestHandle, step: MakeCurrent) -> Undo:
     domain = guest.domain
     before = next((record.name for record in guest.records(xml=False) if record.current), None)
-    redefine(domain, whole_record(domain, step.name), current=True)
+    redefine(guest, whole_record(domain, step.name), current=True)
 
     def undo() -> None:
         if before is not None:
-            redefine(domain, whole_record(domain, before), current=True)
+            redefine(guest, whole_record(domain, before), current=True)
 
     return undo
 

@@ -12,7 +12,14 @@ from typing import Literal
 from vmsnap_nb.errors import PermissionDeniedError, StalePlanError, VmsnapError
 from vmsnap_nb.live.connection import Connection
 from vmsnap_nb.live.guest_actions.perform import guest_action
-from vmsnap_nb.live.guest_actions.records import define_record, forget_record, move_record, redefine, whole_record
+from vmsnap_nb.live.guest_actions.records import (
+    define_record,
+    forget_record,
+    move_record,
+    redefine,
+    restore_record,
+    whole_record,
+)
 from vmsnap_nb.live.handle import GuestHandle, explained
 from vmsnap_nb.live.inside import changing_inside
 from vmsnap_nb.live.journal import drop_entry, read_entry, write_entry
@@ -27,6 +34,7 @@ from vmsnap_nb.plans.snapshot.steps import (
     EndSnapshot,
     ForgetRecord,
     MoveRecord,
+    RestoreRecord,
     RestoreState,
     SaveState,
     TakeSnapshot,
@@ -76,6 +84,7 @@ def snapshot_actions(link: Connection) -> Mapping[type[Step], Action]:
         ForgetRecord: guest_action(link, forget_record),
         DefineRecord: guest_action(link, define_record),
         MoveRecord: guest_action(link, move_record),
+        RestoreRecord: guest_action(link, restore_record),
         SaveState: guest_action(link, _save, alone=False),
         RestoreState: guest_action(link, _restore, alone=False),
     }
@@ -278,7 +287,7 @@ def _take_back(handle: GuestHandle, step: TakeSnapshot, before: str, made: Mappi
         if step.metadata:
             find_snapshot(domain, step.name).delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
             if step.parent is not None:
-                redefine(domain, whole_record(domain, step.parent), current=True)
+                redefine(handle, whole_record(domain, step.parent), current=True)
     _remove(made, tried)
 
 

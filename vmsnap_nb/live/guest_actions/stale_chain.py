@@ -45,7 +45,7 @@ def forget_old_chains(guest: GuestHandle, snapshot: str | None = None) -> None:
         guest.define(text, t("update the chain in the definition of {guest}", guest=guest.name))
     elif old:
         current = any(record.current and record.name == snapshot for record in read_records(domain, xml=False))
-        redefine(domain, text, current=current)
+        redefine(guest, text, current=current)
 
 
 def _lists(disk: ET.Element) -> Iterator[tuple[str, list[str]]]:

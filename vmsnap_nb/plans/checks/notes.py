@@ -48,55 +48,8 @@ def merging(reading: Reading, paths: Iterable[str], *, through: bool = True) -> 
 def strangers(reading: Reading) -> Iterator[Concern]:
     """Check for entries that are not acted on: those of a later version, unread ones, and somebody else's files."""
     for entry in reading.strangers:
-        if isinstance(entry, UnknownEntry) and entry.is_elsewhere:
-            yield refuse(
-                "active-job",
-                t(
-                    "{path} records an interrupted operation on images in {folder}: they, or a copy of them, may be "
-                    "here now",
-                    path=entry.path,
-                    folder=entry.folder,
-                ),
-                either(
-                    t(
-                        "move this folder back to {folder}, or make a symbolic link of that name to it; then call "
-                        "unfinished() of the guest, or {call}",
-                        folder=entry.folder,
-                        call=f"vmsnap_nb.scan({entry.folder!r}).unfinished()",
-                    ),
-                    t("remove {path} if its images are not here, or nothing is left to do", path=entry.path),
-                ),
-                images=(entry.path,),
-                waivable=True,
-            )
-        elif isinstance(entry, UnknownEntry) and entry.folder:
-            yield refuse(
-                "active-job",
-                t(
-                    "{path} records an interrupted operation, which was begun under another name of this folder: "
-                    "{folder}",
-                    path=entry.path,
-                    folder=entry.folder,
-                ),
-                t(
-                    "finish it under that name: {call}, or unfinished() of the guest whose disk has that path",
-                    call=f"vmsnap_nb.scan({entry.folder!r}).unfinished()",
-                ),
-                images=(entry.path,),
-                waivable=True,
-            )
-        elif isinstance(entry, UnknownEntry):
-            yield refuse(
-                "active-job",
-                t(
-                    "{path} records an interrupted operation of a later version of this package, which this version "
-                    "cannot read",
-                    path=entry.path,
-                ),
-                t("finish it with that version: unfinished()"),
-                images=(entry.path,),
-                waivable=True,
-            )
+        if isinstance(entry, UnknownEntry):
+            yield _unknown(entry)
         elif isinstance(entry, UnreadEntry):
             yield _unread(entry)
         else:
@@ -105,6 +58,77 @@ def strangers(reading: Reading) -> Iterator[Concern]:
                 t("{path} has the name of a journal entry, and is ignored: {why}", path=entry.path, why=entry.why),
                 t("inspect it, and remove it if it is not yours"),
                 images=(entry.path,),
+            )
+    yield from _lost(reading)
+
+
+def _unknown(entry: UnknownEntry) -> Concern:
+    """Return that an entry says that something was interrupted which cannot be finished from here."""
+    if entry.is_elsewhere:
+        return refuse(
+            "active-job",
+            t(
+                "{path} records an interrupted operation on images in {folder}: they, or a copy of them, may be "
+                "here now",
+                path=entry.path,
+                folder=entry.folder,
+            ),
+            either(
+                t(
+                    "move this folder back to {folder}, or make a symbolic link of that name to it; then call "
+                    "unfinished() of the guest, or {call}",
+                    folder=entry.folder,
+                    call=f"vmsnap_nb.scan({entry.folder!r}).unfinished()",
+                ),
+                t("remove {path} if its images are not here, or nothing is left to do", path=entry.path),
+            ),
+            images=(entry.path,),
+            waivable=True,
+        )
+    if entry.folder:
+        return refuse(
+            "active-job",
+            t(
+                "{path} records an interrupted operation, which was begun under another name of this folder: {folder}",
+                path=entry.path,
+                folder=entry.folder,
+            ),
+            t(
+                "finish it under that name: {call}, or unfinished() of the guest whose disk has that path",
+                call=f"vmsnap_nb.scan({entry.folder!r}).unfinished()",
+            ),
+            images=(entry.path,),
+            waivable=True,
+        )
+    return refuse(
+        "active-job",
+        t(
+            "{path} records an interrupted operation of a later version of this package, which this version "
+            "cannot read",
+            path=entry.path,
+        ),
+        t("finish it with that version: unfinished()"),
+        images=(entry.path,),
+        waivable=True,
+    )
+
+
+def _lost(reading: Reading) -> Iterator[Concern]:
+    """Check that libvirt lists each snapshot of the guest whose record was being written: what changes it must see."""
+    for entry in () if reading.guest is None else reading.lost_records:
+        guest = reading.owner.domain.name
+        if not any(record.guest == guest and record.name == entry.name for record in reading.forest.records):
+            yield refuse(
+                "active-job",
+                t(
+                    "libvirt does not list snapshot {name} of {guest} now, because it could not write its record",
+                    name=entry.name,
+                    guest=guest,
+                ),
+                t("write it again first: guest.unfinished()[0].run()"),
+                images=(entry.path,),
+                holders=(guest,),
+                waivable=True,
             )
 
 

@@ -10,7 +10,7 @@ from typing import Self
 from vmsnap_nb.model.guest import OFF, Disk, State
 from vmsnap_nb.model.snapshot import Kind, SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.by_hand import as_libvirt_writes, edited, other_image, substitute
-from vmsnap_nb.plans.journal import SnapshotEntry, Switch
+from vmsnap_nb.plans.journal import RecordEntry, SnapshotEntry, Switch
 from vmsnap_nb.plans.snapshot.record_xml import record_xml
 from vmsnap_nb.plans.step import GuestStep, PathOf, PathsOf
 from vmsnap_nb.words.message import Message, joined, t
@@ -20,6 +20,7 @@ __all__ = [
     "EndSnapshot",
     "ForgetRecord",
     "MoveRecord",
+    "RestoreRecord",
     "RestoreState",
     "SaveState",
     "TakeSnapshot",
@@ -172,6 +173,31 @@ class EndSnapshot(GuestStep):
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:
         return (("rm", "-f", "--", self.entry.path),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreRecord(GuestStep):
+    """Write a record again that libvirt has dropped, unless it lists it, and remove its journal entry."""
+
+    entry: RecordEntry
+    is_there: bool = False
+
+    action = "write record"
+    entry_path = PathOf("entry.path")
+
+    @property
+    def what(self) -> Message:
+        return t("the record of snapshot {name} of {guest} is as before", name=self.entry.name, guest=self.guest.name)
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        end = shlex.join(("rm", "-f", "--", self.entry.path))
+        if self.is_there:
+            return (end,)
+        current = ("--current",) if self.entry.current else ()
+        write = self.virsh("snapshot-create", "--xmlfile", "/dev/stdin", "--redefine", *current)
+        read = ("python3", "-c", "import json, sys; print(json.load(open(sys.argv[1]))['xml'])", self.entry.path)
+        return (f"{shlex.join(read)} | {shlex.join(write)}", end)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
