@@ -17,7 +17,7 @@ from vmsnap_nb.lab.exercises import practice
 from vmsnap_nb.lab.exercises.check import Check
 from vmsnap_nb.lab.exercises.exercise import Aim, Seen, Start
 from vmsnap_nb.lab.exercises.hand_help import HELP
-from vmsnap_nb.lab.exercises.ordering import right_order
+from vmsnap_nb.lab.exercises.ordering import another_order, right_order
 from vmsnap_nb.lab.exercises.progress import read_progress
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.model.forest import Forest
@@ -427,6 +427,19 @@ def test_two_guests_on_one_overlay(lab: Lab, begun: Path) -> None:
 
 
 # -- lines to put in order -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begun", ["order-first-guest", "order-live-backup"], indirect=True)
+def test_another_way_is_an_order_that_was_not_given(lab: Lab, begun: Path) -> None:
+    lines = practice.EXERCISES[begun.name].lines
+    given = " ".join(line.letter for line in right_order(lines))
+    other = another_order(lines, given)
+    assert other
+    assert other != given
+    for answered, shown in ((given, other), (other, another_order(lines, other))):
+        lab.answer(begun.name, answered)
+        assert lab.check(begun.name).other == f'lab.answer("{begun.name}", "{shown}")'
+        assert shown != answered
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,8 @@ class Check(Listed):
     def _after_success(self) -> list[Message]:
         if not self.done or not self.why:
             return []
-        return [t("Why: {reason}", reason=self.why), t("Another way: {solution}", solution=self.other)]
+        why = t("Why: {reason}", reason=self.why)
+        return [why, t("Another way: {solution}", solution=self.other)] if self.other else [why]
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import permutations
 
 from vmsnap_nb.lab.exercises.exercise import Aim, Exercise, Line, Seen
 from vmsnap_nb.lab.exercises.stage import Stage, layers_on
 from vmsnap_nb.words.message import N_, counted, joined, t
 
-__all__ = ["ORDERING", "right_order"]
+__all__ = ["ORDERING", "another_order", "right_order"]
 
 _NEW = "qemu-img create -f qcow2 -F qcow2 -b Template.qcow2 web.qcow2"
 _FIRST_GUEST = (
@@ -47,6 +48,17 @@ def right_order(lines: Sequence[Line]) -> tuple[Line, ...]:
         waiting.remove(ready)
         done.append(ready)
     return tuple(done)
+
+
+def another_order(lines: Sequence[Line], given: str) -> str:
+    """Return the letters of a right order that was not given, or nothing if there is no other."""
+    needed = [line for line in lines if line.needed]
+    letters = [letter for letter in given.lower() if letter.isalnum()]
+    for order in permutations(needed):
+        found = [line.letter for line in order]
+        if found != letters and not any(_is_early(line, found) for line in needed):
+            return " ".join(found)
+    return ""
 
 
 def _ordered(lines: Sequence[Line]) -> Callable[[Seen], Iterator[Aim]]:

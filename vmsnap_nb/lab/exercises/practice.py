@@ -19,7 +19,7 @@ from vmsnap_nb.lab.exercises.hand_help import HELP
 from vmsnap_nb.lab.exercises.hint import MOST, Hint, hint_of
 from vmsnap_nb.lab.exercises.lines import Lines
 from vmsnap_nb.lab.exercises.merging import MERGING
-from vmsnap_nb.lab.exercises.ordering import ORDERING
+from vmsnap_nb.lab.exercises.ordering import ORDERING, another_order
 from vmsnap_nb.lab.exercises.overlays import OVERLAYS
 from vmsnap_nb.lab.exercises.place import ANSWER, ExercisePlace
 from vmsnap_nb.lab.exercises.progress import Progress, read_progress, with_check, with_hint, write_progress
@@ -190,6 +190,9 @@ def check(lab: ExerciseLab, name: str) -> Check:
         typed=by_hand.guests(lab.root, exercise.guests) if exercise.virsh else {},
     )
     other = HELP[name].other.replace("{folder}", str(place.folder))
+    if exercise.lines and other.startswith("lab.answer("):  # the answer that was given is no other way
+        order = another_order(exercise.lines, seen.answer)
+        other = f'lab.answer("{name}", "{order}")' if order else ""
     made = Check(name, t(exercise.title), tuple(exercise.aims(seen)), why=t(HELP[name].why), other=other)
     _keep(lab, name, lambda row: with_check(row, made, time.time()))
     return made
