@@ -26,12 +26,14 @@ PREDICTIONS = (
     ),
     Asked(
         name="real-host/unused",
-        text=N_("Some images are used by no guest. How many of them can be deleted without affecting another image?"),
+        text=N_(
+            "Some images are used by no guest. How many of them could be deleted alone without affecting another image?"
+        ),
         why=N_(
             "Not used by a guest of this host is not the same as not needed: overlays, other hosts "
             "and backups may need an image."
         ),
-        options=(0, 1, 2, 3, 4, 5),
+        options=(0, 1, 2, 3, 4),
     ),
     Asked(
         name="real-host/pull-frees",
