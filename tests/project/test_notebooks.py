@@ -30,6 +30,17 @@ def test_there_is_a_quickstart() -> None:
     assert ROOT / "notebooks" / "00-quickstart.ipynb" in NOTEBOOKS
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_frame_shows_a_path_without_its_end(path: Path) -> None:
+    frames = [output["data"]["text/html"] for output in outputs(nbformat.read(path, as_version=4)) if is_frame(output)]
+    cut = [cell for frame in frames for cell in re.findall(r"<t[dh]>(/.*?)</t[dh]>", frame) if cell.endswith("...")]
+    assert not cut
+
+
+def is_frame(output: Any) -> bool:
+    return 'class="dataframe"' in output.get("data", {}).get("text/html", "")
+
+
 def executed(path: Path, folder: Path, *, cells: slice = slice(None)) -> Any:
     """Return a notebook that was executed in a kernel of its own, or only some of its cells."""
     fresh = nbformat.read(path, as_version=4)

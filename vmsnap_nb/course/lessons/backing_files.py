@@ -45,7 +45,7 @@ PREDICTIONS = (
         options={"guess": N_("it creates the overlay, with the format that it detects"), "refuse": N_("it refuses")},
     ),
     Asked(
-        name="backing-files/info-locked",
+        name="backing-files/info",
         text=N_("A guest is running. Does `qemu-img info` read its image?"),
         why=N_("QEMU holds a lock. `-U` reads without it, and the result may already be stale."),
     ),

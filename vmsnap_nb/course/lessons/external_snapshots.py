@@ -30,7 +30,7 @@ PREDICTIONS = (
         options=(1, 2, 3, 4),
     ),
     Asked(
-        name="external-snapshots/branch",
+        name="external-snapshots/upgrade",
         text=N_("You revert to `ready` with the default options. Is the upgrade lost?"),
         why=N_(
             "`keep_current` is the default here: the current state becomes a snapshot first. "

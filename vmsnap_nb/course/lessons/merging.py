@@ -65,7 +65,7 @@ PREDICTIONS = (
         options={"commit": N_("commit, down"), "pull": N_("pull, up")},
     ),
     Asked(
-        name="merging/hidden",
+        name="merging/rewritten",
         text=N_(
             "Eight overlays each rewrote the same 4 MiB. How many MiB are copied if only the base and "
             "the last one remain?"

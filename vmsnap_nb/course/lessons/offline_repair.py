@@ -42,7 +42,7 @@ PREDICTIONS = (
         options={"same": N_("the same data"), "other": N_("different data, without an error"), "error": N_("an error")},
     ),
     Asked(
-        name="offline-repair/rescue",
+        name="offline-repair/pulled",
         text=N_(
             "A layer is deleted while the guest is running, and everything is pulled into the active image. Does that "
             "image read the right content after the guest is off?"

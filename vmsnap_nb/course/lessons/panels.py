@@ -33,7 +33,7 @@ PREDICTIONS = (
         },
     ),
     Asked(
-        name="panels/grey",
+        name="panels/ready",
         text=N_("This merge leaves two files invalid. Can it be confirmed immediately?"),
         why=N_("First tick the box below the names of the files."),
     ),
