@@ -28,17 +28,18 @@ def test_a_record_that_libvirt_cannot_write_and_so_drops_is_not_lost(short: Path
     """libvirt's folder of records is full: it then lists the snapshot no more, until it is started again."""
     revert = """
         from support.faulty import faulty
-        from support.small_disk import as_root, fill_up, small_disk
+        import atexit, contextlib
+        from support.small_disk import fill_up, small_disk
         lab = vs.Lab(sys.argv[1])
         guest = lab.guest("demo", backing=lab.base("RootBase"), boot="disk")
         for name in ("a", "b"):
             guest.snapshot(name, kind="external-disk").run(progress=False)
         [records] = {path.parent for path in lab.root.rglob("snapshot/demo/a.xml")}
-        fills = []
+        full = contextlib.ExitStack()
+        atexit.register(full.close)
 
         def fill(step, perform):
-            fills.append(small_disk(records, "64k"))
-            fills[0].__enter__()
+            full.enter_context(small_disk(records, "64k"))
             fill_up(records)
             return perform(step)
 
@@ -51,7 +52,7 @@ def test_a_record_that_libvirt_cannot_write_and_so_drops_is_not_lost(short: Path
         print(sorted((step.entry.name, step.action, oct(os.stat(step.entry.path).st_mode)) for step in steps))
         next = guest.snapshot("next", kind="external-disk")
         print({concern.name for concern in next.concerns if concern.level == "refuse"})
-        fills[0].__exit__(None, None, None)
+        full.close()
         if sys.argv[2] == "restarted":
             sys.stdout.flush()
             os._exit(0)
