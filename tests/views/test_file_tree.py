@@ -159,3 +159,10 @@ def test_a_picture_counts_what_it_does_not_draw() -> None:
     counted = [int(name.split()[1]) for name, _ in rows_of(crowd, "more")]
     assert drawn + sum(counted) == 90 * 30
     assert drawn + len(counted) < 60
+
+
+def test_lines_of_a_tree_are_not_wrapped() -> None:
+    """A page of JupyterLab wraps other text; columns would no longer lie below each other."""
+    for thing in (FILES, CHANGES):
+        html = thing._repr_mimebundle_()["text/html"]
+        assert 'style="white-space: pre; overflow-x: auto"' in html.partition("<pre")[2].partition(">")[0]

@@ -10,6 +10,7 @@ from support.forests import figure_2, forest, handout, image, thousand
 from support.merges import FACTS, commit
 
 from vmsnap_nb.model.guest import Use
+from vmsnap_nb.model.image import InternalSnapshot
 from vmsnap_nb.plans.overlay.request import GuestsRequest
 from vmsnap_nb.plans.request import Reading
 
@@ -65,3 +66,45 @@ def test_a_long_command_is_folded_but_never_left_out() -> None:
     assert plan.commands[1].count("\n") == 43
     assert "&lt;a7/&gt;" in html
     assert "and 43 more lines" in html
+
+
+def cells(html: str, part: str) -> list[str]:
+    """The cells of the table with this caption, as they are written."""
+    table = next(one for one in re.findall(r"<table>.*?</table>", html, re.DOTALL) if f">{part}</caption>" in one)
+    return re.findall(r"<t[hd].*?</t[hd]>", table, re.DOTALL)
+
+
+def test_columns_that_say_nothing_are_left_out_of_a_table_below_a_figure() -> None:
+    html = figure_2()._repr_mimebundle_()["text/html"]
+    heads = [re.sub("<.*?>", "", cell) for cell in cells(html, "Images") if 'scope="col"' in cell]
+    assert "children" in heads
+    assert not {"snapshots", "bitmaps", "used by"} & set(heads)  # 0 in each row, and nothing
+    one = InternalSnapshot("1", "s")
+    html = forest(image("a", snapshots=(one,)), image("b"))._repr_mimebundle_()["text/html"]
+    assert ">snapshots</th>" in html
+
+
+def test_names_dates_and_sizes_in_a_table_stay_on_their_line() -> None:
+    html = figure_2()._repr_mimebundle_()["text/html"]
+    named = [cell for cell in cells(html, "Images") if re.search(">(Overlay-1A|64 MiB|1 MiB)<", cell)]
+    assert len(named) > 9
+    assert all("white-space: nowrap" in cell for cell in named)
+    long = forest(image("a" * 60))._repr_mimebundle_()["text/html"]
+    assert not any("nowrap" in cell for cell in cells(long, "Images") if "aaaa" in cell)
+
+
+def test_a_table_names_a_backing_file_and_says_that_it_is_written_with_its_folder() -> None:
+    html = forest(image("base"), image("top", "/i/base"))._repr_mimebundle_()["text/html"]
+    assert any('title="/i/base">…/base<' in cell for cell in cells(html, "Images"))
+
+
+def test_rows_of_images_are_in_natural_order() -> None:
+    found = forest(*(image(f"night-{number}") for number in (1, 10, 2)))._repr_mimebundle_()["text/html"]
+    names = [re.sub("<.*?>", "", cell) for cell in cells(found, "Images") if 'scope="row"' in cell]
+    assert names == ["night-1", "night-2", "night-10"]
+
+
+def test_what_a_summary_says_is_said_once_more_only_by_ear() -> None:
+    html = figure_2()._repr_mimebundle_()["text/html"]
+    assert "<summary>Images (9)</summary>" in html
+    assert re.search(r"<caption[^>]*position: absolute[^>]*>Images</caption>", html)

@@ -226,3 +226,8 @@ def test_the_legend_is_drawn() -> None:
     assert len(legend) == 3
     said = {str(text.text) for text in svg.iter(f"{SVG}text")}
     assert {"data that the guest reads", "hidden data: a layer above covers it", "zeros"} <= said
+
+
+def test_lines_of_the_text_are_not_wrapped() -> None:
+    html = blockmap("d.")._repr_mimebundle_()["text/html"]
+    assert 'style="white-space: pre; overflow-x: auto"' in html.partition("<pre")[2].partition(">")[0]

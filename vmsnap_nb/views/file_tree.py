@@ -19,7 +19,7 @@ from vmsnap_nb.model.files import (
 )
 from vmsnap_nb.views.changes_svg import changes_svg
 from vmsnap_nb.views.file_rows import MARKS, Row, changes_heading, row_of, tree_rows
-from vmsnap_nb.views.html import picture_html, picture_style, table_html
+from vmsnap_nb.views.html import UNWRAPPED, picture_html, picture_style, table_html
 from vmsnap_nb.views.labels import moment_text
 from vmsnap_nb.views.svg import scope_of
 from vmsnap_nb.views.tables import table_of
@@ -61,7 +61,7 @@ def file_bundle(
         parts = [f'<div class="vmsnap {scope}"><style>{picture_style(scope, svg, narrow)}</style>']
         parts.append(picture_html(svg, narrow))
         bundle["image/svg+xml"] = svg
-    parts.append(f'<pre class="vmsnap-text" aria-label="{escape(heading)}">{escape(text)}</pre>')
+    parts.append(f'<pre class="vmsnap-text" aria-label="{escape(heading)}"{UNWRAPPED}>{escape(text)}</pre>')
     if tree and table.rows:
         html = table_html(table, t("Files"), left_out=frozenset())
         summary = t("{caption} ({count})", caption=t("Table"), count=len(table.rows))

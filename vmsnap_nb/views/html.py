@@ -19,15 +19,22 @@ from vmsnap_nb.views.labels import head_text
 from vmsnap_nb.views.states import has_change, switch, switch_style
 from vmsnap_nb.views.svg import least_width, narrow_style, scope_of
 from vmsnap_nb.views.tables import Cell, Column, Table
-from vmsnap_nb.views.words import LONG_COMMAND, human_size, isolate, shown
+from vmsnap_nb.views.words import LONG_COMMAND, human_size, isolate, natural, shown, width
 from vmsnap_nb.words.message import counted, t
 
-__all__ = ["page", "picture_html", "picture_style", "table_html"]
+__all__ = ["UNWRAPPED", "page", "picture_html", "picture_style", "table_html"]
 
+UNWRAPPED = ' tabindex="0" style="white-space: pre; overflow-x: auto"'
+"""Attributes of text whose columns lie below each other: JupyterLab would wrap its lines."""
 _MOST_ROWS = 60
 _LONG_WORD, _LONG_TEXT = 20, 30
-"""Letters. Longer words, paths above all, may be broken anywhere, so that a table fits into a narrow cell; and a longer
-text gets some room."""
+"""Columns of text. Longer words, paths above all, may be broken anywhere, so that a table fits into a narrow cell; and
+a longer text gets some room. A shorter name stays on its line: browsers would break it after each hyphen."""
+_PATHS = frozenset({"backing", "files", "memory_file"})  # columns of text that may have a path
+_WHOLE = frozenset({"bytes", "count", "seconds", "time"})
+"""Kinds of columns whose cells are never broken: a number stays with its unit."""
+_HEARD = "; position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)"
+"""The style of a caption that only a screen reader tells: the summary above the table says the same."""
 _LEFT, _RIGHT = ' style="text-align: left"', ' style="text-align: right"'  # JupyterLab sets all cells to the right
 _LEFT_OUT = frozenset({"path", "backing_path"})  # the row's tooltip has the path; `to_frame` has all
 
@@ -102,18 +109,26 @@ def _table_below(thing: Shown, table: Table) -> str:
     notes = _bookkeeping(table) if isinstance(thing, Plan) else ()
     if notes:
         table = replace(table, rows=tuple(row for row in table.rows if row not in notes))
-    empty = {column.name for n, column in enumerate(table.columns) if all(row[n] is None for row in table.rows)}
-    html = table_html(table, caption, left_out=_LEFT_OUT | empty, steps=steps)
-    if isinstance(thing, Disks | SnapshotList):
+    if isinstance(thing, Forest):
+        table = replace(table, rows=tuple(sorted(table.rows, key=lambda row: natural(str(row[0])))))
+    alone = isinstance(thing, Disks | SnapshotList)
+    html = table_html(table, caption, left_out=_LEFT_OUT | _idle(table), brief=True, heard=not alone)
+    if alone:
         return html
     summary = t("{caption} ({count})", caption=caption, count=len(table.rows))
     if steps:
         summary = counted("{count} step · as commands", "{count} steps · as commands", len(table.rows))
     if notes:
         said = counted("and {count} bookkeeping step", "and {count} bookkeeping steps", len(notes))
-        more = table_html(replace(table, rows=notes), said, left_out=_LEFT_OUT | {"command", "bytes"}, steps=True)
+        rows = replace(table, rows=notes)
+        more = table_html(rows, said, left_out=_LEFT_OUT | {"command", "bytes"}, brief=True, heard=True)
         html += f"\n<details><summary>{escape(said)}</summary>\n{more}\n</details>"
     return f"<details><summary>{escape(summary)}</summary>\n{html}\n</details>"
+
+
+def _idle(table: Table) -> set[str]:
+    """Return the columns that say nothing: nothing at all in each row, or zero."""
+    return {column.name for n, column in enumerate(table.columns) if n and not any(row[n] for row in table.rows)}
 
 
 def _bookkeeping(table: Table) -> tuple[tuple[Cell, ...], ...]:
@@ -132,32 +147,28 @@ def table_html(
     *,
     left_out: AbstractSet[str] = _LEFT_OUT,
     most: int | None = _MOST_ROWS,
-    steps: bool = False,
+    brief: bool = False,
+    heard: bool = False,
 ) -> str:
     """Return a table for reading: sizes in binary units, the path as the row's tooltip, at most 60 rows.
 
-    The ``<table>`` has a caption, and heads of columns and of rows: the index becomes the head of each row. Of `steps`,
-    a column of bytes is left out if there are none, and an image is given by the name of its file.
+    The ``<table>`` has a caption, and heads of columns and of rows: the index becomes the head of each row. In a
+    `brief` table, a file is given by its name. A caption that is `heard` is not seen.
     """
-    places = [
-        number
-        for number, column in enumerate(table.columns)
-        if column.name not in left_out
-        and not (steps and column.kind == "bytes" and not any(row[number] for row in table.rows))
-    ]
+    places = [number for number, column in enumerate(table.columns) if column.name not in left_out]
     path = next((number for number, column in enumerate(table.columns) if column.kind == "path"), None)
     heads = "".join(
         f'<th scope="col"{_align_head(table.columns[n])}>{escape(head_text(table.columns[n].name))}</th>'
         for n in places
     )
-    rows = [_row(table, row, places, path, brief=steps) for row in table.rows[:most]]
+    rows = [_row(table, row, places, path, brief=brief) for row in table.rows[:most]]
     if most is not None and (more := len(table.rows) - most) > 0:
         said = t("… {count} more rows: see .to_frame()", count=more)
         rows.append(f'<tr><td colspan="{len(places)}">{escape(said)}</td></tr>')
     return "\n".join(
         [
             "<table>",
-            f"<caption{_LEFT}>{escape(caption)}</caption>",
+            f"<caption{_more(_LEFT, _HEARD) if heard else _LEFT}>{escape(caption)}</caption>",
             f"<thead><tr>{heads}</tr></thead>",
             f"<tbody>\n{_join(rows)}\n</tbody>",
             "</table>",
@@ -173,14 +184,26 @@ def _row(table: Table, row: tuple[Cell, ...], places: list[int], path: int | Non
     tip = "" if path is None or row[path] is None else f' title="{escape(shown(str(row[path])))}"'
     cells = []
     for number, place in enumerate(places):
-        column, value = table.columns[place], row[place]
-        text, style = _cell(column, value), _room(value) + _align(column)
-        if brief and column.kind == "bytes":
-            text = text if value else ""
-        elif brief and column.kind == "path" and value is not None:
-            style, text = _align(column) + tip, escape(isolate(shown(str(value).rstrip("/").rpartition("/")[2])))
-        cells.append(f'<th scope="row"{style}{tip}>{text}</th>' if number == 0 else f"<td{style}>{text}</td>")
+        column, value, title = table.columns[place], row[place], ""
+        text = _cell(column, value)
+        if brief and isinstance(value, str) and (name := _file_name(column, value)):
+            title, value, text = f' title="{escape(shown(value))}"', name, escape(isolate(shown(name)))
+        look = _room(value) + _align(column, value)
+        cells.append(
+            f'<th scope="row"{look}{tip or title}>{text}</th>' if number == 0 else f"<td{look}{title}>{text}</td>"
+        )
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _file_name(column: Column, path: str) -> str:
+    """Return how a table names a file whose path is its tooltip; empty if it is no path, or several.
+
+    Whether a backing file is written with its folder matters, so dots stand for that.
+    """
+    name = path.rstrip("/").rpartition("/")[2]
+    if column.kind == "path":
+        return name
+    return f"…/{name}" if column.name in _PATHS and path.startswith("/") and ", /" not in path else ""
 
 
 def _room(text: object) -> str:
@@ -191,12 +214,18 @@ def _room(text: object) -> str:
     return ' class="vmsnap-words"' if len(text) > _LONG_TEXT else ""
 
 
-def _align(column: Column) -> str:
-    return _RIGHT if column.kind in {"bytes", "count", "seconds"} else _LEFT
+def _align(column: Column, value: Cell = None) -> str:
+    style = _RIGHT if column.kind in {"bytes", "count", "seconds"} else _LEFT
+    name = isinstance(value, str) and " " not in value and width(value) <= _LONG_WORD
+    return _more(style, "; white-space: nowrap") if name or (value is not None and column.kind in _WHOLE) else style
+
+
+def _more(style: str, more: str) -> str:
+    return style.removesuffix('"') + more + '"'
 
 
 def _align_head(column: Column) -> str:
-    return _align(column).removesuffix('"') + '; word-break: keep-all"'  # a Chinese word stays on its line
+    return _more(_align(column), "; word-break: keep-all")  # a Chinese word stays on its line
 
 
 def _cell(column: Column, value: Cell) -> str:

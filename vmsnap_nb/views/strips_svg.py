@@ -8,6 +8,7 @@ from html import escape
 
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.views.content import text_width
+from vmsnap_nb.views.html import UNWRAPPED
 from vmsnap_nb.views.looks import GREY, INK, PAPER
 from vmsnap_nb.views.strips import (
     KIND_WORDS,
@@ -203,7 +204,7 @@ def strips_bundle(
     narrow = f'<div class="vmsnap-narrow" tabindex="0" hidden>{strips_svg(blocks, narrow=True)}</div>'
     html = (
         f'<div class="vmsnap {scope}"><style>{style}</style><div class="vmsnap-picture">{picture}{narrow}</div>'
-        f"<details><summary>{summary}</summary><pre>{shown_text}</pre></details></div>"
+        f"<details><summary>{summary}</summary><pre{UNWRAPPED}>{shown_text}</pre></details></div>"
     )
     bundle = {"image/svg+xml": svg, "text/html": html, "text/plain": text}
     return {
