@@ -40,6 +40,8 @@ LOST_ONCE = (
     "live shorten | kill all@us:108 | started",
     # Since devices may be numbered anew after that, no file was the one that the entry recorded.
     "live delete, external | power loss@us:115 | off",
+    # One disk was taken back and the other was not, and nothing kept the guest from its start.
+    "two disks: revert, internal | ENOSPC@tool:52 | on | ENOSPC@tool:20",
 )
 """Runs in which something was lost when they were played first, with libvirt 9.0 and QEMU 7.2."""
 

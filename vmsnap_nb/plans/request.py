@@ -18,6 +18,7 @@ from vmsnap_nb.plans.journal import (
     MergeEntry,
     PullEntry,
     RecordEntry,
+    RevertEntry,
     Stranger,
     UnknownEntry,
     UnreadEntry,
@@ -114,6 +115,11 @@ class Reading:
     def pulls(self) -> tuple[PullEntry, ...]:
         """Pulls into images of running guests that were interrupted."""
         return tuple(entry for entry in self.entries if isinstance(entry, PullEntry))
+
+    @property
+    def reverts(self) -> tuple[RevertEntry, ...]:
+        """Reverts of guests that were interrupted."""
+        return tuple(entry for entry in self.entries if isinstance(entry, RevertEntry))
 
     @property
     def insides(self) -> tuple[InsideEntry, ...]:

@@ -68,6 +68,7 @@ def start_concerns(reading: Reading) -> tuple[Concern, ...]:
         *interrupted_pulls(reading),
         *interrupted_commits(reading),
         *interrupted_snapshots(reading),
+        *interrupted_reverts(reading),
         *strangers(reading),
         *holders(reading),
         *shared_bases(forest, domain),
@@ -97,6 +98,30 @@ def interrupted_insides(reading: Reading) -> Iterator[Concern]:
                 ),
                 t("finish it first: guest.unfinished()[0].run()"),
                 images=(entry.image,),
+            )
+
+
+def interrupted_reverts(reading: Reading) -> Iterator[Concern]:
+    """Check that no revert inside the images of several disks was interrupted: libvirt changes one after the other."""
+    forest, domain = reading.forest, reading.owner.domain
+    for entry in reading.reverts:
+        inside = {
+            use.target: use.path
+            for use in domain.uses
+            if use.path in forest.images and any(one.name == entry.name for one in forest[use.path].snapshots)
+        }
+        if entry.uuid == domain.uuid and len(inside) > 1:
+            yield refuse(
+                "active-job",
+                t(
+                    "{guest} cannot start: the revert to {name} was interrupted, so the disks {disks} may hold "
+                    "different states",
+                    guest=domain.name,
+                    name=entry.name,
+                    disks=joined(inside),
+                ),
+                t("finish it first: guest.unfinished()[0].run()"),
+                images=tuple(inside.values()),
             )
 
 
