@@ -42,6 +42,8 @@ LOST_ONCE = (
     "live delete, external | power loss@us:115 | off",
     # One disk was taken back and the other was not, and nothing kept the guest from its start.
     "two disks: revert, internal | ENOSPC@tool:52 | on | ENOSPC@tool:20",
+    # libvirt dropped a record that it could not write, and the next plan did not know of it.
+    "two disks: delete, mixed | EIO@tool:18 | off | ENOSPC@us:5",
 )
 """Runs in which something was lost when they were played first, with libvirt 9.0 and QEMU 7.2."""
 

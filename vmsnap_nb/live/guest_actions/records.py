@@ -7,7 +7,7 @@ import os
 import xml.etree.ElementTree as ET
 from typing import Any
 
-from vmsnap_nb.errors import NotFoundError, VmsnapError
+from vmsnap_nb.errors import NotFoundError, PermissionDeniedError, VmsnapError
 from vmsnap_nb.live.handle import GuestHandle
 from vmsnap_nb.live.journal import drop_entry, write_entry
 from vmsnap_nb.live.step_action import Undo
@@ -34,14 +34,14 @@ __all__ = [
 ]
 
 
-def redefine(handle: GuestHandle, xml: str, *, current: bool) -> None:
+def redefine(handle: GuestHandle, xml: str, *, current: bool, undoes: bool = False) -> None:
     """Write a record, in place of the one of the same name if there is one.
 
     libvirt drops from its list what it cannot write, as on a full disk. So a journal entry has the old record, which is
-    written again then.
+    written again then. Without that entry nothing is written, unless it `undoes` a change.
     """
     domain = handle.domain
-    entry = _noted(handle, ET.fromstring(xml).findtext("name", ""), current=current)
+    entry = _noted(handle, ET.fromstring(xml).findtext("name", ""), current=current, undoes=undoes)
     try:
         _write(domain, xml, current=current)
     except VmsnapError as error:
@@ -64,7 +64,7 @@ def redefine(handle: GuestHandle, xml: str, *, current: bool) -> None:
         drop_entry(entry)
 
 
-def _noted(handle: GuestHandle, name: str, *, current: bool) -> RecordEntry | None:
+def _noted(handle: GuestHandle, name: str, *, current: bool, undoes: bool) -> RecordEntry | None:
     """Write an entry with the record of this name, if there is one; it is returned, though it could not be written."""
     try:
         before = whole_record(handle.domain, name)
@@ -74,8 +74,13 @@ def _noted(handle: GuestHandle, name: str, *, current: bool) -> RecordEntry | No
     folder = next((os.path.dirname(use.path) for use in domain.uses if use.path.startswith("/")), "/")
     entry = RecordEntry(folder=folder, guest=domain.name, uuid=domain.uuid, name=name, xml=before, current=current)
     if handle.link.files_are_here:
-        with contextlib.suppress(VmsnapError):  # where no entry can be written, records must be put back all the same
+        try:
             write_entry(entry)
+        except PermissionDeniedError:
+            pass  # libvirt may write where this user may not
+        except VmsnapError:
+            if not undoes:
+                raise
     return entry
 
 
@@ -133,7 +138,7 @@ def forget_record(handle: GuestHandle, step: ForgetRecord) -> Undo:
 
     def back() -> None:
         for name in moved:
-            redefine(handle, children[name], current=records[name].current)
+            redefine(handle, children[name], current=records[name].current, undoes=True)
 
     try:
         for name, xml in children.items():
@@ -149,7 +154,7 @@ def forget_record(handle: GuestHandle, step: ForgetRecord) -> Undo:
         raise
 
     def undo() -> None:
-        redefine(handle, whole, current=records[step.name].current)
+        redefine(handle, whole, current=records[step.name].current, undoes=True)
         back()
 
     return undo
@@ -182,7 +187,7 @@ def move_record(handle: GuestHandle, step: MoveRecord) -> Undo:
                 t("make the record of {name} refer to {image} again", name=step.name, image=step.path),
                 why=t("it is gone, and {image} holds its content", image=step.now),
             )
-        redefine(handle, before, current=step.current)
+        redefine(handle, before, current=step.current, undoes=True)
 
     return undo
 
@@ -201,7 +206,7 @@ def define_record(handle: GuestHandle, step: DefineRecord) -> Undo:
 
     def undo() -> None:
         if before is not None:
-            redefine(handle, before, current=old[step.name].current)
+            redefine(handle, before, current=old[step.name].current, undoes=True)
             return
         with libvirt_errors(t("forget the snapshot {name} of {guest}", name=step.name, guest=step.guest.name)):
             find_snapshot(domain, step.name).delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)

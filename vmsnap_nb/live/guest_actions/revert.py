@@ -301,7 +301,7 @@ def _make_current(guest: GuestHandle, step: MakeCurrent) -> Undo:
 
     def undo() -> None:
         if before is not None:
-            redefine(guest, whole_record(domain, before), current=True)
+            redefine(guest, whole_record(domain, before), current=True, undoes=True)
 
     return undo
 

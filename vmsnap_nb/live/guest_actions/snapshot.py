@@ -287,7 +287,7 @@ def _take_back(handle: GuestHandle, step: TakeSnapshot, before: str, made: Mappi
         if step.metadata:
             find_snapshot(domain, step.name).delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
             if step.parent is not None:
-                redefine(handle, whole_record(domain, step.parent), current=True)
+                redefine(handle, whole_record(domain, step.parent), current=True, undoes=True)
     _remove(made, tried)
 
 
