@@ -59,7 +59,7 @@ def test_lines_are_put_in_order_by_keyboard(nb: Notebook, dark: bool) -> None:
     cell = nb.page.locator(".jp-OutputArea-output")
     lines = cell.locator(".vmsnap-lines")
     expect(lines.get_by_label("1. a rm Snap-2.qcow2")).to_be_checked()
-    down, across = (cell.get_by_role("button", name=name, exact=True) for name in ("Down", "Use or leave out"))
+    down, across = (cell.get_by_role("button", name=name, exact=True) for name in ("Down", "Include or exclude"))
 
     def move(letter: str, button: Locator, times: int) -> None:
         radio = lines.get_by_label(re.compile(rf"(\d\.|left out:) {letter} "))

@@ -59,7 +59,7 @@ def test_guests_are_named_with_their_hosts() -> None:
         assert fleet.guests().names == ("a/test", "b/test")
         assert fleet.guest("b/test").host is fleet["b"]
         assert fleet.guests()["a/test"].name == "test"
-        with pytest.raises(vs.NotFoundError, match="several hosts have a guest of that name: a, b"):
+        with pytest.raises(vs.NotFoundError, match="several hosts have a guest with that name: a, b"):
             fleet.guest("test")
         with pytest.raises(vs.NotFoundError, match="no guest has that name"):
             fleet.guest("none")
@@ -73,7 +73,7 @@ def test_hosts_of_a_list_are_named_after_their_machines() -> None:
     for wrong in ({}, {"a/b": TEST}, {"": TEST}):
         with pytest.raises(vs.InvalidRequestError):
             vs.connect(wrong)
-    with pytest.raises(vs.InvalidRequestError, match="these options are for several hosts"):
+    with pytest.raises(vs.InvalidRequestError, match="these options apply only to several hosts"):
         vs.connect(TEST, shared=["/srv"])  # type: ignore[call-overload]
 
 

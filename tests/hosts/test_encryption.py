@@ -163,7 +163,7 @@ def test_snapshots_of_a_disk_with_an_external_data_file_are_decided_in_the_plan(
 def test_an_overlay_on_a_part_of_a_file_is_not_made_while_the_guest_is_off(host: Host, connection: Any) -> None:
     define(connection, "demo", part_of_file(IMAGES / "container", MIB))
     plan = host.guest("demo").snapshot("s1", kind="external-disk")
-    assert any("is part of a file" in what for what in refusals(plan))
+    assert any("uses only part of a file" in what for what in refusals(plan))
     # The remedy makes an image of that part.
     write(IMAGES / "container", "write -q -P 7 1M 64k", format="raw")
     command = next(one.remedy for one in plan.concerns if one.level == "refuse").rpartition(": ")[2]

@@ -98,7 +98,7 @@ def test_the_chain_of_a_guest_with_a_base_that_is_gone_or_in_no_pool(
 
 def test_what_cannot_be_known_from_here_is_said(guest: Guest) -> None:
     notes = [concern for concern in guest.snapshot("s1").concerns if concern.level == "note"]
-    [note] = [note for note in notes if "whether an operation of this package was interrupted" in note.what]
+    [note] = [note for note in notes if "whether a vmsnap_nb operation was interrupted" in note.what]
     assert note.remedy.endswith(f"ssh -- 127.0.0.1 'vmsnap-nb plan finish {IMAGES}'")
 
 
@@ -168,7 +168,7 @@ def test_a_network_that_is_down_is_an_error_with_a_next_step(
         with pytest.raises(LibvirtError) as error:
             guest.chain()
         assert "check the network" in str(error.value.next_step)
-        with pytest.raises(LibvirtError, match="did not answer"):
+        with pytest.raises(LibvirtError, match="did not respond"):
             guest.chain()  # the connection is made again, and the network is down still
         assert time.monotonic() - began < 15
         network.silence(False)

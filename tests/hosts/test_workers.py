@@ -119,4 +119,4 @@ def test_a_worker_on_another_host_is_not_believed(
     with vs.connect({"a": system.uri, "b": other.uri}, executor=swapped) as fleet:
         found = fleet.guests()
         assert list(found) == ["b"]
-        assert "the worker is on " in str(found.problems["a"])
+        assert "the worker runs on " in str(found.problems["a"])

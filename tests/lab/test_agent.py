@@ -77,7 +77,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     real = find_agent().program
     (tmp_path / "qemu-ga").write_bytes(real)
     (tmp_path / "qemu-ga").chmod(0o755)
-    with pytest.raises(MissingPartError, match=r"needs the library lib.*which is in none of") as alone:
+    with pytest.raises(MissingPartError, match=r"needs the library lib.*which was not found in") as alone:
         find_agent([tmp_path], [tmp_path / "empty"])
     assert "qemu-guest-agent" in (alone.value.next_step or "")
 
@@ -195,7 +195,7 @@ def test_a_snapshot_of_a_guest_that_was_frozen_for_it(
 ) -> None:
     guest = only_agent
     assert COMMAND_PORT not in channels(guest.xml())
-    with pytest.raises(GuestNotReadyError, match="no QEMU guest agent answers"):
+    with pytest.raises(GuestNotReadyError, match="the QEMU guest agent in it does not respond"):
         guest.execute("true")
     wait_for_agent(guest)
     assert guest.wait_ready(timeout=60) is guest

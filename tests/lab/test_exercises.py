@@ -74,11 +74,11 @@ WIPE = "qemu-io -f qcow2 -c 'write -q -P 9 0 64k' "
 
 # Exercise, what was done, a part of the hint, points of 12.
 WRONG: list[tuple[str, Doing, str, float]] = [
-    ("first-overlay", "true", "there is no Overlay-1.qcow2; the images are: RootBase", 0),
+    ("first-overlay", "true", "Overlay-1.qcow2 does not exist. Existing images: RootBase", 0),
     (
         "first-overlay",
         overlay("overlay1", "RootBase"),
-        "there is no Overlay-1.qcow2; the images are: RootBase, overlay1",
+        "Overlay-1.qcow2 does not exist. Existing images: RootBase, overlay1",
         0,
     ),
     ("first-overlay", "qemu-img create -q -f qcow2 Overlay-1.qcow2 64M", "Overlay-1 has no backing file", 4),
@@ -92,7 +92,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     (
         "first-overlay",
         overlay("Overlay-1", "RootBase") + WIPE + "RootBase.qcow2",
-        "RootBase does not read the data that it read at the start",
+        "RootBase does not read the same data as at the start",
         0,
     ),
     (
@@ -200,7 +200,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     (
         "template-update",
         "qemu-img commit -q Update.qcow2; cp Template-1.qcow2 Template-2.qcow2; chmod a-w Template-2.qcow2",
-        "web does not read the data that it read at the start",
+        "web does not read the same data as at the start",
         0,
     ),
     ("permissions", "chmod 444 Base.qcow2", "the permissions of Middle are 640", 6),
@@ -209,7 +209,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     ("read-needed", "true", "there is no answer yet", 0),
     ("read-needed", answer("read-needed", "disk-f"), "the answer is: disk-f", 0),
     ("read-needed", answer("read-needed", "disk-a disk-b disk-d disk-f"), "the answer is: disk-a", 0),
-    ("read-needed", answer("read-needed", "disk-a, d, disk-f"), "there is no d.qcow2; the images are: disk-a", 0),
+    ("read-needed", answer("read-needed", "disk-a, d, disk-f"), "d.qcow2 does not exist. Existing images: disk-a", 0),
     ("look-inside", answer("look-inside", "Alpine"), "the answer is: Alpine", 0),
     ("look-inside", "rm Top.qcow2", "there is no answer yet", 0),
     ("read-monday", answer("read-monday", "monday"), "the answer is: monday", 0),
@@ -225,7 +225,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     (
         "revert-external",
         lambda lab: lab.guest("shop2").revert("clean", keep_current=False).run(progress=False),
-        "Later does not read the data that it read at the start",
+        "Later does not read the same data as at the start",
         0,
     ),
     ("revert-external", give("shop2", "Later", "Shop"), "its chain is Shop", 0),
@@ -258,7 +258,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     (
         "export-internal",
         "qemu-img convert -l monday -O raw Archive-1.qcow2 monday.qcow2",
-        "monday.qcow2 is there, but it is not a qcow2 image",
+        "monday.qcow2 exists, but is not a qcow2 image",
         0,
     ),
     ("export-internal", overlay("monday", "Archive-1"), "monday has a backing file", 4),
@@ -285,19 +285,19 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     ("faded-overlay", overlay("Top-2", "Base-2") + "chmod a-w Base-2.qcow2", "there is no Top-3.qcow2", 6),
     ("faded-overlay", overlay("Top-2", "Base-2", "raw"), "Top-2 records raw, but its backing file is qcow2", 2),
     ("faded-merge", "qemu-img commit -q -d B-1.qcow2; rm B-1.qcow2", "B-2 is based on B-1, which does not exist", 0),
-    ("faded-merge", repoint("B-2", "B-0.qcow2"), "B-2 does not read the data that it read at the start", 0),
-    ("order-first-guest", answer("order-first-guest", "c a"), "2 needed lines are left out\n", 6),
+    ("faded-merge", repoint("B-2", "B-0.qcow2"), "B-2 does not read the same data as at the start", 0),
+    ("order-first-guest", answer("order-first-guest", "c a"), "2 needed lines are missing\n", 6),
     ("order-first-guest", answer("order-first-guest", "a, c, d, e"), "too early: a", 6),
-    ("order-live-backup", answer("order-live-backup", "g d b c f a"), "1 line is too many", 0),
+    ("order-live-backup", answer("order-live-backup", "g d b c f a"), "1 line is not needed", 0),
     ("order-middle-layer", answer("order-middle-layer", "ebac"), "too early: a", 6),
-    ("order-middle-layer", answer("order-middle-layer", "e b b c a"), "1 line is too many", 6),
+    ("order-middle-layer", answer("order-middle-layer", "e b b c a"), "1 line is not needed", 6),
     (
         "broken-host",
         repoint("mail-1", "mail-0.qcow2")
         + repoint("web-1", "web-2.qcow2")
         + repoint("shop", "backup/copy-1.qcow2")
         + "chmod a-w golden.qcow2; rm old-?.qcow2; echo report-3 report-2 report-1 report-base > answer.txt",
-        "shop does not read the data that it read at the start",
+        "shop does not read the same data as at the start",
         4,
     ),
     ("broken-host", "qemu-img commit -q class-1.qcow2; rm backup/copy-3.qcow2", "missing: backup/copy-3", 0),
@@ -317,10 +317,10 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     (
         "middle-layer",
         "qemu-img commit -q -d Snap-2.qcow2; " + repoint("Snap-3", "Snap-1.qcow2"),
-        "Other does not read the data that it read at the start",
+        "Other does not read the same data as at the start",
         0,
     ),
-    ("middle-layer", repoint("Snap-3", "Snap-1.qcow2"), "Snap-3 does not read the data that it read at the start", 0),
+    ("middle-layer", repoint("Snap-3", "Snap-1.qcow2"), "Snap-3 does not read the same data as at the start", 0),
     ("middle-layer", "qemu-img rebase -f qcow2 -b '' Snap-3.qcow2", "the chain is Snap-3", 0),
     ("middle-layer", "rm Snap-2.qcow2", "Snap-3 cannot be read: Snap-2 does not exist", 0),
     (
@@ -341,7 +341,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
         "new images: new",
         0,
     ),
-    ("short-chain", repoint("Day-6", "Day-2.qcow2"), "Day-6 does not read the data that it read at the start", 0),
+    ("short-chain", repoint("Day-6", "Day-2.qcow2"), "Day-6 does not read the same data as at the start", 0),
     ("while-it-runs", lambda lab: lab.guest("counter").destroy(), "counter is not running", 0),
     (
         "while-it-runs",
@@ -350,7 +350,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
             lab.guest("counter").pull(base="Counter-0").run(progress=False),
             lab.guest("counter").start(),
         ),
-        "counter is running, but was off in the meantime",
+        "counter is running, but was shut off at some point",
         0,
     ),
     (
@@ -370,13 +370,13 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     (
         "moved-base",
         repoint("Overlay-1", "templates/RootBase-old.qcow2"),
-        "Overlay-1 does not read the data that it read at the start",
+        "Overlay-1 does not read the same data as at the start",
         0,
     ),
     ("loop", "true", "these images form a loop: Overlay-1, Overlay-3, Overlay-2", 0),
     ("loop", repoint("Overlay-3", "RootBase.qcow2"), "Overlay-3 is based on RootBase", 0),
     ("loop", repoint("Overlay-1", "''"), "Overlay-1 has no backing file", 4),
-    ("orphan", repoint("Orphan", "copies/copy-1.qcow2"), "Orphan does not read the data that it read at the start", 6),
+    ("orphan", repoint("Orphan", "copies/copy-1.qcow2"), "Orphan does not read the same data as at the start", 6),
     ("orphan", "qemu-img rebase -u -f qcow2 -b '' Orphan.qcow2", "Orphan has no backing file", 0),
     ("orphan", repoint("Orphan", "copies/copy-2.qcow2", "raw"), "Orphan records raw, but its backing file is qcow2", 0),
 ]

@@ -190,7 +190,7 @@ def test_others_lose_the_permission_to_write_to_it(elsewhere: Path, tmp_path: Pa
     (root / "images").mkdir(parents=True)
     for folder in (root, root / "images"):
         folder.chmod(0o777)
-    with pytest.warns(UserWarning, match="Other users could write to"):
+    with pytest.warns(UserWarning, match="Other users had write permission for"):
         handed_over(root).release()
     assert [folder.stat().st_mode & 0o777 for folder in (root, root / "images")] == [0o755, 0o755]
     LabFolder(root)

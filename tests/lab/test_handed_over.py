@@ -217,7 +217,7 @@ def saved(text: str) -> bytes:
 )
 def test_a_definition_that_names_no_qemu_is_refused(root: Path, place: str, text: str | bytes) -> None:
     put(root / place, text)
-    with pytest.raises(LabError, match="another user made this lab") as caught:
+    with pytest.raises(LabError, match="another user created this lab") as caught:
         check_definitions(root)
     assert place in str(caught.value)
 

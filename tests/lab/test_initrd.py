@@ -13,7 +13,7 @@ from vmsnap_nb.lab.initrd import build_initrd, without_signature
 
 
 def test_an_initial_file_system_needs_its_parts() -> None:
-    with pytest.raises(ImageError, match="no busybox"):
+    with pytest.raises(ImageError, match="does not contain busybox"):
         build_initrd(gzip.compress(pack([Entry.file("etc/x", b"1")])))
     with pytest.raises(ImageError, match="read the distribution"):
         build_initrd(b"not compressed")

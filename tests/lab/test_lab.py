@@ -61,7 +61,7 @@ def test_an_image_of_ones_own(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_a_base_in_other_letters_is_no_second_copy(lab: Lab, base: Image) -> None:
-    with pytest.raises(InvalidRequestError, match="the names differ only in case") as raised:
+    with pytest.raises(InvalidRequestError, match="its name differs only in case") as raised:
         lab.base("rootbase")
     assert "lab.base('RootBase')" in str(raised.value.next_step)
     assert not (lab.root / "images" / "rootbase.qcow2").exists()

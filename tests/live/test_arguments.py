@@ -113,7 +113,7 @@ def test_how_many_images_remain_is_a_number(tmp_path: Path, keep: Any) -> None:
         (lambda: vs.predict("?", options=5), "options must be a list, or a dictionary"),  # type: ignore[arg-type]
         (lambda: vs.Lab(5), "root must be a path or None"),  # type: ignore[arg-type]
         (lambda: vs.panel(5), "must be a lab, a host, a guest or a forest"),  # type: ignore[arg-type]
-        (lambda: vs.set_language(5), "there is no catalogue"),  # type: ignore[arg-type]
+        (lambda: vs.set_language(5), "there is no message catalogue"),  # type: ignore[arg-type]
         (lambda: vs.scan("a\0b"), "must not contain a null character"),
         (lambda: check_above_zero("x", "zoom"), "zoom must be a number greater than 0"),
         (lambda: check_above_zero(float("inf"), "zoom"), "zoom must be a number greater than 0"),

@@ -112,7 +112,7 @@ def test_what_cannot_be_checked(tmp_path: Path) -> None:
     with pytest.raises(StalePlanError):
         replace(forest["base"], path=str(over), identity=(1, 1)).check()
     with pytest.raises(ImageError, match="no such file"):
-        Image("/gone", status="missing", problem="there is no such file").check()
+        Image("/gone", status="missing", problem="the file does not exist").check()
     luks("qcow2", tmp_path / "secret.qcow2", MIB)
     with pytest.raises(ImageError, match="encrypted"):
         vs.scan(tmp_path).check("secret")

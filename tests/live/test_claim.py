@@ -86,12 +86,12 @@ def test_nothing_is_built_on_what_another_plan_is_changing(tmp_path: Path) -> No
     for below in ("base", "top"):
         plan = vs.scan(tmp_path).overlay(f"on-{below}.qcow2", backing=below)
         claim = Claim("change", "", (str(tmp_path / "base.qcow2"),))
-        with pytest.raises(StalePlanError, match=r"another plan is now changing .*base"):
+        with pytest.raises(StalePlanError, match=r"another plan is currently changing .*base"):
             plan.run(progress=False)
         claim.release()
         claim = Claim("build", "", (), (str(tmp_path / "base.qcow2"),))
         assert plan.run(progress=False).as_predicted
-        with pytest.raises(StalePlanError, match=r"another plan is now changing .*base"):
+        with pytest.raises(StalePlanError, match=r"another plan is currently changing .*base"):
             vs.scan(tmp_path).commit("top", "base").run(progress=False, waive=["shared-base"])
         claim.release()
 

@@ -77,7 +77,7 @@ def test_a_lab_beside_virsh(short: Path, session: tuple[Nobody, dict[str, str]])
         "['demo'] True",
         "shut off",
         "[<Guest demo: shut off>] [<Guest demo: shut off>, <Guest other: shut off>]",
-        "available: demo; to make it, name its backing file: lab.guest(name, backing=…)",
+        "available: demo. To create it, pass its backing file: lab.guest(name, backing=…)",
         "the name is already in use",
         "() False ['other']",
     ], done.stderr

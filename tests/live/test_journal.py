@@ -164,7 +164,7 @@ PLANTED = {
     _fifo: "not a regular file",
     _link: "symbolic link",
     _of_another_user: "another user",
-    _open_to_others: "other users may write",
+    _open_to_others: "other users can write",
     _folder: "not a regular file",
     _large: "too large",
 }
@@ -358,7 +358,7 @@ def test_an_own_entry_that_a_loss_of_power_has_damaged_is_not_ignored(
     assert isinstance(found, UnreadEntry)
     [concern] = strangers(Reading(forest=Forest({}), strangers=(found,)))
     assert (concern.name, concern.level, concern.waivable) == ("active-job", "refuse", True)
-    assert f"{entry.path} cannot be read" in concern.what
+    assert f"cannot read the journal entry {entry.path}" in concern.what
     assert "make the file readable" not in concern.remedy
 
 

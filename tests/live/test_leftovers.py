@@ -84,9 +84,11 @@ def test_a_file_in_place_of_another_is_not_removed(lab: Lab, folder: Path) -> No
 def test_a_folder_without_libvirt_is_refused_unless_waived(tmp_path: Path) -> None:
     create(tmp_path / "Lone.qcow2")
     found = vs.scan(tmp_path).leftovers()
-    assert [one.doubt for one in found] == ["no libvirt was asked which guests use it as a disk"]
+    assert [one.doubt for one in found] == [
+        ("no libvirt connection was available to check which guests use it as a disk")
+    ]
     plan = found.remove()
-    with pytest.raises(PlanRefusedError, match="no libvirt was asked"):
+    with pytest.raises(PlanRefusedError, match="no libvirt connection was available"):
         plan.run(progress=False)
     assert plan.run(progress=False, waive="unknown-image").as_predicted
     assert not (tmp_path / "Lone.qcow2").exists()

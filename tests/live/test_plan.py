@@ -126,7 +126,7 @@ def test_a_limit_of_the_process_is_named_and_what_was_done_is_said(
         assert set(world.forest.images) == {"/i/base"}
         assert "were undone" in raised.value.__notes__[0]
     if where == "afterwards":
-        assert "steps that were done" in raised.value.__notes__[0]
+        assert "Completed steps" in raised.value.__notes__[0]
 
 
 def test_what_lies_below_a_step_that_cannot_be_taken_back_stays() -> None:
@@ -136,7 +136,7 @@ def test_what_lies_below_a_step_that_cannot_be_taken_back_stays() -> None:
     assert set(world.forest.images) == {"/i/base", "/i/a", "/i/b"}, "c was taken back, b could not be, and a stays"
     [failed, stays] = raised.value.__notes__
     assert "could not undo" in failed
-    assert "were not undone either" in stays
+    assert "were also not undone" in stays
 
 
 def test_an_undo_of_which_nobody_knew_that_it_can_fail_hides_nothing() -> None:

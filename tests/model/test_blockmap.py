@@ -138,7 +138,7 @@ def test_the_answer_of_qemu_img(piece: int) -> None:
 
 @pytest.mark.parametrize("answer", [b"", b"{}x", b'{"start": 1}', b"[1]", b'[{"start": "x"}]', b"null", b"\xff", b"]"])
 def test_an_answer_that_is_none_is_an_error(answer: bytes) -> None:
-    with pytest.raises(ImageError, match=r"answer is (empty|not understood)"):
+    with pytest.raises(ImageError, match=r"output of qemu-img"):
         parsed(answer)
 
 
@@ -167,7 +167,7 @@ ZERO = '"zero": true, "data": false'
 def test_tables_that_name_more_than_the_file_holds_are_an_error() -> None:
     small = replace(IMAGE, file_size=4096)
     assert len(parsed(entries(9, DATA), small).extents) == 9
-    with pytest.raises(ImageError, match="a file of 4 KiB cannot hold that"):
+    with pytest.raises(ImageError, match="A file of 4 KiB cannot hold that"):
         parsed(entries(10, DATA), small)
     assert len(parsed(entries(513, ZERO), small).extents) == 513
     with pytest.raises(ImageError, match="514 parts"):

@@ -46,7 +46,7 @@ def test_in_a_chain_a_name_means_its_layer_by_any_name_of_the_file() -> None:
 def test_the_first_disk_with_an_image_is_meant_where_none_is_named() -> None:
     assert find_disk(TREE, "g").target == "vda"
     assert find_disk(TREE, "g", "vdb").path == "/j/base.qcow2"
-    with pytest.raises(NotFoundError, match="available: vda, vdb"):
+    with pytest.raises(NotFoundError, match="Available: vda, vdb"):
         find_disk(TREE, "g", "vdc")
-    with pytest.raises(NotFoundError, match="it has no disk with an image"):
+    with pytest.raises(NotFoundError, match="the guest has no disk with an image"):
         find_disk(TREE, "nobody")

@@ -85,15 +85,15 @@ def test_a_chain_has_places_slices_and_a_length(forest: Forest) -> None:
 
 def test_close_names_are_named(forest: Forest) -> None:
     with pytest.raises(
-        NotFoundError, match=r"next: did you mean Snap-1 or Snap-2\? available: Base, Other, Snap-1, Snap"
+        NotFoundError, match=r"next: did you mean Snap-1 or Snap-2\? Available: Base, Other, Snap-1, Snap"
     ):
         forest["snap1"]
-    with pytest.raises(NotFoundError, match=r"next: did you mean Base\? available: Base, Snap-1, Snap-2"):
+    with pytest.raises(NotFoundError, match=r"next: did you mean Base\? Available: Base, Snap-1, Snap-2"):
         forest.chain("Snap-2")["base"]
     with pytest.raises(NotFoundError, match=r"next: available: "):
         forest["quite different"]
-    assert there_are("x", ()) == "there is none yet"
-    assert there_are(3, ["13", "b"], most=1).endswith("available: 13")
+    assert there_are("x", ()) == "there are none yet"
+    assert there_are(3, ["13", "b"], most=1).endswith("Available: 13")
 
 
 def test_a_name_of_several_images_is_refused_and_its_path_is_not(forest: Forest) -> None:

@@ -65,7 +65,7 @@ def image(root: Locator, name: str) -> Locator:
     return root.locator(f"[data-path$='/{name}.qcow2']")
 
 
-LOST = "I have read what is lost"
+LOST = "I understand what will be lost"
 NOTHING_YET = "Nothing has been changed yet."
 
 
@@ -199,7 +199,7 @@ EXPLAINED = {
     "external-disk": "writes go to a new overlay",
     "external-checkpoint": "Memory in a separate file",
     "internal-disk": "The disk only, inside the same qcow2 file",
-    "internal-checkpoint": "Memory, devices and disk, inside the same qcow2 file",
+    "internal-checkpoint": "Memory, device state and disk, inside the same qcow2 file",
 }
 
 
@@ -292,7 +292,7 @@ def test_a_live_merge_with_progress_and_cancel(nb: Notebook, running: None) -> N
     keys = nb.page.keyboard
     expect(root.get_by_role("button", name="Cancel", exact=True)).to_be_focused()  # it stands where the other was
     keys.press("Enter")
-    expect(root.get_by_text("everything is as it was before")).to_be_in_viewport(timeout=LONG)
+    expect(root.get_by_text("nothing was changed")).to_be_in_viewport(timeout=LONG)
     expect(root.get_by_text(re.compile("INVALID"))).to_have_count(0)
     close = root.get_by_role("button", name="Close")
     expect(close).to_be_focused()
@@ -422,7 +422,7 @@ def test_an_offline_merge_by_keyboard_alone(nb: Notebook) -> None:
         keys.press("Tab")
         if nb.page.evaluate("document.activeElement.type") == "checkbox" and nb.page.evaluate(
             "document.activeElement.closest('label').textContent"
-        ).startswith("I have read"):
+        ).startswith("I understand"):
             break
     keys.press("Space")
     expect(root.get_by_label(LOST)).to_be_checked()

@@ -38,6 +38,6 @@ def test_changes_are_rows_with_marks(guest: Guest) -> None:
     view.filter.value, view.since.value = "", ""
     assert eventually(lambda: "/etc" in view.list.names)
     assert eventually(lambda: view.layers.names[:1] == [top.name])
-    assert view.layers.empty == "There is only a base."
+    assert view.layers.empty == "The chain has only a base."
     view.layers.value = top.name
     assert eventually(lambda: view.list.names == ["/etc/motd", "/etc/new"])

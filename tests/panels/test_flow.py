@@ -24,7 +24,7 @@ def test_a_merge_runs_only_after_its_losses_were_read(
     panel.chain.proposed = [str(images["second"]), str(images["first"])]  # one dragged onto the other
     panel.flow.wait()
     assert panel.flow.confirm_button.disabled
-    assert panel.flow.confirm_button.tooltip == "first tick the box"
+    assert panel.flow.confirm_button.tooltip == "tick the box first"
     assert str(images["first"]) in panel.flow.danger.value
     assert str(images["second"]) in panel.flow.lost.value
     panel.flow.confirm()  # as a second front end could call it
@@ -65,7 +65,7 @@ def test_a_refusal_is_waived_by_a_box_that_says_what_is_risked(
     assert panel.flow.plan is not None
     (box,) = panel.flow._boxes.children
     assert "smaller-size" in box.description
-    assert "would be cut off" in box.description
+    assert "would cut off the end of the disk" in box.description
     assert panel.flow.confirm_button.disabled
     box.value = True
     assert not panel.flow.confirm_button.disabled
@@ -134,7 +134,7 @@ def test_errors_are_shown_and_kept(forest: LiveForest, images: dict[str, Path], 
     assert "no image is selected" in panel.flow.message.value
     assert "no image is selected" in panel.activity.entries[-1].state
     panel.chain.proposed = [str(images["second"]), str(images["other"])]
-    assert "neither is based on the other" in panel.flow.message.value
+    assert "neither image is based on the other" in panel.flow.message.value
 
 
 def test_a_plan_that_has_become_stale_can_be_made_again(

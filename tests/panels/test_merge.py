@@ -162,7 +162,7 @@ def test_a_drag_is_judged_by_the_plans_of_its_targets(
     assert told[str(images["first"])][0].startswith("commit ")
     assert told[str(images["first"])][1] == ""
     assert "Other" in told[str(images["base"])][1]
-    assert told[str(images["other"])] == ("", "neither is based on the other")
+    assert told[str(images["other"])] == ("", "neither image is based on the other")
     up = {path: does for path, does, _ in panel.chain.judge(str(images["first"]))}
     assert up[str(images["second"])].startswith("pull ")
     assert panel.flow.plan is None

@@ -17,7 +17,7 @@ def test_a_snapshot_that_came_or_went_makes_a_plan_stale() -> None:
     before = world(guest, record("a"), record("b", parent="a", current=True), tags=("a", "b"))
     assert differences(before, before) == ()
     assert differences(before, before.edited(records=before.records[:1])) == (
-        "demo no longer has a record of snapshot b",
+        "libvirt no longer has a record of snapshot b of demo",
     )
     assert differences(before.edited(records=()), before) == (
         "demo now has a snapshot a",

@@ -46,12 +46,12 @@ def test_a_chain_that_nothing_needs_is_found_from_its_end() -> None:
     assert [one.path for one in found] == ["/i/older", "/i/old"]
     first, second = found
     assert first.evidence == (
-        "no disk, snapshot or saved memory of a guest of qemu:///system names it; no other image that was read is "
-        "based on it; last written on 2023-11-14"
+        "no disk, snapshot or saved memory of a guest on qemu:///system refers to it; none of the images that "
+        "were read is based on it; last written on 2023-11-14"
     )
-    assert "its only overlay is not needed either: older" in second.evidence
+    assert "its only overlay is not needed, either: older" in second.evidence
     assert "certain" not in first.evidence
-    assert repr(found).startswith("<Leftovers: 2 files that nothing needs, as far as was checked")
+    assert repr(found).startswith("<Leftovers: 2 unneeded files, as far as was checked")
 
 
 ENTRIES: list[Entry] = [
@@ -121,11 +121,11 @@ def test_of_another_machine_volumes_are_listed_and_each_is_in_doubt() -> None:
     found = {one.path.removeprefix("/i/"): one.doubt for one in find_leftovers(reading(far), "qemu+ssh://box/system")}
     assert list(found) == ["older", "old", "iso"]
     assert all(
-        "it is not known whether a process has it open, or whether something was interrupted" in one
+        "it is unknown whether a process has the file open, or whether an operation on it was interrupted" in one
         for one in found.values()
     )
     assert "may hold internal snapshots" in found["old"]
-    assert "ones that are not images" in found["iso"]
+    assert "files that are not images" in found["iso"]
     made = plan(far, "older", uri="qemu+ssh://box/system")
     assert ("unknown-image", True) in refused(made)
     volumes = frozenset({"/i/older"})
@@ -219,5 +219,5 @@ def test_libvirt_never_removes_what_was_to_be_moved() -> None:
 
 
 def test_no_file_is_an_error() -> None:
-    with pytest.raises(InvalidRequestError, match="no such file"):
+    with pytest.raises(InvalidRequestError, match="the file does not exist"):
         plan(world())

@@ -76,4 +76,4 @@ def test_paths_are_those_of_the_fields() -> None:
 
 def test_a_guest_reads_as_its_name() -> None:
     assert f"{GUEST}" == "demo"
-    assert SaveState(guest=GUEST).what == "save the memory and devices of demo, which is then shut off"
+    assert SaveState(guest=GUEST).what == "save the memory and device state of demo, which is then off"

@@ -96,7 +96,7 @@ def test_a_drag_is_judged_and_meant_as_in_a_panel(page: Page) -> None:
     top, base, other = (page.path(f"figure-2/{name}") for name in ("Overlay-1A", "RootBase", "Overlay-2"))
     told = {path: (does, why) for path, does, why in page.ask("judge", source=top)}
     assert "corrupted" in told[base][1]
-    assert told[other] == ("", "neither is based on the other")
+    assert told[other] == ("", "neither image is based on the other")
     assert page.ask("drag", source=top, target=base) == {"verb": "commit", "image": top, "base": base}
     assert page.ask("drag", source=top, target=other) is None
 

@@ -261,7 +261,7 @@ def test_a_relative_data_file(tmp_path: Path) -> None:
     image = sparse(tmp_path / "image", header(incompatible=4, extensions=ext))
     forest = scan(tmp_path)
     assert names(forest) == ["image"]
-    assert "is started" in forest[str(image)].problem
+    assert "against its current folder" in forest[str(image)].problem
 
 
 @pytest.mark.system

@@ -236,7 +236,7 @@ def test_a_report_says_what_is_left_behind_and_the_plan_to_remove_it_spares_the_
     report = vs.scan(tmp_path / "m").commit("Snap-3", "Snap-1").run(progress=False)
     assert report.as_predicted
     text = re.sub(r"\n {4}", " ", report.to_text())
-    assert "Snap-3, Snap-2 are INVALID now" in text or "Snap-2, Snap-3 are INVALID now" in text
+    assert "Snap-3, Snap-2 are now INVALID" in text or "Snap-2, Snap-3 are now INVALID" in text
     plan = vs.scan(tmp_path / "m").cleanup()
     before, after = figure_of(plan, Options(style="rows")).blocks
     gone = {box.lines[0].text for box in before.boxes if "(removed)" in [line.text for line in box.lines]}

@@ -28,8 +28,12 @@ REFUSED = NOT_RUN = 1
 """Exit status of a plan that is refused, or not run."""
 
 _PLAN = (
-    Given(name="script", what=N_("print a shell script that does the same on the machine of the images"), kind="flag"),
-    Given(name="ansible", what=N_("print tasks for Ansible that do the same"), kind="flag"),
+    Given(
+        name="script",
+        what=N_("print a shell script that performs the same plan on the machine where the images are"),
+        kind="flag",
+    ),
+    Given(name="ansible", what=N_("print Ansible tasks that perform the same plan"), kind="flag"),
     Given(name="waive", what=N_("with --script or --ansible: override a refusal that can be waived"), many=True),
     READONLY,
 )
@@ -41,7 +45,7 @@ _RUN = (
 
 def plan_group() -> Group:
     """Return ``vmsnap-nb plan``."""
-    group = Group("plan", N_("Show what a verb would do, and change nothing"), notes=(_STATUS,))
+    group = Group("plan", N_("Show what a verb would do, without changing anything"), notes=(_STATUS,))
     for verb in VERBS:
         group.add_command(_command(verb, partial(_plan, verb), _PLAN))
     return group
@@ -49,13 +53,15 @@ def plan_group() -> Group:
 
 def run_group() -> Group:
     """Return ``vmsnap-nb run``."""
-    group = Group("run", N_("Show what a verb would do, ask, and do it"), notes=(_STATUS,))
+    group = Group("run", N_("Show what a verb would do, ask for confirmation, and do it"), notes=(_STATUS,))
     for verb in VERBS:
         group.add_command(_command(verb, partial(_run, verb), _RUN))
     return group
 
 
-_STATUS = N_("The exit status is 0 if all went as planned, 1 if a plan is refused or not run, and 2 after an error.")
+_STATUS = N_(
+    "The exit status is 0 if the plan succeeded as predicted, 1 if a plan is refused or not run, and 2 after an error."
+)
 
 
 def finish() -> Command:
@@ -82,7 +88,7 @@ def _plan(verb: Verb, values: dict[str, Any]) -> int:
     for plan in plans:
         _show(output, plan)
     if not plans:
-        output.line(t("nothing is unfinished"))
+        output.line(t("no operation is unfinished"))
     return REFUSED if any(plan.refused for plan in plans) else 0
 
 
@@ -109,8 +115,8 @@ def _run(verb: Verb, values: dict[str, Any]) -> int:
     if not values["yes"] and (output.as_json or not sys.stdin.isatty()):
         raise InvalidRequestError(
             t("run {verb}", verb=verb.name),
-            why=t("confirmation needs a terminal, and is not possible with --json"),
-            next_step=t("review it with: vmsnap-nb plan {verb} …; then add --yes", verb=verb.name),
+            why=t("confirmation requires a terminal, and is not possible with --json"),
+            next_step=t("review the plan with: vmsnap-nb plan {verb} …, then add --yes", verb=verb.name),
         )
     reports: list[LiveReport] = []
     try:
@@ -130,7 +136,7 @@ def _run_all(verb: Verb, values: dict[str, Any], output: Output, reports: list[L
     with opened(values) as where:
         plans = list(_plans(verb, where, values, output))
         if not plans:
-            output.line(t("nothing is unfinished"))
+            output.line(t("no operation is unfinished"))
         while plans:
             status = max(status, _run_one(output, plans[0], values, reports))
             # What is left is planned again: one that was finished may have been what the others waited for.
@@ -187,7 +193,12 @@ def _plans(verb: Verb, where: Where, values: dict[str, Any], output: Output) -> 
         # An overlay can do no harm to a guest, and its base may be one that no guest has.
         why = where.take_local() if verb.name != "overlay" else None
         if why:
-            output.remark(t("note: guests are not known: {why}; --connect URI selects a libvirt connection", why=why))
+            output.remark(
+                t(
+                    "note: cannot determine the guests: {why}. To select a libvirt connection, use --connect URI",
+                    why=why,
+                )
+            )
         made = _of_images(verb, where, values, arguments)
     yield from made if verb.several else (made,)
 
@@ -227,7 +238,7 @@ def _check(verb: Verb, values: dict[str, Any]) -> None:
     """Check that what was given belongs together."""
     if not (verb.images and verb.guest):
         if verb.main is not None and not values.get(verb.main.name):
-            raise _missing(verb, verb.main.place, t("name the image"))
+            raise _missing(verb, verb.main.place, t("pass the image"))
         return
     of_guest = bool(values.get("guest"))
     wrong = [
@@ -242,7 +253,7 @@ def _check(verb: Verb, values: dict[str, Any]) -> None:
             next_step=t("see: vmsnap-nb plan {verb} --help", verb=verb.name),
         )
     if not of_guest and verb.main is not None and not values.get(verb.main.name):
-        raise _missing(verb, "IMAGE", t("name the image; or add --guest NAME"))
+        raise _missing(verb, "IMAGE", t("pass the image, or add --guest NAME"))
 
 
 def _missing(verb: Verb, place: str, next_step: Any) -> InvalidRequestError:

@@ -31,13 +31,13 @@ def check_command() -> Command:
     """Return ``vmsnap-nb check``."""
     return Command(
         "check",
-        N_("Check images and guests for problems, in one line, for monitoring"),
+        N_("Check images and guests for problems, and print a one-line summary for monitoring"),
         _check,
         givens=(FOLDERS_OR_HOST, READONLY, *COMMON),
         notes=(
             N_(
-                "The exit status is 0 if all is well, 1 if something is at risk, and 2 if something is wrong or cannot "
-                "be checked. “vmsnap-nb findings” shows the details."
+                "The exit status is 0 if all is well, 1 if there are warnings, and 2 if there are errors or a check "
+                "failed. “vmsnap-nb findings” shows the details."
             ),
         ),
         examples=("vmsnap-nb check --connect qemu:///system --readonly", "vmsnap-nb check /srv/images"),
@@ -72,7 +72,7 @@ def _rows(found: Findings | TablesByHost[Findings]) -> Iterator[tuple[str, str]]
         yield from ((str(one.severity), f"{one.name} {one.where}".strip()) for one in found)
         return
     for host, error in found.problems.items():
-        yield "error", t("{host} gave no answer: {why}", host=host, why=error.reason)
+        yield "error", t("{host} did not respond: {why}", host=host, why=error.reason)
     for host, some in found.items():
         yield from ((str(one.severity), f"{host}: {one.name} {one.where}".strip()) for one in some)
 
@@ -80,7 +80,7 @@ def _rows(found: Findings | TablesByHost[Findings]) -> Iterator[tuple[str, str]]
 def _said(rows: tuple[tuple[str, str], ...], status: int) -> str:
     worst = [said for severity, said in rows if _SEVERITIES[severity] == status] if status else []
     if not worst:
-        return t("nothing is wrong, as far as was checked")
+        return t("no problems found in what could be checked")
     named = joined(worst[:_NAMED])
     if len(worst) <= _NAMED:
         return named

@@ -93,7 +93,7 @@ class Given:
             raise InvalidRequestError(
                 t("use {option}", option=self.place or self.flag),
                 why=t("its value is empty"),
-                next_step=t("leave it out, or write a value"),
+                next_step=t("omit it, or pass a value"),
             )
 
     def is_given(self, value: Any) -> bool:

@@ -19,13 +19,13 @@ _MOST_LEFT = 30
 COMMON = (
     Given(
         name="connect",
-        what=N_("the URI of a libvirt connection; repeat it for several hosts, also as NAME=URI"),
+        what=N_("the URI of a libvirt connection, or NAME=URI; can be repeated for several hosts"),
         many=True,
         value="URI",
     ),
     Given(
         name="shared",
-        what=N_("a folder that all hosts share, such as an NFS mount"),
+        what=N_("a folder shared by all hosts, such as an NFS mount"),
         many=True,
         kind="file",
         value="FOLDER",
@@ -78,7 +78,7 @@ class Command(click.Command):
             lines += [*wrap(t(note), formatter.width), ""]
         arguments = [(given.usage, given.help) for given in self.givens if given.place]
         options = [(given.usage, given.help) for given in self.givens if not given.place]
-        options.append(("-h, --help", t("show this page")))
+        options.append(("-h, --help", t("show this help")))
         if arguments:
             lines += [t("Arguments:"), *_listed(arguments, formatter.width), ""]
         lines += [t("Options:"), *_listed(options, formatter.width)]
@@ -106,7 +106,7 @@ class Group(click.Group):
             lines += [*wrap(t(note), formatter.width), ""]
         commands = [(name, self.commands[name].get_short_help_str()) for name in self.commands]
         lines += [t("Commands:"), *_listed(commands, formatter.width), ""]
-        options = [("-h, --help", t("show this page"))]
+        options = [("-h, --help", t("show this help"))]
         if ctx.parent is None:
             options.append(("--version", t("show the version")))
         lines += [t("Options:"), *_listed(options, formatter.width)]

@@ -99,10 +99,8 @@ def _run(words: list[str]) -> int:
 def _defect(error: Exception) -> VmsnapError:
     return VmsnapError(
         t("run the command"),
-        why=t(
-            "this is an error in {program} itself: {error}", program=PROGRAM, error=f"{type(error).__name__}: {error}"
-        ),
-        next_step=t("report it with the output of the same command after: export VMSNAP_DEBUG=1"),
+        why=t("this is a bug in {program}: {error}", program=PROGRAM, error=f"{type(error).__name__}: {error}"),
+        next_step=t("please report it. Include the output of the same command after: export VMSNAP_DEBUG=1"),
     )
 
 
@@ -121,11 +119,11 @@ def commands() -> Group:
     """Return all commands, in the current language."""
     group = Group(
         PROGRAM,
-        N_("See, plan and perform snapshots and merges of virtual machine images"),
+        N_("Show, plan and perform snapshots and merges of virtual machine images"),
         notes=(
             N_(
-                "--connect URI selects a libvirt connection. Without it, VIRSH_DEFAULT_CONNECT_URI or "
-                "LIBVIRT_DEFAULT_URI does. If none is set, commands about guests use qemu:///system."
+                "--connect URI selects a libvirt connection. The default is VIRSH_DEFAULT_CONNECT_URI or "
+                "LIBVIRT_DEFAULT_URI. If neither is set, commands about guests use qemu:///system."
             ),
         ),
         examples=(
@@ -154,7 +152,7 @@ def _completion() -> Command:
     shell = Given(name="shell", what=N_("the shell"), place="SHELL", required=True, choices=("bash", "zsh", "fish"))
     return Command(
         "completion",
-        N_("Print the script that completes this command in a shell"),
+        N_("Print the script for tab completion of this command in a shell"),
         _complete,
         givens=(shell,),
         examples=(

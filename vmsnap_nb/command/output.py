@@ -84,7 +84,7 @@ class Output:
         rows = table_of(thing)
         if not isinstance(thing, Shown):
             return f"{table_text(rows, self.columns)}\n\n{caption_of(thing)}" if rows.rows else caption_of(thing)
-        return table_text(rows, self.columns) if rows.rows else str(t("nothing was found"))
+        return table_text(rows, self.columns) if rows.rows else str(t("no results"))
 
 
 def facts_of_plan(plan: Plan) -> dict[str, Any]:

@@ -28,7 +28,7 @@ _FOLDERS = Given(
 _MORE = Given(name="folder", what=N_("further folders to read"), place="FOLDER", many=True, kind="file")
 FOLDERS_OR_HOST = Given(
     name="folder",
-    what=N_("folders to read; without --connect only these, or the current one"),
+    what=N_("folders to read; without --connect, only these folders or the current one"),
     place="FOLDER",
     many=True,
     kind="file",
@@ -93,7 +93,7 @@ def _disk(where: Where, values: Mapping[str, Any], image: str | None) -> Thing:
         raise InvalidRequestError(
             t("read a chain"),
             why=t("{name} is missing", name="IMAGE"),
-            next_step=t("name the image; or add --guest NAME"),
+            next_step=t("pass the image, or add --guest NAME"),
         )
     if values["connect"]:
         host, image = where.of_image(image)
@@ -124,8 +124,8 @@ def _rest(values: Mapping[str, Any], least: int, most: int, names: str) -> tuple
     if not least <= len(words) <= most:
         raise InvalidRequestError(
             t("read the arguments {words}", words=" ".join(values["words"]) or "-"),
-            why=t("there are too few or too many of them"),
-            next_step=t("write {usage}; or, for a guest, --guest NAME {rest}", usage=f"IMAGE {names}", rest=names),
+            why=t("too few or too many arguments were given"),
+            next_step=t("use {usage}, or, for a guest, --guest NAME {rest}", usage=f"IMAGE {names}", rest=names),
         )
     return image, words
 
@@ -153,7 +153,7 @@ READS = (
         read=_scan,
         givens=(
             _FOLDERS,
-            Given(name="follow", what=N_("read backing files outside these folders too"), kind="flag"),
+            Given(name="follow", what=N_("also read backing files outside these folders"), kind="flag"),
             _TABLE,
         ),
         examples=("vmsnap-nb scan /srv/images", "vmsnap-nb scan --json | jq '.records[].path'"),
@@ -180,28 +180,28 @@ READS = (
     ),
     Read(
         name="snapshots",
-        what=N_("Show the snapshots of all guests, or of one"),
+        what=N_("Show the snapshots of all guests or of one guest"),
         read=_snapshots,
         givens=(Given(name="guest", what=N_("the guest"), place="GUEST", complete=guests), _TABLE),
         examples=("vmsnap-nb snapshots web", "vmsnap-nb snapshots --table"),
     ),
     Read(
         name="space",
-        what=N_("Show the space that images take on disk, and how to free it"),
+        what=N_("Show how much disk space images use, and how to free it"),
         read=partial(_images_or_host, "space"),
         givens=(FOLDERS_OR_HOST,),
         examples=("vmsnap-nb space /srv/images",),
     ),
     Read(
         name="findings",
-        what=N_("Show what is wrong or at risk"),
+        what=N_("Show problems and risks"),
         read=partial(_images_or_host, "findings"),
         givens=(FOLDERS_OR_HOST,),
         examples=("vmsnap-nb findings --connect qemu:///system",),
     ),
     Read(
         name="leftovers",
-        what=N_("Show files that nothing needs, as far as can be seen"),
+        what=N_("Show files that nothing appears to need"),
         read=partial(_images_or_host, "leftovers"),
         givens=(FOLDERS_OR_HOST,),
         examples=("vmsnap-nb leftovers --connect qemu:///system",),
@@ -213,7 +213,7 @@ READS = (
         givens=(
             Given(
                 name="words",
-                what=N_("the image, and its states: layers or internal snapshots; for a guest, its snapshots"),
+                what=N_("the image and its states (layers or internal snapshots); for a guest, its snapshots"),
                 place="IMAGE BEFORE [AFTER]",
                 many=True,
             ),
@@ -231,7 +231,7 @@ READS = (
         givens=(
             Given(
                 name="words",
-                what=N_("the image, and a folder of the disk; default: /"),
+                what=N_("the image and a folder on the disk; default: /"),
                 place="IMAGE [PATH]",
                 many=True,
             ),

@@ -18,12 +18,12 @@ def report_command() -> Command:
     """Return ``vmsnap-nb report``."""
     return Command(
         "report",
-        N_("Write a report as one HTML page, for a browser or for printing"),
+        N_("Write a report as a single HTML page for viewing or printing"),
         _report,
         givens=(
             FOLDERS_OR_HOST,
             Given(name="output", short="-o", value="FILE", what=N_("the file"), required=True, kind="file"),
-            Given(name="overwrite", what=N_("replace the file, even if it is not an older report"), kind="flag"),
+            Given(name="overwrite", what=N_("replace the file even if it is not an older report"), kind="flag"),
             READONLY,
             *COMMON,
         ),

@@ -168,7 +168,7 @@ VERBS = (
     ),
     Verb(
         name="remove",
-        what=N_("Take one layer out of its chain, and remove its file"),
+        what=N_("Remove one layer from its chain, and delete its file"),
         images="remove",
         givens=(
             _image(N_("the layer"), "image", only="images"),
@@ -185,7 +185,7 @@ VERBS = (
     ),
     Verb(
         name="shorten",
-        what=N_("Shorten a chain, and copy as few bytes as possible"),
+        what=N_("Shorten a chain while copying as little data as possible"),
         images="shorten",
         guest="shorten",
         givens=(
@@ -193,7 +193,7 @@ VERBS = (
             Given(
                 name="keep",
                 value="N|IMAGE",
-                what=N_("how many images may remain, or the name of one that must remain"),
+                what=N_("the number of images that may remain, or the name of an image that must remain"),
                 many=True,
                 required=True,
                 convert=_kept,
@@ -301,7 +301,7 @@ VERBS = (
             Given(name="name", what=N_("the snapshot"), place="NAME", required=True, complete=snapshots),
             Given(
                 name="children",
-                what=N_("delete its descendants too, or only these"),
+                what=N_("also delete its descendants, or delete only these"),
                 choices=("also", "only"),
             ),
             Given(name="metadata_only", what=N_("remove only libvirt's record"), kind="flag"),
@@ -310,7 +310,7 @@ VERBS = (
     ),
     Verb(
         name="save",
-        what=N_("Save the memory of a guest, and end its QEMU"),
+        what=N_("Save the memory of a guest and stop its QEMU process"),
         guest="save",
         givens=(
             GUEST,
@@ -343,7 +343,7 @@ VERBS = (
     ),
     Verb(
         name="finish",
-        what=N_("Finish what a crash or a full disk has interrupted"),
+        what=N_("Finish operations that a crash or a full disk interrupted"),
         images="unfinished",
         guest="unfinished",
         givens=(FOLDERS, OF_GUEST),

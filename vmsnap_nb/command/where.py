@@ -102,9 +102,9 @@ class Where:
             return cast("Host", host)
         uris = cast("Fleet", host).uris
         raise InvalidRequestError(
-            t("choose one of the hosts {names}", names=joined(uris)),
+            t("choose one of these hosts: {names}", names=joined(uris)),
             why=t("this command acts on images of one host, but several hosts were named"),
-            next_step=t("name one host: {option}", option=f"--connect {next(iter(uris.values()))}"),
+            next_step=t("specify one host: {option}", option=f"--connect {next(iter(uris.values()))}"),
         )
 
     def of_image(self, image: str) -> tuple[Host, str]:
@@ -116,10 +116,11 @@ class Where:
         name, colon, rest = image.partition(":")
         if not colon or "/" in name:
             raise InvalidRequestError(
-                t("choose one of the hosts {names}", names=joined(fleet)),
+                t("choose one of these hosts: {names}", names=joined(fleet)),
                 why=t("this command acts on images of one host, but several hosts were named"),
                 next_step=t(
-                    "write the image as HOST:IMAGE, such as {example}", example=f"{next(iter(fleet))}:/images/top.qcow2"
+                    "specify the image as HOST:IMAGE, such as {example}",
+                    example=f"{next(iter(fleet))}:/images/top.qcow2",
                 ),
             )
         return fleet[name], rest

@@ -72,8 +72,8 @@ class Prediction(Listed):
         if found is NONE:
             raise InvalidRequestError(
                 t("compare a prediction"),
-                why=t("what really happened is not known"),
-                next_step=t("pass it: check(value)"),
+                why=t("the actual result is not known"),
+                next_step=t("pass the actual result: check(value)"),
             )
         outcome = Outcome(self.question, found, self.guess)
         if self._box is not None:
@@ -156,7 +156,7 @@ class Quiz(Listed):
         if self._box is None:
             self._box = _widget("QuizBox", self)
         if self._box is None:
-            how = t("Answer with `_.choose(number, number, …)`, one number for each question, and then `_.check()`.")
+            how = t("Answer with `_.choose(number, number, …)`, one number for each question, then `_.check()`.")
             return told_how(static, how)
         return {**self._box.bundle(**options), **static}
 

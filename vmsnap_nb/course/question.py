@@ -48,7 +48,7 @@ def options_of(options: Options) -> tuple[Option, ...]:
         raise InvalidRequestError(
             t("ask a question"),
             why=t("it needs at least two options, and they must differ"),
-            next_step=t("pass options=[…], or none for yes and no"),
+            next_step=t("pass options=[…], or omit them for yes and no"),
         )
     return made
 

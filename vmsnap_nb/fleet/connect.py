@@ -78,7 +78,7 @@ def connect(
     if tuple(shared) or executor is not None:
         raise InvalidRequestError(
             t("connect to {uri}, with shared= or executor=", uri=uri),
-            why=t("these options are for several hosts"),
-            next_step=t("leave them out, or give several URIs"),
+            why=t("these options apply only to several hosts"),
+            next_step=t("omit them, or pass several URIs"),
         )
     return Host(uri, readonly=readonly)

@@ -173,10 +173,13 @@ class Fleet(Listed):
             missing = tuple(found.problems)
             raise NotFoundError(
                 t("find the guest {name}", name=name),
-                why=t("hosts gave no answer, and may have a guest of that name, too: {hosts}", hosts=joined(missing))
+                why=t(
+                    "these hosts did not respond and may also have a guest with that name: {hosts}",
+                    hosts=joined(missing),
+                )
                 if len(hosts) == 1
-                else t("several hosts have a guest of that name: {hosts}", hosts=joined(hosts)),
-                next_step=t("name its host: {names}", names=listed([f"{host}/{name}" for host in hosts], last="or")),
+                else t("several hosts have a guest with that name: {hosts}", hosts=joined(hosts)),
+                next_step=t("specify its host: {names}", names=listed([f"{host}/{name}" for host in hosts], last="or")),
             )
         names = [f"{host}/{domain.name}" for host, domains in found.items() for domain in domains]
         raise NotFoundError(

@@ -198,8 +198,8 @@ def concerns_of(plan: Plan, pools: tuple[PoolKey, ...], around: Around) -> Itera
         if host is not None:
             yield refuse(
                 "no-permission",
-                t("{image} would be changed, and it is on host {host}", image=path, host=host),
-                t("change it there first"),
+                t("{image} would be changed, but it is on host {host}", image=path, host=host),
+                t("change the image on that host first"),
                 images=(path,),
             )
     for host, why in around.problems.items():
@@ -210,12 +210,12 @@ def concerns_of(plan: Plan, pools: tuple[PoolKey, ...], around: Around) -> Itera
             yield refuse(
                 "unknown-image",
                 t(
-                    "host {host} gave no answer, and may need {images}, which it may share: {why}",
+                    "host {host} did not respond, and may need {images}, which may be shared with it: {why}",
                     host=host,
                     images=joined(at_risk[:_NAMED]),
                     why=why,
                 ),
-                t("make it reachable; or waive this if nothing there needs them"),
+                t("make the host reachable, or waive this if nothing on it needs these images"),
                 images=at_risk,
                 holders=(host,),
                 waivable=True,
@@ -244,11 +244,12 @@ def _unread(
         yield refuse(
             "unknown-image",
             t(
-                "the backing files of {images} on host {host} are not known, and may be what changes",
+                "the backing files of {images} on host {host} are unknown, and may be among the images that this "
+                "plan changes",
                 images=joined(unread[:_NAMED]),
                 host=host,
             ),
-            t("make the folder a storage pool there: libvirt then reads them"),
+            t("create a storage pool for the folder on that host, so that libvirt reads the images"),
             images=at_risk,
             holders=(host,),
             waivable=True,

@@ -76,7 +76,7 @@ def names_of(uris: Mapping[str, str] | Iterable[str]) -> dict[str, str]:
         if not isinstance(name, str) or not name or "/" in name or name != name.strip():
             raise InvalidRequestError(
                 t("name a host {name!r}", name=name),
-                why=t("a name must not be empty, contain a slash, or begin or end with a space"),
+                why=t("a name must not be empty, contain a slash, or start or end with a space"),
                 next_step=t("choose another name"),
             )
     return dict(uris)

@@ -43,7 +43,9 @@ class Work:
         executor: Executor | Mapping[str, Executor] | None,
     ) -> None:
         if not (executor is None or isinstance(executor, Executor | Mapping)):
-            raise invalid(executor, "executor", t("it must be an executor, or a dictionary of names and executors"))
+            raise invalid(
+                executor, "executor", t("the value must be an executor, or a dictionary of names and executors")
+            )
         self._slots, self._threads = slots, threads
         self._near: Mapping[str, Executor] = executor if isinstance(executor, Mapping) else {}
         self._common = executor if isinstance(executor, Executor) else threads
@@ -154,12 +156,12 @@ class Work:
             raise VmsnapError(
                 t("read the host {name} with a worker on it", name=name),
                 why=t(
-                    "the worker is on {worker}, and {uri} leads to {machine}",
+                    "the worker runs on {worker}, but {uri} connects to {machine}",
                     worker=_called(worker, machine),
                     uri=self._slots[name].uri,
                     machine=_called(machine, worker),
                 ),
-                next_step=t("give the executor of a worker that runs on that host"),
+                next_step=t("pass an executor whose worker runs on that host"),
             )
 
 
@@ -173,5 +175,5 @@ def _failed(name: str, error: Exception) -> VmsnapError:
     return VmsnapError(
         t("read the host {name} in another process", name=name),
         said=f"{type(error).__name__}: {error}",
-        next_step=t("see what the worker has printed, and start it again"),
+        next_step=t("check the output of the worker, then restart it"),
     )

@@ -73,7 +73,9 @@ def choose_acceleration(boot_files: Callable[[], tuple[Path, Path]], cache: Path
     if not os.path.exists(_KVM):
         return Acceleration("tcg", t("this machine has no {device}", device=_KVM))
     if not os.access(_KVM, os.R_OK | os.W_OK):
-        return Acceleration("tcg", t("no permission for {device}; usually the group kvm has it", device=_KVM))
+        return Acceleration(
+            "tcg", t("no permission for {device}; members of the group kvm usually have it", device=_KVM)
+        )
     cache = cache or _cache_file()
     circumstances = [program, os.stat(program).st_mtime_ns, os.uname().release, KERNEL]
     boot = _recall(cache, circumstances)

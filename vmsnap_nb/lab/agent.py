@@ -35,7 +35,7 @@ _LIBRARY_FOLDERS = (
     "/usr/local/lib64",
     "/usr/local/lib",
 )
-_THEN = N_("then open the lab in a new process and restart its guests; until then they cannot be frozen")
+_THEN = N_("then open the lab in a new process and restart its guests. Until then, the guests cannot be frozen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def find_agent(
             raise MissingPartError(
                 tried,
                 why=t(
-                    "{program} needs the library {library}, which is in none of {folders}",
+                    "{program} needs the library {library}, which was not found in {folders}",
                     program=found,
                     library=name,
                     folders=joined(map(str, where)),
@@ -89,7 +89,7 @@ def find_agent(
     if not loader:
         raise MissingPartError(
             tried,
-            why=t("{program} names no loader", program=found),
+            why=t("{program} does not specify a loader", program=found),
             next_step=t("install the package qemu-guest-agent of this system"),
         )
     return Agent(program, _read(Path(needs.loader), tried), dict(sorted(collected.items())))

@@ -37,8 +37,8 @@ def base(folder: LabFolder, name: str, image: str | os.PathLike[str] | None, for
             known = t("{file} already exists, made from {source}", file=there[0], source=made_from)
             raise InvalidRequestError(
                 t("make the base {name} from {source}", name=name, source=source),
-                why=known if made_from else t("{file} already exists, and the lab did not make it", file=there[0]),
-                next_step=t("choose another name, or ask for that base with the image from which it was made"),
+                why=known if made_from else t("{file} already exists, but was not created by the lab", file=there[0]),
+                next_step=t("choose another name, or call lab.base() with the image from which that base was made"),
             )
     else:
         _check_case(folder, name, source)
@@ -58,8 +58,8 @@ def _check_case(folder: LabFolder, name: str, source: str) -> None:
             call = t("lab.base({name!r})", name=path.stem) if folder.has(path) else str(path)
             raise InvalidRequestError(
                 t("make the base {name} from {source}", name=name, source=source),
-                why=t("{image} already exists, and the names differ only in case", image=path.stem),
-                next_step=t("use that one: {call}; or choose a name that differs more", call=call),
+                why=t("{image} already exists, and its name differs only in case", image=path.stem),
+                next_step=t("use the existing base: {call}, or choose a name that differs more", call=call),
             )
 
 
@@ -94,7 +94,7 @@ def _suffix(path: str, format: str | None) -> str:
     raise InvalidRequestError(
         tried,
         why=problem or t("its format is not recorded anywhere"),
-        next_step=t("if it is raw, pass format='raw'; otherwise convert it to qcow2: {command}", command=convert),
+        next_step=t("if it is raw, pass format='raw'. Otherwise, convert it to qcow2: {command}", command=convert),
     )
 
 

@@ -32,7 +32,7 @@ _MOST_FILES = 100_000
 _MOST = 16 << 20
 """Bytes of a definition."""
 _AUTOSTART = "autostart"
-_DISTRUST = N_("If another user made this lab, do not trust the rest of it.")
+_DISTRUST = N_("If another user created this lab, do not trust its other files.")
 _RECORDS = frozenset({"snapshot", "checkpoint"})
 """Folders of which libvirt reads every file."""
 _TOO_SHORT = frozenset({3, 5, 6, 20})
@@ -57,11 +57,11 @@ def check_files(root: Path) -> None:
                 raise LabError(
                     t("open the lab {folder}", folder=root),
                     why=t(
-                        "{path} belongs to the user with uid {owner}, who can change what is run here",
+                        "{path} belongs to the user with uid {owner}, who can change the files that run in this lab",
                         path=path,
                         owner=found.st_uid,
                     ),
-                    next_step=t("check its content and make it yours with chown, or open another lab"),
+                    next_step=t("check its content and take ownership with chown, or open another lab"),
                 )
             if found.st_mode & 0o022 and found.st_uid == os.getuid() and not stat.S_ISSOCK(found.st_mode):
                 _close(path, found)
@@ -99,7 +99,7 @@ def _refused(root: Path, why: Message, path: Path) -> LabError:
     return LabError(
         t("open the lab {folder}", folder=root),
         why=why,
-        next_step=t("check what {path} is, and remove it. {warning}", path=path, warning=t(_DISTRUST)),
+        next_step=t("check what {path} is, then remove it. {warning}", path=path, warning=t(_DISTRUST)),
     )
 
 
@@ -113,13 +113,13 @@ def check_definitions(root: Path) -> None:
             raise LabError(
                 t("open the lab {folder}", folder=root),
                 why=t(
-                    "{path} names {program} as the emulator, which is not a QEMU installed on this machine; libvirt "
-                    "would run it as soon as the lab is open",
+                    "{path} names the emulator {program}, which is not a QEMU binary installed on this machine. "
+                    "libvirt would run it as soon as the lab is open",
                     path=path,
                     program=program,
                 ),
                 next_step=t(
-                    "replace it by the path of a QEMU ({qemu}), or move that file away. {warning}",
+                    "replace it with the path of a QEMU binary ({qemu}), or move that file away. {warning}",
                     qemu=shutil.which("qemu-system-x86_64"),
                     warning=t(_DISTRUST),
                 ),
@@ -201,11 +201,11 @@ def _is_running(root: Path, path: Path, status: ET.Element) -> bool:
     raise LabError(
         t("open the lab {folder}", folder=root),
         why=t(
-            "{path} names process {pid}, which runs that guest in another folder; libvirt would kill that process",
+            "{path} names process {pid}, which runs that guest in another folder. libvirt would kill that process",
             path=path,
             pid=pid,
         ),
         next_step=t(
-            "shut that guest down where it was started; if this folder is a copy, remove {path} here", path=path
+            "shut that guest down where it was started. If this folder is a copy, remove {path} here", path=path
         ),
     )

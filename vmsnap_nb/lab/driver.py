@@ -50,8 +50,8 @@ def advise(error: VmsnapError, driver: Driver) -> None:
     """Say what to do where root's session cannot be reached."""
     if driver == "session" and os.geteuid() == 0 and isinstance(error, LibvirtError):
         error.next_step = t(
-            "root has no session of its own and uses the system's libvirt: start it with systemctl start "
-            "libvirtd (or virtqemud.socket), or use driver='embed'"
+            "root has no libvirt session and uses the system libvirt. Start it with systemctl start libvirtd (or "
+            "virtqemud.socket), or use driver='embed'"
         )
 
 

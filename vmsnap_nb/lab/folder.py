@@ -81,7 +81,7 @@ class LabFolder:
                 raise LabError(
                     tried,
                     why=t("it is not the folder of a lab, and it contains {files}", files=_some(_files_in(self.root))),
-                    next_step=t("move these files away, or choose a folder that is new or empty: Lab(root=…)"),
+                    next_step=t("move these files away, or choose a new or empty folder: Lab(root=…)"),
                 )
             self._lock = self._take_lock(tried)
             self._skeleton: list[Path] = []
@@ -128,8 +128,9 @@ class LabFolder:
             return
         warn_caller(
             t(
-                "Other users could write to {path}, and make this lab remove files or boot their images. The lab "
-                "removed that permission (chmod go-w). Check that everything in it is yours.",
+                "Other users had write permission for {path}, and could have made this lab remove files or boot "
+                "their images. The lab removed that permission (chmod go-w). Check that everything in the folder is "
+                "yours.",
                 path=folder,
             )
         )
@@ -203,7 +204,9 @@ class LabFolder:
             raise LabError(
                 t("read the file {file} of the lab", file=self.root / _MARK),
                 said=str(error),
-                next_step=t("restore it; without it the lab cannot know its files, and removes none"),
+                next_step=t(
+                    "restore the file. Without it, the lab cannot tell which files belong to it, and removes none"
+                ),
             ) from error
         return dict(content)
 
@@ -350,7 +353,7 @@ def check_root(root: Path) -> None:
         raise LabError(
             t("open the lab {folder}", folder=root),
             why=t(
-                "its path has {size} bytes; for the UNIX sockets in it at most {most} are allowed",
+                "its path has {size} bytes, but at most {most} are allowed because of the UNIX sockets in it",
                 size=size,
                 most=MAX_ROOT,
             ),

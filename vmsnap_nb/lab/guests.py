@@ -54,7 +54,7 @@ class GuestSpec:
         if self.boot not in (None, "kernel", "disk"):
             raise InvalidRequestError(
                 t("boot a guest with boot={boot!r}", boot=self.boot),
-                next_step=t("use 'kernel' or 'disk', or leave it out"),
+                next_step=t("use 'kernel' or 'disk', or omit it"),
             )
         whole_number(self.mebibytes, "memory", "MiB", least=_LEAST_MEMORY)
         whole_number(self.cpus, "cpus", "processors", least=1)
@@ -103,9 +103,9 @@ class LabGuests:
                 raise NotFoundError(
                     t("find the guest {guest} in the lab {folder}", guest=name, folder=self._lab.root),
                     why=t("the lab has no guest '{guest}'", guest=name),
-                    next_step=t("{names}; to make it, name its backing file: lab.guest(name, backing=…)", names=known)
+                    next_step=t("{names}. To create it, pass its backing file: lab.guest(name, backing=…)", names=known)
                     if guests
-                    else t("to make it, name its backing file: lab.guest(name, backing=…)"),
+                    else t("to create it, pass its backing file: lab.guest(name, backing=…)"),
                 )
         return Guests(by_name[name] for name in names)
 
@@ -128,8 +128,8 @@ class LabGuests:
         if guest.uuid in self._earlier - _SEEN:
             warn_caller(
                 t(
-                    "The guest {guest} existed before this lab was opened ({state}). It is used as it is: its disk has "
-                    "all that was written to it. For a new disk, choose another name.",
+                    "The guest {guest} existed before this lab was opened ({state}). It is used unchanged: its disk "
+                    "contains all data written earlier. For a new disk, choose another name.",
                     guest=guest.name,
                     state=guest.state,
                 )
@@ -177,7 +177,7 @@ class LabGuests:
             if text is None:
                 raise NotFoundError(
                     t("find the image {image!r}", image=backing),
-                    why=t("that is not an image, a guest, a path or a name"),
+                    why=t("the argument is not an image, a guest, a path or a name"),
                     next_step=t("use an Image, a Guest, a path or the name of an image"),
                 )
             if "/" not in text:
@@ -195,7 +195,7 @@ class LabGuests:
             raise InvalidRequestError(
                 t("make the guest {guest} on {image}", guest=guest.name, image=forest[base].name),
                 why=t(
-                    "a guest '{guest}' exists, based on {chain}",
+                    "a guest '{guest}' already exists, based on {chain}",
                     guest=guest.name,
                     chain=" <- ".join(i.name for i in chain),
                 ),

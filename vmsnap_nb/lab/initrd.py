@@ -79,7 +79,10 @@ def _only(entries: dict[str, Entry], name: str) -> bytes:
     for path, entry in entries.items():
         if path.rpartition("/")[2] == name and entry.data:
             return entry.data
-    raise ImageError(t("create the initramfs of lab guests"), why=t("the distribution's own has no {file}", file=name))
+    raise ImageError(
+        t("create the initramfs of lab guests"),
+        why=t("the distribution's initramfs does not contain {file}", file=name),
+    )
 
 
 def _load_order(entries: dict[str, Entry]) -> list[str]:
@@ -88,7 +91,7 @@ def _load_order(entries: dict[str, Entry]) -> list[str]:
     if table is None:
         raise ImageError(
             t("create the initramfs of lab guests"),
-            why=t("the distribution's own has no {file}", file="modules.dep"),
+            why=t("the distribution's initramfs does not contain {file}", file="modules.dep"),
         )
     folder = table.rpartition("/")[0]
     needs = {}

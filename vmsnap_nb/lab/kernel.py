@@ -28,7 +28,7 @@ def unpack_kernel(packed: bytes) -> bytes:
     try:
         (version,) = struct.unpack_from("<H", packed, _VERSION_AT)
         if packed[_MAGIC_AT : _MAGIC_AT + 4] != _MAGIC or version < _HAS_PAYLOAD:
-            raise ImageError(tried, why=t("it is not a bzImage that records where its payload is"))
+            raise ImageError(tried, why=t("it is not a bzImage with a recorded payload position"))
         offset, length = struct.unpack_from("<II", packed, _PAYLOAD_AT)
         start = ((packed[_SECTORS_AT] or 4) + 1) * 512 + offset  # 0 means 4, for old kernels
         reader = zlib.decompressobj(_GZIP)

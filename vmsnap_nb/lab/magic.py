@@ -28,7 +28,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> _Parser:
     parser = _Parser(prog="%%guest", description=t("Run the cell in a guest with its /bin/sh."), add_help=False)
-    parser.add_argument("name", help=t("the guest, or a variable that holds it"))
+    parser.add_argument("name", help=t("the name of the guest, or a variable that holds it"))
     parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument(
         "--lab", metavar="VARIABLE", help=t("the lab or host; by default the open lab that has the guest")
@@ -65,7 +65,7 @@ def _find(names: dict[str, Any], name: str, lab: str | None) -> Guest:
             raise NotFoundError(
                 Message("{command}", command=f"%%guest {name} --lab {lab}"),
                 why=t("the variable {variable} holds no lab or host", variable=lab),
-                next_step=t("name a variable that holds a lab or a host: --lab VARIABLE"),
+                next_step=t("pass a variable that holds a lab or a host: --lab VARIABLE"),
             )
         return host.guest(name)
     labs = open_labs()
@@ -79,7 +79,7 @@ def _find(names: dict[str, Any], name: str, lab: str | None) -> Guest:
         raise NotFoundError(
             Message("{command}", command=f"%%guest {name}"),
             why=t("several open labs have a guest '{guest}'", guest=name),
-            next_step=t("name the lab: --lab VARIABLE"),
+            next_step=t("specify the lab: --lab VARIABLE"),
         )
     there = sorted(guest.name for lab in labs for guest in lab.guests())
     raise NotFoundError(

@@ -42,7 +42,11 @@ def read_card(read: Callable[[], Iterator[Card]], title: str, *, patience: float
     thread = threading.Thread(target=work, name="vmsnap card", daemon=True)
     thread.start()
     thread.join(patience)
-    late = t("no answer within {seconds:g} s; display it again", seconds=patience) if thread.is_alive() else missing
+    late = (
+        t("no response within {seconds:g} s; display the object again", seconds=patience)
+        if thread.is_alive()
+        else missing
+    )
     return card_html(replace(card, facts=(*card.facts, (t("not read"), late))))
 
 
@@ -62,7 +66,7 @@ def guest_card(guest: Guest) -> Iterator[Card]:
         (t("state"), domain.state),
         (t("host"), guest.host.uri),
         (t("checkpoints"), joined(domain.checkpoints)),
-        (t("persistent"), "" if domain.persistent else t("no: libvirt forgets it when it stops")),
+        (t("persistent"), "" if domain.persistent else t("no: libvirt forgets the guest when it stops")),
     )
     yield Card(t("Guest {name}", name=domain.name), facts, ((t("Disks"), Table(_DISKS, rows)),))
 

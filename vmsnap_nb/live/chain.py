@@ -223,8 +223,8 @@ class LiveChain(Chain):
         number = self.layers.index(image)
         if number == 0:
             raise InvalidRequestError(
-                t("compare the files before and after {image}", image=image.name),
-                why=t("it is the base, which has no layer below it"),
+                t("compare the files below and in {image}", image=image.name),
+                why=t("the image is the base of its chain, with no layer below it"),
                 next_step=t("files() lists its files"),
             )
         layers = self.layers
@@ -273,6 +273,6 @@ class LiveChain(Chain):
         names = [*(image.name for image in layers), *(one.name for image in layers for one in image.snapshots)]
         raise NotFoundError(
             t("find the state {name} of {image}", name=at, image=self.top),
-            why=t("several layers or internal snapshots have that name") if found else None,
+            why=t("several layers or internal snapshots have this name") if found else None,
             next_step=there_are(at, names),
         )

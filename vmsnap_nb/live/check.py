@@ -32,7 +32,7 @@ def check_image(image: Image, timeout: float) -> ImageCheck:
         )
     if image.format is None:
         raise ImageError(
-            tried, why=t("its format is not known"), next_step=t("read it with its format: chain(path, format=…)")
+            tried, why=t("its format is unknown"), next_step=t("specify its format: chain(path, format=…)")
         )
     if image.encryption:
         raise ImageError(
@@ -44,12 +44,12 @@ def check_image(image: Image, timeout: float) -> ImageCheck:
         raise ImageError(
             tried,
             why=t("its data is in {path}, which was not read", path=image.data_file.written),
-            next_step=t("name the folder of that file too when you read the image"),
+            next_step=t("when you read the image, also pass the folder of that file"),
         )
     with os_errors(tried):
         found = os.stat(image.path)
     if stat.S_ISREG(found.st_mode) and (found.st_dev, found.st_ino) != image.identity:
-        why = t("a different file has its name now")
+        why = t("a different file now has this name")
         raise StalePlanError(tried, why=why, next_step=t("read it again with forest.refresh()"))
     with only((FileOf(path=image.path, identity=image.identity), *parts_of(image))):
         return check(image.path, image.format, seconds=seconds)

@@ -48,7 +48,7 @@ class Claim:
     def _take(self, tried: str, guest: str, paths: Iterable[str], relies: Iterable[str]) -> None:
         with _LOCK:
             if guest and guest in _GUESTS:
-                raise _taken(tried, t("another plan is now changing the snapshots of this guest"))
+                raise _taken(tried, t("another plan is currently changing the snapshots of this guest"))
             self._guest = guest
             _GUESTS.add(guest)
         alone = dict.fromkeys(map(real_path, paths))
@@ -59,7 +59,7 @@ class Claim:
             try:
                 self._files.append(claim(path, shared=how))
             except BlockingIOError:
-                raise _taken(tried, t("another plan is now changing {image}", image=path)) from None
+                raise _taken(tried, t("another plan is currently changing {image}", image=path)) from None
             except OSError:
                 continue
 
@@ -73,5 +73,5 @@ class Claim:
 
 
 def _taken(tried: str, why: Message) -> StalePlanError:
-    next_step = t("wait until that plan has ended; then make this plan again, review it and run it")
+    next_step = t("wait until that plan has ended. Then create this plan again, review it and run it")
     return StalePlanError(tried, why=why, next_step=next_step)

@@ -68,7 +68,7 @@ class Commands:
                 break
             ports = channels(handle.xml())
             if not {COMMAND_PORT, AGENT_PORT} & set(ports):
-                why = t("it has neither the port of a lab guest nor a port for the QEMU guest agent")
+                why = t("the guest has neither a lab port nor a port for the QEMU guest agent")
                 break
             if COMMAND_PORT in ports:
                 failed = self._try_port(min(deadline, time.monotonic() + _ONE_TRY))
@@ -117,7 +117,7 @@ class Commands:
             return self.run_on_port(command, timeout=timeout)
         raise GuestNotReadyError(
             tried,
-            why=t("no QEMU guest agent answers in it"),
+            why=t("the QEMU guest agent in it does not respond"),
             next_step=t("install and start qemu-guest-agent in the guest, or wait until it has started"),
         )
 
@@ -155,7 +155,7 @@ class Commands:
         lock = _BUSY_PORTS.setdefault(handle.ref.uuid, threading.Lock())
         if not lock.acquire(timeout=max(0.0, min(end, deadline) - time.monotonic())):
             raise GuestNotReadyError(
-                tried, why=t("another command is still running in it"), next_step=t("wait until it has finished")
+                tried, why=t("another command is still running in the guest"), next_step=t("wait until it has finished")
             )
         try:
             wait = min(5.0, max(0.0, deadline - time.monotonic()))
@@ -197,7 +197,7 @@ class Commands:
         name = domain_argument(handle.ref.name, handle.ref.uuid)
         if path is None or not handle.link.files_are_here:
             command = shlex.join(("virsh", "-c", handle.link.uri, "console", name))
-            why = t("it is not written to a file")
+            why = t("the console output is not written to a file")
             if path is not None:
                 why = t("{path} is on another machine", path=path)
             raise GuestError(

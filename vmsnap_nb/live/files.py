@@ -85,7 +85,7 @@ def copy_out(state: DiskState, path: PathLike, to: PathLike) -> str:
         raise InvalidRequestError(
             tried,
             why=t("the target already exists"),
-            next_step=t("choose another name; existing files are not overwritten"),
+            next_step=t("choose another name, because existing files are not overwritten"),
         )
     with os_errors(tried), temporary(os.path.dirname(target)) as new:
 
@@ -139,7 +139,10 @@ def in_use(state: DiskState) -> tuple[str, ...]:
     if state.snapshot is not None or image.held != "write":
         return ()
     return (
-        t("a process was writing to {image} while it was read, so its file systems were changing", image=image.name),
+        t(
+            "a process was writing to {image} while the image was read, so its file systems may be inconsistent",
+            image=image.name,
+        ),
     )
 
 
@@ -168,7 +171,7 @@ def _path(path: Any) -> str:
 
 def _no_path(path: object) -> InvalidRequestError:
     return InvalidRequestError(
-        t("find {path}", path=repr(path)), why=t("it is not a path"), next_step=t("use a text such as '/etc'")
+        t("find {path}", path=repr(path)), why=t("it is not a path"), next_step=t("use a string such as '/etc'")
     )
 
 

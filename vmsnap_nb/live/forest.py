@@ -640,7 +640,7 @@ def chain(
     full = existing_path(image)
     if not os.path.lexists(full):
         tried = t("read the chain of {image}", image=full)
-        raise NotFoundError(tried, why=t("there is no such file"), next_step=names_beside(full))
+        raise NotFoundError(tried, why=t("the file does not exist"), next_step=names_beside(full))
     beside = () if is_kernel_path(os.path.dirname(real_path(full))) else (os.path.dirname(full),)
     among = dict.fromkeys((*beside, *(absolute(folder) for folder in folders)))
     return LiveChain(Survey(tuple(among), images={full: format}, follow=follow).read(), full)

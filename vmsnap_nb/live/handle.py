@@ -134,7 +134,7 @@ class GuestHandle:
         """Check that libvirt can be given a file as saved memory, once more: it may be another one by now."""
         if self.link.files_are_here and (why := why_not_to_restore(path)):
             raise StalePlanError(
-                tried, why=t("{image}: {why}", image=path, why=why), next_step=t("find out who put it there")
+                tried, why=t("{image}: {why}", image=path, why=why), next_step=t("find out who created it")
             )
 
     def has_started(self) -> None:
@@ -213,7 +213,7 @@ def explained(error: VmsnapError) -> VmsnapError:
     if gone or ("monitor" in said and any(words in said for words in _MONITOR_LOST)):
         ended = GuestError(
             error.tried,
-            why=clauses(filter(None, (t("its QEMU has exited"), error.why))),
+            why=clauses(filter(None, (t("its QEMU process has exited"), error.why))),
             said=said,
             next_step=error.next_step or t("check its disks with chain(), then start it again"),
         )
@@ -223,5 +223,5 @@ def explained(error: VmsnapError) -> VmsnapError:
     if "writing VM state" in said and error.next_step is None:
         error.next_step = t("free space on the file system of the image that stores the memory, and try again")
     if error.next_step is None:
-        error.next_step = t("read the guest's snapshots() again: nothing of this one remains")
+        error.next_step = t("call the guest's snapshots() again: this snapshot was removed completely")
     return error

@@ -30,5 +30,5 @@ def check_verbs(title: Message, paths: Iterable[str]) -> None:
     folders = {os.path.realpath(os.path.dirname(path)) for path in paths}
     for forbidden, why in _FOLDERS.items():
         if any(folder == forbidden or folder.startswith(f"{forbidden}/") for folder in folders):
-            next_step = t("type the commands yourself: qemu-img, virsh and shell commands")
+            next_step = t("enter the commands yourself: qemu-img, virsh and shell commands")
             raise InvalidRequestError(title, why=why, next_step=next_step)

@@ -68,13 +68,13 @@ class Guests(Sequence[Guest], Listed):
         raise NotFoundError(
             t("find the guest {name}", name=name),
             why=counted(
-                "the only guest in this list has another name",
+                "the only guest in this list has a different name",
                 "none of these {count} guests has that name",
                 len(self),
             )
             if self._guests
             else t("no guest has that name"),
-            next_step=there_are(name, self._ipython_key_completions_(), none=t("there is no guest yet")),
+            next_step=there_are(name, self._ipython_key_completions_(), none=t("there are no guests yet")),
         )
 
     def __contains__(self, guest: object) -> bool:

@@ -53,7 +53,7 @@ def write_page(
     if os.path.lexists(target) and not overwrite and not _is_report(target):
         raise InvalidRequestError(
             tried,
-            why=t("this file exists, and is not a report"),
+            why=t("the file already exists and is not a report"),
             next_step=t("choose another name; or pass {option}", option=option("overwrite")),
         )
     text = page_html(title, chapters, made=datetime.now(UTC), by=_PROGRAM)

@@ -81,7 +81,7 @@ def image_actions() -> Mapping[type[Step], Action]:
             raise ImageError(
                 t("compare {image} with its previous content", image=step.path),
                 why=t("its content has changed"),
-                next_step=t("keep the old files, which all still exist, and report this problem"),
+                next_step=t("keep the old files, all of which still exist, and report this problem"),
             )
         return _nothing
 
@@ -228,8 +228,8 @@ def commit(step: CommitLayers) -> Undo:
     except VmsnapError as error:
         error.add_note(
             t(
-                "{base} may contain part of the data. What is based on {top} reads the same as before; "
-                "{call} gives the plan that finishes the commit",
+                "{base} may contain part of the data. The content of images based on {top} is unchanged. {call} "
+                "returns the plan that finishes the commit",
                 base=entry.base,
                 top=entry.top,
                 call=finishing(entry),
@@ -243,11 +243,11 @@ def commit(step: CommitLayers) -> Undo:
     return no_way_back(
         tried,
         t(
-            "the data stays in {base}; what is based on {top} reads the same as before",
+            "the data remains in {base}; the content of images based on {top} is unchanged",
             base=entry.base,
             top=entry.top,
         ),
-        t("{call} gives the plan that finishes the commit", call=finishing(entry)),
+        t("{call} returns the plan that finishes the commit", call=finishing(entry)),
     )
 
 
@@ -298,7 +298,7 @@ def _pull(step: PullLayers, tried: Message) -> None:
     if step.verify and reads_alike_on(step.path, step.backing) is False:
         raise ImageError(
             t("compare {image} without the layers that were pulled", image=step.path),
-            why=t("it would read different data"),
+            why=t("its content would change"),
             next_step=t("keep all files as they are, and report this problem"),
         )
     shown = step.left is not None and reads_none_of(step.path, step.left, below=step.backing is not None)
@@ -356,7 +356,7 @@ def remove(step: RemoveFile) -> Undo:
     tried = t("remove {image}", image=step.path)
     with os_errors(tried), contextlib.suppress(FileNotFoundError):
         unlink_same(step.path, step.identity, tried)
-    return no_way_back(tried, t("the file is gone; no other image was based on it"), needed=True)
+    return no_way_back(tried, t("the file was removed; no other image was based on it"), needed=True)
 
 
 def remove_leftover(step: RemoveLeftover) -> Undo:
@@ -365,8 +365,8 @@ def remove_leftover(step: RemoveLeftover) -> Undo:
     if (step.path, step.identity) not in [*leftovers(os.path.dirname(step.path))]:
         raise StalePlanError(
             tried,
-            why=t("a process has it open, or it is a different file now"),
-            next_step=t("make the plan again, review it and run it"),
+            why=t("a process has the file open, or it has been replaced by a different file"),
+            next_step=t("create the plan again, review it and run it"),
         )
     return remove(step)
 
@@ -430,7 +430,7 @@ def repair_copy(step: RepairCopy) -> Undo:
 def settle_inside(step: SettleInside) -> Undo:
     """Check that an image is whole; there is no way back to a damaged one."""
     settle(step.entry)
-    return no_way_back(t("check {image}", image=step.image), t("its tables were repaired"))
+    return no_way_back(t("check {image}", image=step.image), t("the tables of the image were repaired"))
 
 
 def finish(step: Finish) -> Undo:

@@ -36,7 +36,7 @@ def image_of(image: ImageLike | GuestLike) -> ImageLike:
 def _no_image(given: object) -> NotFoundError:
     return NotFoundError(
         t("find the image {name}", name=repr(given)),
-        why=t("it is not an image, a path or a name"),
+        why=t("the argument is not an image, a path or a name"),
         next_step=t("pass an image, a path or a name"),
     )
 
@@ -73,7 +73,7 @@ def names_beside(path: str) -> Message:
     except OSError:
         names = []
     if close := close_names(path, names):
-        return t("did you mean {close}? check the path", close=listed(close, last="or"))
+        return t("did you mean {close}? Check the path", close=listed(close, last="or"))
     return t("check the path")
 
 

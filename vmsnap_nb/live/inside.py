@@ -67,13 +67,13 @@ def changing_inside(
             raise ImageError(
                 t("check {image}", image=entry.image),
                 why=t("its table of internal snapshots can no longer be read"),
-                next_step=t("shut the guest down; then guest.unfinished()[0].run() repairs a copy of the image"),
+                next_step=t("shut the guest down, then repair a copy of the image with guest.unfinished()[0].run()"),
             )
         if change == "create" and name not in read_table(entry.image).names:  # nor that it was not made
             raise ImageError(
                 t("create the internal snapshot {name} in {image}", name=name, image=entry.image),
                 why=t("QEMU reported no error, but the image does not list it"),
-                next_step=t("check the disk with the image, then try again"),
+                next_step=t("check the disk that stores the image, then try again"),
             )
         if entry not in earlier:
             drop_entry(entry)
@@ -123,9 +123,7 @@ def _is_listed(entry: InsideEntry) -> bool:
 def _end_failed(entry: InsideEntry, error: VmsnapError, *, is_open: bool) -> None:
     """Let an error say what became of an image, and remove its entry if that is whole."""
     if is_open:
-        error.add_note(
-            t("{image} can be checked when the guest is off: guest.unfinished()[0].run()", image=entry.image)
-        )
+        error.add_note(t("shut the guest down, then check {image} with guest.unfinished()[0].run()", image=entry.image))
         return
     try:
         if repaired := settle(entry):
@@ -133,7 +131,7 @@ def _end_failed(entry: InsideEntry, error: VmsnapError, *, is_open: bool) -> Non
     except VmsnapError as failure:
         damaged = t("{image} may be damaged: {why}", image=entry.image, why=failure.reason or str(failure))
         error.why = clauses(filter(None, (error.why, damaged)))
-        error.next_step = t("do not write to it; guest.unfinished()[0].run() repairs a copy of it")
+        error.next_step = t("do not write to the image. Repair a copy of it with guest.unfinished()[0].run()")
 
 
 def settle(entry: InsideEntry) -> Message:
@@ -150,12 +148,12 @@ def settle(entry: InsideEntry) -> Message:
         raise StalePlanError(
             tried,
             why=t("it is not the file that was changed"),
-            next_step=t("put that file back; if nothing remains to be done, remove {path}", path=entry.path),
+            next_step=t("restore that file. If no operation is pending, remove {path}", path=entry.path),
         )
     done = NOTHING
     if not _is_whole(entry):
         _repair(entry, path, found, tried)
-        done = t("{image} was damaged by that and was repaired: no data was lost", image=path)
+        done = t("{image} was damaged by the interruption and has been repaired: no data was lost", image=path)
     drop_entry(entry)
     return done
 
@@ -165,7 +163,7 @@ def _repair(entry: InsideEntry, path: str, found: os.stat_result, tried: Message
     if found.st_nlink > 1 or os.geteuid() not in (0, found.st_uid):
         why = t("the image is damaged, and its file belongs to another user")
         if found.st_nlink > 1:
-            why = t("the image is damaged, and its file has other names, which would lead to the damaged file")
+            why = t("the image is damaged, and its file has other names, which would still refer to the damaged file")
         raise ImageError(tried, why=why, next_step=_by_hand(path))
     identity = found.st_dev, found.st_ino
     with (
@@ -206,12 +204,13 @@ def _repair_copy(entry: InsideEntry, new: Temporary, path: str, tried: Message) 
     sound = check(name, "qcow2").result in _SOUND
     if not sound or (read_table(new.path), data_places(new.path)) != (table, places):
         raise ImageError(
-            tried, why=t("a repaired copy would not hold the same data as the image"), next_step=_by_hand(path)
+            tried, why=t("a repaired copy would not contain the same data as the image"), next_step=_by_hand(path)
         )
 
 
 def _by_hand(path: str) -> Message:
     return t(
-        "do not write to it. Repair a copy: {commands}. If the copy lists its snapshots, replace the image with it",
+        "do not write to it. Repair a copy: {commands}. If the copy lists its snapshots, replace the image with the "
+        "copy",
         commands=repair_commands(path),
     )

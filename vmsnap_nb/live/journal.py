@@ -166,8 +166,8 @@ def _strange(status: os.stat_result) -> Message:
     if status.st_uid not in (0, os.geteuid()):
         return t("it belongs to another user (uid {uid})", uid=status.st_uid)
     if status.st_mode & 0o022:
-        return t("other users may write to it")
-    return t("it is too large") if status.st_size > _MOST else NOTHING
+        return t("other users can write to it")
+    return t("the file is too large") if status.st_size > _MOST else NOTHING
 
 
 def revert_entries(domain: Domain, records: Iterable[SnapshotRecord]) -> Iterator[RevertEntry]:

@@ -100,9 +100,9 @@ class LiveLeftovers(Leftovers):
         ]
         if len(found) != 1:
             raise NotFoundError(
-                t("find {name} among the files that nothing needs", name=text),
-                why=t("several files have that name") if found else t("no such file is among them"),
-                next_step=there_are(text, found or paths, none=t("there is no such file")),
+                t("find {name} among the unneeded files", name=text),
+                why=t("several files have that name") if found else t("there is no such file among them"),
+                next_step=there_are(text, found or paths, none=t("the file does not exist")),
             )
         return found[0]
 

@@ -280,13 +280,13 @@ class LivePlan(Plan):
         wanted: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         known = {option for option in _OPTIONS if hasattr(self.request, option)}
         if unknown := sorted(wanted.keys() - known):
-            why = t("this plan has no such option, because it does not merge images")
+            why = t("this plan does not have that option, because it does not merge images")
             if known:
-                why = t("this plan has no such option; it has {options}", options=joined(sorted(known)))
+                why = t("this plan does not have that option. Its options: {options}", options=joined(sorted(known)))
             raise InvalidRequestError(
                 t("{plan}, with {options}", plan=self.title, options=joined(unknown)),
                 why=why,
-                next_step=t("leave it out"),
+                next_step=t("omit it"),
             )
         return replace(self.request, **wanted) if wanted else self.request  # type: ignore[type-var]
 
@@ -301,12 +301,12 @@ class LivePlan(Plan):
         # What has changed may make the request itself impossible; so that is said first.
         again: Plan = self if changed else self.place.plan(self.request, now)
         if again.steps != self.steps:
-            changed.append(t("the steps of the plan would now be different"))
+            changed.append(t("the steps of the plan would now differ"))
         if changed:
             raise StalePlanError(
                 self.title,
                 why=t("changed since the plan was made: {changes}", changes=clauses(changed)),
-                next_step=t("make the plan again, review it and run it"),
+                next_step=t("create the plan again, review it and run it"),
             )
         plan = self if request == self.request else self.bind(request, self.place, now)
         (again if plan is self else plan).check(waive)
@@ -381,7 +381,7 @@ class LivePlan(Plan):
                 raise error from error.__cause__
             steps = (one.step for one in done if one.state == "done")
             stay = clauses(t("{image}: {why}", image=step.image, why=step.what) for step in steps)
-            failure.add_note(t("the images could not be read again; steps that were done: {steps}", steps=stay or "–"))
+            failure.add_note(t("the images could not be read again. Completed steps: {steps}", steps=stay or "–"))
             raise failure from (raw if failure is not raw else raw.__cause__)
 
     def _with_made(self, after: Forest) -> Forest:
@@ -414,7 +414,7 @@ class LivePlan(Plan):
                 if not isinstance(failure, StaysError):
                     stays.append(step.what)
         if error is not None and len(stays) > 1:
-            error.add_note(t("the steps before that were not undone either: {steps}", steps=clauses(stays[1:])))
+            error.add_note(t("the steps before it were also not undone: {steps}", steps=clauses(stays[1:])))
         if error is not None and undo and not stays:
             error.add_note(t("the steps before it were undone"))
         return result

@@ -156,7 +156,10 @@ class Power:
             raise GuestError(
                 tried,
                 why=lines(concern.what for concern in losses),
-                next_step=t("{remedy}; destroy() stops it anyway", remedy=lines(one.remedy for one in losses)),
+                next_step=t(
+                    "{remedy}. To stop it without shutting it down, use destroy()",
+                    remedy=lines(one.remedy for one in losses),
+                ),
             )
         self.ask_to_stop(timeout)
         while handle.still_running:
@@ -236,7 +239,7 @@ class Power:
                     count,
                 )
             elif handle.state == "saved":
-                error.next_step = t("start it, then shut it down: its saved memory is then used up")
+                error.next_step = t("start the guest, then shut it down, so that its saved memory is used")
             raise
 
     # -- pause -----------------------------------------------------------------------------------------------
@@ -271,7 +274,7 @@ class Power:
                     raise GuestError(
                         tried,
                         why=t("QEMU paused it again: no space is left for {disks}", disks=disks),
-                        next_step=t("free space where its images are"),
+                        next_step=t("free space on the file system of its images"),
                     )
                 raise GuestError(
                     tried,

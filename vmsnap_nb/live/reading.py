@@ -118,7 +118,7 @@ def folder_facts(places: Iterable[str], listed: Iterable[str] = (), *, by_libvir
             if not stat.S_ISDIR(os.stat(folder).st_mode):
                 closed[folder] = t("it is not a folder")
             elif not by_libvirt and not os.access(folder, os.W_OK | os.X_OK):
-                closed[folder] = t("this user has no permission to write there")
+                closed[folder] = t("the current user has no write permission for that location")
             free[folder] = shutil.disk_usage(folder).free
             if folder in listed:
                 with contextlib.suppress(PermissionError):  # one may make files in a folder, and not list it
@@ -233,10 +233,10 @@ def blockmap(chain: Chain, inside: str | None = None) -> BlockMap:
     if unknown:
         next_step = t("make all layers readable")
         if any(layer.known_from != "file" for layer in unknown):
-            next_step = t("run this on the machine with the files, as a user who may read them")
+            next_step = t("run this on the machine where the files are stored, as a user who can read them")
         elif any(layer.status == "outside" for layer in unknown):
-            next_step = t("make all layers readable: name their folders too, or use follow=True")
-        elsewhere = t("this process cannot read it, and libvirt gives no map")
+            next_step = t("make all layers readable: also pass their folders, or use follow=True")
+        elsewhere = t("this process cannot read it, and libvirt does not provide a map")
 
         def reason(layer: Image) -> str:
             if layer.problem or layer.known_from != "file":

@@ -74,7 +74,7 @@ def _look(path: str) -> tuple[bool | None, Message]:
     except (FileNotFoundError, NotADirectoryError):
         return False, NOTHING
     except OSError as error:
-        return None, t("this user has no permission to look there: {error}", error=error.strerror)
+        return None, t("the current user has no permission to access that location: {error}", error=error.strerror)
     return True, NOTHING
 
 
@@ -125,7 +125,7 @@ def _instead(image: Image, knowledge: Knowledge) -> Image | None:
         why = knowledge.why_unknown(image.path, here=True)
         if not why:
             return None
-        return replace(image, status="unreadable", problem=t("it is not known whether it exists: {why}", why=why))
+        return replace(image, status="unreadable", problem=t("cannot tell whether it exists: {why}", why=why))
     if image.status != "unreadable":
         return None
     told = knowledge.image(image.path, whole=True)
@@ -134,9 +134,11 @@ def _instead(image: Image, knowledge: Knowledge) -> Image | None:
     if told.problem:  # what it is based on is not known
         return replace(told, status="unreadable", problem=clauses([image.problem, told.problem]))
     if told.known_from == "definition":
-        problem = t("this process cannot read it; libvirt knows it as a disk of a guest: {why}", why=image.problem)
+        problem = t(
+            "this process cannot read the file, which libvirt lists as the disk of a guest: {why}", why=image.problem
+        )
     else:
-        problem = t("this process cannot read it; libvirt knows it as a volume: {why}", why=image.problem)
+        problem = t("this process cannot read the file, which libvirt lists as a volume: {why}", why=image.problem)
     return replace(told, problem=problem)
 
 
@@ -144,17 +146,17 @@ def _closed(pool: Pool, count: int) -> Image:
     assert pool.folder is not None
     if pool.active:
         problem = counted(
-            "this user has no permission to list the folder of the storage pool {pool}; libvirt knows {count} volume "
-            "in it, and there may be other images",
-            "this user has no permission to list the folder of the storage pool {pool}; libvirt knows {count} volumes "
-            "in it, and there may be other images",
+            "the current user has no permission to list the folder of the storage pool {pool}. libvirt lists {count} "
+            "volume in it, but there may be other images",
+            "the current user has no permission to list the folder of the storage pool {pool}. libvirt lists {count} "
+            "volumes in it, but there may be other images",
             count,
             pool=pool.name,
         )
     else:
         problem = t(
-            "this user has no permission to list the folder of the storage pool {pool}, which is not active; there "
-            "may be other images",
+            "the current user has no permission to list the folder of the storage pool {pool}, which is not active. "
+            "The folder may contain other images",
             pool=pool.name,
         )
     known_from: KnownFrom = "volume" if pool.active else "file"
@@ -211,7 +213,7 @@ def _no_pool(folder: str) -> Image:
         status="unreadable",
         known_from="volume",
         problem=t(
-            "it is no storage pool that is active there, so its images are not known: {command}",
+            "the folder is not an active storage pool on that host, so its images are unknown: {command}",
             command=f"virsh pool-define-as NAME dir --target {shlex.quote(folder)}",
         ),
     )
@@ -222,7 +224,9 @@ def image_elsewhere(
 ) -> Image:
     """Return an image of another machine by what libvirt tells of it; `whole` and `early` are as for `Knowledge`."""
     if not path.startswith("/"):
-        return Image(path, status="remote", problem=t("it is at a network address, which is never opened"))
+        return Image(
+            path, status="remote", problem=t("it is at a network address, and such addresses are never opened")
+        )
     told = knowledge.image(path, whole=whole, early=early)
     if told is not None:
         return replace(told, status="outside") if told.problem and told.status == "ok" else told

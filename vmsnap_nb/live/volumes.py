@@ -36,12 +36,12 @@ def access_of(plan: Plan, knowledge: Knowledge, uri: str, *, here: bool = True) 
         unread = dict(_denied(plan, read, os.R_OK))
         unwritten = dict(_denied(plan, written, os.W_OK))
         closed = {
-            folder: t("this user has no permission to create or remove files there")
+            folder: t("the current user has no permission to create or remove files there")
             for folder in folders
             if os.path.isdir(folder) and not os.access(folder, os.W_OK | os.X_OK)
         }
     else:
-        elsewhere = t("it is on the machine of {uri}, and only libvirt can change it from here", uri=uri)
+        elsewhere = t("it is on the host at {uri}, and only libvirt can change it from here", uri=uri)
         unread, unwritten, closed = (dict.fromkeys(those, elsewhere) for those in (read, written, folders))
     is_root = here and os.geteuid() == 0
     if here and not (unread or unwritten or closed) and (is_root or not any(step.open_overlays for step in plan.steps)):
@@ -64,9 +64,9 @@ def _denied(plan: Plan, paths: Iterable[str], mode: int) -> Iterator[tuple[str, 
         image = plan.before.images.get(path)
         if (image is not None and image.known_from != "file") or (not os.access(path, mode) and _is_of_another(path)):
             if mode == os.R_OK:
-                yield path, t("this user has no permission to read it")
+                yield path, t("the current user has no permission to read it")
             else:
-                yield path, t("this user has no permission to write to it")
+                yield path, t("the current user has no permission to write to it")
 
 
 def _is_of_another(path: str) -> bool:
@@ -129,4 +129,4 @@ def remove_volume(connection: Any, step: RemoveVolume) -> Undo:
     tried = t("remove {image}", image=step.path)
     with libvirt_errors(tried):
         connection.storageVolLookupByPath(step.path).delete()
-    return no_way_back(tried, t("the file is gone; no other image was based on it"), needed=True)
+    return no_way_back(tried, t("the file was removed; no other image was based on it"), needed=True)

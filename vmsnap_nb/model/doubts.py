@@ -10,7 +10,7 @@ from vmsnap_nb.words.message import N_, NOTHING, Message, t
 
 __all__ = ["DIRTY", "MERGED", "is_older", "is_other", "is_smaller", "smaller_ones"]
 
-DIRTY = N_("it was not closed properly; QEMU repairs it the next time it is opened for writing")
+DIRTY = N_("the image was not closed properly; QEMU repairs it when it is next opened for writing")
 """`Image.problem` of an image whose header says so."""
 
 MERGED = N_("merged into another image, and the images below have changed; QEMU refuses to open such a file")
@@ -25,8 +25,8 @@ def is_smaller(image: Image, base: Image) -> Message:
     if image.virtual_size is None or base.virtual_size is None or image.virtual_size >= base.virtual_size:
         return NOTHING
     return t(
-        "it has {size} bytes, but its backing file {base} has {base_size}; data beyond its end cannot be read "
-        "through it",
+        "it has {size} bytes, but its backing file {base} has {base_size} bytes. Data beyond the end of the overlay "
+        "cannot be read through it",
         size=image.virtual_size,
         base=base.name,
         base_size=base.virtual_size,
@@ -57,13 +57,13 @@ def is_other(image: Image, base: Image) -> Message:
         if base.identity == record.identity:
             return NOTHING
         return t(
-            "{base} is not the file on which {image} was created, although its size and time are the same",
+            "{base} is not the file on which {image} was created, although both have the same size and time",
             base=base.name,
             image=image.name,
         )
     return t(
-        "{base} has changed since {image} was created: from {size} bytes, modified at {then} UTC, to {now_size} bytes, "
-        "modified at {now} UTC",
+        "{base} has changed since {image} was created. It had {size} bytes and was modified at {then} UTC; now it "
+        "has {now_size} bytes and was modified at {now} UTC",
         base=base.name,
         image=image.name,
         size=record.size,

@@ -67,15 +67,18 @@ def _row(
     problems: list[tuple[Drift, Message]] = []
     if record.memory_file is not None and record.memory_file in gone:
         problems.append(
-            ("missing-file", t("its memory file {path} is missing or holds no saved memory", path=record.memory_file))
+            (
+                "missing-file",
+                t("its memory file {path} is missing or does not contain saved memory", path=record.memory_file),
+            )
         )
     for disk in record.held_disks:
         problems += _of_disk(record, disk, forest, gone)
         last = later.get((disk.target, forest.known(disk.source) or disk.source or ""))
         if last is not None and disk.held == "external" and _is_before(record, last):
             text = t(
-                "{path} was the guest's disk again until {later} was taken, so it no longer holds the state of disk "
-                "{target}",
+                "the guest wrote to {path} again until {later} was taken, so the image no longer holds the state of "
+                "disk {target}",
                 path=disk.source,
                 target=disk.target,
                 later=last.name,
@@ -98,14 +101,14 @@ def _unknown(record: SnapshotRecord, forest: Forest, unknown: Mapping[str, str])
     for path in (*memory, *(path for disk in record.held_disks for path in (disk.source, disk.file) if path)):
         image = forest.images.get(path)
         if path in unknown and (image is None or image.status in NOT_READ):
-            yield "unknown", t("it is not known whether {path} exists: {why}", path=path, why=unknown[path])
+            yield "unknown", t("cannot tell whether {path} exists: {why}", path=path, why=unknown[path])
         elif image is not None and image.status in NOT_READ - {"remote"}:  # what a network image holds is not asked
-            yield "unknown", t("the content of {path} is not known: {why}", path=path, why=image.problem)
+            yield "unknown", t("the content of {path} is unknown: {why}", path=path, why=image.problem)
     for disk in record.held_disks:
         image = forest.images.get(disk.source or "")
         if disk.held == "internal" and image is not None and image.status in {"ok", "remote"} and not image.is_seen:
             text = t(
-                "it is not known whether {path} contains the internal snapshot {name}: {why}",
+                "cannot tell whether {path} contains the internal snapshot {name}: {why}",
                 path=image.path,
                 name=record.name,
                 why=image.problem,
@@ -135,7 +138,7 @@ def _of_disk(
     if disk.held == "external" and disk.file is not None:
         image = forest.images.get(disk.file)
         if disk.file in forest.deleted:
-            text = t("its overlay {path} was deleted, but a running QEMU still has it open", path=disk.file)
+            text = t("its overlay {path} was deleted, but a running QEMU process still has it open", path=disk.file)
             yield "missing-file", text
         elif disk.file in gone or (image is not None and image.status in _GONE):
             yield "missing-file", t("its overlay {path} is missing", path=disk.file)
@@ -151,8 +154,9 @@ def _of_disk(
                 yield "stale", t("its overlay {path} is no longer based on {source}", path=disk.file, source=source)
             elif below and not forest.same(source, below[0]):
                 text = t(
-                    "its overlay {path} is based on {base}, but its record names {source}, as after virsh "
-                    "snapshot-delete --metadata of the snapshot before it; reconcile() corrects that",
+                    "its overlay {path} is based on {base}, but its record names {source}. This happens, for "
+                    "example, after virsh snapshot-delete --metadata of the snapshot before it. To correct it, use "
+                    "reconcile()",
                     path=disk.file,
                     base=below[0],
                     source=source,
@@ -225,7 +229,9 @@ def _from_images(domain: Domain, name: str, by_target: dict[str, tuple[str, Inte
         created=min(times) if times else None,
     )
     where = joined(dict.fromkeys(path for path, _ in by_target.values()))
-    return Snapshot(record, "untracked", t("it is inside {images}, but libvirt has no record of it", images=where))
+    return Snapshot(
+        record, "untracked", t("the snapshot is in {images}, but libvirt has no record of it", images=where)
+    )
 
 
 def _parents_first(rows: Iterable[Snapshot]) -> list[Snapshot]:

@@ -300,7 +300,7 @@ class FileChanges(FileRead):
                 return change
         raise NotFoundError(
             t("find {path} in {files}", path=wanted, files=repr(self)),
-            why=t("it is the same in both states, or is in neither"),
+            why=t("the file is the same in both states, or exists in neither"),
         )
 
     def _ipython_key_completions_(self) -> list[str]:

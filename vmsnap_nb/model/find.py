@@ -18,9 +18,9 @@ def find_disk(forest: Forest, guest: str, target: str | None = None) -> Use:
         if target in (None, use.target):
             return use
     if target is None:
-        raise NotFoundError(t("find a disk of {guest}", guest=guest), why=t("it has no disk with an image"))
+        raise NotFoundError(t("find a disk of {guest}", guest=guest), why=t("the guest has no disk with an image"))
     raise NotFoundError(
         t("find the disk {target} of {guest}", target=target, guest=guest),
-        why=t("there is no such disk, or it has no image"),
+        why=t("the guest has no such disk, or the disk has no image"),
         next_step=there_are(target, (use.target for use in uses)) if uses else None,
     )

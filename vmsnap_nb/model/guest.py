@@ -62,17 +62,17 @@ class Use(Carded):
             )
         if self.deleted == (self.path,):
             return t(
-                "{path}, to which QEMU writes disk {target} of {guest}, was deleted or moved; QEMU still has it open, "
-                "but its data is lost when {guest} stops",
+                "QEMU writes disk {target} of {guest} to {path}, which was deleted or moved. QEMU still has the file "
+                "open, but its data will be lost when {guest} stops",
                 path=self.path,
                 **fields,
             )
         if self.deleted:
             return counted(
-                "{paths}, from which QEMU reads disk {target} of {guest}, was deleted or moved; QEMU still has it "
-                "open, but its data is lost when {guest} stops",
-                "{paths}, from which QEMU reads disk {target} of {guest}, were deleted or moved; QEMU still has them "
-                "open, but their data is lost when {guest} stops",
+                "QEMU reads disk {target} of {guest} from {paths}, which was deleted or moved. QEMU still has the "
+                "file open, but its data will be lost when {guest} stops",
+                "QEMU reads disk {target} of {guest} from {paths}, which were deleted or moved. QEMU still has the "
+                "files open, but their data will be lost when {guest} stops",
                 len(self.deleted),
                 paths=joined(self.deleted),
                 **fields,

@@ -76,4 +76,4 @@ class Leftovers(Tabled):
             return "<Leftovers: none, as far as was checked>"
         size = human_size(sum(one.allocated or 0 for one in self.files))
         unseen = f"; {len(self.unseen)} could not be read" if self.unseen else ""
-        return f"<Leftovers: {plural(len(self), 'file')} that nothing needs, as far as was checked, {size}{unseen}>"
+        return f"<Leftovers: {plural(len(self), 'unneeded file')}, as far as was checked, {size}{unseen}>"

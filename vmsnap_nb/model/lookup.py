@@ -70,7 +70,9 @@ class ImageNames:
         tried = t("find the image {name}", name=named) if kind == "image" else t("find the layer {name}", name=named)
         if text is None:
             raise NotFoundError(
-                tried, why=t("it is not an image, a path or a name"), next_step=t("pass an image, a path or a name")
+                tried,
+                why=t("the argument is not an image, a path or a name"),
+                next_step=t("pass an image, a path or a name"),
             )
         if found:
             raise NotFoundError(

@@ -36,14 +36,14 @@ def check_name(name: str, kind: Literal["guest", "snapshot", "base"]) -> str:
     """
     why: Message | None = None
     if not name.strip():
-        why = t("a name needs at least one visible character")
+        why = t("a name must contain at least one visible character")
     elif "/" in name or name.startswith("."):
-        why = t("files are named after it, so it must not contain a slash or begin with a dot")
+        why = t("files are named after it, so it must not contain a slash or start with a dot")
     elif not name.isprintable():
-        why = t("it contains a control character, or a character that XML does not allow")
+        why = t("the name contains a control character or a character that XML does not allow")
     elif (size := len(name.encode())) > _MOST_BYTES:
         why = t(
-            "it has {size} bytes; at most {most} are allowed, because files are named after it",
+            "the name has {size} bytes, but at most {most} are allowed, because files are named after it",
             size=size,
             most=_MOST_BYTES,
         )
@@ -73,14 +73,14 @@ def there_are(name: object, names: Iterable[str], *, most: int | None = None, no
     Examples
     --------
     >>> there_are("snap1", ["Snap-1", "Snap-2", "Base"])
-    'did you mean Snap-1 or Snap-2? available: Snap-1, Snap-2, Base'
+    'did you mean Snap-1 or Snap-2? Available: Snap-1, Snap-2, Base'
     >>> there_are("x", ["Base"])
     'available: Base'
     """
     known = list(names)
     if not known:
-        return none if none is not None else t("there is none yet")
+        return none if none is not None else t("there are none yet")
     close, shown = close_names(name, known), joined(known[:most])
     if close:
-        return t("did you mean {close}? available: {names}", close=listed(close, last="or"), names=shown)
+        return t("did you mean {close}? Available: {names}", close=listed(close, last="or"), names=shown)
     return t("available: {names}", names=shown)

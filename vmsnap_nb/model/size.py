@@ -43,7 +43,7 @@ def in_bytes(size: Size) -> int:
         raise InvalidRequestError(
             t("read the size {size!r}", size=given),
             why=t("a size must be a whole number of bytes, 0 or more, or a number with a unit"),
-            next_step=t("write it as 21474836480, '20 GiB' or '20G'"),
+            next_step=t("use a form such as 21474836480, '20 GiB' or '20G'"),
         )
     return int(float(number) * 1024 ** (_SUFFIXES.index(suffix.upper()) if suffix else 0))
 

@@ -303,7 +303,9 @@ class SnapshotLists(Shown):
         raise NotFoundError(
             t("find the snapshots of {guest}", guest=guest),
             why=t("no guest has that name"),
-            next_step=there_are(guest, (snapshots.guest for snapshots in self.lists), none=t("there is no guest yet")),
+            next_step=there_are(
+                guest, (snapshots.guest for snapshots in self.lists), none=t("there are no guests yet")
+            ),
         )
 
     def __repr__(self) -> str:

@@ -36,7 +36,7 @@ def panel(subject: Subject) -> Panel:
         It is displayed in a notebook.
     """
     if not isinstance(subject, Subject):
-        raise invalid(subject, "subject", t("it must be a lab, a host, a guest or a forest"))
+        raise invalid(subject, "subject", t("the argument must be a lab, a host, a guest or a forest"))
     if isinstance(subject, Guest):
         return SnapshotPanel(subject)
     return MergePanel(subject) if isinstance(subject, LiveForest) else LabPanel(subject)

@@ -40,7 +40,8 @@ class Activity(anywidget.AnyWidget):
         words = {
             "label": t("Activity"),
             "empty": t(
-                "Nothing yet. What you do here appears with its code for a cell and its commands for a terminal."
+                "No activity yet. Each action appears here with its code for a notebook cell and its commands for a "
+                "terminal."
             ),
             "copy": t("Copy"),
             "copied": t("Copied"),

@@ -55,7 +55,7 @@ class BlockMapPanel(widgets.VBox):
             description=t("Live"), value=True, indent=False, layout=widgets.Layout(width="auto")
         )
         self.again_button = _button(t("Read again"))
-        self.mark_button = _button(t("Mark what is new from now on"))
+        self.mark_button = _button(t("Highlight data written from now on"))
         self.said = widgets.HTML()
         self.view = ChainView(can_propose=False)
         self.again_button.on_click(lambda _: self._in_thread())
@@ -114,8 +114,8 @@ class BlockMapPanel(widgets.VBox):
 
 def _said(since: datetime, now: datetime) -> Message:
     return t(
-        "read at {time} UTC; new data was written to the files after {since} UTC. A running guest's data is "
-        "written when it flushes its disk.",
+        "read at {time} UTC; new data was written to the files after {since} UTC. Data of a running guest is written "
+        "when the guest flushes its disk.",
         time=f"{now:%H:%M:%S}",
         since=f"{since:%H:%M:%S}",
     )

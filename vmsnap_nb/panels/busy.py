@@ -21,7 +21,7 @@ class Busy:
         error = self.error
         lines = [error.reason or "", error.next_step or ""]
         said = "".join(f"<p>{escape(line[:1].upper() + line[1:])}.</p>" for line in lines if line)
-        head, again = escape(t("This lab is open elsewhere")), escape(t("Try again"))
+        head, again = escape(t("This lab is open in another process")), escape(t("Try again"))
         html = (
             '<div role="alert" style="max-width: 42em; margin: 10vh auto; font: 15px/1.5 sans-serif; '
             'color: var(--jp-ui-font-color1, #111)">'

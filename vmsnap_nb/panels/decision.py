@@ -132,9 +132,7 @@ def outcome_html(report: Report) -> str:
     plan = report.plan
     title = shown(plan.title)
     if report.cancelled:
-        now = (
-            t("the figure shows what is there now") if changed_anything(report) else t("everything is as it was before")
-        )
+        now = t("the figure shows the current state") if changed_anything(report) else t("nothing was changed")
         return said_html(t("Cancelled: {title}", title=title), details=now)
     if not report.as_predicted:
         said = t("Done, but not as the plan predicted: {differences}", differences=clauses(report.differences))
@@ -148,5 +146,5 @@ def outcome_html(report: Report) -> str:
     details = t("Done, as the plan predicted.")
     if left:
         names = joined(shown(report.after[path].name) for path in left)
-        details = t("Done, as the plan predicted. Invalid and still on disk: {names}", names=names)
+        details = t("Done, as the plan predicted. Invalid but still on disk: {names}", names=names)
     return said_html(title, chips=chips, details=details, mark="vmsnap-done")

@@ -132,7 +132,7 @@ class FilesView(widgets.VBox):
     def _offer_layers(self) -> None:
         """Offer the layers of the disk but its base, the newest first; the one that is chosen stays so."""
         layers = list(self.guest.chain().layers[1:])
-        self.layers.empty = t("There is only a base.")
+        self.layers.empty = t("The chain has only a base.")
         self.layers.show(
             Row(key=image.name, title=image.name, notes=(human_size(image.allocated or 0),))
             for image in reversed(layers)
@@ -148,7 +148,7 @@ class FilesView(widgets.VBox):
         if self._rows is None:
             return
         rows = filtered(self._rows, self.filter.value)
-        self.list.empty = t("No file matches.") if self._rows else t("Nothing is here.")
+        self.list.empty = t("No file matches.") if self._rows else t("This folder is empty.")
         self.list.show(rows[:_MOST_ROWS])
         more = len(rows) - _MOST_ROWS
         notes = [*notes, *([t("{count} more files", count=more)] if more > 0 else [])]
@@ -165,7 +165,7 @@ class FilesView(widgets.VBox):
 
     def _show(self, entry: FileEntry, at: str | None) -> None:
         if entry.size > _MOST_SHOWN:
-            said = t("{path} is too large to be shown: {size}", path=shown(entry.path), size=human_size(entry.size))
+            said = t("{path} is too large to display: {size}", path=shown(entry.path), size=human_size(entry.size))
             self.content.value = f"<p>{escape(said)}</p>"
             return
         text = self.guest.read(entry.path, at=at).decode(errors="backslashreplace")

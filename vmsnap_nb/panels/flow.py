@@ -104,7 +104,7 @@ class Flow(widgets.VBox):
         self.danger = widgets.HTML()
         self.lost = widgets.HTML()
         self.understood = widgets.Checkbox(
-            description=t("I have read what is lost"), indent=False, layout=widgets.Layout(width="auto")
+            description=t("I understand what will be lost"), indent=False, layout=widgets.Layout(width="auto")
         )
         self.confirm_button = _button(self._verb, "primary")
         self.again_button = _button(t("Plan again"))
@@ -307,7 +307,7 @@ class Flow(widgets.VBox):
         self._show_bar()
 
     def _let_confirm(self, allowed: bool) -> None:
-        why = t("the plan is refused: see the reason on the left") if self._hopeless else t("first tick the box")
+        why = t("the plan is refused: see the reason on the left") if self._hopeless else t("tick the box first")
         self.confirm_button.disabled, self.confirm_button.tooltip = not allowed, None if allowed else why
 
     def _show_bar(self) -> None:
@@ -373,7 +373,7 @@ class Flow(widgets.VBox):
         if self.plan is None or self.busy:
             return
         if self._asks and not self.understood.value and not self._hopeless:
-            self._say(t("First confirm that you have read what is lost."))
+            self._say(t("First confirm that you understand what will be lost."))
             return
         self._say(shown(self.plan.title))
         self._run_is = "on"

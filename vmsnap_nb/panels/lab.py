@@ -140,7 +140,7 @@ class LabPanel(Panel):
         snapshots = sum(record.guest == domain.name for record in forest.records) - (state == "saved")
         why = t("it is running: shut it down first") if domain.running else ""
         if state == "saved":
-            why = t("its saved memory would be lost: start it, and shut it down")
+            why = t("its saved memory would be lost: start the guest and shut it down first")
         elif snapshots:
             why = counted("delete its snapshot first", "delete its {count} snapshots first", snapshots)
         yield Action("remove", t("Remove guest…"), why_not=why, in_menu=True)

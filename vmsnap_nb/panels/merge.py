@@ -20,18 +20,20 @@ from vmsnap_nb.words.message import N_, Message, t
 __all__ = ["MergePanel"]
 
 _HINT = N_(
-    "Drag one image onto another, or choose here. With the keyboard, press m on the first and Enter on the second."
+    "Drag one image onto another, or choose both here. With the keyboard, press m on the first image and Enter on "
+    "the second."
 )
-_NOTHING = N_("There is nothing to merge: no image here has a backing file.")
+_NOTHING = N_("There is nothing to merge, because no image here has a backing file.")
 _WAYS = {
     "commit": N_(
-        "Moves the data of the top, and of the layers between, down into the base. The merged files become invalid."
+        "Moves the data of the top and of the layers in between down into the base. The merged files become invalid."
     ),
     "pull": N_(
-        "Copies the data of the layers between up into the top, which is then based on the base. All files stay valid."
+        "Copies the data of the layers in between up into the top, which is then based directly on the base. All "
+        "files remain valid."
     ),
-    "shorten": N_("Keeps as many images of the chain below the top as you choose. The plan finds the cheapest way."),
-    "remove": N_("Removes the top image only. A neighbour in the chain takes its data, and its file is removed."),
+    "shorten": N_("Keeps the chosen number of images of the chain. The plan finds the way that copies least."),
+    "remove": N_("Removes only the top image. Its data is merged into a neighbouring image, and its file is removed."),
 }
 
 
@@ -118,7 +120,7 @@ class MergePanel(Panel):
         self.cleanup_button.disabled = clean
         planned, nothing = (
             t("plan the removal of files that merges left invalid"),
-            t("no merge has left an invalid file"),
+            t("no merge has left invalid files"),
         )
         self.cleanup_button.tooltip = nothing if clean else planned
         images = names_of(reading.shown)
@@ -172,8 +174,8 @@ class MergePanel(Panel):
         if meant is None:
             raise InvalidRequestError(
                 t("merge {image} and {other}", image=source, other=target),
-                why=t("neither is based on the other"),
-                next_step=t("drag an image onto another one of the same chain"),
+                why=t("neither image is based on the other"),
+                next_step=t("drag an image onto another image of the same chain"),
             )
         self.direction.value, self.top.value, self.base.value = meant.way, meant.top, meant.base
         self.propose()

@@ -87,7 +87,7 @@ class OverlayPanel(Panel):
         self.base, self.file, self.name, self.size, self.count = form.base, form.file, form.name, form.size, form.count
         self.flow.home = self.plan_button = form.plan_button
         self.chain.observe(lambda change: self.form.choose(change["new"]), "selected")
-        hint = paragraph(t("Click an image above, or choose here the base of the overlay."))
+        hint = paragraph(t("Click an image above, or choose the base of the overlay here."))
         controls = group(t("New overlay"), hint, form)
         self.children = (self.time_line, self.chain, controls, self.flow, self.flow.decision)
 

@@ -82,7 +82,9 @@ class Panel(widgets.VBox):
         super().__init__()
         self.add_class("vmsnap-panel")
         self.begun = widgets.HTML()
-        complete = widgets.Button(description=t("Complete it"), tooltip=t("plan what finishes or undoes it"))
+        complete = widgets.Button(
+            description=t("Complete operation"), tooltip=t("plan how to finish or undo the operation")
+        )
         complete.on_click(lambda _: self._finish())
         self.unfinished = row(self.begun, complete)
         self.unfinished.layout.display = "none"
@@ -143,7 +145,7 @@ class Panel(widgets.VBox):
                 )
             return unfinished[0]
 
-        self.flow.propose(make, f"{self.source.called}.unfinished()[0]", t("Complete it"))
+        self.flow.propose(make, f"{self.source.called}.unfinished()[0]", t("Complete operation"))
 
     def refresh(self) -> None:
         """Read again now; an error is shown in place of the time."""

@@ -92,7 +92,7 @@ def _card(plan: LivePlan, seconds: float | None) -> str:
 
 def _reverted(found: FileChanges) -> str:
     if not found.changes:
-        return _part(t("All files are the same in {state}", state=moment_text(found.after)), [], found)
+        return _part(t("All files are identical in {state}", state=moment_text(found.after)), [], found)
     heading = counted(
         "{count} file is reverted to {state}",
         "{count} files are reverted to {state}",

@@ -70,7 +70,7 @@ class PracticePage(widgets.VBox):
         self.layers: LayersPanel | None = None
         self.task = widgets.HTML()
         self.result = widgets.HTML()
-        self.answer = widgets.Text(description=t("Answer"), placeholder=t("if the task asks for one"))
+        self.answer = widgets.Text(description=t("Answer"), placeholder=t("if the task requires one"))
         self.set_up_button = self._button(t("Set up"), self.set_up, style="primary")
         self.check_button = self._button(t("Check"), self.check, style="primary")
         self.hint_button = self._button(t("Hint"), self.hint)

@@ -36,7 +36,7 @@ _KINDS = {
     ),
     "internal-checkpoint": (
         N_("internal-checkpoint"),
-        N_("Memory, devices and disk, inside the same qcow2 file; the guest is running."),
+        N_("Memory, device state and disk, inside the same qcow2 file; the guest is running."),
     ),
     "external-disk": (
         N_("external-disk"),
@@ -77,7 +77,7 @@ class SnapshotPanel(Panel):
         self.table = RowList(
             self._act,
             label=t("Snapshots"),
-            empty=t("No snapshots yet. Take the first one below: it loses nothing."),
+            empty=t("No snapshots yet. Take the first one below. No data is lost."),
         )
         self.slider = TimeSlider()
         self.table.observe(self._chosen, "value")
@@ -120,7 +120,7 @@ class SnapshotPanel(Panel):
             description=t("Disks"),
             options=[],
             rows=3,
-            tooltip=t("none selected: all disks; Ctrl or Shift selects several"),
+            tooltip=t("no selection means all disks; use Ctrl or Shift to select several"),
         )
         self.quiesce = widgets.Checkbox(description=t("Quiesce with the guest agent"), indent=False)
         self.create_button = self._button(t("Take snapshot…"), self.create)
@@ -140,7 +140,7 @@ class SnapshotPanel(Panel):
         self.to = widgets.Dropdown(description=t("Revert to"), options=_translated(_ENDS), value="as-taken")
         self.keep_current = _box(t("First keep the current state as a snapshot"), value=True)
         self.with_children = widgets.Dropdown(description=t("Delete"), options=_translated(_CHILDREN), value=False)
-        self.metadata_only = _box(t("Remove only the record: no file changes, no data is lost"))
+        self.metadata_only = _box(t("Remove only the record (no files are changed and no data is lost)"))
         return fold(
             t("Options for Revert and Delete"), self.to, self.keep_current, self.with_children, self.metadata_only
         )
@@ -179,7 +179,7 @@ class SnapshotPanel(Panel):
         items = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
         if drifted:
             self._records.unfolded = True
-        agree = escape(t("libvirt's records and the files agree."))
+        agree = escape(t("libvirt's records match the files."))
         self.agreement.value = f"<ul>{items}</ul>" if items else f"<p>{agree}</p>"
 
     def _allow(self, *, running: bool) -> None:
@@ -209,8 +209,8 @@ class SnapshotPanel(Panel):
         if self.source.guest is None:
             raise InvalidRequestError(
                 tried,
-                why=t("this panel is not the panel of a guest"),
-                next_step=t("make a panel of a guest: vs.panel(guest)"),
+                why=t("this is not the panel of a guest"),
+                next_step=t("create a panel for a guest: vs.panel(guest)"),
             )
         return self.source.guest
 

@@ -62,7 +62,7 @@ class Terminal(anywidget.AnyWidget):
         words = {
             "label": t("Serial console of {guest}", guest=guest.name),
             "leave": t("Ctrl-C interrupts; Shift+Tab leaves the terminal."),
-            "much": t("Too much output to read out"),
+            "much": t("Too much output for a screen reader"),
         }
         super().__init__(words=words, _esm=_module(), _css=_style())
         self.guest = guest

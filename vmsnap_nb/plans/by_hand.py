@@ -143,8 +143,8 @@ def as_libvirt_writes(text: str) -> str:
 def repair_advice(path: str) -> Message:
     """Return how an image is repaired that a merge has damaged: on a copy, since a repair may lose what is damaged."""
     return t(
-        "do not write to it, and keep the merged images, which are unchanged. Repair a copy: {commands}. Compare "
-        "the copy with the merged images (qemu-img compare), then replace the damaged image with it",
+        "do not write to it. Keep the merged images: they are unchanged. Repair a copy: {commands}. Compare the copy "
+        "with the merged images (qemu-img compare), then replace the damaged image with the copy",
         commands=repair_commands(path),
     )
 

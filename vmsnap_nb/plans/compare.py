@@ -140,7 +140,7 @@ class _Comparison:
         for (guest, name), record in had.items():
             other = has.get((guest, name))
             if other is None:
-                yield t("{guest} no longer has a record of snapshot {name}", guest=guest, name=name)
+                yield t("libvirt no longer has a record of snapshot {name} of {guest}", guest=guest, name=name)
                 continue
             yield from self._record(record, other)
         for guest, name in has:

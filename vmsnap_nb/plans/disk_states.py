@@ -47,8 +47,8 @@ def compared_states(plan: Plan, request: Request, target: str | None = None) -> 
     if isinstance(request, MergeRequest) and (found := _merged(plan, request)):
         return found
     raise InvalidRequestError(
-        t("compare files before and after: {plan}", plan=plan.title),
-        why=t("the plan reverts to no state and makes none unreadable"),
+        t("compare files before and after the plan {plan}", plan=plan.title),
+        why=t("the plan does not revert to a state or make one unreadable"),
         next_step=t("chain.changes(layer) and guest.diff(snapshot) compare any two states"),
     )
 
@@ -61,7 +61,7 @@ def snapshot_state(forest: Forest, record: SnapshotRecord, target: str, tried: M
         raise InvalidRequestError(
             tried,
             why=t("the snapshot does not include the disk {target}", target=target),
-            next_step=t("name a disk that it includes, with target=…: {disks}", disks=held),
+            next_step=t("pass a disk that it includes as target=…: {disks}", disks=held),
         )
     if disk.held == "external":
         return DiskPoint(image=disk.source, name=record.name)
@@ -85,7 +85,9 @@ def _at(plan: Plan, guest: str, name: str, target: str | None) -> DiskPoint:
             next_step=there_are(name, (one.name for one in records)),
         )
     disk = target or next((one.target for one in record.held_disks), find_disk(plan.before, guest).target)
-    return snapshot_state(plan.before, record, disk, t("compare files before and after: {plan}", plan=plan.title))
+    return snapshot_state(
+        plan.before, record, disk, t("compare files before and after the plan {plan}", plan=plan.title)
+    )
 
 
 def _records(forest: Forest, guest: str) -> list[SnapshotRecord]:

@@ -83,7 +83,7 @@ class Findings(Tabled):
             for severity in _SEVERITIES
             if (number := sum(one.severity == severity for one in self.findings))
         ]
-        return f"<Findings: {', '.join(counts) or 'nothing is wrong, as far as was checked'}>"
+        return f"<Findings: {', '.join(counts) or 'no problems found in what could be checked'}>"
 
 
 def findings_needs(forest: Forest) -> Needs:
@@ -148,7 +148,9 @@ def _of_guest(reading: Reading) -> Iterator[Finding]:
         return
     yield from map(_finding, held_concerns(forest, owner.domain.name))
     for concern in start.shared_bases(forest, owner.domain):
-        what = t("{guest} writes to {image}, its disk {disk}, and other images are based on it", **_fields(concern))
+        what = t(
+            "{guest} writes to {image}, its disk {disk}, but other images are based on {image}", **_fields(concern)
+        )
         yield replace(_finding(concern), what=what)
     below = [path for use in owner.domain.uses for path in forest.known_lineage(use.path)[1:]]
     for concern in security.denied_writes(owner, forest, below):
@@ -187,7 +189,7 @@ def _of_journal(reading: Reading, name: str) -> Iterator[Finding]:
         yield _row("active-job", "warning", what, pull.image, _call(guest, "unfinished()[0].run()", name))
     yield from map(_finding, strangers(reading))
     for path in reading.leftovers:
-        what = t("a process began to write this file and ended before it was complete")
+        what = t("a process started to write this file but ended before the file was complete")
         yield _row("never-completed", "note", what, path, f"{name}.cleanup()")
 
 
@@ -214,14 +216,16 @@ def _of_images(reading: Reading, name: str) -> Iterator[Finding]:
         elif status not in ("outside", "remote"):
             yield from map(_finding, layers.unreadable(image, status))
         if image.corrupt:
-            what = t("QEMU has marked the tables of {image} as damaged, and opens it read-only", image=image.name)
+            what = t(
+                "QEMU has marked the tables of {image} as damaged, so it opens the image read-only", image=image.name
+            )
             yield _row("damaged-image", "error", what, path, f"{name}.repair({path!r}, 'repaired')")
         yield from map(_finding, layers.foreign_data(image))
         yield from map(_finding, layers.doubt(forest, path))
         yield from map(_finding, _formats(forest, path))
     for need in forest.stale_memory:
         what = t(
-            "this saved memory of {guest} is of no use: {path}, to which it belongs, has changed or no longer exists",
+            "this saved memory of {guest} cannot be used: {path}, to which it belongs, has changed or no longer exists",
             guest=need.guest,
             path=need.path,
         )
@@ -250,8 +254,8 @@ def _of_host(reading: Reading, name: str, line: Callable[[str], str]) -> Iterato
         yield replace(_finding(concern), name="deep-chain", help=call)
     for image, overlays in host.writable_bases(forest):
         what = counted(
-            "{image} is writable, and {count} overlay is based on it: a write to it would corrupt the overlay",
-            "{image} is writable, and {count} overlays are based on it: a write to it would corrupt them",
+            "{image} is writable, and {count} overlay is based on it. A write to {image} would corrupt the overlay",
+            "{image} is writable, and {count} overlays are based on it. A write to {image} would corrupt them",
             len(overlays),
             image=image.name,
         )
@@ -266,7 +270,7 @@ def _of_host(reading: Reading, name: str, line: Callable[[str], str]) -> Iterato
         yield _row("world-readable", "warning", what, image.path, line(command))
     for image, guest in host.unrecorded(forest):
         what = t(
-            "{image} looks like the overlay of a snapshot of {guest}, and no snapshot record names it",
+            "{image} looks like the overlay of a snapshot of {guest}, but no snapshot record names it",
             image=image.name,
             guest=guest,
         )

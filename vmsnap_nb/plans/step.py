@@ -299,7 +299,7 @@ class RemoveVolume(Step):
 
     action = "remove"
     performer = "libvirt"
-    what = Says(N_("libvirt removes the file, a volume of a storage pool: nothing is based on it any more"))
+    what = Says(N_("libvirt removes the file, a volume of a storage pool: no image is based on it any more"))
     unlinks = PathsOf("path")
 
     @property

@@ -85,7 +85,7 @@ def _task_html(task: Task, answer: str, forest: LiveForest) -> str:
     given = {word.removesuffix(".qcow2").lower() for word in answer.replace(",", " ").replace("，", " ").split()}
     expected = {name.lower() for name in task.answer(forest)}
     if given != expected:
-        wrong = t("This is not the answer yet.")
+        wrong = t("This is not the correct answer yet.")
         return f"<p>✗ {escape(wrong)}</p>"
     right, why = t("Right."), marked_up(t(task.help.why))
     return f"<p><strong>✓ {escape(right)}</strong></p><p>{why}</p>"

@@ -120,14 +120,14 @@ def _monday(forest: LiveForest) -> set[str]:
 TASKS = (
     Task(
         name="read-needed",
-        task=N_("Which files must a backup contain, so that `disk-f.qcow2` can be read from it? Name all of them."),
+        task=N_("Which files must a backup contain so that `disk-f.qcow2` can be read from it? Name all of them."),
         answer=_needed,
     ),
     Task(
         name="read-monday",
         task=N_(
-            "A guest has two external snapshots, `monday` and `tuesday`, each with a new file of that name. Which file "
-            "holds the state at the snapshot `monday`?"
+            "A guest has two external snapshots, `monday` and `tuesday`, each with a new file of the same name. "
+            "Which file holds the state at the snapshot `monday`?"
         ),
         answer=_monday,
     ),

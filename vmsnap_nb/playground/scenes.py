@@ -32,17 +32,19 @@ SCENES = (
     Scene(
         name="figure-2",
         title=N_("Figure 2: a shared base"),
-        about=N_("Three branches have one base. Commit `Overlay-1` into `RootBase`, and read why it is refused."),
+        about=N_("Three branches share a base. Commit `Overlay-1` into `RootBase`, and read why it is refused."),
     ),
     Scene(
         name="template",
         title=N_("Two guests from one template"),
-        about=N_("The base is raw, so its overlays must record that format. Plan a third guest on it."),
+        about=N_("The base is raw, so its overlays must record that format. Plan a third guest based on it."),
     ),
     Scene(
         name="broken",
         title=N_("Broken chains"),
-        about=N_("An image is missing, a backing format is not recorded, and two images name each other."),
+        about=N_(
+            "One image is missing, one backing format is not recorded, and two images name each other as backing files."
+        ),
     ),
 )
 """In the order in which they are offered."""

@@ -15,7 +15,7 @@ def texts() -> dict[str, Message]:
         "own": t("Your files"),
         "drop": t("Or drop qcow2 files here. They are read in this page; nothing is uploaded."),
         "choose": t("Choose files"),
-        "hint_drag": t("Drag one image onto another, or press m on the first and Enter on the second."),
+        "hint_drag": t("Drag one image onto another, or press m on the first image and Enter on the second."),
         "findings": t("Findings"),
         "plan": t("Plan"),
         "verb": t("Operation"),
@@ -32,13 +32,14 @@ def texts() -> dict[str, Message]:
         "make_plan": t("Show the plan"),
         "block_map": t("Block map"),
         "no_run": t(
-            "A plan is only shown here. Run it in a notebook, or with these lines on the machine with the images."
+            "This page only shows the plan. Run it in a notebook, or with these commands on the machine where the "
+            "images are."
         ),
         "commands": t("Command lines"),
         "python": t("In a notebook"),
         "copy": t("Copy"),
         "copied": t("Copied"),
-        "unrelated": t("neither is based on the other"),
+        "unrelated": t("neither image is based on the other"),
         "exercises": t("Exercises"),
         "exercise": t("Exercise"),
         "none": t("(choose one)"),

@@ -25,8 +25,8 @@ def mismatch(who: str, claim: str | None, format: str | None = None) -> Message:
 def taken_for_raw(overlay: str, format: str) -> Message:
     """Return the problem of a file that an overlay takes for raw, and that begins like another format."""
     return t(
-        "{overlay} records its format as raw, but its content begins like {format}; if that is a mistake, "
-        "its overlays read the file itself instead of the disk in it",
+        "{overlay} records its format as raw, but its content begins like {format}. If that is a mistake, its "
+        "overlays read the file itself instead of the disk in it",
         overlay=overlay,
         format=format,
     )

@@ -28,12 +28,12 @@ def look_at_data(data: Reference, image: str, folders: Iterable[str]) -> tuple[S
         return "remote", t("its data file is at a network address")
     if data.path is None:
         return "unknown", t(
-            "its data file {name!r} is a relative path, which QEMU resolves in the folder where it is started",
+            "its data file {name!r} is a relative path, which QEMU resolves against its current folder",
             name=data.written,
         )
     target = Places((*folders, os.path.dirname(image))).target(data.path)
     if target is None:
-        return "outside", t("its data file {path} is outside of the folders that were read", path=data.path)
+        return "outside", t("its data file {path} is outside the folders that were read", path=data.path)
     try:
         found = os.stat(target)
     except OSError as error:

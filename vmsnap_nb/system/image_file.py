@@ -50,7 +50,7 @@ _KINDS = (
     (stat.S_ISCHR, N_("it is a character device")),
 )
 _NO_FILE = N_("it is not a regular file")
-NO_FORMAT = N_("its format is not recognized; if it is a raw disk, give the format: raw")
+NO_FORMAT = N_("its format is not recognized. If it is a raw disk, specify the format: raw")
 
 
 def stamp(status: os.stat_result) -> Stamp:
@@ -168,7 +168,8 @@ def unopened_device(path: str, status: os.stat_result) -> Image:
         path,
         status="outside",
         problem=t(
-            "it is a block device that only a header names, so it was not opened; to read it, name it or its folder too"
+            "it is a block device that only a header names, so it was not opened. To read it, also pass the device "
+            "or its folder"
         ),
         identity=identity_of(status),
         file_size=device_size(status),
@@ -227,10 +228,11 @@ def _failed(path: str, error: OSError) -> Image:
     said = error.strerror or str(error)
     state: Status = "unreadable"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        state, problem = "missing", t("there is no such file")
+        state, problem = "missing", t("the file does not exist")
     elif isinstance(error, PermissionError):
         problem = t(
-            "this user has no permission to read it: {error}; check the owner and mode of the file and its folders",
+            "the current user has no permission to read it: {error}. Check the owner and mode of the file and its "
+            "folders",
             error=said,
         )
     else:

@@ -48,7 +48,7 @@ def _read(image: Image) -> OtherImage:
     except OSError as error:
         return _failed(image, "unreadable", t("it cannot be read: {error}", error=error.strerror))
     except ValueError as error:
-        not_opened = t("it was not opened, because its data could be anywhere")
+        not_opened = t("it was not opened, because its data could be in any file")
         return _failed(image, "outside", clauses([error.args[0], not_opened]))
     try:
         with only(FileOf(path=path) for path in (os.path.realpath(image.path), *parts)):

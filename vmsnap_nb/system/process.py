@@ -109,8 +109,8 @@ def run(
     if not in_time:
         raise CommandError(
             tried,
-            why=t("{program} took longer than {seconds} s and was ended", program=argv[0], seconds=limits.seconds),
-            next_step=t("check that the disk or network with the files still responds"),
+            why=t("{program} took longer than {seconds} s and was stopped", program=argv[0], seconds=limits.seconds),
+            next_step=t("check that the disk or network that stores the files still responds"),
             argv=argv,
             stderr=talk.errors,
         )
@@ -136,7 +136,7 @@ def command_error(done: ProcessResult, tried: Message) -> CommandError:
     words = done.stderr.strip()
     why: list[Message] = []
     if done.exit_status < 0:
-        why.append(t("{program} was ended by signal {signal}", program=done.argv[0], signal=-done.exit_status))
+        why.append(t("{program} was terminated by signal {signal}", program=done.argv[0], signal=-done.exit_status))
     elif not words:
         why.append(t("{program} ended with exit status {status}", program=done.argv[0], status=done.exit_status))
     if -done.exit_status in _TOO_MUCH or "allocate" in words:
@@ -211,8 +211,8 @@ def _start(
             raise from_os_error(error, tried) from error
         raise MissingPartError(
             tried,
-            why=t("this Python cannot start programs, as in a browser"),
-            next_step=t("do it on a machine with {program}", program=argv[0]),
+            why=t("this Python environment, such as a browser, cannot start programs"),
+            next_step=t("do this on a machine with {program}", program=argv[0]),
         ) from error
 
 

@@ -13,7 +13,7 @@ from vmsnap_nb.words.message import N_, NOTHING, Message, t
 
 __all__ = ["SAVED", "SAVED_MEMORY", "is_other_file", "is_saved_memory", "read_definition", "why_not_to_restore"]
 
-SAVED_MEMORY = N_("it is not an image: libvirt saved the memory of a guest in it")
+SAVED_MEMORY = N_("it is not an image, but a file in which libvirt saved the memory of a guest")
 """`Image.problem` of such a file."""
 
 SAVED = b"LibvirtQemudSave"
@@ -81,4 +81,4 @@ def why_not_to_restore(path: str) -> Message:
         return NOTHING  # nor does libvirt understand it
     if not emulator:
         return NOTHING
-    return t("it names {program} as its emulator, which is not a QEMU installed on this machine", program=emulator)
+    return t("it names the emulator {program}, which is not a QEMU binary installed on this machine", program=emulator)

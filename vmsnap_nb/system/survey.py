@@ -308,7 +308,7 @@ class _Reading:
 
     def _outside(self, path: str) -> Image:
         if self.follow:
-            problem = t("it is a device or a file of the kernel, so it was not opened")
+            problem = t("it is a device or a kernel file, so it was not opened")
             return Image(path, status="not-a-file", problem=problem)
         identity = self._identity_outside(path)
         here = None if identity is None else self._by_identity.get(identity)

@@ -13,7 +13,7 @@ __all__ = ["nowhere", "outside", "remote", "too_much", "unreachable", "unread_fo
 
 def remote(path: str) -> Image:
     """Return the image at a network address."""
-    problem = t("it is at a network address, which is never opened")
+    problem = t("it is at a network address, and such addresses are never opened")
     return Image(path, status="remote", problem=problem, identity=address_of(path))
 
 
@@ -23,8 +23,8 @@ def nowhere(path: str) -> Image:
         path,
         status="unknown",
         problem=t(
-            "QEMU resolves this reference in the folder where it is started, or cannot read it; write the absolute "
-            "path into the overlay (qemu-img rebase -u)"
+            "QEMU cannot read this reference, or resolves it against its current folder. Write the absolute path "
+            "into the overlay (qemu-img rebase -u)"
         ),
     )
 
@@ -35,8 +35,7 @@ def outside(path: str, identity: Identity | None) -> Image:
         path,
         status="outside",
         problem=t(
-            "it is outside of the folders that were read, so it was not opened; name its folder too, or read with "
-            "follow=True"
+            "it is outside the folders that were read, so it was not opened. Also pass its folder, or use follow=True"
         ),
         identity=identity,
     )
@@ -46,7 +45,7 @@ def unreachable(path: str, error: OSError | ValueError) -> Image:
     """Return the image at a path that the system does not follow."""
     status: Status = "missing" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable"
     said = error.strerror if isinstance(error, OSError) else str(error)
-    problem = t("there is no such file") if status == "missing" else t("it cannot be inspected: {error}", error=said)
+    problem = t("the file does not exist") if status == "missing" else t("it cannot be inspected: {error}", error=said)
     return Image(path, status=status, problem=problem, identity=place_of(path))
 
 
@@ -54,12 +53,14 @@ def unread_folder(folder: str, error: OSError) -> Image:
     """Return what stands for a folder that cannot be listed."""
     if isinstance(error, FileNotFoundError):
         return Image(folder, status="missing", problem=t("there is no such folder"))
-    problem = t("this folder cannot be listed, so its images are not known: {error}", error=error.strerror)
+    problem = t("cannot list this folder, so its images are unknown: {error}", error=error.strerror)
     return Image(folder, status="unreadable", problem=problem)
 
 
 def too_much(depth: int, deepest: int, most: int) -> Message:
     """Return the problem of a folder that is too deep, or with which there would be too many names."""
     if depth > deepest:
-        return t("this folder was not read: it is more than {most} levels deep; read it separately", most=deepest)
-    return t("this folder was not read: there are more than {most} names; read it separately", most=most)
+        return t(
+            "this folder was not read, because it is more than {most} levels deep; read it separately", most=deepest
+        )
+    return t("this folder was not read, because there are more than {most} names; read it separately", most=most)

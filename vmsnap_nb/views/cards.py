@@ -119,7 +119,7 @@ def _bitmap(bitmap: Bitmap) -> Message:
     return t(
         "{name} ({state}, one bit for {size})",
         name=bitmap.name,
-        state=state if bitmap.consistent else t("not saved by its QEMU"),
+        state=state if bitmap.consistent else t("not saved by QEMU"),
         size=human_size(bitmap.granularity),
     )
 

@@ -68,7 +68,7 @@ def _(found: ByHost[Shown], options: Options) -> Figure:
     for host in found.hosts:
         name = isolate(clip(shown(host)))
         if host in found.problems:
-            notes.append(t("{host}: no answer: {why}", host=name, why=found.problems[host].reason))
+            notes.append(t("{host}: no response: {why}", host=name, why=found.problems[host].reason))
             continue
         figure = figure_of(found.parts[host], options)
         for number, block in enumerate(figure.blocks):
@@ -95,7 +95,7 @@ def _(chain: Chain, options: Options) -> Figure:
         top=top,
     )
     if chain.forest.alone:
-        notes = [*notes, t("other guests that use these images were not read: host.survey() reads all guests")]
+        notes = [*notes, t("other guests that use these images were not read; to read all guests, use host.survey()")]
     return Figure(summary, tuple(blocks), notes=tuple(notes))
 
 
@@ -235,8 +235,8 @@ def _report_sections(report: Report) -> Iterable[Section]:
         yield Section(t("Stopped early"), (tuple(shown(line) for line in str(report.error).splitlines()),))
     if left := report.invalid:
         said = counted(
-            "{names} is INVALID now and still on disk; report.cleanup(), or Clean up in a panel, plans its removal",
-            "{names} are INVALID now and still on disk; report.cleanup(), or Clean up in a panel, plans their removal",
+            "{names} is now INVALID but still on disk; report.cleanup(), or Clean up in a panel, plans its removal",
+            "{names} are now INVALID but still on disk; report.cleanup(), or Clean up in a panel, plans their removal",
             len(left),
             names=joined(isolate(clip(shown(report.after[path].name))) for path in left),
         )

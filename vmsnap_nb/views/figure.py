@@ -104,7 +104,7 @@ class Options:
             raise InvalidRequestError(
                 t("draw a figure with fold={fold!r}, keep={keep!r}, columns={columns!r}", **given),
                 why=t("both ends of a folded row stay visible: fold and keep must be at least 2, columns at least 3"),
-                next_step=t("use a larger number, or fold=None to fold nothing"),
+                next_step=t("use a larger number, or fold=None to disable folding"),
             )
         if self.style not in STYLES:
             raise InvalidRequestError(

@@ -51,14 +51,14 @@ def caption_of(thing: Tabled) -> str:
 @caption_of.register(TablesByHost)
 def _(found: TablesByHost[Tabled]) -> str:
     answers = (t("{host}: {note}", host=host, note=caption_of(part)) for host, part in found.items())
-    missing = (t("{host}: no answer: {why}", host=host, why=error.reason) for host, error in found.problems.items())
+    missing = (t("{host}: no response: {why}", host=host, why=error.reason) for host, error in found.problems.items())
     return lines((*answers, *missing))
 
 
 @caption_of.register
 def _(findings: Findings) -> str:
     if not findings:
-        return t("Nothing is wrong, as far as was checked")
+        return t("No problems found in what could be checked")
     number = Counter(one.severity for one in findings)
     parts = [
         counted("{count} error", "{count} errors", number["error"]),
@@ -76,10 +76,10 @@ def _(domains: Domains) -> str:
 @caption_of.register
 def _(leftovers: Leftovers) -> str:
     if not leftovers:
-        return t("No file was found that nothing needs")
+        return t("No unneeded files were found")
     return counted(
-        "{count} file that nothing needs, as far as was checked: {size}",
-        "{count} files that nothing needs, as far as was checked: {size}",
+        "{count} unneeded file, as far as was checked: {size}",
+        "{count} unneeded files, as far as was checked: {size}",
         len(leftovers),
         size=human_size(sum(one.allocated or 0 for one in leftovers)),
     )

@@ -38,7 +38,7 @@ def snapshot_figure(snapshots: SnapshotList, options: Options) -> Figure:
     )
     if snapshots.current is not None:
         current = isolate(clip(shown(snapshots.current.name)))
-        summary = t("{guest}, the current one is {snapshot}", guest=summary, snapshot=current)
+        summary = t("{guest}; current snapshot: {snapshot}", guest=summary, snapshot=current)
     if not len(snapshots):
         notes.insert(0, t("guest {guest} has no snapshots", guest=guest))
     return Figure(summary, tuple(blocks), notes=tuple(notes))
@@ -144,7 +144,7 @@ def _notes(snapshots: SnapshotList) -> list[str]:
         name = isolate(clip(shown(snapshots.going_back_to)))
         notes.append(
             t(
-                "a revert to {name} is running or was interrupted; unfinished() has the plan that completes it",
+                "a revert to {name} is running or was interrupted; unfinished() returns the plan that completes it",
                 name=name,
             )
         )

@@ -41,7 +41,7 @@ Kind = Literal["nothing", "zero", "hidden", "both", "seen"]
 
 _SIGNS: dict[Kind, str] = {"nothing": ".", "zero": "0", "hidden": "x", "both": "%", "seen": "#"}
 KIND_WORDS: dict[Kind, str] = {
-    "nothing": N_("nothing: read from the layer below"),
+    "nothing": N_("no data: read from the layer below"),
     "zero": N_("zeros"),
     "hidden": N_("hidden data: a layer above covers it"),
     "both": N_("data, some of it hidden"),
@@ -101,7 +101,8 @@ def strips_text(blocks: BlockMap, *, cells: int = 64) -> str:
     lines += [
         "",
         t(
-            "one character = {size}; the guest reads from the layer of that number, * from several",
+            "one character = {size}; a digit is the number of the layer that the guest reads, * stands for several "
+            "layers",
             size=human_size(strips.unit),
         ),
     ]

@@ -155,7 +155,7 @@ class _Drawing:
         shifts = (3.0, 6.0) if self.narrow else (5.0, 10.0)
         path = "".join(f"M{x + shift:.1f} {top + 2:.1f}V{end - 2:.1f}" for shift in shifts for top, end in ends)
         line = {"d": path, "fill": "none", "stroke": GREY, "stroke-dasharray": "2 3"}
-        return tag("g", {"class": "cut"}, tag("title", {}, escape(t("nothing is stored here"))), tag("path", line))
+        return tag("g", {"class": "cut"}, tag("title", {}, escape(t("no data is stored here"))), tag("path", line))
 
     def _legend(self) -> Iterator[str]:
         x, y = self.left, self.bottom - _LEGEND_LINE * (len(self.legend) if self.narrow else 1) - 3.0

@@ -430,7 +430,7 @@ def _known(line: Line | None) -> list[Line]:
 def _some(names: Sequence[str]) -> Message:
     first = joined(names[:_MOST_NOTES])
     more = len(names) - _MOST_NOTES
-    return t("{names} and {count} more", names=first, count=more) if more > 0 else first
+    return t("{names}, and {count} more", names=first, count=more) if more > 0 else first
 
 
 def chain_paths(blocks: Sequence[Block]) -> dict[str, int]:

@@ -58,7 +58,7 @@ def set_language(code: str | None) -> None:
 
         raise InvalidRequestError(
             t("set the language to {code!r}", code=code),
-            why=t("there is no catalogue of that language"),
+            why=t("there is no message catalogue for that language"),
             next_step=t("use 'en' or 'zh'"),
         )
     _chosen[:] = [found]

@@ -45,7 +45,7 @@ def test_after_the_last_snapshot_nothing_stays_unnamed(lab: Lab, guest: Guest) -
     named: set[str] = set()
     for name in ("first", "one", "two"):
         plan = guest.delete_snapshot(name)
-        remarks = [concern for concern in plan.concerns if "that was read needs it any more" in concern.what]
+        remarks = [concern for concern in plan.concerns if "that were read needs it any more" in concern.what]
         named |= {path for concern in remarks for path in concern.images}
         report = plan.run(progress=False)
         assert report.as_predicted, report.differences

@@ -155,7 +155,9 @@ def test_one_that_goes_on_keeps_the_others_out(guest: Guest) -> None:
     others = guest.delete_snapshot("a"), guest.revert("a"), guest.snapshot("x"), guest.reconcile()
     held = Held(guest.delete_snapshot("b"))
     for other in others:
-        with pytest.raises(StalePlanError, match="another plan is now changing the snapshots of this guest") as error:
+        with pytest.raises(
+            StalePlanError, match="another plan is currently changing the snapshots of this guest"
+        ) as error:
             other.run(progress=False)
         assert "wait until that plan has ended" in (error.value.next_step or "")
     assert held.end().as_predicted
@@ -171,7 +173,7 @@ def test_merges_of_the_same_images(tmp_path: Path) -> None:
     forest = vs.scan(tmp_path)
     other, apart = forest.commit("Snap-2", "Snap-1"), forest.commit("Snap-4", "Snap-3")
     held = Held(forest.commit("Snap-1", "RootBase"))
-    with pytest.raises(StalePlanError, match=r"another plan is now changing .*Snap-[12]"):
+    with pytest.raises(StalePlanError, match=r"another plan is currently changing .*Snap-[12]"):
         other.run(progress=False)
     assert apart.run(progress=False).as_predicted  # it has nothing to do with those
     held.end()
@@ -203,7 +205,7 @@ def test_another_process_is_kept_out_too(tmp_path: Path) -> None:
         while first.stdout.readline().strip() != "reached":
             assert first.poll() is None
         plan = vs.scan(tmp_path).commit("Snap-2", "Snap-1")
-        with pytest.raises(StalePlanError, match="another plan is now changing"):
+        with pytest.raises(StalePlanError, match="another plan is currently changing"):
             plan.run(progress=False)
         first.kill()  # what a process had is free with its end
         first.wait(100)

@@ -43,7 +43,7 @@ def test_a_disk_that_boots_by_itself(lab: Lab, short: Path) -> None:
     while WORDS.decode().strip() not in guest.console():
         assert time.monotonic() < deadline, guest.console()
         time.sleep(0.1)
-    with pytest.raises(GuestNotReadyError, match="no QEMU guest agent"):
+    with pytest.raises(GuestNotReadyError, match="the QEMU guest agent"):
         guest.execute("true")
     with pytest.raises(GuestError, match="still running after"):
         guest.shutdown(timeout=1)  # it does not hear the power button

@@ -65,7 +65,7 @@ def test_what_libvirt_refuses_while_it_is_off(guest: Guest) -> None:
         guest.delete_snapshot("first"),
         guest.commit(top=chain[-2], base=chain[-3]),
     ):
-        assert any("while it is off" in what for what in concerns(plan)), plan.title
+        assert any("While the guest is off" in what for what in concerns(plan)), plan.title
         with pytest.raises(PlanRefusedError):
             plan.run(waive="backup-chain", progress=False)
     assert [image.path for image in guest.chain()] == chain
@@ -108,7 +108,7 @@ def test_block_jobs_keep_the_checkpoint_of_use(guest: Guest, verb: str) -> None:
         "delete": lambda: guest.delete_snapshot("second"),
     }[verb]()
     assert concerns(plan) == []
-    assert any("libvirt carries" in what for what in concerns(plan, "note"))
+    assert any("libvirt will copy" in what for what in concerns(plan, "note"))
     assert plan.run(progress=False).as_predicted
     assert backed_up(guest, "monday")
 

@@ -61,7 +61,7 @@ def test_what_libvirt_does_not_know(guest: Guest, tmp_path: Path) -> None:
     [plan] = guest.unfinished()
     assert plan.run(progress=False).as_predicted
     assert guest.unfinished() == ()
-    assert "a shutdown loses nothing" in guest.concerns()[0].what
+    assert "a shutdown loses no data" in guest.concerns()[0].what
     guest.shutdown()
     assert guest.chain().top == written
     assert guest.concerns() == ()
@@ -103,7 +103,7 @@ def test_a_deleted_overlay_is_saved(guest: Guest) -> None:
     guest.execute("echo later > /later").check()
     top = guest.chain().top
     Path(top).unlink()
-    said = f"{top}, to which QEMU writes disk vda of {guest.name}, was deleted or moved; QEMU still has it open"
+    said = f"QEMU writes disk vda of {guest.name} to {top}, which was deleted or moved. QEMU still has the file open"
     chain = guest.chain()
     assert [image.path for image in chain][-2:] == [base, top]
     assert said in text(chain)

@@ -72,7 +72,7 @@ def test_a_file_is_found_without_its_suffix(short: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(short)
     assert [layer.name for layer in vs.chain("Top")] == ["Base", "Top"]
     assert vs.create_overlay("New", "Top").creates == (str(short / "New.qcow2"),)
-    with pytest.raises(vs.NotFoundError, match=r"did you mean Top.qcow2\? check the path"):
+    with pytest.raises(vs.NotFoundError, match=r"did you mean Top.qcow2\? Check the path"):
         vs.chain("top.qcow")
     (short / "Top.img").touch()
     with pytest.raises(vs.NotFoundError, match="several images have that name"):

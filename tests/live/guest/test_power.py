@@ -65,7 +65,7 @@ def test_one_that_was_paused_for_a_full_disk_says_so_until_there_is_room(guest: 
         assert eventually(lambda: guest.state == "paused")
         with pytest.raises(GuestError, match="paused it again: no space is left for vda") as refused:
             guest.resume()
-        assert refused.value.next_step == "free space where its images are"
+        assert refused.value.next_step == "free space on the file system of its images"
         assert guest.state == "paused"
         resize(small, "64m")
         guest.resume()

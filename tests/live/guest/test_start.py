@@ -163,7 +163,7 @@ def test_a_guest_does_not_start_on_an_image_that_overlays_are_based_on(guest: Gu
     assert str(overlay) in concern.images
     with pytest.raises(ImageError, match="sibling is based on that image") as said:
         guest.start(wait=False)
-    assert "an overlay of its own" in (said.value.next_step or "")
+    assert "its own overlay" in (said.value.next_step or "")
     assert not guest.running
     overlay.unlink()
     assert guest.concerns() == ()

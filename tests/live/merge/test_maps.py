@@ -81,7 +81,7 @@ def test_the_map_of_images_of_any_name(folder: Path, name: str) -> None:
 def test_what_cannot_be_mapped_is_said(folder: Path) -> None:
     paths = handout_chain(folder, 2)
     paths[0].unlink()
-    with pytest.raises(ImageError, match="there is no such file"):
+    with pytest.raises(ImageError, match="the file does not exist"):
         vs.scan(folder).blockmap("Snap-2")
     plan = vs.scan(folder).commit("Snap-2", "Snap-1")
     assert plan.bytes_to_copy is not None, "what takes part can be mapped; the plan is refused for its chain"

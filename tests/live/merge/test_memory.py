@@ -69,7 +69,7 @@ def test_without_removal_the_report_cleans_it_up(guest: Guest) -> None:
 def test_what_a_pull_leaves_below_keeps_its_memory(guest: Guest, lab: Lab) -> None:
     path = memory(guest)
     plan = guest.pull(base="RootBase")
-    assert any("no record will name it" in what for what in remarks(plan))
+    assert any("is kept without a snapshot record" in what for what in remarks(plan))
     plan.run(progress=False)
     assert path.exists()
     assert "memory of memory in memory.cp.mem" in lab.survey().to_frame().set_index("image").loc["memory", "needed_by"]

@@ -40,7 +40,7 @@ def test_a_commit_ends_one_snapshot_and_moves_the_next(guest: Guest) -> None:
     plan = guest.commit(top="records.one", base="records")
     (ended,) = [concern for concern in plan.concerns if concern.name == "state-lost"]
     assert ended.level == "warn"
-    assert ended.what.startswith("this merge ends snapshot one of records")
+    assert ended.what.startswith("this merge removes the record of snapshot one of records")
     report = plan.run(progress=False)
     assert report.as_predicted, report.differences
     left = guest.snapshots()

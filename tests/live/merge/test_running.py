@@ -303,7 +303,7 @@ def test_an_event_of_libvirt_that_does_not_arrive(one: Running, monkeypatch: pyt
     job = guest.pull(bandwidth=MIB // 8).start()
     _wait_for_job(guest)
     guest.handle.domain.blockJobAbort("vda")
-    with pytest.raises(LibvirtError, match="ended before it was complete"):
+    with pytest.raises(LibvirtError, match="ended before the file was complete"):
         job.wait(60)
     assert one.names == ["RootBase", "Snap-4"]
     assert one.reads() == one.content

@@ -54,8 +54,8 @@ def test_a_base_that_was_replaced_by_a_larger_disk(tmp_path: Path) -> None:
         assert "smaller-size" in doubts(plan)
     forest = vs.scan(tmp_path)
     assert forest["Top"].status == "ok"
-    assert "data beyond its end cannot be read through it" in forest["Top"].problem
-    assert "beyond its end" in " ".join(forest.to_text().split()), "every figure says so"
+    assert "Data beyond the end of the overlay cannot be read through it" in forest["Top"].problem
+    assert "beyond the end" in " ".join(forest.to_text().split()), "every figure says so"
 
 
 def test_an_overlay_that_was_pointed_to_another_disk(tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def test_a_stale_plan_is_mended_as_its_error_says(base: Path) -> None:
     forest = vs.scan(base.parent)
     plan = forest.overlay("new.qcow2", base.name)
     qemu_img("resize", "-q", str(base), "128M")
-    with pytest.raises(StalePlanError, match="make the plan again"):
+    with pytest.raises(StalePlanError, match="create the plan again"):
         plan.run()
     assert forest.overlay("new.qcow2", base.name).run().as_predicted
 

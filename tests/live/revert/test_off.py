@@ -62,7 +62,8 @@ def test_a_snapshot_with_the_name_of_the_id_of_another_is_not_mistaken_for_it(gu
             plan = guest.revert(name, keep_current=keep)
             [concern] = [one for one in plan.concerns if one.name == "name-taken"]
             assert concern.what == (
-                f"in {image}, {other} has the ID {name}: asked for snapshot {name}, QEMU would restore {other}"
+                f"in {image}, snapshot {other} has the ID {name}: if asked for snapshot {name}, "
+                f"QEMU would restore {other}"
             )
             with pytest.raises(PlanRefusedError):
                 plan.run(progress=False)
@@ -148,8 +149,8 @@ def test_the_image_of_a_disk_that_was_detached_is_not_overwritten(guest: Guest, 
     plan = guest.revert("a")
     [concern] = [one for one in plan.concerns if one.level == "refuse"]
     assert concern.what == (
-        f"the current content of {short}/more.qcow2 is overwritten and not kept, because it is not a disk of "
-        f"{guest.name} now"
+        f"the current content of {short}/more.qcow2 will be overwritten and lost, because the image is "
+        f"not currently a disk of {guest.name}"
     )
     with pytest.raises(PlanRefusedError, match="state-lost"):
         plan.run(progress=False)
@@ -178,7 +179,7 @@ def test_a_guest_that_was_renamed(guest: Guest, short: Path) -> None:
         assert guest.name == new
     plan = guest.revert("memory")
     [concern] = [one for one in plan.concerns if one.level == "refuse"]
-    assert f"when {new} had the name {old}" in concern.what
+    assert f"when {new} was named {old}" in concern.what
     assert f"virsh domrename {new} {old}" in str(concern.remedy)
     guest.handle.domain.rename(old)  # as the remedy says
     guest = guest.host.guest(old)
@@ -291,7 +292,7 @@ def test_two_at_once_from_two_threads(guest: Guest) -> None:
 
 
 def test_what_is_refused_changes_nothing(guest: Guest) -> None:
-    with pytest.raises(NotFoundError, match="there is none yet"):
+    with pytest.raises(NotFoundError, match="there are none yet"):
         guest.revert("a")
     guest.snapshot("inside").run(progress=False)
     guest.snapshot("a", kind="external-disk").run(progress=False)

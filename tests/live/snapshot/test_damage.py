@@ -82,7 +82,7 @@ def test_an_image_is_repaired_after_an_error(
         with pytest.raises(VmsnapError) as said:
             plan.run(progress=False)
     notes = " ".join(getattr(said.value, "__notes__", ()))
-    assert (f"{path} was damaged by that and was repaired" in notes) is harm
+    assert (f"{path} was damaged by the interruption and has been repaired" in notes) is harm
     assert (content(path), content(path, snapshot="first")) == before
     assert check_image(path).result == "ok"
     assert guest.unfinished() == ()

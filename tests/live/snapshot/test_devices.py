@@ -29,7 +29,7 @@ DEVICES = {
     "virtiofs": (FILESYSTEM, "the host folder share"),
     "transient": (f"{DISK}<transient/></disk>", "the transient disk vdb"),
     "shareable": (f"{DISK}<shareable/></disk>", ""),
-    "vmdk": (f"{DISK}</disk>".replace("'raw'", "'vmdk'"), "an image in the format vmdk"),
+    "vmdk": (f"{DISK}</disk>".replace("'raw'", "'vmdk'"), "has the format vmdk"),
     "sliced": (
         f"{DISK}</disk>".replace(
             "devices-b.img'/>",
@@ -119,7 +119,7 @@ def test_no_overlay_is_put_on_a_part_of_a_file(guest: Guest) -> None:
         if running:
             guest.start(wait=False)
         plan = guest.snapshot(f"s-{running}", kind="external-disk")
-        (concern,) = [one for one in plan.concerns if "is part of a file" in one.what]
+        (concern,) = [one for one in plan.concerns if "uses only part of a file" in one.what]
         assert concern.level == "refuse"
         assert "disks={'vdb': 'no'}" in concern.remedy
         left_out = guest.snapshot(f"s-{running}", kind="external-disk", disks={"vdb": "no"})

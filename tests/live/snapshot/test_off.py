@@ -222,7 +222,7 @@ def test_what_somebody_put_in_place_of_an_overlay_stays(guest: Guest) -> None:
     [path] = plan.creates
     os.rename(path, f"{path}.moved")
     Path(path).write_text("somebody else's")
-    with pytest.raises(StalePlanError, match="is not the file that it was"):
+    with pytest.raises(StalePlanError, match="has been replaced by a different file"):
         undo()
     assert Path(path).read_text() == "somebody else's"
     os.unlink(path)

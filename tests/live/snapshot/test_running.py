@@ -183,7 +183,7 @@ def test_a_full_disk_and_a_killed_qemu_while_the_memory_is_written(short: Path) 
                 try:
                     plan.run(progress=False)
                 except errors.GuestError as error:
-                    print("GuestError", "its QEMU has exited" in error.reason, bool(error.next_step))
+                    print("GuestError", "its QEMU process has exited" in error.reason, bool(error.next_step))
                 print(big.exists(), guest.state, guest.chain().top == before, len(guest.snapshots()))
                 print(guest.snapshot().run(progress=False).as_predicted)
                 lab.destroy()

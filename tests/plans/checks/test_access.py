@@ -44,5 +44,6 @@ def test_what_another_machine_must_do_is_planned_there() -> None:
         with_access(plan, Access(unread=why, unwritten=why, elsewhere=True)).check()
     assert str(caught.value.why).count("no-permission") > 1
     assert caught.value.next_step == (
-        "plan it on that machine, with an account that has access, such as root: ssh -- box 'vmsnap-nb plan --help'"
+        "create the plan on that machine, using an account with access, such as root: "
+        "ssh -- box 'vmsnap-nb plan --help'"
     )

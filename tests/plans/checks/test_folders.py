@@ -16,7 +16,7 @@ def test_a_file_and_an_image_that_is_there_stand_in_the_way() -> None:
     for path in ("/i/notes", "/i/base"):
         [concern] = free_name(tree, taken, path, t("remove it"))
         assert (concern.name, concern.level, concern.remedy) == ("file-exists", "refuse", "remove it")
-        assert concern.what == f"{path} already exists, and nothing is ever overwritten"
+        assert concern.what == f"{path} already exists and will not be overwritten"
     assert list(free_name(tree, taken, "/i/new")) == []
 
 

@@ -39,7 +39,7 @@ OFF = Use("demo", "vda", "/i/old.qcow2")
 def test_the_definition_of_another_image_is_corrected() -> None:
     [concern] = held_concerns(images(OTHER), "demo")
     assert (concern.name, concern.level) == ("other-image", "refuse")
-    assert "after a shutdown" in concern.what
+    assert "After a shutdown" in concern.what
     [request] = held_requests(now("running", OTHER))
     assert isinstance(request, CorrectRequest)
     plan = request.plan(now("running", OTHER))
@@ -48,7 +48,7 @@ def test_the_definition_of_another_image_is_corrected() -> None:
     assert (step.before, step.path) == ("/i/old.qcow2", "/i/new.qcow2")
     [use] = plan.after.uses
     assert list(held_requests(now("running", use))) == []
-    assert "a shutdown loses nothing" in next(held_concerns(plan.after, "demo")).what
+    assert "a shutdown loses no data" in next(held_concerns(plan.after, "demo")).what
     assert not list(held_concerns(images(OTHER), "another"))
 
 
@@ -93,7 +93,7 @@ def test_a_guest_was_started_without_what_an_interrupted_snapshot_has_left(state
     [concern] = plan.concerns
     assert (concern.name, concern.level, concern.waivable) == ("disk-changed", "refuse", True)
     assert "/i/new.qcow2 holds 64 KiB" in concern.what
-    assert ("used /i/old.qcow2 without it" in concern.what) == (state == "running")
+    assert ("used /i/old.qcow2 without that overlay" in concern.what) == (state == "running")
     assert [step.action for step in plan.steps] == ["finish"]
     [unread] = request.plan(replace(at, maps={})).concerns
     assert "could not be read" in unread.what

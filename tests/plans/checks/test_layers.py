@@ -14,13 +14,13 @@ from vmsnap_nb.words.message import t
 
 def test_each_layer_that_is_missing_or_damaged_is_named() -> None:
     tree = forest(
-        image("base", status="missing", problem="there is no such file"),
+        image("base", status="missing", problem="the file does not exist"),
         image("middle", "base", status="corrupt", problem="QEMU says so"),
         image("top", "middle"),
     )
     assert [(concern.name, concern.what) for concern in broken(tree, "/i/top", t("fix it"))] == [
         ("missing-base", "/i/middle is corrupt: QEMU says so"),
-        ("missing-base", "/i/base is missing: there is no such file"),
+        ("missing-base", "/i/base is missing: the file does not exist"),
     ]
     assert [concern.remedy for concern in broken(tree, "/i/middle", t("fix it"))] == [t("fix it")] * 2
 

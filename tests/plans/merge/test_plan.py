@@ -82,7 +82,7 @@ def test_a_protected_base_is_opened_and_closed_again() -> None:
     assert plan.after["/i/RootBase"].writable is False
     [warning] = [c for c in plan.concerns if c.name == "read-only"]
     assert warning.level == "warn"
-    assert "will start with the committed data" in warning.what
+    assert "will contain the committed data" in warning.what
     layer = commit(one.edited(put=[replace(one["/i/Snap-1"], writable=False)]), "/i/Snap-2")
     assert [c.level for c in layer.concerns if c.name == "read-only"] == ["note"], "no template: a layer of one guest"
 
@@ -147,7 +147,7 @@ def test_pull_into_the_middle_leaves_what_stands_on_it_alone() -> None:
 def test_there_must_be_something_to_pull() -> None:
     with pytest.raises(InvalidRequestError, match="has no backing file"):
         pull(handout(), "/i/RootBase")
-    with pytest.raises(InvalidRequestError, match="no layer in between"):
+    with pytest.raises(InvalidRequestError, match="already the direct backing file"):
         pull(handout(), "/i/Snap-2", "/i/Snap-1")
 
 
@@ -197,7 +197,7 @@ def test_removing_the_first_and_the_last_image() -> None:
     assert first.after["/i/Snap-1"].backing is None
     with pytest.raises(InvalidRequestError, match="its content would be lost"):
         remove(handout(), "/i/Snap-4")
-    with pytest.raises(InvalidRequestError, match="it has none"):
+    with pytest.raises(InvalidRequestError, match="the image has none"):
         remove(handout(), "/i/RootBase", method=1)
 
 

@@ -68,7 +68,7 @@ def test_a_way_that_is_not_possible_names_the_image_in_its_way() -> None:
     facts = maps(RootBase=(0, 1), Snap_1=(2,), Snap_2=(3,), Snap_3=(4,), Snap_4=(5,))
     plan = shorten(handout(), "/i/Snap-4", keep=("/i/Snap-2",), facts=facts)
     down = next(way for way in plan.alternatives if way.what == "commit everything down")
-    assert down.refused == "Snap-2 must keep its file"
+    assert down.refused == "the file of Snap-2 must be kept"
 
 
 def test_layers_that_write_the_same_cost_nothing_to_pull() -> None:

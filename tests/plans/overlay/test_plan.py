@@ -110,7 +110,7 @@ def test_concerns_of_the_base() -> None:
 
 
 def test_a_plan_without_a_base_claims_nothing_of_it() -> None:
-    gone = forest(image("base", format=None, status="missing", problem="there is no such file"))
+    gone = forest(image("base", format=None, status="missing", problem="the file does not exist"))
     plan = plan_overlays(gone, ["/i/new"], "/i/base")
     assert plan.commands == ("qemu-img create -q -f qcow2 -F FORMAT -b /i/base -- /i/new",)  # which QEMU refuses
     after = plan.to_text().partition("after\n")[2]

@@ -115,7 +115,7 @@ def test_saved_memory_and_overlays_do_not_go_together() -> None:
 def test_images_that_are_not_in_order_are_refused() -> None:
     guest = domain()
     before = world(guest)
-    gone = before.edited(put=[replace(before["/i/base.qcow2"], status="missing", problem="there is no such file")])
+    gone = before.edited(put=[replace(before["/i/base.qcow2"], status="missing", problem="the file does not exist")])
     assert refusals(plan(guest, gone)) == ["missing-base"]
     protected = before.edited(put=[replace(before["/i/top.qcow2"], writable=False)])
     assert refusals(plan(guest, protected)) == ["read-only"]

@@ -77,7 +77,7 @@ def test_a_name_without_a_folder_goes_beside_the_image_of_its_disk() -> None:
 def test_disks_that_are_not_named_are_left_out() -> None:
     guest = domain("shut off", VDA, RAW)
     assert [disk.held for disk in step_of(plan(guest, disks=("vdb",))).disks] == ["no", "external"]
-    with pytest.raises(InvalidRequestError, match="choose from its disks: vda, vdb"):
+    with pytest.raises(InvalidRequestError, match="choose one of its disks: vda, vdb"):
         plan(guest, disks=("vda", "vdq"))
 
 

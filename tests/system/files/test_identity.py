@@ -52,7 +52,7 @@ def test_another_file_under_a_name_is_left_alone(
     put(path, victim)
     victim.chmod(0o444 if kind is Unprotect else 0o666)
     was, mode = victim.read_bytes(), victim.stat().st_mode
-    with pytest.raises(StalePlanError, match="is not the file that it was"):
+    with pytest.raises(StalePlanError, match="has been replaced by a different file"):
         image_actions.image_actions()[kind](step)
     assert os.path.lexists(path)
     assert (victim.read_bytes(), victim.stat().st_mode) == (was, mode)
@@ -104,7 +104,7 @@ def test_a_file_that_another_replaces_while_it_is_made_is_not_given_its_name(
 
     plan = vs.create_overlay(tmp_path / "new", tmp_path / "base.qcow2")
     monkeypatch.setattr(image_actions.qemu_img, "run", replaced)
-    with pytest.raises(StalePlanError, match="is not the file that it was"):
+    with pytest.raises(StalePlanError, match="has been replaced by a different file"):
         plan.run(progress=False)
     assert not os.path.lexists(tmp_path / "new.qcow2")
     assert victim.read_text() == "x"
@@ -128,7 +128,7 @@ def test_a_file_that_is_put_in_place_of_one_that_is_moved_is_not_shown(
         link(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "link", swapped)
-    with pytest.raises(StalePlanError, match="is not the file that it was"):
+    with pytest.raises(StalePlanError, match="has been replaced by a different file"):
         image_actions.image_actions()[MoveFile](step)
     assert path.is_symlink()
     assert [found.read_bytes()[:4] for found in (tmp_path / "to").iterdir()] in ([], [b"QFI\xfb"])
@@ -155,10 +155,10 @@ def test_a_copy_that_another_replaces_is_not_repaired(tmp_path: Path, monkeypatc
     with pytest.raises(VmsnapError):
         image_actions.image_actions()[RepairCopy](step)
     put_file(tmp_path / "path", victim)
-    with pytest.raises(StalePlanError, match="is not the file that it was"):
+    with pytest.raises(StalePlanError, match="has been replaced by a different file"):
         image_actions.image_actions()[RepairCopy](step)
     put_pipe(tmp_path / "path", victim)
-    with pytest.raises(StalePlanError, match="is not the file that it was"):
+    with pytest.raises(StalePlanError, match="has been replaced by a different file"):
         image_actions.image_actions()[RepairCopy](step)
     run = image_actions.qemu_img.run
 

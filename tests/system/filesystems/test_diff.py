@@ -65,7 +65,7 @@ def test_what_a_layer_changed(chain: LiveChain) -> None:
     ]
     assert frame.loc["/etc/motd", ["size_before", "size_after", "layer"]].tolist() == [20, 9000, "One"]
     assert frame.loc["/etc/shadow", "mode"] == "-rw-------"
-    with pytest.raises(InvalidRequestError, match="it is the base"):
+    with pytest.raises(InvalidRequestError, match="the image is the base"):
         chain.changes(0)
 
 

@@ -329,7 +329,7 @@ def test_bitmaps_that_another_program_has_made_worthless(tmp_path: Path) -> None
         (bitmap(), {"count": 1, "size": 0}, "directory of 0 bytes"),
         (bitmap(), {"count": 1, "size": 2**40}, "directory of"),
         (bitmap(), {"count": 1, "size": 1 << 20}, "after the end of the file"),
-        (bitmap(), {"count": 1, "offset": 0x20008}, "where no cluster begins"),
+        (bitmap(), {"count": 1, "offset": 0x20008}, "not a cluster boundary"),
         (bitmap(), {"count": 1, "offset": 2**64 - 2**16}, "after the end of the file"),
         (bitmap(), {"count": 1, "length": 16}, "16 bytes"),
         (bitmap(kind=2), {"count": 1}, "type 2 is unknown"),

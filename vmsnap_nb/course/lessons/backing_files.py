@@ -10,7 +10,7 @@ __all__ = ["PREDICTIONS", "QUIZ"]
 PREDICTIONS = (
     Asked(
         name="backing-files/offset-0",
-        text=N_("Every layer of this chain has data at the start of the disk. Which one does the guest read there?"),
+        text=N_("Every layer of this chain has data at the start of the disk. Which layer does the guest read there?"),
         why=N_("Reading starts at the active layer. The first layer that has the block wins and hides those below it."),
         options=("RootBase", "Overlay-1", "Overlay-1A", "Overlay-1B"),
     ),
@@ -24,9 +24,8 @@ PREDICTIONS = (
         name="backing-files/update",
         text=N_("An administrator writes an update into the base under existing overlays. What do the overlays read?"),
         why=N_(
-            "Where an overlay has written, its own old data stays; elsewhere the update appears. No "
-            "file system was ever in that state. A template is updated by creating a new one for new "
-            "guests."
+            "Where an overlay has its own data, the old data remains; everywhere else, the update appears. No file "
+            "system was ever in that state. A template is updated by creating a new one for new guests."
         ),
         options={
             "old": N_("the old data everywhere"),
@@ -77,9 +76,9 @@ QUIZ = (
     Asked(
         name="backing-files/quiz/rule",
         text=N_("Which image of a chain may a guest write to?"),
-        why=N_("An image that others are based on must not change."),
+        why=N_("An image with overlays must not change."),
         options={
-            "active": N_("only the one that no other image is based on"),
+            "active": N_("only the image without overlays"),
             "any": N_("any of them"),
             "base": N_("only the base"),
         },

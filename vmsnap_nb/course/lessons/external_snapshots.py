@@ -107,7 +107,10 @@ QUIZ = (
     Asked(
         name="external-snapshots/quiz/disks",
         text=N_("A guest has two disks with one database. How do you create the snapshot?"),
-        why=N_("libvirt creates the overlays of all disks at one moment. Two snapshots would be from two moments."),
+        why=N_(
+            "libvirt creates the overlays of all disks at one moment. Two separate snapshots would be from two "
+            "different moments."
+        ),
         options={"together": N_("both disks in one snapshot"), "each": N_("one after the other")},
         answer="together",
     ),

@@ -26,7 +26,7 @@ BEFORE = (
         ),
         options={
             "update": N_("all ten guests are updated"),
-            "nothing": N_("nothing: overlays have copies of their own"),
+            "nothing": N_("nothing: overlays have their own copies"),
             "corrupt": N_("the disks of all ten guests may be corrupted"),
         },
         answer="corrupt",
@@ -51,8 +51,8 @@ BEFORE = (
     ),
     Asked(
         name="before/merge",
-        text=N_("An overlay was committed into its base. What is the overlay's file good for now?"),
-        why=N_("Its base has changed, so it may no longer be read. It can be removed."),
+        text=N_("An overlay was committed into its base. What is the status of the overlay's file now?"),
+        why=N_("Its base has changed, so the file must no longer be used. It can be removed."),
         options={
             "invalid": N_("it is invalid and can be removed"),
             "backup": N_("it is a backup of the state before"),
@@ -104,8 +104,10 @@ AFTER = (
     ),
     Asked(
         name="after/name",
-        text=N_("The chain is `disk <- disk.s1 <- disk.s2`, from the snapshots `s1` and `s2`. Which file holds `s2`?"),
-        why=N_("The state at `s2` is in the file below the overlay of that name."),
+        text=N_(
+            "The chain `disk <- disk.s1 <- disk.s2` was created by the snapshots `s1` and `s2`. Which file holds `s2`?"
+        ),
+        why=N_("The state at `s2` is in the file below the overlay with that name."),
         options={"s1": "`disk.s1`", "s2": "`disk.s2`", "disk": "`disk`"},
         answer="s1",
     ),
@@ -122,7 +124,9 @@ AFTER = (
     ),
     Asked(
         name="after/merge",
-        text=N_("Two overlays share a base. You want one of them without a backing file. What is safe?"),
+        text=N_(
+            "Two overlays share a base. You want to make one of them independent of any backing file. What is safe?"
+        ),
         why=N_("A pull writes only to the upper image. A commit would change the base of the other overlay."),
         options={
             "commit": N_("a commit into the base"),
@@ -147,7 +151,7 @@ AFTER = (
     Asked(
         name="after/start",
         text=N_("Two guests must run, one on an overlay of the other's disk. What do you do?"),
-        why=N_("With the snapshot both only read the shared image, and each writes to a file of its own."),
+        why=N_("After the snapshot, both guests only read the shared image, and each writes to its own file."),
         options={
             "snapshot": N_("an external snapshot of the guest that writes to the shared image"),
             "force": N_("start the second one with its locks switched off"),
@@ -158,7 +162,7 @@ AFTER = (
     Asked(
         name="after/space",
         text=N_("You delete all internal snapshots of an image. How do you give the space back to the host?"),
-        why=N_("Clusters become free inside the file. Only a new copy of it is smaller."),
+        why=N_("Clusters become free inside the file. Only a new copy of the file is smaller."),
         options={
             "copy": N_("copy it with `qemu-img convert`"),
             "nothing": N_("nothing more is needed"),

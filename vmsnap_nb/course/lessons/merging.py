@@ -15,9 +15,9 @@ PREDICTIONS = (
             "the commit of `Snap-3` into `Snap-1` copy?"
         ),
         why=N_(
-            "Each layer's own block, and the block at the start of `Snap-3`, which hides that of `Snap-2`. "
-            "`Snap-4` hides that block as well, but `Snap-1` must be complete without it. Only data that one "
-            "merged layer hides in another is not copied."
+            "The commit copies each layer's own block and the block at the start of `Snap-3`, which hides that of "
+            "`Snap-2`. `Snap-4` hides that block as well, but `Snap-1` must be complete without it. Only data that "
+            "one merged layer hides in another is not copied."
         ),
         options=(64, 128, 192, 256),
     ),
@@ -61,7 +61,7 @@ PREDICTIONS = (
     Asked(
         name="merging/direction",
         text=N_("64 MiB lie above a base of 4 MiB. Which direction copies less?"),
-        why=N_("A commit moves the upper data, a pull the lower. The result reads the same."),
+        why=N_("A commit moves the upper data, a pull moves the lower data. The result has the same content."),
         options={"commit": N_("commit, down"), "pull": N_("pull, up")},
     ),
     Asked(
@@ -70,7 +70,7 @@ PREDICTIONS = (
             "Eight overlays each rewrote the same 4 MiB. How many MiB are copied if only the base and "
             "the last one remain?"
         ),
-        why=N_("The last overlay covers everything below it, so nothing has to be copied."),
+        why=N_("The last overlay hides everything below it, so nothing has to be copied."),
         options=(0, 4, 28, 32),
     ),
 )
@@ -78,7 +78,7 @@ QUIZ = (
     Asked(
         name="merging/quiz/writes-to",
         text=N_("Which file does a commit write to?"),
-        why=N_("So other overlays of that file are affected."),
+        why=N_("Other overlays of that file are therefore affected."),
         options={"upper": N_("the upper one"), "lower": N_("the lower one")},
         answer="lower",
     ),

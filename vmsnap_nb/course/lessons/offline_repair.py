@@ -12,7 +12,8 @@ PREDICTIONS = (
         name="offline-repair/qemu-reads",
         text=N_("The backing format is missing. Does `qemu-img` still read the right content?"),
         why=N_(
-            "It detects the format of the backing file. libvirt does not: the guest could have chosen what is detected."
+            "It detects the format of the backing file. libvirt does not, because a guest could have written data "
+            "that looks like another format."
         ),
     ),
     Asked(
@@ -28,7 +29,7 @@ PREDICTIONS = (
     Asked(
         name="offline-repair/wrong-check",
         text=N_("Does `qemu-img check` find the wrong base?"),
-        why=N_("It checks the structure of one file. Only a comparison with the right content shows the fault."),
+        why=N_("It checks the structure of one file. Only a comparison with the correct content reveals the fault."),
     ),
     Asked(
         name="offline-repair/loop-refused",
@@ -37,7 +38,7 @@ PREDICTIONS = (
     ),
     Asked(
         name="offline-repair/skipped",
-        text=N_("The missing layer is bypassed with `rebase -u`. What does the chain read?"),
+        text=N_("The missing layer is bypassed with `rebase -u`. What data does the chain read?"),
         why=N_("Where only the missing layer had data, the guest reads the layer below it."),
         options={"same": N_("the same data"), "other": N_("different data, without an error"), "error": N_("an error")},
     ),
@@ -55,7 +56,7 @@ PREDICTIONS = (
     Asked(
         name="offline-repair/records",
         text=N_("The overlay of `monday` was merged with `qemu-img`. Does libvirt still list the snapshot?"),
-        why=N_("libvirt keeps its own records and reads no headers for them."),
+        why=N_("libvirt keeps its own records, and does not read image headers to update them."),
     ),
 )
 QUIZ = (
@@ -75,9 +76,9 @@ QUIZ = (
     ),
     Asked(
         name="offline-repair/quiz/relative",
-        text=N_("A header names `RootBase.qcow2`. Which folder is meant?"),
+        text=N_("A header names `RootBase.qcow2`. In which folder is that file?"),
         why=N_("Relative names are resolved from the overlay's folder."),
-        options={"cwd": N_("the current one"), "overlay": N_("that of the overlay")},
+        options={"cwd": N_("the current folder"), "overlay": N_("the folder of the overlay")},
         answer="overlay",
     ),
     Asked(

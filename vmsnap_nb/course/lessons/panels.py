@@ -35,7 +35,7 @@ PREDICTIONS = (
     Asked(
         name="panels/ready",
         text=N_("This merge leaves two files invalid. Can it be confirmed immediately?"),
-        why=N_("First tick the box below the names of the files."),
+        why=N_("You must first tick the box below the names of the files."),
     ),
     Asked(
         name="panels/drop",
@@ -61,7 +61,7 @@ QUIZ = (
     ),
     Asked(
         name="panels/quiz/refused",
-        text=N_("A refused plan has a check box beside a refusal. What does ticking it mean?"),
+        text=N_("A refused plan has a check box next to a refusal. What does ticking it mean?"),
         why=N_("Waiving changes nothing about the risk."),
         options={"waive": N_("you accept the named risk"), "fix": N_("the problem is repaired")},
         answer="waive",

@@ -29,10 +29,7 @@ PREDICTIONS = (
         text=N_(
             "Some images are used by no guest. How many of them could be deleted alone without affecting another image?"
         ),
-        why=N_(
-            "Not used by a guest of this host is not the same as not needed: overlays, other hosts "
-            "and backups may need an image."
-        ),
+        why=N_("An image that no guest of this host uses may still be needed by overlays, other hosts or backups."),
         options=(0, 1, 2, 3, 4),
     ),
     Asked(
@@ -41,7 +38,7 @@ PREDICTIONS = (
             "Ten nightly layers of `db` are pulled into the active one. Are there more free bytes "
             "immediately afterwards?"
         ),
-        why=N_("The old files are still there and still valid; space is free only after they are removed."),
+        why=N_("The old files still exist and are still valid; the space is freed only when they are removed."),
     ),
     Asked(
         name="real-host/exposed",
@@ -66,8 +63,12 @@ QUIZ = (
     Asked(
         name="real-host/quiz/full",
         text=N_("The file system is full. Which guests stop?"),
-        why=N_("QEMU pauses a guest when its write fails."),
-        options={"last": N_("the one that wrote last"), "all": N_("all"), "writers": N_("those that write next")},
+        why=N_("QEMU pauses a guest when a write fails."),
+        options={
+            "last": N_("the guest that wrote last"),
+            "all": N_("all"),
+            "writers": N_("the guests that write next"),
+        },
         answer="writers",
     ),
     Asked(
@@ -80,7 +81,7 @@ QUIZ = (
     Asked(
         name="real-host/quiz/deep",
         text=N_("Why is a chain of 30 images a risk?"),
-        why=N_("libvirt allows 200 layers; some versions start a guest only with up to about 25."),
+        why=N_("libvirt allows 200 layers, but some versions start guests only with up to about 25 layers."),
         options={
             "limit": N_("QEMU refuses more than 16"),
             "more": N_("each file is needed, and a read may search all of them"),

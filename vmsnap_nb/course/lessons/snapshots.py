@@ -10,7 +10,7 @@ __all__ = ["PREDICTIONS", "QUIZ"]
 PREDICTIONS = (
     Asked(
         name="snapshots/one-file",
-        text=N_("After these two snapshots, which guest has more than one image file of its own?"),
+        text=N_("After these two snapshots, which guest has more than one image file?"),
         why=N_("An internal snapshot is a table and clusters in the same file. An external one adds an overlay."),
         options={
             "inside": N_("`inside`, with the internal snapshot"),
@@ -22,8 +22,8 @@ PREDICTIONS = (
         name="snapshots/while-running",
         text=N_("The guest is running. Can you create an internal snapshot of its disk alone?"),
         why=N_(
-            "While a guest runs, QEMU saves an internal snapshot together with the memory. Disk alone "
-            "needs a guest that is off."
+            "While a guest runs, QEMU saves an internal snapshot together with the memory. A snapshot of the disk "
+            "alone requires that the guest is off."
         ),
     ),
     Asked(
@@ -105,7 +105,7 @@ QUIZ = (
     ),
     Asked(
         name="snapshots/quiz/export",
-        text=N_("Can the state of an internal snapshot be copied to a file of its own?"),
+        text=N_("Can the state of an internal snapshot be copied to a separate file?"),
         why=N_("`qemu-img convert -l NAME` exports it, while the guest is off."),
         options={True: N_("yes, with `qemu-img convert -l`"), False: N_("no")},
         answer=True,
@@ -113,7 +113,7 @@ QUIZ = (
     Asked(
         name="snapshots/quiz/no-memory",
         text=N_("You revert to a snapshot without memory and start the guest. What does it do?"),
-        why=N_("Without memory, the disk looks as after a power failure at that moment."),
+        why=N_("Without memory, the disk is in the same state as after a power failure at that moment."),
         options={"boots": N_("it boots from the old disk"), "continues": N_("it continues where it was")},
         answer="boots",
     ),

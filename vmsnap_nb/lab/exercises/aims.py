@@ -32,11 +32,11 @@ __all__ = [
 
 def _not_there(seen: Seen, name: str) -> Message:
     if seen.path(name) in seen.others:
-        return t("{image}.qcow2 is there, but it is not a qcow2 image", image=name)
+        return t("{image}.qcow2 exists, but is not a qcow2 image", image=name)
     names = sorted(seen.call(image.path) for image in seen.forest if image.status != "missing")
     if not names:
-        return t("there is no {image}.qcow2, and no other image", image=name)
-    return t("there is no {image}.qcow2; the images are: {names}", image=name, names=joined(names))
+        return t("{image}.qcow2 does not exist, and there are no other images", image=name)
+    return t("{image}.qcow2 does not exist. Existing images: {names}", image=name, names=joined(names))
 
 
 def there(seen: Seen, name: str, *, kept: bool = False) -> Aim:
@@ -115,7 +115,7 @@ def reads_as_before(seen: Seen, name: str, *, kept: bool = True) -> Aim:
     except VmsnapError as error:
         reason = (error.reason or str(error)).splitlines()[0]
         return Aim(what, False, t("{image} cannot be read: {reason}", image=name, reason=reason), kept)
-    found = t("{image} does not read the data that it read at the start", image=name)
+    found = t("{image} does not read the same data as at the start", image=name)
     return Aim(what, now == seen.start.content[name], found, kept)
 
 
@@ -170,7 +170,7 @@ def runs(seen: Seen, guest: str) -> Aim:
 def runs_on(seen: Seen, guest: str) -> Aim:
     """Return the aim that a guest has been running since the start."""
     now, then = seen.runs.get(guest), seen.start.runs.get(guest)
-    found = t("{guest} is running, but was off in the meantime", guest=guest)
+    found = t("{guest} is running, but was shut off at some point", guest=guest)
     if now is None:
         found = t("{guest} is not running", guest=guest)
     what = t("{guest} has been running the whole time", guest=guest)

@@ -85,11 +85,11 @@ def _aims(seen: Seen) -> Iterator[Aim]:
     found = t("libvirt has these snapshots of {guest}: {names}", guest="crm", names=joined(rows))
     if not there:
         found = t("the guest {guest} no longer exists", guest="crm")
-    yield Aim(t("every record agrees with the files"), there and not rows, found)
+    yield Aim(t("every record matches the files"), there and not rows, found)
     left = [name for name in _UNUSED if seen.image(name)]  # ticket 8
     gone = not left and seen.image("golden") is not None
-    yield Aim(t("images that nothing needs are removed"), gone, t("there are: {names}", names=joined(left)))
-    yield answered(seen, t("the answer names the files that report-3 consists of, and no other"))  # ticket 9
+    yield Aim(t("unneeded images are removed"), gone, t("there are: {names}", names=joined(left)))
+    yield answered(seen, t("the answer names exactly the files that report-3 consists of"))  # ticket 9
     yield from _kept(seen)
 
 
@@ -113,7 +113,7 @@ def _kept(seen: Seen) -> Iterator[Aim]:
     # These were broken, so that nothing could be read; from when they can be read, it must be the right data.
     for name in ("mail-2", *_WEB, "db-3"):
         aim = reads_as_before(seen, name)
-        wrong = not aim.met and aim.seen == t("{image} does not read the data that it read at the start", image=name)
+        wrong = not aim.met and aim.seen == t("{image} does not read the same data as at the start", image=name)
         yield Aim(aim.what, not wrong, aim.seen, kept=True)
 
 
@@ -124,17 +124,16 @@ CAPSTONE = (
         topic="repair",
         level="hard",
         task=N_(
-            "A host with forty images after a bad week; no guest is running. Work through the tickets. 1: "
-            "mailer does not start: the format of a backing image was not specified. 2: web-1, web-2 and "
-            "web-3 have lost their base, which was moved into the folder templates and must stay there. 3: "
-            "db-3 cannot be opened because of a loop; its chain was db-0 <- db-1 <- db-2 <- db-3. 4: "
-            "shop-guest has lost its base shop-base; one of the three images in the folder backup is an "
-            "exact copy, and SHA256SUMS has the checksum of the lost file. 5: the chain of wiki-8 has nine "
-            "images; at most three are allowed, with wiki-8 at its top. 6: golden is the base of a whole "
-            "class and can be written to. 7: libvirt lists a snapshot of crm whose file no longer exists. 8: "
-            "the owners of old-1 and old-2 no longer need them: remove them. 9: which files must a backup "
-            "contain, so that report-3 can be read from it? Give their names with lab.answer. Every guest "
-            "must read the same data as before, and no backup may be lost."
+            "A host with forty images after a bad week; no guest is running. Work through the tickets. 1: mailer "
+            "does not start: the format of a backing image was not specified. 2: web-1, web-2 and web-3 have lost "
+            "their base, which was moved into the folder templates and must stay there. 3: db-3 cannot be opened "
+            "because of a loop; its chain was db-0 <- db-1 <- db-2 <- db-3. 4: shop-guest has lost its base "
+            "shop-base; one of the three images in the folder backup is an exact copy, and SHA256SUMS has the "
+            "checksum of the lost file. 5: the chain of wiki-8 has nine images; at most three are allowed, with "
+            "wiki-8 at its top. 6: golden is the base of a whole class and can be written to. 7: libvirt lists a "
+            "snapshot of crm whose file no longer exists. 8: the owners of old-1 and old-2 no longer need them: "
+            "remove them. 9: which files must a backup contain so that report-3 can be read from it? Give their "
+            "names with lab.answer. Every guest must read the same data as before, and no backup may be lost."
         ),
         build=_build,
         aims=_aims,

@@ -57,8 +57,8 @@ FADED_OVERLAYS = (
         topic="overlays",
         level="easy",
         task=N_(
-            "Create an overlay with a complete header on each of three bases, and write-protect the bases. "
-            "The first is done for you, the second only in part; do the third on your own."
+            "Create an overlay with a complete header on each of three bases, and write-protect the bases. The first "
+            "is done for you, the second only partly; do the third on your own."
         ),
         build=_overlays,
         aims=_overlays_aims,
@@ -71,8 +71,8 @@ FADED_MERGES = (
         topic="merging",
         level="easy",
         task=N_(
-            "Remove the middle layer of three chains with qemu-img: commit it, let the top name the base, "
-            "remove the file. The first is done for you, the second only in part; do the third on your own."
+            "Remove the middle layer of three chains with qemu-img: commit it, rebase the top onto the base, and "
+            "remove the file. The first is done for you, the second only partly; do the third on your own."
         ),
         build=_merges,
         aims=_merges_aims,

@@ -10,7 +10,7 @@ __all__ = ["HELP"]
 
 HELP: dict[str, Help] = WITH_PACKAGE | {
     "hand-thin-guests": Help(
-        idea=N_("Each overlay needs one command, and so does the protection of the template."),
+        idea=N_("Each overlay needs one command, and protecting the template needs one more."),
         verb="qemu-img create -b … -F …, chmod a-w",
         first="qemu-img create -f qcow2 -F qcow2 -b Template.qcow2 web.qcow2",
         why=N_("Each header names the template and its format. The three overlays take less than 1 MiB together."),
@@ -51,7 +51,7 @@ HELP: dict[str, Help] = WITH_PACKAGE | {
         other="cd {folder}; qemu-img commit -d Snap-3.qcow2; mv Snap-2.qcow2 Snap-3.qcow2",
     ),
     "hand-shrink": Help(
-        idea=N_("The clusters of deleted snapshots stay in the file. A copy takes only what is in use."),
+        idea=N_("The clusters of deleted snapshots stay in the file. A copy contains only clusters that are in use."),
         verb="qemu-img snapshot -d, qemu-img convert, mv",
         first="qemu-img snapshot -l Big.qcow2",
         why=N_("`qemu-img convert` copied the current state only, so the snapshots and their clusters are gone."),

@@ -22,10 +22,13 @@ class Help:
 
 HELP: dict[str, Help] = {
     "faded-overlay": Help(
-        idea=N_("Each of the three cases needs the same three things: backing file, backing format, write protection."),
+        idea=N_(
+            "Each of the three cases needs the same three things: a backing file, a backing format and write "
+            "protection."
+        ),
         verb="qemu-img create -f qcow2 -F … -b …, chmod a-w",
         first="qemu-img create -f qcow2 -F qcow2 -b Base-2.qcow2 {folder}/Top-2.qcow2",
-        why=N_("Each header names its base and the base's format, and nobody can change a base by mistake."),
+        why=N_("Each header names its base and the base's format, and no base can be changed by mistake."),
         other='for n in (2, 3): images.overlay(f"Top-{n}", backing=f"Base-{n}", protect=True).run()',
     ),
     "first-overlay": Help(
@@ -40,8 +43,8 @@ HELP: dict[str, Help] = {
         verb="forest.overlay([…], backing=…, protect=True)",
         first='images.overlay(["web.qcow2", "mail.qcow2", "data.qcow2"], backing="Template")',
         why=N_(
-            "All three read the template, and each writes to its own file. Without write "
-            "permission, nobody can change the template by mistake."
+            "All three read the template, and each writes to its own file. Without write permission, the template "
+            "cannot be changed by mistake."
         ),
         other=(
             "cd {folder}; for n in web mail data; do qemu-img create -f qcow2 -F qcow2 -b Template.qcow"
@@ -62,12 +65,12 @@ HELP: dict[str, Help] = {
         ),
     ),
     "missing-format": Help(
-        idea=N_("Only a word is missing in one header; the content is right. So nothing needs to be copied."),
+        idea=N_("Only one header lacks the format; the content is correct. So nothing needs to be copied."),
         verb="qemu-img rebase -u -F",
         first='images.to_frame()[["backing", "backing_format"]]',
         why=N_(
-            "`rebase -u` writes the header only. That is right here, since the backing file is "
-            "the same and its format is known."
+            "`rebase -u` writes the header only. That is correct here, because the backing file is the same and its "
+            "format is known."
         ),
         other="qemu-img rebase -u -f qcow2 -F qcow2 -b RootBase.qcow2 {folder}/Overlay-1.qcow2",
     ),
@@ -88,9 +91,7 @@ HELP: dict[str, Help] = {
         idea=N_("QEMU must be able to read every layer below the one that it writes to."),
         verb="chmod",
         first="chmod a=r {folder}/Base.qcow2",
-        why=N_(
-            "Backing files are only read. Read permission for all and write permission for nobody is right for them."
-        ),
+        why=N_("Backing files are only read, so all users need read permission and no user needs write permission."),
         other="chmod 444 {folder}/Base.qcow2 {folder}/Middle.qcow2",
     ),
     "read-needed": Help(
@@ -165,23 +166,24 @@ HELP: dict[str, Help] = {
         other=("virsh snapshot-create-as ledger inside; virsh snapshot-create-as ledger outside --disk-only"),
     ),
     "stale-records": Help(
-        idea=N_("The images are right, and libvirt's records are not. Change only the records."),
+        idea=N_("The images are correct, but libvirt's records are not. Change only the records."),
         verb="guest.reconcile()",
         first='lab.guest("archive").reconcile()',
         why=N_(
-            "Records of snapshots that no longer exist are removed, and the unknown internal "
-            "snapshot gets one. No image was written to."
+            "Records of snapshots that no longer exist are removed, and the unknown internal snapshot gets a record. "
+            "No image was written to."
         ),
         other=("virsh snapshot-delete archive NAME --metadata; virsh snapshot-create archive FILE.xml --redefine"),
     ),
     "wrote-to-base": Help(
         idea=N_(
-            "The guest needs an overlay of its own on the base. An external snapshot of a guest "
-            "that is off creates one."
+            "The guest needs its own overlay on the base. An external snapshot of a guest that is off creates one."
         ),
         verb='guest.snapshot(kind="external-disk"), chmod a-w',
         first='lab.guest("tester").snapshot("apart", kind="external-disk").run()',
-        why=N_("`tester` now writes to its overlay. The others never noticed, because `Golden` did not change."),
+        why=N_(
+            "`tester` now writes to its overlay. The other guests were not affected, because `Golden` did not change."
+        ),
         other=(
             "qemu-img create -f qcow2 -F qcow2 -b Golden.qcow2 {folder}/tester.qcow2; virsh edit tester"
             "; chmod a-w {folder}/Golden.qcow2"
@@ -205,7 +207,7 @@ HELP: dict[str, Help] = {
         idea=N_("The state is in a file that must not change. What can a guest write to above it?"),
         verb="guest.revert(name)",
         first='lab.guest("shop2").revert("clean")',
-        why=N_("The guest writes to a new overlay on Shop. The old overlay is still there, as a snapshot of its own."),
+        why=N_("The guest writes to a new overlay on Shop. The old overlay still exists, as a separate snapshot."),
         other="qemu-img create -f qcow2 -F qcow2 -b Shop.qcow2 {folder}/New.qcow2; virsh edit shop2",
     ),
     "delete-external": Help(
@@ -229,10 +231,10 @@ HELP: dict[str, Help] = {
         ),
     ),
     "checkpoint": Help(
-        idea=N_("Memory and disk of one moment, with the old disk file left unchanged."),
+        idea=N_("The snapshot needs memory and disk from the same moment, and must leave the old disk file unchanged."),
         verb='guest.snapshot(name, kind="external-checkpoint")',
         first='lab.guest("solver").snapshot("ready", kind="external-checkpoint")',
-        why=N_("The memory is in a file of its own, and the guest writes to an overlay."),
+        why=N_("The memory is in a separate file, and the guest writes to an overlay."),
         other="virsh snapshot-create-as solver ready --memspec file=/PATH/solver.mem --live",
     ),
     "saved-state": Help(
@@ -247,13 +249,13 @@ HELP: dict[str, Help] = {
         verb='guest.snapshot(name, kind="external-disk")',
         first='lab.guest("database").snapshot("moment", kind="external-disk")',
         why=N_(
-            "libvirt paused the guest while it switched both disks. Two snapshots, one after the "
-            "other, would be from two moments."
+            "libvirt paused the guest while it switched both disks. Two separate snapshots would be from two "
+            "different moments."
         ),
         other="virsh snapshot-create-as database moment --disk-only --atomic",
     ),
     "quiesced": Help(
-        idea=N_("Without quiescing, a snapshot of a running guest is like its disk after a power failure."),
+        idea=N_("Without quiescing, a snapshot of a running guest looks like its disk after a power failure."),
         verb="guest.wait_ready(), guest.snapshot(…, quiesce=True)",
         first='lab.guest("bank").wait_ready()',
         why=N_(
@@ -263,10 +265,12 @@ HELP: dict[str, Help] = {
         other="virsh snapshot-create-as bank safe --disk-only --quiesce",
     ),
     "faded-merge": Help(
-        idea=N_("First the data moves, then the top names another backing file, and last the file is removed."),
+        idea=N_("First move the data, then change the backing file of the top, and finally remove the file."),
         verb="qemu-img commit -d, qemu-img rebase -u, rm",
         first="qemu-img commit -q -d {folder}/B-1.qcow2",
-        why=N_("After the commit the base has the data of the middle layer, so the top may name the base directly."),
+        why=N_(
+            "After the commit, the base has the data of the middle layer, so the top can be based directly on the base."
+        ),
         other='for n in "BC": images.remove(f"{n}-1").run()',
     ),
     "middle-layer": Help(
@@ -287,7 +291,10 @@ HELP: dict[str, Help] = {
         idea=N_("The active layer can take in the layers below it while the guest runs."),
         verb="guest.pull(base=…)",
         first='lab.guest("counter").pull(base="Counter-0")',
-        why=N_("QEMU copied what the guest reads from the middle layers into the active one, and then left them out."),
+        why=N_(
+            "QEMU copied what the guest reads from the middle layers into the active layer, and then dropped them "
+            "from the chain."
+        ),
         other="virsh blockpull counter vda --base PATH/Counter-0.qcow2 --wait",
     ),
     "standalone": Help(
@@ -298,7 +305,10 @@ HELP: dict[str, Help] = {
         other="qemu-img rebase -f qcow2 -b '' {folder}/web.qcow2",
     ),
     "pivot": Help(
-        idea=N_("The active layer can be merged down while the guest runs; at the end the guest must switch files."),
+        idea=N_(
+            "The active layer can be merged down while the guest runs; at the end, the guest must switch to the "
+            "other file."
+        ),
         verb="guest.commit()",
         first='lab.guest("service").commit()',
         why=N_("QEMU copied the layer down, kept both files equal, and switched the guest to the lower one."),
@@ -315,24 +325,24 @@ HELP: dict[str, Help] = {
         ),
     ),
     "wrong-format": Help(
-        idea=N_("The reference is right, and only the recorded format is wrong."),
+        idea=N_("The reference is correct; only the recorded format is wrong."),
         verb="qemu-img rebase -u -F",
         first="qemu-img info {folder}/RootBase.qcow2",
         why=N_(
-            "As raw, the guest would read the bytes of the qcow2 file itself. With the right "
-            "format it reads the disk in it."
+            "As raw, the guest would read the bytes of the qcow2 file itself. With the correct format, it reads the "
+            "disk inside it."
         ),
         other="qemu-img rebase -u -f qcow2 -F qcow2 -b RootBase.qcow2 {folder}/Overlay-1.qcow2",
     ),
     "moved-base": Help(
         idea=N_(
-            "The content is right, and only the paths in two headers are out of date. Each path is relative to the "
+            "The content is correct; only the paths in two headers are out of date. Each path is relative to the "
             "overlay's folder."
         ),
         verb="qemu-img rebase -u -b",
         first="images.missing",
         why=N_(
-            "Both headers name the new path. `rebase -u` compares nothing, so first make sure that it is the same file."
+            "Both headers name the new path. `rebase -u` compares nothing, so make sure first that it is the same file."
         ),
         other=(
             "cd {folder}; for n in 1 2; do qemu-img rebase -u -f qcow2 -F qcow2 -b templates/RootBase.qcow2 "
@@ -340,14 +350,16 @@ HELP: dict[str, Help] = {
         ),
     ),
     "loop": Help(
-        idea=N_("One header names an image that is above it. The task says what it must name."),
+        idea=N_("One header names an image that is above it. The task says which image it must name."),
         verb="qemu-img rebase -u",
         first="images.loops",
         why=N_("No data was lost: the mistake changed one name in one header."),
         other="qemu-img rebase -u -f qcow2 -F qcow2 -b RootBase.qcow2 {folder}/Overlay-1.qcow2",
     ),
     "orphan": Help(
-        idea=N_("An overlay reads the right data only above exactly the same bytes. A checksum identifies them."),
+        idea=N_(
+            "An overlay reads the correct data only above an exact copy of its base. A checksum identifies that copy."
+        ),
         verb="sha256sum, qemu-img rebase -u",
         first="!cat {folder}/SHA256SUMS; sha256sum {folder}/copies/*",
         why=N_("All three copies would have opened without an error. Only one gives the right data."),
@@ -355,14 +367,14 @@ HELP: dict[str, Help] = {
     ),
     "broken-host": Help(
         idea=N_(
-            "Look before you act: `images` shows all chains, `images.findings()` most of what is wrong. First "
-            "repair what cannot be opened; shorten and remove last."
+            "Look before you act: `images` shows all chains, and `images.findings()` shows most of the problems. "
+            "First repair what cannot be opened; shorten and remove last."
         ),
         verb="images.findings(), qemu-img rebase -u, images.shorten, guest.reconcile, chmod a-w",
         first="images.findings()",
         why=N_(
-            "Each ticket changed only what it had to: some headers, one merge, one permission, one "
-            "record, two files. Everything else reads what it read before."
+            "Each ticket changed only what was necessary: some headers, one merge, one permission, one record, two "
+            "files. Everything else has the same content as before."
         ),
         other="cd {folder}; qemu-img rebase -u -f qcow2 -F qcow2 -b mail-0.qcow2 mail-1.qcow2; …",
     ),

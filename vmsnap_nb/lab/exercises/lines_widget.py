@@ -40,9 +40,7 @@ class LinesBox:
         ).add_class("vmsnap-lines")
         self.up = self._button(t("Up"), t("Move the selected line up"), lambda: self._move(-1))
         self.down = self._button(t("Down"), t("Move the selected line down"), lambda: self._move(1))
-        self.use = self._button(
-            t("Use or leave out"), t("Leave the selected line out, or use it after all"), self._across
-        )
+        self.use = self._button(t("Include or exclude"), t("Exclude or include the selected line"), self._across)
         self.done = self._button(t("Check this order"), t("Keep this order as the answer, and check it"), self._check)
         self.done.button_style = "primary"
         self.said, self.result = widgets.HTML(), widgets.HTML()
@@ -57,7 +55,7 @@ class LinesBox:
 
     def _show(self, selected: str) -> None:
         rows = [(f"{number}. {letter}  {self._texts[letter]}", letter) for number, letter in enumerate(self.used, 1)]
-        rows += [(t("left out: {line}", line=f"{letter}  {self._texts[letter]}"), letter) for letter in self.left_out]
+        rows += [(t("excluded: {line}", line=f"{letter}  {self._texts[letter]}"), letter) for letter in self.left_out]
         self.list.options = rows
         self.list.value = selected
 
@@ -78,7 +76,7 @@ class LinesBox:
 
     def _told(self, letter: str) -> None:
         self._show(letter)
-        where = t("{line} is left out", line=letter)
+        where = t("{line} is excluded", line=letter)
         if letter in self.used:
             where = t("{line} is number {number}", line=letter, number=self.used.index(letter) + 1)
         self.said.value = f'<div role="status">{escape(where)}</div>'

@@ -71,11 +71,11 @@ def _ordered(lines: Sequence[Line]) -> Callable[[Seen], Iterator[Aim]]:
         twice = len(given) - len(set(given))
         found = t("there is no answer yet")
         if given:
-            absent = counted("{count} needed line is left out", "{count} needed lines are left out", len(left))
-            surplus = counted("{count} line is too many", "{count} lines are too many", len(more) + twice)
+            absent = counted("{count} needed line is missing", "{count} needed lines are missing", len(left))
+            surplus = counted("{count} line is not needed", "{count} lines are not needed", len(more) + twice)
             both = t("{absent}; {surplus}", absent=absent, surplus=surplus)
             found = both if left and (more or twice) else absent if left else surplus
-        yield Aim(t("the answer has all needed lines, and no other"), not (left or more or twice), found)
+        yield Aim(t("the answer has exactly the needed lines"), not (left or more or twice), found)
         early = [line.letter for line in lines if line.letter in given and _is_early(line, given)]
         several = len(needed.intersection(given)) > 1
         what = t("each line comes after those that must come before it")

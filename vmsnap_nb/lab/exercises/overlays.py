@@ -125,10 +125,10 @@ def _permissions_aims(seen: Seen) -> Iterator[Aim]:
         if mode is not None:
             found = t("the permissions of {image} are {mode}", image=name, mode=f"{mode:o}")
         yield Aim(t("every user can read {image}", image=name), mode is not None and mode & 0o444 == 0o444, found)
-        yield Aim(t("nobody can write to {image}", image=name), mode is not None and not mode & 0o222, found)
+        yield Aim(t("no user can write to {image}", image=name), mode is not None and not mode & 0o222, found)
     mode = seen.modes.get(seen.path("Top"), 0)
     found = t("the permissions of {image} are {mode}", image="Top", mode=f"{mode:o}")
-    yield Aim(t("the owner of Top can write to it, and no other user"), mode & 0o222 == 0o200, found, kept=True)
+    yield Aim(t("only the owner of Top can write to it"), mode & 0o222 == 0o200, found, kept=True)
     yield from unchanged(seen, "Top")
 
 

@@ -129,7 +129,7 @@ def set_up(lab: ExerciseLab, machine: Machine, name: str) -> LiveForest:
 
 def _forbid(exercise: Exercise, place: ExercisePlace) -> None:
     if exercise.by_hand:
-        forbid_verbs(place.folder, t("the exercise {exercise} is done without this package", exercise=exercise.name))
+        forbid_verbs(place.folder, t("the exercise {exercise} must be done without vmsnap_nb", exercise=exercise.name))
 
 
 def begin_again(lab: ExerciseLab, machine: Machine, name: str) -> LiveForest:

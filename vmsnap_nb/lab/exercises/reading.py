@@ -31,7 +31,7 @@ def _read_needed(stage: Stage) -> None:
 
 
 def _read_needed_aims(seen: Seen) -> Iterator[Aim]:
-    yield answered(seen, t("the answer names the files that disk-f consists of, and no other"), images=True)
+    yield answered(seen, t("the answer names exactly the files that disk-f consists of"), images=True)
     yield from unchanged(seen, "disk-f")
 
 
@@ -71,7 +71,7 @@ READING = (
         topic="overlays",
         level="easy",
         task=N_(
-            "Read, and change nothing. Which files must a backup contain, so that disk-f.qcow2 can be read from it? "
+            "Do not change anything. Which files must a backup contain so that disk-f.qcow2 can be read from it? "
             "Give their names with lab.answer, in any order."
         ),
         build=_read_needed,
@@ -95,9 +95,9 @@ READING = (
         topic="snapshots",
         level="easy",
         task=N_(
-            "Read, and change nothing. The guest `diary` has two external snapshots, `monday` and `tuesday`. Which "
-            "file was the last that the guest wrote to before the snapshot `monday`, and so holds that state? Give "
-            "its name with lab.answer."
+            "Do not change anything. The guest `diary` has two external snapshots, `monday` and `tuesday`. Which "
+            "file did the guest write to just before the snapshot `monday`, so that it holds that state? Give its "
+            "name with lab.answer."
         ),
         build=_read_monday,
         aims=_read_monday_aims,

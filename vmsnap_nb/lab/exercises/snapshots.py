@@ -91,7 +91,7 @@ def _stale_records_aims(seen: Seen) -> Iterator[Aim]:
     rows = seen.snapshots.get("archive") or ()
     wrong = [row for row in rows if row.status in ("stale", "missing-file")]
     found = t("{count} of {total} snapshots do not", count=len(wrong), total=len(rows))
-    yield Aim(t("every record agrees with the files"), not wrong, found)
+    yield Aim(t("every record matches the files"), not wrong, found)
     aim, _ = recorded(seen, "archive", "by-hand")
     yield aim
     kept, _ = recorded(seen, "archive", "wednesday")
@@ -179,8 +179,8 @@ SNAPSHOTS = (
         topic="snapshots",
         level="hard",
         task=N_(
-            "The guest `archive` is shut off. Its images were changed with qemu-img alone, so that libvirt's snapshot "
-            "records no longer agree with the files. Correct the records: each must agree with the files, every "
+            "The guest `archive` is shut off. Its images were changed with qemu-img alone, so that libvirt's "
+            "snapshot records no longer match the files. Correct the records: each must match the files, every "
             "snapshot in the files must have a record, and no image must change."
         ),
         build=_stale_records,

@@ -193,7 +193,7 @@ STATES = (
         level="easy",
         task=N_(
             "The guest `notes` is shut off. Since its internal snapshot `good`, its disk was overwritten by mistake. "
-            "Revert to `good`; what has been written since is not needed. The snapshot must still exist afterwards."
+            "Revert to `good`; data written since then is not needed. The snapshot must still exist afterwards."
         ),
         build=_revert_internal,
         aims=_revert_internal_aims,
@@ -284,7 +284,7 @@ STATES = (
         task=N_(
             "The guest `bank` is running and writes to Bank.qcow2. Create an external snapshot `safe` of its disk, "
             "whose file system needs no recovery when it is mounted: have the guest freeze it during the snapshot. "
-            "The guest must keep running. Its agent answers once the guest has booted."
+            "The guest must keep running. Its agent responds once the guest has booted."
         ),
         build=_quiesced,
         aims=_quiesced_aims,

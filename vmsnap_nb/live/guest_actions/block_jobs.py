@@ -108,7 +108,7 @@ def _job(guest: GuestHandle, step: BlockJobStep, tried: Message) -> Iterator[Blo
                 why=t(
                     "its disk {target} was {before}, but is now {now}", target=step.target, before=step.source, now=has
                 ),
-                next_step=t("make the plan again, review it and run it"),
+                next_step=t("create the plan again, review it and run it"),
             )
         with BlockJob(guest.domain, step.target, tried).listening() as job:
             yield job
@@ -165,8 +165,8 @@ def _commit(guest: GuestHandle, step: LiveCommit) -> Undo:
         write_entry(begun(replace(entry, phase="copied")))
     return no_way_back(
         tried,
-        t("the data is in {base}, and the guest reads it there", base=entry.base),
-        t("{call} gives the plan that finishes the commit", call=finishing(entry)),
+        t("the data is in {base}, and the guest reads it from there", base=entry.base),
+        t("{call} returns the plan that finishes the commit", call=finishing(entry)),
     )
 
 
@@ -180,9 +180,9 @@ def _check_written(entry: MergeEntry, tried: Message) -> None:
         if time.monotonic() > deadline:
             raise GuestError(
                 tried,
-                why=t("QEMU could not write all data to {image}: a part is only in its memory", image=image.path),
+                why=t("QEMU could not write all data to {image}: some of it is only in memory", image=image.path),
                 next_step=t(
-                    "leave all files as they are, and shut the guest down; then guest.unfinished() undoes the merge"
+                    "do not change any files. Shut the guest down, then undo the merge with guest.unfinished()"
                 ),
             )
         time.sleep(_LOOK)
@@ -235,7 +235,7 @@ def _end_active(guest: GuestHandle, job: BlockJob, step: LiveCommit, tried: Mess
     has, wanted = _source(guest, step.target), step.source if step.keep else step.entry.base
     if not same_place(has, wanted):
         why = t("the guest writes to {image} instead of {expected}", image=has, expected=wanted)
-        raise GuestError(tried, why=why, next_step=t("inspect chain()"))
+        raise GuestError(tried, why=why, next_step=t("check chain()"))
 
 
 def _write_definition(guest: GuestHandle, tried: Message) -> None:
@@ -269,7 +269,9 @@ def _pull(guest: GuestHandle, step: LivePull) -> Undo:
             raise _explained(error, step.source) from error
     if step.noted:
         drop_entry(step.entry)
-    why = t("{image} now holds the data and reads the same; the layers below are unchanged", image=step.source)
+    why = t(
+        "{image} now holds the data, and its content is the same; the layers below are unchanged", image=step.source
+    )
     return no_way_back(tried, why)
 
 
@@ -292,8 +294,8 @@ def _check_pulled(guest: GuestHandle, step: LivePull, tried: Message) -> None:
         write_out(guest.domain, tried=tried)
     raise GuestError(
         tried,
-        why=t("QEMU could not write all data to {image}: a part is only in its memory", image=step.source),
-        next_step=t("leave all files as they are, and shut the guest down; then guest.unfinished() undoes the merge"),
+        why=t("QEMU could not write all data to {image}: some of it is only in memory", image=step.source),
+        next_step=t("do not change any files. Shut the guest down, then undo the merge with guest.unfinished()"),
     )
 
 
@@ -372,7 +374,7 @@ def _set_source(guest: GuestHandle, step: SetSource) -> Undo:
     disk = root.find(f"devices/disk/target[@dev='{step.target}']/..")
     if disk is None or not same_place(named_image(disk.find("source")), step.before):
         why = t("its disk is not {image}", image=step.before)
-        raise StalePlanError(tried, why=why, next_step=t("make the plan again, review it and run it"))
+        raise StalePlanError(tried, why=why, next_step=t("create the plan again, review it and run it"))
     name_image(disk, step.path, format=step.format, device=is_device(step.path))
     guest.define(ET.tostring(root, encoding="unicode"), tried)
     return lambda: guest.define(before, undo_of(tried))

@@ -33,7 +33,7 @@ __all__ = ["delete_actions"]
 
 _LOOK = 0.02
 """Seconds between two looks at how far libvirt is."""
-_GONE = N_("the state that it held is gone; the current content of the disk is unchanged")
+_GONE = N_("the state in the snapshot is lost; the current content of the disk is unchanged")
 
 
 def delete_actions(link: Connection) -> Mapping[type[Step], Action]:
@@ -92,7 +92,7 @@ def _keep(entries: Iterable[MergeEntry], known: Collection[MergeEntry], error: V
             if drop_unless_begun(entry, known=entry in known):
                 error.add_note(
                     t(
-                        "part of the data may be in {base} already: guest.unfinished() gives the plan that continues",
+                        "part of the data may already be in {base}: guest.unfinished() returns the plan that continues",
                         base=entry.base,
                     )
                 )

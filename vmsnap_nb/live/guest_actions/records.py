@@ -51,7 +51,7 @@ def redefine(handle: GuestHandle, xml: str, *, current: bool, undoes: bool = Fal
             except VmsnapError as failure:
                 error.add_note(
                     t(
-                        "could not write the old record again: {error}; a restart of libvirt reads it",
+                        "could not restore the old record: {error}. libvirt reads the record when it restarts",
                         error=str(failure),
                     )
                 )
@@ -130,7 +130,7 @@ def forget_record(handle: GuestHandle, step: ForgetRecord) -> Undo:
     secure = libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE
     records = {record.name: record for record in handle.records(xml=False)}
     snapshot, parent = find_snapshot(domain, step.name), records[step.name].parent
-    tried = t("forget the snapshot {name} of {guest}", name=step.name, guest=step.guest.name)
+    tried = t("remove the record of snapshot {name} of {guest}", name=step.name, guest=step.guest.name)
     with libvirt_errors(tried):
         whole = snapshot.getXMLDesc(secure)
         children = {child.getName(): child.getXMLDesc(secure) for child in snapshot.listAllChildren()}
@@ -150,7 +150,7 @@ def forget_record(handle: GuestHandle, step: ForgetRecord) -> Undo:
         try:
             back()
         except VmsnapError as failure:
-            error.add_note(t("could not undo it: {error}", error=str(failure)))
+            error.add_note(t("could not undo the step: {error}", error=str(failure)))
         raise
 
     def undo() -> None:
@@ -185,7 +185,7 @@ def move_record(handle: GuestHandle, step: MoveRecord) -> Undo:
         if handle.link.files_are_here and os.path.lexists(step.now) and not os.path.lexists(step.path):
             raise VmsnapError(
                 t("make the record of {name} refer to {image} again", name=step.name, image=step.path),
-                why=t("it is gone, and {image} holds its content", image=step.now),
+                why=t("the image no longer exists, and {image} holds its content", image=step.now),
             )
         redefine(handle, before, current=step.current, undoes=True)
 
@@ -208,7 +208,9 @@ def define_record(handle: GuestHandle, step: DefineRecord) -> Undo:
         if before is not None:
             redefine(handle, before, current=old[step.name].current, undoes=True)
             return
-        with libvirt_errors(t("forget the snapshot {name} of {guest}", name=step.name, guest=step.guest.name)):
+        with libvirt_errors(
+            t("remove the record of snapshot {name} of {guest}", name=step.name, guest=step.guest.name)
+        ):
             find_snapshot(domain, step.name).delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
 
     return undo

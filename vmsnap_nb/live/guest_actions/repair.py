@@ -51,13 +51,13 @@ def put_back(guest: GuestHandle, targets: Collection[str], before: Mapping[str, 
                 once_free(partial(point_back, path, before[path]), until=deadline)
                 error.add_note(
                     t(
-                        "QEMU exited before everything was written: {image} is based on {backing} again",
+                        "QEMU exited before all data was written, so {image} is based on {backing} again",
                         image=path,
                         backing=before[path].path,
                     )
                 )
     except VmsnapError as failure:
-        error.add_note(t("could not verify that its disks read as before: {error}", error=str(failure)))
+        error.add_note(t("could not verify that the content of its disks is unchanged: {error}", error=str(failure)))
 
 
 def _layers(guest: GuestHandle, targets: Collection[str]) -> dict[str, Reference]:

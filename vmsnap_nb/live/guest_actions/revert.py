@@ -104,7 +104,7 @@ def _end(guest: GuestHandle, _: EndRevert) -> Undo:
 
 
 def _stale(tried: Message, why: Message) -> StalePlanError:
-    return StalePlanError(tried, why=why, next_step=t("make the plan again, review it and run it"))
+    return StalePlanError(tried, why=why, next_step=t("create the plan again, review it and run it"))
 
 
 def _end_guest(guest: GuestHandle, step: EndGuest) -> Undo:
@@ -125,7 +125,7 @@ def _end_guest(guest: GuestHandle, step: EndGuest) -> Undo:
             _twice(lambda: _start(guest, paused=paused))
             raise StaysError(
                 undo_of(t("end {guest}", guest=step.guest.name)),
-                why=t("its memory was not kept, so it was started again from its disks"),
+                why=t("its memory was not kept, so the guest was started again from its disks"),
             )
         record = whole_record(guest.domain, step.kept)
         path = parse_record(step.guest.name, record).memory_file or ""
@@ -143,8 +143,8 @@ def _way_to(kept: str, memory: str) -> Message:
     """Return how a state is restored that could not be restored immediately."""
     if memory:
         return t(
-            "the previous state is in the snapshot {name}, its memory in {path}: guest.revert({name!r}) restores it as "
-            "soon as the guest can start",
+            "the previous state is in the snapshot {name}, with its memory in {path}: guest.revert({name!r}) "
+            "restores it as soon as the guest can start",
             name=kept,
             path=memory,
         )
@@ -219,9 +219,9 @@ def _explained(error: VmsnapError) -> VmsnapError:
     if ended_at_once(named):
         return GuestError(
             named.tried,
-            why=clauses(filter(None, (t("its QEMU exited immediately"), named.why))),
+            why=clauses(filter(None, (t("its QEMU process exited immediately"), named.why))),
             said=named.quoted,
-            next_step=t("check its disks with chain(); then revert to the snapshot again"),
+            next_step=t("check its disks with chain(), then revert to the snapshot again"),
         )
     return named
 
@@ -236,7 +236,7 @@ def _define(guest: GuestHandle, step: TakeDefinition) -> Undo:
     if now.running:
         raise _stale(tried, t("it is {state}", state=state_words(now.state)))
     if {(use.target, use.path) for use in now.uses} != had:
-        raise _stale(tried, t("its disks now have other images"))
+        raise _stale(tried, t("its disks now use different images"))
     before = guest.definition()
     xml = definition_of(whole_record(guest.domain, step.name), step.sources, name=guest.name)
     guest.define(xml, tried)
@@ -256,7 +256,7 @@ def _inside(guest: GuestHandle, step: RevertInside) -> Undo:
         try:
             _go_back(guest, step)
         except VmsnapError as failure:
-            named.add_note(t("could not undo it: {error}", error=str(failure)))
+            named.add_note(t("could not undo the step: {error}", error=str(failure)))
             raise HalfDoneError(named) from error
         raise named from error
     if step.to != "off":
@@ -320,7 +320,7 @@ def _discard(step: DiscardOverlays) -> Undo:
                     replace_same(ready[one.path], one.path, one.identity, tried)
                 else:
                     unlink_same(one.path, one.identity, tried)
-    return no_way_back(tried, t("their content is gone"), needed=True)
+    return no_way_back(tried, t("their content is lost"), needed=True)
 
 
 @contextlib.contextmanager

@@ -164,7 +164,7 @@ def _finish(finish: Callable[[], None], undo: Undo) -> None:
         try:
             undo()
         except VmsnapError as failure:
-            error.add_note(t("could not undo it: {error}", error=str(failure)))
+            error.add_note(t("could not undo the step: {error}", error=str(failure)))
         raise
 
 
@@ -200,14 +200,14 @@ def _check_unchanged(handle: GuestHandle, step: TakeSnapshot, tried: Message) ->
     expected = {disk.target: disk.source for disk in step.disks}
     why: Message | None = None
     if {disk.target: disk.source for disk in now.disks} != expected:
-        why = t("its disks now have other images")
+        why = t("its disks now use different images")
     elif now.state != step.state:
         why = t("it was {before}, but is now {now}", before=step.state, now=now.state)
     elif current != step.parent:
         none = t("no snapshot")
         why = t("its current snapshot was {before}, but is now {now}", before=step.parent or none, now=current or none)
     if why is not None:
-        raise StalePlanError(tried, why=why, next_step=t("make the plan again, review it and run it"))
+        raise StalePlanError(tried, why=why, next_step=t("create the plan again, review it and run it"))
 
 
 def _clean_up(handle: GuestHandle, step: TakeSnapshot, there: set[str], error: VmsnapError) -> None:
@@ -221,7 +221,7 @@ def _clean_up(handle: GuestHandle, step: TakeSnapshot, there: set[str], error: V
             for disk in step.disks:
                 _drop_inside(disk, step.name)
     except VmsnapError as failure:
-        error.add_note(t("could not clean up after it: {error}", error=str(failure)))
+        error.add_note(t("could not clean up after the snapshot: {error}", error=str(failure)))
 
 
 def _all_sources(handle: GuestHandle) -> set[str]:
@@ -235,7 +235,7 @@ def _held(handle: GuestHandle, *, named: VmsnapError) -> set[str]:
     uses = [use for use in handle.survey(Survey(follow=True)).forest.uses if use.guest == handle.name]
     for use in uses:
         if use.named is not None:
-            named.next_step = t("{problem}; guest.unfinished()[0].run() corrects that", problem=use.problem)
+            named.next_step = t("{problem}. To correct that, run guest.unfinished()[0].run()", problem=use.problem)
     return {use.path for use in uses}
 
 
@@ -271,7 +271,7 @@ def _take_back(handle: GuestHandle, step: TakeSnapshot, before: str, made: Mappi
         raise StaysError(
             tried,
             why=t("{guest} already writes to the new overlays", guest=step.guest.name),
-            next_step=t("keep the snapshot, or delete it, which merges the overlays"),
+            next_step=t("keep the snapshot, or delete it to merge the overlays"),
         )
     libvirt = library()
     if step.kind.startswith("internal"):

@@ -141,11 +141,11 @@ def _journal_unknown(plan: Plan, access: Access) -> Concern:
     return remark(
         "active-job",
         t(
-            "it is not known whether an operation of this package was interrupted on the machine of {uri}",
+            "cannot tell whether a vmsnap_nb operation was interrupted on the host at {uri}",
             uri=access.uri,
         ),
         t(
-            "check there first, because libvirt does not list the package's journal files: {command}",
+            "libvirt does not list the journal files of vmsnap_nb, so check on that host first: {command}",
             command=command if plan.machine is None else plan.machine.line(command),
         ),
     )
@@ -168,11 +168,11 @@ def _not_opened(step: Step, plan: Plan, access: Access) -> Iterator[Concern]:
 def _another_account(plan: Plan, access: Access) -> Message:
     """Return who can perform a step that this process cannot."""
     if not access.elsewhere:
-        return t("use an account that has access, such as root")
+        return t("use an account with access, such as root")
     if plan.machine is None:
-        return t("plan it on that machine, with an account that has access, such as root")
+        return t("create the plan on that machine, using an account with access, such as root")
     return t(
-        "plan it on that machine, with an account that has access, such as root: {command}",
+        "create the plan on that machine, using an account with access, such as root: {command}",
         command=plan.machine.line("vmsnap-nb plan --help"),
     )
 
@@ -181,14 +181,14 @@ def _refused(step: Step, path: str, why: str, remedy: Message) -> Concern:
     action = step.action
     if step.performer == "qemu-img":
         what = t(
-            "the step “{action}” is performed by qemu-img, and this user has no access to {path}: {why}",
+            "the step “{action}” runs qemu-img, but the current user has no access to {path}: {why}",
             action=action,
             path=path,
             why=why,
         )
     else:
         what = t(
-            "the step “{action}” is performed by this process, and this user has no access to {path}: {why}",
+            "the step “{action}” runs in this process, but the current user has no access to {path}: {why}",
             action=action,
             path=path,
             why=why,
@@ -205,8 +205,8 @@ def _unmarked(path: str, access: Access) -> Concern:
     return warn(
         "no-permission",
         t(
-            "{path} stays and is not marked as invalid, because this process cannot write to it: an overlay on it "
-            "would read corrupted data",
+            "{path} will stay in place without being marked invalid, because this process cannot write to it: an "
+            "overlay based on it would read corrupted data",
             path=path,
         ),
         remedy,
@@ -217,10 +217,10 @@ def _unmarked(path: str, access: Access) -> Concern:
 def _open(path: str) -> Concern:
     return warn(
         "no-permission",
-        t("libvirt creates {path} world-readable, and this user cannot change that", path=path),
+        t("libvirt creates {path} as a world-readable file, and the current user cannot change its mode", path=path),
         t(
-            "make its folder a storage pool: the overlay is then created as a volume, with the owner and mode of its "
-            "backing file"
+            "create a storage pool for its folder: libvirt then creates the overlay as a volume, with the owner and "
+            "mode of its backing file"
         ),
         images=(path,),
     )
@@ -230,8 +230,8 @@ def _unnoted(step: Step, why: str) -> Concern:
     return remark(
         "no-permission",
         t(
-            "no journal entry can be written in {folder} while this runs ({why}): if the machine fails in "
-            "the meantime, check chain() afterwards",
+            "cannot write a journal entry to {folder} ({why}): if the machine fails while this plan runs, check "
+            "chain() afterwards",
             folder=os.path.dirname(step.entry_path),
             why=why,
         ),
@@ -261,14 +261,14 @@ def unresolved(plan: Plan, *, here: bool = True) -> Iterator[Concern]:
             yield refuse(
                 "unknown-image",
                 t(
-                    "disk {disk} of {guest} is {volume}, and libvirt does not report its file: it may be an image that "
-                    "changes, or be based on one",
+                    "libvirt does not report the file of disk {disk} of {guest} ({volume}): it may be an image that "
+                    "this plan changes, or be based on one",
                     disk=use.target,
                     guest=use.guest,
                     volume=use.volume,
                 ),
                 t(
-                    "start the storage pool; or correct the definition of {guest} if no pool has that name",
+                    "start the storage pool. If no pool has that name, correct the definition of {guest}",
                     guest=use.guest,
                 ),
                 images=tuple(changed),
@@ -284,9 +284,13 @@ def unresolved(plan: Plan, *, here: bool = True) -> Iterator[Concern]:
         if image is not None and image.status == "unreadable" and image.known_from == "file":
             yield refuse(
                 "unknown-image",
-                t("this user cannot list {folder}, which may hold other overlays of what changes", folder=folder),
                 t(
-                    "make it a storage pool and start the pool: {command}",
+                    "the current user cannot list {folder}, which may contain other overlays of the images that this "
+                    "plan changes",
+                    folder=folder,
+                ),
+                t(
+                    "define and start a storage pool for that folder: {command}",
                     command=f"virsh pool-define-as NAME dir --target {shlex.quote(folder)}",
                 ),
                 images=tuple(path for path in changed if os.path.dirname(path) == folder),
@@ -302,7 +306,7 @@ def _unseen_disks(forest: Forest, changed: tuple[str, ...], *, here: bool) -> It
     first, image = unseen[0], forest.images[unseen[0].path]
     if len(unseen) == 1:
         what = t(
-            "disk {disk} of {guest} is {path}, which may be based on an image that changes: {why}",
+            "disk {disk} of {guest} is {path}, which may be based on an image that this plan changes: {why}",
             disk=first.target,
             guest=first.guest,
             path=first.path,
@@ -315,7 +319,7 @@ def _unseen_disks(forest: Forest, changed: tuple[str, ...], *, here: bool) -> It
             disks=joined([f"{use.guest} ({use.target})" for use in unseen], most=_MOST_NAMED),
             why=image.problem,
         )
-    remedy = t("make its folder a storage pool and start it, so that libvirt reads it")
+    remedy = t("create and start a storage pool for its folder, so that libvirt reads the image")
     if here and image.known_from == "file":
         remedy = t("start the storage pool, or mount its file system")
     guests = tuple(dict.fromkeys(use.guest for use in unseen))
@@ -388,16 +392,16 @@ def _hidden(plan: Plan, changed: Collection[str], *, here: bool) -> Iterator[Con
     if found:
         first = forest.images[found[0]]
         if not here or first.known_from != "file":
-            remedy = t("make its folder a storage pool and start it, so that libvirt reads it")
+            remedy = t("create and start a storage pool for its folder, so that libvirt reads the image")
         elif first.status == "outside":
-            remedy = t("also read its folder, or use follow=True")
+            remedy = t("read its folder as well, or pass follow=True")
         else:
             remedy = t("use an account that can read it")
         yield refuse(
             "unknown-image",
             counted(
-                "{paths} was not read, and may be based on an image that changes: {why}",
-                "{paths} were not read, and may be based on an image that changes: {why}",
+                "{paths} was not read and may be based on an image that this plan changes: {why}",
+                "{paths} were not read and may be based on an image that this plan changes: {why}",
                 len(found),
                 paths=joined(found, most=_MOST_NAMED),
                 why=first.problem,

@@ -104,7 +104,9 @@ def merged_down(
         result.take(bitmap, run, new=there is None, why=why)
     for path in layers:
         for bitmap in forest[path].bitmaps:
-            why = t("{image} has no bitmap of that name, so it is no longer used", image=forest[layers[0]].name)
+            why = t(
+                "{image} has no bitmap of that name, so backups no longer use this one", image=forest[layers[0]].name
+            )
             result.leave(path, bitmap, why)
     return result.merged
 
@@ -164,16 +166,19 @@ class _Result:
             if why := self.conflict(bitmap, other, path):
                 return why
             if size is not None and image.virtual_size != size and not self.live:
-                return t("QEMU cannot merge it, because {image} has another size", image=image.name)
+                return t("QEMU cannot merge it because {image} has a different size", image=image.name)
         return None
 
     def conflict(self, bitmap: Bitmap, other: Bitmap, path: str) -> Message | None:
         """Return why two bitmaps of one name do not belong together, if there is a reason."""
         name = self.forest[path].name
         if not other.consistent and not self.held(path):
-            return t("the one in {image} was not saved when its QEMU exited, so it misses writes", image=name)
+            return t(
+                "the bitmap in {image} was not saved when QEMU exited, so some writes are not recorded in it",
+                image=name,
+            )
         if bitmap.recording != other.recording:
-            return t("only one of it and the bitmap in {image} records writes", image=name)
+            return t("either this bitmap or the one in {image} records writes, but not both", image=name)
         return None
 
     def take(self, bitmap: Bitmap, run: Sequence[str], *, new: bool, why: Message | None) -> None:
@@ -245,8 +250,10 @@ def lost(forest: Forest, merged: Merged, into: str, *, up: bool = False, live: b
             yield refuse(
                 "backup-chain",
                 counted(
-                    "the dirty bitmap {names} of {image} would be lost: {why}; the next backup must be a full one",
-                    "the dirty bitmaps {names} of {image} would be lost: {why}; the next backup must be a full one",
+                    "the dirty bitmap {names} of {image} would be lost, and the next backup would have to be a full "
+                    "one: {why}",
+                    "the dirty bitmaps {names} of {image} would be lost, and the next backup would have to be a full "
+                    "one: {why}",
                     len(names),
                     names=joined(names),
                     image=where,
@@ -263,10 +270,10 @@ def lost(forest: Forest, merged: Merged, into: str, *, up: bool = False, live: b
         yield remark(
             "backup-chain",
             counted(
-                "the dirty bitmap {names} is removed with its layer: it was not saved when its QEMU exited, so it was "
-                "already useless",
-                "the dirty bitmaps {names} are removed with their layers: they were not saved when QEMU exited, so "
-                "they were already useless",
+                "the dirty bitmap {names} will be removed with its layer. It was not saved when QEMU exited, so it "
+                "was already unusable",
+                "the dirty bitmaps {names} will be removed with their layers. They were not saved when QEMU exited, "
+                "so they were already unusable",
                 len(useless),
                 names=joined(useless),
             ),
@@ -277,7 +284,7 @@ def lost(forest: Forest, merged: Merged, into: str, *, up: bool = False, live: b
 
 
 def _backup_first() -> Message:
-    return t("take the incremental backup first; or waive this if no backup depends on it")
+    return t("take the incremental backup first, or waive this if no backup depends on it")
 
 
 def _missed(
@@ -294,17 +301,19 @@ def _missed(
     return refuse(
         "backup-chain",
         counted(
-            "the dirty bitmap {names} of {image} would miss what {layers} recorded, and no backup would notice: {why}",
-            "the dirty bitmaps {names} of {image} would miss what {layers} recorded, and no backup would notice: {why}",
+            "the dirty bitmap {names} of {image} would miss what {layers} recorded, and backups would silently miss "
+            "those changes: {why}",
+            "the dirty bitmaps {names} of {image} would miss what {layers} recorded, and backups would silently miss "
+            "those changes: {why}",
             len(names),
             names=joined(names),
             image=forest[into].name,
             layers=layers,
             why=why,
         ),
-        t("take a full backup, and delete the checkpoints of these names")
+        t("take a full backup, then delete the checkpoints with these names")
         if live
-        else t("take a full backup, and remove the bitmaps: {commands}", commands=commands),
+        else t("take a full backup, then remove the bitmaps: {commands}", commands=commands),
         images=images,
     )
 
@@ -313,16 +322,16 @@ def _carried(forest: Forest, into: str, merged: Merged, *, live: bool) -> Concer
     names = [one.name for one in merged.carried]
     if live:
         what = counted(
-            "libvirt carries the dirty bitmap {names} over into {image}: incremental backups continue",
-            "libvirt carries the dirty bitmaps {names} over into {image}: incremental backups continue",
+            "libvirt will copy the dirty bitmap {names} into {image}, so incremental backups can continue",
+            "libvirt will copy the dirty bitmaps {names} into {image}, so incremental backups can continue",
             len(names),
             names=joined(names),
             image=forest[into].name,
         )
     else:
         what = counted(
-            "qemu-img carries the dirty bitmap {names} over into {image}: incremental backups continue",
-            "qemu-img carries the dirty bitmaps {names} over into {image}: incremental backups continue",
+            "qemu-img will copy the dirty bitmap {names} into {image}, so incremental backups can continue",
+            "qemu-img will copy the dirty bitmaps {names} into {image}, so incremental backups can continue",
             len(names),
             names=joined(names),
             image=forest[into].name,
@@ -339,10 +348,10 @@ def enlarged(forest: Forest, path: str, merged: Merged) -> Iterator[Concern]:
         yield remark(
             "backup-chain",
             counted(
-                "the dirty bitmap {names} of {image} will also record the copied data: the next incremental backup "
-                "will be larger",
-                "the dirty bitmaps {names} of {image} will also record the copied data: the next incremental backup "
-                "will be larger",
+                "the dirty bitmap {names} of {image} will also record the copied data, so the next incremental "
+                "backup will be larger",
+                "the dirty bitmaps {names} of {image} will also record the copied data, so the next incremental "
+                "backup will be larger",
                 len(names),
                 names=joined(names),
                 image=forest[path].name,
@@ -367,8 +376,10 @@ def removed(
         yield concern(
             "backup-chain",
             counted(
-                "the dirty bitmap {names} of {image} would be lost with the file; the next backup must be a full one",
-                "the dirty bitmaps {names} of {image} would be lost with the file; the next backup must be a full one",
+                "the dirty bitmap {names} of {image} would be lost with the file, and the next backup would have to "
+                "be a full one",
+                "the dirty bitmaps {names} of {image} would be lost with the file, and the next backup would have to "
+                "be a full one",
                 len(names),
                 names=joined(names),
                 image=image.name,

@@ -37,7 +37,7 @@ def memory_stays(forest: Forest, owner: GuestFacts, instead: Message) -> Iterato
             yield refuse(
                 "not-supported",
                 t(
-                    "QEMU cannot save the memory of {guest} with {image}, an image in the format {format}",
+                    "QEMU cannot save the memory of {guest} because {image} has the format {format}",
                     guest=guest,
                     image=path,
                     format=image.format,
@@ -52,7 +52,11 @@ def memory_stays(forest: Forest, owner: GuestFacts, instead: Message) -> Iterato
     if fixed:
         yield refuse(
             "not-supported",
-            t("QEMU cannot save the memory of {guest} with {devices}", guest=guest, devices=joined(fixed)),
+            t(
+                "QEMU cannot save the memory of {guest} because the guest uses {devices}",
+                guest=guest,
+                devices=joined(fixed),
+            ),
             either(instead, detach),
             holders=(guest,),
         )
@@ -60,11 +64,12 @@ def memory_stays(forest: Forest, owner: GuestFacts, instead: Message) -> Iterato
         yield refuse(
             "not-supported",
             t(
-                "QEMU cannot save the memory of {guest} with {devices}, unless this version can migrate such a device",
+                "QEMU cannot save the memory of {guest}, which uses {devices}, unless this QEMU version can migrate "
+                "such devices",
                 guest=guest,
                 devices=joined(passed),
             ),
-            either(either(instead, detach), t("waive this if you know that it can")),
+            either(either(instead, detach), t("waive this if you know that it can migrate them")),
             holders=(guest,),
             waivable=True,
         )
@@ -73,7 +78,7 @@ def memory_stays(forest: Forest, owner: GuestFacts, instead: Message) -> Iterato
         yield warn(
             "not-supported",
             t(
-                "QEMU cannot save the memory of {guest} while it has the host folder {folders} mounted",
+                "QEMU cannot save the memory of {guest} while the guest has the host folder {folders} mounted",
                 guest=guest,
                 folders=joined(shared),
             ),
@@ -117,8 +122,8 @@ def special_disks(owner: GuestFacts, external: Collection[str]) -> Iterator[Conc
             yield refuse(
                 "not-supported",
                 t(
-                    "disk {disk} is transient: what {guest} writes to it is discarded at shutdown, and libvirt cannot "
-                    "take a snapshot of it while the guest runs",
+                    "disk {disk} is transient: data that {guest} writes to it is discarded at shutdown, and libvirt "
+                    "cannot take a snapshot of the disk while the guest is running",
                     disk=target,
                     guest=guest,
                 ),
@@ -129,17 +134,25 @@ def special_disks(owner: GuestFacts, external: Collection[str]) -> Iterator[Conc
             yield refuse(
                 "not-supported",
                 t(
-                    "disk {disk} is on the network, and libvirt creates an overlay on it only while {guest} runs",
+                    "disk {disk} is on the network, and libvirt can create an overlay on it only while {guest} is "
+                    "running",
                     disk=target,
                     guest=guest,
                 ),
-                either(out, t("start it first, paused if need be: {command}", command=_start_paused(guest))),
+                either(
+                    out,
+                    t("start the guest first (the paused state is enough): {command}", command=_start_paused(guest)),
+                ),
                 holders=(guest,),
             )
         elif disk.find("shareable") is not None:
             yield refuse(
                 "not-supported",
-                t("disk {disk} is shareable: other guests may write to it, so libvirt creates no overlay", disk=target),
+                t(
+                    "disk {disk} is shareable: other guests may write to it, so libvirt does not create an overlay on "
+                    "it",
+                    disk=target,
+                ),
                 out,
                 holders=(guest,),
             )
@@ -156,8 +169,8 @@ def floppies(owner: GuestFacts, targets: Collection[str]) -> Iterator[Concern]:
             yield refuse(
                 "not-supported",
                 t(
-                    "{disk} is a floppy, and libvirt does not include it in an internal snapshot of a guest that is "
-                    "off: a revert would not change it",
+                    "{disk} is a floppy disk, which libvirt omits from an internal snapshot of a guest that is off: "
+                    "a revert would not change it",
                     disk=disk.target,
                 ),
                 either(
@@ -181,15 +194,15 @@ def parts_of_files(owner: GuestFacts, targets: Collection[str], remedy: Message 
     for target in sliced_disks(owner.xml):
         if target in targets:
             copied = t(
-                "copy the disk into an image of its own, and name that in the definition of {guest}: {command}",
+                "copy the disk into a separate image, then name that image in the definition of {guest}: {command}",
                 guest=owner.domain.name,
                 command=_copy_of(owner, target, sources.get(target, "")),
             )
             yield refuse(
                 "not-supported",
                 t(
-                    "disk {disk} of {guest} is part of a file (<slices>). An overlay can only be based on the whole "
-                    "file, so the guest would read different data",
+                    "disk {disk} of {guest} uses only part of a file (<slices>). An overlay is always based on the "
+                    "whole file, so the guest would read different data",
                     disk=target,
                     guest=owner.domain.name,
                 ),
@@ -217,12 +230,12 @@ def no_jobs(owner: GuestFacts, target: str) -> Iterator[Concern]:
         yield refuse(
             "not-supported",
             t(
-                "disk {disk} is transient: what {guest} writes to it is discarded at shutdown, and libvirt merges "
-                "nothing in its chain while the guest runs",
+                "disk {disk} is transient: data that {guest} writes to it is discarded at shutdown, and libvirt "
+                "cannot merge its chain while the guest is running",
                 disk=target,
                 guest=guest,
             ),
-            t("shut {guest} down: qemu-img then merges its chain", guest=guest),
+            t("shut {guest} down, so that qemu-img can merge the chain", guest=guest),
             holders=(guest,),
         )
 
@@ -252,7 +265,7 @@ def tpm(owner: GuestFacts, *, with_memory: bool, reverting: bool) -> Iterator[Co
         "not-supported",
         what,
         t(
-            "copy that folder as well if it holds keys that matter: {command}",
+            "if that folder holds keys that you need, copy it as well: {command}",
             command=f"cp -a {shlex.quote(where)} DESTINATION",
         ),
         images=(where,),

@@ -27,14 +27,18 @@ def free_name(
     if path in folders.taken or (path in forest.images and forest[path].status != "missing"):
         yield refuse(
             "file-exists",
-            t("{path} already exists, and nothing is ever overwritten", path=path),
+            t("{path} already exists and will not be overwritten", path=path),
             remedy or t("choose another name, or remove the file yourself"),
             images=(path,),
         )
     elif path in forest.images and forest.children(path):
         yield shared(
             "shared-base",
-            t("{path} is the missing backing file of other images: a new file there would take its place", path=path),
+            t(
+                "{path} is missing, and other images name it as their backing file: a new file there would take its "
+                "place",
+                path=path,
+            ),
             t("choose another name"),
             images=(path, *forest.children(path)),
         )
@@ -53,7 +57,7 @@ def room(
         if folder in folders.closed:
             yield refuse(
                 "no-permission",
-                t("no file can be created in {folder}: {why}", folder=folder, why=folders.closed[folder]),
+                t("cannot create a file in {folder}: {why}", folder=folder, why=folders.closed[folder]),
                 t("create that folder, get write permission for it, or choose another"),
             )
         elif folders.free.get(folder, size) < size:

@@ -43,8 +43,8 @@ def _held(use: Use) -> Concern:
             "deleted-image",
             use.problem,
             t(
-                "if it was moved away, move it back; otherwise leave {guest} running: guest.unfinished() returns the "
-                "plan that copies its content into another image",
+                "if the file was moved, move it back. Otherwise, leave {guest} running: guest.unfinished() returns "
+                "the plan that copies its content into another image",
                 guest=guest,
             ),
             images=use.deleted,
@@ -52,19 +52,20 @@ def _held(use: Use) -> Concern:
         )
     if use.next is None:
         what = t(
-            "{problem}; libvirt's definition for the next start names {path}, so a shutdown loses nothing",
+            "{problem}. The definition for the next start names {path}, so a shutdown loses no data",
             problem=use.problem,
             path=use.path,
         )
         remedy = t("shut {guest} down and start it again", guest=guest)
     else:
         what = t(
-            "{problem}: after a shutdown, the next start of {guest} would not see what it wrote there",
+            "{problem}. After a shutdown, the next start of {guest} would not use the data written to that image",
             problem=use.problem,
             guest=guest,
         )
         remedy = t(
-            "guest.unfinished()[0].run() corrects the definition to {path}; then shut {guest} down and start it again",
+            "run guest.unfinished()[0].run(), which corrects the definition to {path}. Then shut {guest} down and "
+            "start it again",
             path=use.path,
             guest=guest,
         )
@@ -138,8 +139,8 @@ def interrupted_snapshots(reading: Reading) -> Iterator[Concern]:
             yield refuse(
                 "other-image",
                 t(
-                    "{guest} cannot start: snapshot {name} was interrupted, and QEMU may have written disk {disk} to "
-                    "{file} since, but libvirt names {source}",
+                    "cannot start {guest}: snapshot {name} was interrupted, and QEMU may have written data of disk "
+                    "{disk} to {file} since then, but libvirt names {source}",
                     guest=guest,
                     name=entry.name,
                     disk=one.target,

@@ -39,12 +39,12 @@ def too_deep(forest: Forest, path: str, target: str) -> Iterator[Concern]:
         yield refuse(
             "not-supported",
             t(
-                "the chain of {disk} has {depth} layers, and libvirt takes at most {most}",
+                "the chain of {disk} already has {depth} layers, and libvirt supports at most {most}",
                 disk=target,
                 depth=forest.depth(path),
                 most=MOST_LAYERS,
             ),
-            t("merge some of them first"),
+            t("merge some of the layers first"),
             images=(path,),
         )
 
@@ -59,7 +59,8 @@ def deep_chains(forest: Forest) -> Iterator[tuple[Concern, str]]:
             warn(
                 "not-supported",
                 t(
-                    "the chain of {path} has {depth} layers: QEMU opens all of them, and libvirt takes at most {most}",
+                    "the chain of {path} has {depth} layers. QEMU opens all of them, but libvirt supports at most "
+                    "{most}",
                     path=path,
                     depth=forest.depth(path),
                     most=MOST_LAYERS,
@@ -100,9 +101,9 @@ def overcommitted(growth: Growth) -> Message | None:
     if growth.size <= growth.free:
         return None
     return counted(
-        "{count} writable image can grow by {size}, but {folder} has only {free} free: once its file system is "
-        "full, guests that write are paused or see errors",
-        "{count} writable images can grow by {size}, but {folder} has only {free} free: once its file system is "
+        "{count} writable image can grow by {size}, but {folder} has only {free} free. Once its file system is full, "
+        "guests that write are paused or see errors",
+        "{count} writable images can grow by {size}, but {folder} has only {free} free. Once its file system is "
         "full, guests that write are paused or see errors",
         len(growth.images),
         size=human_size(growth.size),

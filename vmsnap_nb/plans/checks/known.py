@@ -25,11 +25,11 @@ def not_known(reading: Reading, paths: Iterable[str]) -> Iterator[Concern]:
     for path in dict.fromkeys(paths):
         if why := why_not_known(reading, path):
             if path in reading.forest.images:
-                what = t("the content of {path} is not known: {why}", path=path, why=why)
+                what = t("the content of {path} is unknown: {why}", path=path, why=why)
             else:
-                what = t("it is not known whether {path} exists: {why}", path=path, why=why)
+                what = t("cannot tell whether {path} exists: {why}", path=path, why=why)
             remedy = t(
-                "use an account that can read it, on its own machine; or make its folder a storage pool and start "
-                "it, so that libvirt reads it"
+                "use an account that can read the file, on the machine that has it. Or create and start a storage "
+                "pool for its folder, so that libvirt reads the file"
             )
             yield refuse("unknown-image", what, remedy, images=(path,))

@@ -87,7 +87,7 @@ def _not_needed(image: Image) -> Concern:
     return remark(
         "unknown-image",
         t(
-            "{path} was not read: {why}. QEMU has it open, and this plan reads and writes only other layers",
+            "{path} was not read: {why}. QEMU has it open, but this plan reads and writes only other layers",
             path=image.path,
             why=image.problem or image.status,
         ),
@@ -110,7 +110,10 @@ def _remote(forest: Forest, address: str, top: str, *, inside: bool, opened: boo
             remedy = either(t("merge only the layers above it ({images})", images=names), remedy)
         yield refuse(
             "untrusted-backing",
-            t("{address} is on the network: no plan writes to it or copies from it", address=address),
+            t(
+                "{address} is on the network, and plans neither write to such an image nor copy from it",
+                address=address,
+            ),
             remedy,
             images=(address,),
         )
@@ -118,7 +121,7 @@ def _remote(forest: Forest, address: str, top: str, *, inside: bool, opened: boo
         yield warn(
             "untrusted-backing",
             t(
-                "{address} is on the network: qemu-img opens it as the end of the chain, but copies nothing from it",
+                "{address} is on the network: qemu-img opens it as the end of the chain but copies nothing from it",
                 address=address,
             ),
             t("run this only if you trust the author of the overlay that names this address"),
@@ -138,7 +141,7 @@ def plain_references(forest: Forest, paths: Iterable[str]) -> Iterator[Concern]:
             yield refuse(
                 "not-supported",
                 t(
-                    "{path} refers to its backing file with options that would be lost: {reference}",
+                    "{path} specifies its backing file with options that would be lost: {reference}",
                     path=path,
                     reference=backing.written,
                 ),
@@ -168,7 +171,7 @@ def broken(
             yield remark(
                 "unknown-image",
                 t("the backing file of {path} is not known: {why}", path=layer, why=image.problem),
-                t("make its folder a storage pool and start it, so that libvirt reads it"),
+                t("create and start a storage pool for its folder, so that libvirt reads the image"),
                 images=(layer,),
             )
         elif (status := forest.status(layer)) in {*_BROKEN, "unsupported"}:
@@ -194,8 +197,8 @@ def doubt(forest: Forest, path: str) -> Iterator[Concern]:
             "smaller-size",
             t("{path}: {why}", path=path, why=said),
             t(
-                "if that is not intended, the backing file may have been replaced by a different disk: {command} "
-                "shows both",
+                "if this is not intended, the backing file may have been replaced by that of a different disk. To "
+                "see both sizes, run: {command}",
                 command=f"qemu-img info --backing-chain {shlex.quote(path)}",
             ),
             images=both,
@@ -204,14 +207,14 @@ def doubt(forest: Forest, path: str) -> Iterator[Concern]:
         yield warn(
             "disk-changed",
             t(
-                "{fact}: unless a merge or an internal snapshot wrote to {base}, {image} reads a mixture of two "
-                "points in time",
+                "{fact}. Unless a merge or an internal snapshot wrote to {base}, {image} now reads a mixture of data "
+                "from two points in time",
                 fact=said,
                 base=below.name,
                 image=image.name,
             ),
             t(
-                "if anything else wrote to {path}, or it was replaced, restore its old content from a backup",
+                "if anything else wrote to {path}, or if the file was replaced, restore its old content from a backup",
                 path=below.path,
             ),
             images=both,
@@ -224,14 +227,14 @@ def foreign_data(image: Image, *, concern: Callable[..., Concern] = refuse) -> I
         yield concern(
             "untrusted-backing",
             t(
-                "{path} keeps its data in {file}, which was not read: a guest would read and write that file as its "
-                "disk, whatever it is",
+                "{path} keeps its data in {file}, which was not read. A guest would use that file as its disk, "
+                "whatever the file contains",
                 path=image.path,
                 file=image.data_file.written,
             ),
             t(
-                "if you trust the author of the image, also read the folder of that file, or waive this; or have the "
-                "image copied into one file where it was created: qemu-img convert"
+                "if you trust the author of the image, also read the folder of that file, or waive this. Otherwise, "
+                "have the image copied into one file on the machine where it was created: qemu-img convert"
             ),
             images=(image.path,),
             waivable=True,
@@ -246,7 +249,7 @@ def missing(path: str, remedy: Message | None = None, *, concern: Callable[..., 
 def _restore(damaged: str = "") -> Message:
     if damaged:
         commands = repair_commands(damaged)
-        return t("restore it, or repair a copy of it and use that: {commands}", commands=commands)
+        return t("restore it, or repair a copy and use the copy: {commands}", commands=commands)
     return t("restore it, or correct the reference to it with qemu-img rebase -u")
 
 
@@ -270,12 +273,12 @@ def unreadable(
         yield refuse(
             "unknown-image",
             t(
-                "{path} cannot be read, so its content is not known: {why}",
+                "cannot read {path}, so its content is unknown: {why}",
                 path=image.path,
                 why=image.problem or status,
             ),
             t(
-                "use an account that can read it; or make its folder a storage pool and start it, so that libvirt "
+                "use an account that can read it. Or create and start a storage pool for its folder, so that libvirt "
                 "reads it"
             ),
             images=(image.path,),
@@ -287,8 +290,8 @@ def unreadable(
     elif status == "unsupported":
         yield refuse(
             "not-supported",
-            t("{path} cannot be opened: {why}", path=image.path, why=image.problem or status),
-            t("with the program that created it, copy it into an image without these features"),
+            t("cannot open {path}: {why}", path=image.path, why=image.problem or status),
+            t("use the program that created it to copy it into an image without these features"),
             images=(image.path,),
         )
     elif status in {"outside", "remote"}:
@@ -296,7 +299,7 @@ def unreadable(
         yield refuse(
             "untrusted-backing",
             t("{path} was not read: {why}", path=image.path, why=image.problem or status),
-            t("also read its folder, or use follow=True")
+            t("read its folder as well, or pass follow=True")
             if status == "outside"
             else t("copy it into a file on this machine first: {command}", command=copy),
             images=(image.path,),
@@ -305,7 +308,7 @@ def unreadable(
     elif status == "unknown":
         yield refuse(
             "backing-format-missing",
-            t("the format of {path} is not recorded, and guessing it is unsafe", path=image.path),
+            t("the format of {path} is not recorded, and guessing the format is unsafe", path=image.path),
             format_remedy or t("record it in the overlay with qemu-img rebase -u -F FORMAT"),
             images=(image.path,),
         )
@@ -323,7 +326,7 @@ def locked(forest: Forest, paths: Iterable[str]) -> Iterator[Concern]:
                     image=image.name,
                     encryption=image.encryption,
                 ),
-                t("do it while the guest runs: its QEMU has the key"),
+                t("do this while the guest is running: its QEMU process has the key"),
                 images=(path,),
                 waivable=image.format == "raw",  # the guest may have encrypted it by itself
             )
@@ -359,9 +362,15 @@ def _mergeable(image: Image, *, layer: bool, written: bool) -> Iterator[Concern]
             "formats": joined(sorted(_FORMATS if written else _READ)),
         }
         if written:
-            what = t("{image} is {format}, and merging into this format is untested; tested are {formats}", **fields)
+            what = t(
+                "{image} is {format}, and merging into this format has not been tested. Tested formats: {formats}",
+                **fields,
+            )
         else:
-            what = t("{image} is {format}, and merging from this format is untested; tested are {formats}", **fields)
+            what = t(
+                "{image} is {format}, and merging from this format has not been tested. Tested formats: {formats}",
+                **fields,
+            )
         yield refuse(
             "not-supported",
             what,
@@ -375,7 +384,7 @@ def _mergeable(image: Image, *, layer: bool, written: bool) -> Iterator[Concern]
             t("{image} would be overwritten as raw data: {why}", image=image.path, why=image.problem),
             either(
                 t("correct the format that the overlay records"),
-                t("waive this if {image} is a raw disk whose guest wrote that", image=image.name),
+                t("waive this if {image} is a raw disk whose guest wrote that data", image=image.name),
             ),
             images=(image.path,),
             waivable=True,
@@ -389,7 +398,8 @@ def backing_format(image: Image, below: Image) -> Iterator[Concern]:
         yield refuse(
             "backing-format-missing",
             t(
-                "{image} does not record the format of {base}, so QEMU would guess it from data that a guest wrote",
+                "{image} does not record the format of {base}, so QEMU would guess the format from data that a guest "
+                "wrote",
                 image=image.name,
                 base=below.name,
             ),
@@ -420,7 +430,7 @@ def _record_format(image: Image, below: Image) -> Message:
     if format not in REBASED or (format == "qed" and below.format != "raw"):
         convert = ("qemu-img", "convert", "-f", image.format or "raw", "-O", "qcow2", image.path, "NEW.qcow2")
         return t(
-            "convert the image, because {format} cannot record it: {command}",
+            "convert the image, because the {format} format cannot record a backing format: {command}",
             format=format,
             command=shlex.join(convert),
         )
@@ -435,8 +445,8 @@ def exposure(forest: Forest, layers: Iterable[str], into: str) -> Iterator[Conce
         yield refuse(
             "not-supported",
             counted(
-                "{images} is encrypted and {target} is not: its data would be written in plain text",
-                "{images} are encrypted and {target} is not: their data would be written in plain text",
+                "{images} is encrypted but {target} is not: its data would be stored in plain text",
+                "{images} are encrypted but {target} is not: their data would be stored in plain text",
                 len(secret),
                 images=joined(forest[path].name for path in secret),
                 target=forest[into].name,
@@ -457,8 +467,8 @@ def lower_keys(forest: Forest, path: str, guest: str, remedy: Message) -> Iterat
             yield refuse(
                 "not-supported",
                 t(
-                    "{path} is encrypted ({encryption}): with a new overlay that was created while {guest} is "
-                    "off, libvirt has no key for {image} and cannot start {guest}",
+                    "{path} is encrypted ({encryption}). If a new overlay is created while {guest} is off, libvirt "
+                    "has no key for {image} and cannot start {guest}",
                     path=layer,
                     encryption=forest[layer].encryption,
                     guest=guest,
@@ -477,13 +487,13 @@ def new_overlay_exposes(image: Image) -> Iterator[Concern]:
         yield warn(
             "not-encrypted",
             t(
-                "{image} is encrypted ({encryption}), but the new overlay on it is not: new data is stored in plain "
+                "{image} is encrypted ({encryption}), but its new overlay is not: new data would be stored in plain "
                 "text",
                 image=image.name,
                 encryption=image.encryption,
             ),
             t(
-                "keep the overlay where nobody else can read it; or create an encrypted one by hand: {command}",
+                "keep the overlay where no other user can read it. Or create an encrypted overlay by hand: {command}",
                 command="qemu-img create -o encrypt.format=luks,…",
             ),
             images=(image.path,),

@@ -44,7 +44,10 @@ def needed(
         names = forest.same_file(path)
         for need in forest.known_needs(path) if gone.isdisjoint(names) and other.isdisjoint(names) else ():
             if need.kind == "saved memory" and need.path in names:
-                why = t("writing to that image would make it impossible to verify that both belong together")
+                why = t(
+                    "a write to that image would make it impossible to verify that the memory and the disk "
+                    "belong together"
+                )
                 yield _concern(need, path, own, why)
 
 
@@ -89,7 +92,7 @@ def _concern(need: Need, path: str, own: str, why: Message) -> Concern:
 def _snapshot(need: Need, path: str) -> tuple[Message, Message]:
     guest, name = need.guest, need.name
     remedy = t(
-        "use commit(), pull() or {call} of the guest {guest}, which also change its snapshot records",
+        "use commit(), pull() or {call} of the guest {guest}, which also update its snapshot records",
         call=f"delete_snapshot({name!r})",
         guest=guest,
     )
@@ -102,7 +105,7 @@ def _managed_save(need: Need, path: str) -> tuple[Message, Message]:
         "if that state is no longer needed, remove it: {command}",
         command=f"virsh managedsave-remove {shlex.quote(guest)}",
     )
-    remedy = either(t("start {guest} and merge while it runs", guest=guest), forget)
+    remedy = either(t("start {guest}, and merge while it is running", guest=guest), forget)
     return t("the managed save of {guest} needs {path}", guest=guest, path=path), remedy
 
 
@@ -115,11 +118,11 @@ def _saved_memory(need: Need, path: str) -> tuple[Message, Message]:
 def _next_start(need: Need, path: str) -> tuple[Message, Message]:
     guest = need.guest
     remedy = either(
-        t("shut {guest} down first, and check which image its disk is then", guest=guest),
+        t("shut {guest} down first, then check which image its disk uses", guest=guest),
         t("change that definition: {command}", command=f"virsh edit {shlex.quote(guest)}"),
     )
     fact = t(
-        "the definition for the next start of {guest} names {path} as disk {disk}",
+        "the definition for the next start of {guest} uses {path} as disk {disk}",
         guest=guest,
         path=path,
         disk=need.name,
@@ -129,13 +132,13 @@ def _next_start(need: Need, path: str) -> tuple[Message, Message]:
 
 def _block_job(need: Need, path: str) -> tuple[Message, Message]:
     guest, disk = shlex.quote(need.guest), shlex.quote(need.name)
-    fact = t("a block job of {guest} copies disk {disk} into {path}", guest=need.guest, disk=need.name, path=path)
-    return fact, t("wait for it; or cancel it: {command}", command=f"virsh blockjob {guest} {disk} --abort")
+    fact = t("a block job of {guest} is copying disk {disk} into {path}", guest=need.guest, disk=need.name, path=path)
+    return fact, t("wait until it ends, or cancel it: {command}", command=f"virsh blockjob {guest} {disk} --abort")
 
 
 def _firmware(need: Need, path: str) -> tuple[Message, Message]:
     remedy = t(
-        "first give {guest} another file for them: {command}",
+        "use another file for the firmware variables of {guest} first: {command}",
         guest=need.guest,
         command=f"virsh edit {shlex.quote(need.guest)}",
     )
@@ -144,7 +147,7 @@ def _firmware(need: Need, path: str) -> tuple[Message, Message]:
 
 def _boot(need: Need, path: str) -> tuple[Message, Message]:
     remedy = t(
-        "first give {guest} another file: {command}",
+        "use another file for {guest} first: {command}",
         guest=need.guest,
         command=f"virsh edit {shlex.quote(need.guest)}",
     )
@@ -152,7 +155,7 @@ def _boot(need: Need, path: str) -> tuple[Message, Message]:
 
 
 def _nvdimm(need: Need, path: str) -> tuple[Message, Message]:
-    fact = t("{path} is persistent memory of {guest} (NVDIMM)", guest=need.guest, path=path)
+    fact = t("{path} is the persistent memory (NVDIMM) of {guest}", guest=need.guest, path=path)
     return fact, _boot(need, path)[1]
 
 
@@ -167,12 +170,12 @@ def _data(need: Need, path: str) -> tuple[Message, Message]:
     else:
         fact = t("{path} holds the data of the image {image}", path=path, image=need.name)
     command = shlex.join(("qemu-img", "convert", "-f", "raw", "-O", "qcow2", path, "NEW.qcow2"))
-    return fact, t("copy that data, and base the overlay on the copy: {command}", command=command)
+    return fact, t("copy that data, then base the overlay on the copy: {command}", command=command)
 
 
 def _definition(need: Need, path: str) -> tuple[Message, Message]:
     fact = t(
-        "the definition of {guest} lists {path} below the image of disk {disk}, and libvirt uses that list",
+        "the definition of {guest} lists {path} in the backing chain of disk {disk}, and libvirt uses that list",
         guest=need.guest,
         path=path,
         disk=need.name,
@@ -182,7 +185,7 @@ def _definition(need: Need, path: str) -> tuple[Message, Message]:
 
 def _remove_list(guest: str) -> Message:
     return t(
-        "if the headers of the images are right, remove <backingStore> from that disk: {command}",
+        "if the image headers are correct, remove <backingStore> from that disk: {command}",
         command=f"virsh edit {shlex.quote(guest)}",
     )
 
@@ -193,7 +196,7 @@ def _write_headers(forest: Forest, pairs: tuple[tuple[str, str], ...]) -> Messag
     image = forest.images.get(below)
     format = (image and image.format) or "FORMAT"
     return t(
-        "if the list is right, write it into the header while the guest is off: {command}",
+        "if the list is correct, write it into the header while the guest is off: {command}",
         command=shlex.join(("qemu-img", "rebase", "-u", "-F", format, "-b", below, above)),
     )
 
@@ -222,8 +225,8 @@ def other_chains(forest: Forest, guest: str, targets: Iterable[str]) -> Iterator
             yield refuse("other-image", what, _remove_list(guest), images=(own,), holders=(guest,))
         elif target in targets:
             what = t(
-                "libvirt lists {layers} below {path}, the image of disk {disk} of {guest}, but the headers name "
-                "{others}: {guest} reads the layers in the list",
+                "libvirt lists {layers} below {path}, the image of disk {disk} of {guest}, but the image headers "
+                "name {others}. {guest} reads the listed layers",
                 layers=joined(listed),
                 path=own,
                 disk=target,

@@ -40,7 +40,7 @@ def merging(reading: Reading, paths: Iterable[str], *, through: bool = True) -> 
                         base=entry.base,
                         path=path,
                     ),
-                    t("wait for it; or finish it with {call}[0].run()", call=finishing(entry, guest)),
+                    t("wait until it ends, or finish it with {call}[0].run()", call=finishing(entry, guest)),
                     images=tuple(dict.fromkeys((path, entry.base, entry.top))),
                 )
 
@@ -55,8 +55,8 @@ def strangers(reading: Reading) -> Iterator[Concern]:
         else:
             yield remark(
                 "untrusted-note",
-                t("{path} has the name of a journal entry, and is ignored: {why}", path=entry.path, why=entry.why),
-                t("inspect it, and remove it if it is not yours"),
+                t("{path} is named like a journal entry but is ignored: {why}", path=entry.path, why=entry.why),
+                t("inspect the file, and remove it if it is not yours"),
                 images=(entry.path,),
             )
     yield from _lost(reading)
@@ -68,19 +68,19 @@ def _unknown(entry: UnknownEntry) -> Concern:
         return refuse(
             "active-job",
             t(
-                "{path} records an interrupted operation on images in {folder}: they, or a copy of them, may be "
-                "here now",
+                "{path} records an interrupted operation on images in {folder}. These images or copies of them may "
+                "now be in this folder",
                 path=entry.path,
                 folder=entry.folder,
             ),
             either(
                 t(
-                    "move this folder back to {folder}, or make a symbolic link of that name to it; then call "
+                    "move this folder back to {folder}, or create a symbolic link of that name to it. Then call "
                     "unfinished() of the guest, or {call}",
                     folder=entry.folder,
                     call=f"vmsnap_nb.scan({entry.folder!r}).unfinished()",
                 ),
-                t("remove {path} if its images are not here, or nothing is left to do", path=entry.path),
+                t("if its images are not in this folder, or no operation is pending, remove {path}", path=entry.path),
             ),
             images=(entry.path,),
             waivable=True,
@@ -89,12 +89,12 @@ def _unknown(entry: UnknownEntry) -> Concern:
         return refuse(
             "active-job",
             t(
-                "{path} records an interrupted operation, which was begun under another name of this folder: {folder}",
+                "{path} records an interrupted operation that was started under another name of this folder: {folder}",
                 path=entry.path,
                 folder=entry.folder,
             ),
             t(
-                "finish it under that name: {call}, or unfinished() of the guest whose disk has that path",
+                "finish it under that name with {call}, or with unfinished() of the guest that has that disk",
                 call=f"vmsnap_nb.scan({entry.folder!r}).unfinished()",
             ),
             images=(entry.path,),
@@ -103,11 +103,11 @@ def _unknown(entry: UnknownEntry) -> Concern:
     return refuse(
         "active-job",
         t(
-            "{path} records an interrupted operation of a later version of this package, which this version "
+            "{path} records an interrupted operation of a later vmsnap_nb version, in a format that this version "
             "cannot read",
             path=entry.path,
         ),
-        t("finish it with that version: unfinished()"),
+        t("finish the operation with that version: unfinished()"),
         images=(entry.path,),
         waivable=True,
     )
@@ -138,25 +138,24 @@ def _unread(entry: UnreadEntry) -> Concern:
         return remark(
             "active-job",
             t(
-                "{path} cannot be listed ({why}): journal entries of other users there, which record running or "
-                "interrupted operations, are not known",
+                "cannot list {path} ({why}), so running or interrupted operations of other users there are unknown",
                 path=entry.path,
                 why=entry.why,
             ),
-            t("ask its owner, or let a user who may list it call unfinished()"),
+            t("ask the owner of the folder, or have a user who can list it call unfinished()"),
             images=(entry.path,),
         )
     if entry.is_folder:
         what = t(
-            "{path} cannot be listed ({why}): it is not known whether an operation on its images is running or "
-            "was interrupted",
+            "cannot list {path} ({why}), so it is unknown whether an operation on its images is running or was "
+            "interrupted",
             path=entry.path,
             why=entry.why,
         )
         remedy = t("make the folder readable, then try again")
     else:
         what = t(
-            "the journal entry {path} cannot be read ({why}): it is not known which operation is running or was "
+            "cannot read the journal entry {path} ({why}), so it is unknown which operation is running or was "
             "interrupted",
             path=entry.path,
             why=entry.why,
@@ -169,7 +168,7 @@ def _unread(entry: UnreadEntry) -> Concern:
     return refuse(
         "active-job",
         what,
-        either(remedy, t("waive this if you know that nothing is left to do")),
+        either(remedy, t("waive this if you know that no operation is pending")),
         images=(entry.path,),
         waivable=True,
     )

@@ -26,23 +26,25 @@ def new_readers(permits: Mapping[str, Permit], sources: Iterable[str], into: str
     closed = () if to.is_system else tuple(path for path, one in known.items() if to.owner in one.closed_to)
     if closed:
         what = t(
-            "{user}, the owner of {into}, may not read {paths}, but could read in {into} what is copied",
+            "{user}, the owner of {into}, has no read access to {paths}, but could read the data copied into {into}",
             user=to.user,
             into=into,
             paths=joined(closed),
         )
         give = t(
-            "first give {into} that owner, and close it to others: {command}", into=into, command=_like(closed, into)
+            "give {into} that owner first, and remove access for other users: {command}",
+            into=into,
+            command=_like(closed, into),
         )
-        remedy = either(give, t("waive this if {user} may have that data", user=to.user))
+        remedy = either(give, t("waive this if {user} is allowed to read that data", user=to.user))
         yield (refuse if up else warn)("other-readers", what, remedy, images=(into, *closed), waivable=True)
     every = tuple(path for path, one in known.items() if to.everyone and not one.everyone)
     if every:
-        what = t("every user on this machine may read {into}, but not {paths}", into=into, paths=joined(every))
+        what = t("every user on this machine can read {into}, but not {paths}", into=into, paths=joined(every))
         yield _open(what, ("chmod", "o-r", "--", into), into, every)
     members = tuple(path for path, one in known.items() if to.group and not one.everyone and one.group != to.group)
     if members and not every:
-        what = t("the group {group} may read {into}, but not {paths}", group=to.group, into=into, paths=joined(members))
+        what = t("the group {group} can read {into}, but not {paths}", group=to.group, into=into, paths=joined(members))
         yield _open(what, ("chmod", "g-r", "--", into), into, members)
 
 
@@ -66,13 +68,13 @@ def names_elsewhere(forest: Forest, permits: Mapping[str, Permit], written: Iter
             yield refuse(
                 "shared-base",
                 t(
-                    "{path} has another name (hard link) that was not found among the images: anything written to it "
-                    "also appears under that name",
+                    "{path} has another name (hard link), which is not among the images read: anything written to "
+                    "the file also appears under that name",
                     path=path,
                 ),
                 either(
-                    t("find it: {command}", command=shlex.join(("find", "/", "-xdev", "-samefile", path))),
-                    t("waive this if nothing else needs that file"),
+                    t("find the other name: {command}", command=shlex.join(("find", "/", "-xdev", "-samefile", path))),
+                    t("waive this if nothing uses the file under its other name"),
                 ),
                 images=(path,),
                 waivable=True,
@@ -87,7 +89,7 @@ def moved_into(permits: Mapping[str, Permit], paths: Iterable[str], folder: str)
         yield warn(
             "other-readers",
             t(
-                "every user on this machine may read {paths} in {folder}, but not here",
+                "every user on this machine can read {paths} in {folder}, but not in its current folder",
                 paths=joined(paths),
                 folder=folder,
             ),

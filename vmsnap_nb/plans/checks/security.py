@@ -22,7 +22,7 @@ def denied_writes(owner: GuestFacts, forest: Forest, written: Iterable[str]) -> 
         return
     written = tuple(dict.fromkeys(written))
     remedy = either(
-        t("pull instead, which writes only to the active layer of {guest}", guest=guest),
+        t("pull instead: a pull writes only to the active layer of {guest}", guest=guest),
         t("shut {guest} down, then merge: AppArmor does not confine qemu-img", guest=guest),
     )
     denied = tuple(path for path in written if not owner.denied.isdisjoint(forest.same_file(path)))
@@ -30,8 +30,8 @@ def denied_writes(owner: GuestFacts, forest: Forest, written: Iterable[str]) -> 
         yield refuse(
             "no-permission",
             t(
-                "AppArmor does not let the QEMU of {guest} write to {images}: when {guest} was started, libvirt "
-                "{version} added the rule {rule}. Only 12.1 and later lift it for a block job",
+                "AppArmor does not let the QEMU process of {guest} write to {images}. When {guest} was started, "
+                "libvirt {version} added the rule {rule}. Only libvirt 12.1 and later lift it for a block job",
                 guest=guest,
                 images=joined(denied),
                 version=version,
@@ -46,15 +46,18 @@ def denied_writes(owner: GuestFacts, forest: Forest, written: Iterable[str]) -> 
         yield refuse(
             "no-permission",
             t(
-                "AppArmor may not let the QEMU of {guest} write to {images} with libvirt before 12.1: the rules of "
-                "{guest} cannot be read ({why})",
+                "the AppArmor rules of {guest} cannot be read ({why}). With libvirt before 12.1, AppArmor may "
+                "prevent the QEMU process of {guest} from writing to {images}",
                 guest=guest,
                 images=joined(written),
                 why=owner.denied_unknown,
             ),
             either(
                 remedy,
-                t("waive this if you know that it may write there: otherwise libvirt refuses, and nothing is changed"),
+                t(
+                    "waive this if you know that QEMU may write to these images. If it may not, libvirt refuses and "
+                    "nothing is changed"
+                ),
             ),
             images=written,
             holders=(guest,),
@@ -69,13 +72,13 @@ def not_relabelled(owner: GuestFacts, paths: tuple[str, ...]) -> Iterator[Concer
         yield warn(
             "no-permission",
             t(
-                "libvirt does not label files for {guest} ({drivers}: relabel='no' in its XML), so QEMU may not be "
-                "permitted to write to {images}",
+                "libvirt does not label files for {guest} ({drivers}: relabel='no' in its XML), so QEMU may lack "
+                "permission to write to {images}",
                 guest=guest,
                 drivers=joined(one or every for one in owner.not_relabelled),
                 images=joined(paths),
             ),
-            t("give these files the owner and label of the guest's disks, or change <seclabel>"),
+            t("give these files the same owner and label as the guest's disks, or change <seclabel>"),
             images=paths,
             holders=(guest,),
         )

@@ -23,11 +23,11 @@ __all__ = ["held_images", "missing_formats", "shared_bases", "start_concerns", "
 
 
 _UNUSABLE: Mapping[str, tuple[ConcernName, str, str]] = {
-    "missing": ("missing-base", N_("{path} does not exist"), N_("restore it to that path")),
+    "missing": ("missing-base", N_("{path} does not exist"), N_("restore the image to that path")),
     "invalid": (
         "missing-base",
         N_("{path} was merged into another image and is no longer valid"),
-        N_("use the image it was merged into"),
+        N_("use the image that it was merged into"),
     ),
     "unsupported": (
         "not-supported",
@@ -42,7 +42,7 @@ _UNUSABLE: Mapping[str, tuple[ConcernName, str, str]] = {
     "corrupt": (
         "damaged-image",
         N_("{path} is damaged: {why}"),
-        N_("repair a copy of it, and use that: {commands}"),
+        N_("repair a copy, and use the copy: {commands}"),
     ),
 }
 """By status of an image: the concern, what is wrong, and what to do."""
@@ -90,8 +90,8 @@ def interrupted_insides(reading: Reading) -> Iterator[Concern]:
             yield refuse(
                 "active-job",
                 t(
-                    "{guest} cannot start: a change of the internal snapshot {snapshot} in {image} was interrupted, so "
-                    "the image may be damaged",
+                    "cannot start {guest}: an operation on the internal snapshot {snapshot} in {image} was "
+                    "interrupted, so the image may be damaged",
                     guest=domain.name,
                     snapshot=entry.name,
                     image=entry.image,
@@ -134,8 +134,8 @@ def interrupted_pulls(reading: Reading) -> Iterator[Concern]:
             yield refuse(
                 "active-job",
                 t(
-                    "{guest} cannot start: a pull into {image}, its disk {disk}, was interrupted, so the image may be "
-                    "incomplete",
+                    "cannot start {guest}: a pull into {image}, its disk {disk}, was interrupted, so the image may "
+                    "be incomplete",
                     guest=domain.name,
                     image=entry.image,
                     disk=targets[entry.image],
@@ -158,7 +158,7 @@ def interrupted_commits(reading: Reading) -> Iterator[Concern]:
             yield refuse(
                 "active-job",
                 t(
-                    "{guest} cannot start: the commit of {top} into {base} was interrupted, so {base} may be "
+                    "cannot start {guest}: the commit of {top} into {base} was interrupted, so {base} may be "
                     "incomplete",
                     guest=domain.name,
                     top=entry.top,
@@ -174,15 +174,18 @@ def interrupted_commits(reading: Reading) -> Iterator[Concern]:
             yield refuse(
                 "active-job",
                 t(
-                    "{guest} cannot start: the pivot of its disk from {top} to {base} was interrupted, and either "
+                    "cannot start {guest}: the pivot of its disk from {top} to {base} was interrupted, and either "
                     "image may hold the latest data",
                     guest=domain.name,
                     top=entry.top,
                     base=entry.base,
                 ),
                 either(
-                    t("finish it first: {call}[0].run() compares both", call=finishing(entry, domain)),
-                    t("use start(force=True) if you know that {image} is the current one", image=entry.top),
+                    t(
+                        "finish the pivot first with {call}[0].run(), which compares both images",
+                        call=finishing(entry, domain),
+                    ),
+                    t("use start(force=True) if you know that {image} holds the latest data", image=entry.top),
                 ),
                 images=(entry.base, entry.top),
                 waivable=True,
@@ -223,9 +226,9 @@ def shared_bases(forest: Forest, domain: Domain) -> Iterator[Concern]:
         yield refuse(
             "shared-base",
             counted(
-                "{guest} cannot start: its disk {disk} is {image}, and {overlays} is based on that image. Writes of "
+                "cannot start {guest}: disk {disk} is {image}, and {overlays} is based on that image. Writes by "
                 "{guest} would corrupt this overlay",
-                "{guest} cannot start: its disk {disk} is {image}, and {overlays} are based on that image. Writes of "
+                "cannot start {guest}: disk {disk} is {image}, and {overlays} are based on that image. Writes by "
                 "{guest} would corrupt these overlays",
                 len(overlays),
                 guest=domain.name,
@@ -234,7 +237,7 @@ def shared_bases(forest: Forest, domain: Domain) -> Iterator[Concern]:
                 overlays=t("{images} (used by {guests})", images=names, guests=joined(guests)) if guests else names,
             ),
             either(
-                t("give {guest} an overlay of its own on {image}", guest=domain.name, image=image),
+                t("give {guest} its own overlay on {image}", guest=domain.name, image=image),
                 counted(
                     "use start(force=True) if this overlay is no longer needed",
                     "use start(force=True) if these overlays are no longer needed",
@@ -257,8 +260,8 @@ def snapshots_of_others(forest: Forest, domain: Domain) -> Iterator[Concern]:
                 yield refuse(
                     "shared-base",
                     t(
-                        "{guest} cannot start: its disk {disk} is {image}, which holds the state of snapshot {name} of "
-                        "{other}. Writes of {guest} would corrupt that state",
+                        "cannot start {guest}: disk {disk} is {image}, which holds the state of snapshot {name} of "
+                        "{other}. Writes by {guest} would corrupt that state",
                         guest=domain.name,
                         disk=use.target,
                         image=use.path,
@@ -266,7 +269,7 @@ def snapshots_of_others(forest: Forest, domain: Domain) -> Iterator[Concern]:
                         other=record.guest,
                     ),
                     either(
-                        t("give {guest} an overlay of its own on {image}", guest=domain.name, image=use.path),
+                        t("give {guest} its own overlay on {image}", guest=domain.name, image=use.path),
                         t("use start(force=True) if that snapshot is no longer needed"),
                     ),
                     images=(use.path,),
@@ -282,13 +285,13 @@ def saved_layers(forest: Forest, domain: Domain) -> Iterator[Concern]:
             if path in forest.images and (status := forest.status(path)) in ("missing", "invalid"):
                 if status == "missing":
                     what = t(
-                        "{guest} cannot start: its managed save needs {path}, which does not exist",
+                        "cannot start {guest}: its managed save needs {path}, which does not exist",
                         guest=domain.name,
                         path=path,
                     )
                 else:
                     what = t(
-                        "{guest} cannot start: its managed save needs {path}, which was merged into another image",
+                        "cannot start {guest}: its managed save needs {path}, which was merged into another image",
                         guest=domain.name,
                         path=path,
                     )
@@ -311,9 +314,9 @@ def _held(reading: Reading, domain: Domain, use: Use, layer: str, guests: tuple[
     name = reading.forest[layer].name
     if guests:
         who = t("guest {names}", names=joined(guests))
-        own = t("give {guest} an overlay of its own on {image}", guest=domain.name, image=name)
+        own = t("give {guest} its own overlay on {image}", guest=domain.name, image=name)
         snapshot = t(
-            "take an external snapshot of {guest} first: it then writes to a new overlay, and {image} becomes "
+            "take an external snapshot of {guest} first: the guest then writes to a new overlay, and {image} becomes "
             "read-only",
             guest=guests[0],
             image=name,
@@ -321,13 +324,13 @@ def _held(reading: Reading, domain: Domain, use: Use, layer: str, guests: tuple[
         remedy = either(t("shut {guest} down", guest=guests[0]), own if layer == use.path else snapshot)
     else:
         guests = reading.processes.get(layer, ())
-        who = t("process {names}", names=joined(guests)) if guests else t("a process that is not visible from here")
-        remedy = t("end the process that has {image} open, then start again", image=name)
+        who = t("process {names}", names=joined(guests)) if guests else t("a process that cannot be seen from here")
+        remedy = t("end the process that has {image} open, then try again", image=name)
     if layer == use.path:
-        what = t("{guest} cannot start: {holder} has {image} open", guest=domain.name, holder=who, image=name)
+        what = t("cannot start {guest}: {holder} has {image} open", guest=domain.name, holder=who, image=name)
     else:
         what = t(
-            "{guest} cannot start: {holder} has {image} open, which disk {disk} is based on",
+            "cannot start {guest}: {holder} has {image} open, and disk {disk} is based on it",
             guest=domain.name,
             holder=who,
             image=name,
@@ -362,7 +365,7 @@ def _unusable(use: Use, path: str, status: Status, above: Image | None, why: str
             moved = t("record its new path in {image}: {command}", image=above.name, command=shlex.join(elsewhere))
             remedy = either(remedy, moved)
     what = t(
-        "{guest} cannot start from its disk {disk}: {problem}",
+        "cannot start {guest} from disk {disk}: {problem}",
         guest=use.guest,
         disk=use.target,
         problem=t(problem, path=path, why=why or status),
@@ -394,13 +397,14 @@ def _missing(image: Image, below: Image) -> Concern:
     concern = refuse if refused else warn
     if refused:
         what = t(
-            "{path} does not record the format of its backing file {base}: libvirt does not start a guest on it",
+            "{path} does not record the format of its backing file {base}, and libvirt refuses to start a guest with "
+            "such a disk",
             path=image.path,
             base=below.name,
         )
     else:
         what = t(
-            "{path} does not record the format of its backing file {base}: libvirt guesses it from the content",
+            "{path} does not record the format of its backing file {base}, so libvirt guesses it from the content",
             path=image.path,
             base=below.name,
         )

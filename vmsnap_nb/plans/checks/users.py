@@ -38,7 +38,7 @@ def in_use(
         if guests or held:
             what = _held(guests, name, writes=writes)
             if not guests:
-                remedy = t("end that process first")
+                remedy = t("end the process that has it open first")
             elif instead is None:
                 remedy = t("shut {guest} down first", guest=guests[0])
             else:
@@ -54,7 +54,7 @@ def in_use(
 
 def merge_while_running(guest: str) -> Message:
     """Return what else can be done than to shut a guest down, where images in its chain are merged."""
-    return t("merge while {guest} runs", guest=guest)
+    return t("merge while {guest} is running", guest=guest)
 
 
 def _held(guests: Collection[str], image: str, *, writes: bool) -> Message:
@@ -90,7 +90,7 @@ def active_jobs(
     if owner.jobs.get("") == STARTING:
         yield refuse(
             "active-job",
-            t("libvirt is still starting {guest}, and answers no queries about it until then", guest=guest),
+            t("libvirt is still starting {guest}, and answers queries about the guest only after that", guest=guest),
             _end_of_start(guest),
             images=images,
             holders=(guest,),
@@ -105,7 +105,7 @@ def active_jobs(
                 t("disk {disk} of {guest} has an active block job ({job})", guest=guest, disk=target, job=job)
                 if target
                 else t("{guest} has an active job ({job})", guest=guest, job=job),
-                t("wait for it; or cancel it: {command}", command=end),
+                t("wait until it ends, or cancel it: {command}", command=end),
                 images=images,
                 holders=(guest,),
             )
@@ -114,8 +114,8 @@ def active_jobs(
 def _end_of_start(guest: str) -> Message:
     """Return what can be done about a start that does not end: libvirt reads what it has recorded of it again."""
     return t(
-        "wait for it. If the start does not end because libvirt was interrupted, stop libvirt, remove {file} "
-        "from its state folder (/run/libvirt/qemu for qemu:///system), and start libvirt again",
+        "wait until the guest has started. If libvirt was interrupted and the start does not end, stop libvirt, "
+        "remove {file} from its state folder (/run/libvirt/qemu for qemu:///system), and start libvirt again",
         file=f"{guest}.xml",
     )
 
@@ -143,12 +143,13 @@ def managed_save(
         yield concern(
             "managed-save",
             t(
-                "{guest} has a managed save, and its next start resumes with the disk content of that moment: {so}",
+                "{guest} has a managed save, so its next start resumes from memory that matches the disks at the "
+                "time of the save: {so}",
                 guest=guest,
                 so=so,
             ),
             either(
-                instead or t("start {guest} and shut it down first", guest=guest),
+                instead or t("start {guest} first, then shut it down", guest=guest),
                 t("remove the managed save: {command}", command=f"virsh managedsave-remove {shlex.quote(guest)}"),
             ),
             images=images,

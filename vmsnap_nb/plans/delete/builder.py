@@ -127,7 +127,7 @@ class Deletion:
             for way in sorted(ways, key=lambda way: _cost(way.plan))
         ]
         self.merged.append((run, best))
-        self.ways.append(t("{names}: {what}; {way}", names=joined(run.names), what=best.what, way=best.plan.way))
+        self.ways.append(t("{names}: {what} ({way})", names=joined(run.names), what=best.what, way=best.plan.way))
         self.concerns += best.concerns
         for step in best.plan.steps:
             (self.parts.ending if isinstance(step, RemoveFile | Finish) else self.parts.copying).append(step)
@@ -163,7 +163,7 @@ class Deletion:
             after=after,
             moves=tuple(move for plan in plans for move in plan.moves),
             concerns=sorted_concerns((*self.concerns, *strangers(self.before))),
-            way=way or t("only libvirt's records change: no file is modified"),
+            way=way or t("only libvirt's records change. No file is modified"),
             space_needed=sum(plan.space_needed for plan in plans),
             subjects=tuple(self._touched) or tuple(use.path for use in domain.uses if use.path in before.images),
             alternatives=tuple(self._alternatives),

@@ -27,15 +27,15 @@ def other_guests(reading: Reading, written: Iterable[str]) -> Iterator[Concern]:
             yield refuse(
                 "shared-base",
                 counted(
-                    "{guests} depends on {image}, which would be written to",
-                    "{guests} depend on {image}, which would be written to",
+                    "{guests} depends on {image}, which this plan would write to",
+                    "{guests} depend on {image}, which this plan would write to",
                     len(guests),
                     guests=joined(guests),
                     image=forest[path].name,
                 ),
                 either(
-                    t("give {guest} a disk of its own first: pull everything into it", guest=guests[0]),
-                    t("waive this, because its disk reads the same afterwards"),
+                    t("give {guest} a separate disk first by pulling everything into it", guest=guests[0]),
+                    t("waive this, because the content of its disk does not change"),
                 ),
                 images=(path,),
                 holders=guests,
@@ -51,8 +51,12 @@ def left_behind(after: Forest, records: Iterable[SnapshotRecord]) -> Iterator[Co
         if image is not None and image.status == "ok" and not after.needed_by(path):
             yield remark(
                 "file-exists",
-                t("{path} stays, although no guest, snapshot or overlay that was read needs it any more", path=path),
-                t("if you do not need its content, remove it: {command}", command=shlex.join(("rm", "--", path))),
+                t(
+                    "{path} will not be removed, although none of the guests, snapshots and overlays that were read "
+                    "needs it any more",
+                    path=path,
+                ),
+                t("if you do not need its content, remove the file: {command}", command=shlex.join(("rm", "--", path))),
                 images=(path,),
             )
 
@@ -66,7 +70,7 @@ def lost_snapshots(reading: Reading, after: Forest, steps: Iterable[Step]) -> It
         if row.status in ("stale", "missing-file") and row.name in was:
             yield refuse(
                 "shared-base",
-                t("snapshot {name}, which stays, would be lost: {why}", name=row.name, why=row.problem),
+                t("snapshot {name}, which is to be kept, would be lost: {why}", name=row.name, why=row.problem),
                 t("delete {name} first", name=row.name),
                 images=row.record.files,
                 holders=(domain.name,),

@@ -61,7 +61,11 @@ def _down(now: Reading, staying: Staying, run: Run) -> Direction:
     states = (
         refuse(
             "shared-base",
-            t("{image} holds the state of snapshot {name}, which stays", image=forest[run.base].name, name=name),
+            t(
+                "{image} holds the state of snapshot {name}, which is to be kept",
+                image=forest[run.base].name,
+                name=name,
+            ),
             t("delete {name} first", name=name),
             images=(run.base,),
         )
@@ -106,7 +110,7 @@ def _up(now: Reading, staying: Staying, run: Run) -> Direction:
                 names=joined(snapshot.name for snapshot in inside),
                 guest=now.owner.domain.name,
             )
-            concerns.append(refuse("state-lost", lost, t("delete them first"), images=(path,)))
+            concerns.append(refuse("state-lost", lost, t("delete those snapshots first"), images=(path,)))
         else:
             concerns += bitmaps.removed(forest, path, carried)
             removed.append(path)

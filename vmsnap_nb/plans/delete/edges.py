@@ -69,15 +69,15 @@ class Staying:
         """
         name = self.forest[path].name
         if not self.forest[path].writable:
-            return t("{image} stays: it is write-protected", image=name)
+            return t("{image} is kept because it is write-protected", image=name)
         others = [self.forest[child].name for child in self.overlays(path) if child not in besides]
         states = [t("snapshot {name}", name=one) for one in (*self.states(path), *self._of_others(path))]
         found = dict.fromkeys([*others, *self._direct_users(path), *states, *self.others(path)])
         if not found:
             return None
         return counted(
-            "{image} stays: {needing} still needs it",
-            "{image} stays: {needing} still need it",
+            "{image} is kept because {needing} still needs it",
+            "{image} is kept because {needing} still need it",
             len(found),
             image=name,
             needing=joined(list(found)[:3]),

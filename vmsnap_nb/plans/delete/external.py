@@ -52,18 +52,22 @@ def _to_merge(deletion: Deletion, edge: Run) -> Run | None:
         return None
     there = edge.top in forest.images and edge.top not in deletion.now.gone
     if not there and edge.top not in deletion.gone:
-        what = t("the format of {path} is not known, so neither is what {name} left in it", path=edge.top, name=name)
+        what = t(
+            "the format of {path} is unknown, so it cannot be determined what {name} left in it",
+            path=edge.top,
+            name=name,
+        )
         remedy = t("set the format of that disk in the domain XML")
         deletion.concerns.append(refuse("unknown-image", what, remedy, images=(edge.top,)))
         return None
     if not there or forest[edge.top].status in _GONE:
         if edge.top in forest.images and staying.overlays(edge.top):
-            remedy = either(t("restore it"), t("pass metadata_only=True, which only removes the record"))
+            remedy = either(t("restore the file"), t("pass metadata_only=True, which only removes the record"))
             deletion.concerns.append(missing(edge.top, remedy))
         else:
             deletion.ways.append(
                 t(
-                    "{name}: its overlay {path} does not exist, so nothing of disk {disk} is merged",
+                    "{name}: its overlay {path} does not exist, so there is nothing to merge for disk {disk}",
                     name=name,
                     path=edge.top,
                     disk=edge.target,
@@ -88,7 +92,8 @@ def _to_merge(deletion: Deletion, edge: Run) -> Run | None:
     if edge.top in (top for top, _ in deletion.now.alike):
         deletion.ways.append(
             t(
-                "{name}: {image} was already committed into {base} and nothing reads it, so it is removed",
+                "{name}: {image} will be removed, because it was already committed into {base} and no image or guest "
+                "uses it",
                 name=name,
                 image=forest[edge.top].name,
                 base=forest[base].name,
@@ -107,7 +112,7 @@ def _unread(deletion: Deletion, edge: Run) -> None:
         return
     deletion.touch([edge.top])
     way = t(
-        "{name}: the guest has no disk {disk} any more, so its image {path} stays",
+        "{name}: the guest no longer has disk {disk}, so the image {path} is kept",
         name=edge.names[0],
         disk=edge.target,
         path=edge.top,
@@ -120,26 +125,32 @@ def _discard(deletion: Deletion, path: str, name: str) -> None:
     image = deletion.forest[path]
     if not image.writable:
         deletion.touch([path])
-        what = t("{path} is write-protected, so it stays", path=path)
+        what = t("{path} is kept because it is write-protected", path=path)
         deletion.concerns.append(remark("read-only", what, images=(path,)))
         return
     if image.status != "invalid":
         deletion.ways.append(
-            t("{name}: nothing reads {image}, so it is removed without a merge", name=name, image=image.name)
+            t(
+                "{name}: {image} will be removed without a merge, because no image or guest uses it",
+                name=name,
+                image=image.name,
+            )
         )
         if image.snapshots:
             what = t(
-                "{path} is removed: the data written to it after {name}, and its internal snapshots ({names}), are in "
-                "no other image",
+                "{path} will be removed. No other image contains the data written to it after {name}, or its "
+                "internal snapshots ({names})",
                 path=path,
                 name=name,
                 names=joined(snapshot.name for snapshot in image.snapshots),
             )
         else:
             what = t(
-                "{path} is removed: the data written to it after {name} is in no other image", path=path, name=name
+                "{path} will be removed. No other image contains the data written to it after {name}",
+                path=path,
+                name=name,
             )
-        remedy = t("copy that data out first if you may need it: {command}", command=_copied_out(path))
+        remedy = t("if you may need that data, copy it first: {command}", command=_copied_out(path))
         deletion.concerns.append(warn("state-lost", what, remedy, images=(path,)))
     deletion.concerns += removed(deletion.forest, path, concern=warn)
     deletion.remove(path)
@@ -159,7 +170,7 @@ def _finish_pull(deletion: Deletion, edge: Run) -> None:
             warn(
                 "state-lost",
                 t(
-                    "{path} is removed: {image} is no longer based on it, and nothing else needs it",
+                    "{path} will be removed, because {image} is no longer based on it and nothing else needs it",
                     path=edge.base,
                     image=forest[edge.top].name,
                 ),

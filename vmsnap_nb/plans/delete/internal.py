@@ -62,8 +62,8 @@ def _delete_unseen(deletion: Deletion, row: Snapshot, paths: tuple[str, ...]) ->
         deletion.concerns += found or (
             refuse(
                 "unknown-image",
-                t("it is not known whether {images} contains {name}", images=joined(paths), name=row.name),
-                t("use an account that can read it, on the machine that has it"),
+                t("cannot tell whether {images} contains {name}", images=joined(paths), name=row.name),
+                t("use an account that can read it, on the machine where it is stored"),
                 images=paths,
             ),
         )
@@ -102,9 +102,9 @@ def _delete(deletion: Deletion, row: Snapshot, paths: tuple[str, ...]) -> None:
         deletion.forgets(name)
         running = any(use.running for use in owner.domain.uses)
         deletion.ways.append(
-            t("{name}: QEMU removes it from the images while the guest runs", name=name)
+            t("{name}: QEMU removes it from the images while the guest is running", name=name)
             if running
-            else t("{name}: qemu-img, run by libvirt, removes it from the images", name=name)
+            else t("{name}: libvirt runs qemu-img, which removes it from the images", name=name)
         )
     else:
         for path in paths:

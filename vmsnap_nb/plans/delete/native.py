@@ -26,8 +26,8 @@ def leave_to_libvirt(deletion: Deletion) -> None:
     if owner.libvirt_version < _SAFE:
         version = ".".join(map(str, owner.libvirt_version))
         what = t(
-            "libvirt {version} can delete an image that holds internal snapshots (11.0 and later do not): this plan "
-            "deletes the snapshot in single steps instead",
+            "when libvirt {version} deletes a snapshot, it can remove an image that holds internal snapshots (11.0 "
+            "and later do not): this plan performs the deletion in separate steps instead",
             version=version,
         )
         deletion.concerns.append(remark("not-supported", what, holders=(owner.domain.name,)))
@@ -52,8 +52,8 @@ def leave_to_libvirt(deletion: Deletion) -> None:
     )
     deletion.ways = [
         t(
-            "{name}: down, by libvirt's own deletion ({merges}); the guest keeps running, and the deletion "
-            "cannot be cancelled",
+            "{name}: libvirt itself deletes the snapshot by committing its overlays ({merges}). The guest keeps "
+            "running, and the deletion cannot be cancelled",
             name=name,
             merges=merges,
         )

@@ -37,7 +37,7 @@ def plan_delete(reading: Reading, request: DeleteRequest) -> Plan:
         raise InvalidRequestError(
             request.tried,
             why=t("libvirt has no record of it"),
-            next_step=t("omit metadata_only: it is then removed from the image"),
+            next_step=t("omit metadata_only, so that the snapshot is removed from the image"),
         )
     deletion = Deletion(reading, rows, request.prefer)
     if not request.metadata_only:

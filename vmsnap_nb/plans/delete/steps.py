@@ -27,7 +27,7 @@ class DropInside(Step):
     @property
     def what(self) -> Message:
         return t(
-            "remove the internal snapshot {name} from this image; its current content stays the same", name=self.name
+            "remove the internal snapshot {name} from this image; the current content does not change", name=self.name
         )
 
     @property
@@ -49,7 +49,7 @@ class DeleteInternal(GuestStep):
     @property
     def what(self) -> Message:
         return t(
-            "libvirt removes the internal snapshot {name} of {guest}, and its record",
+            "libvirt removes the internal snapshot {name} of {guest} and its record",
             name=self.name,
             guest=self.guest.name,
         )
@@ -88,7 +88,7 @@ class DeleteExternal(GuestStep):
     @property
     def what(self) -> Message:
         return t(
-            "libvirt commits the overlays of snapshot {name} of {guest} into the images below",
+            "libvirt commits the overlays of snapshot {name} of {guest} into their backing files",
             name=self.name,
             guest=self.guest.name,
         )

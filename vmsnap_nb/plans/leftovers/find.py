@@ -39,7 +39,7 @@ def find_leftovers(reading: Reading, uri: str = "") -> Leftovers:
     files = [_image(forest, path, uri) for path in sorted(left, key=forest.depth, reverse=True)]
     files += _memory(forest)
     files += [
-        Leftover(path, "incomplete file", evidence=t("the process that began to write it has ended"))
+        Leftover(path, "incomplete file", evidence=t("the process that was writing it has ended"))
         for path in reading.leftovers
     ]
     return Leftovers(tuple(files), unseen(forest))
@@ -115,18 +115,18 @@ def _may_go(forest: Forest, path: str) -> bool:
 def _image(forest: Forest, path: str, uri: str) -> Leftover:
     image = forest[path]
     overlays = [child for child in forest.children(path) if forest.status(child) != "invalid"]
-    said = [t("no disk, snapshot or saved memory of a guest of {host} names it", host=uri)] if uri else []
+    said = [t("no disk, snapshot or saved memory of a guest on {host} refers to it", host=uri)] if uri else []
     if overlays:
         said.append(
             counted(
-                "its only overlay is not needed either: {images}",
-                "the {count} overlays on it are not needed either: {images}",
+                "its only overlay is not needed, either: {images}",
+                "its {count} overlays are not needed, either: {images}",
                 len(overlays),
                 images=joined(forest[child].name for child in overlays),
             )
         )
     else:
-        said.append(t("no other image that was read is based on it"))
+        said.append(t("none of the images that were read is based on it"))
     written = None if image.mtime_ns is None else datetime.fromtimestamp(image.mtime_ns / 1e9, UTC)
     if written is not None:
         said.append(t("last written on {date}", date=f"{written:%Y-%m-%d}"))
@@ -150,20 +150,20 @@ def _both(sentences: list[Message]) -> Message:
 def _doubt(image: Image, uri: str) -> str:
     found = []
     if not uri:
-        found.append(t("no libvirt was asked which guests use it as a disk"))
+        found.append(t("no libvirt connection was available to check which guests use it as a disk"))
     if image.known_from in _VOLUMES:
         found.append(
             t(
-                "only libvirt was asked: it is not known whether a process has it open, or whether something was "
-                "interrupted"
+                "only libvirt was checked: it is unknown whether a process has the file open, or whether an "
+                "operation on it was interrupted"
             )
         )
         if image.format == "raw":
-            found.append(t("libvirt lists every file of a folder as a volume, including ones that are not images"))
+            found.append(t("libvirt lists every file in a folder as a volume, including files that are not images"))
         elif not image.is_seen:
-            found.append(t("its header was not read, and it may hold internal snapshots"))
+            found.append(t("its header was not read, so it may hold internal snapshots"))
     if not image.writable and image.backing is None:
-        found.append(t("it is write-protected, as templates are"))
+        found.append(t("it is write-protected, so it may be a template"))
     if image.snapshots:
         names = joined(snapshot.name for snapshot in image.snapshots)
         found.append(t("it holds internal snapshots: {names}", names=names))
@@ -187,5 +187,7 @@ def _memory(forest: Forest) -> Iterator[Leftover]:
                 need.name,
                 "memory",
                 evidence=t("saved memory of {guest}; no snapshot record names it", guest=need.guest),
-                doubt=t("virsh restore can still load it with {path}, which stays needed", path=need.path),
+                doubt=t(
+                    "virsh restore can still load it using {path}, which is therefore still needed", path=need.path
+                ),
             )

@@ -54,8 +54,8 @@ class LeftoversRequest:
         forest = reading.forest
         if not self.paths:
             raise InvalidRequestError(
-                t("move or remove files that nothing needs"),
-                why=t("there is no such file"),
+                t("move or remove unneeded files"),
+                why=t("the file does not exist"),
                 next_step=t("there is nothing to do"),
             )
         found = {one.path: one for one in find_leftovers(reading, self.uri).files}
@@ -70,9 +70,9 @@ class LeftoversRequest:
             steps=steps,
             after=self._after(forest, images),
             concerns=sorted_concerns(self._concerns(reading, found, going)),
-            way=t("the files are removed, which cannot be undone")
+            way=t("the files are removed. This cannot be undone")
             if self.folder is None
-            else t("the files are moved to {folder}, and their content stays as it is", folder=self.folder),
+            else t("the files are moved to {folder}. Their content does not change", folder=self.folder),
             subjects=tuple(images),
             growth={path: size for path, size in taken.items() if size is not None},
         )
@@ -85,7 +85,7 @@ class LeftoversRequest:
         after = after.edited(put=moved)
         named = (image.backing.path for image in moved if image.backing is not None)
         gone = (path for path in named if path is not None and path not in after.images)
-        return after.edited(put=[Image(path, status="missing", problem="there is no such file") for path in gone])
+        return after.edited(put=[Image(path, status="missing", problem="the file does not exist") for path in gone])
 
     def _step(self, reading: Reading, path: str) -> Step:
         image = reading.forest.images.get(path)
@@ -113,8 +113,10 @@ class LeftoversRequest:
             shared = remark if back else refuse
             yield from free_name(forest, reading.folders, target, t("choose another folder"), shared=shared)
         if self.folder is not None and len(set(self._targets)) < len(self._targets):
-            what = t("several of the files have the same name, so {folder} cannot hold all of them", folder=self.folder)
-            yield refuse("file-exists", what, t("move the files of each folder to a folder of their own"))
+            what = t(
+                "several of the files have the same name, so they cannot all be moved to {folder}", folder=self.folder
+            )
+            yield refuse("file-exists", what, t("move the files of each source folder to a separate folder"))
         if self.folder is not None and (why := next(filter(None, map(reading.folders.of, self._targets)), "")):
             what = t("cannot create a file in {folder}: {why}", folder=self.folder, why=why)
             yield refuse("no-permission", what, t("choose another folder"))
@@ -127,7 +129,10 @@ class LeftoversRequest:
             elif one.doubt:
                 concern = warn if self.folder is not None and one.kind != "memory" and self.uri else refuse
                 what = t("{path} may still be needed: {why}", path=path, why=one.doubt)
-                remedy = t("if you are not certain, move it to another folder instead of removing it; or waive this")
+                remedy = t(
+                    "if you are not certain, move the file to another folder instead of removing it. "
+                    "Otherwise, waive this"
+                )
                 yield concern("unknown-image", what, remedy, images=(path,), waivable=True)
             children = forest.known_children(path) if path in forest.images else ()
             staying = tuple(child for child in children if child not in going and forest.status(child) != "invalid")
@@ -139,7 +144,7 @@ class LeftoversRequest:
                         overlays=joined(forest[child].name for child in staying),
                         image=forest[path].name,
                     ),
-                    t("name these overlays as well, if they are not needed either"),
+                    t("if these overlays are not needed, either, include them in the plan"),
                     images=(path, *staying),
                 )
 
@@ -149,36 +154,36 @@ class LeftoversRequest:
             yield refuse(
                 "unknown-image",
                 t(
-                    "these images could not be read, and may be based on one of the files in this plan: {paths}",
+                    "these images could not be read and may be based on one of the files in this plan: {paths}",
                     paths=joined(hidden),
                 ),
-                t("use an account that may read them, or name their folders; waive this if you know what they are"),
+                t("use an account that can read them, or pass their folders. Waive this if you know what they are"),
                 images=hidden,
                 waivable=True,
             )
         yield remark(
             "unknown-image",
             t(
-                "only these folders were read: {folders}. A guest of another libvirt, another machine or an image "
-                "elsewhere may still need the files",
+                "only these folders were read: {folders}. A guest of another libvirt, another machine, or an image "
+                "in another folder may still need the files",
                 folders=joined(forest.folders),
             )
             if forest.folders
             else t(
-                "only storage pools and the images of guests were read. A guest of another libvirt, another machine or "
-                "an image elsewhere may still need the files"
+                "only storage pools and the images of guests were read. A guest of another libvirt, another machine, "
+                "or an image in another folder may still need the files"
             ),
-            t("ask who owns them; move them to another folder first, and remove them later"),
+            t("ask the owners of the files. Move the files to another folder first, and remove them later"),
             images=images,
         )
 
 
 def _title(count: int, folder: str | None) -> Message:
     if folder is None:
-        return counted("remove {count} file that nothing needs", "remove {count} files that nothing needs", count)
+        return counted("remove {count} unneeded file", "remove {count} unneeded files", count)
     return counted(
-        "move {count} file that nothing needs to {folder}",
-        "move {count} files that nothing needs to {folder}",
+        "move {count} unneeded file to {folder}",
+        "move {count} unneeded files to {folder}",
         count,
         folder=folder,
     )
@@ -198,5 +203,5 @@ def _is_below(path: str, folder: str) -> bool:
 def _needed_or_unknown(forest: Forest, path: str) -> tuple[Message, Message]:
     if path in forest.images and (needs := forest.needed_by(path)):
         what = t("{path} is needed by: {needs}", path=path, needs=joined(dict.fromkeys(need.text for need in needs)))
-        return what, t("leave it where it is")
-    return t("{path} is not among the files that nothing needs", path=path), t("see what leftovers() lists")
+        return what, t("leave the file in place")
+    return t("{path} is not among the unneeded files", path=path), t("choose from the files that leftovers() lists")

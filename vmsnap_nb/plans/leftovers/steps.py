@@ -29,7 +29,7 @@ class MoveFile(Step):
 
     @property
     def what(self) -> Message:
-        return t("move the file to {path}; moving it back restores the old state", path=self.to)
+        return t("move the file to {path}; to undo this, move the file back", path=self.to)
 
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:

@@ -266,13 +266,13 @@ class MergeBuilder:
                     concern(
                         "shared-base",
                         counted(
-                            "{image} stays: {needing} still needs it",
-                            "{image} stays: {needing} still need it",
+                            "{image} is kept because {needing} still needs it",
+                            "{image} is kept because {needing} still need it",
                             len(needing),
                             image=self.forest[path].name,
                             needing=checks.several(needing),
                         ),
-                        t("first merge or remove what needs it"),
+                        t("first merge or remove the overlays that need it"),
                         images=(path, *standing),
                         holders=users,
                     )
@@ -297,7 +297,7 @@ class MergeBuilder:
                 remark(
                     "not-supported",
                     t("{path} is a block device, so it is not removed", path=path),
-                    t("when nothing needs it any more, remove it with the tool that created it, such as lvremove"),
+                    t("once nothing needs the device, remove it with the tool that created it, such as lvremove"),
                     images=(path,),
                 )
             )
@@ -317,7 +317,7 @@ class MergeBuilder:
             found = True
             self._removing.append(RemoveFile(path=need.name))
             what = t(
-                "the memory of {guest} in {file} is removed, because {path}, to which it belongs, has changed",
+                "the memory of {guest} saved in {file} is removed, because {path}, to which it belongs, has changed",
                 guest=need.guest,
                 file=need.name,
                 path=need.path,
@@ -407,8 +407,8 @@ class MergeBuilder:
                 self.concerns.append(
                     refuse(
                         "read-only",
-                        t("{path} is a block device that is set read-only", path=path),
-                        t("make it writable: {command}", command=f"blockdev --setrw {shlex.quote(path)}"),
+                        t("the block device {path} is set to read-only", path=path),
+                        t("make the device writable: {command}", command=f"blockdev --setrw {shlex.quote(path)}"),
                         images=(path,),
                     )
                 )
@@ -484,17 +484,17 @@ def _is_remote(forest: Forest, path: str) -> bool:
 def _protected(image: Image) -> Concern:
     if image.backing is not None:
         what = t(
-            "{image} is write-protected: the plan removes the protection and restores it afterwards", image=image.name
+            "{image} is write-protected. The plan removes the protection and restores it afterwards", image=image.name
         )
         return remark("read-only", what, images=(image.path,))
     # A template: only a commit writes to it.
     return warn(
         "read-only",
         t(
-            "{image} is write-protected: the plan removes the protection and restores it afterwards. Overlays created "
-            "on this base later will start with the committed data",
+            "{image} is write-protected. The plan removes the protection and restores it afterwards. Overlays that "
+            "are later created on this base will contain the committed data",
             image=image.name,
         ),
-        t("pull the layers up instead if the base must remain a template"),
+        t("if the base must remain a template, pull the layers up instead"),
         images=(image.path,),
     )

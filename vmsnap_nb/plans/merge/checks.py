@@ -43,7 +43,7 @@ def check_read(forest: Forest, path: str, tried: Message) -> None:
         raise InvalidRequestError(
             tried,
             why=t("{path} was not read: {why}", path=path, why=image.problem or image.status),
-            next_step=t("run this on the machine with the file, as a user who may read it"),
+            next_step=t("run this on the machine where the file is stored, as a user who can read it"),
         )
 
 
@@ -56,7 +56,7 @@ def several(names: Sequence[str], most: int = 3) -> Message:
     """Return names, and how many more there are."""
     if len(names) <= most:
         return joined(names)
-    return t("{names} and {count} more", names=joined(names[:most]), count=len(names) - most)
+    return t("{names}, and {count} more", names=joined(names[:most]), count=len(names) - most)
 
 
 def _names(paths: Iterable[str], forest: Forest) -> Message:
@@ -92,8 +92,8 @@ def sharing(forest: Forest, base: str, merged: Sequence[str]) -> Iterator[Concer
                 base=name,
             ),
             either(
-                t("pull the layers up instead, into the overlays of {top}", top=forest[merged[-1]].name),
-                t("first pull {base} into {overlays}", base=name, overlays=names),
+                t("pull the layers into the overlays of {top} instead", top=forest[merged[-1]].name),
+                t("pull {base} into {overlays} first", base=name, overlays=names),
             ),
             images=(base, *corrupted),
             holders=guests,
@@ -106,11 +106,11 @@ def sharing(forest: Forest, base: str, merged: Sequence[str]) -> Iterator[Concer
         yield refuse(
             "shared-base",
             t(
-                "{images}, used as a disk by {guests}, would have different content",
+                "the content of {images}, used as a disk by {guests}, would change",
                 images=_names(dict.fromkeys(use.path for use in direct), forest),
                 guests=joined(guests),
             ),
-            t("give {guest} an overlay of its own first", guest=guests[0]),
+            t("give {guest} its own overlay first", guest=guests[0]),
             images=tuple(dict.fromkeys(use.path for use in direct)),
             holders=guests,
             waivable=True,
@@ -132,12 +132,12 @@ def readers(forest: Forest, top: str, base: str, own: Use | None = None) -> Iter
                 guests=joined(guests),
             ),
             t(
-                "use commit() of the guest {guest} instead: its disk then becomes {base}",
+                "use commit() of the guest {guest} instead: {base} then becomes its disk",
                 guest=guests[0],
                 base=forest[base].name,
             )
             if own is None
-            else t("give {guest} an overlay of its own first", guest=guests[0]),
+            else t("give {guest} its own overlay first", guest=guests[0]),
             images=(top,),
             holders=guests,
             waivable=True,
@@ -157,8 +157,8 @@ def hidden_data(reading: Reading, base: str, top: str, children: Sequence[str]) 
         yield refuse(
             "smaller-size",
             t(
-                "{top} ends after {size} bytes, and {overlays} reads zeros beyond that; {base} is larger, and its data "
-                "beyond that offset would become visible",
+                "{top} ends after {size} bytes, and {overlays} reads zeros beyond that offset. {base} is larger, and "
+                "its data beyond that offset would become visible",
                 top=high.name,
                 size=high.virtual_size,
                 overlays=_names(longer, forest),
@@ -172,7 +172,7 @@ def hidden_data(reading: Reading, base: str, top: str, children: Sequence[str]) 
         yield warn(
             "smaller-size",
             t(
-                "{base} keeps its {size} bytes, and so stays larger than {top}, whose content it receives",
+                "{base} receives the content of {top} but keeps its size of {size} bytes, so it remains larger",
                 base=low.name,
                 size=low.virtual_size,
                 top=high.name,
@@ -188,7 +188,7 @@ def _grows(forest: Forest, low: Image, high: Image) -> Concern:
     if low.compat != "0.10" or not (low.snapshots or longer_below):
         return warn(
             "grows-base",
-            t("{base} grows from {old} to {new} bytes, the size of {top}", **fields),
+            t("{base} will grow from {old} to {new} bytes, the size of {top}", **fields),
             images=(low.path,),
         )
     if low.snapshots:
@@ -238,14 +238,14 @@ def short_layers(reading: Reading, base: str, guest: str, parts: Sequence[str]) 
         yield refuse(
             "smaller-size",
             t(
-                "{layer} ends after {size} bytes, and {image} reads zeros beyond that: QEMU does not copy these while "
-                "the guest is running, so data of {base} would become visible",
+                "{layer} ends after {size} bytes, and {image} reads zeros beyond that offset. While the guest is "
+                "running, QEMU does not copy these zeros, so data of {base} would become visible",
                 layer=forest[short].name,
                 size=end,
                 image=forest[image].name,
                 base=forest[base].name,
             ),
-            t("shut {guest} down: qemu-img then performs the pull", guest=guest),
+            t("shut {guest} down, so that qemu-img performs the pull", guest=guest),
             images=(image, short, base),
             holders=(guest,),
             waivable=True,
@@ -271,14 +271,14 @@ def stale_end(reading: Reading, lineage: Sequence[str], parts: Sequence[str]) ->
         yield refuse(
             "smaller-size",
             t(
-                "{image} ends after {size} bytes, inside a cluster, and {layers} is larger: QEMU would copy data "
-                "beyond the end, which becomes visible if {image} grows",
+                "{image} ends after {size} bytes, inside a cluster, but {layers} is larger. QEMU would copy data "
+                "beyond that end, and the data would become visible if {image} grows",
                 image=image.name,
                 size=size,
                 layers=_names(longer, forest),
             ),
             t(
-                "extend it to a cluster boundary first: {command}",
+                "extend the image to a cluster boundary first: {command}",
                 command=f"qemu-img resize -f qcow2 {shlex.quote(image.path)} {end}",
             ),
             images=(image.path, *longer),
@@ -309,7 +309,7 @@ def inner_snapshots(forest: Forest, lost: Iterable[str], why: Message) -> Iterat
             yield refuse(
                 "state-lost",
                 t("{image} has internal snapshots ({names}): {why}", image=image.name, names=names, why=why),
-                t("delete them first, or copy the needed content out with qemu-img convert -l NAME"),
+                t("delete them first. To keep their content, copy it out with qemu-img convert -l NAME"),
                 images=(path,),
                 waivable=True,
             )
@@ -341,7 +341,7 @@ def device_room(forest: Forest, needed: Mapping[str, int], sizes: Mapping[str, i
             yield refuse(
                 "no-space",
                 t(
-                    "device {path} has {size} bytes, but {needed} are needed: {missing} are missing",
+                    "device {path} has {size} bytes, but {needed} are needed ({missing} more)",
                     path=path,
                     size=image.file_size,
                     needed=end,
@@ -377,7 +377,7 @@ def other_names(forest: Forest, removed: Iterable[str]) -> Iterator[Concern]:
             yield remark(
                 "shared-base",
                 t("{path} has other names: {names}", path=path, names=joined(others)),
-                t("if one of them is a hard link, the file stays: remove that link as well"),
+                t("if one of them is a hard link, the file is not freed until that link is removed, too"),
                 images=(path, *others),
             )
 
@@ -386,14 +386,18 @@ def searched(forest: Forest, base: str) -> Iterator[Concern]:
     """Remark how far was looked: overlays of the base elsewhere would be corrupted, and nobody here knows of them."""
     name = forest[base].name
     if forest.folders:
-        what = t("searched for other overlays of {base} in {folders}", base=name, folders=joined(forest.folders))
+        what = t(
+            "the search for other overlays of {base} covered these folders: {folders}",
+            base=name,
+            folders=joined(forest.folders),
+        )
     else:
-        what = t("searched for other overlays of {base} in no folder, only among the images of guests", base=name)
+        what = t("the search for other overlays of {base} covered only the images of guests, and no folder", base=name)
     yield remark(
         "shared-base",
         what,
         t(
-            "if other folders may hold overlays of it, read them as well: {call}",
+            "if other folders may contain overlays of the base, read them as well: {call}",
             call="vmsnap_nb.scan(folder, folder, …)",
         ),
         images=(base,),

@@ -41,7 +41,7 @@ def verdicts(forest: Forest, source: str, plan_of: Callable[[Dragged], Plan]) ->
     """Plan the merge of an image with each other one: unrelated ones first, of them that is known already."""
     others = [path for path in forest.images if path != source]
     related = {path: meant for path in others if (meant := dragged(forest, source, path)) is not None}
-    yield from ((path, "", t("neither is based on the other")) for path in others if path not in related)
+    yield from ((path, "", t("neither image is based on the other")) for path in others if path not in related)
     for path, meant in related.items():
         try:
             plan = plan_of(meant)

@@ -52,9 +52,9 @@ class QemuImg:
     own: Use | None = None
 
     commit_way = Says(
-        N_("offline: qemu-img commit copies all layers in one pass, and what several of them hold only once")
+        N_("offline: qemu-img commit copies all layers in one pass; data that several layers hold is copied only once")
     )
-    pull_way = Says(N_("offline: qemu-img rebase in safe mode; the data is on the disk before the header changes"))
+    pull_way = Says(N_("offline: qemu-img rebase in safe mode; the header changes only after the data is on disk"))
     live = False
 
     @property
@@ -118,8 +118,8 @@ class BlockJobs:
             yield refuse(
                 "backup-chain",
                 t(
-                    "{guest} has checkpoints ({checkpoints}), and libvirt {version} starts no block job in this case "
-                    "(7.6 and later do)",
+                    "{guest} has checkpoints ({checkpoints}), and libvirt {version} cannot start a block job on such "
+                    "a guest (7.6 and later can)",
                     guest=own.guest,
                     checkpoints=joined(checkpoints),
                     version=".".join(map(str, version)),
@@ -132,7 +132,7 @@ class BlockJobs:
             yield refuse(
                 "read-only",
                 t("disk {disk} of {guest} is read-only", disk=own.target, guest=own.guest),
-                t("shut {guest} down: qemu-img then merges its chain", guest=own.guest),
+                t("shut {guest} down, so that qemu-img can merge the chain", guest=own.guest),
                 holders=(own.guest,),
             )
         yield from users.in_use(forest, written, read, besides=own.guest)
@@ -150,12 +150,12 @@ class BlockJobs:
             yield refuse(
                 "not-supported",
                 t(
-                    "libvirt pulls only into the active layer of a running guest, and {image} is a layer below that of "
-                    "{guest}",
+                    "libvirt can pull only into the active layer of a running guest, and {image} is below the active "
+                    "layer of {guest}",
                     image=forest[image].name,
                     guest=guest,
                 ),
-                either(t("shut {guest} down: qemu-img then performs the pull", guest=guest), t("commit instead")),
+                either(t("shut {guest} down, so that qemu-img performs the pull", guest=guest), t("commit instead")),
                 images=(image,),
                 holders=(guest,),
             )
@@ -233,5 +233,5 @@ def check_verify(engine: Engine, request: MergeRequest, tried: Message) -> None:
         raise InvalidRequestError(
             tried,
             why=t("verify cannot compare the content of a disk while its guest writes to it"),
-            next_step=t("omit verify and compare checksums in the guest, or shut it down first"),
+            next_step=t("omit verify and compare checksums in the guest, or shut the guest down first"),
         )

@@ -60,12 +60,14 @@ def originals(forest: Forest, entry: MergeEntry | PullEntry) -> Iterator[Concern
             continue
         image, fact = forest[path], facts.get(path)
         if fact is None or image.identity is None:
-            what = t("the journal entry does not record which file {path} was when it was written", path=path)
+            what = t(
+                "the journal entry does not record the identity of {path}, so it may be a different file now", path=path
+            )
             yield _refused(entry, path, what)
         elif not _is_same(image, fact):
             what = t(
-                "{path} is not the file that the journal entry records (inode {inode}, last written {time}): it is "
-                "inode {found}, last written {now}",
+                "{path} is not the file in the journal entry (inode {inode}, last written {time}). The current file "
+                "is inode {found}, last written {now}",
                 path=path,
                 inode=fact.inode,
                 time=_time(fact.mtime_ns),
@@ -81,10 +83,10 @@ def originals(forest: Forest, entry: MergeEntry | PullEntry) -> Iterator[Concern
         ):
             yield warn(
                 "disk-changed",
-                t("it is not known whether device {path} has been written to since its merge was recorded", path=path)
+                t("it is unknown whether device {path} was written to after its merge was recorded", path=path)
                 if image.device
                 else t(
-                    "{path} was last written {now}; when its merge was recorded, that was {time}",
+                    "{path} was last written {now}, but its merge was recorded with the time {time}",
                     path=path,
                     now=_time(image.mtime_ns),
                     time=_time(fact.mtime_ns),
@@ -150,8 +152,8 @@ def pivot(reading: Reading, entry: MergeEntry, *, live: bool) -> Literal["", "ba
 def unknown(forest: Forest, entry: MergeEntry) -> Message:
     """Return what is known where both images may hold what the guest has written last."""
     return t(
-        "either image may hold the guest's latest data: {base} was last written {base_time}, {top} {top_time}, and "
-        "they differ or could not be compared",
+        "either image may hold the guest's latest data: {base} was last written {base_time} and {top} {top_time}, "
+        "and they differ or could not be compared",
         base=entry.base,
         base_time=_time(forest[entry.base].mtime_ns),
         top=entry.top,
@@ -174,7 +176,9 @@ def content(reading: Reading, entry: MergeEntry) -> Iterator[Concern]:
         yield refuse(
             "missing-base",
             t("{top} was merged into {base}, which does not exist or was not read", top=top, base=base),
-            either(t("restore it"), t("remove {path} if you know that nothing is left to do", path=entry.path)),
+            either(
+                t("restore the file"), t("if you know that no operation is pending, remove {path}", path=entry.path)
+            ),
             images=(top,),
         )
     elif not is_gone(forest, top) and forest[top].status != "invalid":
@@ -188,14 +192,14 @@ def content(reading: Reading, entry: MergeEntry) -> Iterator[Concern]:
             }
             if pair in reading.unlike:
                 what = t(
-                    "{base} and {top} differ, although the journal entry records that all data was copied: {base} was "
-                    "last written {base_time}, {top} {top_time}",
+                    "{base} and {top} differ, although according to the journal entry all data was copied. {base} "
+                    "was last written {base_time}, and {top} {top_time}",
                     **fields,
                 )
             else:
                 what = t(
-                    "{base} and {top} could not be compared; the journal entry records that all data was copied: "
-                    "{base} was last written {base_time}, {top} {top_time}",
+                    "{base} and {top} could not be compared. According to the journal entry, all data was copied. "
+                    "{base} was last written {base_time}, and {top} {top_time}",
                     **fields,
                 )
             yield _refused(entry, top, what)
@@ -235,10 +239,11 @@ def defined(forest: Forest, entry: MergeEntry) -> Iterator[Concern]:
         yield refuse(
             "other-image",
             t(
-                "a guest wrote to {top}, and its definition may still name that image: the guest could then not start",
+                "a guest wrote to {top}, and its definition may still name that image. In that case, the guest "
+                "cannot start",
                 top=entry.top,
             ),
-            either(t("use unfinished() of that guest"), t("waive this if no definition names that image")),
+            either(t("call unfinished() of that guest"), t("waive this if no definition names that image")),
             images=(entry.top,),
             waivable=True,
         )
@@ -288,10 +293,12 @@ def damaged(reading: Reading, path: str) -> Iterator[Concern]:
 
 
 def _refused(entry: MergeEntry | PullEntry, path: str, what: Message) -> Concern:
-    end = t("if nothing is left to do, remove the journal entry {path}: the images stay as they are", path=entry.path)
+    end = t(
+        "if no operation is pending, remove the journal entry {path}; this does not change the images", path=entry.path
+    )
     if isinstance(entry, PullEntry):
         remedy = either(
-            t("restore the original images, or waive this if you know that these are the original ones"), end
+            t("restore the original images. If you know that these are the original images, waive this"), end
         )
     elif entry.phase == "copying":
         copies = t("restore the images that were being merged, or waive this if these are copies of them")
@@ -299,7 +306,7 @@ def _refused(entry: MergeEntry | PullEntry, path: str, what: Message) -> Concern
     else:
         remedy = either(
             t(
-                "find out which image holds the current content, and waive this only if {base} holds all of it",
+                "determine which image holds the current content. Waive this only if {base} holds all of it",
                 base=entry.base,
             ),
             end,

@@ -53,8 +53,8 @@ class CorrectRequest(MergeRequest):
             after=forest.edited(uses=uses),
             concerns=sorted_concerns(_against(reading)),
             way=t(
-                "only the definition for the next start changes: QEMU writes to {path}, but libvirt names {named}. "
-                "Afterwards, shut {guest} down and start it again",
+                "only the definition for the next start changes: QEMU writes to {path}, but libvirt has {named} in "
+                "the definition. Afterwards, shut {guest} down and start it again",
                 path=use.path,
                 named=use.named,
                 guest=self.guest,
@@ -107,14 +107,14 @@ class SaveDeletedRequest(MergeRequest):
         if down and base is not None:
             builder.commit(base, merged, remove=True)
             way = t(
-                "live: a QEMU block job copies from the deleted files, which only QEMU has open; the guest then writes "
-                "to the base (pivot)"
+                "live: a QEMU block job copies from the deleted files, which only QEMU still has open; the guest "
+                "then writes to the base (pivot)"
             )
         else:
             builder.pull(own.path, base)
             way = t(
-                "live: a QEMU block job copies from the deleted files, which only QEMU has open; the guest keeps its "
-                "image"
+                "live: a QEMU block job copies from the deleted files, which only QEMU still has open; the guest "
+                "keeps its image"
             )
         plan = builder.plan(
             t(
@@ -143,7 +143,7 @@ def _in_its_place(path: str, base: str) -> Concern:
             path=path,
             base=base,
         ),
-        t("give that file another name, and pull {base} into it", base=base),
+        t("rename that file, then pull {base} into it", base=base),
         images=(path,),
         waivable=True,
     )
@@ -193,16 +193,17 @@ class FinishSnapshotRequest(MergeRequest):
             for use in forest.uses
         )
         left = _leftovers(reading, entry, set(now.values()))
-        way = t("only the journal entry is left to remove")
+        way = t("only the journal entry remains to be removed")
         if left:
-            way = t("the files that it left behind are removed: no guest data was written to them")
+            way = t("the files that the operation left behind are removed: they contain no guest data")
         if behind:
             way = t(
-                "only the definition for the next start changes: it still names {files}", files=joined(behind.values())
+                "only the definition for the next start changes, because it still names {files}",
+                files=joined(behind.values()),
             )
         if now:
             way = t(
-                "only the definition changes: as far as is known, QEMU was writing to {files} when it exited",
+                "only the definition changes, because QEMU was apparently writing to {files} when it exited",
                 files=joined(now.values()),
             )
         return Plan(
@@ -250,15 +251,15 @@ def _both_newest(forest: Forest, missed: tuple[Switch, ...]) -> Iterator[Concern
             yield refuse(
                 "disk-changed",
                 t(
-                    "{base} was written to at {base_time}, and its overlay {overlay} at {overlay_time}: either may "
-                    "hold the current content of disk {disk}",
+                    "{base} was written to at {base_time}, and its overlay {overlay} at {overlay_time}. Either of "
+                    "them may hold the current content of disk {disk}",
                     base=one.source,
                     base_time=_time(below),
                     overlay=one.file,
                     overlay_time=_time(above),
                     disk=one.target,
                 ),
-                t("compare both in separate guests, and waive this if the overlay is the right one"),
+                t("compare both images in separate guests. If the overlay holds the current content, waive this"),
                 images=(one.source, one.file),
                 waivable=True,
             )
@@ -283,26 +284,36 @@ def _started_without(reading: Reading, entry: SnapshotEntry) -> Iterator[Concern
         }
         if known is None:
             what = t(
-                "{overlay} may hold data that {guest} wrote to disk {disk} after snapshot {name} was begun: it could "
-                "not be read",
+                "{overlay} could not be read, and may hold data that {guest} wrote to disk {disk} after snapshot "
+                "{name} was started",
                 **fields,
             )
         else:
             what = t(
-                "{overlay} holds {size} that {guest} wrote to disk {disk} after snapshot {name} was begun, the last of "
-                "it at {time}",
+                "{overlay} holds {size} that {guest} wrote to disk {disk} after snapshot {name} was started. The "
+                "last write was at {time}",
                 **fields,
             )
         if disk in forest.same_file(one.source):
-            so = t("{guest} has used {source} without it since, which was last written at {now}", **fields)
+            so = t(
+                "since then, {guest} has used {source} without that overlay. The last write to {source} was at {now}",
+                **fields,
+            )
         else:
-            so = t("no guest and no snapshot has that image", **fields)
+            so = t("no guest or snapshot uses that image", **fields)
         yield refuse(
             "disk-changed",
             clauses([what, so]),
             either(
-                t("copy what is needed from {overlay}, on a copy of {source} from before", **fields),
-                t("waive this if it is not needed: only the journal entry is removed, and {overlay} stays", **fields),
+                t(
+                    "restore {source} from a copy made before those writes, then copy the data that you need from "
+                    "{overlay}",
+                    **fields,
+                ),
+                t(
+                    "waive this if you do not need that data: only the journal entry is removed, and {overlay} is kept",
+                    **fields,
+                ),
             ),
             images=tuple(path for path in (one.file, one.source) if path in forest.images),
             holders=(guest.name,),

@@ -57,7 +57,7 @@ def plan_commit(reading: Reading, request: CommitRequest) -> Plan:
 
 def _check_keep(engine: Engine, top: str, tried: Message) -> None:
     if top != engine.source:
-        raise InvalidRequestError(tried, why=t("keep_active applies only to the image that the guest writes to"))
+        raise InvalidRequestError(tried, why=t("keep_active can be used only with the image that the guest writes to"))
     if not engine.live:
         raise InvalidRequestError(
             tried, why=t("keep_active needs a running guest"), next_step=t("start it, or omit keep_active")
@@ -80,11 +80,11 @@ def plan_pull(reading: Reading, request: PullRequest) -> Plan:
             raise InvalidRequestError(
                 tried,
                 why=t(
-                    "{base} is already the backing file of {image}, with no layer in between",
+                    "{base} is already the direct backing file of {image}",
                     base=image_name(forest, base),
                     image=name,
                 ),
-                next_step=t("choose a base further down, or none to copy everything"),
+                next_step=t("choose a base further down the chain, or omit the base to copy everything"),
             )
     between = lineage[1 : lineage.index(base)] if base is not None else lineage[1:]
     title = t("pull {images} into {image}", images=image_names(forest, tuple(reversed(between))), image=name)
@@ -112,7 +112,7 @@ def plan_remove(reading: Reading, request: RemoveRequest) -> Plan:
         raise InvalidRequestError(
             tried,
             why=t("its backing files form a loop, so its content cannot be read"),
-            next_step=t("correct the wrong reference with qemu-img rebase -u"),
+            next_step=t("correct the wrong backing file with qemu-img rebase -u"),
         )
     if not any(sound(forest, child) for child in forest.children(image)):
         raise InvalidRequestError(
@@ -122,7 +122,9 @@ def plan_remove(reading: Reading, request: RemoveRequest) -> Plan:
         )
     if below is None and request.method == 1:
         raise InvalidRequestError(
-            tried, why=t("method 1 copies its data into its backing file, and it has none"), next_step=t("use method 2")
+            tried,
+            why=t("method 1 copies its data into its backing file, but the image has none"),
+            next_step=t("use method 2"),
         )
     builders: dict[int, MergeBuilder] = {}
     if below is not None and request.method != 2:
@@ -166,10 +168,10 @@ def plan_cleanup(reading: Reading, request: CleanupRequest) -> Plan:
         raise InvalidRequestError(
             t("remove invalid files"),
             why=t("no image is marked as invalid") if among is None else t("none of these images is marked as invalid"),
-            next_step=t("nothing needs to be done: the images that a pull copied from remain valid"),
+            next_step=t("no action is needed: the images from which a pull copied data remain valid"),
         )
     builder.remove(sorted(invalid, key=forest.depth, reverse=True), asked=True)
-    return builder.plan(t("remove invalid files"), t("unlink: nothing can open these files any more"), subjects=invalid)
+    return builder.plan(t("remove invalid files"), t("unlink: these files can no longer be opened"), subjects=invalid)
 
 
 def _stale_memory(forest: Forest, request: CleanupRequest) -> tuple[Need, ...]:

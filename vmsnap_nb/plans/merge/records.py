@@ -73,12 +73,12 @@ def with_records(plan: Plan, guest: GuestFacts, gone: Collection[str] = ()) -> P
         warn(
             "state-lost",
             t(
-                "this merge ends snapshot {name} of {guest}: its layers will no longer match its record, so the record "
-                "is removed",
+                "this merge removes the record of snapshot {name} of {guest}, because its layers will no longer "
+                "match the record",
                 name=name,
                 guest=domain.name,
             ),
-            t("merge other layers if you may want to revert to it"),
+            t("merge other layers if you may want to revert to that snapshot"),
             holders=(domain.name,),
         )
         for name in stale
@@ -105,18 +105,19 @@ def _about_memory(plan: Plan, path: str, record: SnapshotRecord, *, removing: bo
             NOTHING,
         )
     elif {*sources} & {*plan.writes, *plan.invalid, *plan.unlinks}:
-        what = t("the memory of {name} in {file} stays, but cannot be restored after this merge", **fields)
+        what = t("the memory of {name} in {file} is kept, but cannot be restored after this merge", **fields)
         remedy = t(
-            "remove it with report.cleanup(), with run(remove=True) at the end of the merge, or with: {command}",
+            "to remove the file, use report.cleanup(), run(remove=True), or: {command}",
             command=by_hand,
         )
     else:
         what = t(
-            "the memory of {name} in {file} stays, but no record will name it: it belongs to {images}, which also stay",
+            "the memory of {name} in {file} is kept without a snapshot record. It belongs to {images}, which are "
+            "also kept",
             images=joined(sources),
             **fields,
         )
-        remedy = t("remove it together with those images: {command}", command=by_hand)
+        remedy = t("remove the file together with those images: {command}", command=by_hand)
         return remark("memory-lost", what, remedy, images=sources)
     return remark("memory-lost", what, remedy, images=(path,), holders=(record.guest,))
 

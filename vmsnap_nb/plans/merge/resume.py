@@ -100,7 +100,7 @@ class _Resumption(MergeBuilder):
             warn(
                 "active-job",
                 t(
-                    "{base} may not hold all of {top}: QEMU or the machine may have stopped before all data was "
+                    "{base} may lack data of {top}, because QEMU or the machine may have stopped before all data was "
                     "written",
                     base=base,
                     top=top,
@@ -116,8 +116,8 @@ class _Resumption(MergeBuilder):
                     t("{top} was written to after this merge began: it may not be the image that was merged", top=top),
                     either(
                         t(
-                            "restore the image that was merged, or waive this if it is that image (a copy has a later "
-                            "time)"
+                            "restore the image that was merged. If this is that image, waive this (a copy has a "
+                            "later time)"
                         ),
                         t("if {base} holds all of its data, remove {path}", base=base, path=entry.path),
                     ),
@@ -135,7 +135,7 @@ class _Resumption(MergeBuilder):
                             image=forest[child].name,
                         ),
                         t(
-                            "rebase it onto {top} with qemu-img rebase -u, and pass its key with --object and "
+                            "rebase the image onto {top} with qemu-img rebase -u, and pass its key with --object and "
                             "--image-opts",
                             top=entry.top,
                         ),
@@ -156,7 +156,7 @@ class _Resumption(MergeBuilder):
                 remedy
                 or either(
                     t("restore the previous state, then call unfinished() again"),
-                    t("remove {path} if you know that nothing is left to do", path=entry.path),
+                    t("if you know that no operation is pending, remove {path}", path=entry.path),
                 ),
                 images=there,
             )
@@ -252,7 +252,7 @@ def _switched(reading: Reading, entry: MergeEntry, engine: Engine, *, pivoted: b
     builder.complete(entry, pivoted=pivoted)
     if not pivoted:
         builder.concerns += evidence.content(reading, entry)
-    way = t("only libvirt's definition changes: all data had been copied before the interruption")
+    way = t("only libvirt's definition changes, because all data was copied before the interruption")
     return builder.plan(_finish(reading.forest, entry), way, resumed=entry)
 
 
@@ -282,7 +282,7 @@ def _committed(reading: Reading, engine: Engine, entry: MergeEntry, request: Com
     jobs = reading.owner.jobs
     adopt = "" not in jobs and engine.own is not None and jobs.get(engine.own.target) in {"commit", "active commit"}
     if engine.own is not None and jobs.get(engine.own.target) == LOST_JOB:
-        why = t("libvirt was interrupted when the block job started, and can neither end the job nor pivot")
+        why = t("libvirt was interrupted when the block job started, and can now neither end the job nor pivot")
         remedy = t("shut {guest} down, then call unfinished() again", guest=reading.owner.domain.name)
         return _missed(reading, entry, why, "active-job", remedy)
     others = (one for one in reading.entries if one.path != entry.path)
@@ -302,7 +302,7 @@ def _finished(reading: Reading, entry: MergeEntry, again: CommitRequest, *, pivo
         builder.complete(entry)
         if not pivoted:
             builder.concerns += evidence.content(reading, entry)
-        way = t("offline: all data had been copied before the interruption")
+        way = t("offline: all data was copied before the interruption")
         return builder.plan(_finish(forest, entry), way, resumed=entry)
     if why := _not_as_left(forest, entry):
         return _missed(reading, entry, why)
@@ -313,7 +313,7 @@ def _finished(reading: Reading, entry: MergeEntry, again: CommitRequest, *, pivo
             images=image_names(forest, entry.merged),
             base=image_name(forest, entry.base),
         )
-        way = t("offline: nothing is copied, because the merged images are unchanged")
+        way = t("offline: no data is copied, because the merged images are unchanged")
         return builder.plan(title, way, resumed=entry)
     return plan_commit(reading, again)
 
@@ -322,7 +322,7 @@ def _not_as_left(forest: Forest, entry: MergeEntry) -> Message | None:
     """Return what is not as a commit that was interrupted while copying must have left it, if anything is."""
     for path in (entry.base, *entry.merged):
         if is_gone(forest, path):
-            return t("{path} does not exist or was not read, and its data may be in no other image", path=path)
+            return t("{path} does not exist or was not read, and may have been the only copy of its data", path=path)
     if not is_chain(forest, entry):
         problem = forest[entry.top].problem
         if problem:
@@ -331,7 +331,7 @@ def _not_as_left(forest: Forest, entry: MergeEntry) -> Message | None:
     by_itself = not entry.children and not any(use.path in forest.same_file(entry.top) for use in forest.uses)
     if entry.active and by_itself:
         return t(
-            "the guest that wrote to {top}, which is not known here, may now write to {base}",
+            "the guest that wrote to {top} is unknown on this machine, and may now write to {base}",
             top=entry.top,
             base=entry.base,
         )
@@ -354,10 +354,10 @@ def plan_finish_pull(reading: Reading, request: FinishPullRequest) -> Plan:
         builder = _Resumption(reading, QemuImg())
         builder.end_pull(entry)
         builder.concerns += [*evidence.author(entry), *evidence.originals(forest, entry)]
-        return builder.plan(title, t("offline: nothing is copied"))
+        return builder.plan(title, t("offline: no data is copied"))
     if entry.path in reading.owner.restarted:
         guest = reading.owner.domain.name
-        why = t("{guest} has been started again since, and does not read what had been copied", guest=guest)
+        why = t("{guest} was restarted after the interruption, and does not use the data copied before it", guest=guest)
         remedy = t("shut {guest} down, then call unfinished() again", guest=guest)
         return _missed_pull(reading, entry, why, "in-use", remedy)
     if reading.owner.jobs.get(engine.own.target) == "pull":
@@ -393,8 +393,8 @@ def _missed_pull(
             or either(
                 t("restore the previous state"),
                 t(
-                    "remove the journal entry {path} if you know that nothing is missing, because the guest was shut "
-                    "down properly",
+                    "if you know that no data is missing, because the guest was shut down properly, remove the "
+                    "journal entry {path}",
                     path=entry.path,
                 ),
             ),
@@ -411,10 +411,10 @@ def plan_unread(forest: Forest, request: Request, error: VmsnapError) -> Plan:
     title = _finish(forest, entry) if isinstance(entry, MergeEntry) else t("finish the interrupted operation")
     concern = refuse(
         "in-use",
-        t("the progress of the operation cannot be read: {tried}: {why}", tried=error.tried, why=error.reason)
+        t("cannot read the progress of the operation: {tried}: {why}", tried=error.tried, why=error.reason)
         if error.reason
-        else t("the progress of the operation cannot be read: {tried}", tried=error.tried),
-        t("call unfinished() again in a moment, or when the guest is off"),
+        else t("cannot read the progress of the operation: {tried}", tried=error.tried),
+        t("call unfinished() again later, or when the guest is off"),
     )
     way = t("not possible at this moment")
     return Plan(title=title, before=forest, steps=(), after=forest, concerns=(concern,), way=way)

@@ -76,10 +76,10 @@ def plan_shorten(reading: Reading, request: ShortenRequest) -> Plan:
         raise InvalidRequestError(
             tried,
             why=t(
-                "QEMU pulls only into the active layer of a running guest, and an image that must stay prevents a "
-                "commit"
+                "QEMU can pull only into the active layer of a running guest, and an image that must be kept "
+                "prevents a commit"
             ),
-            next_step=t("keep the base as well, or shut the guest down"),
+            next_step=t("also keep the base, or shut the guest down"),
         )
     builder = MergeBuilder(reading, engine)
     _merge(builder, layers, groups, remove=request.remove)
@@ -88,10 +88,10 @@ def plan_shorten(reading: Reading, request: ShortenRequest) -> Plan:
     chosen = Alternative(words, costs.total(groups), True, builder.refused)
     if engine.live:
         way = t(
-            "live by QEMU block jobs, while the guest keeps running: {merges}; no other way copies less", merges=words
+            "live: QEMU block jobs while the guest keeps running: {merges}; no other way copies less data", merges=words
         )
     else:
-        way = t("offline: {merges}; no other way copies less", merges=words)
+        way = t("offline: {merges}; no other way copies less data", merges=words)
     return builder.plan(
         counted(
             "shorten the chain of {image} from {layers} to {count} image",
@@ -122,8 +122,8 @@ def _limits(
     if most > last:
         if isinstance(keep, int) and most > keep:
             why = t(
-                "it has {layers} images, and {count} of them must be kept: they have other overlays or users, or are "
-                "on the network",
+                "the chain has {layers} images, and {count} of them must be kept because they have other overlays or "
+                "users, or are on the network",
                 layers=len(layers),
                 count=most,
             )
@@ -283,12 +283,12 @@ def _others(
         return
     up = [Group(group.first, group.last, group.last) for group in groups]
     committed = [Group(group.first, group.last, group.first) for group in groups]
-    only_active = t("QEMU pulls only into the active layer of a running guest")
+    only_active = t("QEMU can pull only into the active layer of a running guest")
     no_pull = only_active if down and up[:-1] != committed[:-1] else NOTHING
     kept = next((staying[g.last] for g in groups if g.first < g.last and g.last in staying), "")
-    no_commit = t("{image} must keep its file", image=kept) if kept else NOTHING
+    no_commit = t("the file of {image} must be kept", image=kept) if kept else NOTHING
     if not kept and not top_may_go and groups[-1].first < groups[-1].last:
-        no_commit = t("the last image would be merged away; top_may_go=True permits that")
+        no_commit = t("the last image would be merged into another. To permit this, pass top_may_go=True")
     step_by_step = sum(
         sum(costs.row(group.last)[layer : group.last + 1])
         for group in groups
@@ -302,7 +302,7 @@ def _others(
         if list(way) != list(groups):
             yield Alternative(what, size, False, refused)
     if any(group.last - group.first > 1 for group in groups):
-        yield Alternative(t("commit layer by layer, the highest first"), step_by_step, False, no_commit)
+        yield Alternative(t("commit layer by layer, starting at the top"), step_by_step, False, no_commit)
 
 
 def _words(forest: Forest, layers: Sequence[str], groups: Sequence[Group]) -> Message:

@@ -111,8 +111,8 @@ class Repoint(Step):
     def what(self) -> Message:
         name = self.backing.written
         if self.back:
-            return t("its backing file becomes {base} again, which was only read", base=name)
-        return t("its backing file becomes {base}, which now reads the same", base=name)
+            return t("its backing file becomes {base} again; {base} was only read", base=name)
+        return t("its backing file becomes {base}, which now has the same content", base=name)
 
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:
@@ -148,11 +148,9 @@ class PullLayers(Step):
     @property
     def what(self) -> Message:
         if self.backing is None:
-            return t(
-                "copy everything that this image reads from its backing files into it; it then has no backing file"
-            )
+            return t("copy all data that this image reads from its backing files into it; it then has no backing file")
         return t(
-            "copy what this image reads from the layers above {base} into it; {base} becomes its backing file",
+            "copy the data that this image reads from the layers above {base} into it; {base} becomes its backing file",
             base=self.backing.written,
         )
 
@@ -179,7 +177,7 @@ class CarryBitmaps(Step):
     @property
     def what(self) -> Message:
         return t(
-            "merge the dirty bitmaps with these names into it, so that incremental backups continue: {names}",
+            "merge the dirty bitmaps with these names into it, so that incremental backups can continue: {names}",
             names=joined(bitmap.name for bitmap in self.bitmaps),
         )
 
@@ -209,7 +207,7 @@ class MarkInvalid(Step):
     identity: Identity | None = field(default=None, compare=False, repr=False)  # of the file when it was planned
 
     action = "mark invalid"
-    what = Says(N_("set the header bit that makes QEMU refuse to open it, because its backing file has changed"))
+    what = Says(N_("set the header bit that makes QEMU refuse to open the image, because its backing file has changed"))
     invalidates = PathsOf("path")
 
     @property
@@ -227,7 +225,7 @@ class RemoveFile(Step):
     identity: Identity | None = field(default=None, compare=False, repr=False)  # of the file when it was planned
 
     action = "remove"
-    what = Says(N_("remove the file: nothing is based on it any more"))
+    what = Says(N_("remove the file: no image is based on it any more"))
     unlinks = PathsOf("path")
 
     @property
@@ -253,7 +251,12 @@ class RemoveLeftover(RemoveFile):
     """Remove a file of ours that was never completed, since its process was killed."""
 
     action = "remove"
-    what = Says(N_("remove the file: its process ended before the file was complete, and no process has it open"))
+    what = Says(
+        N_(
+            "remove the file: the process that was writing it ended before the file was complete, and no "
+            "process has it open"
+        )
+    )
     unlinks = PathsOf("path")
 
 
@@ -272,7 +275,7 @@ class TakeContent(Step):
     performer = "qemu-img"
     image = PathOf("path")
     relies = PathsOf("path")
-    what = Says(N_("read the whole disk and keep its checksum"))
+    what = Says(N_("read the whole disk and remember its checksum"))
 
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:
@@ -292,7 +295,7 @@ class CheckContent(Step):
     performer = "qemu-img"
     image = PathOf("path")
     relies = PathsOf("path")
-    what = Says(N_("read the whole disk again: it must be unchanged"))
+    what = Says(N_("read the whole disk again: its content must be unchanged"))
 
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:
@@ -358,21 +361,23 @@ class LiveCommit(BlockJobStep):
         number = len(self.entry.merged)
         if not self.active:
             return counted(
-                "QEMU copies the data of {count} layer down into this image, then repoints the overlay above",
-                "QEMU copies the data of {count} layers down into this image, then repoints the overlay above",
+                "QEMU copies the data of {count} layer down into this image, then changes the backing file of the "
+                "overlay above it",
+                "QEMU copies the data of {count} layers down into this image, then changes the backing file of the "
+                "overlay above it",
                 number,
             )
         if self.keep:
             return counted(
-                "QEMU copies the data of {count} layer down into this image; {guest} keeps writing to {image}",
-                "QEMU copies the data of {count} layers down into this image; {guest} keeps writing to {image}",
+                "QEMU copies the data of {count} layer down into this image, and {guest} keeps writing to {image}",
+                "QEMU copies the data of {count} layers down into this image, and {guest} keeps writing to {image}",
                 number,
                 guest=self.guest.name,
                 image=self.source,
             )
         return counted(
-            "QEMU copies the data of {count} layer down into this image; {guest} then writes to it (pivot)",
-            "QEMU copies the data of {count} layers down into this image; {guest} then writes to it (pivot)",
+            "QEMU copies the data of {count} layer down into this image, and {guest} then writes to it (pivot)",
+            "QEMU copies the data of {count} layers down into this image, and {guest} then writes to it (pivot)",
             number,
             guest=self.guest.name,
         )
@@ -410,11 +415,11 @@ class LivePull(BlockJobStep):
     def what(self) -> Message:
         if self.base is None:
             return t(
-                "QEMU copies everything that this image reads from its backing files into it, then writes "
-                "out its tables; it then has no backing file"
+                "QEMU copies all data that this image reads from its backing files into it, then writes out its "
+                "tables; it then has no backing file"
             )
         return t(
-            "QEMU copies what this image reads from the layers above {base} into it, then writes out its "
+            "QEMU copies the data that this image reads from the layers above {base} into it, then writes out its "
             "tables; {base} becomes its backing file",
             base=self.base,
         )

@@ -36,7 +36,7 @@ def plan_overlays(reading: Reading, request: OverlayRequest) -> Plan:
     """Return the plan of one or more new qcow2 images on one base."""
     forest, paths, backing, size = reading.forest, request.paths, request.backing, request.size
     _check_request(paths, size, request.cluster_size)
-    base = forest.images.get(backing) or Image(backing, status="missing", problem="there is no such file")
+    base = forest.images.get(backing) or Image(backing, status="missing", problem="the file does not exist")
     known = forest
     if base.status == "unknown" and request.backing_format:
         base = _taken_as(base, request.backing_format)
@@ -137,7 +137,7 @@ def _check_request(paths: Sequence[str], size: int | None, cluster_size: int | N
         raise InvalidRequestError(
             t("create an overlay with clusters of {size} bytes", size=cluster_size),
             why=t("the cluster size must be a power of two from 512 to 2097152"),
-            next_step=t("pass such a size, or omit it to use 65536"),
+            next_step=t("pass such a size, or omit it to use the default, 65536"),
         )
 
 
@@ -174,7 +174,7 @@ def _concerns_of_base(
                     path=below.path,
                     why=below.problem or below.status,
                 ),
-                t("also read its folder, or use follow=True") if below.status == "outside" else NOTHING,
+                t("read its folder as well, or pass follow=True") if below.status == "outside" else NOTHING,
                 images=(below.path,),
             )
         else:
@@ -185,7 +185,7 @@ def _concerns_of_base(
         forest,
         (),
         (base.path,) if base.path in forest.images else (),
-        so=t("until it stops, the overlay's guest cannot start, and the overlay reads changing data"),
+        so=t("until it ends, the guest on this overlay cannot start, and the overlay reads changing data"),
         instead=lambda guest: t(
             "take an external snapshot of {guest} first: {image} then becomes read-only", guest=guest, image=base.name
         ),
@@ -199,13 +199,13 @@ def _size(base: Image, size: int | None) -> Iterator[Concern]:
         yield refuse(
             "smaller-size",
             t(
-                "an overlay of {size} bytes is smaller than {base} with {base_size} bytes: the end of the disk would "
-                "be cut off",
+                "an overlay of {size} bytes is smaller than {base} ({base_size} bytes), and would cut off the end of "
+                "the disk",
                 size=size,
                 base=base.name,
                 base_size=base.virtual_size,
             ),
-            t("omit size, or pass at least the size of the base"),
+            t("omit size, or pass a size that is not smaller than that of the base"),
             images=(base.path,),
             waivable=True,
         )
@@ -214,11 +214,11 @@ def _size(base: Image, size: int | None) -> Iterator[Concern]:
 def _stopped(forest: Forest, base: Image, *, protect: bool) -> Iterator[Concern]:
     stopped = [use.guest for use in forest.known_writers(base.path) if not use.running]
     if stopped:
-        own = t("give {guest} an overlay of its own", guest=stopped[0])
+        own = t("give {guest} its own overlay", guest=stopped[0])
         yield warn(
             "shared-base",
             t(
-                "{image} is the disk of {guests}: as soon as {guests} writes to it, the overlay is corrupted",
+                "{image} is the disk of {guests}: as soon as {guests} writes to {image}, the overlay is corrupted",
                 image=base.name,
                 guests=joined(stopped),
             ),
@@ -258,7 +258,7 @@ def _concerns_of_protecting(forest: Forest, base: Image) -> Iterator[Concern]:
     if base.device:
         yield refuse(
             "not-supported",
-            t("{path} is a block device, which file permissions do not protect", path=base.path),
+            t("{path} is a block device, and file permissions do not protect a device", path=base.path),
             t(
                 "omit protect; {command} protects it until the next start of this machine",
                 command=f"blockdev --setro {shlex.quote(base.path)}",
@@ -269,7 +269,7 @@ def _concerns_of_protecting(forest: Forest, base: Image) -> Iterator[Concern]:
         yield warn(
             "read-only",
             t(
-                "{image} is the disk of {guests}, which cannot write to it once it is protected",
+                "{image} is the disk of {guests}, and once {image} is protected, {guests} can no longer write to it",
                 image=base.name,
                 guests=joined(writers),
             ),

@@ -68,7 +68,7 @@ def _concerns(reading: Reading, entry: InsideEntry, image: Image, size: int) -> 
         yield refuse(
             "disk-changed",
             t(
-                "{image} is not the file in which the internal snapshot {snapshot} was being changed",
+                "{image} is not the file whose internal snapshot {snapshot} was being changed",
                 image=image.path,
                 snapshot=entry.name,
             ),
@@ -76,7 +76,7 @@ def _concerns(reading: Reading, entry: InsideEntry, image: Image, size: int) -> 
             images=(image.path,),
         )
     if entry.began is not None:
-        yield remark("active-job", t("the change was begun by {who}", who=who(entry.began)), images=(image.path,))
+        yield remark("active-job", t("the operation was started by {who}", who=who(entry.began)), images=(image.path,))
 
 
 def _missed(reading: Reading, entry: InsideEntry, image: Image | None) -> Iterator[Concern]:
@@ -86,7 +86,8 @@ def _missed(reading: Reading, entry: InsideEntry, image: Image | None) -> Iterat
     yield refuse(
         "missing-base",
         t(
-            "a change of the internal snapshot {snapshot} in {image} was interrupted, and the image cannot be read now",
+            "an operation on the internal snapshot {snapshot} in {image} was interrupted, and the image cannot be "
+            "read now",
             snapshot=entry.name,
             image=entry.image,
         ),
@@ -96,4 +97,4 @@ def _missed(reading: Reading, entry: InsideEntry, image: Image | None) -> Iterat
 
 
 def _or_forget(entry: InsideEntry) -> Message:
-    return t("restore that image; or, if nothing is left to do, remove {entry}", entry=entry.path)
+    return t("restore that image. If no operation is pending, remove {entry}", entry=entry.path)

@@ -72,14 +72,14 @@ class RepairRequest:
         if forest.status(path) not in _REPAIRED | {"in-use"}:
             yield from unreadable(image, forest.status(path), remedy=t("restore it from a backup"))
         if why := _not_repaired(image):
-            what = t("{path} cannot be repaired on a copy: {why}", path=path, why=why)
+            what = t("cannot repair a copy of {path}: {why}", path=path, why=why)
             yield refuse("not-supported", what, images=(path,))
         if image.backing is not None and image.backing.kind == "relative" and not _beside(path, self.path):
             yield refuse(
                 "missing-base",
                 t(
-                    "{image} names its backing file relative to its own folder: a copy in another folder would not "
-                    "find it",
+                    "{image} names its backing file relative to its own folder, so a copy in another folder would "
+                    "not find it",
                     image=image.name,
                 ),
                 t("create the copy in {folder}", folder=os.path.dirname(path)),
@@ -90,7 +90,10 @@ class RepairRequest:
         yield from room(reading.folders, {os.path.dirname(self.path): image.allocated or 0})
         yield warn(
             "damaged-image",
-            t("QEMU makes the tables consistent, but cannot restore lost entries: the copy may lack data or be old"),
+            t(
+                "QEMU makes the tables consistent, but cannot restore lost entries, so the copy may lack data or "
+                "contain old data"
+            ),
             t("check the copy, and compare it with a backup, before you replace {image} with it", image=image.name),
             images=(path,),
         )
@@ -103,10 +106,11 @@ def _not_repaired(image: Image) -> Message | None:
         return t("it is {format}, and only qcow2 can be repaired", format=image.format)
     if image.encryption:
         return t(
-            "it is encrypted ({encryption}), and qemu-img cannot open it without the key", encryption=image.encryption
+            "it is encrypted ({encryption}), and qemu-img cannot open the image without the key",
+            encryption=image.encryption,
         )
     if image.data_file is not None:
-        return t("its data is in an external data file, which is not copied with it")
+        return t("its data is in an external data file, which would not be copied")
     return None
 
 

@@ -29,7 +29,7 @@ class CopyImage(Step):
 
     @property
     def what(self) -> Message:
-        return t("copy {path}, which is only read", path=self.source)
+        return t("copy {path}; the original is only read", path=self.source)
 
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:
@@ -45,7 +45,7 @@ class RepairCopy(Step):
     action = "repair copy"
     performer = "qemu-img"
     image = PathOf("path")
-    what = Says(N_("let QEMU rebuild its tables as far as possible: damaged data may be lost"))
+    what = Says(N_("let QEMU rebuild its tables as far as possible; damaged data may be lost"))
 
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:
@@ -71,7 +71,7 @@ class SettleInside(Step):
     def what(self) -> Message:
         if not self.damaged:
             return t("let QEMU check its tables, and remove the journal entry of the snapshot")
-        return t("let QEMU repair its tables in a copy, which replaces it if all data is still in place")
+        return t("let QEMU repair its tables in a copy; the copy replaces the image if no data has changed place")
 
     @property
     def commands(self) -> tuple[str, ...]:

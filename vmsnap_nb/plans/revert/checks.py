@@ -55,19 +55,19 @@ def _record(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         yield refuse(
             "not-supported",
             t("libvirt has no record of {name}: {why}", name=record.name, why=choice.snapshot.problem),
-            t("let reconcile() create the record, then revert"),
+            t("create the record with reconcile(), then revert"),
             holders=me,
         )
     elif not definition_of(record.xml):
         yield refuse(
             "not-supported",
             t(
-                "the record of {name} does not contain the definition that {guest} had",
+                "the record of {name} does not contain the domain definition of {guest} at that time",
                 name=record.name,
                 guest=domain.name,
             ),
             t(
-                "let libvirt revert with the current definition: {command}",
+                "revert with the current definition, using libvirt itself: {command}",
                 command=join(
                     ("virsh", "snapshot-revert", "--domain", domain.name, "--snapshotname", record.name, "--force")
                 ),
@@ -79,7 +79,10 @@ def _record(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
     if not domain.persistent:
         yield refuse(
             "not-supported",
-            t("{guest} is transient: libvirt would lose it and its snapshots as soon as it is off", guest=domain.name),
+            t(
+                "{guest} is transient: libvirt would lose the guest and its snapshots as soon as the guest is off",
+                guest=domain.name,
+            ),
             t(
                 "make it persistent first: {command}",
                 command=f"virsh dumpxml {quote(domain.name)} | virsh define /dev/stdin",
@@ -91,8 +94,8 @@ def _record(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         yield remark(
             "not-supported",
             t(
-                "libvirt {version} cannot revert to external snapshots (9.9 and later can): this plan does it in "
-                "single steps",
+                "libvirt {version} cannot revert to external snapshots (9.9 and later can), so this plan performs "
+                "the revert in separate steps",
                 version=version,
             ),
             holders=me,
@@ -108,15 +111,15 @@ def _old_name(domain: Domain, choice: RevertChoice) -> Iterator[Concern]:
     yield refuse(
         "not-supported",
         t(
-            "the memory of {name} was saved when {guest} had the name {then}, and libvirt restores it only under that "
-            "name",
+            "the memory of {name} was saved when {guest} was named {then}, and libvirt can restore it only under "
+            "that name",
             name=choice.record.name,
             guest=domain.name,
             then=then,
         ),
         either(
             t("revert only the disks: {argument}", argument="to='off'"),
-            t("shut {guest} down and give it its old name first: {command}", guest=domain.name, command=back),
+            t("shut {guest} down and restore its old name first: {command}", guest=domain.name, command=back),
         ),
         holders=(domain.name,),
     )
@@ -148,7 +151,7 @@ def _state_of(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
                 "{name} is partly internal and partly external, and neither libvirt nor this package can revert to it",
                 name=record.name,
             ),
-            t("with the guest off, revert its disks one by one with qemu-img"),
+            t("shut the guest down, then revert its disks one by one with qemu-img"),
             holders=me,
         )
 
@@ -173,8 +176,8 @@ def _guest(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
     yield from managed_save(
         reading.forest,
         domain.name,
-        t("after the revert, its disks are different ones"),
-        instead=t("start {guest} first: its memory is then kept as well", guest=domain.name),
+        t("the revert gives the guest different disks"),
+        instead=t("start {guest} first, so that its memory is also kept", guest=domain.name),
     )
     if domain.running and choice.kept is None:
         only = choice.way == "memory" and choice.request.keep_current
@@ -188,26 +191,28 @@ def _guest(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
             ),
             t("save it to a file first with save(path)")
             if only
-            else t("pass keep_current=True, which keeps it in a snapshot"),
+            else t("pass keep_current=True to keep it in a snapshot"),
             holders=me,
             waivable=only,
         )
     if record.memory == "no" and choice.state != "shut off":
         if record.state == "disk-snapshot":
             what = t(
-                "{name} includes no memory: {guest} starts from its disks, as after a power failure",
+                "{name} does not include memory, so {guest} starts from its disks, as after a power failure",
                 name=record.name,
                 guest=domain.name,
             )
         else:
-            what = t("{name} includes no memory: {guest} starts from its disks", name=record.name, guest=domain.name)
+            what = t(
+                "{name} does not include memory, so {guest} starts from its disks", name=record.name, guest=domain.name
+            )
         yield remark("memory-lost", what, holders=me)
     elif record.memory != "no" and not choice.with_memory:
         yield remark(
             "memory-lost",
             t(
-                "the memory of {name} is not restored, because the guest will be off: its disks are as after a power "
-                "failure",
+                "the memory of {name} is not restored, because the guest will be off. Its disks will be in the same "
+                "state as after a power failure",
                 name=record.name,
             ),
             t("use {argument} to resume from that memory", argument="to='as-taken'"),
@@ -220,7 +225,9 @@ def _images(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
     forest, record = reading.forest, choice.record
     memory = record.memory_file
     if choice.with_memory and memory is not None and memory in reading.gone:
-        yield missing(memory, either(t("restore it"), t("revert only the disks: {argument}", argument="to='off'")))
+        yield missing(
+            memory, either(t("restore the file"), t("revert only the disks: {argument}", argument="to='off'"))
+        )
     for disk in choice.disks:
         path = disk.held
         image = forest.images.get(path)
@@ -252,14 +259,16 @@ def _interrupted_merges(reading: Reading, choice: RevertChoice, path: str) -> It
             yield refuse(
                 "active-job",
                 t(
-                    "{path} may not hold its content at {name}: the merge of {top} into {base} was interrupted",
+                    "{path} may no longer hold its content at the time of {name}: the merge of {top} into {base} was "
+                    "interrupted",
                     path=path,
                     name=choice.record.name,
                     top=entry.top,
                     base=entry.base,
                 ),
                 t(
-                    "finish the merge first with {call}[0].run(); what it has already overwritten in {base} is lost",
+                    "finish the merge first with {call}[0].run(). Data that the merge has already overwritten in "
+                    "{base} is lost",
                     call=finishing(entry, reading.owner.domain),
                     base=entry.base,
                 ),
@@ -288,7 +297,7 @@ def _image_inside(reading: Reading, choice: RevertChoice, target: str, image: Im
         yield refuse(
             "not-supported",
             t(
-                "{path} is encrypted ({encryption}), and qemu-img, with which libvirt would restore {name}, has no key",
+                "{path} is encrypted ({encryption}). libvirt would restore {name} with qemu-img, which has no key",
                 path=secret,
                 encryption=reading.forest[secret].encryption,
                 name=name,
@@ -300,8 +309,12 @@ def _image_inside(reading: Reading, choice: RevertChoice, target: str, image: Im
     if not image.writable and image.status == "ok":
         yield refuse(
             "read-only",
-            t("{path} is write-protected, and the content of {name} is written into it", path=path, name=name),
-            t("make it writable: {command}", command=f"chmod u+w {quote(path)}"),
+            t(
+                "{path} is write-protected, and the revert would write the content of {name} into it",
+                path=path,
+                name=name,
+            ),
+            t("make the device writable: {command}", command=f"chmod u+w {quote(path)}"),
             images=(path,),
             waivable=True,
         )
@@ -318,14 +331,14 @@ def _another_inside(name: str, image: Image) -> Iterator[Concern]:
     yield refuse(
         "name-taken",
         t(
-            "in {path}, {other} has the ID {name}: asked for snapshot {name}, QEMU would restore {other}",
+            "in {path}, snapshot {other} has the ID {name}: if asked for snapshot {name}, QEMU would restore {other}",
             path=image.path,
             other=other.name,
             name=name,
         ),
         either(
             t("delete snapshot {name} first", name=other.name),
-            t("copy the content of {name} out: {command}", name=name, command=command),
+            t("copy the content of {name} into a new image: {command}", name=name, command=command),
         ),
         images=(image.path,),
     )
@@ -338,17 +351,17 @@ def _shared(reading: Reading, name: str, path: str) -> Iterator[Concern]:
         yield refuse(
             "shared-base",
             counted(
-                "{overlays} is based on {base}, and would be corrupted by its content at {name}",
-                "{overlays} are based on {base}, and would be corrupted by its content at {name}",
+                "{overlays} is based on {base}, and would be corrupted if {base} reverts to {name}",
+                "{overlays} are based on {base}, and would be corrupted if {base} reverts to {name}",
                 len(above),
                 overlays=joined(above),
                 base=path,
                 name=name,
             ),
             either(
-                t("first delete the external snapshots above it, which delete_snapshot() merges"),
+                t("first delete the external snapshots above it with delete_snapshot(), which merges their overlays"),
                 t(
-                    "copy the content of {name} out: {command}",
+                    "copy the content of {name} into a new image: {command}",
                     name=name,
                     command=f"qemu-img convert -O qcow2 -l {quote(name)} {quote(path)} NEW.qcow2",
                 ),
@@ -360,7 +373,7 @@ def _shared(reading: Reading, name: str, path: str) -> Iterator[Concern]:
         yield refuse(
             "shared-base",
             t("{path} is also a disk of {guests}", path=path, guests=joined(others)),
-            t("give {guest} an image of its own first", guest=others[0]),
+            t("give {guest} its own image first", guest=others[0]),
             images=(path,),
             holders=others,
         )
@@ -390,7 +403,7 @@ def _image_of_then(reading: Reading, choice: RevertChoice, image: Image) -> Iter
         yield refuse(
             "disk-changed",
             t(
-                "{guest} now writes to {path} itself, so that image no longer holds the content of {name}",
+                "{guest} now writes directly to {path}, so that image no longer holds the content of {name}",
                 guest=guest,
                 path=image.path,
                 name=choice.record.name,
@@ -404,14 +417,14 @@ def _image_of_then(reading: Reading, choice: RevertChoice, image: Image) -> Iter
         yield refuse(
             "shared-base",
             counted(
-                "{guests} writes to {path}, so that image does not keep the content of {name}",
-                "{guests} write to {path}, so that image does not keep the content of {name}",
+                "{guests} writes to {path}, so that image no longer holds the content of {name}",
+                "{guests} write to {path}, so that image no longer holds the content of {name}",
                 len(others),
                 guests=joined(others),
                 path=image.path,
                 name=choice.record.name,
             ),
-            t("first give {guest} an overlay of its own on {image}", guest=others[0], image=image.path),
+            t("give {guest} its own overlay on {image} first", guest=others[0], image=image.path),
             images=(image.path,),
             holders=others,
         )
@@ -427,8 +440,8 @@ def _memory(reading: Reading, choice: RevertChoice, target: str, image: Image) -
         yield refuse(
             "disk-changed",
             t(
-                "{path} is not what disk {disk} was when {name} was taken, and {name} includes only memory. The "
-                "guest's cached data would not match the disk and would corrupt its file systems",
+                "{path} is not the content of disk {disk} when {name} was taken, and {name} includes only memory. "
+                "The guest's cached data would not match the disk and would corrupt its file systems",
                 path=image.path,
                 disk=target,
                 name=name,
@@ -454,15 +467,15 @@ def _files(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
             yield remark(
                 "file-exists",
                 counted(
-                    "{overlays} is based on {base}, but no guest and no snapshot uses it: an earlier revert may have "
-                    "left it",
-                    "{overlays} are based on {base}, but no guest and no snapshot uses them: earlier reverts may have "
-                    "left them",
+                    "{overlays} is based on {base}, but no guest or snapshot uses it: an earlier revert may have "
+                    "left it behind",
+                    "{overlays} are based on {base}, but no guest or snapshot uses them: earlier reverts may have "
+                    "left them behind",
                     len(left),
                     overlays=joined(left),
                     base=disk.then,
                 ),
-                t("remove it if you know that nothing needs it"),
+                t("remove it if you know that nothing needs it any more"),
                 images=left,
             )
     needed: Counter[str] = Counter()

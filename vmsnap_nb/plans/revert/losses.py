@@ -35,13 +35,13 @@ def _hardware(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         yield warn(
             "hardware-changed",
             t(
-                "the definition for the next start of {guest} names {path} as disk {disk}: the revert replaces that "
-                "definition",
+                "the definition for the next start of {guest} uses {path} as disk {disk}, and the revert replaces "
+                "that definition",
                 guest=guest,
                 path=path,
                 disk=target,
             ),
-            t("change it again afterwards if you want that disk"),
+            t("if you want that disk, change the definition again afterwards"),
             images=(path,) if path in reading.forest.images else (),
             holders=(guest,),
         )
@@ -50,12 +50,12 @@ def _hardware(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         yield warn(
             "hardware-changed",
             t(
-                "{guest} had other hardware at {name}, and gets it back: {parts}",
+                "{guest} had different hardware at the time of {name}, and the revert restores it: {parts}",
                 guest=guest,
                 name=choice.record.name,
                 parts=joined(changed),
             ),
-            t("change its definition again afterwards if you want its current hardware"),
+            t("if you want the current hardware, change the definition again afterwards"),
             holders=(guest,),
         )
 
@@ -78,7 +78,7 @@ def _firmware(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
     yield remark(
         "not-supported",
         what,
-        t("copy that file first if they matter") if choice.with_memory else NOTHING,
+        t("if you need these variables, copy that file first") if choice.with_memory else NOTHING,
         images=(firmware.nvram,) if firmware.nvram else (),
         holders=(firmware.domain.name,),
     )
@@ -104,7 +104,7 @@ def _loss(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         yield warn(
             "state-lost",
             what,
-            t("pass keep_current=True, which takes a snapshot first"),
+            t("pass keep_current=True to take a snapshot first"),
             images=(path,),
             holders=(reading.owner.domain.name,),
         )
@@ -127,13 +127,14 @@ def _not_kept(reading: Reading, choice: RevertChoice, kept: SnapshotChoice) -> I
         yield refuse(
             "state-lost",
             t(
-                "the current content of {path} is overwritten and not kept, because it is not a disk of {guest} now",
+                "the current content of {path} will be overwritten and lost, because the image is not currently a "
+                "disk of {guest}",
                 path=path,
                 guest=guest,
             ),
             either(
-                t("attach it to {guest} again first, as disk {disk}", guest=guest, disk=disk.target),
-                t("copy it if you need it, then waive this"),
+                t("attach the image to {guest} again first, as disk {disk}", guest=guest, disk=disk.target),
+                t("if you need that content, copy it first, then waive this"),
             ),
             images=(path,),
             holders=(guest,),
@@ -160,7 +161,7 @@ def _bitmaps(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
                 "backup-chain",
                 t(
                     "{path} has dirty bitmaps ({names}), and QEMU does not revert such an image to an internal "
-                    "snapshot, because they would miss the changes",
+                    "snapshot, because the bitmaps would miss the changes",
                     path=image.path,
                     names=joined(names),
                 ),
@@ -172,13 +173,13 @@ def _bitmaps(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
             yield refuse(
                 "backup-chain",
                 t(
-                    "the dirty bitmaps of {path} ({names}) do not record what this revert changes, because the "
-                    "new overlay has none. The next backup of {guest} must be a full one",
+                    "the dirty bitmaps of {path} ({names}) do not record what this revert changes, because the new "
+                    "overlay has no bitmaps. The next backup of {guest} must be a full one",
                     path=image.path,
                     names=joined(names),
                     guest=domain.name,
                 ),
-                t("take the incremental backup first; or waive this if no backup depends on them"),
+                t("take the incremental backup first, or waive this if no backup depends on them"),
                 images=(image.path,),
                 holders=(domain.name,),
                 waivable=True,

@@ -91,7 +91,7 @@ def _without_snapshot(reading: Reading, entry: RevertEntry) -> Plan:
         steps=(EndRevert(guest=reading.owner.ref, entry=entry),),
         after=forest,
         concerns=(concern,),
-        way=t("only the journal entry is left to remove"),
+        way=t("only the journal entry remains to be removed"),
     )
 
 
@@ -100,7 +100,7 @@ def _of_keeping(kept: Plan) -> Iterator[Concern]:
     for concern in kept.concerns:
         if concern.level != "note" and concern.name not in ("active-job", "managed-save"):
             what = t("the current state cannot be kept: {why}", why=concern.what)
-            discard = t("pass keep_current=False, which discards it")
+            discard = t("pass keep_current=False to discard it")
             remedy = either(concern.remedy, discard) if concern.remedy else discard
             yield replace(concern, what=what, remedy=remedy) if concern.level == "refuse" else concern
 
@@ -125,12 +125,12 @@ def _way(guest: str, choice: RevertChoice) -> Message:
 def _how(choice: RevertChoice) -> Message:
     record = choice.record
     if choice.way == "inside":
-        return t("{kind}: libvirt writes the content of the snapshot into the same images", kind=record.kind)
+        return t("{kind}: libvirt restores the content of the snapshot in the same images", kind=record.kind)
     fields = {"kind": record.kind, "file": record.memory_file}
     if choice.way == "memory":
         if choice.with_memory:
-            return t("{kind}: the disks stay as they are, and QEMU loads the memory from {file}", **fields)
-        return t("{kind}: the disks stay as they are", kind=record.kind)
+            return t("{kind}: the disks do not change, and QEMU loads the memory from {file}", **fields)
+        return t("{kind}: the disks do not change", kind=record.kind)
     end = t("libvirt itself would remove the current overlays")
     if choice.with_memory:
         how = t(

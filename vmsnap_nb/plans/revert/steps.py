@@ -99,7 +99,7 @@ class TakeDefinition(GuestStep):
     def what(self) -> Message:
         disks = joined(t("{disk} = {path}", disk=source.target, path=source.path) for source in self.sources)
         return t(
-            "{guest} gets the definition that it had at {name}, with these disks: {disks}",
+            "{guest} gets back its definition from {name}, with these disks: {disks}",
             guest=self.guest.name,
             name=self.name,
             disks=disks,
@@ -128,11 +128,11 @@ class RestoreMemory(GuestStep):
     def what(self) -> Message:
         if self.paused:
             return t(
-                "{guest} is restored, paused, from the memory of {name}; the file stays",
+                "{guest} is restored from the memory of {name} in the paused state; the file is kept",
                 guest=self.guest.name,
                 name=self.name,
             )
-        return t("{guest} resumes from the memory of {name}; the file stays", guest=self.guest.name, name=self.name)
+        return t("{guest} resumes from the memory of {name}; the file is kept", guest=self.guest.name, name=self.name)
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -151,7 +151,9 @@ class StartGuest(GuestStep):
     @property
     def what(self) -> Message:
         if self.paused:
-            return t("{guest} starts from its disks, paused before its first instruction", guest=self.guest.name)
+            return t(
+                "{guest} starts from its disks in the paused state, before its first instruction", guest=self.guest.name
+            )
         return t("{guest} starts from its disks", guest=self.guest.name)
 
     @property
@@ -177,10 +179,10 @@ class RevertInside(GuestStep):
         images = joined(self.sources)
         fields = {"images": images, "name": self.name, "guest": self.guest.name}
         if self.to == "off":
-            return t("restore the content of {images} at {name}; {guest} is then off", **fields)
+            return t("restore the content of {images} from {name}; {guest} is then off", **fields)
         if self.to == "paused":
-            return t("restore the content of {images} at {name}; {guest} is then paused", **fields)
-        return t("restore the content of {images} at {name}; {guest} then runs", **fields)
+            return t("restore the content of {images} from {name}; {guest} is then paused", **fields)
+        return t("restore the content of {images} from {name}; {guest} then runs", **fields)
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -243,7 +245,7 @@ class DiscardOverlays(GuestStep):
     @property
     def what(self) -> Message:
         removed = t("remove {images}", images=joined(self.unlinks))
-        emptied = t("empty {images}, which a snapshot record names", images=joined(self.writes))
+        emptied = t("empty {images}, because a snapshot record still names it", images=joined(self.writes))
         return clauses([*([removed] if self.unlinks else []), *([emptied] if self.writes else [])])
 
     @property

@@ -40,14 +40,14 @@ def while_off(owner: GuestFacts) -> Iterator[Concern]:
         yield refuse(
             "backup-chain",
             t(
-                "{guest} has checkpoints ({checkpoints}): while it is off, libvirt can neither take a snapshot of it "
-                "nor write a snapshot record",
+                "{guest} has checkpoints ({checkpoints}). While the guest is off, libvirt can neither take a "
+                "snapshot of it nor write a snapshot record",
                 guest=guest,
                 checkpoints=joined(checkpoints),
             ),
             either(
                 t(
-                    "do it while {guest} runs, for which it may be paused: {command}",
+                    "do this while {guest} is running or paused: {command}",
                     guest=guest,
                     command=f"virsh start {shlex.quote(guest)} --paused",
                 ),

@@ -79,11 +79,11 @@ def _name(forest: Forest, owner: GuestFacts, choice: SnapshotChoice) -> Iterator
         yield refuse(
             "name-taken",
             t(
-                "{images} already contains a snapshot {name}, which libvirt has no record of",
+                "{images} already contains a snapshot {name}, but libvirt has no record of it",
                 images=joined(map(str, inside)),
                 name=choice.name,
             ),
-            either(t("choose another name"), t("let reconcile() create the missing record")),
+            either(t("choose another name"), t("create the missing record with reconcile()")),
             images=tuple(path for path in inside if path),
             holders=(guest,),
         )
@@ -119,8 +119,8 @@ def _ids(forest: Forest, choice: SnapshotChoice) -> Iterator[Concern]:
             yield refuse(
                 "name-taken",
                 t(
-                    "in {path}, {other} has or would get the ID {name}: asked for snapshot {name}, QEMU would then "
-                    "restore {other}",
+                    "in {path}, snapshot {other} has or would get the ID {name}. If asked for snapshot {name}, QEMU "
+                    "would then restore {other}",
                     path=image.path,
                     other=other.name,
                     name=name,
@@ -141,13 +141,13 @@ def _agent(owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
     if choice.request.quiesce and not (owner.running and owner.agent):
         guest, omit = owner.domain.name, t("omit quiesce")
         if owner.running:
-            what = t("the file systems of {guest} cannot be frozen: no QEMU guest agent answers", guest=guest)
+            what = t("cannot freeze the file systems of {guest}: the QEMU guest agent does not respond", guest=guest)
             install = t(
-                "start qemu-guest-agent in the guest (a lab's guest has it if this machine had it when the lab was "
-                "opened)"
+                "start qemu-guest-agent in the guest (lab guests include it if it was installed on this machine when "
+                "the lab was opened)"
             )
         else:
-            what = t("the file systems of {guest} cannot be frozen: the guest is off", guest=guest)
+            what = t("cannot freeze the file systems of {guest}: the guest is off", guest=guest)
         yield refuse("no-agent", what, either(install, omit) if owner.running else omit, holders=(guest,))
 
 
@@ -177,12 +177,12 @@ def _not_held(owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
             )
         else:
             what = t(
-                "the snapshot includes neither the memory of {guest} nor data that it has not yet written. After "
-                "a revert, {guest} starts as after a power failure",
+                "the snapshot includes neither the memory of {guest} nor data that the guest has not yet written to "
+                "disk. After a revert, {guest} starts as after a power failure",
                 guest=guest,
             )
             remedy = t(
-                "{quiesce} writes cached data first; {checkpoint} also saves the memory",
+                "use {quiesce} to write cached data to disk first, or {checkpoint} to save the memory as well",
                 quiesce="quiesce=True",
                 checkpoint="kind='external-checkpoint'",
             )
@@ -217,9 +217,9 @@ def _image(forest: Forest, owner: GuestFacts, disk: SnapshotDisk, image: Image) 
     if disk.held == "internal" and not image.writable and image.status == "ok":
         yield refuse(
             "read-only",
-            t("{path} is write-protected, and an internal snapshot is written into it", path=image.path),
+            t("{path} is write-protected, and an internal snapshot would be written into it", path=image.path),
             either(
-                t("make it writable: {command}", command=f"chmod u+w {shlex.quote(image.path)}"),
+                t("make the device writable: {command}", command=f"chmod u+w {shlex.quote(image.path)}"),
                 t("use {argument}", argument="kind='external-disk'"),
             ),
             images=(image.path,),
@@ -236,8 +236,8 @@ def _image(forest: Forest, owner: GuestFacts, disk: SnapshotDisk, image: Image) 
                 names=joined(recording),
             ),
             either(
-                t("take the snapshot while the guest runs: libvirt then continues them in the overlay"),
-                t("add them to the overlay with qemu-img bitmap --add"),
+                t("take the snapshot while the guest is running, so that libvirt continues the bitmaps in the overlay"),
+                t("add the bitmaps to the overlay with qemu-img bitmap --add"),
             ),
             images=(image.path,),
         )
@@ -252,7 +252,9 @@ def _encrypted(forest: Forest, owner: GuestFacts, disk: SnapshotDisk, image: Ima
         yield from new_overlay_exposes(image)
         if not owner.running:
             guest = owner.domain.name
-            remedy = t("take it while {guest} runs: libvirt then keeps the key of each layer", guest=guest)
+            remedy = t(
+                "take the snapshot while {guest} is running, so that libvirt has the key of each layer", guest=guest
+            )
             yield from lower_keys(forest, image.path, guest, remedy)
         return
     # qemu-img, which libvirt lets do it while the guest is off, opens the layers below as well.
@@ -272,11 +274,11 @@ def _encrypted(forest: Forest, owner: GuestFacts, disk: SnapshotDisk, image: Ima
             remedy = t("use {argument}", **external)
         else:
             what = t(
-                "{path} is encrypted ({encryption}), and qemu-img, with which libvirt writes the snapshot into "
-                "it, has no key",
+                "{path} is encrypted ({encryption}). libvirt writes the snapshot into it with qemu-img, which has no "
+                "key",
                 **fields,
             )
-            remedy = t("use {argument} while {guest} runs", guest=guest, **external)
+            remedy = t("use {argument} while {guest} is running", guest=guest, **external)
         yield refuse("not-supported", what, remedy, images=(image.path,))
 
 
@@ -329,8 +331,8 @@ def _what_is_there(forest: Forest, choice: SnapshotChoice, path: str) -> Message
         and not forest.children(path)
     ):
         return t(
-            "choose another name; or remove it: it is an unused overlay of {base}, perhaps left by an interrupted "
-            "snapshot",
+            "choose another name, or remove the file: it is an unused overlay of {base}, perhaps left by an "
+            "interrupted snapshot",
             base=forest.parent(path),
         )
     return None
@@ -342,7 +344,7 @@ def _reused(reading: Reading, choice: SnapshotChoice, path: str) -> Iterator[Con
     there = path in reading.folders.taken or (path in forest.images and forest[path].status != "missing")
     source = next((disk.source for disk in choice.disks if disk.file == path), None)
     if not there:
-        create = t("create it first, with {base} as its backing file", base=source)
+        create = t("create the file first, with {base} as its backing file", base=source)
         yield missing(path, either(create, t("omit reuse")))
     elif path in forest.images and source is not None:
         image = forest[path]
@@ -383,7 +385,7 @@ def _overlay(owner: GuestFacts, choice: SnapshotChoice, disk: SnapshotDisk) -> I
         # than the guest is told, and the guest does not start any more.
         yield refuse(
             "not-supported",
-            t("{path} contains a comma, which libvirt writes twice while a guest is off", path=disk.file),
+            t("{path} contains a comma, which libvirt doubles in the file name while a guest is off", path=disk.file),
             _name_overlay(disk.target),
             images=(disk.file,),
             holders=(guest,),
@@ -399,7 +401,7 @@ def _room(reading: Reading, choice: SnapshotChoice) -> Iterator[Concern]:
     if choice.kind == "internal-checkpoint":  # QEMU writes it into the first image that it holds
         memory = next((disk.source for disk in choice.disks if disk.held == "internal" and disk.source), None)
     # Memory that the guest never wrote to takes no room.
-    most = {} if memory is None else {os.path.dirname(memory): t("most of it is for the guest's memory")}
+    most = {} if memory is None else {os.path.dirname(memory): t("most of this space is for the guest's memory")}
     for folder in most:
         needed[folder] += reading.owner.memory
     yield from room(reading.folders, needed, most)

@@ -148,13 +148,15 @@ def _check(request: SnapshotRequest, domain: Domain, asked: Mapping[str, str]) -
         raise InvalidRequestError(
             tried,
             why=t("there is no kind {kind}", kind=repr(request.kind)),
-            next_step=t("use one of the kinds {kinds}; for memory alone, use save()", kinds=joined(KINDS)),
+            next_step=t("use one of these kinds: {kinds}. To save only the memory, use save()", kinds=joined(KINDS)),
         )
     bad = [char for char in request.description if not char.isprintable() and char not in "\n\t"]
     if bad:
         raise InvalidRequestError(
             tried,
-            why=t("XML cannot represent a character of the description: {character}", character=repr(bad[0])),
+            why=t(
+                "the description contains a character that XML cannot represent: {character}", character=repr(bad[0])
+            ),
             next_step=t("omit that character"),
         )
     _check_disks(domain, asked, tried)
@@ -162,13 +164,13 @@ def _check(request: SnapshotRequest, domain: Domain, asked: Mapping[str, str]) -
     if request.kind not in (None, "external-checkpoint") and request.memory_file is not None:
         raise InvalidRequestError(
             tried,
-            why=t("only an external checkpoint has a memory file, and the kind is {kind}", kind=request.kind),
+            why=t("only an external checkpoint has a memory file, but the kind is {kind}", kind=request.kind),
             next_step=t("omit memory_file, or use {argument}", argument="kind='external-checkpoint'"),
         )
     if request.quiesce and request.kind == "internal-disk":
         raise InvalidRequestError(
             tried,
-            why=t("quiesce needs a running guest, and an internal disk snapshot needs a guest that is off"),
+            why=t("quiesce requires a running guest, but an internal disk snapshot requires a guest that is off"),
             next_step=t("omit quiesce, or use {argument}", **external),
         )
     if request.quiesce and request.kind not in (None, "external-disk"):
@@ -186,14 +188,14 @@ def _check_disks(domain: Domain, asked: Mapping[str, str], tried: Message) -> No
             raise InvalidRequestError(
                 tried,
                 why=t("{guest} has no disk {disk}", guest=domain.name, disk=repr(target)),
-                next_step=t("choose from its disks: {disks}", disks=joined(targets))
+                next_step=t("choose one of its disks: {disks}", disks=joined(targets))
                 if targets
-                else t("it has no disk at all"),
+                else t("the guest has no disks"),
             )
         if choice not in WORDS and not choice.startswith("/"):
             raise InvalidRequestError(
                 tried,
-                why=t("{value} is not a valid choice for disk {disk}", value=repr(choice), disk=target),
+                why=t("{value} is not a valid value for disk {disk}", value=repr(choice), disk=target),
                 next_step=t("pass 'internal', 'external', 'no', or the path of the new overlay"),
             )
 
@@ -235,7 +237,7 @@ def _choose_kind(
     for reason in _why_not_inside(forest, owner, default, asked):
         return "external-disk", reason
     if owner.pflash:
-        why = t("the guest has UEFI firmware, and not every libvirt version can take internal snapshots of such guests")
+        why = t("the guest has UEFI firmware, and some libvirt versions cannot take internal snapshots of such guests")
         return "external-disk", why
     if owner.running:
         return "internal-checkpoint", t("the guest is {state} and its disks are qcow2", state=state_words(domain.state))
@@ -248,9 +250,9 @@ def _why_not_inside(
     """Yield the reasons why no internal snapshot is taken, though all disks are qcow2."""
     for disk in disks:
         if disk.device == "floppy" and not owner.running:
-            yield t("{disk} is a floppy, which libvirt does not include in an internal snapshot", disk=disk.target)
+            yield t("{disk} is a floppy disk, which libvirt does not include in an internal snapshot", disk=disk.target)
         elif disk.source and _image(forest, disk.source).encryption:
-            yield t("{disk} is encrypted, and only its guest can write into it", disk=disk.target)
+            yield t("{disk} is encrypted, and only its guest can write to it", disk=disk.target)
         elif asked.get(disk.target) == "no":
             yield t("{disk} is left out, and an internal snapshot must include all disks", disk=disk.target)
 
@@ -350,7 +352,7 @@ def _memory_file(domain: Domain, disks: tuple[SnapshotDisk, ...], name: str) -> 
     if first is None:
         raise InvalidRequestError(
             t("take an external checkpoint of {guest}", guest=domain.name),
-            why=t("it includes no disk, so the memory file has no default path"),
+            why=t("the snapshot includes no disk, so the memory file has no default path"),
             next_step=t("name the file: {argument}", argument="memory_file=…"),
         )
     return os.path.join(os.path.dirname(first), f"{Image(first).name.removesuffix('.' + name)}.{name}.mem")
@@ -361,6 +363,6 @@ def _check_lengths(choice: SnapshotChoice) -> None:
         if len(os.fsencode(os.path.basename(path))) > _FILE_NAME_MAX:
             raise InvalidRequestError(
                 t("create a file {name}…", name=os.path.basename(path)[:60]),
-                why=t("a file name has at most {most} bytes", most=_FILE_NAME_MAX),
-                next_step=t("choose a shorter snapshot name, or name the files in disks"),
+                why=t("a file name can have at most {most} bytes", most=_FILE_NAME_MAX),
+                next_step=t("choose a shorter snapshot name, or pass the file names in disks"),
             )

@@ -56,13 +56,17 @@ def _disks(owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
     elif held - {wanted}:
         mixed = joined(d.target for d in choice.disks if d.held not in ("no", wanted))
         if choice.inside:
-            what = t("a snapshot is internal or external for all its disks: {disks} would be external", disks=mixed)
+            what = t(
+                "a snapshot must be internal or external for all its disks, but {disks} would be external", disks=mixed
+            )
         else:
-            what = t("a snapshot is internal or external for all its disks: {disks} would be internal", disks=mixed)
+            what = t(
+                "a snapshot must be internal or external for all its disks, but {disks} would be internal", disks=mixed
+            )
         yield refuse(
             "mixed-kinds",
             what,
-            t("choose one kind for all disks, or take two snapshots that each leave disks out ('no')"),
+            t("choose one kind for all disks, or take two snapshots, each of which leaves out some disks ('no')"),
             holders=(guest,),
         )
 
@@ -153,7 +157,7 @@ def _firmware(owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
         yield remark(
             "not-supported",
             what,
-            t("copy that file as well if they matter"),
+            t("if you need these variables, copy that file as well"),
             images=(owner.nvram,) if owner.nvram else (),
             holders=(guest,),
         )
@@ -194,10 +198,10 @@ def _parent(forest: Forest, guest: str) -> Iterator[Concern]:
         yield remark(
             "mixed-kinds",
             t(
-                "its parent will be {name}, an internal snapshot: libvirt cannot delete an external snapshot with an "
-                "internal parent",
+                "the parent will be {name}, an internal snapshot, and libvirt cannot delete an external snapshot "
+                "with an internal parent",
                 name=current.name,
             ),
-            t("nothing to do: delete_snapshot() deletes it in single steps"),
+            t("no action is needed: delete_snapshot() performs the deletion in separate steps"),
             holders=(guest,),
         )

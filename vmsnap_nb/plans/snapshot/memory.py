@@ -67,13 +67,13 @@ class SaveRequest:
         records = (*forest.records, saved_record(domain.name, path))
         if path is None:
             way = t(
-                "vm-state: libvirt writes memory and devices to a file of its own (managed save), from which the next "
-                "start resumes. The disks are not saved, and must not change before that"
+                "vm-state: libvirt writes memory and device state to its own file (managed save), and the next start "
+                "resumes from it. The disks are not saved, and must not change until then"
             )
         else:
             way = t(
-                "vm-state: libvirt writes memory and devices to {path}. The disks are not saved, and must not change "
-                "before the guest is restored",
+                "vm-state: libvirt writes memory and device state to {path}. The disks are not saved, and must not "
+                "change before the guest is restored",
                 path=path,
             )
         return Plan(
@@ -146,9 +146,14 @@ class RestoreRequest:
             steps=(RestoreState(guest=owner.ref, path=path),),
             after=_with_state(forest.edited(uses=uses), domain.name, "running", records),
             concerns=sorted_concerns(_against_restoring(reading, path)),
-            way=t("vm-state: libvirt starts QEMU and loads memory and devices from {path}; the file stays", path=path)
+            way=t(
+                "vm-state: libvirt starts QEMU and loads memory and device state from {path}; the file is kept",
+                path=path,
+            )
             if path is not None
-            else t("vm-state: libvirt starts QEMU and loads memory and devices from its own file, then removes it"),
+            else t(
+                "vm-state: libvirt starts QEMU, loads memory and device state from its own file, then removes the file"
+            ),
             subjects=_images_of(forest, domain),
         )
 
@@ -171,7 +176,7 @@ def _against_restoring(reading: Reading, path: str | None) -> Iterator[Concern]:
         yield refuse(
             "not-supported",
             t("{guest} has no managed save", guest=domain.name),
-            t("pass the path of the file that save() has written"),
+            t("pass the path of the file that save() wrote"),
             holders=me,
         )
     if path is not None:
@@ -182,12 +187,12 @@ def _against_restoring(reading: Reading, path: str | None) -> Iterator[Concern]:
         yield refuse(
             "not-supported",
             t(
-                "it is the memory of {other} ({uuid}), not of {guest}",
+                "the file contains the memory of {other} ({uuid}), not of {guest}",
                 other=saved.guest,
                 uuid=saved.uuid,
                 guest=domain.name,
             ),
-            t("restore that guest: {call}", call=f"host.guest({saved.guest!r}).restore(…)"),
+            t("restore that guest instead: {call}", call=f"host.guest({saved.guest!r}).restore(…)"),
             holders=me,
         )
         return
@@ -195,12 +200,12 @@ def _against_restoring(reading: Reading, path: str | None) -> Iterator[Concern]:
         yield refuse(
             "not-supported",
             t(
-                "the memory was saved when {guest} had the name {then}, and libvirt restores it only under that name",
+                "the memory was saved when {guest} was named {then}, and libvirt can restore it only under that name",
                 guest=domain.name,
                 then=saved.guest,
             ),
             t(
-                "give {guest} its old name first: {command}",
+                "restore the old name of {guest} first: {command}",
                 guest=domain.name,
                 command=shlex.join(("virsh", "domrename", domain.name, saved.guest)),
             ),
@@ -231,7 +236,7 @@ def _about_disk(forest: Forest, domain: Domain, target: str, source: str, saved:
                 overlays=joined(over),
                 base=source,
             ),
-            t("revert the snapshot first, or give up that overlay"),
+            t("revert to the snapshot first, or discard that overlay"),
             images=(source, *over),
             holders=(domain.name,),
             waivable=True,
@@ -246,7 +251,7 @@ def _about_disk(forest: Forest, domain: Domain, target: str, source: str, saved:
             ),
             either(
                 t("start the guest without its saved memory"),
-                t("restore the disk to its content of that time"),
+                t("restore the disk to its content at that time"),
             ),
             images=(source,),
             holders=(domain.name,),

@@ -59,15 +59,15 @@ def plan_snapshot(reading: Reading, choice: SnapshotChoice) -> Plan:
 
 def _way(choice: SnapshotChoice, *, running: bool) -> Message:
     if choice.kind == "internal-disk":
-        how = t("qemu-img, run by libvirt, writes the snapshot into the same images")
+        how = t("libvirt runs qemu-img, which writes the snapshot into the same images")
     elif choice.kind == "internal-checkpoint":
         how = t("libvirt pauses the guest while QEMU writes its memory and the snapshot into the same images")
     elif choice.kind == "external-checkpoint":
         how = t("libvirt pauses the guest, writes its memory to a file, and switches to new overlays")
     elif running:
-        how = t("QEMU switches all disks to new overlays at the same moment, and the guest keeps running")
+        how = t("QEMU switches all disks to new overlays simultaneously, and the guest keeps running")
     else:
-        how = t("qemu-img, run by libvirt, creates new overlays, which become the guest's disks")
+        how = t("libvirt runs qemu-img, which creates new overlays; they become the guest's disks")
     if not choice.inside:
         how = clauses((how, t("the current images become read-only backing files")))
     if choice.why is None:

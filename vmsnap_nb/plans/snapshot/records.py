@@ -69,9 +69,9 @@ def plan_reconcile(reading: Reading) -> Plan:
         steps=tuple(steps),
         after=forest.edited(records=records),
         concerns=sorted_concerns((*concerns, *refused_while_off(reading.owner, steps))),
-        way=t("only libvirt's records change: no image and no memory file is modified")
+        way=t("only libvirt's records change. No image or memory file is modified")
         if steps
-        else t("records and files agree: nothing needs to be done"),
+        else t("the records match the files: no action is needed"),
         subjects=tuple(dict.fromkeys(sources)),
     )
 
@@ -101,12 +101,12 @@ def _moving(domain: Domain, move: MoveRecord) -> Concern:
     return warn(
         "other-image",
         t(
-            "the record of {name} would name {now} instead of {path}: its overlay is based on {now}",
+            "the record of {name} would name {now} instead of {path}, because its overlay is based on {now}",
             name=move.name,
             now=move.now,
             path=move.path,
         ),
-        t("if somebody put {now} between the two later, rebase the overlay onto {path}", now=move.now, path=move.path),
+        t("if {now} was inserted between the two later, rebase the overlay onto {path}", now=move.now, path=move.path),
         images=(move.path, move.now),
         holders=(domain.name,),
     )
@@ -115,8 +115,8 @@ def _moving(domain: Domain, move: MoveRecord) -> Concern:
 def _not_known(domain: Domain, snapshot: Snapshot) -> Concern:
     return remark(
         "unknown-image",
-        t("the record of {name} stays: {why}", name=snapshot.name, why=snapshot.problem),
-        t("use an account that can read its files, on the machine that has them"),
+        t("the record of {name} is kept: {why}", name=snapshot.name, why=snapshot.problem),
+        t("use an account that can read its files, on the machine where they are stored"),
         images=snapshot.record.files,
         holders=(domain.name,),
     )
@@ -126,7 +126,7 @@ def _forgetting(domain: Domain, snapshot: Snapshot) -> Concern:
     return warn(
         "missing-base",
         t("the record of {name} would be removed, because {why}", name=snapshot.name, why=snapshot.problem),
-        t("if its files were only moved away or are not mounted, bring them back instead"),
+        t("if its files were only moved, or their file system is not mounted, restore them to their old paths instead"),
         images=snapshot.record.files,
         holders=(domain.name,),
     )
@@ -140,11 +140,11 @@ def _why_not_forget(reading: Reading, snapshot: Snapshot) -> Concern | None:
         return remark(
             "deleted-image",
             t(
-                "the record of {name} stays: {images} was deleted, but a running QEMU still has it open",
+                "the record of {name} is kept: {images} was deleted, but a running QEMU process still has it open",
                 name=snapshot.name,
                 images=joined(nameless),
             ),
-            t("guest.unfinished() returns the plan that saves its content"),
+            t("call guest.unfinished(), which returns the plan that saves the content"),
             images=nameless,
         )
     for entry in reading.merges:
@@ -152,7 +152,7 @@ def _why_not_forget(reading: Reading, snapshot: Snapshot) -> Concern | None:
             return remark(
                 "active-job",
                 t(
-                    "the record of {name} stays: a merge of {top} into {base} is running or was interrupted",
+                    "the record of {name} is kept: a merge of {top} into {base} is running or was interrupted",
                     name=snapshot.name,
                     top=entry.top,
                     base=entry.base,
@@ -173,22 +173,22 @@ def _why_not_adopt(domain: Domain, snapshot: Snapshot, left: set[str]) -> Messag
     lacking = [disk.target for disk in disks if disk.target in without]
     if lacking:
         return t(
-            "libvirt can have no record of snapshot {name}: it is not inside {disks}, perhaps because it was "
-            "interrupted; {call} removes it",
+            "libvirt cannot have a record of snapshot {name}, because {disks} does not contain it. The snapshot may "
+            "have been interrupted; {call} removes it",
             name=snapshot.name,
             disks=joined(lacking),
             call=f"guest.delete_snapshot({snapshot.name!r})",
         )
     if snapshot.name in left:
         return t(
-            "{images} contains a snapshot {name}, and another snapshot has the same name",
+            "{images} contains a snapshot {name}, but another snapshot has the same name",
             name=snapshot.name,
             images=joined(snapshot.record.files),
         )
     try:
         check_name(snapshot.name, "snapshot")
     except InvalidRequestError as error:
-        return t("libvirt can have no record of snapshot {name}: {why}", name=repr(snapshot.name), why=error.reason)
+        return t("libvirt cannot have a record of snapshot {name}: {why}", name=repr(snapshot.name), why=error.reason)
     return None
 
 

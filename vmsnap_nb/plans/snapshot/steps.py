@@ -320,7 +320,7 @@ class SaveState(GuestStep):
 
     @property
     def what(self) -> Message:
-        return t("save the memory and devices of {guest}, which is then shut off", guest=self.guest.name)
+        return t("save the memory and device state of {guest}, which is then off", guest=self.guest.name)
 
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:

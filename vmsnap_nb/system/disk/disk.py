@@ -131,7 +131,7 @@ def changing(name: str) -> ImageError:
         t("read {image}", image=name),
         why=t("its tables changed during each of {tries} reads, because a guest is writing to it", tries=_TRIES),
         next_step=t(
-            "pause the guest with guest.suspend() and read again, or take an external snapshot and read the image "
-            "below the new overlay"
+            "pause the guest with guest.suspend() and read the image again. Or take an external snapshot and read "
+            "the image below the new overlay"
         ),
     )

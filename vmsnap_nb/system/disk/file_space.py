@@ -107,7 +107,7 @@ class _Counting:
             raise self._too_much(t("it did not finish within {seconds} s", seconds=_SECONDS))
 
     def _too_much(self, why: Message) -> Exception:
-        return unreadable(t("compute the space that {image} takes", image=self._image.path), why)
+        return unreadable(t("compute the space that {image} uses", image=self._image.path), why)
 
     def _stored(self, start: int, length: int, kind: int, place: int, shared: Numbers | None) -> Iterator[Stored]:
         """Yield the parts of a run of data that no internal snapshot has, with what they take."""

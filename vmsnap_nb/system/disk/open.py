@@ -18,8 +18,8 @@ __all__ = ["can_open", "open_disk", "open_layer", "open_sources"]
 
 _STEPS = {
     "missing": N_("find the file, or correct the path in the overlay's header: qemu-img rebase -u -b …"),
-    "outside": N_("read the chain with that folder too: vmsnap_nb.chain(path, folders=[…]), or with follow=True"),
-    "unreadable": N_("run this as a user who may read that file"),
+    "outside": N_("also read that folder: vmsnap_nb.chain(path, folders=[…]), or with follow=True"),
+    "unreadable": N_("run this as a user who can read that file"),
 }
 
 
@@ -65,20 +65,20 @@ def _closed(image: Image) -> ImageError:
     if image.known_from != "file":
         return ImageError(
             tried,
-            why=t("its file is on another machine, or only libvirt may open it"),
-            next_step=t("run this on the machine with the file, as a user who may read it"),
+            why=t("its file is on another machine, or only libvirt can open it"),
+            next_step=t("run this on the machine where the file is stored, as a user who can read it"),
         )
     if image.status not in OPENABLE:
         step = _STEPS.get(image.status)
         why = image.problem or t("its status is {status}", status=image.status)
         return ImageError(tried, why=why, next_step=None if step is None else t(step))
-    why = t("its format is {format}; only qcow2 and raw images without a key are read", format=image.format)
+    why = t("its format is {format}, but only unencrypted qcow2 and raw images can be read", format=image.format)
     if image.encryption:
         why = t("it is encrypted ({method}) and needs a key", method=image.encryption)
     return ImageError(
         tried,
         why=why,
-        next_step=t("copy it to a qcow2 image with `qemu-img convert`, with its key if it needs one"),
+        next_step=t("copy it to a qcow2 image with `qemu-img convert` (pass the key if the image is encrypted)"),
     )
 
 

@@ -223,8 +223,8 @@ class Qcow2Layer(Layer):
         if len(table) < self.geometry.cluster:
             # QEMU would read zeros there, so that the disk would seem to be empty.
             why = t(
-                "{table} is at byte {offset}, but the file ends at {end}: it is truncated, or was never completely "
-                "written",
+                "{table} is at byte {offset}, but the file ends at {end}: the file is truncated, or was never "
+                "completely written",
                 table=what or t("an L2 table"),
                 offset=offset,
                 end=self._source.size,

@@ -28,7 +28,9 @@ def from_os_error(error: OSError, tried: Message) -> VmsnapError:
         case errno.ENOENT:
             return NotFoundError(tried, said=said, next_step=t("check the path"))
         case errno.EEXIST | errno.ENOTEMPTY:
-            return VmsnapError(tried, said=said, next_step=t("choose another name; existing files are not overwritten"))
+            return VmsnapError(
+                tried, said=said, next_step=t("choose another name, because existing files are not overwritten")
+            )
         case errno.EISDIR:
             return VmsnapError(tried, said=said, next_step=t("a folder has that name: move it away, then try again"))
     return VmsnapError(tried, said=said, next_step=_raise_limits() if error.errno in _LIMITED else None)

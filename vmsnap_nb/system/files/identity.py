@@ -143,6 +143,6 @@ def _check(found: os.stat_result, path: str, identity: Identity | None, tried: M
 def _replaced(path: str, tried: Message) -> StalePlanError:
     return StalePlanError(
         tried,
-        why=t("{path} is not the file that it was when the plan was made; it was not touched", path=path),
-        next_step=t("find out who replaced it; then make the plan again, review it and run it"),
+        why=t("{path} has been replaced by a different file since the plan was created; it was not changed", path=path),
+        next_step=t("find out who replaced the file. Then create the plan again, review it and run it"),
     )

@@ -23,18 +23,18 @@ def absolute(path: str | os.PathLike[str]) -> str:
     if is_address(text):
         raise InvalidRequestError(
             t("use {path!r} as a path", path=text),
-            why=t("it is a network address, and only local files are opened"),
-            next_step=t("give a path; if a file has that name, write ./{name}", name=text.replace("//", "/", 1)),
+            why=t("the path is a network address, but only local files can be opened"),
+            next_step=t("pass a path. If a file has this name, use ./{name}", name=text.replace("//", "/", 1)),
         )
     if not text or "\0" in text:
         raise InvalidRequestError(
-            t("use {path!r} as a path", path=text), why=t("it is empty, or it contains a null byte")
+            t("use {path!r} as a path", path=text), why=t("the path is empty or contains a null byte")
         )
     full = os.path.abspath(os.path.expanduser(text))
     if len(os.fsencode(os.path.basename(full))) > _NAME_MAX:
         raise InvalidRequestError(
             t("use {name}… as a name", name=os.path.basename(full)[:40]),
-            why=t("it is longer than {most} bytes", most=_NAME_MAX),
+            why=t("the name is longer than {most} bytes", most=_NAME_MAX),
         )
     return full
 

@@ -67,24 +67,24 @@ def _of_journal(volume: Volume, tree: Tree) -> Iterator[str]:
     if kind != "XFS":
         if dirty:
             yield t(
-                "the {kind} file system on {volume} was in use: the newest changes can be in its journal only, and are "
-                "not in what was read",
+                "the {kind} file system on {volume} was in use. The latest changes may be only in its journal, which "
+                "was not read",
                 kind=kind,
                 volume=volume.name,
             )
         return
     if dirty is None:
         yield t(
-            "it is not known whether the log of the XFS file system on {volume} is empty; changes that are only in the "
+            "cannot tell whether the log of the XFS file system on {volume} is empty. Changes that are only in the "
             "log were not read",
             volume=volume.name,
         )
     elif dirty:
         folder = next((folder for folder, name in tree.mounts.items() if name == volume.name), "FOLDER")
         yield t(
-            "the XFS file system on {volume} was in use, and its log is not empty. Changes that are only in the "
-            "log were not read, even after a sync. A snapshot with quiesce=True contains them, and so does the "
-            "disk after `fsfreeze -f {folder}; fsfreeze -u {folder}` in the guest",
+            "the XFS file system on {volume} was in use, and its log is not empty. Changes that are only in the log "
+            "were not read, even after a sync. To include them, take a snapshot with quiesce=True, or run `fsfreeze "
+            "-f {folder}; fsfreeze -u {folder}` in the guest",
             volume=volume.name,
             folder=folder,
         )
@@ -136,10 +136,10 @@ def _file(tree: Tree, path: str, tried: Message) -> Place:
     if place.node.kind != "file":
         raise InvalidRequestError(
             tried,
-            why=t("it is not a file; its kind is {kind}", kind=place.node.kind),
-            next_step=t("the guest may not have written it yet: run sync in the guest, and read it again")
+            why=t("it is not a regular file, but of the kind {kind}", kind=place.node.kind),
+            next_step=t("the guest may not have written it to disk yet: run sync in the guest, then read it again")
             if place.node.kind == "other"
-            else t("name a file; files() lists the content of a folder"),
+            else t("pass the path of a file; files() lists the content of a folder"),
         )
     return place
 
@@ -152,11 +152,11 @@ def _read(request: dict[str, Any], _disks: list[Disk], trees: list[Tree], say: S
         raise InvalidRequestError(
             tried,
             why=t(
-                "its size is {size}, and at most {most} are read into memory",
+                "its size is {size}, but at most {most} can be read into memory",
                 size=human_size(size),
                 most=human_size(most),
             ),
-            next_step=t("copy it into a file instead: copy_out(path, to)"),
+            next_step=t("copy the file instead: copy_out(path, to)"),
         )
     say(encode("file", encode_entry(_entry(place))))
     done = 0

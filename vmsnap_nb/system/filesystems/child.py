@@ -84,7 +84,11 @@ def _work(request: dict[str, Any], say: Callable[[bytes], None]) -> None:
     if not lock_down():
         say(
             encode(
-                "note", t("this system has no seccomp filter: the process that reads files has only resource limits")
+                "note",
+                t(
+                    "this system has no seccomp filter: the process that reads files is restricted only by "
+                    "resource limits"
+                ),
             )
         )
     answers.answer(request, disks, say)

@@ -17,7 +17,7 @@ __all__ = ["Differing"]
 _PIECE = 1 << 20
 _MOST_COMPARED = 1 << 30
 """Bytes that are read to compare content; of more files it is only said that they may have changed."""
-_NOT_ALL = N_("more than 1 GiB of content may have changed: the rest was not compared, and is listed as changed")
+_NOT_ALL = N_("more than 1 GiB of content may have changed. The rest was not compared and is listed as changed")
 _MOST_PARTS = 4_000_000
 
 _SECOND = 1_000_000_000

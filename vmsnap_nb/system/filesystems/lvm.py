@@ -96,14 +96,14 @@ def _region(entry: dict[str, Any], extent: int, places: _Places) -> Region:
             pool = segment.get("thin_pool", "unknown")
             raise LvmError(
                 t(
-                    "it is a thin volume of the pool {pool}, and only linear and striped volumes are read",
+                    "it is a thin volume of the pool {pool}, but only linear and striped volumes can be read",
                     pool=f"{pool!s:.40}",
                 )
             )
         if segment.get("type") not in {"striped", "linear"}:
             raise LvmError(
                 t(
-                    "its type is {kind}, and only linear and striped volumes are read",
+                    "its type is {kind}, but only linear and striped volumes can be read",
                     kind=f"{segment.get('type')!s:.40}",
                 )
             )
@@ -131,7 +131,7 @@ def _pieces(segment: dict[str, Any], extent: int, places: _Places) -> Iterator[t
     areas = [places.get(name, f"{name!s:.40}") for name in names]
     for area in areas:
         if isinstance(area, str):
-            raise LvmError(t("a part of it is on another disk: on the physical volume {area}", area=area))
+            raise LvmError(t("part of it is on another disk, on the physical volume {area}", area=area))
     unit = _number(segment, "stripe_size") * _SECTOR if len(names) > 1 else count
     if unit <= 0 or (count // unit) > _MOST_PIECES:
         raise LvmError(t("it has more than {count} pieces", count=_MOST_PIECES))
@@ -148,7 +148,7 @@ def _pieces(segment: dict[str, Any], extent: int, places: _Places) -> Iterator[t
             yield Piece(start + done + within, size, place), region
             within += size
         if within < length:
-            raise LvmError(t("a part of it is beyond the end of its physical volume"))
+            raise LvmError(t("part of it is beyond the end of its physical volume"))
 
 
 # -- what is written on a physical volume --------------------------------------------------------------------
@@ -241,7 +241,7 @@ def _parse(text: str) -> dict[str, Any]:
             elif word == "]" and values is not None:
                 stack[-1][key], values = values, None
             elif word not in "=,":
-                raise LvmError(t("its metadata has {word} in an invalid position", word=word))
+                raise LvmError(t("its metadata contains {word} in an invalid position", word=word))
             assigned = word == "="
             continue
         value: str | int = word[1:-1] if kind == "text" else int(word) if kind == "number" else word

@@ -92,9 +92,11 @@ def ask(
                 descriptors=(*descriptors, paper),
             )
         except (ValueError, TypeError, RecursionError) as error:
-            raise _broken(tried, t("its answer is invalid: {error}", error=str(error))) from error
+            raise _broken(tried, t("its response is invalid: {error}", error=str(error))) from error
         except CommandError as error:
-            raise _broken(tried, t("it took longer than {seconds} s and was ended", seconds=limits.seconds)) from error
+            raise _broken(
+                tried, t("it took longer than {seconds} s and was stopped", seconds=limits.seconds)
+            ) from error
     failed = next((server.error for server in servers if server.error is not None), None)
     if failed is not None:
         raise failed
@@ -140,7 +142,7 @@ def _check(answers: Answers, done: ProcessResult, tried: Message) -> None:
         raise MissingPartError(tried, said=words.splitlines()[-1], next_step=how)
     why = t("it ended with exit status {status}", status=done.exit_status)
     if done.exit_status < 0:
-        why = t("it was ended by signal {signal}", signal=-done.exit_status)
+        why = t("it was terminated by signal {signal}", signal=-done.exit_status)
     raise _broken(tried, why, said=words.splitlines()[-1] if words else None)
 
 

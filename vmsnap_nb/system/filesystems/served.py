@@ -91,6 +91,6 @@ class ServedSource(Source):
         while len(found) < length:
             piece = os.read(self._fd, length - len(found))
             if not piece:
-                raise ImageError(t("read {path}", path=self.name), why=t("the process that reads it has ended"))
+                raise ImageError(t("read {path}", path=self.name), why=t("the process that was reading it has exited"))
             found += piece
         return bytes(found)

@@ -72,8 +72,8 @@ class Tree:
                 t("read the files of {name}", name=name),
                 why=clauses([*map(_found, tree.volumes), *tree.problems]) or t("its disk is empty"),
                 next_step=t(
-                    "ext2, ext3, ext4, XFS, NTFS and FAT are read, in MBR and GPT partitions and LVM volumes; for "
-                    "others, ask the guest itself: {call}",
+                    "supported file systems are ext2, ext3, ext4, XFS, NTFS and FAT, in MBR and GPT partitions and "
+                    "LVM volumes. For others, ask the guest itself: {call}",
                     call="guest.execute('ls -l /')",
                 ),
             )
@@ -186,10 +186,12 @@ class Tree:
         if volume is None:
             raise NotFoundError(
                 t("find {path}", path=path),
-                why=t("none of the file systems contains an operating system, so it is not known what is mounted on /"),
+                why=t(
+                    "none of the file systems contains an operating system, so the file system mounted on / is unknown"
+                ),
                 next_step=clauses(
                     [
-                        t("name one of them: {volume}:/…", volume=next(iter(self.systems))),
+                        t("specify one of them: {volume}:/…", volume=next(iter(self.systems))),
                         there_are(path, self.systems),
                     ]
                 ),
@@ -223,7 +225,7 @@ class Tree:
             raise ImageError(t("read {path}", path=here.path), said=_words(error)) from error
         raise NotFoundError(
             t("find {path}", path=wanted),
-            why=t("there is no {name!r} in {folder}", name=name, folder=here.path),
+            why=t("{folder} does not contain {name!r}", name=name, folder=here.path),
             next_step=there_are(name, sorted(close), most=20, none=t("that folder is empty")),
         )
 
@@ -243,13 +245,13 @@ class Tree:
                     raise ImageError(
                         t("list {path}", path=path),
                         why=t("it has more than {count} files", count=MOST_ENTRIES),
-                        next_step=t("name a folder in it"),
+                        next_step=t("pass one of its subfolders"),
                     )
                 yield place
                 if place.node.kind == "folder" and recursive:
                     key = place.volume, place.node.number
                     if key in seen or len(place.path) > _MOST_PATH:
-                        self._skip(place.path, t("the folder contains itself, or is too deep"))
+                        self._skip(place.path, t("the folder contains itself, or is nested too deeply"))
                     else:
                         seen.add(key)
                         inner.append(place)
@@ -268,7 +270,7 @@ class Tree:
                 if path in self.mounts:
                     yield self._first(self.mounts[path], path)
                 elif node is None:
-                    self._skip(path, t("its kind cannot be read"))
+                    self._skip(path, t("its file type cannot be read"))
                 else:
                     yield Place(here.volume, here.files, node, path)
         except (OSError, ValueError, ImageError) as error:
@@ -277,7 +279,7 @@ class Tree:
     def _skip(self, path: str, why: str) -> None:
         self.unread.append(path)
         if len(self.problems) < _MOST_PROBLEMS:
-            self.problems.append(t("{path} was not read, or not completely: {why}", path=path, why=why))
+            self.problems.append(t("{path} was not read, or not read completely: {why}", path=path, why=why))
 
 
 def _open(volume: Volume) -> FileSystem:
@@ -294,7 +296,11 @@ def _found(volume: Volume) -> Message:
         return t("{where}: {problem}", where=where, problem=volume.problem)
     if volume.region is not None and not volume.content.kind:
         empty = not volume.region.pread(0, 1 << 20).strip(b"\0")
-        return t("{where} is empty", where=where) if empty else t("what is on {where} is not known here", where=where)
+        return (
+            t("{where} is empty", where=where)
+            if empty
+            else t("the content of {where} is of an unknown kind", where=where)
+        )
     return t("{where} contains {kind}", where=where, kind=volume.content.kind)
 
 

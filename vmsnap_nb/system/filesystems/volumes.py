@@ -72,11 +72,11 @@ def _partitions(disk: Source, whole: Region) -> Iterator[Volume]:
 
 def _logical(physical: list[Volume]) -> Iterator[Volume]:
     regions = [volume.region for volume in physical if volume.region is not None]
-    found, said = [], t("a physical volume of LVM, and no logical volume is described on it that could be read")
+    found, said = [], t("an LVM physical volume that describes no readable logical volume")
     try:
         found = list(find_logical_volumes(regions))
     except LvmError as error:
-        said = t("a physical volume of LVM: {why}", why=str(error))
+        said = t("an LVM physical volume: {why}", why=str(error))
     for name, region, problem in found:
         yield Volume(name, region, Content("") if region is None else content_of(region), problem)
     if not found:

@@ -75,7 +75,7 @@ def _needs_agent(tried: Message) -> Iterator[None]:
         raise GuestNotReadyError(
             tried,
             said=error.quoted,
-            next_step=t("start the guest and, inside it, qemu-guest-agent; wait until the agent answers"),
+            next_step=t("start the guest, start qemu-guest-agent inside it, and wait until the agent responds"),
         ) from error
 
 

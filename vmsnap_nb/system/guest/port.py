@@ -90,7 +90,7 @@ class Port(GuestStream):
             if self._stopped:
                 raise self._over(t("the command was interrupted"))
             if time.monotonic() >= deadline:
-                raise self._over(t("the guest did not answer in time"))
+                raise self._over(t("the guest did not respond in time"))
             if not self._buffer:
                 raise self._over(self._ended)
             return self._taken()
@@ -102,7 +102,7 @@ def check_command(command: str) -> bytes:
     if len(data) > MAX_COMMAND or b"\0" in data:
         raise InvalidRequestError(
             t("run a command of {size} bytes in the guest", size=len(data)),
-            why=t("a shell accepts at most {most} bytes, and no null byte", most=MAX_COMMAND),
+            why=t("a shell accepts at most {most} bytes and no null bytes", most=MAX_COMMAND),
         )
     return data
 
@@ -131,7 +131,7 @@ def run_on_port(port: Port, command: str, *, timeout: float, deadline: float | N
             raise
         raise GuestNotReadyError(
             tried,
-            why=t("the guest did not answer in time: the command took longer than {seconds:g} s", seconds=timeout),
+            why=t("the guest did not respond in time: the command took longer than {seconds:g} s", seconds=timeout),
             next_step=t("allow more time: execute(…, timeout=…), or check the guest on its console()"),
         ) from error
     return _completed(answer, tried, timeout)
@@ -195,8 +195,8 @@ def odd_answer(tried: Message, what: str) -> GuestError:
     """Return the error of an answer that is none."""
     return GuestError(
         tried,
-        why=t("the guest's answer is not understood: {answer}", answer=what),
-        next_step=t("check the guest on its console(); do not trust its answers"),
+        why=t("the guest's response is not valid: {answer}", answer=what),
+        next_step=t("check the guest on its console(); do not rely on its responses"),
     )
 
 
@@ -205,7 +205,7 @@ def too_late(tried: Message, timeout: float, completed: Completed | None = None)
     wrote = "" if completed is None else completed.stdout + completed.stderr
     return GuestError(
         tried,
-        why=t("the command took longer than {seconds:g} s and was ended", seconds=timeout),
+        why=t("the command took longer than {seconds:g} s and was stopped", seconds=timeout),
         said=wrote[:_EXCERPT] + ("…" if len(wrote) > _EXCERPT else "") or None,
         next_step=t("allow more time: execute(…, timeout=…), or run it in the background with &"),
     )

@@ -49,7 +49,7 @@ class SerialConsole(GuestStream):
                 raise InvalidRequestError(
                     counted("write {count} byte to the console", "write {count} bytes to the console", len(data)),
                     why=t("at most {most} bytes can wait until the guest accepts them", most=_MOST_TYPED),
-                    next_step=t("write it in smaller parts"),
+                    next_step=t("write the data in smaller parts"),
                 )
             self._typed += data
             self._renew_events()

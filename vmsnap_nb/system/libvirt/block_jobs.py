@@ -204,13 +204,13 @@ class BlockJob:
                 raise GuestError(
                     self._tried,
                     why=t(
-                        "it did not finish within {seconds:g} s and was ended; the chain is unchanged. The job "
+                        "it did not finish within {seconds:g} s and was cancelled; the chain is unchanged. The job "
                         "cannot finish while the guest writes faster than QEMU copies",
                         seconds=timeout,
                     ),
                     next_step=t(
-                        "allow more time or bandwidth, pause the guest during the merge, or shut it down "
-                        "before you merge"
+                        "allow more time or bandwidth, pause the guest during the merge, or shut the guest down "
+                        "before the merge"
                     ),
                 )
             info = self._info()
@@ -243,8 +243,8 @@ class BlockJob:
             self._tried,
             why=t(_HOW.get(self._status, _HOW[None])),
             next_step=t(
-                "check that the disk is not full and that every image can be read; the log of the guest's QEMU has "
-                "details"
+                "check that the disk is not full and that every image is readable. For details, see the QEMU log of "
+                "the guest"
             ),
         )
 
@@ -252,7 +252,7 @@ class BlockJob:
         if self._mirrors and self._info() is not None and self._readiness() is None:
             self._give_up()
         try:
-            end_job(self._domain, self._target, tried=t("end the block job: {job}", job=self._tried))
+            end_job(self._domain, self._target, tried=t("stop the block job: {job}", job=self._tried))
         except VmsnapError:
             # It may just have come to its end by itself.
             if self._info() is not None:
@@ -266,8 +266,8 @@ class BlockJob:
             info = self._domain.blockJobInfo(self._target)
         except libvirt.libvirtError as error:
             if self._has_ended():
-                then = t("the chain is valid: inspect it with chain(), and finish the work while the guest is off")
-                why = t("the guest's QEMU exited during the job")
+                then = t("the chain is valid: check it with chain(), and finish the merge while the guest is off")
+                why = t("the guest's QEMU process exited during the job")
                 raise GuestError(self._tried, why=why, said=error.get_error_message(), next_step=then) from error
             with libvirt_errors(self._tried):
                 raise
@@ -303,9 +303,10 @@ class BlockJob:
         """
         raise LibvirtError(
             self._tried,
-            why=t("libvirt was interrupted when the job began, and can neither end nor pivot it"),
+            why=t("libvirt was interrupted when the job started, and can neither end nor pivot it"),
             next_step=t(
-                "shut the guest down with guest.shutdown(); then guest.unfinished() gives the plan that merges again"
+                "shut the guest down with guest.shutdown(). Then call guest.unfinished(), which returns the plan "
+                "that repeats the merge"
             ),
         )
 

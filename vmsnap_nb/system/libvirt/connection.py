@@ -50,7 +50,7 @@ def open_connection(uri: str, *, readonly: bool = False) -> Any:
             connection.setKeepAlive(*_KEEPALIVE)
             return connection
     except VmsnapError as error:
-        error.next_step = error.next_step or t("check the URI, and that libvirt is running there")
+        error.next_step = error.next_step or t("check the URI, and make sure that libvirt is running there")
         raise
 
 
@@ -60,7 +60,7 @@ def check_uri(uri: object) -> str:
         raise InvalidRequestError(
             t("connect to {uri!r}", uri=uri),
             why=t("it is not a libvirt URI"),
-            next_step=t("use one such as qemu:///system, qemu:///session or qemu+ssh://box/system"),
+            next_step=t("use a URI such as qemu:///system, qemu:///session or qemu+ssh://box/system"),
         )
     return uri
 
@@ -81,8 +81,8 @@ def _in_time(open_now: Callable[[], Any], uri: str) -> Any:
     except Empty:
         raise LibvirtError(
             t("connect to {uri}", uri=uri),
-            why=t("the other machine did not answer within {seconds} s", seconds=_SECONDS),
-            next_step=t("check the name of the machine, the network, and that ssh asks for no password"),
+            why=t("the other machine did not respond within {seconds} s", seconds=_SECONDS),
+            next_step=t("check the host name and the network, and make sure that ssh does not ask for a password"),
         ) from None
     if isinstance(answer, Exception):
         raise answer

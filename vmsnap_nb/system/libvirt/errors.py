@@ -67,10 +67,12 @@ def from_libvirt(tried: Message, said: str, code: int = 0, domain: int = 0) -> V
     if code in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL):
         return NotFoundError(tried, said=said)
     if any(words in said.lower() for words in _LOST):
-        then = t("check the network and that libvirt is running there, then try again: it reconnects")
+        then = t("check the network and make sure that libvirt is running there. Then try again to reconnect")
         return LibvirtError(tried, said=said, code=code, domain=domain, next_step=then)
     if code == libvirt.VIR_ERR_OPERATION_TIMEOUT and "state change lock" in said:
-        then = t("another operation of libvirt on this guest has not ended: wait for it, then try again")
+        then = t(
+            "another libvirt operation on this guest is still in progress. Wait until it has finished, then try again"
+        )
         return LibvirtError(tried, said=said, code=code, domain=domain, next_step=then)
     if code == libvirt.VIR_ERR_OPERATION_DENIED and "read only" in said:
         return ReadOnlyError(tried, said=said, next_step=t("connect without readonly=True"))
@@ -90,8 +92,8 @@ def _from_text(tried: Message, said: str) -> VmsnapError | None:
             tried,
             said=said,
             next_step=t(
-                "shut down the guest that has the image open; or first take an external snapshot of it: the "
-                "guest then writes to a new overlay, and the image becomes read-only"
+                "shut down the guest that has the image open. Or take an external snapshot of it first: the guest "
+                "then writes to a new overlay, and the image becomes read-only"
             ),
         )
     if "failed to acquire pid file" in low:
@@ -108,7 +110,7 @@ def _from_text(tried: Message, said: str) -> VmsnapError | None:
     if "no space left on device" in low or "disk quota exceeded" in low:
         return NoSpaceError(tried, said=said, next_step=t("free space on that file system and try again"))
     if "failed to parse user" in low or "failed to parse group" in low:
-        then = t("its installation creates the user that libvirt looks for")
+        then = t("the installation of QEMU creates the user that libvirt requires")
         return missing_part("libvirt-qemu-driver", tried, said, then=then)
     if "no connection driver available" in low or "failed to load module" in low or "driver not found" in low:
         return missing_part("libvirt-qemu-driver", tried, said)
@@ -124,8 +126,8 @@ def _from_text(tried: Message, said: str) -> VmsnapError | None:
             tried,
             said=said,
             next_step=t(
-                "join the group libvirt (sudo usermod -aG libvirt $USER, then log in again), or run as root; to only "
-                "look, try readonly=True"
+                "join the group libvirt (sudo usermod -aG libvirt $USER, then log in again), or run as root; for "
+                "read-only access, try readonly=True"
             ),
         )
     if "paused due to previous migration" in low or "block node is read-only" in low:
@@ -133,8 +135,8 @@ def _from_text(tried: Message, said: str) -> VmsnapError | None:
             tried,
             said=said,
             next_step=t(
-                "if the guest is paused, resume it; you may suspend it again. After QEMU has saved the memory of a "
-                "paused guest, it writes to no image until the guest runs"
+                "if the guest is paused, resume it; you can suspend it again afterwards. After QEMU has saved the "
+                "memory of a paused guest, it writes to no image until the guest runs"
             ),
         )
     if "permission denied" in low:

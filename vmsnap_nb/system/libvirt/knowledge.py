@@ -131,7 +131,8 @@ class Knowledge:
                 pool=pool.name,
             )
         return t(
-            "libvirt lists it as a volume of the storage pool {pool}, but this process cannot see it", pool=pool.name
+            "libvirt lists it as a volume of the storage pool {pool}, but it is not visible to this process",
+            pool=pool.name,
         )
 
     # -- pools -----------------------------------------------------------------------------------------------

@@ -304,7 +304,7 @@ def read_saved_state(connection: Any, path: str, *, here: bool) -> tuple[str, st
     """
     tried = t("read the saved memory {path}", path=path)
     if here and (why := why_not_to_restore(path)):
-        raise ImageError(tried, why=why, next_step=t("find out who put it there, and restore another one"))
+        raise ImageError(tried, why=why, next_step=t("find out who created it, or restore from a different file"))
     with libvirt_errors(tried):
         try:
             root = ET.fromstring(connection.saveImageGetXMLDesc(path))
@@ -313,7 +313,8 @@ def read_saved_state(connection: Any, path: str, *, here: bool) -> tuple[str, st
                 tried,
                 why=t("the definition in it cannot be read: {error}", error=str(error)),
                 next_step=t(
-                    "it is damaged, or is not saved memory: restore it from a backup, or revert to the disks alone"
+                    "the file is damaged or does not contain saved memory. Restore it from a backup, or revert only "
+                    "the disks"
                 ),
             ) from error
     return root.findtext("name", ""), root.findtext("uuid", ""), _sources(root)

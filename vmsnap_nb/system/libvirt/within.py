@@ -37,7 +37,7 @@ def within(seconds: float, tried: Message, call: Callable[[], T]) -> T:
     if not result:
         raise GuestNotReadyError(
             tried,
-            why=t("it did not answer within {seconds:.1f} s", seconds=max(0.0, seconds)),
-            next_step=t("wait, then read console()"),
+            why=t("it did not respond within {seconds:.1f} s", seconds=max(0.0, seconds)),
+            next_step=t("wait, then check console()"),
         )
     return result[0]

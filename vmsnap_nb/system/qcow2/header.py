@@ -58,7 +58,7 @@ def read_qcow2(pread: Pread, head: bytes, file_size: int, folder: str, room: Roo
                 _complain(
                     fields,
                     t(
-                        "its {table} is at byte {offset}, but the file ends at {end}: it is truncated, or was "
+                        "its {table} is at byte {offset}, but the file ends at {end}: the file is truncated, or was "
                         "never completely written",
                         table=t(_TABLES[name]),
                         offset=offset,
@@ -163,7 +163,7 @@ def _common(data: bytes) -> _Common:
     """Read a header, without the length of the backing file's name and without the name."""
     header = _parsed(data)
     if header.version not in (2, 3):
-        problem = t("qcow2 version {version} is unknown; versions 2 and 3 are known", version=header.version)
+        problem = t("qcow2 version {version} is unknown; only versions 2 and 3 are supported", version=header.version)
         return _Common({"format": "qcow2", "status": "unsupported", "problem": problem})
     if problem := _impossible(header):
         return _Common(_broken(problem))
@@ -215,7 +215,7 @@ def _fields(header: Header) -> dict[str, Any]:
         if header.crypt not in f.ENCRYPTION:
             _not_known(fields, t("its encryption method {number} is unknown", number=header.crypt))
     if bool(compression) != bool(header.incompatible & f.COMPRESSION):
-        _complain(fields, t("it names a compression method but does not mark it as used, or the reverse"))
+        _complain(fields, t("its compression method and the header flag for compression methods contradict each other"))
     elif compression not in f.COMPRESSION_TYPES:
         _not_known(fields, t("its compression method {number} is unknown", number=compression))
     return fields
@@ -253,7 +253,11 @@ def _tables(header: Header, fields: dict[str, Any]) -> dict[str, int]:
         tables["snapshot"] = header.snapshots_offset
     for name, offset in tables.items():
         if offset % (1 << bits):
-            why = t("its {table} is at byte {offset}, where no cluster begins", table=t(_TABLES[name]), offset=offset)
+            why = t(
+                "its {table} is at byte {offset}, which is not a cluster boundary",
+                table=t(_TABLES[name]),
+                offset=offset,
+            )
             _complain(fields, why)
     return tables
 
@@ -263,7 +267,7 @@ def _with_extensions(header: Header, data: bytes, fields: dict[str, Any], tables
     cluster = 1 << header.cluster_bits
     end = header.backing_offset or cluster
     if end > cluster:
-        _complain(fields, t("the name of its backing file is outside of the first cluster"))
+        _complain(fields, t("the name of its backing file is outside the first cluster"))
         return _Common(fields, cluster)
     # Four bytes of the header were taken out.
     extensions = _extensions(data[header.length - 4 : end - 4], end - header.length)
@@ -271,7 +275,7 @@ def _with_extensions(header: Header, data: bytes, fields: dict[str, Any], tables
     if header.incompatible & f.DATA_FILE:
         fields["data_file_raw"] = bool(header.autoclear & f.DATA_FILE_RAW)
         if data_file is None:
-            _note(fields, t("its data is in another file, which it does not name"))
+            _note(fields, t("its data is in another file, but the header does not name that file"))
     else:
         data_file = None
     return _Common(
@@ -298,7 +302,9 @@ def _incompatible(fields: dict[str, Any], bits: int) -> None:
         _complain(fields, t("QEMU marked it as corrupt; `qemu-img check -r all` may repair a copy of it"))
     if unknown := bits & ~f.KNOWN_INCOMPATIBLE:
         numbers = ", ".join(str(bit) for bit in range(64) if unknown >> bit & 1)
-        _not_known(fields, t("it needs features that are unknown here (incompatible bits {bits})", bits=numbers))
+        _not_known(
+            fields, t("it requires features that this version does not know (incompatible bits {bits})", bits=numbers)
+        )
 
     if bits & f.MERGED:
         fields["status"] = "invalid"
@@ -384,7 +390,7 @@ def _bitmaps_header(header: Header, data: bytes, fields: dict[str, Any]) -> Bitm
         _complain(fields, why)
         return None
     if offset % (1 << header.cluster_bits):
-        _complain(fields, t("its bitmap directory is at byte {offset}, where no cluster begins", offset=offset))
+        _complain(fields, t("its bitmap directory is at byte {offset}, which is not a cluster boundary", offset=offset))
         return None
     return BitmapsHeader(count, size, offset)
 

@@ -150,7 +150,7 @@ def parse_l1(table: bytes, geometry: Geometry, room: int) -> tuple[array[int], a
                 if offset & (geometry.cluster - 1):
                     raise TableError(
                         t(
-                            "its L2 table {number} is at byte {offset}, where no cluster begins",
+                            "its L2 table {number} is at byte {offset}, which is not a cluster boundary",
                             number=number,
                             offset=offset,
                         )
@@ -160,8 +160,8 @@ def parse_l1(table: bytes, geometry: Geometry, room: int) -> tuple[array[int], a
         if len(numbers) > room:
             raise TableError(
                 t(
-                    "its L1 table names at least {tables} L2 tables, but the file has room for {room} clusters; "
-                    "so several entries point to the same cluster",
+                    "its L1 table names at least {tables} L2 tables, but the file has room for {room} clusters, so "
+                    "several entries point to the same cluster",
                     tables=len(numbers),
                     room=room,
                 )
@@ -353,7 +353,7 @@ def _check_entries(
 
 
 _COMPRESSED = N_("its cluster for byte {start} of the disk is compressed, which is not allowed in a data file")
-_NO_CLUSTER = N_("its cluster for byte {start} of the disk is at byte {offset}, where no cluster begins")
+_NO_CLUSTER = N_("its cluster for byte {start} of the disk is at byte {offset}, which is not a cluster boundary")
 _ELSEWHERE = N_("its cluster for byte {start} of the disk is not at the same offset in its data file")
 _ZEROS_IN_2 = N_("its cluster for byte {start} of the disk is marked as zeros, which qcow2 version 2 does not support")
 _SUBCLUSTERS_WRONG = N_("its cluster for byte {start} of the disk has invalid subclusters")

@@ -70,13 +70,13 @@ class MapParser:
             del self._pending[:end]
             self._parse(lines)
         elif len(self._pending) > _LONGEST_LINE:
-            why = t("qemu-img's answer has a line of more than {size}", size=human_size(_LONGEST_LINE))
+            why = t("the output of qemu-img contains a line of more than {size}", size=human_size(_LONGEST_LINE))
             raise unreadable(self._tried, why)
 
     def end(self) -> None:
         """Take what is left: there is no more."""
         if not self._is_list and not self._pending:
-            raise unreadable(self._tried, t("qemu-img's answer is empty"))
+            raise unreadable(self._tried, t("the output of qemu-img is empty"))
         self._parse(bytes(self._pending))
 
     def _parse(self, lines: bytes) -> None:
@@ -89,7 +89,7 @@ class MapParser:
                 self._each(entry)
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise unreadable(
-                self._tried, t("qemu-img's answer is not understood: {error}", error=str(error))
+                self._tried, t("cannot parse the output of qemu-img: {error}", error=str(error))
             ) from error
 
 
@@ -156,8 +156,8 @@ class LayerParser:
         raise unreadable(
             self._tried,
             t(
-                "its tables name at least {size} of data in {count} parts; a file of {file_size} cannot hold "
-                "that, so several entries point to the same cluster",
+                "its tables name at least {size} of data in {count} parts. A file of {file_size} cannot hold that, "
+                "so several entries point to the same cluster",
                 size=human_size(self._stored),
                 count=len(self._found),
                 file_size=human_size(image.file_size),

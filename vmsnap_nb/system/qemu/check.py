@@ -37,7 +37,7 @@ def check(path: str, format: str, *, seconds: float = _SECONDS) -> ImageCheck:
     if done.exit_status not in _RESULTS or (done.exit_status == 1 and not found):
         raise qemu_img.error_of(done, tried)
     if not found:
-        raise qemu_img.unreadable(tried, t("qemu-img's answer is not the JSON of a check"))
+        raise qemu_img.unreadable(tried, t("the output of qemu-img check is not the expected JSON"))
     return ImageCheck(
         path,
         format,
@@ -76,9 +76,9 @@ def damage(path: str) -> Message | None:
     if found.result != "corrupt":
         return NOTHING
     if not found.corruptions:
-        return t("some of its clusters are damaged, or not counted as in use")
+        return t("some of its clusters are damaged or not marked as in use")
     return counted(
-        "{count} of its clusters is damaged, or not counted as in use",
-        "{count} of its clusters are damaged, or not counted as in use",
+        "{count} of its clusters is damaged or not marked as in use",
+        "{count} of its clusters are damaged or not marked as in use",
         found.corruptions,
     )

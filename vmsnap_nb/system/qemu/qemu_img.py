@@ -55,7 +55,7 @@ def info(path: str, format: str) -> dict[str, Any]:
     tried = t("read {image} as {format}", image=path, format=format)
     answer = read_json(info_argv(path, format), tried=tried, limits=INFO_LIMITS)
     if not isinstance(answer, dict):
-        raise unreadable(tried, t("qemu-img's answer does not describe an image"))
+        raise unreadable(tried, t("the output of qemu-img does not describe an image"))
     return answer
 
 
@@ -68,11 +68,11 @@ def read_json(argv: Sequence[str], *, tried: Message, limits: Limits) -> Any:
             raise
         raise unreadable(tried, error.why, said=error.quoted) from error
     if done.cut:
-        raise unreadable(tried, t("qemu-img's answer is longer than {size}", size=human_size(limits.output)))
+        raise unreadable(tried, t("the output of qemu-img is longer than {size}", size=human_size(limits.output)))
     try:
         return json.loads(done.stdout)
     except (ValueError, RecursionError) as error:
-        raise unreadable(tried, t("qemu-img's answer is not JSON: {error}", error=str(error))) from error
+        raise unreadable(tried, t("the output of qemu-img is not JSON: {error}", error=str(error))) from error
 
 
 def unreadable(tried: Message, why: str | None, *, said: str | None = None) -> ImageError:
@@ -81,7 +81,7 @@ def unreadable(tried: Message, why: str | None, *, said: str | None = None) -> I
         tried,
         why=why,
         said=said,
-        next_step=t("run `qemu-img check` to find damage; if the image comes from somebody else, do not use it"),
+        next_step=t("run `qemu-img check` to find damage. If you did not create the image yourself, do not use it"),
     )
 
 
@@ -116,7 +116,7 @@ def check_lost(done: ProcessResult, tried: Message) -> None:
             tried,
             said=done.stderr.strip().removeprefix("qemu-img: "),
             next_step=t(
-                "free space on that file system, or check its disk; then check the image with forest.check(image)"
+                "free space on that file system, or check its disk. Then check the image with forest.check(image)"
             ),
         )
         error.add_note(_command(done))
@@ -149,10 +149,10 @@ def error_of(done: ProcessResult, tried: Message) -> VmsnapError:
         how = t("check the owner and mode of the file, its folders and the images below it")
         error = PermissionDeniedError(tried, said=said, next_step=how)
     elif _NOT_FOUND.search(words):
-        how = t("check the path, and the backing file that the image names")
+        how = t("check the path and the backing file that the image names")
         error = NotFoundError(tried, said=said, next_step=how)
     elif _BAD_IMAGE.search(words):
-        how = t("inspect it with vmsnap_nb.chain(path); `qemu-img check` finds damage")
+        how = t("inspect the image with vmsnap_nb.chain(path); to find damage, run `qemu-img check`")
         error = ImageError(tried, said=said, next_step=how)
     else:
         return process.command_error(done, tried)

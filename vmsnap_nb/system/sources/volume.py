@@ -77,8 +77,8 @@ def open_volume(connection: Any, image: Image, uri: str) -> VolumeSource:
     if image.data_file is not None:
         raise ImageError(
             tried,
-            why=t("its data is in a file of its own, {file}", file=image.data_file.written),
-            next_step=t("run this on the machine with the file, as a user who may read it"),
+            why=t("its data is in a separate file, {file}", file=image.data_file.written),
+            next_step=t("run this on the machine where the file is stored, as a user who can read it"),
         )
     try:
         with libvirt_errors(tried):
@@ -90,6 +90,6 @@ def open_volume(connection: Any, image: Image, uri: str) -> VolumeSource:
         command = shlex.join(("virsh", "-c", uri, "pool-create-as", "images", "dir", "--target", folder))
         raise ImageError(
             tried,
-            why=t("no active storage pool of that libvirt has it"),
-            next_step=t("make its folder a storage pool: {command}", command=command),
+            why=t("none of the active storage pools of that libvirt contains it"),
+            next_step=t("create a storage pool for its folder: {command}", command=command),
         ) from error
