@@ -15,6 +15,7 @@ from vmsnap_nb.model.blockmap import Extent, LayerMap
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import InternalSnapshot
 from vmsnap_nb.model.reference import Reference
+from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.facts import FolderFacts
 from vmsnap_nb.plans.request import Reading
 
@@ -121,6 +122,19 @@ def test_internal_snapshots_would_be_lost_or_spoilt() -> None:
     assert not pull(one, "/i/Snap-3", "/i/Snap-1").refused
     assert not commit(one, "/i/Snap-3", "/i/Snap-2").refused, "the base keeps its own"
     assert "before-update" in commit(one, "/i/Snap-2").concerns[0].what
+
+
+def test_internal_snapshots_are_known_from_records_where_the_header_was_not_read() -> None:
+    unread = handout()
+    unread = unread.edited(put=[replace(unread["/i/Snap-2"], known_from="definition")])
+    recorded = SnapshotDisk("vda", "internal", source="/i/Snap-2")
+    held = unread.edited(records=[SnapshotRecord("demo", "inside", "running", disks=(recorded,))])
+    assert (
+        "internal snapshots (inside)" in next(c for c in pull(held, "/i/Snap-2").concerns if c.level == "refuse").what
+    )
+    plan = pull(unread, "/i/Snap-2")
+    assert not plan.refused
+    assert "qemu-img snapshot -U -l /i/Snap-2" in next(c for c in plan.concerns if c.name == "unknown-image").remedy
 
 
 def test_want_of_room_or_permission_is_refused() -> None:

@@ -58,9 +58,14 @@ def redefine(handle: GuestHandle, xml: str, *, current: bool, undoes: bool = Fal
                 if os.path.lexists(entry.path):
                     error.add_note(t("guest.unfinished()[0].run() writes that record again"))
                 raise error from failure
-            drop_entry(entry)
+            _drop_if_written(entry)
         raise
     if entry is not None:
+        _drop_if_written(entry)
+
+
+def _drop_if_written(entry: RecordEntry) -> None:
+    if os.path.lexists(entry.path):
         drop_entry(entry)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ
 from vmsnap_nb.plans.concern import Concern, refuse
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.words.message import t
 
-__all__ = ["not_known", "why_not_known"]
+__all__ = ["inner_names", "not_known", "why_not_known"]
 
 
 def why_not_known(reading: Reading, path: str) -> str:
@@ -18,6 +19,17 @@ def why_not_known(reading: Reading, path: str) -> str:
     if image is not None and image.status in NOT_READ:
         return image.problem or image.status
     return reading.unknown.get(path, "") if image is None else ""
+
+
+def inner_names(forest: Forest, path: str) -> tuple[str, ...]:
+    """Return the internal snapshots of an image, and those that libvirt has recorded if its header was not read."""
+    image = forest[path]
+    names = dict.fromkeys(snapshot.name for snapshot in image.snapshots)
+    if not image.is_seen:
+        same = forest.same_file(path)
+        disks = ((record.name, disk) for record in forest.records for disk in record.disks)
+        names |= dict.fromkeys(name for name, disk in disks if disk.held == "internal" and disk.source in same)
+    return tuple(names)
 
 
 def not_known(reading: Reading, paths: Iterable[str]) -> Iterator[Concern]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vmsnap_nb.plans.checks.bitmaps import removed
 from vmsnap_nb.plans.checks.interrupted import is_torn
-from vmsnap_nb.plans.checks.known import not_known
+from vmsnap_nb.plans.checks.known import inner_names, not_known
 from vmsnap_nb.plans.checks.layers import missing
 from vmsnap_nb.plans.concern import either, refuse, remark, warn
 from vmsnap_nb.plans.delete.builder import Deletion
@@ -136,13 +136,13 @@ def _discard(deletion: Deletion, path: str, name: str) -> None:
                 image=image.name,
             )
         )
-        if image.snapshots:
+        if inside := inner_names(deletion.forest, path):
             what = t(
                 "{path} will be removed. No other image contains the data written to it after {name}, or its "
                 "internal snapshots ({names})",
                 path=path,
                 name=name,
-                names=joined(snapshot.name for snapshot in image.snapshots),
+                names=joined(inside),
             )
         else:
             what = t(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from vmsnap_nb.plans.checks.known import inner_names
 from vmsnap_nb.plans.concern import remark
 from vmsnap_nb.plans.delete.builder import Deletion
 from vmsnap_nb.plans.delete.steps import DeleteExternal
@@ -66,7 +67,7 @@ def _is_same(deletion: Deletion) -> bool:
     records = [other for other in forest.records if other.guest == record.guest]
     above = {child.name for child in records if child.parent == record.name}
     moved = {step.name for step in parts.writing if isinstance(step, MoveRecord)}
-    images = (forest[path] for run, _ in merged for path in (run.base, run.top))
+    paths = (path for run, _ in merged for path in (run.base, run.top))
     commits = [step for step in parts.copying if isinstance(step, LiveCommit)]
     return (
         bool(merged)
@@ -76,7 +77,7 @@ def _is_same(deletion: Deletion) -> bool:
         and len(above) <= 1
         and above >= moved
         and not any(below.name == record.parent and below.kind.startswith("internal") for below in records)
-        and not any(image.snapshots for image in images)
+        and not any(inner_names(forest, path) for path in paths)
         and all(isinstance(step, LiveCommit | MarkInvalid) for step in parts.copying)
         and all(step.entry.merged == (step.entry.top,) for step in commits)
     )

@@ -12,6 +12,7 @@ from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.plans.checks import folders
 from vmsnap_nb.plans.checks.interrupted import finishing
+from vmsnap_nb.plans.checks.known import inner_names
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.facts import FolderFacts, GuestFacts
 from vmsnap_nb.plans.journal import MergeEntry
@@ -304,15 +305,35 @@ def inner_snapshots(forest: Forest, lost: Iterable[str], why: Message) -> Iterat
     """Check for internal snapshots that the merge would lose or corrupt."""
     for path in lost:
         image = forest[path]
-        if image.snapshots:
-            names = several([snapshot.name for snapshot in image.snapshots], 5)
+        if inside := inner_names(forest, path):
             yield refuse(
                 "state-lost",
-                t("{image} has internal snapshots ({names}): {why}", image=image.name, names=names, why=why),
+                t(
+                    "{image} has internal snapshots ({names}): {why}",
+                    image=image.name,
+                    names=several(list(inside), 5),
+                    why=why,
+                ),
                 t("delete them first. To keep their content, copy it out with qemu-img convert -l NAME"),
                 images=(path,),
                 waivable=True,
             )
+        if not image.is_seen and image.status == "ok" and image.format == "qcow2":
+            yield warn(
+                "unknown-image",
+                t(
+                    "the header of {image} cannot be read here, so internal snapshots that libvirt has not recorded "
+                    "are not known: {why}",
+                    image=image.name,
+                    why=why,
+                ),
+                t("let a user who may read it check: {command}", command=_list_snapshots(path)),
+                images=(path,),
+            )
+
+
+def _list_snapshots(path: str) -> str:
+    return shlex.join(("qemu-img", "snapshot", "-U", "-l", path))
 
 
 def room(facts: FolderFacts, sizes: Mapping[str, int]) -> Iterator[Concern]:
