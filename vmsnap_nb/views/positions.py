@@ -85,7 +85,7 @@ class _Placer:
             label = t(NEW_EDGE) if arrow.changed else t("loop") if arrow.wrong else ""
             self._arrow(number, arrow, route, label, _above_lane(route))
         for move, route in zip(inside, corners[len(beside) :], strict=True):
-            at = _above_lane(route)
+            at = _clear_of_heads(route, move.label)
             self.routes.append(Route(move.source, move.target, "move", route, label=move.label, label_at=at))
 
     def _column_widths(self, blocks: Sequence[Block]) -> dict[int, float]:
@@ -193,6 +193,15 @@ def _beside(words: Words, moves: Sequence[Route]) -> Words:
 def _above_lane(corners: Sequence[Point]) -> Point:
     (ax, lane), (bx, _) = corners[1:3]
     return (ax + bx) / 2, lane - 5.0
+
+
+def _clear_of_heads(corners: Sequence[Point], label: str) -> Point:
+    """Return where the label of an arrow is that may be shorter: it begins beside the heads."""
+    (ax, lane), (bx, _) = corners[1:3]
+    half = text_width(label) / 2 + _BESIDE
+    if abs(ax - bx) / 2 >= half or ax == bx:
+        return _above_lane(corners)
+    return (bx + half if bx < ax else bx - half), lane - 5.0
 
 
 def _between(moves: Sequence[Move], placed: Mapping[Key, Placed], floors: Mapping[int, float]) -> list[Route]:

@@ -1,0 +1,42 @@
+"""Where things of a picture are: nothing runs through a label, and a fold says only what it is."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+from support.forests import forest, handout, image
+from support.merges import FACTS, commit, pull
+
+from vmsnap_nb.views.content import text_width
+from vmsnap_nb.views.draw import figure_of
+from vmsnap_nb.views.figure import Options
+from vmsnap_nb.views.positions import place_figure
+from vmsnap_nb.views.svg import figure_svg
+from vmsnap_nb.views.text import figure_text
+
+HEAD = 4.5  # half of the width of an arrow's head
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+@pytest.mark.parametrize("merge", ["commit", "pull"])
+def test_no_head_of_an_arrow_is_on_a_label(merge: str, narrow: bool) -> None:
+    tree = handout()
+    plan = commit(tree, "/i/Snap-3", "/i/RootBase", facts=FACTS) if merge == "commit" else pull(tree, "/i/Snap-4")
+    moves = [route for route in place_figure(figure_of(plan, Options()), narrow=narrow).routes if route.kind == "move"]
+    assert len(moves) >= 3
+    for move, other in itertools.product(moves, moves):
+        (x, y), half = move.label_at, text_width(move.label) / 2
+        (at, top), (_, end) = other.corners[-2:]
+        assert not (min(end, top) < y < max(end, top) + 1 and x - half - HEAD < at < x + half + HEAD), (
+            move.label,
+            other.label,
+        )
+
+
+def test_a_fold_in_a_picture_needs_no_dots() -> None:
+    chain = forest(image("base"), *(image(f"o{n}", f"o{n - 1}" if n > 1 else "base") for n in range(1, 31)))
+    figure = figure_of(chain, Options())
+    assert "more layers …" in figure_text(figure)
+    assert re.search(r">\d+ more ?<", figure_svg(figure))
