@@ -12,6 +12,7 @@ from support.merges import FACTS, commit
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import InternalSnapshot
 from vmsnap_nb.plans.overlay.request import GuestsRequest
+from vmsnap_nb.plans.plan import Alternative
 from vmsnap_nb.plans.request import Reading
 
 
@@ -108,3 +109,12 @@ def test_what_a_summary_says_is_said_once_more_only_by_ear() -> None:
     html = figure_2()._repr_mimebundle_()["text/html"]
     assert "<summary>Images (9)</summary>" in html
     assert re.search(r"<caption[^>]*position: absolute[^>]*>Images</caption>", html)
+
+
+def test_ways_and_steps_that_copy_nothing_do_not_say_so_in_bytes() -> None:
+    ways = (Alternative("up", 0, chosen=True), Alternative("down", None))
+    plan = replace(commit(handout(), "/i/Snap-2", "/i/Snap-1", facts=FACTS), alternatives=ways)
+    html = plan._repr_mimebundle_()["text/html"]
+    assert "no data, chosen: up" in html
+    assert [cell for cell in cells(html, "Steps") if "KiB" in cell]  # some do
+    assert not re.search(r">0 B\b", html)

@@ -231,3 +231,9 @@ def test_the_legend_is_drawn() -> None:
 def test_lines_of_the_text_are_not_wrapped() -> None:
     html = blockmap("d.")._repr_mimebundle_()["text/html"]
     assert 'style="white-space: pre; overflow-x: auto"' in html.partition("<pre")[2].partition(">")[0]
+
+
+def test_a_layer_says_how_much_of_it_is_seen_and_how_much_is_hidden_but_never_none() -> None:
+    lines = blockmap("dd..", "d...", "d...", "....").to_text().splitlines()
+    said = [line.rpartition("|")[2].strip() for line in lines[2:6]]
+    assert said == ["no data", "4 KiB seen", "4 KiB hidden", "4 KiB seen, 4 KiB hidden"]

@@ -225,7 +225,8 @@ def _concern(concern: Concern) -> tuple[str, ...]:
 
 
 def _alternative(way: Alternative) -> Message:
-    size, what = t("unknown size") if way.size is None else human_size(way.size), shown(way.what)
+    size: str = t("unknown size") if way.size is None else human_size(way.size) if way.size else t("no data")
+    what = shown(way.what)
     said = t("{size}, chosen: {way}", size=size, way=what) if way.chosen else t("{size}: {way}", size=size, way=what)
     return t("{way}; not possible: {reason}", way=said, reason=shown(way.refused)) if way.refused else said
 

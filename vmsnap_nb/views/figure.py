@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from vmsnap_nb.errors import InvalidRequestError
-from vmsnap_nb.words.message import N_, joined, t
+from vmsnap_nb.words.message import N_, Message, joined, t
 
 __all__ = [
     "DETAILS",
@@ -28,6 +28,7 @@ __all__ = [
     "Section",
     "Shape",
     "Tone",
+    "fold_name",
 ]
 
 DETAILS = ("active", "format", "sizes", "users", "snapshots", "bitmaps", "links", "others", "protected")
@@ -146,6 +147,11 @@ class Line:
     tone: Tone = "plain"
     picture: str | None = None  # what a picture says in its place; empty if the picture leaves it out as usual
     fate: Fate = ""
+
+
+def fold_name(said: Message) -> Line:
+    """Return the name of a fold: its outline shows in a picture that something is left out, so dots need not."""
+    return Line(said, "name", picture=said.strip("… "))
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,7 @@ def _row(table: Table, row: tuple[Cell, ...], places: list[int], path: int | Non
     cells = []
     for number, place in enumerate(places):
         column, value, title = table.columns[place], row[place], ""
-        text = _cell(column, value)
+        text = _cell(column, value or None if column.name == "bytes" else value)
         if brief and isinstance(value, str) and (name := _file_name(column, value)):
             title, value, text = f' title="{escape(shown(value))}"', name, escape(isolate(shown(name)))
         look = _room(value) + _align(column, value)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from vmsnap_nb.model.snapshot import Drift, Snapshot, SnapshotList, SnapshotLists
-from vmsnap_nb.views.figure import Block, Box, Figure, Line, Options, Shape
+from vmsnap_nb.views.figure import Block, Box, Figure, Line, Options, Shape, fold_name
 from vmsnap_nb.views.folding import Fold, grow
 from vmsnap_nb.views.labels import kind_text, state_text
 from vmsnap_nb.views.layout import lay_out
@@ -90,7 +90,7 @@ def _blocks(snapshots: SnapshotList, options: Options) -> tuple[list[Block], lis
     def make(what: str | Fold, *, row: int, column: int, trunks: int) -> Box:
         if isinstance(what, Fold):
             names = [shown(rows[key].name) for key in what.members if key in rows]
-            folded = (Line(_folded(what), "name"), Line(counted("{count} snapshot", "{count} snapshots", len(names))))
+            folded = (fold_name(_folded(what)), Line(counted("{count} snapshot", "{count} snapshots", len(names))))
             return Box(
                 what.members[0],
                 folded,

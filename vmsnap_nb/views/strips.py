@@ -285,10 +285,12 @@ def colours_of(names: Sequence[str]) -> list[str]:
 
 def said_of(blocks: BlockMap, layer: int) -> Message:
     """Return how much of a layer's data the guest sees."""
-    seen, hidden = map(human_size, blocks.totals[layer])
-    said = [t("{seen} seen", seen=seen)]
-    if blocks.totals[layer][1]:
+    (read, covered), said = blocks.totals[layer], [t("no data")]
+    seen, hidden = human_size(read), human_size(covered)
+    if read and covered:
         said = [t("{seen} seen, {hidden} hidden", seen=seen, hidden=hidden)]
+    elif read or covered:
+        said = [t("{seen} seen", seen=seen) if read else t("{hidden} hidden", hidden=hidden)]
     if blocks.new and (new := sum(extent.length for extent in blocks.new[layer])):
         said.append(t("{size} new", size=human_size(new)))
     return joined(said)

@@ -13,7 +13,7 @@ from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.views.box_lines import bitmaps_line, fill_of, sizes_line, snapshots_line, use_line
-from vmsnap_nb.views.figure import Arrow, Block, Box, Line, Options, Shape, Tone
+from vmsnap_nb.views.figure import Arrow, Block, Box, Line, Options, Shape, Tone, fold_name
 from vmsnap_nb.views.folding import Fold, Node, grow
 from vmsnap_nb.views.layout import lay_out
 from vmsnap_nb.views.words import clip, distinct_names, isolate, natural, shown
@@ -387,7 +387,7 @@ class _Trees:
     def _fold_lines(self, fold: Fold) -> list[Line]:
         graph, shows = self.graph, self.options.shows
         images = [graph.forest[path] for path in fold.members]
-        lines = [Line(_folded(fold), "name")]
+        lines = [fold_name(_folded(fold))]
         if len(images) != fold.count:
             lines.append(Line(counted("({count} image)", "({count} images)", len(images))))
         for status, count in sorted(Counter(graph.status(path) for path in fold.members).items()):
