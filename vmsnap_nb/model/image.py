@@ -133,6 +133,8 @@ class Image(FastBuild, Carded):
         The backing file that the header names.
     data_file : Reference or None
         The external data file that the header names.
+    extents : tuple of Reference
+        vmdk: the other files that the descriptor names.
     snapshots : tuple of InternalSnapshot
         The snapshot table.
     bitmaps : tuple of Bitmap
@@ -184,6 +186,7 @@ class Image(FastBuild, Carded):
     allocated: int | None = None
     backing: Reference | None = None
     data_file: Reference | None = None
+    extents: tuple[Reference, ...] = field(default=(), repr=False)
     snapshots: tuple[InternalSnapshot, ...] = ()
     bitmaps: tuple[Bitmap, ...] = ()
     identity: Identity | None = field(default=None, repr=False)

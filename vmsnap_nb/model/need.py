@@ -13,9 +13,10 @@ from vmsnap_nb.words.message import N_, t
 if TYPE_CHECKING:
     from vmsnap_nb.model.guest import Use
     from vmsnap_nb.model.image import Image
+    from vmsnap_nb.model.reference import Reference
     from vmsnap_nb.model.snapshot import SnapshotRecord
 
-__all__ = ["Need", "NeedKind", "data_needs", "index_needs", "lost_volumes", "may_need"]
+__all__ = ["Need", "NeedKind", "data_needs", "index_needs", "lost_volumes", "may_need", "parts_of"]
 
 if TYPE_CHECKING:
     NeedKind = Literal[
@@ -113,10 +114,16 @@ def index_needs(
 
 
 def data_needs(images: Iterable[Image]) -> Iterator[Need]:
-    """Yield the external data files that images name, each needed by its image."""
+    """Yield the other files that hold the data of images, each needed by its image."""
     for image in images:
-        if image.data_file is not None and image.data_file.path is not None:
-            yield Need("data", image.data_file.path, name=image.path)
+        for part in parts_of(image):
+            if part.path is not None and part.path != image.path:
+                yield Need("data", part.path, name=image.path)
+
+
+def parts_of(image: Image) -> tuple[Reference, ...]:
+    """Return the other files that an image names as places of its data."""
+    return image.extents if image.data_file is None else (image.data_file, *image.extents)
 
 
 def lost_volumes(records: Iterable[SnapshotRecord]) -> Iterator[tuple[SnapshotRecord, str]]:
@@ -135,7 +142,7 @@ def may_need(images: Iterable[Image], names: Iterable[str]) -> Iterator[str]:
     """
     names = tuple(names)
     for image in images:
-        for reference in (image.backing, image.data_file):
+        for reference in (image.backing, *parts_of(image)):
             if reference is not None and not reference.is_certain and reference.mentions(names):
                 yield image.path
 

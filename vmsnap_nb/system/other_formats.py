@@ -6,12 +6,13 @@ import os
 import re
 import stat
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from vmsnap_nb.errors import MissingPartError, PermissionDeniedError, VmsnapError
 from vmsnap_nb.model.image import Image, Status
-from vmsnap_nb.model.reference import parse_reference
+from vmsnap_nb.model.reference import Reference, parse_reference
 from vmsnap_nb.system.confine import FileOf, only
 from vmsnap_nb.system.qemu import qemu_img
 from vmsnap_nb.system.threads import in_threads
@@ -32,7 +33,6 @@ class OtherImage:
     """One image of such a format."""
 
     image: Image
-    parts: tuple[str, ...] = ()  # paths of the other files that hold its data
     lasting: bool = True  # whether this stays true as long as the file does not change
 
 
@@ -44,7 +44,9 @@ def read_other(images: list[Image]) -> list[OtherImage]:
 def _read(image: Image) -> OtherImage:
     format = image.format or "raw"
     try:
-        parts = extents_of(image.path) if format == "vmdk" else ()
+        if format == "vmdk":
+            image = replace(image, extents=tuple(_extents(image.path)))
+        parts = extents_of(image.path) if image.extents else ()
     except OSError as error:
         return _failed(image, "unreadable", t("it cannot be read: {error}", error=error.strerror))
     except ValueError as error:
@@ -61,7 +63,7 @@ def _read(image: Image) -> OtherImage:
     except VmsnapError as error:
         why = error.reason
         return _failed(image, "corrupt", t("qemu-img cannot read it as {format}: {why}", format=format, why=why))
-    return OtherImage(replace(image, **_fields(image, answer)), parts, lasting=not parts)
+    return OtherImage(replace(image, **_fields(image, answer)), lasting=not image.extents)
 
 
 def _failed(image: Image, status: Status, problem: str) -> OtherImage:
@@ -87,13 +89,10 @@ def _fields(image: Image, answer: dict[str, Any]) -> dict[str, Any]:
 
 def extents_of(path: str) -> tuple[str, ...]:
     """Return the other files of a vmdk image; ValueError if one of them may be outside of its folder."""
-    text = _descriptor(path)
     folder = os.path.dirname(path)
     parts: list[str] = []
-    for match in _EXTENT.finditer(text):
-        if match[1]:
-            continue
-        name = os.fsdecode(match[2])
+    for reference in _extents(path):
+        name = reference.written
         part = f"{folder}/{name}"
         if not name or "/" in name or ":" in name:
             raise ValueError(t("its descriptor names {name!r}, which is not a file in the same folder", name=name))
@@ -104,6 +103,14 @@ def extents_of(path: str) -> tuple[str, ...]:
             continue  # qemu-img will say so
         parts.append(part)
     return tuple(dict.fromkeys(part for part in parts if part != path))
+
+
+def _extents(path: str) -> Iterator[Reference]:
+    """Yield what the descriptor of a vmdk image names; QEMU resolves these names like those of backing files."""
+    folder = os.path.dirname(path)
+    for match in _EXTENT.finditer(_descriptor(path)):
+        if not match[1]:
+            yield parse_reference(os.fsdecode(match[2]), folder=folder, format="raw")
 
 
 def _descriptor(path: str) -> bytes:

@@ -15,7 +15,7 @@ from vmsnap_nb.model.doubts import DIRTY, smaller_ones
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.identity import Identity
-from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.model.kernel_paths import is_kernel_path
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.system.base_record import on_copies
@@ -346,11 +346,10 @@ class _Reading:
         for result in read_other(pending):
             path = result.image.path
             self.found[path] = result.image
-            self.parts.update(result.parts)
-            if not result.lasting:
-                self.cache.pop(path, None)
-            elif path in self.cache:
-                self.cache[path] = (self.cache[path][0], result.image)
+            for part in {part.path for part in result.image.extents} - {path}:
+                self._part(part, known=result.image.status == "ok")
+            if (known := self.cache.pop(path, None)) is not None and result.lasting:
+                self.cache[path] = (known[0], result.image)
 
     # -- references ---------------------------------------------------------------------------------------
 
@@ -477,19 +476,20 @@ class _Reading:
             self.found[path] = replace(image, status="unreadable") if status in NO_DATA else image
             if problem:
                 self._note(path, problem)
-            place = data.path
-            if place is None and data.kind == "relative":
-                place = f"{os.path.dirname(path)}/{data.written}"
-            if data.path is not None and (self.follow or status == "ok") and (at := place_of(data.path)) is not None:
-                self.data_places[data.path] = at  # others may be based on it under another name
-            part = None if place is None else self.found.get(place) or self.others.get(place)
-            # What is based on another image is left in the forest: a header could hide somebody's overlay else.
-            if place is not None and part is not None and part.backing is None:
-                self.parts.add(place)
+            place = data.path or (f"{os.path.dirname(path)}/{data.written}" if data.kind == "relative" else None)
+            self._part(place, known=data.path is not None and (self.follow or status == "ok"))
+
+    def _part(self, path: str | None, *, known: bool) -> None:
+        """Remember a file with the data of an image; if it is `known`, others may refer to it under another name."""
+        if path is not None:
+            self.parts.add(path)
+            self.data_places.update({path: at} if known and (at := place_of(path)) is not None else {})
 
     def _prune(self, starts: list[str]) -> None:
         """Keep what was found in folders or named, and what that is based on, now that all is settled."""
-        keep: dict[str, None] = dict.fromkeys(path for path in starts if path not in self.parts or path in self.named)
+        # What may be based on another image stays: a header could hide somebody's overlay else.
+        parts = {p for p in self.parts if (i := self.found.get(p)) and i.backing is None and i.status not in NOT_READ}
+        keep: dict[str, None] = dict.fromkeys(path for path in starts if path not in parts or path in self.named)
         queue = list(keep)
         for path in queue:
             backing = self.found[path].backing

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image
-from vmsnap_nb.model.need import lost_volumes, may_need
+from vmsnap_nb.model.need import lost_volumes, may_need, parts_of
 from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, warn
 from vmsnap_nb.plans.journal import kind_of
 from vmsnap_nb.plans.plan import Plan
@@ -356,9 +356,13 @@ def _uncertain(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
         if path in known:
             continue
         image = forest[path]
-        reference = image.data_file if image.backing is None or image.backing.is_certain else image.backing
-        assert reference is not None
-        base = next((name for name in names if reference.mentions([name])), names[0])
+        reference, base = next(
+            (reference, name)
+            for reference in (image.backing, *parts_of(image))
+            if reference is not None and not reference.is_certain
+            for name in names
+            if reference.mentions([name])
+        )
         yield refuse(
             "unknown-image",
             t(
@@ -417,7 +421,9 @@ def _may_hide(forest: Forest, image: Image, *, here: bool) -> bool:
     if image.backing is not None or image.device or image.status not in {"unreadable", "outside"}:
         return False
     if here and image.known_from == "file":
-        is_image = image.format is None and image.identity is not None  # a folder has none
+        # A folder has no identity. Of an image of another format, outside means that it was not opened.
+        unread = image.format is None or (image.format != "raw" and image.status == "outside")
+        is_image = unread and image.identity is not None
     else:
         named = image.known_from == "definition" or not here
         is_image = named and image.format != "raw" and image.path.startswith("/") and image.path not in forest.folders

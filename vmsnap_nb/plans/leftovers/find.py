@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.model.leftovers import Leftover, Leftovers
-from vmsnap_nb.model.need import lost_volumes, may_need
+from vmsnap_nb.model.need import lost_volumes, may_need, parts_of
 from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, RevertEntry, SnapshotEntry
 from vmsnap_nb.plans.merge.request import unfinished_needs
 from vmsnap_nb.plans.request import Needs, Reading
@@ -78,7 +78,7 @@ def _perhaps_needed(forest: Forest) -> Iterator[str]:
     uncertain = [
         image
         for image in forest.images.values()
-        if any(reference is not None and not reference.is_certain for reference in (image.backing, image.data_file))
+        if any(reference is not None and not reference.is_certain for reference in (image.backing, *parts_of(image)))
     ]
     volumes = {volume.rpartition("/")[2] for _, volume in lost_volumes(forest.records)}
     for path in forest.images if uncertain or volumes else ():
