@@ -24,6 +24,11 @@ def test_a_selection_that_vanished_clears(forest: LiveForest, images: dict[str, 
     assert view.selected is None
 
 
+def test_what_the_javascript_says_is_plain_text(forest: LiveForest) -> None:
+    """A front end that writes its own JSON, as marimo does, takes other kinds of strings for objects."""
+    assert {type(word) for word in ChainView(forest).words.values()} == {str}
+
+
 def test_every_box_has_its_path(forest: LiveForest, images: dict[str, Path]) -> None:
     view = ChainView(forest)
     assert set(view.boxes.values()) == {str(path) for path in images.values()}

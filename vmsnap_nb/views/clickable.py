@@ -52,9 +52,9 @@ def clickable(thing: Shown, scope: str, *, narrow: bool = False, first: Collecti
     )
 
 
-def spoken() -> dict[str, Message | str]:
-    """Return what the JavaScript itself says."""
-    return {
+def spoken() -> dict[str, str]:
+    """Return what the JavaScript itself says, as plain texts: not each front end takes a message for one."""
+    words: dict[str, Message | str] = {
         "zoom_in": t("Zoom in"),
         "zoom_out": t("Zoom out"),
         "fit": t("Fit"),
@@ -63,3 +63,4 @@ def spoken() -> dict[str, Message | str]:
         "wait": "…",
         "carry": t("Merge {image}: go to another image and press Enter, or Escape to cancel.", image="{image}"),
     }
+    return {name: str(text) for name, text in words.items()}
