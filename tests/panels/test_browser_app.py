@@ -66,13 +66,19 @@ def test_the_page_keeps_lab_and_panel_when_it_is_reloaded_or_opened_twice(short:
             panel = page.locator(".vmsnap-panel").first
             expect(panel.get_by_role("button", name="Create guest…")).to_be_hidden()  # on what, without a base?
             expect(panel.get_by_role("button", name="Zoom in")).to_be_hidden()
+            expect(panel.get_by_text("read at")).to_be_visible()
+            expect(panel.get_by_text(re.compile("^0 "))).to_have_count(0)  # of nothing there is no number
+            expect(panel.get_by_role("button", name="All images")).to_be_hidden()
             panel.get_by_role("button", name="Create RootBase (61 MiB) and a first guest").click()
-            panel.get_by_role("button", name="Start: demo").click()
+            start = panel.get_by_role("button", name="Start demo", exact=True)  # in the console, which waits for it
+            start.click()
             expect(panel.get_by_text("starting …")).to_be_visible()
+            expect(start).to_be_disabled()
             expect(page.get_by_text("import vmsnap_nb")).to_have_count(0)
             page.reload()
             running = panel.get_by_role("radio", name="demo, running")
             expect(running).to_be_checked(timeout=START)
+            expect(start).to_be_hidden()
             panel.get_by_role("tab", name="Disk layers").click()
             dark = browser.new_page(viewport={"width": 1000, "height": 1000}, color_scheme="dark")
             dark.set_default_timeout(START)

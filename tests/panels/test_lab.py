@@ -83,8 +83,11 @@ def test_a_guest_is_paused_resumed_forced_off_and_saved(lab: Lab, guest: Guest) 
         assert eventually(lambda: state(panel, guest) == ("running", "running", ["stop", "pause", "off"]))
         panel.guests.act("pause", guest.name)
         assert eventually(lambda: state(panel, guest) == ("paused", "paused", ["resume", "off"]))
-        panel.guests.act("resume", guest.name)
-        assert eventually(lambda: state(panel, guest)[0] == "running")
+        assert panel.guest_page is not None
+        power = panel.guest_page.power_button
+        assert eventually(lambda: (power.description, power.layout.display) == (f"Resume {guest.name}", None))
+        power.click()
+        assert eventually(lambda: state(panel, guest)[0] == "running" and power.layout.display == "none")
         panel.guests.act("off", guest.name)
         assert "may be lost" in panel.flow.lost.value
         panel.flow.confirm()  # nothing was acknowledged
@@ -94,6 +97,7 @@ def test_a_guest_is_paused_resumed_forced_off_and_saved(lab: Lab, guest: Guest) 
         panel.flow.wait()
         assert guest.state == "shut off"
         assert eventually(lambda: state(panel, guest)[0] == "off")
+        assert eventually(lambda: (power.description, power.layout.display) == (f"Start {guest.name}", None))
         assert panel.flow.decision.layout.display == "none"
         guest.start(wait=False)
         guest.suspend()

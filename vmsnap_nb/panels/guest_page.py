@@ -28,9 +28,12 @@ _CONSOLE, _SNAPSHOTS, _LAYERS, _FILES, _MAP = range(5)
 
 
 class GuestPage(widgets.VBox):
-    """What is in a tab is made, and read, when the tab is opened."""
+    """What is in a tab is made, and read, when the tab is opened.
 
-    def __init__(self, guest: Guest, activity: Activity, console: Console) -> None:
+    `act` starts or resumes the guest, without which its console is of no use.
+    """
+
+    def __init__(self, guest: Guest, activity: Activity, console: Console, act: Callable[[str], None]) -> None:
         self.guest = guest
         self._activity = activity
         self.console = console
@@ -42,7 +45,10 @@ class GuestPage(widgets.VBox):
         self.tabs = widgets.Tab([widgets.VBox().add_class("vmsnap-tab") for _ in range(5)])
         self.tabs.titles = (t("Console"), t("Snapshots"), t("Disk layers"), t("Files"), t("Block map"))
         self.switch = TerminalSwitch(guest, console)
-        self.tabs.children[_CONSOLE].children = (self.switch,)
+        self._way = "start"
+        self.power_button = widgets.Button(button_style="primary", layout=widgets.Layout(width="auto", display="none"))
+        self.power_button.on_click(lambda _: act(self._way))
+        self.tabs.children[_CONSOLE].children = (self.power_button, self.switch)
         self.tabs.observe(lambda _: self.open_tab(), "selected_index")
         self._parts: dict[int, Any] = {}
         head = widgets.HBox([heading(shown(guest.name)), self.badge, self.snapshot_button]).add_class("vmsnap-title")
@@ -82,6 +88,15 @@ class GuestPage(widgets.VBox):
         self.tabs.selected_index = _SNAPSHOTS
         part = self.part(_SNAPSHOTS)
         part.flow.guarded(part.create)
+
+    def offer_power(self, domain: Domain, *, busy: bool) -> None:
+        """Offer to start or resume the guest while it does not run, unless that is being done."""
+        paused = domain.state == "paused"
+        self._way = "resume" if paused else "start"
+        name = shown(domain.name)
+        self.power_button.description = t("Resume {guest}", guest=name) if paused else t("Start {guest}", guest=name)
+        self.power_button.disabled = busy
+        self.power_button.layout.display = None if paused or not domain.running else "none"
 
     def update(self, reading: Reading, domain: Domain, state: str, text: str) -> None:
         """Show the state of the guest, and read again what the open tab shows."""

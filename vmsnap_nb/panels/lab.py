@@ -104,6 +104,7 @@ class LabPanel(Panel):
             self.guests.value = next(iter(self.guests.names))
         self.used.value = _chips(reading, getattr(self.source.host, "root", None))
         self.images_button.description = t("All images ({count})", count=len(reading.forest))
+        self.images_button.layout.display = None if len(reading.forest) or reading.domains else "none"
 
     def refresh(self) -> None:
         """Read again now, and what the open tab shows."""
@@ -116,6 +117,8 @@ class LabPanel(Panel):
 
     def _show_rows(self, reading: Reading) -> None:
         self.guests.show(self._row(domain, reading.forest) for domain in reading.domains)
+        if self.guest_page is not None and (domain := self._domains.get(self.guest_page.guest.name)):
+            self.guest_page.offer_power(domain, busy=domain.name in self._doing)
 
     def _row(self, domain: Domain, forest: Forest) -> Row:
         state, doing = _state(domain), self._doing.get(domain.name)
@@ -185,7 +188,8 @@ class LabPanel(Panel):
         old, self.guest_page = self.guest_page, None
         if name is not None and self.source.host is not None:
             guest = self.source.host.guest(name)
-            self.guest_page = GuestPage(guest, self.activity, self._console(guest))
+            act = partial(self._act, name=guest.name)
+            self.guest_page = GuestPage(guest, self.activity, self._console(guest), act)
             self._leave_practice()
         self._show_right()
         if old is not None:
@@ -194,6 +198,7 @@ class LabPanel(Panel):
             domain = self._domains[guest.name]
             state = _state(domain)
             self.guest_page.update(self.reading, domain, state, state_text(domain.state))
+            self.guest_page.offer_power(domain, busy=domain.name in self._doing)
 
     def _leave_practice(self) -> None:
         if self.practice is not None:
@@ -316,10 +321,10 @@ def _state(domain: Domain) -> str:
 
 def _chips(reading: Reading, root: object) -> str:
     running = sum(domain.state == "running" for domain in reading.domains)
-    disk = human_size(sum(image.allocated or 0 for image in reading.forest))
-    texts = [
-        *([str(root)] if root else []),
-        t("{running} of {guests} running", running=running, guests=len(reading.domains)),
-        t("{size} on disk", size=disk),
-    ]
+    disk = sum(image.allocated or 0 for image in reading.forest)
+    texts: list[str] = [str(root)] if root else []
+    if reading.domains:
+        texts.append(t("{running} of {guests} running", running=running, guests=len(reading.domains)))
+    if disk:
+        texts.append(t("{size} on disk", size=human_size(disk)))
     return "".join(f'<span class="vmsnap-chip">{escape(shown(text))}</span> ' for text in texts)
