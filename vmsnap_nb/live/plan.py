@@ -331,7 +331,7 @@ class LivePlan(Plan):
         for number, step in enumerate(self.steps):
             if job.cancelled:
                 break
-            text = f"{step.action} {step.image}"
+            text = f"{t(step.action)} {step.image}"
             if any(sizes):
                 job.begin_part(Progress(sum(sizes[:number]), sum(sizes), "bytes", text), sizes[number])
             else:

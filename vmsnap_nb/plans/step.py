@@ -221,7 +221,7 @@ class CreateOverlay(Step):
     virtual_size: int | None = None
     cluster_size: int | None = None
 
-    action = "create overlay"
+    action = N_("create overlay")
     performer = "qemu-img"
     creates = PathsOf("path")
 
@@ -247,7 +247,7 @@ class Protect(Step):
     path: str
     identity: Identity | None = field(default=None, compare=False, repr=False)  # of the file when it was planned
 
-    action = "protect"
+    action = N_("protect")
     image = PathOf("path")
     opens = PathsOf("path")
     what = Says(N_("remove its write permission"))
@@ -268,7 +268,7 @@ class CreateVolume(Step):
     virtual_size: int | None = None
     uri: str = ""
 
-    action = "create overlay"
+    action = N_("create overlay")
     performer = "libvirt"
     creates = PathsOf("path")
 
@@ -297,7 +297,7 @@ class RemoveVolume(Step):
     path: str
     uri: str = ""
 
-    action = "remove"
+    action = N_("remove")
     performer = "libvirt"
     what = Says(N_("libvirt removes the file, a volume of a storage pool: no image is based on it any more"))
     unlinks = PathsOf("path")
@@ -316,7 +316,7 @@ class DefineDomain(Step):
     xml: str
     uri: str = ""
 
-    action = "define guest"
+    action = N_("define guest")
     performer = "libvirt"
     image = PathOf("path")
 

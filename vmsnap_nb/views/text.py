@@ -251,15 +251,15 @@ def _planned(plan: Plan) -> list[list[str]]:
 
 def _said_of(step: Step) -> Message:
     if step.image:
-        return t("{action}: {image}, {what}", action=step.action, image=shown(step.image), what=shown(step.what))
-    return t("{action}: {what}", action=step.action, what=shown(step.what))
+        return t("{action}: {image}, {what}", action=t(step.action), image=shown(step.image), what=shown(step.what))
+    return t("{action}: {what}", action=t(step.action), what=shown(step.what))
 
 
 def _performed(report: Report) -> list[list[str]]:
     parts: list[list[str]] = []
     for number, done in enumerate(report.steps, 1):
         where = shown(done.step.image or done.step.what)
-        said = t("{state}: {action} {image}", state=state_text(done.state), action=done.step.action, image=where)
+        said = t("{state}: {action} {image}", state=state_text(done.state), action=t(done.step.action), image=where)
         if done.seconds is not None:
             said = t("{done}, {seconds:.1f} s", done=said, seconds=done.seconds)
         if done.size:

@@ -178,7 +178,7 @@ def _another_account(plan: Plan, access: Access) -> Message:
 
 
 def _refused(step: Step, path: str, why: str, remedy: Message) -> Concern:
-    action = step.action
+    action = t(step.action)
     if step.performer == "qemu-img":
         what = t(
             "the step “{action}” runs qemu-img, but the current user has no access to {path}: {why}",

@@ -7,7 +7,7 @@ from typing import Self
 
 from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.plans.step import GuestStep, PathsOf, Step
-from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.words.message import N_, Message, t
 
 __all__ = ["DeleteExternal", "DeleteInternal", "DropInside"]
 
@@ -19,7 +19,7 @@ class DropInside(Step):
     path: str
     name: str
 
-    action = "drop snapshot"
+    action = N_("drop snapshot")
     performer = "qemu-img"
     writes = PathsOf("path")
     changes = ()
@@ -42,7 +42,7 @@ class DeleteInternal(GuestStep):
     name: str
     paths: tuple[str, ...]  # the images that it is inside of
 
-    action = "delete snapshot"
+    action = N_("delete snapshot")
     writes = PathsOf("paths")
     changes = ()
 
@@ -73,7 +73,7 @@ class DeleteExternal(GuestStep):
     entries: tuple[MergeEntry, ...] = ()  # lie beside the images meanwhile
     size: int | None = field(default=None, compare=False)  # changes while the guest writes
 
-    action = "delete snapshot"
+    action = N_("delete snapshot")
     writes = PathsOf("bases")
     unlinks = PathsOf("tops")
     based_again = PathsOf("tops")

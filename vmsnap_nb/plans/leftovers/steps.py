@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.plans.step import PathsOf, Step
-from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.words.message import N_, Message, t
 
 __all__ = ["MoveFile"]
 
@@ -19,7 +19,7 @@ class MoveFile(Step):
     to: str
     identity: Identity | None = field(default=None, compare=False, repr=False)  # of the file when it was planned
 
-    action = "move"
+    action = N_("move")
     creates = PathsOf("to")
     unlinks = PathsOf("path")
 

@@ -44,7 +44,7 @@ class Unprotect(Step):
     path: str
     identity: Identity | None = field(default=None, compare=False, repr=False)  # of the file when it was planned
 
-    action = "unprotect"
+    action = N_("unprotect")
     image = PathOf("path")
     opens = PathsOf("path")
     what = Says(N_("give its owner write permission for the next step"))
@@ -70,7 +70,7 @@ class CommitLayers(Step):
     base_name: str
     size: int | None = None
 
-    action = "commit"
+    action = N_("commit")
     performer = "qemu-img"
     writes = PathsOf("entry.base")
     relies = PathsOf("entry.top")
@@ -99,7 +99,7 @@ class Repoint(Step):
     before: Reference | None
     back: bool = False  # it was based on that before, and its current backing file may not read the same
 
-    action = "repoint"
+    action = N_("repoint")
     performer = "qemu-img"
     writes = PathsOf("path")
 
@@ -140,7 +140,7 @@ class PullLayers(Step):
     """
     verify: bool = False  # whether it is read with the new backing file before its header names that
 
-    action = "pull"
+    action = N_("pull")
     performer = "qemu-img"
     writes = PathsOf("path")
     changes = ()
@@ -170,7 +170,7 @@ class CarryBitmaps(Step):
     path: str
     bitmaps: tuple[BitmapMerge, ...]
 
-    action = "carry bitmaps"
+    action = N_("carry bitmaps")
     performer = "qemu-img"
     writes = PathsOf("path")
 
@@ -206,7 +206,7 @@ class MarkInvalid(Step):
     upgrade: bool = False  # from version 2 of qcow2, which has no such bits
     identity: Identity | None = field(default=None, compare=False, repr=False)  # of the file when it was planned
 
-    action = "mark invalid"
+    action = N_("mark invalid")
     what = Says(N_("set the header bit that makes QEMU refuse to open the image, because its backing file has changed"))
     invalidates = PathsOf("path")
 
@@ -224,7 +224,7 @@ class RemoveFile(Step):
     path: str
     identity: Identity | None = field(default=None, compare=False, repr=False)  # of the file when it was planned
 
-    action = "remove"
+    action = N_("remove")
     what = Says(N_("remove the file: no image is based on it any more"))
     unlinks = PathsOf("path")
 
@@ -239,7 +239,7 @@ class Finish(Step):
 
     entry: MergeEntry
 
-    action = "finish"
+    action = N_("finish")
     image = PathOf("entry.base")
     entry_path = PathOf("entry.path")
     is_note = True
@@ -250,7 +250,7 @@ class Finish(Step):
 class RemoveLeftover(RemoveFile):
     """Remove a file of ours that was never completed, since its process was killed."""
 
-    action = "remove"
+    action = N_("remove")
     what = Says(
         N_(
             "remove the file: the process that was writing it ended before the file was complete, and no "
@@ -271,7 +271,7 @@ class TakeContent(Step):
     format: str
     length: int | None = None
 
-    action = "checksum before"
+    action = N_("checksum before")
     performer = "qemu-img"
     image = PathOf("path")
     relies = PathsOf("path")
@@ -291,7 +291,7 @@ class CheckContent(Step):
     was: str
     length: int | None = None
 
-    action = "checksum after"
+    action = N_("checksum after")
     performer = "qemu-img"
     image = PathOf("path")
     relies = PathsOf("path")
@@ -346,7 +346,7 @@ class LiveCommit(BlockJobStep):
     entry: MergeEntry
     keep: bool = False  # the guest goes on writing to the top; else it then writes to the base (the pivot)
 
-    action = "commit live"
+    action = N_("commit live")
     entry_path = PathOf("entry.path")
     writes = PathsOf("entry.base")
     based_again = PathsOf("entry.top")
@@ -406,7 +406,7 @@ class LivePull(BlockJobStep):
     below: str | None = None  # how libvirt is told the base where that has no path
     paused: bool = field(default=False, compare=False)  # need not be suspended: the command alone differs
 
-    action = "pull live"
+    action = N_("pull live")
     entry_path = PathOf("entry.path")
     writes = PathsOf("source")
     changes = ()
@@ -438,7 +438,7 @@ class WriteOut(GuestStep):
     paths: tuple[str, ...]  # the base, and the overlays that are based on it
     paused: bool = field(default=False, compare=False)  # need not be suspended: the command alone differs
 
-    action = "write out"
+    action = N_("write out")
     what = Says(N_("QEMU writes out its tables of this image and of its overlays"))
 
     @property
@@ -462,7 +462,7 @@ class EndPull(Step):
 
     entry: PullEntry
 
-    action = "finish"
+    action = N_("finish")
     image = PathOf("entry.image")
     entry_path = PathOf("entry.path")
     is_note = True
@@ -479,7 +479,7 @@ class SetSource(GuestStep):
     format: str
     devices: tuple[str, ...] = ()  # those of the two that are block devices
 
-    action = "set disk"
+    action = N_("set disk")
     image = PathOf("path")
 
     @property

@@ -23,7 +23,7 @@ class CopyImage(Step):
     identity: Identity | None = field(default=None, compare=False, repr=False)  # of the file when it was planned
     size: int | None = None
 
-    action = "copy image"
+    action = N_("copy image")
     relies = PathsOf("source")
     creates = PathsOf("path")
 
@@ -42,7 +42,7 @@ class RepairCopy(Step):
 
     path: str
 
-    action = "repair copy"
+    action = N_("repair copy")
     performer = "qemu-img"
     image = PathOf("path")
     what = Says(N_("let QEMU rebuild its tables as far as possible; damaged data may be lost"))
@@ -60,7 +60,7 @@ class SettleInside(Step):
     damaged: str = field(default="", compare=False)
     size: int | None = field(default=0, compare=False)
 
-    action = "settle"
+    action = N_("settle")
     image = PathOf("entry.image")
     writes = PathsOf("entry.image")
     replaces = PathsOf("entry.image")

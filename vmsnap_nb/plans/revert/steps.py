@@ -11,7 +11,7 @@ from vmsnap_nb.plans.by_hand import create_overlay_argv, with_input
 from vmsnap_nb.plans.journal import RevertEntry
 from vmsnap_nb.plans.revert.definition import NewSource
 from vmsnap_nb.plans.step import GuestStep, PathOf, PathsOf
-from vmsnap_nb.words.message import Message, clauses, joined, t
+from vmsnap_nb.words.message import N_, Message, clauses, joined, t
 from vmsnap_nb.words.states import state_words
 
 __all__ = [
@@ -34,7 +34,7 @@ class BeginRevert(GuestStep):
 
     entry: RevertEntry
 
-    action = "note the revert"
+    action = N_("note the revert")
     performer = "this process"
     entry_path = PathOf("entry.path")
     is_note = True
@@ -52,7 +52,7 @@ class BeginRevert(GuestStep):
 class EndRevert(BeginRevert):
     """Remove that entry."""
 
-    action = "remove the note"
+    action = N_("remove the note")
 
     @property
     def what(self) -> Message:
@@ -68,7 +68,7 @@ class EndGuest(GuestStep):
     state: State  # before
     kept: str | None = None  # the snapshot that holds its memory of this moment, to take this back
 
-    action = "end the guest"
+    action = N_("end the guest")
 
     @property
     def what(self) -> Message:
@@ -88,7 +88,7 @@ class TakeDefinition(GuestStep):
     sources: tuple[NewSource, ...]  # the images that they get
     xml: str = field(default="", compare=False, repr=False)  # for the command; passwords are not in it
 
-    action = "point the guest"
+    action = N_("point the guest")
 
     @property
     def image(self) -> str:
@@ -121,7 +121,7 @@ class RestoreMemory(GuestStep):
     sources: tuple[NewSource, ...]
     xml: str = field(default="", compare=False, repr=False)  # for the command; passwords are not in it
 
-    action = "restore state"
+    action = N_("restore state")
     image = PathOf("path")
 
     @property
@@ -146,7 +146,7 @@ class StartGuest(GuestStep):
 
     paused: bool = False
 
-    action = "start the guest"
+    action = N_("start the guest")
 
     @property
     def what(self) -> Message:
@@ -171,7 +171,7 @@ class RevertInside(GuestStep):
     to: str  # running, paused, or off for one without memory
     kept: str | None = None  # the snapshot of what is there before, to go back to if this fails
 
-    action = "revert inside"
+    action = N_("revert inside")
     writes = PathsOf("sources")
 
     @property
@@ -205,7 +205,7 @@ class MakeCurrent(GuestStep):
 
     name: str
 
-    action = "make current"
+    action = N_("make current")
 
     @property
     def what(self) -> Message:
@@ -235,7 +235,7 @@ class DiscardOverlays(GuestStep):
 
     overlays: tuple[Discard, ...]
 
-    action = "throw away"
+    action = N_("throw away")
     performer = "this process"
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -13,7 +14,7 @@ from vmsnap_nb.plans.by_hand import as_libvirt_writes, edited, other_image, subs
 from vmsnap_nb.plans.journal import RecordEntry, SnapshotEntry, Switch
 from vmsnap_nb.plans.snapshot.record_xml import record_xml
 from vmsnap_nb.plans.step import GuestStep, PathOf, PathsOf
-from vmsnap_nb.words.message import Message, joined, t
+from vmsnap_nb.words.message import N_, Message, joined, t
 
 __all__ = [
     "DefineRecord",
@@ -25,6 +26,16 @@ __all__ = [
     "SaveState",
     "TakeSnapshot",
 ]
+
+
+_TAKES: Mapping[Kind, str] = {
+    "internal-disk": N_("internal disk snapshot"),
+    "internal-checkpoint": N_("internal checkpoint snapshot"),
+    "external-disk": N_("external disk snapshot"),
+    "external-checkpoint": N_("external checkpoint snapshot"),
+    "vm-state": N_("vm state snapshot"),
+    "mixed": N_("mixed snapshot"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +56,7 @@ class TakeSnapshot(GuestStep):
 
     @property
     def action(self) -> str:
-        return f"{self.kind.replace('-', ' ')} snapshot"
+        return _TAKES[self.kind]
 
     @property
     def what(self) -> Message:
@@ -161,7 +172,7 @@ class EndSnapshot(GuestStep):
 
     entry: SnapshotEntry
 
-    action = "finish"
+    action = N_("finish")
     performer = "this process"
     entry_path = PathOf("entry.path")
     is_note = True
@@ -182,7 +193,7 @@ class RestoreRecord(GuestStep):
     entry: RecordEntry
     is_there: bool = False
 
-    action = "write record"
+    action = N_("write record")
     entry_path = PathOf("entry.path")
 
     @property
@@ -213,7 +224,7 @@ class ForgetRecord(GuestStep):
     the images that the records above name.
     """
 
-    action = "forget record"
+    action = N_("forget record")
 
     @property
     def what(self) -> Message:
@@ -248,7 +259,7 @@ class DefineRecord(GuestStep):
     record: SnapshotRecord
     disks: tuple[Disk, ...] = ()  # the current ones: the definition in the record names the images at that time
 
-    action = "write record"
+    action = N_("write record")
 
     @property
     def name(self) -> str:
@@ -288,7 +299,7 @@ class MoveRecord(GuestStep):
     current: bool = False  # it is the guest's current snapshot
     devices: tuple[str, ...] = ()  # those of the two that are block devices
 
-    action = "write record"
+    action = N_("write record")
     image = PathOf("now")
 
     @property
@@ -316,7 +327,7 @@ class SaveState(GuestStep):
 
     @property
     def action(self) -> str:
-        return "managed save" if self.path is None else "save state"
+        return N_("managed save") if self.path is None else N_("save state")
 
     @property
     def what(self) -> Message:
@@ -335,7 +346,7 @@ class RestoreState(GuestStep):
 
     path: str | None = None  # None for a managed save
 
-    action = "restore state"
+    action = N_("restore state")
     image = PathOf("path")
 
     @property
