@@ -139,8 +139,8 @@ DISKS_HEAD = """\
 ## What a disk can be
 
 The tests used libvirt 9.0 and QEMU 7.2. If this package refuses a snapshot, the other operations were tested with a
-snapshot that virsh created, while the guest ran if possible. Of the bases in other formats, only vmdk was tested with a
-guest.
+snapshot that virsh created. If possible, virsh created it while the guest was running. Of the bases in other formats,
+only vmdk was tested with a guest.
 """
 
 HEAD = """\
