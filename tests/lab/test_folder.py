@@ -13,6 +13,8 @@ import pytest
 
 from vmsnap_nb.errors import LabBusyError, LabError, VmsnapError
 from vmsnap_nb.lab.folder import MAX_ROOT, LabFolder, default_root
+from vmsnap_nb.lab.holder import busy
+from vmsnap_nb.words.message import t
 
 
 def test_a_folder_is_marked_locked_and_removed_with_what_was_made(
@@ -94,10 +96,22 @@ def test_what_a_killed_process_has_left_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("vmsnap_nb.lab.folder._LINGERS", 0.1)
     pid = left_by_a_killed_process(tmp_path / "lab", 600)
     try:
-        with pytest.raises(LabBusyError, match=rf"process {pid} \(python[^)]*\) still has it open; process \d+, which"):
+        holder = rf"process {pid} \(python[^)]*\) still has it open, although process \d+, which"
+        with pytest.raises(LabBusyError, match=holder):
             LabFolder(tmp_path / "lab")
     finally:
         os.kill(pid, signal.SIGKILL)
+
+
+def test_several_processes_that_are_left_are_named() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    error = busy(t("open the lab"), f"{ended.pid}\n\n", [(1, "one"), (2, "two")])
+    assert error.why == (
+        f"process 1 (one), process 2 (two) still have it open, although process {ended.pid}, which opened the lab, "
+        "has ended"
+    )
+    assert str(error.next_step).startswith("end these processes")
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,7 +212,7 @@ def test_raw_data_cannot_pose_as_an_image(tmp_path: Path) -> None:
     overlay(inside / "over", "disk.raw", "raw")
     forest = scan(inside)
     assert forest[str(disk)].format == "raw"
-    assert "begins like qcow2" in forest[str(disk)].problem
+    assert "looks like qcow2" in forest[str(disk)].problem
     assert set(forest.images) == {str(disk), str(inside / "over")}
 
 

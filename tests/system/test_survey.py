@@ -156,7 +156,7 @@ def test_when_overlays_disagree_the_content_decides(tmp_path: Path) -> None:
     (tmp_path / "one").unlink()
     forest = scan(tmp_path)
     assert (forest[base].format, forest[base].virtual_size) == ("raw", 256 * 1024)
-    assert "begins like qcow2" in forest[base].problem
+    assert "looks like qcow2" in forest[base].problem
     overlay(tmp_path / "two", "base", "vmdk")
     assert "records its format as vmdk" in scan(tmp_path)[base].problem
 
@@ -166,7 +166,7 @@ def test_taken_for_what_it_is_not(tmp_path: Path) -> None:
     overlay(tmp_path / "over", "base", "qcow2")
     image = scan(tmp_path)[str(tmp_path / "base")]
     assert image.status == "corrupt"
-    assert "does not begin like" in image.problem
+    assert "does not look like" in image.problem
 
 
 # -- links --------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from vmsnap_nb.errors import LabBusyError
-from vmsnap_nb.words.message import Message, joined, t
+from vmsnap_nb.words.message import Message, counted, joined, t
 
 __all__ = ["MOST_OF_HOLDER", "busy", "has_ended", "own_name"]
 
@@ -60,12 +60,18 @@ def busy(tried: Message, holder: str, left: Sequence[tuple[int, str]] = ()) -> L
         names = [t("process {pid} ({command})", pid=own, command=command) for own, command in left]
         return LabBusyError(
             tried,
-            why=t(
-                "{left} still has it open; process {pid}, which opened the lab, has ended",
+            why=counted(
+                "{left} still has it open, although process {pid}, which opened the lab, has ended",
+                "{left} still have it open, although process {pid}, which opened the lab, has ended",
+                len(left),
                 left=joined(names),
                 pid=pid,
             ),
-            next_step=t("wait until it has ended, or end it, or open another lab: Lab(root=…)"),
+            next_step=counted(
+                "end that process, or wait until it ends; or open another lab: Lab(root=…)",
+                "end these processes, or wait until they end; or open another lab: Lab(root=…)",
+                len(left),
+            ),
         )
     if name.endswith(".ipynb"):
         return LabBusyError(

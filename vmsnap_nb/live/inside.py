@@ -102,7 +102,7 @@ def _is_unsettled(entry: InsideEntry, running: Callable[[], bool]) -> bool:
         return True
     raise ImageError(
         t("change the internal snapshot {name} in {image}", name=entry.name, image=entry.image),
-        why=t("a change of its snapshot {name} was interrupted, and the image may be damaged", name=before.name),
+        why=t("a change to its snapshot {name} was interrupted, and the image may be damaged", name=before.name),
         next_step=t("finish that change first: guest.unfinished()[0].run()"),
     )
 
@@ -140,7 +140,7 @@ def settle(entry: InsideEntry) -> Message:
     The copy that takes its place has all data of the disk and of each snapshot where the damaged image had it.
     """
     path = os.path.realpath(entry.image)
-    tried = t("check {image} after a change of its internal snapshot {name}", image=path, name=entry.name)
+    tried = t("check {image} after a change to its internal snapshot {name}", image=path, name=entry.name)
     with os_errors(tried):
         found = os.lstat(path)
     fact = next(iter(entry.files), None)

@@ -83,13 +83,13 @@ class ImageNames:
         names = sorted({image.name for image in self._images.values()}) if order is None else list(order)
         if kind == "image":
             none = counted(
-                "the {count} image that was read does not have that name",
+                "the only image that was read has a different name",
                 "none of the {count} images that were read has that name",
                 len(self._images),
             )
         else:
             none = counted(
-                "the {count} image of the chain does not have that name",
+                "the only image of the chain has a different name",
                 "none of the {count} images of the chain has that name",
                 len(self._images),
             )

@@ -14,18 +14,18 @@ def mismatch(who: str, claim: str | None, format: str | None = None) -> Message:
     """Return the problem of a file that `who` takes for a format; it begins like another one, or like none."""
     fields = {"overlay": who, "claim": claim, "format": format}
     if format is None and who == USER:
-        return t("it is used as {claim}, but its content does not begin like {claim}", **fields)
+        return t("it is used as {claim}, but its content does not look like {claim}", **fields)
     if format is None:
-        return t("{overlay} records its format as {claim}, but its content does not begin like {claim}", **fields)
+        return t("{overlay} records its format as {claim}, but its content does not look like {claim}", **fields)
     if who == USER:
-        return t("it is used as {claim}, but its content begins like {format}", **fields)
-    return t("{overlay} records its format as {claim}, but its content begins like {format}", **fields)
+        return t("it is used as {claim}, but its content looks like {format}", **fields)
+    return t("{overlay} records its format as {claim}, but its content looks like {format}", **fields)
 
 
 def taken_for_raw(overlay: str, format: str) -> Message:
     """Return the problem of a file that an overlay takes for raw, and that begins like another format."""
     return t(
-        "{overlay} records its format as raw, but its content begins like {format}. If that is a mistake, its "
+        "{overlay} records its format as raw, but its content looks like {format}. If that is a mistake, its "
         "overlays read the file itself instead of the disk in it",
         overlay=overlay,
         format=format,

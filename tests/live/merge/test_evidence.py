@@ -220,7 +220,7 @@ def test_a_merge_is_finished_by_its_guest_under_another_name_or_uuid(host: Host,
         [plan] = guest.unfinished()
         [concern] = [one for one in plan.concerns if one.level == "refuse"]
         assert (concern.name, concern.waivable) == ("other-image", True)
-        assert f"waive this if {guest.name} was only defined again, now with UUID {guest.uuid}" in concern.remedy
+        assert f"waive this if {guest.name} was only redefined, and now has the UUID {guest.uuid}" in concern.remedy
         assert "host.guest" not in concern.remedy
         waived = ("other-image",)
     [plan] = vs.scan(chain).unfinished()

@@ -179,7 +179,7 @@ def test_an_image_that_is_recorded_as_raw_is_not_overwritten_as_raw(tmp_path: Pa
     plan = vs.scan(tmp_path).commit("top")
     [concern] = [one for one in plan.concerns if one.name == "backing-format-wrong"]
     assert concern.level == "refuse"
-    assert "begins like qcow2" in concern.what
+    assert "looks like qcow2" in concern.what
     with pytest.raises(PlanRefusedError):
         plan.run(progress=False)
     assert content(base) == disk

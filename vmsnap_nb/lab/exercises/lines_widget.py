@@ -41,7 +41,7 @@ class LinesBox:
         self.up = self._button(t("Up"), t("Move the selected line up"), lambda: self._move(-1))
         self.down = self._button(t("Down"), t("Move the selected line down"), lambda: self._move(1))
         self.use = self._button(t("Include or exclude"), t("Exclude or include the selected line"), self._across)
-        self.done = self._button(t("Check this order"), t("Keep this order as the answer, and check it"), self._check)
+        self.done = self._button(t("Check this order"), t("Save this order as the answer, and check it"), self._check)
         self.done.button_style = "primary"
         self.said, self.result = widgets.HTML(), widgets.HTML()
         buttons = widgets.HBox([self.up, self.down, self.use, self.done], layout=widgets.Layout(flex_flow="row wrap"))

@@ -282,9 +282,9 @@ STATES = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "The guest `bank` is running and writes to Bank.qcow2. Create an external snapshot `safe` of its disk, "
-            "whose file system needs no recovery when it is mounted: have the guest freeze it during the snapshot. "
-            "The guest must keep running. Its agent responds once the guest has booted."
+            "The guest `bank` is running and writes to Bank.qcow2. Create an external snapshot `safe` of its disk. "
+            "The file system in it must need no recovery when it is mounted: have the guest freeze it during the "
+            "snapshot. The guest must keep running. Its agent responds once the guest has booted."
         ),
         build=_quiesced,
         aims=_quiesced_aims,

@@ -314,7 +314,8 @@ def _unseen_disks(forest: Forest, changed: tuple[str, ...], *, here: bool) -> It
         )
     else:
         what = t(
-            "{count} disks, {disks}, may be based on an image that changes. Of the first: {why}",
+            "{count} disks may be based on an image that this plan changes: {disks}. The reason for the first disk: "
+            "{why}",
             count=len(unseen),
             disks=joined([f"{use.guest} ({use.target})" for use in unseen], most=_MOST_NAMED),
             why=image.problem,
@@ -335,8 +336,8 @@ def _of_lost_volumes(forest: Forest, changed: tuple[str, ...]) -> Iterator[Conce
         yield refuse(
             "unknown-image",
             t(
-                "snapshot {name} of {guest} needs {volume} of a storage pool, and libvirt does not report its file: it "
-                "may be an image that changes",
+                "snapshot {name} of {guest} needs the volume {volume}, but libvirt does not report its file, which may "
+                "be an image that this plan changes",
                 name=record.name,
                 guest=record.guest,
                 volume=volume,
@@ -366,7 +367,7 @@ def _uncertain(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
         yield refuse(
             "unknown-image",
             t(
-                "{path} names {reference}, which may be {base}. Only QEMU could follow that",
+                "{path} refers to {reference}, which may be {base}, but only QEMU can resolve this reference",
                 path=path,
                 reference=reference.written,
                 base=base,

@@ -121,11 +121,12 @@ def _lost(reading: Reading) -> Iterator[Concern]:
             yield refuse(
                 "active-job",
                 t(
-                    "libvirt does not list snapshot {name} of {guest} now, because it could not write its record",
+                    "libvirt no longer lists snapshot {name} of {guest}, because it could not write the record of that "
+                    "snapshot",
                     name=entry.name,
                     guest=guest,
                 ),
-                t("write it again first: guest.unfinished()[0].run()"),
+                t("write the record again first: guest.unfinished()[0].run()"),
                 images=(entry.path,),
                 holders=(guest,),
                 waivable=True,
@@ -163,7 +164,7 @@ def _unread(entry: UnreadEntry) -> Concern:
         remedy = t("make the file readable, then call unfinished()")
         if entry.is_damaged:
             remedy = t(
-                "look at what the images beside it hold, restore those that are wrong from a backup, and remove it",
+                "inspect the images in its folder, restore any that are wrong from a backup, then remove the entry",
             )
     return refuse(
         "active-job",

@@ -114,7 +114,7 @@ def interrupted_reverts(reading: Reading) -> Iterator[Concern]:
             yield refuse(
                 "active-job",
                 t(
-                    "{guest} cannot start: the revert to {name} was interrupted, so the disks {disks} may hold "
+                    "cannot start {guest}: a revert to {name} was interrupted, so the disks {disks} may hold "
                     "different states",
                     guest=domain.name,
                     name=entry.name,

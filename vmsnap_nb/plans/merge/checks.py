@@ -322,12 +322,12 @@ def inner_snapshots(forest: Forest, lost: Iterable[str], why: Message) -> Iterat
             yield warn(
                 "unknown-image",
                 t(
-                    "the header of {image} cannot be read here, so internal snapshots that libvirt has not recorded "
-                    "are not known: {why}",
+                    "the header of {image} cannot be read here, so the image may have internal snapshots that libvirt "
+                    "has not recorded: {why}",
                     image=image.name,
                     why=why,
                 ),
-                t("let a user who may read it check: {command}", command=_list_snapshots(path)),
+                t("have a user who can read the image check this: {command}", command=_list_snapshots(path)),
                 images=(path,),
             )
 

@@ -66,8 +66,8 @@ def originals(forest: Forest, entry: MergeEntry | PullEntry) -> Iterator[Concern
             yield _refused(entry, path, what)
         elif not _is_same(image, fact):
             what = t(
-                "{path} is not the file in the journal entry (inode {inode}, last written {time}). The current file "
-                "is inode {found}, last written {now}",
+                "{path} is not the file in the journal entry (inode {inode}, last written at {time}). The current "
+                "file is inode {found}, last written at {now}",
                 path=path,
                 inode=fact.inode,
                 time=_time(fact.mtime_ns),
@@ -86,7 +86,7 @@ def originals(forest: Forest, entry: MergeEntry | PullEntry) -> Iterator[Concern
                 t("it is unknown whether device {path} was written to after its merge was recorded", path=path)
                 if image.device
                 else t(
-                    "{path} was last written {now}, but its merge was recorded with the time {time}",
+                    "{path} was last written at {now}, but the journal entry of its merge records {time}",
                     path=path,
                     now=_time(image.mtime_ns),
                     time=_time(fact.mtime_ns),
@@ -152,8 +152,8 @@ def pivot(reading: Reading, entry: MergeEntry, *, live: bool) -> Literal["", "ba
 def unknown(forest: Forest, entry: MergeEntry) -> Message:
     """Return what is known where both images may hold what the guest has written last."""
     return t(
-        "either image may hold the guest's latest data: {base} was last written {base_time} and {top} {top_time}, "
-        "and they differ or could not be compared",
+        "either image may hold the guest's latest data: {base} was last written at {base_time} and {top} at "
+        "{top_time}, and they differ or could not be compared",
         base=entry.base,
         base_time=_time(forest[entry.base].mtime_ns),
         top=entry.top,
@@ -193,13 +193,13 @@ def content(reading: Reading, entry: MergeEntry) -> Iterator[Concern]:
             if pair in reading.unlike:
                 what = t(
                     "{base} and {top} differ, although according to the journal entry all data was copied. {base} "
-                    "was last written {base_time}, and {top} {top_time}",
+                    "was last written at {base_time}, and {top} at {top_time}",
                     **fields,
                 )
             else:
                 what = t(
                     "{base} and {top} could not be compared. According to the journal entry, all data was copied. "
-                    "{base} was last written {base_time}, and {top} {top_time}",
+                    "{base} was last written at {base_time}, and {top} at {top_time}",
                     **fields,
                 )
             yield _refused(entry, top, what)
@@ -218,7 +218,8 @@ def others(guest: Domain, entry: MergeEntry) -> Iterator[Concern]:
     """Check that it was this guest whose merge it is: of another it is not known here what names the merged layers."""
     if entry.guest and entry.uuid != guest.uuid:
         again = t(
-            "waive this if {guest} was only defined again, now with UUID {uuid}: it is finished as a merge of its own",
+            "waive this if {guest} was only redefined, and now has the UUID {uuid}: the merge is then finished as a "
+            "merge of that guest",
             guest=guest.name,
             uuid=guest.uuid,
         )

@@ -71,7 +71,7 @@ class SettleInside(Step):
     def what(self) -> Message:
         if not self.damaged:
             return t("let QEMU check its tables, and remove the journal entry of the snapshot")
-        return t("let QEMU repair its tables in a copy; the copy replaces the image if no data has changed place")
+        return t("let QEMU repair its tables in a copy; the copy replaces the image if no data has moved")
 
     @property
     def commands(self) -> tuple[str, ...]:

@@ -148,7 +148,7 @@ def _state_of(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         yield refuse(
             "mixed-kinds",
             t(
-                "{name} is partly internal and partly external, and neither libvirt nor this package can revert to it",
+                "{name} is partly internal and partly external, and neither libvirt nor vmsnap_nb can revert to it",
                 name=record.name,
             ),
             t("shut the guest down, then revert its disks one by one with qemu-img"),

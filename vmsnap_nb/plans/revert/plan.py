@@ -74,12 +74,15 @@ def _without_snapshot(reading: Reading, entry: RevertEntry) -> Plan:
     concern = refuse(
         "active-job",
         t(
-            "a revert of {guest} to {name} was interrupted, and libvirt has no snapshot {name} now",
+            "a revert of {guest} to {name} was interrupted, and libvirt no longer lists snapshot {name}",
             guest=guest,
             name=entry.name,
         ),
         either(
-            t("restart libvirt if it could not write that record, as on a full disk: it then reads the old one"),
+            t(
+                "restart libvirt if it could not write that record, for example because the disk was full: it then "
+                "reads the old record"
+            ),
             either(other, t("waive this to keep the disks as they are now: only the journal entry is removed")),
         ),
         holders=(guest,),

@@ -38,9 +38,9 @@ class RestoreRecordRequest:
         forest, guest, name = reading.forest, self.guest.name, self.record.name
         is_there = not self.is_lost(forest)
         after = forest if is_there else forest.edited(records=(*forest.records, self.record))
-        way = t("libvirt lists it: only the journal entry is left to remove")
+        way = t("libvirt lists the snapshot: only the journal entry remains to be removed")
         if not is_there:
-            way = t("libvirt lists it no more, because it could not write it: no file is modified")
+            way = t("libvirt no longer lists the snapshot, because it could not write the record. No image is modified")
         return Plan(
             title=t("write the record of snapshot {name} of {guest} again", name=name, guest=guest),
             before=forest,

@@ -136,7 +136,7 @@ def _file(tree: Tree, path: str, tried: Message) -> Place:
     if place.node.kind != "file":
         raise InvalidRequestError(
             tried,
-            why=t("it is not a regular file, but of the kind {kind}", kind=place.node.kind),
+            why=t("it is not a regular file: its type is {kind}", kind=place.node.kind),
             next_step=t("the guest may not have written it to disk yet: run sync in the guest, then read it again")
             if place.node.kind == "other"
             else t("pass the path of a file; files() lists the content of a folder"),

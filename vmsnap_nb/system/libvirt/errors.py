@@ -67,7 +67,7 @@ def from_libvirt(tried: Message, said: str, code: int = 0, domain: int = 0) -> V
     if code in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL):
         return NotFoundError(tried, said=said)
     if any(words in said.lower() for words in _LOST):
-        then = t("check the network and make sure that libvirt is running there. Then try again to reconnect")
+        then = t("check the network, and make sure that libvirt is running there. Then try again: this reconnects")
         return LibvirtError(tried, said=said, code=code, domain=domain, next_step=then)
     if code == libvirt.VIR_ERR_OPERATION_TIMEOUT and "state change lock" in said:
         then = t(
