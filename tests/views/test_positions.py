@@ -40,3 +40,10 @@ def test_a_fold_in_a_picture_needs_no_dots() -> None:
     figure = figure_of(chain, Options())
     assert "more layers …" in figure_text(figure)
     assert re.search(r">\d+ more ?<", figure_svg(figure))
+
+
+def test_what_is_still_read_stays_on_the_row_of_its_base() -> None:
+    """Files that a merge left invalid are below it, whatever their names."""
+    left = (image("a", "base", status="invalid"), image("b", "a", status="invalid"))
+    figure = figure_of(forest(image("base"), *left, image("c", "base")), Options())
+    assert {box.path: box.row for box in figure.blocks[0].boxes} == {"/i/base": 0, "/i/c": 0, "/i/a": 1, "/i/b": 1}

@@ -247,9 +247,10 @@ class _Trees:
         return blocks, notes
 
     def _place_in_row(self, path: str) -> tuple[int, bool, tuple[tuple[int, str], ...]]:
-        """Return by what images side by side are sorted: as given, then saved memory last, then by name."""
+        """Return by what images side by side are sorted: as given, memory and invalid images last, then by name."""
         memory = path in self.graph.memory
-        return self.order.get(path, 0), memory, () if memory else natural(self.names[path])
+        last = memory or self.graph.status(path) == "invalid"  # what is still read stays on the row of its base
+        return self.order.get(path, 0), last, () if memory else natural(self.names[path])
 
     def _block(self, tree: Node) -> Block:
         block = lay_out(tree, self.box, columns=self.columns, changed=self._changed)
