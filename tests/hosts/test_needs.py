@@ -13,6 +13,7 @@ from support.images import MIB, create, write
 from support.refusals import refused
 
 import vmsnap_nb as vs
+from vmsnap_nb.system.libvirt.library import library
 
 pytestmark = pytest.mark.hosts
 
@@ -284,3 +285,50 @@ def test_a_snapshot_that_names_a_volume_of_a_pool_that_is_gone_keeps_what_is_cal
         assert refused(host.survey(IMAGES).commit("top")) == {"unknown-image"}
         assert not host.survey(IMAGES).commit("other").refused
         assert [one.path for one in host.survey(IMAGES).leftovers() if "base" in one.path] == []
+
+
+def layer(path: object) -> str:
+    return f"<backingStore type='file'><format type='qcow2'/><source file='{path}'/><backingStore/></backingStore>"
+
+
+@pytest.mark.parametrize("way", ["next start", "kernel", "list", "argument", "lost volume"])
+def test_what_only_a_record_names_is_kept(connection: Any, way: str) -> None:
+    base = create(IMAGES / "base.qcow2", size=4 * MIB)
+    create(IMAGES / "top.qcow2", backing=base)
+    disk = create(IMAGES / "d.qcow2", backing=create(IMAGES / "other.qcow2", size=4 * MIB))
+    domain = define(connection, "d", file_disk(disk), running=way == "next start")
+    xml = plain = str(domain.XMLDesc(2))
+    if way == "next start":
+        xml = xml.replace("</disk>", f"</disk>{file_disk(base, 'vdb')}", 1)
+    elif way == "kernel":
+        xml = xml.replace("<os>", f"<os><kernel>{base}</kernel>")
+    elif way == "list":
+        xml = xml.replace("<target", f"{layer(base)}<target", 1)
+    elif way == "argument":
+        names = "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
+        words = "".join(f"<qemu:arg value='{word}'/>" for word in ("-drive", f"file={base},format=qcow2"))
+        xml = xml.replace("<domain ", f"<domain {names} ").replace(
+            "</domain>", f"<qemu:commandline>{words}</qemu:commandline></domain>"
+        )
+    else:
+        held = pool(connection, "gone", IMAGES)
+        xml = xml.replace("</disk>", f"</disk>{volume_disk('gone', 'base.qcow2', 'vdb')}", 1)
+    domain = connection.defineXML(xml)
+    only = "<domainsnapshot><name>s</name><disks>{}</disks></domainsnapshot>"
+    of_vdb = "" if way == "next start" else "<disk name='vdb' snapshot='no'/>"
+    words = only.format("<disk name='vda' snapshot='external'/>" + of_vdb * (way == "lost volume"))
+    domain.snapshotCreateXML(words, library().VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY)
+    now = str(domain.XMLDesc(2))
+    connection.defineXML(plain.replace(str(disk), str(disk.with_suffix(".s"))))
+    assert str(base) in now or way == "lost volume"
+    if way == "lost volume":
+        held.destroy()
+        held.undefine()
+    with vs.connect(SYSTEM) as host:
+        assert refused(host.survey(IMAGES).commit("top")) & {"state-lost", "unknown-image"}
+        assert str(base) not in [one.path for one in host.survey(IMAGES).leftovers()]
+        connection.lookupByName("d").snapshotLookupByName("s").delete(
+            library().VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY
+        )
+        assert not host.survey(IMAGES).commit("top").refused
+        assert str(base) in [one.path for one in host.survey(IMAGES).leftovers()]

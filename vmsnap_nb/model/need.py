@@ -105,7 +105,7 @@ def index_needs(
     for need in (
         *(Need("disk", use.path, use.guest, use.target) for use in uses),
         *needs,
-        *(need for record in records for need in _of_record(record, uses, told)),
+        *(need for record in records for need in _of_record(record, uses, told, lineage)),
     ):
         layers = (*lineage(need.path), *need.layers) if need.saved else ()
         for path in (need.path, *layers):
@@ -129,8 +129,7 @@ def parts_of(image: Image) -> tuple[Reference, ...]:
 def lost_volumes(records: Iterable[SnapshotRecord]) -> Iterator[tuple[SnapshotRecord, str]]:
     """Yield the records that need a volume of a storage pool whose file libvirt does not report: POOL/VOLUME."""
     for record in records:
-        for disk in record.held_disks:
-            volume = disk.source or ""
+        for volume in dict.fromkeys((*(disk.source or "" for disk in record.disks), *record.also)):
             if "/" in volume and not volume.startswith("/") and ":" not in volume:
                 yield record, volume
 
@@ -147,7 +146,9 @@ def may_need(images: Iterable[Image], names: Iterable[str]) -> Iterator[str]:
                 yield image.path
 
 
-def _of_record(record: SnapshotRecord, uses: tuple[Use, ...], told: set[str]) -> Iterator[Need]:
+def _of_record(
+    record: SnapshotRecord, uses: tuple[Use, ...], told: set[str], lineage: Callable[[str], tuple[str, ...]]
+) -> Iterator[Need]:
     """Yield what a record needs; of a managed save whose own words are not known, the disks that the guest has now."""
     if record.saved:
         if record.memory_file is None and record.guest not in told:
@@ -157,5 +158,8 @@ def _of_record(record: SnapshotRecord, uses: tuple[Use, ...], told: set[str]) ->
         return
     # A revert restores the whole definition, also disks whose state is not held.
     disks = (path for disk in record.disks for path in (disk.source, disk.file) if path)
-    for path in dict.fromkeys((*disks, *((record.memory_file,) if record.memory_file else ()))):
+    own = dict.fromkeys((*disks, *((record.memory_file,) if record.memory_file else ())))
+    # Layers that it lists as the headers do are no reason of their own: with these the list is forgotten.
+    below = {layer for path in own for layer in lineage(path)} if record.also else ()
+    for path in dict.fromkeys((*own, *(path for path in record.also if path[:1] == "/" and path not in below))):
         yield Need("snapshot", path, record.guest, record.name)

@@ -79,6 +79,8 @@ class SnapshotRecord(FastBuild, Carded):
     created: datetime | None = field(default=None, compare=False)  # UTC, in whole seconds
     # Of the memory file, in bytes, where that is known.
     memory_size: int | None = field(default=None, compare=False, repr=False)
+    # What its definitions name beside these disks, as the disks of the next start: a revert gives that back, too.
+    also: tuple[str, ...] = field(default=(), compare=False, repr=False)
     # libvirt's whole record, with the guest's definition of that moment; empty where many are read at once.
     xml: str = field(default="", compare=False, repr=False)
 

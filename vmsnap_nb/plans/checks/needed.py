@@ -60,11 +60,10 @@ def _may_change(forest: Forest, need: Need, path: str) -> bool:
     """Return whether it is the overlay of a snapshot, which changes whenever the guest writes."""
     names = forest.same_file(path)
     return need.kind == "snapshot" and not any(
-        disk.source in names
+        source in names
         for record in forest.records
         if (record.guest, record.name) == (need.guest, need.name)
-        for disk in record.held_disks
-        if disk.held == "external"
+        for source in (*(disk.source for disk in record.held_disks if disk.held == "external"), *record.also)
     )
 
 

@@ -21,6 +21,7 @@ from vmsnap_nb.system.libvirt.domains import Roll, read_disks, unless_gone
 from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.system.libvirt.recorded import files_recorded
 from vmsnap_nb.system.libvirt.volumes import with_volume_paths
 from vmsnap_nb.system.saved_memory import why_not_to_restore
 from vmsnap_nb.words.message import t
@@ -152,6 +153,9 @@ def _parsed(guest: str, xml: str, current: str | None, *, keep: bool) -> Snapsho
     fields = _fields_as_set(xml) or _fields(ET.fromstring(xml))
     fields["guest"] = guest
     fields["current"] = fields["name"] == current
+    known = {disk.source for disk in fields["disks"]}
+    if also := tuple(path for path in files_recorded(xml) if path not in known):
+        fields["also"] = also
     if keep:
         fields["xml"] = xml
     return SnapshotRecord.build(fields)
