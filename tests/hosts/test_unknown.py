@@ -321,3 +321,40 @@ def test_a_layer_in_whose_place_another_file_was_put_is_not_what_qemu_has_open(c
         guest.destroy()
         assert content(guest.chain().top) == was
     (IMAGES.parent / "away").unlink()
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_one_folder_elsewhere_under_two_paths_is_not_two(
+    system: SystemLibvirt, other: SystemLibvirt, *, running: bool
+) -> None:
+    one, two, place = IMAGES / "one", IMAGES / "two", IMAGES / "place"
+    with other.entered():
+        connection = library().open("qemu:///system")
+        one.mkdir()
+        place.mkdir()
+        two.symlink_to(one)
+        qemu_img("create", "-q", "-f", "qcow2", one / "base", "8M")
+        qemu_img("create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", one / "mine")
+        qemu_img("create", "-q", "-f", "qcow2", "-b", two / "base", "-F", "qcow2", place / "theirs")
+        qemu_img("create", "-q", "-f", "qcow2", one / "spare", "8M")
+        pools = [pool(connection, folder.name, folder) for folder in (one, two, place)]
+        define(connection, "mine", file_disk(one / "mine"), running=True)
+        theirs = define(connection, "theirs", file_disk(place / "theirs"), running=running)
+    with vs.connect(other.uri) as host:
+        assert refused(host.guest("mine").commit()) == {"unknown-image"}
+        assert {one.path.rpartition("/")[2] for one in host.survey().leftovers()} == {"spare"}
+        with other.entered():
+            if running:
+                theirs.destroy()
+            theirs.undefine()
+            (place / "theirs").unlink()
+        assert not host.guest("mine").commit().refused
+        with other.entered():  # of the same name, and another file
+            qemu_img("create", "-q", "-f", "qcow2", place / "base", "8M")
+            qemu_img("create", "-q", "-f", "qcow2", "-b", place / "base", "-F", "qcow2", place / "top")
+        assert not host.guest("mine").commit().refused
+        with other.entered():
+            for one_pool in pools[1:]:
+                one_pool.destroy()
+                one_pool.undefine()
+    connection.close()

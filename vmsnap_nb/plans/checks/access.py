@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.model.need import lost_volumes, may_need, parts_of
+from vmsnap_nb.model.twins import twins
 from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, warn
 from vmsnap_nb.plans.journal import kind_of
 from vmsnap_nb.plans.plan import Plan
@@ -278,6 +279,7 @@ def unresolved(plan: Plan, *, here: bool = True) -> Iterator[Concern]:
     yield from _unseen_disks(before, tuple(changed), here=here)
     yield from _of_lost_volumes(before, tuple(changed))
     yield from _uncertain(before, tuple(changed))
+    yield from _two_paths(before, tuple(changed))
     yield from _hidden(plan, changed, here=here)
     for folder in dict.fromkeys(map(os.path.dirname, changed)):
         image = before.images.get(folder)
@@ -376,6 +378,29 @@ def _uncertain(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
             images=(*changed, path),
             waivable=True,
         )
+
+
+def _two_paths(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
+    """Check that nothing needs what changes under another path, if only libvirt knows where both lead."""
+    for path in changed:
+        own = {name for child in (*changed, *forest.known_children(path)) for name in twins(forest, child)}
+        for twin in twins(forest, path):
+            guests = [need.guest for need in forest.known_needs(twin)]
+            overlays = [child for child in forest.known_children(twin) if child not in own]
+            if guests or overlays:
+                yield refuse(
+                    "unknown-image",
+                    t(
+                        "{path} and {other}, which {users} needs, have the same name and size: they may be one file",
+                        path=path,
+                        other=twin,
+                        users=joined(dict.fromkeys(filter(None, (*guests, *overlays)))),
+                    ),
+                    t("if they are two files, waive this; otherwise use only one path for their folder"),
+                    images=(path, twin),
+                    holders=tuple(dict.fromkeys(filter(None, guests))),
+                    waivable=True,
+                )
 
 
 def _hidden(plan: Plan, changed: Collection[str], *, here: bool) -> Iterator[Concern]:

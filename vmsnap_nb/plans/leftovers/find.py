@@ -10,6 +10,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.model.leftovers import Leftover, Leftovers
 from vmsnap_nb.model.need import lost_volumes, may_need, parts_of
+from vmsnap_nb.model.twins import twins
 from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, RevertEntry, SnapshotEntry
 from vmsnap_nb.plans.merge.request import unfinished_needs
 from vmsnap_nb.plans.request import Needs, Reading
@@ -66,6 +67,7 @@ def _needed(reading: Reading) -> set[str]:
     begun = {name for entry in reading.entries for path in _named(entry) for name in forest.same_file(path)}
     found: set[str] = set()
     kept = {*unseen(forest), *_perhaps_needed(forest)}
+    kept.update(twin for path in forest.images if forest.known_needs(path) for twin in twins(forest, path))
     for path, image in forest.images.items():
         if forest.known_needs(path) or image.held or path in begun or image.device or path in kept:
             for layer in forest.known_lineage(path) if image.status != "invalid" else (path,):
