@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import socket
@@ -23,6 +24,8 @@ from vmsnap_nb.system.libvirt.domains import is_starting
 from vmsnap_nb.system.libvirt.library import library
 
 pytestmark = pytest.mark.hosts
+
+CLONE_NEWUTS = 0x04000000
 
 
 def guest_with_snapshot(
@@ -358,3 +361,32 @@ def test_one_folder_elsewhere_under_two_paths_is_not_two(
                 one_pool.destroy()
                 one_pool.undefine()
     connection.close()
+
+
+@contextmanager
+def host_name(name: str) -> Iterator[None]:
+    """Let this thread be on a machine of another name, as in a container."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    outside = os.open("/proc/thread-self/ns/uts", os.O_RDONLY)
+    try:
+        assert libc.unshare(CLONE_NEWUTS) == 0
+        socket.sethostname(name)
+        yield
+    finally:
+        assert libc.setns(outside, CLONE_NEWUTS) == 0
+        os.close(outside)
+
+
+def test_a_libvirt_outside_of_this_container_may_have_other_files(connection: Any) -> None:
+    qemu_img("create", "-q", "-f", "qcow2", "base", "8M")
+    qemu_img("create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "top")
+    define(connection, "d", file_disk(IMAGES / "top"))
+    with vs.connect("qemu:///system") as host:
+        with host_name("elsewhere"):
+            for plan in (host.guest("d").commit(), host.survey(IMAGES).commit("top")):
+                assert any("elsewhere" in one.what for one in plan.concerns if one.name == "unknown-image")
+            with pytest.raises(vs.PlanRefusedError):
+                plan.run(progress=False)
+        for name in (socket.gethostname(), f"{socket.gethostname()}.example"):
+            with host_name(name):
+                assert not host.guest("d").commit().refused

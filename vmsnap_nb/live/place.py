@@ -10,7 +10,7 @@ from vmsnap_nb.live.hands_off import check_verbs
 from vmsnap_nb.live.step_action import Action
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
-from vmsnap_nb.plans.checks.access import Access, unresolved, with_access
+from vmsnap_nb.plans.checks.access import Access, on_other_machine, unresolved, with_access
 from vmsnap_nb.plans.concern import Concern, sorted_concerns
 from vmsnap_nb.plans.machine import Machine
 from vmsnap_nb.plans.plan import Plan
@@ -18,6 +18,7 @@ from vmsnap_nb.plans.request import Needs, Reading, Request
 from vmsnap_nb.plans.step import Step
 from vmsnap_nb.system.files.shared import shared_bytes
 from vmsnap_nb.system.files.taken import taken
+from vmsnap_nb.system.host_name import other_name
 from vmsnap_nb.system.sources.source import Source
 from vmsnap_nb.words.language import one_language
 
@@ -81,8 +82,13 @@ class Place:
     def _plan(self, request: Request, now: Reading | None) -> Plan:
         plan = request.plan(self.read(request, now))
         check_verbs(plan.title, plan.before.images)
-        if found := (*unresolved(plan, here=self.here), *self.unseen(plan)):
+        machine = self.machine()
+        own = other_name(machine.name) if machine is not None and machine.here else ""
+        found = (*unresolved(plan, here=self.here), *self.unseen(plan))
+        if machine is not None and own:
+            found = (*found, *on_other_machine(plan, machine.name, own))
+        if found:
             plan = replace(plan, concerns=sorted_concerns((*plan.concerns, *found)))
         plan = with_sizes_of_files(plan) if self.here else plan
-        plan = replace(plan, machine=self.machine())
+        plan = replace(plan, machine=machine)
         return plan if self.access is None else with_access(plan, self.access(plan))

@@ -18,7 +18,7 @@ from vmsnap_nb.plans.step import CreateOverlay, CreateVolume, RemoveVolume, Step
 from vmsnap_nb.words.message import Message, counted, joined, t
 from vmsnap_nb.words.options import option
 
-__all__ = ["Access", "opened", "unresolved", "with_access"]
+__all__ = ["Access", "on_other_machine", "opened", "unresolved", "with_access"]
 
 _MOST_NAMED = 3
 
@@ -376,6 +376,27 @@ def _uncertain(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
             ),
             t("if it is not that image, waive this; otherwise write the absolute path into {path}", path=path),
             images=(*changed, path),
+            waivable=True,
+        )
+
+
+def on_other_machine(plan: Plan, theirs: str, own: str) -> Iterator[Concern]:
+    """Check that a plan changes no file of a process in a container whose libvirt is outside, or the reverse.
+
+    `theirs` is the host name where libvirt runs, and `own` that of this process.
+    """
+    changed = dict.fromkeys(path for step in plan.steps for path in (*step.changes, *step.creates, *step.unlinks))
+    if changed:
+        yield refuse(
+            "unknown-image",
+            t(
+                "libvirt runs on {theirs}, but this process on {own}, for example in a container: under the same path "
+                "each may have another file",
+                theirs=theirs,
+                own=own,
+            ),
+            t("run this where libvirt runs, or connect with qemu+ssh; or waive this if both have the same files"),
+            images=tuple(changed),
             waivable=True,
         )
 
