@@ -25,8 +25,8 @@ def is_smaller(image: Image, base: Image) -> Message:
     if image.virtual_size is None or base.virtual_size is None or image.virtual_size >= base.virtual_size:
         return NOTHING
     return t(
-        "it has {size} bytes, but its backing file {base} has {base_size} bytes. Data beyond the end of the overlay "
-        "cannot be read through it",
+        "its virtual size is {size} bytes, but that of its backing file {base} is {base_size} bytes. Data beyond the "
+        "end of the overlay cannot be read through it",
         size=image.virtual_size,
         base=base.name,
         base_size=base.virtual_size,

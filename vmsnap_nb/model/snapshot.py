@@ -245,7 +245,7 @@ class SnapshotList(Shown):
     def __repr__(self) -> str:
         current = "" if self.current is None else f", current {self.current.name}"
         drift = sum(snapshot.status != "ok" for snapshot in self.snapshots)
-        parts = (f"{len(self)}{current}{f', {drift} not in order' if drift else ''}", *self.problems)
+        parts = (f"{len(self)}{current}{f', {drift} with problems' if drift else ''}", *self.problems)
         return f"<SnapshotList of {self.guest}: {'; '.join(parts)}>"
 
     @property

@@ -89,8 +89,8 @@ def _while_it_runs_aims(seen: Seen) -> Iterator[Aim]:
     )
     yield runs_on(seen, "counter")
     left = [os.path.basename(path) for path in lineage if seen.forest[path].status not in ("ok", "in-use")]
-    found = t("not in order: {names}", names=joined(left))
-    yield Aim(t("its images are in order"), not left, found, kept=True)
+    found = t("with problems: {names}", names=joined(left))
+    yield Aim(t("its images have no problems"), not left, found, kept=True)
 
 
 def _standalone(stage: Stage) -> None:

@@ -278,7 +278,7 @@ def _disks(
         choice = asked.get(disk.target)
         held: Held = "no"
         if choice == "no":
-            left_out.append(LeftOut(disk.target, t("as requested"), not _why_never(disk), asked=True))
+            left_out.append(LeftOut(disk.target, t("left out as requested"), not _why_never(disk), asked=True))
         elif choice is not None:
             held = "internal" if choice == "internal" else "external"
         elif why := _why_never(disk) or _why_not(forest, disk, kind):
