@@ -33,6 +33,15 @@ def test_a_base_that_somebody_else_reads_is_refused(stands_on: str) -> None:
     plan.check(waive="shared-base")
 
 
+@pytest.mark.parametrize(
+    ("top", "into"), [("Snap-2", "into the overlays of Snap-2"), ("Snap-4", "below Snap-4 into Snap-4")]
+)
+def test_a_pull_is_advised_into_what_is_there(top: str, into: str) -> None:
+    plan = commit(handout(image("Other", "RootBase")), f"/i/{top}", "/i/RootBase")
+    (concern,) = [c for c in plan.concerns if c.level == "refuse"]
+    assert str(concern.remedy).startswith(f"pull the layers {into} instead; or pull RootBase into Other first")
+
+
 def test_figure_2_is_refused_because_of_the_other_guests() -> None:
     plan = commit(figure_2(), "/i/Overlay-1", "/i/RootBase")
     (concern,) = [c for c in plan.concerns if c.level == "refuse"]

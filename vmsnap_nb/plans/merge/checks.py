@@ -93,7 +93,7 @@ def sharing(forest: Forest, base: str, merged: Sequence[str]) -> Iterator[Concer
                 base=name,
             ),
             either(
-                t("pull the layers into the overlays of {top} instead", top=forest[merged[-1]].name),
+                _pull_instead(forest, merged[-1]),
                 t("pull {base} into {overlays} first", base=name, overlays=names),
             ),
             images=(base, *corrupted),
@@ -116,6 +116,14 @@ def sharing(forest: Forest, base: str, merged: Sequence[str]) -> Iterator[Concer
             holders=guests,
             waivable=True,
         )
+
+
+def _pull_instead(forest: Forest, top: str) -> Message:
+    """Return what to do in place of a commit: the layers go up into the overlays of the top, or into a top without."""
+    name = forest[top].name
+    if any(sound(forest, child) for child in forest.known_children(top)):
+        return t("pull the layers into the overlays of {top} instead", top=name)
+    return t("pull the layers below {top} into {top} instead", top=name)
 
 
 def readers(forest: Forest, top: str, base: str, own: Use | None = None) -> Iterator[Concern]:
