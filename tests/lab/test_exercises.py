@@ -213,7 +213,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     ("look-inside", answer("look-inside", "Alpine"), "the answer is: Alpine", 0),
     ("look-inside", "rm Top.qcow2", "there is no answer yet", 0),
     ("read-monday", answer("read-monday", "monday"), "the answer is: monday", 0),
-    ("read-monday", answer("read-monday", "diary.monday.qcow2"), "there is no diary.monday.qcow2", 0),
+    ("read-monday", answer("read-monday", "diary.monday.qcow2"), "diary.monday.qcow2 does not exist", 0),
     ("read-monday", "rm monday.qcow2; echo Diary > answer.txt", "tuesday cannot be read: monday does not exist", 0),
     ("revert-internal", "qemu-img snapshot -d good Notes.qcow2", "Notes reads different data", 0),
     (
