@@ -127,7 +127,7 @@ TASKS = (
         name="read-monday",
         task=N_(
             "A guest has two external snapshots, `monday` and `tuesday`, each with a new file of the same name. "
-            "Which file holds the state at the snapshot `monday`?"
+            "Which file holds the state at the time of the snapshot `monday`?"
         ),
         answer=_monday,
     ),

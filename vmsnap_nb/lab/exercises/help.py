@@ -132,12 +132,12 @@ HELP: dict[str, Help] = {
         other='lab.answer("order-first-guest", "e c d a")',
     ),
     "order-live-backup": Help(
-        idea=N_("After an external snapshot the lower file no longer changes, so that it can be copied."),
+        idea=N_("After an external snapshot the lower file no longer changes, so it can be copied."),
         verb="virsh snapshot-create-as, qemu-img convert, virsh blockcommit",
         first='lab.answer("order-live-backup", "g …")',
         why=N_(
-            "The copy holds the state at the snapshot. The commit merges what has been written since into disk.qcow2, "
-            "so the overlay and the record are no longer needed."
+            "The copy holds the state at the time of the snapshot. The commit merges what has been written since "
+            "into disk.qcow2, so the overlay and the record are no longer needed."
         ),
         other='lab.answer("order-live-backup", "g d a c f")',
     ),
@@ -204,7 +204,7 @@ HELP: dict[str, Help] = {
         other="virsh snapshot-revert notes good",
     ),
     "revert-external": Help(
-        idea=N_("The state is in a file that must not change. What can a guest write to above it?"),
+        idea=N_("The state is in a file that must not change. Where can the guest write instead?"),
         verb="guest.revert(name)",
         first='lab.guest("shop2").revert("clean")',
         why=N_("The guest writes to a new overlay on Shop. The old overlay still exists, as a separate snapshot."),
@@ -281,7 +281,7 @@ HELP: dict[str, Help] = {
         other="qemu-img rebase -f qcow2 -F qcow2 -b Snap-1.qcow2 {folder}/Snap-3.qcow2",
     ),
     "short-chain": Help(
-        idea=N_("Two layers are large. Choose the merges so that the large ones need not move."),
+        idea=N_("Two layers are large. Choose the merges so that their data is not copied."),
         verb="forest.shorten(image, keep=…)",
         first='images.shorten("Day-6", keep=4).alternatives_frame()',
         why=N_("The planner merges small layers into large ones, in either direction."),
@@ -358,7 +358,8 @@ HELP: dict[str, Help] = {
     ),
     "orphan": Help(
         idea=N_(
-            "An overlay reads the correct data only above an exact copy of its base. A checksum identifies that copy."
+            "An overlay reads the correct data only if it is based on an exact copy of its base. A checksum "
+            "identifies that copy."
         ),
         verb="sha256sum, qemu-img rebase -u",
         first="!cat {folder}/SHA256SUMS; sha256sum {folder}/copies/*",

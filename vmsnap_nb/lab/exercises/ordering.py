@@ -112,7 +112,7 @@ ORDERING = (
         level="easy",
         task=N_(
             "Put the commands in order. Template.qcow2 becomes write-protected, and the guest `web`, which web.xml "
-            "describes, starts on an overlay of it. libvirt must still know `web` after it was shut off. Two lines "
+            "describes, starts on an overlay of it. libvirt must still know `web` after it is shut off. Two lines "
             "are not needed."
         ),
         build=_first_guest,
@@ -125,9 +125,9 @@ ORDERING = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "Put the commands in order. The guest `mail` runs and writes to disk.qcow2. Copy its disk of one moment "
-            "to copy.qcow2 without shutting the guest down. Afterwards it writes to disk.qcow2 again, and neither a "
-            "file nor a record is left over. Two lines are not needed."
+            "Put the commands in order. The guest `mail` runs and writes to disk.qcow2. Copy the state of its "
+            "disk at one moment to copy.qcow2 without shutting the guest down. Afterwards it writes to disk.qcow2 "
+            "again, and neither a file nor a record is left over. Two lines are not needed."
         ),
         build=_live_backup,
         aims=_ordered(_LIVE_BACKUP),

@@ -270,7 +270,7 @@ STATES = (
         level="medium",
         task=N_(
             "The guest `database` is running. Its tables are on vda and their log on vdb. Create one external "
-            "snapshot `moment` that has both disks of the same moment. The guest must keep running."
+            "snapshot `moment` that holds the state of both disks at the same moment. The guest must keep running."
         ),
         build=_one_moment,
         aims=_one_moment_aims,
