@@ -282,7 +282,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
         "the file system in Bank must be recovered when it is mounted",
         8,
     ),
-    ("faded-overlay", overlay("Top-2", "Base-2") + "chmod a-w Base-2.qcow2", "there is no Top-3.qcow2", 6),
+    ("faded-overlay", overlay("Top-2", "Base-2") + "chmod a-w Base-2.qcow2", "Top-3.qcow2 does not exist", 6),
     ("faded-overlay", overlay("Top-2", "Base-2", "raw"), "Top-2 records raw, but its backing file is qcow2", 2),
     ("faded-merge", "qemu-img commit -q -d B-1.qcow2; rm B-1.qcow2", "B-2 is based on B-1, which does not exist", 0),
     ("faded-merge", repoint("B-2", "B-0.qcow2"), "B-2 does not read the same data as at the start", 0),
@@ -301,7 +301,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
         4,
     ),
     ("broken-host", "qemu-img commit -q class-1.qcow2; rm backup/copy-3.qcow2", "missing: backup/copy-3", 0),
-    ("standalone", "qemu-img rebase -u -f qcow2 -b '' web.qcow2", "web does not read the data", 0),
+    ("standalone", "qemu-img rebase -u -f qcow2 -b '' web.qcow2", "web does not read the same data", 0),
     (
         "standalone",
         "for n in web mail; do qemu-img rebase -f qcow2 -b '' $n.qcow2; done",
@@ -506,7 +506,7 @@ def test_lines_are_moved_in_a_list_and_checked(lab: Lab, begun: Path) -> None:
     assert "order-middle-layer: Order: remove a layer by hand: done" in box.result.value
     assert "lab.answer(&quot;order-middle-layer&quot;, &quot;e b c a&quot;)" in box.result.value
     move("f", "use", "use")
-    assert "f is left out" in box.said.value
+    assert "f is excluded" in box.said.value
     box.up.click()
     assert box.used == ["e", "b", "c", "a"]
 
