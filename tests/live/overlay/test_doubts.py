@@ -43,7 +43,7 @@ def test_a_base_that_was_written_to_behind_its_overlay(tmp_path: Path) -> None:
     os.utime(top, (before, before))
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q 0 1M", str(base)], check=True)
     for plan in plans(tmp_path):
-        assert "Top reads a mixture" in doubts(plan)["disk-changed"]
+        assert "Top now reads a mixture" in doubts(plan)["disk-changed"]
 
 
 def test_a_base_that_was_replaced_by_a_larger_disk(tmp_path: Path) -> None:
