@@ -93,7 +93,7 @@ def test_a_plan_is_shown_and_changes_nothing(run: Run, images: Path) -> None:
     assert status == 0
     assert "Plan: commit c into b" in text
     assert "qemu-img commit" in text
-    assert "guests are not known: no libvirt connection was given" in remark
+    assert "cannot determine the guests: no libvirt connection was given" in remark
     assert {path: path.read_bytes() for path in images.iterdir()} == before
     status, text, _ = run("plan", "commit", images / "c.qcow2", "--json")
     whole = json.loads(text)
@@ -389,7 +389,7 @@ def test_several_hosts(run: Run, images: Path) -> None:
     status, _, error = run("plan", "commit", "z:none", *place)
     assert (status, "find the host z" in error) == (2, True)
     status, _, error = run("plan", "finish", *place)  # of no image, so that HOST:IMAGE is no way
-    assert (status, "name one host: --connect test:///default" in error) == (2, True)
+    assert (status, "specify one host: --connect test:///default" in error) == (2, True)
 
 
 def test_the_image_of_a_named_host_is_read_there(run: Run, images: Path) -> None:

@@ -50,7 +50,7 @@ def test_figures_are_grouped_by_host() -> None:
         found = fleet.survey()
         text = found.to_text()
         assert [line for line in text.split("\n") if line in ("a", "<b>")] == ["<b>", "a"]
-        assert "* c: no answer" in text
+        assert "* c: no response" in text
         assert "<b>" not in found._repr_mimebundle_()["text/html"]
 
 

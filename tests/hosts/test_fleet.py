@@ -147,11 +147,11 @@ def test_a_host_that_gives_no_answer_is_a_row_and_refuses_what_it_may_need(conne
             frame = found.to_frame()
             assert str(frame.loc["b", "status"]).startswith("unreachable: connect to qemu+tcp://")
         plan = fleet.guest("a/web").commit()
-        assert "host b gave no answer" in refusals(plan)["unknown-image"]
+        assert "host b did not respond" in refusals(plan)["unknown-image"]
         assert plan.run(waive=["unknown-image"], progress=False).as_predicted
         with pytest.raises(vs.NotFoundError, match="did not respond"):
             fleet.guest("web")
-        assert "b: no answer" in fleet.survey().to_text()
+        assert "b: no response" in fleet.survey().to_text()
 
 
 def test_what_cannot_be_read_there_refuses_as_well(fleet: Fleet, other: SystemLibvirt, shared: Path) -> None:
@@ -162,7 +162,7 @@ def test_what_cannot_be_read_there_refuses_as_well(fleet: Fleet, other: SystemLi
         define(handle, "db", file_disk(IMAGES / "db.qcow2"))
         handle.close()
     plan = fleet["a"].survey(shared).commit("mid")
-    assert "host b are not known" in refusals(plan)["unknown-image"]
+    assert "on host b are unknown" in refusals(plan)["unknown-image"]
 
 
 def test_a_daemon_that_was_restarted_is_connected_to_again(fleet: Fleet, other: SystemLibvirt, far: Any) -> None:

@@ -52,7 +52,7 @@ def test_what_libvirt_tells_of_images_is_shown_with_its_source(system: SystemLib
         guest = vs.connect("qemu:///system").guest("demo")
         for image in guest.chain():
             print(image.name, image.status, image.known_from, image.virtual_size, "Permission denied" in image.problem)
-        print("cannot read it" in guest.chain().to_text())
+        print("this process cannot read" in guest.chain().to_text())
     """
     done = system.python(show)
     both = ["base ok definition 16777216 True", "top ok definition 16777216 True", "True"]

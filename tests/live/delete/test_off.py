@@ -224,7 +224,7 @@ def test_what_two_branches_stand_on_is_not_written_to(off: Off) -> None:
     with_content = content(a.file or ""), content(left)
     plan = off.delete("a")
     assert [way.what.partition(" ")[0] for way in plan.alternatives if way.chosen] == ["pull"]
-    assert any(c.name == "shared-base" and "stays" in c.what for c in plan.concerns)
+    assert any(c.name == "shared-base" and "is kept" in c.what for c in plan.concerns)
     assert plan.writes == (a.file,)
     assert plan.unlinks == ()
     assert (content(a.file or ""), content(left)) == with_content
@@ -260,7 +260,7 @@ def test_metadata_alone_is_deleted_without_a_touch_of_a_file(off: Off) -> None:
     off.take("b", "c")
     files = {path: path.read_bytes() for path in off.images.glob(f"{off.guest.name}*")}
     plan = off.delete("b", metadata_only=True)
-    assert "no file is modified" in plan.way
+    assert "No file is modified" in plan.way
     assert off.statuses == {"a": "ok", "c": "ok"}
     plan = off.guest.delete_snapshot("a", metadata_only=True, children="only")
     assert plan.run(progress=False).as_predicted

@@ -69,7 +69,8 @@ def test_what_libvirt_refuses_is_foretold_and_mended_by_the_line_that_is_said(gu
         guest.start(wait=False, force=True)
     line = concern.remedy.partition(": ")[2]
     assert run("sh", "-c", line).returncode == 0, shlex.split(line)
-    assert guest.concerns() == ()
+    # The corrected header has a later time than the overlay recorded, if a second has passed.
+    assert {concern.name for concern in guest.concerns()} <= {"disk-changed"}
     assert "NO BACKING FORMAT" not in guest.chain().to_text()
     start(guest)
     assert guest.running
@@ -81,13 +82,13 @@ def test_a_layer_that_is_not_there_is_foretold_and_the_line_that_is_said_tells_w
     (short / "base.qcow2").rename(short / "moved base")
     [concern] = guest.concerns()
     assert (concern.name, concern.level, concern.images) == ("missing-base", "refuse", (str(short / "base.qcow2"),))
-    with pytest.raises(ImageError, match=r"from its disk vda: .*base.qcow2 does not exist") as said:
+    with pytest.raises(ImageError, match=r"from disk vda: .*base.qcow2 does not exist") as said:
         guest.start(wait=False)
     with pytest.raises(LibvirtError, match="No such file"):
         guest.start(wait=False, force=True)
     line = (said.value.next_step or "").partition(": ")[2].replace("ITS-PATH", f"'{short}/moved base'")
     assert run("sh", "-c", line).returncode == 0, line
-    assert guest.concerns() == ()
+    assert {concern.name for concern in guest.concerns()} <= {"disk-changed"}
     start(guest)
     assert guest.running
 

@@ -32,7 +32,7 @@ def test_what_fails_after_the_copying_can_be_finished(folder: Path) -> None:
     plan = faulty(forest.commit("Snap-3", "Snap-1", remove=True), RemoveFile, refuse)
     with pytest.raises(VmsnapError, match="not today") as caught:
         plan.run(progress=False)
-    assert "the data stays in" in " ".join(caught.value.__notes__)
+    assert "the data remains in" in " ".join(caught.value.__notes__)
     assert content(paths[-1]) == was
     assert chain_of(paths[-1]) == ["RootBase", "Snap-1", "Snap-2", "Snap-3", "Snap-4"], "it was repointed back"
     (rest,) = vs.scan(folder).unfinished()

@@ -341,7 +341,7 @@ def test_a_layer_that_goes_between_plan_and_run_is_said_with_options_too(folder:
     forest = vs.scan(folder)
     plan = forest.commit("Snap-3", "Snap-1")
     removal = forest.remove("Snap-2")
-    with pytest.raises(InvalidRequestError, match="it has verify"):
+    with pytest.raises(InvalidRequestError, match="Its options: verify"):
         removal.run(remove=True)
     paths[2].unlink()
     with pytest.raises(StalePlanError, match="no longer exists"):

@@ -55,7 +55,7 @@ def test_images_stand_on_what_was_merged_again(chain: list[Path], tmp_path: Path
     assert content(torn.c) != torn.holds
     [plan] = vs.scan(tmp_path).unfinished()
     assert plan.title == "undo the merge of b into a"
-    assert "may not hold all of b" in plan.concerns[0].what
+    assert "may lack data of b" in plan.concerns[0].what
     assert plan.steps[0].what == f"its backing file becomes {torn.b} again; {torn.b} was only read"
     assert plan.run(progress=False).as_predicted
     assert content(torn.c) == torn.holds

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vmsnap_nb.plans.checks import bitmaps, layers
+from vmsnap_nb.plans.checks.known import inner_names
 from vmsnap_nb.plans.concern import Concern, refuse, remark
 from vmsnap_nb.plans.delete import checks
 from vmsnap_nb.plans.delete.edges import Run, Staying
@@ -100,14 +101,14 @@ def _up(now: Reading, staying: Staying, run: Run) -> Direction:
     ).sources
     removed: list[str] = []
     for path in lineage[1 : last + 1]:
-        name, inside = forest[path].name, forest[path].snapshots
+        name, inside = forest[path].name, inner_names(forest, path)
         if stays := staying.why_stays(path, besides=(run.top, *removed)):
             concerns.append(remark("shared-base", stays, images=(path,)))
         elif inside:
             lost = t(
                 "{image} has internal snapshots ({names}), to which {guest} could no longer revert",
                 image=name,
-                names=joined(snapshot.name for snapshot in inside),
+                names=joined(inside),
                 guest=now.owner.domain.name,
             )
             concerns.append(refuse("state-lost", lost, t("delete those snapshots first"), images=(path,)))
