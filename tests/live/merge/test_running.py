@@ -235,7 +235,7 @@ def test_what_is_refused_says_what_there_is(one: Running, lab: Lab) -> None:
         guest.pull(into="Snap-3").run(progress=False)
     with pytest.raises(InvalidRequestError, match="is not below"):
         guest.commit(top="Snap-1", base="Snap-3")
-    with pytest.raises(NotFoundError, match="available: RootBase, Snap-1"):
+    with pytest.raises(NotFoundError, match="Available: RootBase, Snap-1"):
         guest.commit(top="Snap-9")
     with pytest.raises(InvalidRequestError, match="while its guest writes to it"):
         guest.commit(verify=True)
@@ -303,7 +303,7 @@ def test_an_event_of_libvirt_that_does_not_arrive(one: Running, monkeypatch: pyt
     job = guest.pull(bandwidth=MIB // 8).start()
     _wait_for_job(guest)
     guest.handle.domain.blockJobAbort("vda")
-    with pytest.raises(LibvirtError, match="ended before the file was complete"):
+    with pytest.raises(LibvirtError, match="ended before it was complete"):
         job.wait(60)
     assert one.names == ["RootBase", "Snap-4"]
     assert one.reads() == one.content

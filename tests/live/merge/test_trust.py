@@ -71,7 +71,7 @@ def test_what_an_own_entry_says_that_cannot_be_read_is_unknown(chain: Path) -> N
         for plan in (forest.commit("top"), forest.pull("top"), forest.overlay("new.qcow2", backing="leaf")):
             [concern] = [one for one in plan.concerns if one.level == "refuse"]
             assert concern.name == "active-job"
-            assert f"{note} cannot be read" in concern.what
+            assert f"cannot read the journal entry {note}" in concern.what
             with pytest.raises(PlanRefusedError):
                 plan.run(progress=False)
     finally:

@@ -289,7 +289,7 @@ def test_an_image_is_found_by_its_name_if_no_other_has_it(base: Path, tmp_path: 
         forest.find("nobody")
     with pytest.raises(NotFoundError, match="no such folder"):
         vs.scan(tmp_path / "nowhere")
-    with pytest.raises(NotFoundError, match="no such file"):
+    with pytest.raises(NotFoundError, match="the file does not exist"):
         vs.chain(tmp_path / "nowhere")
     for reads in (vs.scan, vs.chain, lambda there: vs.create_overlay(tmp_path / "new", there)):
         with pytest.raises(InvalidRequestError, match="only local files"):
@@ -334,5 +334,5 @@ def test_the_chain_of_an_image_is_found_by_name(base: Path) -> None:
     vs.create_overlay(base.with_name("Overlay-1.qcow2"), base).run(progress=False)
     forest = vs.scan(base.parent)
     assert [layer.name for layer in forest.chain("Overlay-1")] == ["RootBase", "Overlay-1"]
-    with pytest.raises(NotFoundError, match=r"available: Overlay-1, RootBase"):
+    with pytest.raises(NotFoundError, match=r"Available: Overlay-1, RootBase"):
         forest.chain("Overlay-9")
