@@ -51,7 +51,7 @@ def test_a_wait_shows_its_phases_and_takes_the_line_away(bars: list[Bar]) -> Non
         line.tell(t("booting its Linux"))
         assert bars[0].shown.wait(30)
     (bar,) = bars
-    assert bar.lines[0] == "start alice: starting QEMU (0 s)"
+    assert bar.lines[0].startswith("start alice: ")  # a busy machine can be later than the first phase
     assert bar.lines[-1].startswith("start alice: booting its Linux (")
     assert bar.closed
 
