@@ -208,7 +208,7 @@ def test_libvirts_pretended_host() -> None:
         assert (disk.target, disk.source) == ("vda", "/guest/diskimage1")
         [layer] = guest.chain()
         assert (layer.path, layer.status) == ("/guest/diskimage1", "ok")
-        with pytest.raises(NotFoundError, match="available: vda"):
+        with pytest.raises(NotFoundError, match="Available: vda"):
             guest.chain("vdb")
         with pytest.raises(NotFoundError, match="available: test"):
             host.guest("nobody")
