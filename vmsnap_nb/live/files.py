@@ -88,12 +88,18 @@ def copy_out(state: DiskState, path: PathLike, to: PathLike) -> str:
             next_step=t("choose another name, because existing files are not overwritten"),
         )
     with os_errors(tried), temporary(os.path.dirname(target)) as new:
+        size = 0
 
         def write(piece: bytes) -> None:
-            while piece:
-                piece = piece[os.write(new.fd, piece) :]
+            nonlocal size
+            end = size + len(piece)
+            if piece.strip(b"\0"):
+                while size < end:
+                    size += os.pwrite(new.fd, piece[size - end :], size)
+            size = end  # what is all zeros stays a hole: a hostile file system can name any size
 
         ask([state], tried, {"do": "read", "path": name, "most": None}, sink=write, limits=COPY)
+        os.ftruncate(new.fd, size)
         publish_new(new, target)
     return target
 

@@ -337,6 +337,23 @@ def test_a_journal_that_was_not_emptied_is_noted(tmp_path: Path) -> None:
     assert raw(disk).files().notes
 
 
+def test_what_is_all_zeros_is_copied_out_as_a_hole(tmp_path: Path) -> None:
+    """A hostile file system can name any size; the copy must not fill the disk."""
+    tree, size = tmp_path / "tree", 200 * MIB + 5
+    tree.mkdir()
+    with open(tree / "file", "wb") as file:
+        file.seek(100 * MIB + 3)
+        file.write(b"inside")
+        file.truncate(size)
+    path = vs.chain(as_base(ext4(tmp_path / "e.img", tree), tmp_path / "a.qcow2")).copy_out("/file", tmp_path)
+    found = os.stat(path)
+    assert found.st_size == size
+    assert found.st_blocks * 512 <= 2 * MIB
+    with open(path, "rb") as file, open(tree / "file", "rb") as original:
+        while piece := original.read(16 * MIB):
+            assert file.read(16 * MIB) == piece
+
+
 def test_a_file_is_copied_out_and_nothing_overwritten(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
