@@ -369,7 +369,7 @@ def test_a_file_is_copied_out_and_nothing_overwritten(tmp_path: Path) -> None:
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     with pytest.raises(InvalidRequestError, match="existing files are not overwritten"):
         chain.copy_out("/file", tmp_path)
-    with pytest.raises(InvalidRequestError, match="its kind is folder"):
+    with pytest.raises(InvalidRequestError, match="its type is folder"):
         chain.copy_out("/folder", tmp_path / "x")
     with pytest.raises(InvalidRequestError, match="at most 1 KiB"):
         chain.read("/file", most=1 * KIB)
