@@ -284,7 +284,7 @@ class Host(Listed):
         --------
         >>> import vmsnap_nb as vs
         >>> vs.connect("test:///default", readonly=True).findings()
-        <Findings: nothing is wrong, as far as was checked>
+        <Findings: no problems found in what could be checked>
         """
         return host_findings(self.link, folders)
 
