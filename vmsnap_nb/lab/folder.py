@@ -153,10 +153,11 @@ class LabFolder:
                 break
             except BlockingIOError as error:
                 holder = os.pread(descriptor, MOST_OF_HOLDER, 0).decode(errors="replace")
-                if has_ended(holder) and time.monotonic() < until:
+                ended = has_ended(holder)
+                if ended and time.monotonic() < until:
                     time.sleep(0.02)
                     continue
-                left = holders(identity_of(found))
+                left = holders(identity_of(found)) if ended else ()
                 os.close(descriptor)
                 raise busy(tried, holder, left) from error
         os.ftruncate(descriptor, 0)

@@ -53,10 +53,11 @@ def _lines(holder: str) -> tuple[str, ...]:
 def busy(tried: Message, holder: str, left: Sequence[tuple[int, str]] = ()) -> LabBusyError:
     """Return the error of a lab that another process has open, from what that process wrote down.
 
-    `left` are the processes that have its lock open, with their commands, as far as this user sees them.
+    If that process has ended, `left` are those that still have its lock open, with their commands, as far as this user
+    sees them.
     """
     pid, name, *_ = _lines(holder)
-    if left and has_ended(holder):
+    if left:
         names = [t("process {pid} ({command})", pid=own, command=command) for own, command in left]
         return LabBusyError(
             tried,
