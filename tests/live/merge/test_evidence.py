@@ -7,11 +7,13 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 from uuid import UUID
 
 import pytest
 from support.content import content
 from support.defined import define, file_disk
+from support.faulty import faulty
 from support.images import create, write
 from support.refusals import refused
 
@@ -42,17 +44,17 @@ def chain(tmp_path: Path) -> Path:
     return folder
 
 
+def ends(_: object, perform: object) -> NoReturn:
+    """Take the place of a step before which a merge is cut short."""
+    raise VmsnapError("the machine", said="has ended")
+
+
 def cut_short(folder: Path, before: type = MarkInvalid) -> str:
     """Commit top into base, up to a step; return what the leaf reads."""
     was = content(folder / "leaf.qcow2")
     plan = vs.scan(folder).commit("top", "base", remove=True)
-
-    def ends(_: object) -> object:
-        raise VmsnapError("the machine", said="has ended")
-
-    plan.place.actions[before] = ends  # type: ignore[index, assignment]
     with pytest.raises(VmsnapError, match="the machine"):
-        plan.run(progress=False)
+        faulty(plan, before, ends).run(progress=False)
     return was
 
 
@@ -139,13 +141,8 @@ def test_a_merge_of_a_guest_is_left_to_that_guest(host: Host, chain: Path) -> No
     guest, top = define(host, "evidence", file_disk(chain / "leaf.qcow2")), chain / "leaf.qcow2"
     was = content(top)
     plan = guest.commit(base=chain / "top.qcow2", remove=True)
-
-    def ends(_: object) -> object:
-        raise VmsnapError("the machine", said="has ended")
-
-    plan.place.actions[SetSource] = ends  # type: ignore[index, assignment]
     with pytest.raises(VmsnapError, match="the machine"):
-        plan.run(progress=False)
+        faulty(plan, SetSource, ends).run(progress=False)
     [entry] = read_entries([str(chain)], MergeEntry)
     assert (entry.guest, entry.uuid) == (guest.name, guest.uuid)
     [plan] = vs.scan(chain).unfinished()
@@ -169,13 +166,8 @@ def test_a_merge_of_a_guest_is_left_to_it_by_another_guest_on_the_same_base(host
     guest, stranger = define(host, "own", file_disk(leaf)), define(host, "stranger", file_disk(other))
     was = content(leaf), content(other)
     plan = guest.commit(top="top", base="base", remove=True)
-
-    def ends(_: object) -> object:
-        raise VmsnapError("the machine", said="has ended")
-
-    plan.place.actions[MarkInvalid] = ends  # type: ignore[index, assignment]
     with pytest.raises(VmsnapError, match="the machine") as failed:
-        plan.run(progress=False)
+        faulty(plan, MarkInvalid, ends).run(progress=False)
     call = f"host.guest({guest.name!r}).unfinished()"
     assert any(call in note for note in failed.value.__notes__)
     [theirs] = stranger.unfinished()
@@ -198,13 +190,8 @@ def test_a_merge_is_finished_by_its_guest_under_another_name_or_uuid(host: Host,
     guest = define(host, f"was-{change[:2]}", file_disk(leaf))
     was = content(leaf)
     plan = guest.commit(base=chain / "top.qcow2", remove=True)
-
-    def ends(_: object) -> object:
-        raise VmsnapError("the machine", said="has ended")
-
-    plan.place.actions[SetSource] = ends  # type: ignore[index, assignment]
     with pytest.raises(VmsnapError, match="the machine"):
-        plan.run(progress=False)
+        faulty(plan, SetSource, ends).run(progress=False)
     domain, uuid = guest.handle.domain, guest.uuid
     if change == "renamed":
         domain.rename(f"{guest.name}-now")
@@ -239,13 +226,8 @@ def test_a_merge_of_a_guest_that_is_gone_is_finished_by_waiving_it(chain: Path) 
     was = content(chain / "leaf.qcow2")
     plan = vs.scan(chain).unfinished()[0]
     assert refused(plan) == {"other-image"}
-
-    def ends(_: object) -> object:
-        raise VmsnapError("the machine", said="has ended")
-
-    plan.place.actions[MarkInvalid] = ends  # type: ignore[index, assignment]
     with pytest.raises(VmsnapError, match="the machine"):
-        plan.run(progress=False, waive="other-image")
+        faulty(plan, MarkInvalid, ends).run(progress=False, waive="other-image")
     [again] = read_entries([str(chain)], MergeEntry)
     assert (again.phase, again.guest) == ("copied", "gone"), "whose it was is still known"
     [plan] = vs.scan(chain).unfinished()
@@ -259,13 +241,8 @@ def test_a_base_that_is_longer_is_compared_as_far_as_the_top_goes(tmp_path: Path
     create(tmp_path / "top.qcow2", "base.qcow2", size=4 << 20)
     write(tmp_path / "top.qcow2", "write -q -P 2 1M 1M")
     plan = vs.scan(tmp_path).commit("top", "base")
-
-    def ends(_: object) -> object:
-        raise VmsnapError("the machine", said="has ended")
-
-    plan.place.actions[MarkInvalid] = ends  # type: ignore[index, assignment]
     with pytest.raises(VmsnapError, match="the machine"):
-        plan.run(progress=False)
+        faulty(plan, MarkInvalid, ends).run(progress=False)
     [rest] = vs.scan(tmp_path).unfinished()
     assert not rest.refused, rest.concerns
     assert rest.run(progress=False).as_predicted
