@@ -56,16 +56,21 @@ def compare(
     ours: Callable[[Path], object],
     theirs: Callable[[Path], object],
     runs: int,
+    end: Callable[[], object] = lambda: None,
 ) -> float:
+    """Time both in turns and print the ratios; a first pair, in which libvirt and the caches get ready, is left out."""
     times: dict[str, list[float]] = {"ours": [], "theirs": []}
-    for number in range(runs):
+    for number in range(runs + 1):
         order = [("ours", ours), ("theirs", theirs)]
         for name, work in order if number % 2 else reversed(order):
             folder = Path(tempfile.mkdtemp(prefix="vmsnap-bench-"))
             try:
                 make(folder)
-                times[name].append(timed(lambda folder=folder, work=work: work(folder)))  # type: ignore[misc]
+                taken = timed(lambda folder=folder, work=work: work(folder))  # type: ignore[misc]
+                if number:
+                    times[name].append(taken)
             finally:
+                end()
                 shutil.rmtree(folder)
     mine, other = min(times["ours"]), min(times["theirs"])
     spread = ", ".join(f"{name} {min(t):.2f} to {max(t):.2f} s" for name, t in times.items())
@@ -131,11 +136,13 @@ def live(mib: int, runs: int) -> None:
     guests: dict[Path, Guest] = {}
 
     def make(folder: Path) -> None:
-        while guests:
-            guests.popitem()[1].destroy()
         one_overlay(folder, 64 * MIB, mib * MIB, extra=True)
         guests[folder] = lab.guest(f"bench{next(numbers)}", backing=folder / "leaf", boot="disk", protect=False)
         guests[folder]._domain.createWithFlags(library().VIR_DOMAIN_START_PAUSED)
+
+    def end() -> None:
+        while guests:
+            guests.popitem()[1].destroy()
 
     def theirs(folder: Path) -> None:
         base, top = str(folder / "base"), str(folder / "top")
@@ -155,10 +162,9 @@ def live(mib: int, runs: int) -> None:
             lambda folder: guests[folder].commit(top="top", base="base").run(progress=False),
             theirs,
             runs,
+            end,
         )
     finally:
-        while guests:
-            guests.popitem()[1].destroy()
         lab.destroy()
         shutil.rmtree(root, ignore_errors=True)
 
