@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,16 @@ def test_files_of_a_guest_on_another_host(guest: Guest, other: SystemLibvirt) ->
     guest.snapshot("monday", kind="internal-disk").run(progress=False)
     assert guest.read("/etc/motd", at="monday") == b"new text\n"
     assert len(guest.diff("monday")) == 0
+    for chain in (guest.chain(), guest.host.survey().chain(str(IMAGES / "top.qcow2"))):
+        assert [entry.name for entry in chain.files("/etc")] == ["motd"]
+        assert (chain.read("/etc/motd"), chain.read("/etc/motd", at="base")) == (b"new text\n", b"old\n")
+        assert [(one.path, one.layer) for one in chain.changes("top")] == [("/etc/motd", "top")]
+        assert [part.image for part in chain.where("/etc/motd")] == ["top"]
+    assert guest.chain(at="monday").read("/etc/motd") == b"new text\n"
+    with pytest.raises(ImageError, match=r"survey\(\)\.chain"):
+        guest.chain()[0].read("/etc/motd")
+    with pytest.raises(ImageError, match="on another machine"):
+        pickle.loads(pickle.dumps(guest.chain())).files("/etc")
     plan = guest.commit(base="base")
     assert [(one.path, one.change) for one in plan.diff()] == [("/etc/motd", "changed")]
     assert [one.path for one in plan.lost_files()] == ["/etc/motd"]

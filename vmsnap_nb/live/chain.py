@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 from vmsnap_nb.errors import InvalidRequestError, NotFoundError
 from vmsnap_nb.live.files import (
@@ -21,9 +23,11 @@ from vmsnap_nb.model.arguments import checked_methods
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.files import FileChanges, FileParts, Files
 from vmsnap_nb.model.forest import Chain
+from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.lookup import ImageLike
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.system.filesystems.reader import DiskState
+from vmsnap_nb.system.sources.source import Source
 from vmsnap_nb.words.message import t
 
 __all__ = ["LiveChain"]
@@ -41,6 +45,12 @@ class LiveChain(Chain):
     """
 
     inside: str | None = None
+    # What opens images that only libvirt may open, also on another machine.
+    volume: Callable[[Image], Source] | None = field(default=None, kw_only=True, compare=False)
+
+    def __getstate__(self) -> Any:
+        """Return what pickle stores: another process does not have this one's connection."""
+        return {**super().__getstate__(), "volume": None}
 
     def blockmap(self) -> BlockMap:
         """Map which layer holds which part of the disk, and which data lower layers hide; a guest may be running.
@@ -228,8 +238,8 @@ class LiveChain(Chain):
                 next_step=t("files() lists its files"),
             )
         layers = self.layers
-        below = DiskState(layers[number - 1].name, layers[:number])
-        return changes(below, DiskState(image.name, layers[: number + 1]), path)
+        below = self._upto(layers[number - 1].name, number - 1)
+        return changes(below, self._upto(image.name, number), path)
 
     def diff(self, before: str, after: str | None = None, *, path: PathLike = "/") -> FileChanges:
         """Compare the files of two states of the disk.
@@ -258,16 +268,15 @@ class LiveChain(Chain):
         """Return the disk as it is, or as it was at a layer or an internal snapshot of one."""
         layers = self.layers
         if at is None:
-            return DiskState(layers[-1].name, layers, self.inside)
+            return self._upto(layers[-1].name, len(layers) - 1, self.inside)
         found = [
-            DiskState(at, layers[: number + 1], snapshot.id)
+            self._upto(at, number, snapshot.id)
             for number, image in enumerate(layers)
             for snapshot in image.snapshots
             if snapshot.name == at
         ]
         if at in self:
-            number = layers.index(self[at])
-            found.append(DiskState(at, layers[: number + 1]))
+            found.append(self._upto(at, layers.index(self[at])))
         if len(found) == 1:
             return found[0]
         names = [*(image.name for image in layers), *(one.name for image in layers for one in image.snapshots)]
@@ -276,3 +285,7 @@ class LiveChain(Chain):
             why=t("several layers or internal snapshots have this name") if found else None,
             next_step=there_are(at, names),
         )
+
+    def _upto(self, name: str, number: int, inside: str | None = None) -> DiskState:
+        """Return the state that one of the layers, or an internal snapshot of it, has."""
+        return DiskState(name, self.layers[: number + 1], inside, self.volume)

@@ -540,7 +540,7 @@ class LiveForest(Forest):
         >>> [image.name for image in forest.chain("Overlay-3A")]
         ['RootBase', 'Overlay-3', 'Overlay-3A']
         """
-        return LiveChain(self, self.find(image))
+        return LiveChain(self, self.find(image), volume=self.place.volume)
 
 
 def _beside(path: PathLike, base: str) -> str:

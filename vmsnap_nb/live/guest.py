@@ -249,9 +249,9 @@ class Guest(GuestFiles):
         """
         if at is not None:
             then, point = self._point(at, target)
-            return LiveChain(then, point.image, point.inside)
+            return LiveChain(then, point.image, point.inside, volume=self._handle.link.open_volume)
         forest = self._forest()
-        return LiveChain(forest, find_disk(forest, self._name, target).path)
+        return LiveChain(forest, find_disk(forest, self._name, target).path, volume=self._handle.link.open_volume)
 
     def blockmap(self, target: str | None = None, *, at: str | None = None) -> BlockMap:
         """Map which layer of a disk's chain holds which part of the disk.

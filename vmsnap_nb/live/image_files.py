@@ -39,7 +39,7 @@ def _state(image: Image) -> DiskState:
         raise ImageError(
             t("read files of {image}", image=image.path),
             why=t("its file was not read on this machine"),
-            next_step=t("on the machine with the file, read it with vmsnap_nb.chain(path)"),
+            next_step=t("use host.survey().chain(path): libvirt reads volumes of its storage pools"),
         )
     path = image.path
     forest = Survey((os.path.dirname(path),), images={path: image.format}).read()
