@@ -24,7 +24,8 @@ from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.delete.request import DeleteRequest
 from vmsnap_nb.plans.journal import InsideEntry, MergeEntry, PullEntry, RecordEntry, SnapshotEntry, Switch
 from vmsnap_nb.plans.leftovers.request import LeftoversRequest
-from vmsnap_nb.plans.merge.held import CorrectRequest, FinishSnapshotRequest, SaveDeletedRequest
+from vmsnap_nb.plans.merge.finish_snapshot import FinishSnapshotRequest
+from vmsnap_nb.plans.merge.held_layers import CorrectRequest, SaveDeletedRequest
 from vmsnap_nb.plans.merge.request import (
     CleanupRequest,
     CommitRequest,
@@ -40,8 +41,8 @@ from vmsnap_nb.plans.repair.inside import FinishInsideRequest
 from vmsnap_nb.plans.repair.request import RepairRequest
 from vmsnap_nb.plans.request import Reading, Request
 from vmsnap_nb.plans.revert.request import RevertRequest
+from vmsnap_nb.plans.save.request import RestoreRequest, SaveRequest
 from vmsnap_nb.plans.snapshot.lost_record import RestoreRecordRequest
-from vmsnap_nb.plans.snapshot.memory import RestoreRequest, SaveRequest
 from vmsnap_nb.plans.snapshot.request import ReconcileRequest, SnapshotRequest
 from vmsnap_nb.plans.step import GuestRef
 

@@ -151,7 +151,7 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("checks",),
         ("overlay", "repair"),
         ("snapshot",),
-        ("merge",),
+        ("merge", "save"),
         ("delete", "findings", "leftovers", "revert"),
         ("disk_states",),
         ("lost_states",),

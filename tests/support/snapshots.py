@@ -13,7 +13,7 @@ from vmsnap_nb.model.image import InternalSnapshot
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.facts import SavedState
 from vmsnap_nb.plans.plan import Plan
-from vmsnap_nb.plans.snapshot.memory import RestoreRequest, SaveRequest, saved_record
+from vmsnap_nb.plans.save.request import RestoreRequest, SaveRequest, saved_record
 from vmsnap_nb.plans.snapshot.request import SnapshotRequest
 from vmsnap_nb.plans.snapshot.steps import TakeSnapshot
 from vmsnap_nb.plans.step import GuestRef

@@ -18,7 +18,7 @@ from vmsnap_nb.live.journal import drop_entry, read_all
 from vmsnap_nb.model.caller import warn_caller
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, RecordEntry, RevertEntry, SnapshotEntry
-from vmsnap_nb.plans.merge.held import CorrectRequest
+from vmsnap_nb.plans.merge.held_layers import CorrectRequest
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.words.message import t

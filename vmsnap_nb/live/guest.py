@@ -13,8 +13,8 @@ from vmsnap_nb.live.cards import guest_card, read_card
 from vmsnap_nb.live.chain import LiveChain
 from vmsnap_nb.live.check import check_image
 from vmsnap_nb.live.commands import Commands
-from vmsnap_nb.live.guest_actions.block_jobs import guest_merge_actions
 from vmsnap_nb.live.guest_actions.delete import delete_actions
+from vmsnap_nb.live.guest_actions.merge import guest_merge_actions
 from vmsnap_nb.live.guest_actions.records import lost_records
 from vmsnap_nb.live.guest_actions.revert import revert_actions, unfinished_revert
 from vmsnap_nb.live.guest_actions.snapshot import asked_of_disks, snapshot_actions
@@ -39,7 +39,7 @@ from vmsnap_nb.model.lookup import ImageLike
 from vmsnap_nb.model.number import check_images, check_seconds
 from vmsnap_nb.plans.concern import Concern, Concerns
 from vmsnap_nb.plans.delete.request import DeleteRequest
-from vmsnap_nb.plans.merge.held import CorrectRequest, held_requests
+from vmsnap_nb.plans.merge.held_layers import CorrectRequest, held_requests
 from vmsnap_nb.plans.merge.request import (
     CleanupRequest,
     CommitRequest,
@@ -52,7 +52,7 @@ from vmsnap_nb.plans.merge.request import (
 )
 from vmsnap_nb.plans.request import Needs, Reading, Request
 from vmsnap_nb.plans.revert.request import RevertRequest
-from vmsnap_nb.plans.snapshot.memory import RestoreRequest, SaveRequest
+from vmsnap_nb.plans.save.request import RestoreRequest, SaveRequest
 from vmsnap_nb.plans.snapshot.request import ReconcileRequest, SnapshotRequest
 from vmsnap_nb.system.files.paths import absolute
 from vmsnap_nb.system.survey import Survey

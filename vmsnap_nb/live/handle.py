@@ -27,7 +27,7 @@ from vmsnap_nb.model.kernel_paths import is_kernel_path
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.plans.request import Reading
-from vmsnap_nb.plans.snapshot.memory import saved_record
+from vmsnap_nb.plans.save.request import saved_record
 from vmsnap_nb.plans.step import GuestRef
 from vmsnap_nb.system.files.paths import real_path, tidy
 from vmsnap_nb.system.libvirt.domains import read_domain, state_of

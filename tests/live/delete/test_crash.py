@@ -36,7 +36,7 @@ def test_its_qemu_is_killed_in_the_middle(paused: Paused, lab: Lab, monkeypatch:
     paused.start()
     qemu = int(next((lab.root / "run").rglob(f"{paused.guest.name}.pid")).read_text())
     # So that it is in the middle for a while. From libvirt 11 it is its own deletion, for whose end others wait.
-    monkeypatch.setattr("vmsnap_nb.live.guest_actions.block_jobs.start_commit", partial(slowly, start_commit))
+    monkeypatch.setattr("vmsnap_nb.live.guest_actions.merge.start_commit", partial(slowly, start_commit))
     job = paused.guest.delete_snapshot("b").start()
     while job.progress.done == 0 and job.running:
         time.sleep(0.001)
@@ -93,7 +93,7 @@ def test_its_qemu_is_killed_at_the_very_end(paused: Paused, three: str, lab: Lab
 def test_both_are_killed_at_the_very_end(
     paused: Paused, three: str, lab: Lab, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    for module in ("block_jobs", "delete"):  # as if this process was no more
+    for module in ("merge", "delete"):  # as if this process was no more
         monkeypatch.setattr(f"vmsnap_nb.live.guest_actions.{module}.put_back", lambda *_: None)
     guest = paused.guest
     commit = partial(guest.commit, top=f"{guest.name}.b", base=f"{guest.name}.a")

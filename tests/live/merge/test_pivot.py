@@ -20,7 +20,7 @@ import os
 sys.path.insert(0, sys.argv.pop(1))
 from support.labs import start_paused
 from support.images import create, write
-from vmsnap_nb.live.guest_actions import block_jobs
+from vmsnap_nb.live.guest_actions import merge
 [root] = sys.argv[1:]
 lab = vs.Lab(root)
 create(lab.root / "low.qcow2", size=16 << 20)
@@ -32,7 +32,7 @@ start_paused(guest)
 def pivot(domain, target, **_):
     os._exit(9)
 
-block_jobs.pivot = pivot
+merge.pivot = pivot
 guest.commit(base="low").run(progress=False)
 """
 

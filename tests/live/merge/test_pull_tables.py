@@ -17,7 +17,7 @@ from support.refusals import refused
 
 from vmsnap_nb.errors import InUseError
 from vmsnap_nb.lab.lab import Lab
-from vmsnap_nb.live.guest_actions import block_jobs
+from vmsnap_nb.live.guest_actions import merge
 from vmsnap_nb.live.journal import begun, write_entry
 from vmsnap_nb.plans.journal import PullEntry, text_of
 from vmsnap_nb.system.libvirt.library import library
@@ -158,13 +158,13 @@ def test_qemu_is_killed_while_we_wait(lab: Lab, short: Path, monkeypatch: pytest
     """In the moment between the header and the tables: what was there before is there again at once."""
     it = Pulled(lab, short, "tables-moment")
     it.start()
-    really = block_jobs.write_out
+    really = merge.write_out
 
     def killed_first(domain: object, *, tried: str) -> None:
         it.kill()
         really(domain, tried=tried)
 
-    monkeypatch.setattr(block_jobs, "write_out", killed_first)
+    monkeypatch.setattr(merge, "write_out", killed_first)
     with pytest.raises(Exception, match=r"not running"):
         it.guest.pull().run(progress=False)
     assert content(it.active) == it.content

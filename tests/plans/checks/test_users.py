@@ -8,7 +8,7 @@ from vmsnap_nb.model.guest import Domain, State, Use
 from vmsnap_nb.plans.checks.users import active_jobs, in_use, managed_save
 from vmsnap_nb.plans.concern import warn
 from vmsnap_nb.plans.facts import GuestFacts
-from vmsnap_nb.plans.snapshot.memory import saved_record
+from vmsnap_nb.plans.save.request import saved_record
 from vmsnap_nb.words.message import t
 
 

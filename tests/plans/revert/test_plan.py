@@ -19,7 +19,7 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.revert.definition import changed_hardware
 from vmsnap_nb.plans.revert.request import RevertRequest
 from vmsnap_nb.plans.revert.steps import TakeDefinition
-from vmsnap_nb.plans.snapshot.memory import saved_record
+from vmsnap_nb.plans.save.request import saved_record
 from vmsnap_nb.plans.step import GuestRef
 
 UUID = "0c0c0c0c-1111-2222-3333-444444444444"

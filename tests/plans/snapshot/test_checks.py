@@ -14,7 +14,7 @@ from vmsnap_nb.model.image import InternalSnapshot
 from vmsnap_nb.model.inside import next_id, restored_by
 from vmsnap_nb.plans.facts import FolderFacts
 from vmsnap_nb.plans.plan import CONCERNS
-from vmsnap_nb.plans.snapshot.memory import saved_record
+from vmsnap_nb.plans.save.request import saved_record
 
 
 @pytest.mark.parametrize("name", ["", " ", "a/b", ".x", "x" * 300, "虚" * 67, "a\nb", "a\x00", "\ud800"])

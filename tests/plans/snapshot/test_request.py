@@ -6,7 +6,7 @@ from support.forests import forest, image
 from support.snapshots import UUID, VDA, domain
 
 from vmsnap_nb.model.guest import Disk, Use
-from vmsnap_nb.plans.snapshot.memory import RestoreRequest, SaveRequest
+from vmsnap_nb.plans.save.request import RestoreRequest, SaveRequest
 from vmsnap_nb.plans.snapshot.request import SnapshotRequest
 from vmsnap_nb.plans.step import GuestRef
 

@@ -15,7 +15,7 @@ from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.plans.merge.steps import Finish, RemoveFile
 from vmsnap_nb.plans.plan import Plan
-from vmsnap_nb.plans.snapshot.checkpoints import refused_while_off
+from vmsnap_nb.plans.snapshot.backup_checkpoints import refused_while_off
 from vmsnap_nb.plans.snapshot.records import moved_record, without_record
 from vmsnap_nb.plans.snapshot.steps import ForgetRecord, MoveRecord
 from vmsnap_nb.plans.step import Step

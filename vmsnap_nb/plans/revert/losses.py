@@ -11,7 +11,7 @@ from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.revert.choice import RevertChoice
 from vmsnap_nb.plans.revert.definition import changed_hardware, definition_of, pending_sources
-from vmsnap_nb.plans.snapshot.checkpoints import while_off
+from vmsnap_nb.plans.snapshot.backup_checkpoints import while_off
 from vmsnap_nb.plans.snapshot.choice import SnapshotChoice
 from vmsnap_nb.words.message import NOTHING, joined, t
 

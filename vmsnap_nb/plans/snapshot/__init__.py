@@ -1,1 +1,1 @@
-"""Taking snapshots, saved memory, and libvirt's records of them."""
+"""Taking snapshots, and libvirt's records of them."""

@@ -14,7 +14,7 @@ from vmsnap_nb.plans.concern import sorted_concerns
 from vmsnap_nb.plans.overlay.reference import NEW_OVERLAY_BYTES
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Reading
-from vmsnap_nb.plans.snapshot.checkpoints import refused_while_off
+from vmsnap_nb.plans.snapshot.backup_checkpoints import refused_while_off
 from vmsnap_nb.plans.snapshot.checks import check_snapshot
 from vmsnap_nb.plans.snapshot.choice import SnapshotChoice
 from vmsnap_nb.plans.snapshot.steps import TakeSnapshot

@@ -14,7 +14,7 @@ from vmsnap_nb.plans.checks.interrupted import finishing
 from vmsnap_nb.plans.concern import Concern, remark, sorted_concerns, warn
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Reading
-from vmsnap_nb.plans.snapshot.checkpoints import refused_while_off
+from vmsnap_nb.plans.snapshot.backup_checkpoints import refused_while_off
 from vmsnap_nb.plans.snapshot.steps import DefineRecord, ForgetRecord, MoveRecord
 from vmsnap_nb.plans.step import GuestStep
 from vmsnap_nb.words.message import Message, joined, t

@@ -1,0 +1,1 @@
+"""Requests that save the memory of a guest alone, and restore it: their plans and checks."""
