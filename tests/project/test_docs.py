@@ -106,6 +106,13 @@ def test_a_chinese_page_is_written_as_chinese_is(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [*CHINESE, *LESSONS], ids=lambda page: page.name)
+def test_no_line_ends_within_a_chinese_sentence(page: Path) -> None:
+    """A browser shows the end of a line as a space, which Chinese does not have."""
+    text = FENCE.sub("", page.read_text())
+    assert re.findall(r"[\u4e00-\u9fff]\n[\u4e00-\u9fff]|[\u3000-\u303f\uff00-\uffef]\n[^\n\s#|>*:<!\d-]", text) == []
+
+
+@pytest.mark.parametrize("page", [*CHINESE, *LESSONS], ids=lambda page: page.name)
 def test_emphasis_in_chinese_is_shown_as_such(page: Path) -> None:
     """Asterisks between punctuation and a letter do not end it: Markdown then shows them."""
     text = re.sub(r"`[^`\n]*`", "`", FENCE.sub("", page.read_text()))
