@@ -258,7 +258,7 @@ def test_verbs_of_a_guest(run: Run, lab: Lab, base: Image) -> None:
     assert len(guest.chain()) == 2
     status, text, _ = run("chain", "--guest", "commanded", *place)
     assert (status, text.strip()) == (0, guest.chain().to_text())
-    assert run("finish", "--guest", "commanded", "--yes", *place)[:2] == (0, "no operation is unfinished\n")
+    assert run("finish", "--guest", "commanded", "--yes", *place)[:2] == (0, "there are no unfinished operations\n")
     assert not lab.closed
 
 

@@ -30,10 +30,10 @@ REFUSED = NOT_RUN = 1
 _PLAN = (
     Given(
         name="script",
-        what=N_("print a shell script that performs the same plan on the machine where the images are"),
+        what=N_("print a shell script that carries out the same plan on the machine where the images are"),
         kind="flag",
     ),
-    Given(name="ansible", what=N_("print Ansible tasks that perform the same plan"), kind="flag"),
+    Given(name="ansible", what=N_("print Ansible tasks that carry out the same plan"), kind="flag"),
     Given(name="waive", what=N_("with --script or --ansible: override a refusal that can be waived"), many=True),
     READONLY,
 )
@@ -53,7 +53,7 @@ def plan_group() -> Group:
 
 def run_group() -> Group:
     """Return ``vmsnap-nb run``."""
-    group = Group("run", N_("Show what a verb would do, ask for confirmation, and do it"), notes=(_STATUS,))
+    group = Group("run", N_("Show what a verb would do, and do it after confirmation"), notes=(_STATUS,))
     for verb in VERBS:
         group.add_command(_command(verb, partial(_run, verb), _RUN))
     return group
@@ -88,7 +88,7 @@ def _plan(verb: Verb, values: dict[str, Any]) -> int:
     for plan in plans:
         _show(output, plan)
     if not plans:
-        output.line(t("no operation is unfinished"))
+        output.line(t("there are no unfinished operations"))
     return REFUSED if any(plan.refused for plan in plans) else 0
 
 
@@ -136,7 +136,7 @@ def _run_all(verb: Verb, values: dict[str, Any], output: Output, reports: list[L
     with opened(values) as where:
         plans = list(_plans(verb, where, values, output))
         if not plans:
-            output.line(t("no operation is unfinished"))
+            output.line(t("there are no unfinished operations"))
         while plans:
             status = max(status, _run_one(output, plans[0], values, reports))
             # What is left is planned again: one that was finished may have been what the others waited for.

@@ -119,7 +119,7 @@ def commands() -> Group:
     """Return all commands, in the current language."""
     group = Group(
         PROGRAM,
-        N_("Show, plan and perform snapshots and merges of virtual machine images"),
+        N_("Inspect, snapshot and merge virtual machine images"),
         notes=(
             N_(
                 "--connect URI selects a libvirt connection. The default is VIRSH_DEFAULT_CONNECT_URI or "

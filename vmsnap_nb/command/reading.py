@@ -201,7 +201,7 @@ READS = (
     ),
     Read(
         name="leftovers",
-        what=N_("Show files that nothing appears to need"),
+        what=N_("Show files that appear to be unneeded"),
         read=partial(_images_or_host, "leftovers"),
         givens=(FOLDERS_OR_HOST,),
         examples=("vmsnap-nb leftovers --connect qemu:///system",),
@@ -238,7 +238,7 @@ READS = (
             _OF_GUEST,
             _DISK,
             Given(name="at", what=N_("an earlier state: a layer or a snapshot")),
-            Given(name="recursive", what=N_("list everything below the folder"), kind="flag"),
+            Given(name="recursive", what=N_("list the folder recursively"), kind="flag"),
             FOLDER,
         ),
         examples=("vmsnap-nb files top.qcow2 /etc", "vmsnap-nb files --guest web /var/log --at monday"),

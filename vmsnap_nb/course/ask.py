@@ -43,7 +43,7 @@ class Prediction(Listed):
             raise InvalidRequestError(
                 t("choose an option"),
                 why=t("there is no option number {number}", number=number),
-                next_step=t("choose one from 1 to {last}", last=len(options)),
+                next_step=t("choose a number from 1 to {last}", last=len(options)),
             )
         self.guess = options[number - 1].value
         if self._box is not None:

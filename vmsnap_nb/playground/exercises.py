@@ -87,5 +87,5 @@ def _task_html(task: Task, answer: str, forest: LiveForest) -> str:
     if given != expected:
         wrong = t("This is not the correct answer yet.")
         return f"<p>✗ {escape(wrong)}</p>"
-    right, why = t("Right."), marked_up(t(task.help.why))
+    right, why = t("Correct."), marked_up(t(task.help.why))
     return f"<p><strong>✓ {escape(right)}</strong></p><p>{why}</p>"

@@ -32,7 +32,7 @@ SCENES = (
     Scene(
         name="figure-2",
         title=N_("Figure 2: a shared base"),
-        about=N_("Three branches share a base. Commit `Overlay-1` into `RootBase`, and read why it is refused."),
+        about=N_("Three branches share a base. Commit `Overlay-1` into `RootBase`, and see why the plan is refused."),
     ),
     Scene(
         name="template",

@@ -13,7 +13,7 @@ def texts() -> dict[str, Message]:
         "images": t("Images"),
         "scene": t("Scenario"),
         "own": t("Your files"),
-        "drop": t("Or drop qcow2 files here. They are read in this page; nothing is uploaded."),
+        "drop": t("Or drop qcow2 files here. They are read on this page; nothing is uploaded."),
         "choose": t("Choose files"),
         "hint_drag": t("Drag one image onto another, or press m on the first image and Enter on the second."),
         "findings": t("Findings"),

@@ -151,7 +151,7 @@ def test_an_image_in_use_is_refused_and_named(folder: Path) -> None:
         assert {c.name for c in plan.concerns if c.level == "refuse"} == {"in-use"}
         with pytest.raises(InUseError, match="lock"):
             perform(plan, plan.steps[0])
-        assert not forest.unfinished(), "nothing was written, so no operation is unfinished"
+        assert not forest.unfinished(), "nothing was written, so there are no unfinished operations"
         process.stdin.close()
     assert not vs.scan(folder).commit("Snap-1").refused
 

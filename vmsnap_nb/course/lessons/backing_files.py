@@ -37,9 +37,9 @@ PREDICTIONS = (
         name="backing-files/without-format",
         text=N_("You run `qemu-img create -f qcow2 -b FedoraBase.img new.qcow2`, without `-F`. What happens?"),
         why=N_(
-            "`qemu-img` shows the format that it detects, but creates no image. The content of a raw "
-            "image belongs to the guest. If the format were guessed, a guest could write a qcow2 header "
-            "and have the host open any file. QEMU 6.1 and newer require `-F`."
+            "`qemu-img` shows the format that it detects, but creates no image. The guest controls the "
+            "content of a raw image. If the format were guessed, a guest could write a qcow2 header and "
+            "have the host open any file. QEMU 6.1 and newer require `-F`."
         ),
         options={"guess": N_("it creates the overlay, with the format that it detects"), "refuse": N_("it refuses")},
     ),

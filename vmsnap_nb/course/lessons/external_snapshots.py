@@ -74,7 +74,7 @@ PREDICTIONS = (
 QUIZ = (
     Asked(
         name="external-snapshots/quiz/holds",
-        text=N_("`demo.monday.qcow2` was created by the external snapshot `monday`. Which file holds Monday?"),
+        text=N_("`demo.monday.qcow2` was created by the external snapshot `monday`. Which file holds Monday's state?"),
         why=N_("The file that is named after the snapshot holds what came after it."),
         options={"below": N_("its backing file"), "itself": N_("`demo.monday.qcow2`")},
         answer="below",
@@ -108,8 +108,8 @@ QUIZ = (
         name="external-snapshots/quiz/disks",
         text=N_("A guest has two disks with one database. How do you create the snapshot?"),
         why=N_(
-            "libvirt creates the overlays of all disks at one moment. Two separate snapshots would be from two "
-            "different moments."
+            "libvirt creates the overlays of all disks at the same moment. Two separate snapshots would "
+            "capture two different moments."
         ),
         options={"together": N_("both disks in one snapshot"), "each": N_("one after the other")},
         answer="together",

@@ -11,14 +11,15 @@ BEFORE = (
     Asked(
         name="before/layers",
         text=N_("A disk is an overlay on a base. The guest changes one file. Which image changes?"),
-        why=N_("An overlay takes all writes. The base is only read."),
+        why=N_("An overlay receives all writes. The base is only read."),
         options={"base": N_("the base"), "overlay": N_("the overlay"), "both": N_("both")},
         answer="overlay",
     ),
     Asked(
         name="before/rule",
         text=N_(
-            "Ten guests have overlays on one template. You install an update in the template itself. What follows?"
+            "Ten guests have overlays on one template. You install an update in the template itself. What "
+            "is the result?"
         ),
         why=N_(
             "An overlay holds only what differs from its base. If the base changes, guests read a mixture of old and "
@@ -34,7 +35,7 @@ BEFORE = (
     Asked(
         name="before/name",
         text=N_("libvirt created `vm.monday` for the external snapshot `monday`. Where is Monday's state?"),
-        why=N_("The old file stays as it is and holds the state. The new file takes what is written later."),
+        why=N_("The old file stays as it is and holds the state. The new file receives all later writes."),
         options={"below": N_("in the file that the guest used before"), "itself": N_("in `vm.monday`")},
         answer="below",
     ),
@@ -51,7 +52,7 @@ BEFORE = (
     ),
     Asked(
         name="before/merge",
-        text=N_("An overlay was committed into its base. What is the status of the overlay's file now?"),
+        text=N_("An overlay was committed into its base. What is the status of the overlay file now?"),
         why=N_("Its base has changed, so the file must no longer be used. It can be removed."),
         options={
             "invalid": N_("it is invalid and can be removed"),
@@ -79,7 +80,7 @@ BEFORE = (
     ),
     Asked(
         name="before/space",
-        text=N_("A guest deletes a file of 10 GiB. How much smaller is its image immediately?"),
+        text=N_("A guest deletes a 10 GiB file. How much smaller is its image immediately afterwards?"),
         why=N_("The image keeps its clusters until the guest discards them, or the image is copied."),
         options={"all": N_("10 GiB"), "nothing": N_("not at all")},
         answer="nothing",
@@ -154,7 +155,7 @@ AFTER = (
         why=N_("After the snapshot, both guests only read the shared image, and each writes to its own file."),
         options={
             "snapshot": N_("an external snapshot of the guest that writes to the shared image"),
-            "force": N_("start the second one with its locks switched off"),
+            "force": N_("start the second one with image locking disabled"),
             "internal": N_("an internal snapshot of the first one"),
         },
         answer="snapshot",

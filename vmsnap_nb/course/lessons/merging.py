@@ -24,7 +24,7 @@ PREDICTIONS = (
     Asked(
         name="merging/invalid",
         text=N_("Which files are invalid after this commit?"),
-        why=N_("They hold differences from a `Snap-1` that no longer exists."),
+        why=N_("They hold differences from the old content of `Snap-1`, which no longer exists."),
         options={
             "merged": N_("`Snap-2` and `Snap-3`"),
             "target": N_("`Snap-1`"),
@@ -44,31 +44,33 @@ PREDICTIONS = (
             "You run `qemu-img commit` on `Overlay-1` although two other branches use its base. All "
             "guests are off. What does it do?"
         ),
-        why=N_("`qemu-img` does not know the siblings: a base does not record its overlays."),
+        why=N_("`qemu-img` does not know about the siblings: a base does not record its overlays."),
         options={"done": N_("it succeeds"), "refuse": N_("it refuses")},
     ),
     Asked(
         name="merging/sibling",
         text=N_("Does `Overlay-2A`, in another branch, still read the same data?"),
-        why=N_("Its base has changed. No message says so."),
+        why=N_("Its base has changed. No message reports this."),
     ),
     Asked(
         name="merging/sibling-open",
         text=N_("The same commit while a sibling is open in QEMU: what happens?"),
-        why=N_("QEMU locks the base while an overlay of it is open. Only siblings that are off are unprotected."),
+        why=N_(
+            "QEMU locks the base while an overlay of it is open. Only siblings whose guests are off are unprotected."
+        ),
         options={"done": N_("it succeeds"), "refuse": N_("it refuses")},
     ),
     Asked(
         name="merging/direction",
-        text=N_("64 MiB lie above a base of 4 MiB. Which direction copies less?"),
-        why=N_("A commit moves the upper data, a pull moves the lower data. The result has the same content."),
+        text=N_("A 4 MiB base has 64 MiB of data above it. Which direction copies less?"),
+        why=N_("A commit moves the upper data, and a pull moves the lower data. The result has the same content."),
         options={"commit": N_("commit, down"), "pull": N_("pull, up")},
     ),
     Asked(
         name="merging/rewritten",
         text=N_(
-            "Eight overlays each rewrote the same 4 MiB. How many MiB are copied if only the base and "
-            "the last one remain?"
+            "Each of eight overlays rewrote the same 4 MiB. How many MiB are copied if only the base and "
+            "the last overlay remain?"
         ),
         why=N_("The last overlay hides everything below it, so nothing has to be copied."),
         options=(0, 4, 28, 32),
@@ -84,7 +86,7 @@ QUIZ = (
     ),
     Asked(
         name="merging/quiz/shared",
-        text=N_("A base has two branches. You want a shorter first branch. Which merge is safe?"),
+        text=N_("A base has two branches. You want to shorten the first one. Which merge is safe?"),
         why=N_("A pull does not touch the base."),
         options={"pull": N_("a pull within the first branch"), "commit": N_("a commit into the base")},
         answer="pull",
@@ -96,7 +98,7 @@ QUIZ = (
         options={
             "count": N_("the number of layers"),
             "size": N_("the sizes of the files"),
-            "map": N_("the data that is moved and not hidden"),
+            "map": N_("the amount of data to move that is not hidden"),
         },
         answer="map",
     ),

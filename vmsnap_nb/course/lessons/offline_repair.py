@@ -24,7 +24,7 @@ PREDICTIONS = (
     Asked(
         name="offline-repair/wrong-starts",
         text=N_("`rebase -u` names an empty image as base. Does the guest start?"),
-        why=N_("`rebase -u` checks nothing, and a start only opens the files."),
+        why=N_("`rebase -u` checks nothing, and starting the guest only opens the files."),
     ),
     Asked(
         name="offline-repair/wrong-check",
@@ -34,7 +34,7 @@ PREDICTIONS = (
     Asked(
         name="offline-repair/loop-refused",
         text=N_("You rebase `Overlay-1` onto `Overlay-1B`, which is above it. Does `qemu-img rebase -u` refuse?"),
-        why=N_("It writes a name into a header and opens nothing."),
+        why=N_("It writes a name into a header and opens no other file."),
     ),
     Asked(
         name="offline-repair/skipped",

@@ -10,7 +10,7 @@ __all__ = ["PREDICTIONS", "QUIZ"]
 PREDICTIONS = (
     Asked(
         name="panels/before-confirm",
-        text=N_("The plan for two guests is shown, and not confirmed. How many guests does the lab have now?"),
+        text=N_("The plan for two guests is shown, but not confirmed. How many guests does the lab have now?"),
         why=N_("A plan changes nothing before it is confirmed."),
         options=(1, 2, 3),
     ),
@@ -22,7 +22,7 @@ PREDICTIONS = (
     ),
     Asked(
         name="panels/kind",
-        text=N_("The guest is off. Which kind does the panel propose?"),
+        text=N_("The guest is off. Which kind of snapshot does the panel propose?"),
         why=N_(
             "A guest that is off has no memory to save. Its disks are qcow2, so the snapshot fits into the same file."
         ),
@@ -77,7 +77,7 @@ QUIZ = (
         name="panels/quiz/others",
         text=N_("Another program changes an image. What does the panel do?"),
         why=N_("A plan that no longer matches the images is refused as stale."),
-        options={"blocks": N_("it prevents the change"), "reads": N_("it reads again and shows it")},
+        options={"blocks": N_("it prevents the change"), "reads": N_("it reads the images again and shows the change")},
         answer="reads",
     ),
 )

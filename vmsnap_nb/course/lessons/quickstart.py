@@ -31,8 +31,8 @@ PREDICTIONS = (
         name="quickstart/delete-inside",
         text=N_("The guest deletes these 8 MiB again. Does the overlay become smaller?"),
         why=N_(
-            "Deleting a file changes the file system's tables. The clusters stay allocated in the "
-            "image, unless the guest discards them (`fstrim`) and the disk passes that on."
+            "Deleting a file changes the file system's tables. The clusters stay allocated in the image, "
+            "unless the guest discards them (`fstrim`) and the disk passes the discards on."
         ),
     ),
     Asked(
@@ -74,7 +74,7 @@ QUIZ = (
     ),
     Asked(
         name="quickstart/quiz/three-guests",
-        text=N_("A base takes 60 MiB. About how much do the base and three new overlays take together?"),
+        text=N_("A base takes 60 MiB. About how much space do the base and three new overlays take together?"),
         why=N_("A new overlay takes about 200 KiB."),
         options={60: N_("60 MiB"), 240: N_("240 MiB"), 3000: N_("3 GiB")},
         answer=60,

@@ -20,14 +20,15 @@ PREDICTIONS = (
         name="real-host/overcommit",
         text=N_("If all guests fill their disks, is there enough space?"),
         why=N_(
-            "What can still grow is virtual size minus allocated size of each image that is written "
-            "to. Compare that sum with the free space."
+            "Each image that is written to can still grow by its virtual size minus its allocated size. "
+            "Compare the sum with the free space."
         ),
     ),
     Asked(
         name="real-host/unused",
         text=N_(
-            "Some images are used by no guest. How many of them could be deleted alone without affecting another image?"
+            "Some images are not used by any guest. How many of them could be deleted individually without "
+            "affecting another image?"
         ),
         why=N_("An image that no guest of this host uses may still be needed by overlays, other hosts or backups."),
         options=(0, 1, 2, 3, 4),
@@ -35,7 +36,7 @@ PREDICTIONS = (
     Asked(
         name="real-host/pull-frees",
         text=N_(
-            "Ten nightly layers of `db` are pulled into the active one. Are there more free bytes "
+            "Ten nightly layers of `db` are pulled into the active one. Is there more free space "
             "immediately afterwards?"
         ),
         why=N_("The old files still exist and are still valid; the space is freed only when they are removed."),
@@ -55,7 +56,7 @@ PREDICTIONS = (
 QUIZ = (
     Asked(
         name="real-host/quiz/unused-means",
-        text=N_("`used_by` is empty. What follows?"),
+        text=N_("`used_by` is empty. What do you do?"),
         why=N_("It may be a backup, or belong to another host."),
         options={"ask": N_("ask its owner"), "delete": N_("delete it")},
         answer="ask",

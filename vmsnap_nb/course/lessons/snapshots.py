@@ -42,7 +42,7 @@ PREDICTIONS = (
         why=N_("All used pages of the guest's memory are written into the qcow2 file."),
         options={
             "none": N_("less than 1 MiB"),
-            "memory": N_("by 1 MiB up to the size of the memory"),
+            "memory": N_("by between 1 MiB and the size of the memory"),
             "double": N_("it doubles the size of the disk"),
         },
     ),
@@ -50,8 +50,8 @@ PREDICTIONS = (
         name="snapshots/counter",
         text=N_("You revert to the checkpoint. What does the counter in the guest's memory do?"),
         why=N_(
-            "A system checkpoint restores memory and disk of the same moment. The process continues "
-            "and does not notice."
+            "A system checkpoint restores memory and disk from the same moment. The process continues and "
+            "does not notice."
         ),
         options={
             "none": N_("it is gone: the guest boots"),
@@ -68,8 +68,8 @@ PREDICTIONS = (
         name="snapshots/shrinks",
         text=N_("Both internal snapshots are deleted. Does the file become smaller?"),
         why=N_(
-            "The clusters become free inside the file and are used again. Copy the image with "
-            "`qemu-img convert` to make the file smaller."
+            "The clusters become free inside the file and can be reused. Copy the image with `qemu-img "
+            "convert` to make the file smaller."
         ),
     ),
 )
@@ -77,7 +77,7 @@ QUIZ = (
     Asked(
         name="snapshots/quiz/five",
         text=N_("Which kind of snapshot keeps the memory and leaves the disk as it is?"),
-        why=N_("Saved VM state belongs to exactly the disk at that moment."),
+        why=N_("Saved VM state matches only the disk as it was at that moment."),
         options={
             "external": N_("external disk snapshot"),
             "internal": N_("internal disk snapshot"),
@@ -98,8 +98,8 @@ QUIZ = (
     ),
     Asked(
         name="snapshots/quiz/raw",
-        text=N_("A disk is raw. Which snapshot of it is possible?"),
-        why=N_("Only qcow2 can hold a snapshot inside. An external one needs only a new overlay."),
+        text=N_("A disk is raw. Which kind of snapshot is possible?"),
+        why=N_("Only a qcow2 file can contain a snapshot. An external one needs only a new overlay."),
         options={"both": N_("both"), "internal": N_("an internal one"), "external": N_("an external one")},
         answer="external",
     ),
@@ -113,8 +113,8 @@ QUIZ = (
     Asked(
         name="snapshots/quiz/no-memory",
         text=N_("You revert to a snapshot without memory and start the guest. What does it do?"),
-        why=N_("Without memory, the disk is in the same state as after a power failure at that moment."),
-        options={"boots": N_("it boots from the old disk"), "continues": N_("it continues where it was")},
+        why=N_("Without the memory, the disk is in the same state as after a power failure at that moment."),
+        options={"boots": N_("it boots from the disk as it was then"), "continues": N_("it continues where it was")},
         answer="boots",
     ),
 )
