@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,12 +35,13 @@ def test_what_is_written_appears_as_new_while_somebody_looks(panel: BlockMapPane
     panel.view.views = 1
     write(top, f"write -q {PLACE} 1M")
     assert eventually(lambda: new_bytes(panel) == MIB)
-    assert "1 MiB new" in panel.view.text
+    assert eventually(lambda: "1 MiB new" in panel.view.text)
     guest.snapshot("one", kind="external-disk").run(progress=False)
     assert eventually(lambda: len(panel.map.layers) == 3)  # the new layer, too
     panel.mark_button.click()
     assert eventually(lambda: new_bytes(panel) == 0)
     panel.is_open = False  # another tab is
+    assert eventually(lambda: sum(one.name == "vmsnap block map" for one in threading.enumerate()) == 1)  # no click's
     panel.read()  # after one that was under way
     write(Path(guest.chain().top), f"write -q {PLACE} 1M")
     assert not eventually(lambda: new_bytes(panel) > 0, seconds=0.3)

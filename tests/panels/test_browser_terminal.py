@@ -41,6 +41,11 @@ def lines(root: Locator) -> list[str]:
     return [line.rstrip() for line in text.split("\n")]
 
 
+def ends_in_prompt(root: Locator) -> bool:
+    """Return whether an empty line was answered by a prompt."""
+    return [line for line in lines(root) if line][-2:] == ["demo:~#"] * 2
+
+
 def test_a_terminal_in_the_guest(nb: Notebook) -> None:
     root = nb.show("vs.panel(lab)")
     assert nb.python("print(panel.guest_page.switch.terminal)") == "None"  # a browser gets xterm.js when it is opened
@@ -50,6 +55,7 @@ def test_a_terminal_in_the_guest(nb: Notebook) -> None:
     assert eventually(lambda: any(line.startswith("demo:~#") for line in lines(root)))
     keys.type("echo made-$((40 + 2)); sleep 600\n")
     assert eventually(lambda: "made-42" in lines(root))
+    assert eventually(lambda: "sleep 600" in nb.python("print(vm.execute('ps').stdout)"))  # no more the shell's Ctrl-C
     keys.press("Control+c")
     keys.type("echo ended-$?\n")
     assert eventually(lambda: "ended-130" in lines(root))
@@ -69,10 +75,11 @@ def test_a_terminal_in_the_guest(nb: Notebook) -> None:
     expect(place).not_to_be_focused()
     nb.python("vm.destroy()")
     expect(root.get_by_text("The terminal connects as soon as the guest is running.")).to_be_visible(timeout=LONG)
-    assert nb.python(THREADS) == "[]"
+    assert eventually(lambda: nb.python(THREADS) == "[]")
     nb.python("vm.start()")
     assert eventually(lambda: nb.python("print(panel.guest_page.switch.terminal._console is not None)") == "True")
     place.focus()
+    assert eventually(lambda: keys.press("Enter") is None and ends_in_prompt(root))  # the shell reads by now
     keys.type("echo again-$((1 + 1))\n")
     assert eventually(lambda: "again-2" in lines(root))
 

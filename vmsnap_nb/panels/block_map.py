@@ -77,20 +77,23 @@ class BlockMapPanel(widgets.VBox):
     def read(self) -> None:
         """Read the map now, and show it."""
         with self._lock:
-            try:
-                found = self.guest.blockmap(self.disk.value)
-            except VmsnapError as error:
-                self.said.value = f'<pre role="alert">{escape(str(error))}</pre>'
-                return
-            now = datetime.now(UTC)
-            if self._before is None:
-                self._before = now, found
-            since, before = self._before
-            found = found.since(before)
-            if found != self.map:
-                self.map = found
-                self.view.show_map(found)
-            self.said.value = f"<small>{escape(_said(since, now))}</small>"
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            found = self.guest.blockmap(self.disk.value)
+        except VmsnapError as error:
+            self.said.value = f'<pre role="alert">{escape(str(error))}</pre>'
+            return
+        now = datetime.now(UTC)
+        if self._before is None:
+            self._before = now, found
+        since, before = self._before
+        found = found.since(before)
+        if found != self.map:
+            self.map = found
+            self.view.show_map(found)
+        self.said.value = f"<small>{escape(_said(since, now))}</small>"
 
     def _in_thread(self) -> None:
         threading.Thread(target=self.read, name="vmsnap block map", daemon=True).start()
@@ -98,10 +101,11 @@ class BlockMapPanel(widgets.VBox):
     def _watch(self, every: float) -> None:
         pause = every
         while not self._closed.wait(pause):
-            if self.live.value and self.is_open and self.view.views > 0:
-                began = time.monotonic()
-                self.read()
-                pause = max(every, _PAUSE * (time.monotonic() - began))
+            with self._lock:  # another may have read meanwhile, and the panel been left
+                if self.live.value and self.is_open and self.view.views > 0:
+                    began = time.monotonic()
+                    self._read()
+                    pause = max(every, _PAUSE * (time.monotonic() - began))
 
     def close(self) -> None:
         """Stop reading, and remove the panel from the page."""
