@@ -167,7 +167,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     ),
     ("stale-records", "qemu-img snapshot -d by-hand wednesday.qcow2", "wednesday no longer contains it", 0),
     ("wrote-to-base", "chmod a-w Golden.qcow2", "these guests would write to Golden: tester", 4),
-    ("wrote-to-base", lambda lab: lab.guest("tester").undefine(), "there is no disk vda of tester", 0),
+    ("wrote-to-base", lambda lab: lab.guest("tester").undefine(), "tester has no disk vda", 0),
     ("wrote-to-base", give("tester", "Golden", "Shop"), "its image is the disk of: shop, tester", 0),
     (
         "wrote-to-base",

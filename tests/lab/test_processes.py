@@ -237,7 +237,7 @@ def test_a_copy_of_the_process_made_by_fork_uses_no_libvirt_of_it(short: Path) -
         """,
         short / "l",
     )
-    copy = "VmsnapError this process is a copy, made by fork, of the one that opened it"
+    copy = "VmsnapError this process was forked from the one that opened it"
     lines = done.stdout.splitlines()
     assert [line for line in lines if not line.startswith("LabBusyError")] == [
         *(copy, copy, copy, "None"),

@@ -240,7 +240,7 @@ def test_revert_and_delete(nb: Notebook) -> None:
     root.locator("[data-path=one]").click()
     chosen = root.locator(".vmsnap-list :checked")
     expect(chosen).to_have_value("one")
-    slider = root.get_by_role("slider", name="Moment")
+    slider = root.get_by_role("slider", name="Point in time")
     expect(slider).to_have_attribute("aria-valuetext", re.compile("^one, external disk, "))
     slider.press("ArrowRight")
     expect(chosen).to_have_value("two")

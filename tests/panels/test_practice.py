@@ -46,7 +46,7 @@ def test_an_exercise_from_its_start_to_done(panel: LabPanel, lab: Lab) -> None:
     write_progress(ExercisePlace(lab, "first-overlay").folder.parent, {})
     practice, page = opened(panel, "first-overlay")
     assert "record the backing format" in page.task.value
-    assert (page.layers, practice.list["first-overlay"].meaning) == (None, "not begun")
+    assert (page.layers, practice.list["first-overlay"].meaning) == (None, "not started")
     page.set_up_button.click()
     panel.flow.wait()
     assert page.layers is not None

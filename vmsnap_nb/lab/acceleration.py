@@ -74,7 +74,7 @@ def choose_acceleration(boot_files: Callable[[], tuple[Path, Path]], cache: Path
         return Acceleration("tcg", t("this machine has no {device}", device=_KVM))
     if not os.access(_KVM, os.R_OK | os.W_OK):
         return Acceleration(
-            "tcg", t("no permission for {device}; members of the group kvm usually have it", device=_KVM)
+            "tcg", t("no permission to use {device}; members of the group kvm usually have it", device=_KVM)
         )
     cache = cache or _cache_file()
     circumstances = [program, os.stat(program).st_mtime_ns, os.uname().release, KERNEL]
@@ -83,7 +83,7 @@ def choose_acceleration(boot_files: Callable[[], tuple[Path, Path]], cache: Path
         try:
             kernel, initrd = boot_files()
         except MissingPartError as error:
-            return Acceleration("tcg", t("KVM cannot be tried: {reason}", reason=error.reason))
+            return Acceleration("tcg", t("cannot test KVM: {reason}", reason=error.reason))
         boot = _try_kvm(program, kernel, initrd)
         _remember(cache, circumstances, boot)
     return _judged(boot)

@@ -35,7 +35,9 @@ _LIBRARY_FOLDERS = (
     "/usr/local/lib64",
     "/usr/local/lib",
 )
-_THEN = N_("then open the lab in a new process and restart its guests. Until then, the guests cannot be frozen")
+_THEN = N_(
+    "then open the lab in a new process and restart its guests. Until then, the guests' file systems cannot be frozen"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def _needs(data: bytes, path: str, tried: Message) -> Needs:
     if needs.machine != _X86_64:
         raise MissingPartError(
             tried,
-            why=t("{program} is for another processor; the lab's guests are x86-64", program=path),
+            why=t("{program} is for another processor architecture; the lab's guests are x86-64", program=path),
             next_step=t("use a machine with an x86-64 processor"),
         )
     return needs

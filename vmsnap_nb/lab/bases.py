@@ -34,11 +34,11 @@ def base(folder: LabFolder, name: str, image: str | os.PathLike[str] | None, for
     if there:
         made_from = folder.made().get(str(there[0]), "") if folder.has(there[0]) else ""
         if (there[0], made_from) != (path, source):
-            known = t("{file} already exists, made from {source}", file=there[0], source=made_from)
+            known = t("{file} already exists and was created from {source}", file=there[0], source=made_from)
             raise InvalidRequestError(
-                t("make the base {name} from {source}", name=name, source=source),
+                t("create the base {name} from {source}", name=name, source=source),
                 why=known if made_from else t("{file} already exists, but was not created by the lab", file=there[0]),
-                next_step=t("choose another name, or call lab.base() with the image from which that base was made"),
+                next_step=t("choose another name, or call lab.base() with the image from which that base was created"),
             )
     else:
         _check_case(folder, name, source)
@@ -57,7 +57,7 @@ def _check_case(folder: LabFolder, name: str, source: str) -> None:
         if path.suffix in (".qcow2", ".img") and path.stem.casefold() == name.casefold():
             call = t("lab.base({name!r})", name=path.stem) if folder.has(path) else str(path)
             raise InvalidRequestError(
-                t("make the base {name} from {source}", name=name, source=source),
+                t("create the base {name} from {source}", name=name, source=source),
                 why=t("{image} already exists, and its name differs only in case", image=path.stem),
                 next_step=t("use the existing base: {call}, or choose a name that differs more", call=call),
             )

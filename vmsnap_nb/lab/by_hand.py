@@ -67,7 +67,7 @@ def _guest(root: Path, name: str) -> TypedGuest:
 
 def _virsh(root: Path, commands: str) -> str:
     argv = ("virsh", "--quiet", "--connect", embedded(root / HAND), commands)
-    tried = t("read the guests of virsh in {folder}", folder=root / HAND)
+    tried = t("list the guests with virsh in {folder}", folder=root / HAND)
     return process.run(argv, tried=tried, environment={_LOG: _log(root / HAND)}).stdout.decode(errors="replace")
 
 

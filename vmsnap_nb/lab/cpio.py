@@ -77,7 +77,7 @@ def unpack(archive: bytes) -> Iterator[Entry]:
         if name == _END:
             return
         if start + size > len(archive):
-            raise ImageError(t("read {name!r} of a cpio archive", name=name), why=t("the archive is truncated"))
+            raise ImageError(t("read {name!r} from a cpio archive", name=name), why=t("the archive is truncated"))
         yield Entry(name, mode, archive[start : start + size], (major, minor))
         at = start + size
         at += len(_padding(at))

@@ -354,7 +354,7 @@ def check_root(root: Path) -> None:
         raise LabError(
             t("open the lab {folder}", folder=root),
             why=t(
-                "its path has {size} bytes, but at most {most} are allowed because of the UNIX sockets in it",
+                "its path is {size} bytes long, but at most {most} are allowed because of the UNIX sockets in it",
                 size=size,
                 most=MAX_ROOT,
             ),
@@ -375,7 +375,7 @@ def check_guest_fits(root: Path, name: str) -> None:
         raise InvalidRequestError(
             t("name a guest {name!r}", name=name),
             why=t(
-                "the path of its socket in {folder} would have {size} bytes; at most {most} are allowed",
+                "the path of its socket in {folder} would be {size} bytes long; at most {most} are allowed",
                 folder=root,
                 size=longest,
                 most=_SOCKET_PATH_MAX,

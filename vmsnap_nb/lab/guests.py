@@ -160,7 +160,9 @@ class LabGuests:
         if taken:
             ours = sorted(taken & {guest.name for guest in self.all()})
             raise InvalidRequestError(
-                counted("make the guest {names}", "make the guests {names}", len(taken), names=joined(sorted(taken))),
+                counted(
+                    "create the guest {names}", "create the guests {names}", len(taken), names=joined(sorted(taken))
+                ),
                 why=t("the name is already in use"),
                 next_step=t("choose another name, or use that guest: lab.guest({guest!r})", guest=ours[0])
                 if ours
@@ -193,7 +195,7 @@ class LabGuests:
         chain = guest.chain()
         if not {path for layer in chain for path in forest.same_file(layer.path)} & {base}:
             raise InvalidRequestError(
-                t("make the guest {guest} on {image}", guest=guest.name, image=forest[base].name),
+                t("create the guest {guest} on {image}", guest=guest.name, image=forest[base].name),
                 why=t(
                     "a guest '{guest}' already exists, based on {chain}",
                     guest=guest.name,

@@ -84,7 +84,7 @@ class Lab(ExerciseLab):
     <Guest demo: shut off>
     """
 
-    _if_closed = N_("open the lab again, or make a new one: vmsnap_nb.Lab()")
+    _if_closed = N_("open the lab again, or create a new one: vmsnap_nb.Lab()")
 
     def __new__(
         cls,

@@ -27,7 +27,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="%%guest", description=t("Run the cell in a guest with its /bin/sh."), add_help=False)
+    parser = _Parser(prog="%%guest", description=t("Run the cell in a guest with the guest's /bin/sh."), add_help=False)
     parser.add_argument("name", help=t("the name of the guest, or a variable that holds it"))
     parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument(
@@ -85,5 +85,5 @@ def _find(names: dict[str, Any], name: str, lab: str | None) -> Guest:
     raise NotFoundError(
         Message("{command}", command=f"%%guest {name}"),
         why=t("no open lab has a guest '{guest}'", guest=name) if labs else t("no lab is open"),
-        next_step=there_are(name, there, none=t("open a lab and make a guest first")),
+        next_step=there_are(name, there, none=t("open a lab and create a guest first")),
     )

@@ -163,7 +163,7 @@ def make_layers(layers: Iterable[Layer], folder: Path, *, size: int = _DISK) -> 
 def _make(layer: Layer, number: int, folder: Path, size: int) -> None:
     path = folder / layer.file
     path.parent.mkdir(parents=True, exist_ok=True)
-    tried = t("make {file}", file=layer.file)
+    tried = t("create {file}", file=layer.file)
     if layer.backing:
         # Relative, so that the folder can be moved as a whole.
         backing = Layer(layer.backing)

@@ -97,7 +97,7 @@ class Connection:
         if self._is_copy:
             raise VmsnapError(
                 t("use the connection to {uri}", uri=self.uri),
-                why=t("this process is a copy, made by fork, of the one that opened it"),
+                why=t("this process was forked from the one that opened it"),
                 next_step=t("use it there, or start this process in another way (multiprocessing: 'spawn')"),
             )
         if self._handle is None:

@@ -397,7 +397,7 @@ class Guest(GuestFiles):
             Data is lost, as `concerns` lists: `shutdown` would have refused.
         """
         for concern in self.power.losses():
-            warn_caller(ConcernWarning(t("end {guest}", guest=self._name), concern))
+            warn_caller(ConcernWarning(t("stop {guest}", guest=self._name), concern))
         self.power.destroy()
 
     def suspend(self) -> None:

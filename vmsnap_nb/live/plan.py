@@ -305,7 +305,7 @@ class LivePlan(Plan):
         if changed:
             raise StalePlanError(
                 self.title,
-                why=t("changed since the plan was made: {changes}", changes=clauses(changed)),
+                why=t("changed since the plan was created: {changes}", changes=clauses(changed)),
                 next_step=t("create the plan again, review it and run it"),
             )
         plan = self if request == self.request else self.bind(request, self.place, now)

@@ -149,7 +149,7 @@ class Power:
         if handle.state == "paused":
             raise GuestError(
                 tried,
-                why=t("it is paused, so it cannot react"),
+                why=t("it is paused, so it cannot respond"),
                 next_step=t("resume() it first, or use destroy(), which stops it without shutting it down"),
             )
         if losses := self.losses():
@@ -208,7 +208,7 @@ class Power:
     def destroy(self) -> None:
         """Pull its plug; nothing happens if it is off."""
         handle = self.handle
-        tried = t("end {guest}", guest=handle.name)
+        tried = t("stop {guest}", guest=handle.name)
         handle.check_writable(tried)
         if not handle.still_running:
             return

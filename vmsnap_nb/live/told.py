@@ -233,4 +233,4 @@ def image_elsewhere(
     why = knowledge.why_unknown(path, here=False)
     if why is None:
         return Image(path, status="missing", problem=t("there is no such file in its storage pool"))
-    return Image(path, status="outside", problem=why or t("libvirt does not report what it is"))
+    return Image(path, status="outside", problem=why or t("libvirt does not report what kind of file it is"))

@@ -77,8 +77,8 @@ def _row(
         last = later.get((disk.target, forest.known(disk.source) or disk.source or ""))
         if last is not None and disk.held == "external" and _is_before(record, last):
             text = t(
-                "the guest wrote to {path} again until {later} was taken, so the image no longer holds the state of "
-                "disk {target}",
+                "the guest wrote to {path} again before {later} was taken, so the image no longer holds "
+                "the state of disk {target}",
                 path=disk.source,
                 target=disk.target,
                 later=last.name,

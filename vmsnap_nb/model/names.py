@@ -43,7 +43,7 @@ def check_name(name: str, kind: Literal["guest", "snapshot", "base"]) -> str:
         why = t("the name contains a control character or a character that XML does not allow")
     elif (size := len(name.encode())) > _MOST_BYTES:
         why = t(
-            "the name has {size} bytes, but at most {most} are allowed, because files are named after it",
+            "the name is {size} bytes long, but at most {most} are allowed, because files are named after it",
             size=size,
             most=_MOST_BYTES,
         )

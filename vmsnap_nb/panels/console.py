@@ -37,7 +37,7 @@ class Console(anywidget.AnyWidget):
             "placeholder": t("a command line for the guest's shell"),
             "run": t("Run in guest"),
             "stop": t("Interrupt"),
-            "stop_title": t("end the running command (Ctrl-C)"),
+            "stop_title": t("stop the running command (Ctrl-C)"),
             "running": t("running"),
             "output": t("Output of the console"),
         }

@@ -32,7 +32,7 @@ _WAYS = {
         "Copies the data of the layers in between up into the top, which is then based directly on the base. All "
         "files remain valid."
     ),
-    "shorten": N_("Keeps the chosen number of images of the chain. The plan finds the way that copies least."),
+    "shorten": N_("Keeps the chosen number of images of the chain. The plan finds the way that copies the least data."),
     "remove": N_("Removes only the top image. Its data is merged into a neighbouring image, and its file is removed."),
 }
 

@@ -21,8 +21,8 @@ from vmsnap_nb.words.message import N_, Message, t
 __all__ = ["PracticeList", "PracticePage"]
 
 _SIGNS = {  # for each status of an exercise
-    "new": ("○", N_("not begun")),
-    "begun": ("◔", N_("begun")),
+    "new": ("○", N_("not started")),
+    "begun": ("◔", N_("started")),
     "partly": ("◑", N_("partly done")),
     "broken": ("✗", N_("something is damaged")),
     "done": ("✓", N_("done")),
@@ -74,7 +74,7 @@ class PracticePage(widgets.VBox):
         self.set_up_button = self._button(t("Set up"), self.set_up, style="primary")
         self.check_button = self._button(t("Check"), self.check, style="primary")
         self.hint_button = self._button(t("Hint"), self.hint)
-        self.reset_button = self._button(t("Begin again…"), self.reset)
+        self.reset_button = self._button(t("Start over…"), self.reset)
         self._buttons = widgets.HBox().add_class("vmsnap-row")
         self._images = widgets.VBox().add_class("vmsnap-tab")
         title, begun = self.name, True
@@ -126,7 +126,7 @@ class PracticePage(widgets.VBox):
         lost = t("everything in the folder of {exercise}, and its guests", exercise=self.name)
         if self.is_scenario:
             lost = t("all changes to the images of the scenario {scenario}", scenario=self.name)
-        self._flow.ask(t("begin {exercise} again", exercise=self.name), lost, t("Begin again"), self._reset)
+        self._flow.ask(t("start {exercise} over", exercise=self.name), lost, t("Start over"), self._reset)
 
     def _reset(self) -> None:
         again = self._lab.reset_scenario if self.is_scenario else self._lab.reset_exercise

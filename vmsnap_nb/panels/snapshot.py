@@ -55,7 +55,7 @@ _SIGNS = {  # a square is a file of its own, a diamond lies in the same file; a 
     "vm-state": "●",
 }
 _ENDS = [
-    (N_("as it was taken"), "as-taken"),
+    (N_("as in the snapshot"), "as-taken"),
     (N_("running"), "running"),
     (N_("paused"), "paused"),
     (N_("off, disks only"), "off"),

@@ -27,7 +27,7 @@ class TimeSlider(anywidget.AnyWidget):
     words: Any = traitlets.Dict({}).tag(sync=True)  # what the JavaScript says
 
     def __init__(self, **options: Any) -> None:
-        words = {"label": t("Moment"), "now": t("now"), "language": language()}
+        words = {"label": t("Point in time"), "now": t("now"), "language": language()}
         super().__init__(words=words, **options)
 
     def show(self, rows: Iterable[Row]) -> None:

@@ -246,5 +246,5 @@ def _report_sections(report: Report) -> Iterable[Section]:
         lines = [shown(line) for said in report.said for line in said.splitlines()]
         yield Section(t("Printed to standard error"), tuple((line,) for line in lines))
     if report.differences:
-        heading = t("Not as before") if report.ended_early else t("Not as predicted")
+        heading = t("Changed unexpectedly") if report.ended_early else t("Not as predicted")
         yield Section(heading, tuple((shown(difference),) for difference in report.differences))

@@ -38,7 +38,7 @@ _HEADS: Mapping[str, str] = {
     "exclusive": N_("exclusive"),
     "files": N_("files"),
     "finding": N_("finding"),
-    "foreseen": N_("foreseen"),
+    "foreseen": N_("predicted"),
     "format": N_("format"),
     "freed": N_("freed"),
     "freed_if_deleted": N_("freed if deleted"),

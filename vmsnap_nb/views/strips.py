@@ -101,8 +101,8 @@ def strips_text(blocks: BlockMap, *, cells: int = 64) -> str:
     lines += [
         "",
         t(
-            "one character = {size}; a digit is the number of the layer that the guest reads, * stands for several "
-            "layers",
+            "one character = {size}; a digit is the number of the layer that the guest reads; * stands for "
+            "several layers",
             size=human_size(strips.unit),
         ),
     ]

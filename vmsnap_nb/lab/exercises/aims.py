@@ -193,9 +193,7 @@ def source(seen: Seen, guest: str, target: str, image: str, *, kept: bool = True
     disk = disk_of(seen, guest, target)
     where = seen.call(disk.source) if disk and disk.source else ""
     found = (
-        t("it writes to {image}", image=where)
-        if where
-        else t("there is no disk {disk} of {guest}", disk=target, guest=guest)
+        t("it writes to {image}", image=where) if where else t("{guest} has no disk {disk}", disk=target, guest=guest)
     )
     what = t("{guest} writes {disk} to {image}", guest=guest, disk=target, image=image)
     return Aim(what, where == image, found, kept)
@@ -205,7 +203,7 @@ def writes_above(seen: Seen, guest: str, target: str, image: str) -> Aim:
     """Return the aim that a disk of a guest writes to an overlay somewhere above an image."""
     disk = disk_of(seen, guest, target)
     lineage = seen.forest.known_lineage(disk.source) if disk and disk.source else ()
-    found = t("there is no disk {disk} of {guest}", disk=target, guest=guest)
+    found = t("{guest} has no disk {disk}", disk=target, guest=guest)
     if lineage:
         found = t("its chain is {chain}", chain=seen.row(lineage[0]))
     what = t("{guest} writes {disk} to an overlay of {image}", guest=guest, disk=target, image=image)

@@ -88,7 +88,7 @@ def _aims(seen: Seen) -> Iterator[Aim]:
     yield Aim(t("every record matches the files"), there and not rows, found)
     left = [name for name in _UNUSED if seen.image(name)]  # ticket 8
     gone = not left and seen.image("golden") is not None
-    yield Aim(t("unneeded images are removed"), gone, t("there are: {names}", names=joined(left)))
+    yield Aim(t("unneeded images are removed"), gone, t("these still exist: {names}", names=joined(left)))
     yield answered(seen, t("the answer names exactly the files that report-3 consists of"))  # ticket 9
     yield from _kept(seen)
 

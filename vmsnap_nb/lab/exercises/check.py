@@ -48,7 +48,7 @@ class Check(Listed):
     x: An example: 1 of 2 done
       done     A exists
       not yet  A is based on B
-               seen: A is based on C
+               found: A is based on C
     >>> bool(check), check.points(4)
     (False, 2.0)
     """
@@ -115,7 +115,7 @@ class Check(Listed):
             word = t("done") if aim.met else t("broken") if aim.kept else t("not yet")
             lines.append(f"  {word}{' ' * (8 - width(word))} {shown(aim.what)}")
             if not aim.met:
-                lines.append(" " * 11 + t("seen: {found}", found=shown(aim.seen or "")))
+                lines.append(" " * 11 + t("found: {found}", found=shown(aim.seen or "")))
         lines += [f"  {line}" for line in self._after_success()]
         return "\n".join(lines)
 
@@ -151,7 +151,7 @@ class Check(Listed):
         parts = [f"<p><strong>{escape(self._summary())}</strong></p>"]
         if told:
             heads = "".join(
-                f'<th scope="col" {_LEFT}>{escape(head)}</th>' for head in (t("met"), t("aim"), t("seen instead"))
+                f'<th scope="col" {_LEFT}>{escape(head)}</th>' for head in (t("met"), t("aim"), t("found instead"))
             )
             caption = t("Aims")
             rows = "\n".join(_row(aim) for aim in told)

@@ -58,7 +58,7 @@ HELP: dict[str, Help] = {
         ),
         verb="forest.children(image)",
         first="for image in images: print(image.name, images.children(image))",
-        why=N_("The arrows come from the overlays. An image without overlays must stay writable for its guest."),
+        why=N_("Only overlays refer to other images. An image without overlays must stay writable for its guest."),
         other=(
             "cd {folder}; for f in *.qcow2; do qemu-img info $f | grep 'backing file:'; done; chmod a-w"
             " disk-a.qcow2 disk-c.qcow2 disk-d.qcow2"
@@ -122,7 +122,7 @@ HELP: dict[str, Help] = {
         other="virsh snapshot-dumpxml diary monday | grep -A3 '<disk'",
     ),
     "order-first-guest": Help(
-        idea=N_("A definition may name a disk that does not exist yet. A guest that starts needs it."),
+        idea=N_("A definition may name a disk that does not exist yet, but the guest cannot start without it."),
         verb="qemu-img create -F, virsh define, virsh start",
         first='lab.answer("order-first-guest", "e …")',
         why=N_(
@@ -136,8 +136,8 @@ HELP: dict[str, Help] = {
         verb="virsh snapshot-create-as, qemu-img convert, virsh blockcommit",
         first='lab.answer("order-live-backup", "g …")',
         why=N_(
-            "The copy holds the state at the time of the snapshot. The commit merges what has been written since "
-            "into disk.qcow2, so the overlay and the record are no longer needed."
+            "The copy holds the state at the time of the snapshot. The commit merges all later writes into "
+            "disk.qcow2, so the overlay and the record are no longer needed."
         ),
         other='lab.answer("order-live-backup", "g d a c f")',
     ),
@@ -145,11 +145,11 @@ HELP: dict[str, Help] = {
         idea=N_("A copy is useful only before the merge. A file can be removed once no header names it."),
         verb="cp, qemu-img commit -d, qemu-img rebase -u, rm",
         first='lab.answer("order-middle-layer", "e …")',
-        why=N_("Until the header of Snap-3 is changed it names Snap-2, so that file is removed last."),
+        why=N_("The header of Snap-3 names Snap-2 until it is changed, so that file is removed last."),
         other="cd {folder}; qemu-img rebase -f qcow2 -F qcow2 -b Snap-1.qcow2 Snap-3.qcow2; rm Snap-2.qcow2",
     ),
     "one-disk": Help(
-        idea=N_("A snapshot of a guest can include some of its disks."),
+        idea=N_("A snapshot of a guest can include only some of its disks."),
         verb="guest.snapshot(name, disks=[…])",
         first='lab.guest("accounts").snapshot("before-update", kind="external-disk", disks=["vda"])',
         why=N_("Only `vda` has a new overlay. A revert will leave `vdb` as it is."),
@@ -249,8 +249,8 @@ HELP: dict[str, Help] = {
         verb='guest.snapshot(name, kind="external-disk")',
         first='lab.guest("database").snapshot("moment", kind="external-disk")',
         why=N_(
-            "libvirt paused the guest while it switched both disks. Two separate snapshots would be from two "
-            "different moments."
+            "libvirt paused the guest while it switched both disks. Two separate snapshots would capture "
+            "two different moments."
         ),
         other="virsh snapshot-create-as database moment --disk-only --atomic",
     ),
@@ -288,7 +288,7 @@ HELP: dict[str, Help] = {
         other='images.pull("Day-4", "Day-1").run(); images.refresh().pull("Day-6", "Day-4").run()',
     ),
     "while-it-runs": Help(
-        idea=N_("The active layer can take in the layers below it while the guest runs."),
+        idea=N_("The active layer can absorb the layers below it while the guest runs."),
         verb="guest.pull(base=…)",
         first='lab.guest("counter").pull(base="Counter-0")',
         why=N_(
@@ -329,8 +329,8 @@ HELP: dict[str, Help] = {
         verb="qemu-img rebase -u -F",
         first="qemu-img info {folder}/RootBase.qcow2",
         why=N_(
-            "As raw, the guest would read the bytes of the qcow2 file itself. With the correct format, it reads the "
-            "disk inside it."
+            "With the format raw, the guest would read the bytes of the qcow2 file itself. With the "
+            "correct format, it reads the disk inside that file."
         ),
         other="qemu-img rebase -u -f qcow2 -F qcow2 -b RootBase.qcow2 {folder}/Overlay-1.qcow2",
     ),

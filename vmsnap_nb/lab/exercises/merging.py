@@ -133,8 +133,8 @@ def _shrink_aims(seen: Seen) -> Iterator[Aim]:
     found = t("Big contains these internal snapshots: {names}", names=joined(names)) if image else gone
     yield Aim(t("Big contains no internal snapshots"), image is not None and not names, found)
     size = (image.file_size or 0) if image else 0
-    found = t("it has {size}", size=human_size(size)) if image else gone
-    yield Aim(t("Big.qcow2 has at most {size}", size=human_size(_BUDGET)), 0 < size <= _BUDGET, found)
+    found = t("its size is {size}", size=human_size(size)) if image else gone
+    yield Aim(t("Big.qcow2 is at most {size} in size", size=human_size(_BUDGET)), 0 < size <= _BUDGET, found)
     yield from unchanged(seen, "Big")
 
 

@@ -176,9 +176,9 @@ OVERLAYS = (
         topic="overlays",
         level="medium",
         task=N_(
-            "libvirt refuses a guest whose disk is Overlay-2.qcow2: the format of a backing image was not specified. "
-            "Find the image whose header does not record it, and repair that header. The chain, and the data that "
-            "the images read, must not change."
+            "libvirt refuses to start a guest whose disk is Overlay-2.qcow2: the format of a backing image "
+            "was not specified. Find the image whose header does not record it, and repair that header. "
+            "The chain, and the data that the images read, must not change."
         ),
         build=_missing_format,
         aims=_missing_format_aims,

@@ -61,7 +61,7 @@ class Stage(ExercisePlace):
         try:
             make_layers(files, self.folder, size=mebibytes << 20)
         except OSError as error:
-            raise from_os_error(error, t("make the images of the exercise {exercise}", exercise=self.name)) from error
+            raise from_os_error(error, t("create the images of the exercise {exercise}", exercise=self.name)) from error
 
     def run(self, *argv: str) -> None:
         """Run a program, as a user would by hand, with paths that are absolute or have no folder."""
@@ -88,7 +88,7 @@ class Stage(ExercisePlace):
         """Define a guest whose disks are these images; with the lab's kernel it boots, without it only runs."""
         if name in (guest.name for guest in self.lab.guests()):
             raise LabError(
-                t("make the guest {guest} of the exercise {exercise}", guest=name, exercise=self.name),
+                t("create the guest {guest} of the exercise {exercise}", guest=name, exercise=self.name),
                 why=t("a guest '{guest}' already exists", guest=name),
                 next_step=t("rename or undefine it, or use another lab: Lab(root=…)"),
             )

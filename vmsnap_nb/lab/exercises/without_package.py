@@ -78,7 +78,9 @@ def _pivot_aims(seen: Seen) -> Iterator[Aim]:
     yield reads_as_noted(seen, "Till", t("Till reads what Till-2 read at the start"))
     there = [name for name in _TILLS if seen.image(name)]
     whole = seen.image("Till") is not None
-    yield Aim(t("Till-1 and Till-2 are removed"), whole and not there, t("there are: {names}", names=joined(there)))
+    yield Aim(
+        t("Till-1 and Till-2 are removed"), whole and not there, t("these still exist: {names}", names=joined(there))
+    )
 
 
 HAND_OVERLAYS = (
@@ -104,8 +106,9 @@ HAND_SNAPSHOTS = (
         "export-internal",
         N_("By hand: export an internal snapshot"),
         N_(
-            "With qemu-img alone: list the internal snapshots of Archive-1.qcow2, and create monday.qcow2 with the "
-            "disk of the snapshot `monday`. It must need no other file, and Archive-1 must not change."
+            "With qemu-img alone: list the internal snapshots of Archive-1.qcow2, and create monday.qcow2 "
+            "with the disk content of the snapshot `monday`. It must need no other file, and Archive-1 "
+            "must not change."
         ),
     ),
     Exercise(

@@ -92,7 +92,8 @@ def _keep(entries: Iterable[MergeEntry], known: Collection[MergeEntry], error: V
             if drop_unless_begun(entry, known=entry in known):
                 error.add_note(
                     t(
-                        "part of the data may already be in {base}: guest.unfinished() returns the plan that continues",
+                        "part of the data may already be in {base}: guest.unfinished() returns the plan "
+                        "that continues the deletion",
                         base=entry.base,
                     )
                 )

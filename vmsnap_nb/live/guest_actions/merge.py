@@ -270,7 +270,7 @@ def _pull(guest: GuestHandle, step: LivePull) -> Undo:
     if step.noted:
         drop_entry(step.entry)
     why = t(
-        "{image} now holds the data, and its content is the same; the layers below are unchanged", image=step.source
+        "{image} now holds the data, and its content has not changed; the layers below are unchanged", image=step.source
     )
     return no_way_back(tried, why)
 

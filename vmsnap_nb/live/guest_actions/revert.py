@@ -111,7 +111,7 @@ def _end_guest(guest: GuestHandle, step: EndGuest) -> Undo:
     now = guest.read()
     if now.state != step.state:
         why = t("it was {before}, but is now {now}", before=step.state, now=now.state)
-        raise _stale(t("end {guest}", guest=step.guest.name), why)
+        raise _stale(t("stop {guest}", guest=step.guest.name), why)
     sources = [
         NewSource(disk.target, disk.source, disk.format or "raw", is_device(disk.source))
         for disk in now.disks
@@ -124,7 +124,7 @@ def _end_guest(guest: GuestHandle, step: EndGuest) -> Undo:
         if step.kept is None:
             _twice(lambda: _start(guest, paused=paused))
             raise StaysError(
-                undo_of(t("end {guest}", guest=step.guest.name)),
+                undo_of(t("stop {guest}", guest=step.guest.name)),
                 why=t("its memory was not kept, so the guest was started again from its disks"),
             )
         record = whole_record(guest.domain, step.kept)
@@ -133,7 +133,7 @@ def _end_guest(guest: GuestHandle, step: EndGuest) -> Undo:
         try:
             _twice(lambda: _restore(guest, path, xml, paused=paused))
         except VmsnapError as failure:
-            tried = undo_of(t("end {guest}", guest=step.guest.name))
+            tried = undo_of(t("stop {guest}", guest=step.guest.name))
             raise GuestError(tried, why=lines([str(failure)]), next_step=_way_to(step.kept, path)) from failure
 
     return undo
@@ -180,7 +180,7 @@ def _twice(begin: Callable[[], None]) -> None:
 
 def _destroy(guest: GuestHandle) -> None:
     if guest.running:
-        with libvirt_errors(t("end {guest}", guest=guest.name)):
+        with libvirt_errors(t("stop {guest}", guest=guest.name)):
             guest.domain.destroy()
 
 

@@ -23,7 +23,7 @@ def read_small(path: str | os.PathLike[str], most: int, *, of_anyone: bool = Fal
         if not of_anyone and found.st_uid not in (0, os.geteuid()):
             raise OSError(None, t("{path} belongs to another user (uid {uid})", path=os.fspath(path), uid=found.st_uid))
         if found.st_size > most:
-            raise OSError(None, t("{path} has more than {most} bytes", path=os.fspath(path), most=most))
+            raise OSError(None, t("{path} is larger than {most} bytes", path=os.fspath(path), most=most))
         with open(fd, "rb", closefd=False) as file:
             return file.read(most)
     finally:

@@ -143,5 +143,5 @@ def _from_text(tried: Message, said: str) -> VmsnapError | None:
         how = t("check the owner and mode of the file and its folders")
         return PermissionDeniedError(tried, said=said, next_step=how)
     if "unix socket path" in low and "too long" in low:
-        return LabError(tried, said=said, next_step=t("use a shorter folder or a shorter name"))
+        return LabError(tried, said=said, next_step=t("use a folder with a shorter path, or a shorter name"))
     return None

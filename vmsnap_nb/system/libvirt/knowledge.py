@@ -31,7 +31,7 @@ from vmsnap_nb.words.message import N_, NOTHING, Message, t
 __all__ = ["Knowledge"]
 
 _NOWHERE = N_(
-    "it is on another machine and in none of its storage pools; virsh pool-define-as makes a pool of its folder"
+    "it is on another machine and in none of its storage pools; virsh pool-define-as creates a pool for its folder"
 )
 _MOST_HEADS = 500
 """Volumes whose first bytes are read in one reading: each takes libvirt a process."""

@@ -126,8 +126,8 @@ def read_domain_chains(xml: str) -> Iterator[Image]:
 
 
 _NOT_TOLD = N_(
-    "its backing file is not known: it is in none of libvirt's storage pools, and its guest is not running; virsh "
-    "pool-define-as makes a pool of its folder"
+    "its backing file is not known: it is in none of libvirt's storage pools, and its guest is not "
+    "running; virsh pool-define-as creates a pool for its folder"
 )
 
 

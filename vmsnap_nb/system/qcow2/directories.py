@@ -174,7 +174,7 @@ def _wrong_bitmap(entries: int, flags: int, kind: int, bits: int, name_size: int
     if bits not in f.BITMAP_GRANULARITY_BITS:
         return t("its granularity is 2^{bits} bytes", bits=bits)
     if name_size > f.MOST_BITMAP_NAME:
-        return t("its name has {size} bytes", size=name_size)
+        return t("its name is {size} bytes long", size=name_size)
     if entries > f.MOST_BITMAP_TABLE_ENTRIES:
         return t("its table has {total} entries", total=entries)
     if extra_size:

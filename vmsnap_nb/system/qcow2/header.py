@@ -67,7 +67,7 @@ def read_qcow2(pread: Pread, head: bytes, file_size: int, folder: str, room: Roo
                 )
     if backing_offset:
         if backing_size > f.MOST_BACKING_NAME or end + backing_size > cluster:
-            why = t("the name of its backing file has {size} bytes, which is too long", size=backing_size)
+            why = t("the name of its backing file is {size} bytes long, which is too long", size=backing_size)
             return _complain(fields, why)
         written = head[end : end + backing_size]
         if b"\0" in written:
@@ -244,7 +244,7 @@ def _tables(header: Header, fields: dict[str, Any]) -> dict[str, int]:
         _complain(
             fields,
             t(
-                "it has {total} snapshots; at most {most} are possible",
+                "it has {total} snapshots; at most {most} are allowed",
                 total=header.snapshot_count,
                 most=f.MOST_SNAPSHOTS,
             ),
@@ -374,7 +374,7 @@ def _bitmaps_header(header: Header, data: bytes, fields: dict[str, Any]) -> Bitm
         _complain(
             fields,
             t(
-                "its bitmaps extension has {size} bytes instead of {expected}",
+                "its bitmaps extension is {size} bytes long instead of {expected}",
                 size=len(data),
                 expected=f.BITMAPS_HEADER.size,
             ),

@@ -156,8 +156,8 @@ class LayerParser:
         raise unreadable(
             self._tried,
             t(
-                "its tables name at least {size} of data in {count} parts. A file of {file_size} cannot hold that, "
-                "so several entries point to the same cluster",
+                "its tables refer to at least {size} of data in {count} parts. A file of {file_size} "
+                "cannot hold that much, so several entries point to the same cluster",
                 size=human_size(self._stored),
                 count=len(self._found),
                 file_size=human_size(image.file_size),

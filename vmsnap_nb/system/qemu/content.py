@@ -60,7 +60,7 @@ def reads_alike_on(path: str, backing: Reference | None) -> bool | None:
         file = {"driver": protocol_of(backing.path), "filename": backing.path}
         below = {"driver": backing.format or "raw", "file": file}
     argv = ("qemu-img", "compare", "-q", *(f"json:{json.dumps(one)}" for one in (node, {**node, "backing": below})))
-    done = process.run(argv, tried=t("compare {image} on another backing file", image=path), check=False)
+    done = process.run(argv, tried=t("compare {image} with another backing file", image=path), check=False)
     return None if done.exit_status not in (0, 1) else done.exit_status == 0
 
 

@@ -73,7 +73,7 @@ class VolumeSource(Source):
 
 def open_volume(connection: Any, image: Image, uri: str) -> VolumeSource:
     """Return the source of an image that is a volume of one of a connection's storage pools."""
-    tried = t("read {image} through libvirt of {uri}", image=image.path, uri=uri)
+    tried = t("read {image} through the libvirt at {uri}", image=image.path, uri=uri)
     if image.data_file is not None:
         raise ImageError(
             tried,
@@ -90,6 +90,6 @@ def open_volume(connection: Any, image: Image, uri: str) -> VolumeSource:
         command = shlex.join(("virsh", "-c", uri, "pool-create-as", "images", "dir", "--target", folder))
         raise ImageError(
             tried,
-            why=t("none of the active storage pools of that libvirt contains it"),
+            why=t("no active storage pool of that libvirt contains it"),
             next_step=t("create a storage pool for its folder: {command}", command=command),
         ) from error
