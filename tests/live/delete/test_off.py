@@ -119,7 +119,7 @@ def test_an_internal_one_that_libvirt_does_not_know(off: Off) -> None:
     # And one whose part inside the image is gone: only the record is left to forget.
     run("qemu-img", "snapshot", "-d", "a", off.top)
     plan = off.guest.delete_snapshot("a")
-    assert [step.action for step in plan.steps] == ["forget record"]
+    assert [step.action for step in plan.steps] == ["remove record"]
     assert plan.run(progress=False).as_predicted
 
 
@@ -289,7 +289,7 @@ def test_each_of_several_disks_is_merged(off: Off, short: Path) -> None:
     assert off.statuses == {"b": "ok"}
     plan = off.guest.delete_snapshot("b")
     actions = [step.action for step in plan.steps]
-    assert actions.index("forget record") > max(n for n, a in enumerate(actions) if a in ("commit", "pull"))
+    assert actions.index("remove record") > max(n for n, a in enumerate(actions) if a in ("commit", "pull"))
     assert plan.run(progress=False).as_predicted
     assert (content(off.top), content(off.guest.chain("vdb").top)) == before
 
@@ -336,7 +336,7 @@ def test_a_file_that_was_removed_by_hand(off: Off) -> None:
     os.unlink(overlay)
     assert off.statuses == {"a": "missing-file"}
     plan = off.guest.delete_snapshot("a")
-    assert [step.action for step in plan.steps] == ["forget record"]
+    assert [step.action for step in plan.steps] == ["remove record"]
     assert "does not exist" in plan.way
     assert plan.run(progress=False).as_predicted
     # And in the middle of a chain: there is nothing to merge, and somebody stands on it.
@@ -359,7 +359,7 @@ def test_a_pull_that_was_cut_short_is_ended_by_the_same_deletion(off: Off) -> No
     assert off.statuses["b"] == "stale"
     again = off.delete("b")
     assert again.unlinks == plan.unlinks
-    assert [step.action for step in again.steps] == ["write record", "remove", "forget record"]
+    assert [step.action for step in again.steps] == ["write record", "remove", "remove record"]
     assert off.guest.snapshots()["a"].record.disks[0].file == plan.writes[0]
 
 

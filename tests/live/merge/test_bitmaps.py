@@ -263,7 +263,7 @@ def test_a_merge_that_ended_before_the_bitmaps_were_carried(folder: Path, monkey
     was = content(paths[-1])
 
     def fail(step: CarryBitmaps) -> image_actions.Undo:
-        raise CommandError("carry bitmaps", said="no", argv=("qemu-img",))
+        raise CommandError("copy bitmaps", said="no", argv=("qemu-img",))
 
     with monkeypatch.context() as patch:
         patch.setattr(image_actions, "carry_bitmaps", fail)

@@ -92,7 +92,7 @@ def reads(path: Path, pattern: int, place: str) -> bool:
     return done.returncode == 0 and "failed" not in done.stdout + done.stderr
 
 
-AT_ONCE = ["write out", "mark invalid", "mark invalid", "finish"]
+AT_ONCE = ["flush tables", "mark invalid", "mark invalid", "finish"]
 
 
 def pivot(socket_path: Path, *, dismiss: bool) -> None:

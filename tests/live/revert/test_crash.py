@@ -75,7 +75,7 @@ def test_a_record_that_libvirt_cannot_write_and_so_drops_is_not_lost(short: Path
     finished = [
         str(then == "restarted"),
         *["write record True"] * 2,
-        "note the revert True",
+        "record revert True",
         "True {'ok'} <no concerns>",
     ]
     assert done.stdout.splitlines()[-len(finished) :] == finished, done.stderr
@@ -87,7 +87,7 @@ def test_an_interrupted_revert_to_a_snapshot_that_was_deleted_since_can_be_forgo
     entry = RevertEntry(
         folder=str(lab.root / "images"), guest=guest.name, uuid=guest.uuid, name="a", to="off", kept="a"
     )
-    for kept, said in (("a", "revert to another snapshot"), ("b", "revert to b, which holds the state before")):
+    for kept, said in (("a", "revert to another snapshot"), ("b", "revert to b, which holds the previous state")):
         write_entry(replace(entry, kept=kept))
         if kept == "a":
             guest.snapshot("b", kind="external-disk").run(progress=False)

@@ -263,7 +263,7 @@ def test_drift_is_seen_and_put_right(guest: Guest) -> None:
     }
     before = {path: Path(path).read_bytes() for path in (below, top)}
     plan = guest.reconcile()
-    assert [step.action for step in plan.steps] == ["forget record", "write record"]
+    assert [step.action for step in plan.steps] == ["remove record", "write record"]
     assert plan.run(progress=False).differences == ()
     after = guest.snapshots()
     assert {s.name: s.status for s in after} == {"a": "ok", "c": "ok", "d": "ok", "wild": "ok"}

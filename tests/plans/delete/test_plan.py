@@ -157,7 +157,7 @@ def test_internal_ones_by_the_state_of_the_guest() -> None:
     record = SnapshotRecord("demo", "i", disks=(SnapshotDisk("vda", "internal", "/i/c"),), current=True)
     images = [*CHAIN[:-1], image("c", "b", snapshots=(inside,))]
     off = plan("i", images=images, records=(record,))
-    assert [step.action for step in off.steps] == ["drop snapshot", "forget record"]
+    assert [step.action for step in off.steps] == ["drop snapshot", "remove record"]
     assert off.after["/i/c"].snapshots == ()
     live = plan("i", state="running", images=images, records=(record,))
     assert [step.action for step in live.steps] == ["delete snapshot"]
@@ -216,7 +216,7 @@ def test_what_libvirt_has_committed_is_only_tidied_up() -> None:
     alike = {"alike": {("/i/b", "/i/a")}}
     made = plan("b", state="running", images=images, facts=alike)
     assert not made.refused
-    assert [step.action for step in made.steps] == ["write record", "remove", "forget record"]
+    assert [step.action for step in made.steps] == ["write record", "remove", "remove record"]
     assert made.unlinks == ("/i/b",)
     [c] = [record for record in made.after.records if record.name == "c"]
     assert [(disk.source, disk.file) for disk in c.disks] == [("/i/a", "/i/c")]

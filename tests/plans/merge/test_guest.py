@@ -220,7 +220,7 @@ def test_a_guest_that_runs_may_have_been_started_since_and_not_know_of_it() -> N
 @pytest.mark.parametrize(
     ("top", "base", "jobs", "alike", "does"),
     [
-        ("", "write", {}, False, ["write out", "set disk", "mark invalid", "finish"]),
+        ("", "write", {}, False, ["flush tables", "set disk", "mark invalid", "finish"]),
         ("write", "write", {"vda": "active commit"}, False, ["commit live", "mark invalid", "finish"]),
         ("write", "write", {}, False, "disk-changed"),
         ("write", "read", {}, True, ["commit live", "mark invalid", "finish"]),

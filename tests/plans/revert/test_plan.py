@@ -85,7 +85,7 @@ def named(made: Plan, *levels: str) -> list[str]:
 
 def test_an_external_one_gets_a_new_overlay_and_the_old_one_stays() -> None:
     made = plan(external(), name="a")
-    assert actions(made) == ["external disk snapshot", "create overlay", "point the guest", "make current"]
+    assert actions(made) == ["external disk snapshot", "create overlay", "redefine guest", "make current"]
     assert made.creates == ("/i/three.kept1.qcow2", "/i/two-2.qcow2")
     assert made.unlinks == made.writes == ()
     assert made.after["/i/two-2.qcow2"].backing.path == "/i/one.qcow2"  # type: ignore[union-attr]
@@ -100,7 +100,7 @@ def test_an_external_one_gets_a_new_overlay_and_the_old_one_stays() -> None:
 
 def test_without_keeping_the_overlay_of_now_is_emptied_or_removed() -> None:
     named_by_b = plan(external(), name="a", keep_current=False)
-    assert actions(named_by_b)[-1] == "throw away"
+    assert actions(named_by_b)[-1] == "discard"
     assert (named_by_b.writes, named_by_b.unlinks) == (("/i/three.qcow2",), ())
     lost = next(c for c in named_by_b.concerns if c.name == "state-lost")
     assert (lost.level, lost.images) == ("warn", ("/i/three.qcow2",))
@@ -152,8 +152,8 @@ def test_memory_is_restored_and_the_guest_ended_before() -> None:
     assert actions(made) == [
         "external checkpoint snapshot",
         "create overlay",
-        "end the guest",
-        "point the guest",
+        "stop guest",
+        "redefine guest",
         "restore state",
         "make current",
     ]
@@ -163,7 +163,7 @@ def test_memory_is_restored_and_the_guest_ended_before() -> None:
     assert [step.action for step in paused.steps if step.action == "restore state"]
     assert named(paused, "warn") == ["memory-lost", "state-lost"]
     off = plan((before, domain), name="a", to="off")
-    assert actions(off)[-2:] == ["point the guest", "make current"]
+    assert actions(off)[-2:] == ["redefine guest", "make current"]
     gone = {"gone": frozenset({"/i/a.mem"})}
     assert named(plan((before, domain), gone, name="a"), "refuse") == ["missing-base"]
     assert named(plan((before, domain), gone, name="a", to="off"), "refuse") == []
@@ -172,16 +172,16 @@ def test_memory_is_restored_and_the_guest_ended_before() -> None:
 @pytest.mark.parametrize(
     ("state", "memory", "to", "expected", "flags"),
     [
-        ("shut off", "no", "as-taken", ["internal disk snapshot", "revert inside"], "--force"),
-        ("running", "no", "as-taken", ["internal checkpoint snapshot", "revert inside"], "--force"),
-        ("running", "no", "running", ["internal checkpoint snapshot", "revert inside"], "--running --force"),
-        ("shut off", "internal", "as-taken", ["internal disk snapshot", "revert inside"], "--running --force"),
-        ("paused", "internal", "paused", ["internal checkpoint snapshot", "revert inside"], "--paused --force"),
+        ("shut off", "no", "as-taken", ["internal disk snapshot", "revert in place"], "--force"),
+        ("running", "no", "as-taken", ["internal checkpoint snapshot", "revert in place"], "--force"),
+        ("running", "no", "running", ["internal checkpoint snapshot", "revert in place"], "--running --force"),
+        ("shut off", "internal", "as-taken", ["internal disk snapshot", "revert in place"], "--running --force"),
+        ("paused", "internal", "paused", ["internal checkpoint snapshot", "revert in place"], "--paused --force"),
         (
             "shut off",
             "internal",
             "off",
-            ["internal disk snapshot", "revert inside", "end the guest"],
+            ["internal disk snapshot", "revert in place", "stop guest"],
             "--paused --force",
         ),
     ],

@@ -22,8 +22,8 @@ def test_reconcile_forgets_and_adopts_and_touches_no_file() -> None:
     gone = frozenset({"/i/top.d.qcow2", "/i/d.mem"})
     made = ReconcileRequest().plan(reading(tree, guest, gone=gone))
     assert [(step.action, step.name) for step in made.steps] == [  # type: ignore[attr-defined]
-        ("forget record", "b"),
-        ("forget record", "d"),
+        ("remove record", "b"),
+        ("remove record", "d"),
         ("write record", "ram"),
         ("write record", "wild"),
     ]

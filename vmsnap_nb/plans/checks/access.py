@@ -390,8 +390,8 @@ def on_other_machine(plan: Plan, theirs: str, own: str) -> Iterator[Concern]:
         yield refuse(
             "unknown-image",
             t(
-                "libvirt runs on {theirs}, but this process on {own}, for example in a container: under the same path "
-                "each may have another file",
+                "libvirt runs on {theirs}, but this process runs on {own}, for example in a container: the "
+                "same path may refer to different files",
                 theirs=theirs,
                 own=own,
             ),
@@ -412,12 +412,13 @@ def _two_paths(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
                 yield refuse(
                     "unknown-image",
                     t(
-                        "{path} and {other}, which {users} needs, have the same name and size: they may be one file",
+                        "{path} and {other}, which {users} needs, have the same name and size: they may be "
+                        "the same file",
                         path=path,
                         other=twin,
                         users=joined(dict.fromkeys(filter(None, (*guests, *overlays)))),
                     ),
-                    t("if they are two files, waive this; otherwise use only one path for their folder"),
+                    t("if they are different files, waive this; otherwise use only one path for their folder"),
                     images=(path, twin),
                     holders=tuple(dict.fromkeys(filter(None, guests))),
                     waivable=True,

@@ -105,7 +105,7 @@ def merged_down(
     for path in layers:
         for bitmap in forest[path].bitmaps:
             why = t(
-                "{image} has no bitmap of that name, so backups no longer use this one", image=forest[layers[0]].name
+                "{image} has no bitmap with that name, so backups no longer use this one", image=forest[layers[0]].name
             )
             result.leave(path, bitmap, why)
     return result.merged
@@ -223,10 +223,12 @@ def _get(image: Image, name: str) -> Bitmap | None:
 def _no_room_for_bitmaps(image: Image) -> Message | None:
     """Return why an image cannot hold bitmaps, if there is a reason."""
     if image.format is None:
-        return t("the format of {image} is unknown, and only qcow2 holds bitmaps", image=image.name)
+        return t("the format of {image} is unknown, and only qcow2 can hold bitmaps", image=image.name)
     if image.format != "qcow2":
-        return t("{image} is {format}, and only qcow2 holds bitmaps", image=image.name, format=image.format)
-    return t("{image} is qcow2 version 2, which holds no bitmaps", image=image.name) if image.compat == "0.10" else None
+        return t("{image} is {format}, and only qcow2 can hold bitmaps", image=image.name, format=image.format)
+    return (
+        t("{image} is qcow2 version 2, which cannot hold bitmaps", image=image.name) if image.compat == "0.10" else None
+    )
 
 
 # -- concerns ------------------------------------------------------------------------------------------------

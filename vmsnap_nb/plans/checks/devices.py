@@ -103,9 +103,9 @@ def _fixed(root: ET.Element) -> Iterator[Message]:
 
 def _passed(root: ET.Element) -> Iterator[Message]:
     for device in root.iterfind("devices/hostdev"):
-        yield t("a {kind} device of the host", kind=device.get("type", "host"))
+        yield t("a host {kind} device", kind=device.get("type", "host"))
     if root.find("devices/tpm/backend[@type='passthrough']") is not None:
-        yield t("the TPM of the host")
+        yield t("the host's TPM")
     if root.find("cpu/feature[@name='invtsc'][@policy='require']") is not None:
         yield t("the CPU feature invtsc")
 

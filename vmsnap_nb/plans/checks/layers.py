@@ -197,8 +197,8 @@ def doubt(forest: Forest, path: str) -> Iterator[Concern]:
             "smaller-size",
             t("{path}: {why}", path=path, why=said),
             t(
-                "if this is not intended, the backing file may have been replaced by that of a different disk. To "
-                "see both sizes, run: {command}",
+                "if this is not intended, the backing file may have been replaced by one of a different "
+                "disk. To see both sizes, run: {command}",
                 command=f"qemu-img info --backing-chain {shlex.quote(path)}",
             ),
             images=both,
@@ -384,7 +384,7 @@ def _mergeable(image: Image, *, layer: bool, written: bool) -> Iterator[Concern]
             t("{image} would be overwritten as raw data: {why}", image=image.path, why=image.problem),
             either(
                 t("correct the format that the overlay records"),
-                t("waive this if {image} is a raw disk whose guest wrote that data", image=image.name),
+                t("waive this if {image} is a raw disk and its guest wrote that data", image=image.name),
             ),
             images=(image.path,),
             waivable=True,

@@ -214,8 +214,8 @@ def other_chains(forest: Forest, guest: str, targets: Iterable[str]) -> Iterator
         own, *listed = filter(None, layers)
         if target in targets and not listed:
             what = t(
-                "the definition of {guest} says that nothing is below {path}, the image of disk {disk}, but the "
-                "headers name {others}: {guest} reads none of them",
+                "the definition of {guest} lists no backing file for {path}, the image of disk {disk}, but "
+                "the headers name {others}: {guest} reads none of them",
                 guest=guest,
                 path=own,
                 disk=target,

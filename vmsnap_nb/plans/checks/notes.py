@@ -164,7 +164,7 @@ def _unread(entry: UnreadEntry) -> Concern:
         remedy = t("make the file readable, then call unfinished()")
         if entry.is_damaged:
             remedy = t(
-                "inspect the images in its folder, restore any that are wrong from a backup, then remove the entry",
+                "inspect the images in its folder, restore any damaged ones from a backup, then remove the entry",
             )
     return refuse(
         "active-job",

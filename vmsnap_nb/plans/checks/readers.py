@@ -32,7 +32,7 @@ def new_readers(permits: Mapping[str, Permit], sources: Iterable[str], into: str
             paths=joined(closed),
         )
         give = t(
-            "give {into} that owner first, and remove access for other users: {command}",
+            "first give {into} that owner, and remove access for other users: {command}",
             into=into,
             command=_like(closed, into),
         )

@@ -38,7 +38,7 @@ def in_use(
         if guests or held:
             what = _held(guests, name, writes=writes)
             if not guests:
-                remedy = t("end the process that has it open first")
+                remedy = t("first end the process that has it open")
             elif instead is None:
                 remedy = t("shut {guest} down first", guest=guests[0])
             else:
@@ -90,7 +90,7 @@ def active_jobs(
     if owner.jobs.get("") == STARTING:
         yield refuse(
             "active-job",
-            t("libvirt is still starting {guest}, and answers queries about the guest only after that", guest=guest),
+            t("libvirt is still starting {guest}, and answers queries about the guest only afterwards", guest=guest),
             _end_of_start(guest),
             images=images,
             holders=(guest,),

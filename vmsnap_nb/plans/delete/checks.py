@@ -35,7 +35,7 @@ def other_guests(reading: Reading, written: Iterable[str]) -> Iterator[Concern]:
                 ),
                 either(
                     t("give {guest} a separate disk first by pulling everything into it", guest=guests[0]),
-                    t("waive this, because the content of its disk does not change"),
+                    t("it is safe to waive this, because the content of its disk does not change"),
                 ),
                 images=(path,),
                 holders=guests,
@@ -70,7 +70,7 @@ def lost_snapshots(reading: Reading, after: Forest, steps: Iterable[Step]) -> It
         if row.status in ("stale", "missing-file") and row.name in was:
             yield refuse(
                 "shared-base",
-                t("snapshot {name}, which is to be kept, would be lost: {why}", name=row.name, why=row.problem),
+                t("snapshot {name}, which must be kept, would be lost: {why}", name=row.name, why=row.problem),
                 t("delete {name} first", name=row.name),
                 images=row.record.files,
                 holders=(domain.name,),

@@ -63,7 +63,7 @@ def _down(now: Reading, staying: Staying, run: Run) -> Direction:
         refuse(
             "shared-base",
             t(
-                "{image} holds the state of snapshot {name}, which is to be kept",
+                "{image} holds the state of snapshot {name}, which must be kept",
                 image=forest[run.base].name,
                 name=name,
             ),

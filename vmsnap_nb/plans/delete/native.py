@@ -27,8 +27,8 @@ def leave_to_libvirt(deletion: Deletion) -> None:
     if owner.libvirt_version < _SAFE:
         version = ".".join(map(str, owner.libvirt_version))
         what = t(
-            "when libvirt {version} deletes a snapshot, it can remove an image that holds internal snapshots (11.0 "
-            "and later do not): this plan performs the deletion in separate steps instead",
+            "libvirt {version} may remove an image with internal snapshots when it deletes a snapshot "
+            "(11.0 and later do not). This plan therefore deletes the snapshot in separate steps",
             version=version,
         )
         deletion.concerns.append(remark("not-supported", what, holders=(owner.domain.name,)))

@@ -164,14 +164,14 @@ class LeftoversRequest:
         yield remark(
             "unknown-image",
             t(
-                "only these folders were read: {folders}. A guest of another libvirt, another machine, or an image "
-                "in another folder may still need the files",
+                "only these folders were read: {folders}. A guest of another libvirt or machine, or an "
+                "image in another folder, may still need the files",
                 folders=joined(forest.folders),
             )
             if forest.folders
             else t(
-                "only storage pools and the images of guests were read. A guest of another libvirt, another machine, "
-                "or an image in another folder may still need the files"
+                "only storage pools and the images of guests were read. A guest of another libvirt or "
+                "machine, or an image in another folder, may still need the files"
             ),
             t("ask the owners of the files. Move the files to another folder first, and remove them later"),
             images=images,

@@ -421,7 +421,7 @@ def searched(forest: Forest, base: str) -> Iterator[Concern]:
             folders=joined(forest.folders),
         )
     else:
-        what = t("the search for other overlays of {base} covered only the images of guests, and no folder", base=name)
+        what = t("the search for other overlays of {base} covered only the images of guests, not folders", base=name)
     yield remark(
         "shared-base",
         what,

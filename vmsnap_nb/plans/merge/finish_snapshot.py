@@ -62,7 +62,7 @@ class FinishSnapshotRequest(MergeRequest):
             for use in forest.uses
         )
         left = _leftovers(reading, entry, set(now.values()))
-        way = t("only the journal entry remains to be removed")
+        way = t("only the journal entry still has to be removed")
         if left:
             way = t("the files that the operation left behind are removed: they contain no guest data")
         if behind:
@@ -120,8 +120,8 @@ def _both_newest(forest: Forest, missed: tuple[Switch, ...]) -> Iterator[Concern
             yield refuse(
                 "disk-changed",
                 t(
-                    "{base} was written to at {base_time}, and its overlay {overlay} at {overlay_time}. Either of "
-                    "them may hold the current content of disk {disk}",
+                    "{base} was last written at {base_time}, and its overlay {overlay} at {overlay_time}. "
+                    "Either may hold the current content of disk {disk}",
                     base=one.source,
                     base_time=_time(below),
                     overlay=one.file,
@@ -159,8 +159,8 @@ def _started_without(reading: Reading, entry: SnapshotEntry) -> Iterator[Concern
             )
         else:
             what = t(
-                "{overlay} holds {size} that {guest} wrote to disk {disk} after snapshot {name} was started. The "
-                "last write was at {time}",
+                "{overlay} holds {size} of data that {guest} wrote to disk {disk} after snapshot {name} "
+                "was started. The last write was at {time}",
                 **fields,
             )
         if disk in forest.same_file(one.source):

@@ -116,8 +116,8 @@ class _Resumption(MergeBuilder):
                     t("{top} was written to after this merge began: it may not be the image that was merged", top=top),
                     either(
                         t(
-                            "restore the image that was merged. If this is that image, waive this (a copy has a "
-                            "later time)"
+                            "restore the image that was merged. If this is that image, waive this (a copy "
+                            "has a later modification time)"
                         ),
                         t("if {base} holds all of its data, remove {path}", base=base, path=entry.path),
                     ),

@@ -170,7 +170,7 @@ class CarryBitmaps(Step):
     path: str
     bitmaps: tuple[BitmapMerge, ...]
 
-    action = N_("carry bitmaps")
+    action = N_("copy bitmaps")
     performer = "qemu-img"
     writes = PathsOf("path")
 
@@ -438,7 +438,7 @@ class WriteOut(GuestStep):
     paths: tuple[str, ...]  # the base, and the overlays that are based on it
     paused: bool = field(default=False, compare=False)  # need not be suspended: the command alone differs
 
-    action = N_("write out")
+    action = N_("flush tables")
     what = Says(N_("QEMU writes out its tables of this image and of its overlays"))
 
     @property

@@ -260,7 +260,7 @@ def _concerns_of_protecting(forest: Forest, base: Image) -> Iterator[Concern]:
             "not-supported",
             t("{path} is a block device, and file permissions do not protect a device", path=base.path),
             t(
-                "omit protect; {command} protects it until the next start of this machine",
+                "omit protect; {command} protects it until this machine restarts",
                 command=f"blockdev --setro {shlex.quote(base.path)}",
             ),
             images=(base.path,),

@@ -60,7 +60,7 @@ class SettleInside(Step):
     damaged: str = field(default="", compare=False)
     size: int | None = field(default=0, compare=False)
 
-    action = N_("settle")
+    action = N_("check image")
     image = PathOf("entry.image")
     writes = PathsOf("entry.image")
     replaces = PathsOf("entry.image")

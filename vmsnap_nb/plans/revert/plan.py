@@ -70,7 +70,7 @@ def _without_snapshot(reading: Reading, entry: RevertEntry) -> Plan:
     forest, guest = reading.forest, reading.owner.domain.name
     other = t("revert to another snapshot")
     if entry.kept is not None and entry.kept in snapshots_of(reading).names:
-        other = t("revert to {kept}, which holds the state before", kept=entry.kept)
+        other = t("revert to {kept}, which holds the previous state", kept=entry.kept)
     concern = refuse(
         "active-job",
         t(
@@ -89,12 +89,12 @@ def _without_snapshot(reading: Reading, entry: RevertEntry) -> Plan:
         waivable=True,
     )
     return Plan(
-        title=t("forget the interrupted revert of {guest} to {name}", guest=guest, name=entry.name),
+        title=t("discard the interrupted revert of {guest} to {name}", guest=guest, name=entry.name),
         before=forest,
         steps=(EndRevert(guest=reading.owner.ref, entry=entry),),
         after=forest,
         concerns=(concern,),
-        way=t("only the journal entry remains to be removed"),
+        way=t("only the journal entry still has to be removed"),
     )
 
 
@@ -113,7 +113,7 @@ def _way(guest: str, choice: RevertChoice) -> Message:
     if choice.kept is not None:
         name = choice.kept.name
         call = f"revert({name!r})"
-        parts.append(t("the current state is kept first as snapshot {name}: {call} restores it", name=name, call=call))
+        parts.append(t("the current state is first kept as snapshot {name}: {call} restores it", name=name, call=call))
     elif choice.way != "memory":
         parts.append(t("the current state is not kept"))
     if choice.state == "shut off":

@@ -34,7 +34,7 @@ class BeginRevert(GuestStep):
 
     entry: RevertEntry
 
-    action = N_("note the revert")
+    action = N_("record revert")
     performer = "this process"
     entry_path = PathOf("entry.path")
     is_note = True
@@ -52,7 +52,7 @@ class BeginRevert(GuestStep):
 class EndRevert(BeginRevert):
     """Remove that entry."""
 
-    action = N_("remove the note")
+    action = N_("remove entry")
 
     @property
     def what(self) -> Message:
@@ -68,7 +68,7 @@ class EndGuest(GuestStep):
     state: State  # before
     kept: str | None = None  # the snapshot that holds its memory of this moment, to take this back
 
-    action = N_("end the guest")
+    action = N_("stop guest")
 
     @property
     def what(self) -> Message:
@@ -88,7 +88,7 @@ class TakeDefinition(GuestStep):
     sources: tuple[NewSource, ...]  # the images that they get
     xml: str = field(default="", compare=False, repr=False)  # for the command; passwords are not in it
 
-    action = N_("point the guest")
+    action = N_("redefine guest")
 
     @property
     def image(self) -> str:
@@ -99,7 +99,7 @@ class TakeDefinition(GuestStep):
     def what(self) -> Message:
         disks = joined(t("{disk} = {path}", disk=source.target, path=source.path) for source in self.sources)
         return t(
-            "{guest} gets back its definition from {name}, with these disks: {disks}",
+            "restore the definition of {guest} from {name}, with these disks: {disks}",
             guest=self.guest.name,
             name=self.name,
             disks=disks,
@@ -171,7 +171,7 @@ class RevertInside(GuestStep):
     to: str  # running, paused, or off for one without memory
     kept: str | None = None  # the snapshot of what is there before, to go back to if this fails
 
-    action = N_("revert inside")
+    action = N_("revert in place")
     writes = PathsOf("sources")
 
     @property
@@ -235,7 +235,7 @@ class DiscardOverlays(GuestStep):
 
     overlays: tuple[Discard, ...]
 
-    action = N_("throw away")
+    action = N_("discard")
     performer = "this process"
 
     @property

@@ -331,8 +331,8 @@ def _what_is_there(forest: Forest, choice: SnapshotChoice, path: str) -> Message
         and not forest.children(path)
     ):
         return t(
-            "choose another name, or remove the file: it is an unused overlay of {base}, perhaps left by an "
-            "interrupted snapshot",
+            "choose another name, or remove the file: it is an unused overlay of {base}, perhaps left "
+            "behind by an interrupted snapshot",
             base=forest.parent(path),
         )
     return None

@@ -38,7 +38,7 @@ class RestoreRecordRequest:
         forest, guest, name = reading.forest, self.guest.name, self.record.name
         is_there = not self.is_lost(forest)
         after = forest if is_there else forest.edited(records=(*forest.records, self.record))
-        way = t("libvirt lists the snapshot: only the journal entry remains to be removed")
+        way = t("libvirt lists the snapshot: only the journal entry still has to be removed")
         if not is_there:
             way = t("libvirt no longer lists the snapshot, because it could not write the record. No image is modified")
         return Plan(

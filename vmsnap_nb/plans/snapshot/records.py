@@ -106,7 +106,7 @@ def _moving(domain: Domain, move: MoveRecord) -> Concern:
             now=move.now,
             path=move.path,
         ),
-        t("if {now} was inserted between the two later, rebase the overlay onto {path}", now=move.now, path=move.path),
+        t("if {now} was later inserted between the two, rebase the overlay onto {path}", now=move.now, path=move.path),
         images=(move.path, move.now),
         holders=(domain.name,),
     )

@@ -198,7 +198,7 @@ class RestoreRecord(GuestStep):
 
     @property
     def what(self) -> Message:
-        return t("the record of snapshot {name} of {guest} is as before", name=self.entry.name, guest=self.guest.name)
+        return t("restore the record of snapshot {name} of {guest}", name=self.entry.name, guest=self.guest.name)
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -224,7 +224,7 @@ class ForgetRecord(GuestStep):
     the images that the records above name.
     """
 
-    action = N_("forget record")
+    action = N_("remove record")
 
     @property
     def what(self) -> Message:
