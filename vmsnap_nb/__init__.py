@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from vmsnap_nb.model.blockmap import BlockMap
     from vmsnap_nb.model.by_host import ByHost, TablesByHost
     from vmsnap_nb.model.completed import Completed
-    from vmsnap_nb.model.files import FileChange, FileChanges, FileEntry, FileParts, Files, LostFiles
+    from vmsnap_nb.model.files import DiskLayer, FileChange, FileChanges, FileEntry, FileParts, Files, LostFiles
     from vmsnap_nb.model.forest import Chain, Forest
     from vmsnap_nb.model.guest import Disk, Disks, Domain, Use
     from vmsnap_nb.model.image import Bitmap, Image, InternalSnapshot
@@ -117,7 +117,7 @@ _NAMES = {
     "model.blockmap": ("BlockMap",),
     "model.by_host": ("ByHost", "TablesByHost"),
     "model.completed": ("Completed",),
-    "model.files": ("FileChange", "FileChanges", "FileEntry", "FileParts", "Files", "LostFiles"),
+    "model.files": ("DiskLayer", "FileChange", "FileChanges", "FileEntry", "FileParts", "Files", "LostFiles"),
     "model.forest": ("Chain", "Forest"),
     "model.guest": ("Disk", "Disks", "Domain", "Use"),
     "model.image": ("Bitmap", "Image", "InternalSnapshot"),
@@ -154,6 +154,7 @@ __all__ = [
     "ConcernWarning",
     "Concerns",
     "Disk",
+    "DiskLayer",
     "Disks",
     "Domain",
     "FileChange",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
 import xml.etree.ElementTree as ET
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pandas as pd
+import pytest
 from support.pictures import SVG, is_a, texts
+from support.shown import HOSTILE
 
-from vmsnap_nb.model.files import FileChange, FileChanges, FileEntry, FilePart, FileParts, Files
+from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.model.files import DiskLayer, FileChange, FileChanges, FileEntry, FilePart, FileParts, Files
 
 NOON = int(datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()) * 10**9
 
@@ -144,6 +150,70 @@ def test_a_picture_of_changes_has_a_row_for_each_with_sign_and_size() -> None:
     assert bundle["image/svg+xml"] == svg
     assert svg in bundle["text/html"]
     assert "From monday to now: 5 changes  (+ added" in bundle["text/html"]
+
+
+def layer(name: str, *states: str) -> DiskLayer:
+    both = states or ("before", "after")
+    return DiskLayer(name, f"/i/{name}", both, allocated=3 << 20, virtual_size=1 << 30)  # type: ignore[arg-type]
+
+
+STACK = replace(CHANGES, layers=(layer("Base"), layer("Old", "before"), layer("Mid", "after"), layer("Top", "after")))
+
+
+def boxes_of(changes: FileChanges, kind: str = "box") -> list[list[str]]:
+    groups = (group for group in ET.fromstring(changes.to_svg()).iter(f"{SVG}g") if is_a(group, "box"))
+    return [texts(ET.tostring(group)) for group in groups if is_a(group, kind)]
+
+
+def test_the_layers_are_at_the_left_of_what_changed_the_newest_at_the_top() -> None:
+    size = "3 MiB of 1 GiB"
+    assert boxes_of(STACK) == [
+        ["Top", size, "now", "2 changes"],
+        ["Mid", size],
+        ["Old", size, "monday"],
+        ["Base", size],
+    ]
+    assert [name for name, *_ in boxes_of(STACK, "active")] == ["Top", "Mid"]
+    root = ET.fromstring(STACK.to_svg())
+    right = max(
+        float(box[1].get("x", "")) + float(box[1].get("width", "")) for box in root.iter(f"{SVG}g") if is_a(box, "box")
+    )
+    rows = [row for row in root.iter(f"{SVG}g") if is_a(row, "row")]
+    assert right < min(float(part.get("x", "inf")) for row in rows for part in row.iter())
+    assert sum(is_a(group, "arrow") for group in root.iter(f"{SVG}g")) == 3
+    assert boxes_of(CHANGES) == []
+    assert STACK.to_text().splitlines()[-5:] == [
+        "Layers, base first",
+        "  Base  1 GiB, 3 MiB on disk",
+        "  Old   1 GiB, 3 MiB on disk  monday",
+        "> Mid   1 GiB, 3 MiB on disk",
+        "> Top   1 GiB, 3 MiB on disk  now  2 changes",
+    ]
+    alone = replace(STACK, before="Old", after="Top")
+    assert ["Top", size, "2 changes"] in boxes_of(alone)  # the heading names the state
+
+
+def test_layers_in_the_middle_of_a_long_chain_are_folded() -> None:
+    names = [f"layer{number}" for number in range(30)]
+    long = replace(CHANGES, layers=(*map(layer, names), layer("Top", "after")))
+    assert [name for name, *_ in boxes_of(long)] == ["Top", "layer29", "28 more layers", "layer0"]
+    assert "\n  … 28 more layers …\n" in long.to_text()
+
+
+@pytest.mark.system
+def test_the_picture_for_graphviz_says_what_the_svg_says() -> None:
+    hostile = [layer(name, "after") for name in HOSTILE.values()]
+    changes = tuple(FileChange(f"/{name}", "added", None, entry("/x", size=1)) for name in sorted(HOSTILE.values()))
+    for thing in (STACK, CHANGES, FileChanges("x"), replace(CHANGES, changes=changes, layers=tuple(hostile))):
+        done = subprocess.run(
+            ["dot", "-Tsvg"], input=thing.to_graphviz().source, capture_output=True, text=True, check=True
+        )
+        assert done.stderr == ""
+        found, same = ("".join("".join(texts(svg)).split()) for svg in (done.stdout, thing.to_svg()))
+        assert Counter(found) == Counter(same)
+    assert STACK.to_png(zoom=1)[:4] == b"\x89PNG"
+    with pytest.raises(InvalidRequestError, match="zoom"):
+        STACK.to_png(zoom=0)
 
 
 def test_a_picture_counts_what_it_does_not_draw() -> None:

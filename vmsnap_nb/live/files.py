@@ -6,13 +6,13 @@ The verbs are in `guest_files`, `chain` and `image_files`; here is what they hav
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from vmsnap_nb.errors import InvalidRequestError
-from vmsnap_nb.model.files import FileChange, FileChanges, FileParts, Files
+from vmsnap_nb.model.files import DiskLayer, FileChange, FileChanges, FileParts, Files
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.number import whole_number
@@ -136,7 +136,25 @@ def changes(before: DiskState, after: DiskState, path: PathLike, *, seconds: flo
         found,
         volumes=tuple(answers.volumes),
         notes=tuple(notes),
+        layers=tuple(_layers(before.layers, after.layers)),
     )
+
+
+def _layers(before: Sequence[Image], after: Sequence[Image]) -> Iterator[DiskLayer]:
+    """Yield the layers of both states, then those of the first one alone, then those of the second one."""
+    shared = 0
+    for one, other in zip(before, after, strict=False):
+        if one.path != other.path:
+            break
+        shared += 1
+    parts: tuple[tuple[Sequence[Image], tuple[Literal["before", "after"], ...]], ...] = (
+        (after[:shared], ("before", "after")),
+        (before[shared:], ("before",)),
+        (after[shared:], ("after",)),
+    )
+    for images, states in parts:
+        for image in images:
+            yield DiskLayer(image.name, image.path, states, image.allocated, image.virtual_size)
 
 
 def in_use(state: DiskState) -> tuple[str, ...]:

@@ -6,17 +6,22 @@ import stat
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, Literal, NamedTuple, SupportsIndex
 
 from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.model.names import there_are
+from vmsnap_nb.model.number import check_above_zero
 from vmsnap_nb.model.shown import Carded, Tabled
 from vmsnap_nb.model.text import plural
 from vmsnap_nb.words.message import t
 
+if TYPE_CHECKING:
+    import graphviz
+
 __all__ = [
     "NOW",
     "Change",
+    "DiskLayer",
     "FileChange",
     "FileChanges",
     "FileEntry",
@@ -243,6 +248,27 @@ class FileChange(Carded):
         return f"<FileChange {self.path!r}: {self.change}{former}>"
 
 
+@dataclass(frozen=True, slots=True)
+class DiskLayer(Carded):
+    """An image that one of two states of a disk is read from, or both.
+
+    Attributes
+    ----------
+    name, path : str
+        Those of the image.
+    states : tuple of str
+        ``before``, ``after``, or both.
+    allocated, virtual_size : int or None
+        Bytes that its file takes on disk, and bytes that the guest sees.
+    """
+
+    name: str
+    path: str
+    states: tuple[Literal["before", "after"], ...] = ("before", "after")
+    allocated: int | None = None
+    virtual_size: int | None = None
+
+
 @dataclass(frozen=True, repr=False)
 class FileChanges(FileRead):
     """What changed on a guest's disk between two states, sorted by path.
@@ -257,16 +283,21 @@ class FileChanges(FileRead):
         The two states.
     changes : tuple of FileChange
         One for each file.
+    layers : tuple of DiskLayer
+        The images that the two states are read from: first those of both, then those of `before` alone, then those of
+        `after` alone, each with its lower layers before it.
     """
 
     before: str = ""
     after: str = ""
     changes: tuple[FileChange, ...] = ()
+    layers: tuple[DiskLayer, ...] = field(default=(), kw_only=True)
 
     def to_svg(self) -> str:
-        """Return them as a picture: a tree with a sign, the size and a bar for each file.
+        """Return them as a picture: the layers at the left, and a tree with a sign, the size and a bar for each file.
 
-        If a folder has many changes, the first ones are drawn, and the others are counted.
+        If a folder has many changes, the first ones are drawn, and the others are counted. So are layers in the middle
+        of a long chain.
 
         Returns
         -------
@@ -285,6 +316,45 @@ class FileChanges(FileRead):
         from vmsnap_nb.views.images import Svg
 
         return Svg(changes_svg(self))
+
+    def to_png(self, *, zoom: float = 2.0) -> bytes:
+        """Return the picture as PNG, for viewers and documents without SVG.
+
+        Parameters
+        ----------
+        zoom : float
+            Pixels of the picture for each pixel of the SVG.
+
+        Returns
+        -------
+        bytes
+            The content of a file, on white paper. As the value of a cell it is shown as a picture.
+
+        Raises
+        ------
+        MissingPartError
+            The Python package resvg_py is not installed: ``pip install "vmsnap_nb[png]"``.
+        """
+        from vmsnap_nb.views.images import png_of
+
+        return png_of(self.to_svg(), zoom=check_above_zero(zoom, "zoom"))
+
+    def to_graphviz(self) -> graphviz.Digraph:
+        """Return the picture for Graphviz.
+
+        Returns
+        -------
+        graphviz.Digraph
+            The layers and the tree, at the same positions as in `to_svg`.
+
+        Raises
+        ------
+        MissingPartError
+            The Python package graphviz is not installed.
+        """
+        from vmsnap_nb.views.changes_dot import changes_graph
+
+        return changes_graph(self)
 
     def __len__(self) -> int:
         return len(self.changes)

@@ -25,7 +25,19 @@ from vmsnap_nb.words.message import t
 if TYPE_CHECKING:
     import graphviz
 
-__all__ = ["figure_graph", "graph_of", "html", "node_names", "points", "quote", "to_graphviz"]
+__all__ = [
+    "arrow_edge",
+    "box_node",
+    "figure_graph",
+    "graph_of",
+    "html",
+    "identifier",
+    "mixed",
+    "node_names",
+    "points",
+    "quote",
+    "to_graphviz",
+]
 
 _POINT = 0.75  # of a pixel
 _HEAD = 9.0  # length of an arrow head in pixels
@@ -88,15 +100,16 @@ def _lines(figure: Figure) -> Iterator[str]:
     for words in picture.words:
         yield _caption(words)
     for at in picture.boxes:
-        yield _node(names[at.key], at)
+        yield box_node(names[at.key], at)
     for route in picture.routes:
-        yield _edge(names, route)
+        yield arrow_edge(names, route)
 
 
 # -- nodes -----------------------------------------------------------------------------------------------
 
 
-def _node(name: str, at: Placed) -> str:
+def box_node(name: str, at: Placed) -> str:
+    """Write the node of a box."""
     box, look = at.box, look_of(at.box)
     styles = ["filled", "rounded"]
     if look.dashes:
@@ -109,7 +122,7 @@ def _node(name: str, at: Placed) -> str:
     x, y = points(at.across), -points(at.middle)
     classes = " ".join(filter(None, ("box", box.shape, "active" if box.active else "", box.fate)))
     return (
-        f'{_identifier(name)} [id="box-{at.key[0]}-{at.key[1]}" '
+        f'{identifier(name)} [id="box-{at.key[0]}-{at.key[1]}" '
         f'class="{classes}" style="{",".join(styles)}" color="{look.colour}" '
         f'penwidth={points(look.thick):g}{more.get(look.extra, "")} pos="{x:.1f},{y:.1f}" '
         f"width={at.wide / 96:.3f} height={at.high / 96:.3f} "
@@ -140,14 +153,14 @@ def _written(item: Item) -> str:
 
 
 def _chip(item: Item) -> str:
-    tint = _mixed(TONES[item.tone], PAPER.light, 0.2)
+    tint = mixed(TONES[item.tone], PAPER.light, 0.2)
     return f'<TD STYLE="ROUNDED" BGCOLOR="{tint}"><FONT POINT-SIZE="{points(CHIP_SIZE):g}">{_broken(item)}</FONT></TD>'
 
 
 def _bar(item: Item, wide: float) -> str:
     full = round(wide * min(item.fill, 1.0))
     grown = max(full, round(wide * min(item.grown, 1.0)))
-    parts = [(full, ACCENT), (grown - full, GOOD), (round(wide) - grown, _mixed(GREY, PAPER.light, 0.25))]
+    parts = [(full, ACCENT), (grown - full, GOOD), (round(wide) - grown, mixed(GREY, PAPER.light, 0.25))]
     cells = "".join(
         f'<TD FIXEDSIZE="TRUE" WIDTH="{part}" HEIGHT="4" BGCOLOR="{colour}"></TD>' for part, colour in parts if part > 0
     )
@@ -165,7 +178,7 @@ def _broken(item: Item) -> str:
     return f"<S>{text}</S>" if item.fate == "goes" else text
 
 
-def _mixed(colour: str, paper: str, part: float) -> str:
+def mixed(colour: str, paper: str, part: float) -> str:
     """Return a colour as it looks when only so much of it covers the paper."""
     pairs = [(int(colour[n : n + 2], 16), int(paper[n : n + 2], 16)) for n in (1, 3, 5)]
     return "#" + "".join(f"{round(over * part + under * (1 - part)):02x}" for over, under in pairs)
@@ -174,7 +187,7 @@ def _mixed(colour: str, paper: str, part: float) -> str:
 # -- edges and captions ----------------------------------------------------------------------------------
 
 
-def _edge(names: Mapping[Key, str], route: Route) -> str:
+def arrow_edge(names: Mapping[Key, str], route: Route) -> str:
     """Write an edge that goes straight from corner to corner, its head at the last."""
     (x0, y0), (x1, y1) = route.corners[-2:]
     long = max(((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5, 1e-6)
@@ -195,7 +208,7 @@ def _edge(names: Mapping[Key, str], route: Route) -> str:
         x, y = route.label_at
         more += f' fontsize={points(LINE_SIZE):g} fontcolor="{INK.light}" label={quote(html(route.label))}'
         more += f' lp="{_at((x, y - 4))}"'
-    tail, head = _identifier(names[route.tail]), _identifier(names[route.head])
+    tail, head = identifier(names[route.tail]), identifier(names[route.head])
     kind = " ".join(name for name in ("arrow", route.kind, route.fate) if name)
     return f'{tail} -> {head} [class="{kind}" pos="e,{_at((x1, y1))} {spline}"{more}]'
 
@@ -218,7 +231,7 @@ def _caption(words: Words) -> str:
     rows = "".join(f'<TR><TD ALIGN="LEFT">{html(line)}</TD></TR>' for line in words.lines)
     table = f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" WIDTH="{wide:.0f}">{rows}</TABLE>'
     return (
-        f'{_identifier(words.name)} [class="caption" shape=plain style="" fontcolor="{GREY}" '
+        f'{identifier(words.name)} [class="caption" shape=plain style="" fontcolor="{GREY}" '
         f'pos="{points(words.left) + wide / 2:.1f},{-points(words.top) - high / 2:.1f}" '
         f"width={wide / 72:.3f} height={high / 72:.3f} label=<{table}>]"
     )
@@ -237,7 +250,7 @@ def quote(text: str) -> str:
     return '"' + text.replace("\n", "\\n").replace('"', '\\"') + '"'
 
 
-def _identifier(name: str) -> str:
+def identifier(name: str) -> str:
     r"""Write a node's name; DOT knows no escape but ``\"``, and Graphviz writes ``&`` into SVG as it stands."""
     text = name.replace("&", "&amp;")
     return '"' + re.sub(r'(\\*)("|\Z)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), text) + '"'

@@ -18,12 +18,13 @@ from vmsnap_nb.model.files import (
     LostFiles,
 )
 from vmsnap_nb.views.changes_svg import changes_svg
+from vmsnap_nb.views.disk_layers import fold_text, layer_rows
 from vmsnap_nb.views.file_rows import MARKS, Row, changes_heading, row_of, tree_rows
 from vmsnap_nb.views.html import UNWRAPPED, picture_html, picture_style, table_html
 from vmsnap_nb.views.labels import moment_text
 from vmsnap_nb.views.svg import scope_of
 from vmsnap_nb.views.tables import table_of
-from vmsnap_nb.views.words import human_size, isolate, shown, width, wrap
+from vmsnap_nb.views.words import clip, human_size, isolate, shown, sizes_text, width, wrap
 from vmsnap_nb.words.message import Message, counted, joined, t
 
 __all__ = ["file_bundle", "file_text", "lost_heading"]
@@ -44,7 +45,8 @@ def file_text(thing: FileRead) -> str:
             counted("… {count} more row; to_frame() lists all", "… {count} more rows; to_frame() lists all", rest)
         )
     notes = [line for note in thing.notes for line in wrap(shown(note), 100, "* ", "  ")]
-    blocks = [[heading, *kept], notes] if notes else [[heading, *kept]]
+    layers = list(_layer_lines(thing)) if isinstance(thing, FileChanges) else []
+    blocks = [block for block in ([heading, *kept], layers, notes) if block]
     return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks)
 
 
@@ -93,6 +95,20 @@ def _(changes: FileChanges) -> tuple[str, Iterable[str], int]:
     legend = "  ".join(f"{mark} {t(name)}" for change, (mark, name) in MARKS.items() if change in there)
     heading = changes_heading(changes)
     return f"{heading}  ({legend})" if legend else heading, _tree(map(row_of, changes)), len(changes)
+
+
+def _layer_lines(changes: FileChanges) -> Iterator[str]:
+    """Yield a line for each layer that the two states are read from; a sign is before those with what changed."""
+    rows = list(reversed(layer_rows(changes)))
+    if rows:
+        yield t("Layers, base first")
+    names = [fold_text(row) if row.folded else isolate(clip(shown(row.layers[0].name))) for row in rows]
+    most = max(map(width, names), default=0)
+    for row, name in zip(rows, names, strict=True):
+        size = "" if row.folded else sizes_text(row.layers[0].virtual_size, row.layers[0].allocated)
+        count = counted("{count} change", "{count} changes", row.changes) if row.changes else ""
+        said = "  ".join(filter(None, (size, *row.moments, count)))
+        yield f"{'>' if row.marked else ' '} {name}{' ' * (most - width(name) + 2)}{said}"
 
 
 @_parts_of.register

@@ -18,7 +18,10 @@ from vmsnap_nb.views.placed import Picture, Placed, Point, Route, Words
 from vmsnap_nb.views.positions import LEAD, place_figure
 
 __all__ = [
+    "FIGURE_RULES",
     "SMALLEST",
+    "arrow_svg",
+    "box_svg",
     "classes",
     "figure_svg",
     "least_width",
@@ -39,7 +42,7 @@ _TURN = 7.0  # the radius of an arrow's corners
 _SIZES = {"name": NAME_SIZE, "status": LINE_SIZE, "size": LINE_SIZE, "line": LINE_SIZE, "chip": CHIP_SIZE}
 _LEADS = {"name": 18.0, "status": 15.0, "size": 16.0, "line": 15.0, "chip": 13.0}
 
-_RULES = """
+FIGURE_RULES = """
 {0} text {{ fill: {ink}; }}
 {0} .faint, {0} .caption text {{ fill-opacity: .75; }}
 {0} .outline, {0} .sheet {{ fill: {paper}; }}
@@ -89,7 +92,7 @@ def figure_svg(figure: Figure, *, narrow: bool = False) -> str:
     smallest = _SMALLEST_NARROW if narrow else SMALLEST
     at = picture.left, picture.top
     root = root_of(scope, figure.summary, picture.wide, picture.high, at=at, smallest=smallest)
-    return tag("svg", root, tag("style", {}, theme_style(scope, _RULES)), "\n", drawn, "\n")
+    return tag("svg", root, tag("style", {}, theme_style(scope, FIGURE_RULES)), "\n", drawn, "\n")
 
 
 def scope_of(content: str) -> str:
@@ -156,9 +159,9 @@ def classes(*names: str) -> str:
 
 def _parts(picture: Picture) -> Iterator[str]:
     for route in picture.routes:
-        yield _arrow(route)
+        yield arrow_svg(route)
     for at in picture.boxes:
-        yield _box(at)
+        yield box_svg(at)
     for words in picture.words:
         yield _words(words)
 
@@ -166,7 +169,8 @@ def _parts(picture: Picture) -> Iterator[str]:
 # -- boxes -----------------------------------------------------------------------------------------------
 
 
-def _box(at: Placed) -> str:
+def box_svg(at: Placed) -> str:
+    """Draw a box."""
     box = at.box
     kind = classes("box", box.shape, "active" if box.active else "", box.fate)
     parts = [tag("title", {}, safe(box.title)), *_outline(at, look_of(box))]
@@ -275,7 +279,8 @@ def _spans(texts: Sequence[str], left: float, lead: float) -> Iterator[str]:
 # -- arrows and captions ---------------------------------------------------------------------------------
 
 
-def _arrow(route: Route) -> str:
+def arrow_svg(route: Route) -> str:
+    """Draw an arrow, with its label if it has one."""
     colour, thick, dashes = GREY, 1.5, None
     if route.kind == "move":
         colour, thick, dashes = ACCENT, 2.0, "5 4"

@@ -83,6 +83,18 @@ def test_layers_and_snapshots_inside_one_are_compared(chain: LiveChain) -> None:
     assert (layers["/etc/added"], layers["/etc/hosts"]) == ("Two", "")
 
 
+def test_the_layers_of_both_states_are_known(chain: LiveChain) -> None:
+    def layers(changes: FileChanges) -> list[tuple[str, str]]:
+        return [(layer.name, " ".join(layer.states)) for layer in changes.layers]
+
+    both = "before after"
+    assert layers(chain.changes("Two")) == [("Base", both), ("One", both), ("Two", "after")]
+    assert layers(chain.diff("inside")) == [("Base", both), ("One", both), ("Two", both)]
+    assert layers(chain.diff("Two", "One")) == [("Base", both), ("One", both), ("Two", "before")]
+    top = chain.changes("Two").layers[-1]
+    assert (top.path, top.allocated) == (chain["Two"].path, chain["Two"].allocated)
+
+
 def test_a_folder_that_was_renamed_is_one_row(chain: LiveChain) -> None:
     found = chain.diff("inside")
     assert rows(found) == [("/home/new", "renamed"), ("/srv/x", "added")]
