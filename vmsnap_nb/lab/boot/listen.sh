@@ -20,8 +20,10 @@ until [ "$port" ]; do
 	[ "$port" ] || $B sleep 0.1
 done
 
+# The first sync writes the journal, flushes the disk, and then writes what the journal has to its place. QEMU writes the
+# tables of an image at a flush: only the second one makes what was written last readable in the file.
 save() {
-	[ -e /run/vmsnap/agent/qga.state.isfrozen ] || $B sync
+	[ -e /run/vmsnap/agent/qga.state.isfrozen ] || { $B sync && $B sync; }
 }
 
 # The host keeps 3 MiB of each output; a little more shows it that there was more.
