@@ -14,11 +14,13 @@ import re
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import vmsnap_nb as vs
 from vmsnap_nb.model.blockmap import BlockMap
+from vmsnap_nb.model.files import FileChanges
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
 from vmsnap_nb.views.svg import figure_svg
@@ -124,6 +126,18 @@ EXHIBITS = (
         "vm.snapshots()",
     ),
     Exhibit(
+        "changes",
+        "Files that changed since a snapshot",
+        "The disk's layers are on the left, and the tree of changed files is on the right. The layer with the changes "
+        "is highlighted.",
+        'vm = lab.guest("files", backing=lab.base("RootBase")).start()\n'
+        'vm.execute("echo 1 > /etc/one; echo old > /etc/motd").check()\n'
+        'vm.snapshot("monday", kind="external-disk").run(progress=False)\n'
+        'vm.execute("echo new text > /etc/motd; mv /etc/one /etc/two; rm /etc/issue").check()\n'
+        'vm.diff("monday", path="/etc")',
+        options={},
+    ),
+    Exhibit(
         "broken",
         "A missing file",
         "A file in the middle of the chain was removed. Instead of raising an exception, the figure shows the "
@@ -188,6 +202,10 @@ CHINESE = {
         ),
     ),
     "branches": ("恢复到较早的快照", "先前的状态保留为一个快照。由此产生第二条分支，第一条分支保持不变。"),
+    "changes": (
+        "自快照以来有变化的文件",
+        "左侧是磁盘的各层，右侧是有变化的文件组成的树。含有这些变化的层被突出显示。",
+    ),
     "broken": ("缺失的文件", "镜像链中间的一个文件被删除了。不会抛出异常，问题直接显示在方框中。"),
 }
 """Title and prose of each exhibit."""
@@ -203,7 +221,7 @@ def text_of(thing: Any, options: dict[str, Any]) -> str:
 
 def picture_of(thing: Any, options: dict[str, Any], folder: Path) -> str:
     """Return the picture as a file of its own: on white paper, with the names of files as they are in the folder."""
-    if isinstance(thing, BlockMap):
+    if isinstance(thing, BlockMap | FileChanges):
         svg = str(thing._repr_mimebundle_()["image/svg+xml"])
     else:
         svg = figure_svg(figure_of(thing, Options(**options)))
@@ -276,6 +294,9 @@ def drawn(folder: Path) -> dict[str, str]:
             *before, last = exhibit.code.split("\n")
             exec("\n".join(before), names)  # our own lines, from above
             thing = eval(last, names)
+            if isinstance(thing, FileChanges):  # what files take on disk differs from run to run
+                plain = (replace(layer, allocated=None, virtual_size=None) for layer in thing.layers)
+                thing = replace(thing, layers=tuple(plain), notes=())
             for language, page in sections.items():
                 set_language(language)
                 picture = f"{PICTURES[language]}/{exhibit.name}.svg"
