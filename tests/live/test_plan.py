@@ -10,11 +10,11 @@ import sys
 import tempfile
 import termios
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from support import TESTS
+from support.faulty import faulty
 from support.forests import MIB, forest, image
 from support.list_world import ListWorld
 
@@ -28,7 +28,7 @@ from vmsnap_nb.errors import (
     VmsnapError,
 )
 from vmsnap_nb.live.plan import LivePlan
-from vmsnap_nb.live.step_action import HalfDoneError, StaysError
+from vmsnap_nb.live.step_action import Action, HalfDoneError, StaysError, Undo
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.step import CreateOverlay
 
@@ -77,11 +77,11 @@ def failing(world: ListWorld, path: str, undo_fails: Exception | None, half: boo
     """Plan /i/a to /i/d; the last cannot be made, and what was made at a path cannot be taken back."""
     plan = world.plan("/i/a", "/i/b", "/i/c", "/i/d")
 
-    def create(step: CreateOverlay) -> Callable[[], None]:
+    def create(step: CreateOverlay, perform: Action) -> Undo:
         if step.path == "/i/d":
             error = NoSpaceError("create d", said="No space left on device")
             raise HalfDoneError(error) if half else error
-        undo = world.create(step)
+        undo = perform(step)
 
         def fails() -> None:
             assert undo_fails is not None
@@ -89,8 +89,7 @@ def failing(world: ListWorld, path: str, undo_fails: Exception | None, half: boo
 
         return fails if step.path == path and undo_fails is not None else undo
 
-    plan.place.actions[CreateOverlay] = create  # type: ignore[index]
-    return plan
+    return faulty(plan, CreateOverlay, create)
 
 
 @pytest.mark.parametrize(
@@ -105,16 +104,16 @@ def test_a_limit_of_the_process_is_named_and_what_was_done_is_said(
     world = ListWorld()
     plan = world.plan("/i/a", "/i/b")
 
-    def create(step: CreateOverlay) -> Callable[[], None]:
+    def create(step: CreateOverlay, perform: Action) -> Undo:
         if step.path == "/i/b":
             raise limited
-        return world.create(step)
+        return perform(step)
 
     def fails(*_: object) -> None:
         raise limited
 
     if where == "step":
-        plan.place.actions[CreateOverlay] = create  # type: ignore[index]
+        plan = faulty(plan, CreateOverlay, create)
     elif where == "afterwards":
         plan = unreadable(world, world.plan("/i/a"), limited)
     else:
@@ -153,13 +152,13 @@ REFUSED = LibvirtError("connect", said="Connection refused")
 def unreadable(world: ListWorld, plan: LivePlan, error: Exception = REFUSED) -> LivePlan:
     """Let nothing be read after the first step, as where libvirt has ended."""
 
-    def create(step: CreateOverlay) -> Callable[[], None]:
+    def create(step: CreateOverlay, perform: Action) -> Undo:
         try:
-            return world.create(step)
+            return perform(step)
         finally:
             del world.forest
 
-    plan.place.actions[CreateOverlay] = create  # type: ignore[index]
+    plan = faulty(plan, CreateOverlay, create)
 
     def survey() -> Reading:
         if not hasattr(world, "forest"):
@@ -278,6 +277,7 @@ SLOW_RUN = """
 import sys, time
 import tqdm.auto, tqdm.notebook  # on a busy machine that takes longer than the whole run
 sys.path.insert(0, sys.argv[1])
+
 from support.list_world import ListWorld
 print(ListWorld(lambda path: time.sleep(0.7)).plan("/i/a", "/i/b", "/i/c").run())
 """

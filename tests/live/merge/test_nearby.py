@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from support.content import content
+from support.faulty import faulty
 from support.images import create, handout_chain
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import PlanRefusedError, StalePlanError
 from vmsnap_nb.live.plan import LivePlan
-from vmsnap_nb.live.step_action import Undo
+from vmsnap_nb.live.step_action import Action, Undo
 from vmsnap_nb.plans.merge.steps import CommitLayers
 
 pytestmark = pytest.mark.system
@@ -31,14 +32,12 @@ def forest(folder: Path) -> vs.LiveForest:
 
 def during(plan: LivePlan, act: Callable[[], object]) -> LivePlan:
     """Let something happen in the middle of a run."""
-    commit = plan.place.actions[CommitLayers]
 
-    def both(step: CommitLayers) -> Undo:
+    def both(step: CommitLayers, perform: Action) -> Undo:
         act()
-        return commit(step)
+        return perform(step)
 
-    plan.place.actions[CommitLayers] = both  # type: ignore[index]
-    return plan
+    return faulty(plan, CommitLayers, both)
 
 
 @pytest.mark.parametrize("base", UNRELATED)
