@@ -83,7 +83,7 @@ WORDS = {
     # how it ends
     "works": "可以",
     "works if you specify a file for the overlay": "指定叠加层的文件时可以",
-    "works, in layers above it": "可以，在它上面的层中",
+    "works, in layers above it": "可以，但只限它上面的层",
     "works, in single steps": "可以，分步执行",
     "works from a managed save": "从保存的虚拟机状态（managed save）恢复时可以",
     "works from a snapshot of the memory alone, in single steps": "从只含内存的快照恢复时可以，分步执行",
