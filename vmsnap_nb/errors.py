@@ -176,7 +176,7 @@ class CommandError(VmsnapError):
     argv : sequence of str
         The command line.
     exit_status : int or None
-        None if the program was ended because it took too long.
+        None if the program was stopped because it took too long.
     stderr : str
         Its standard error.
     """
@@ -242,7 +242,7 @@ class LabBusyError(LabError):
 
 
 class StalePlanError(VmsnapError):
-    """Images or guests have changed since the plan was made; make it again."""
+    """Images or guests have changed since the plan was created; create it again."""
 
 
 class PlanRefusedError(VmsnapError):
@@ -269,7 +269,7 @@ class PlanRefusedError(VmsnapError):
 
 
 class ConcernWarning(UserWarning):
-    """A warning from a plan that a call ran without showing the plan; `concern` has the details.
+    """A warning from a plan that a call ran without showing it; `concern` has the details.
 
     Parameters
     ----------

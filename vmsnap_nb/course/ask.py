@@ -114,7 +114,7 @@ class Quiz(Listed):
         self._box: Any = None
 
     def choose(self, *numbers: int) -> None:
-        """Choose an option of each question, by number.
+        """Choose an option for each question, by number.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class Quiz(Listed):
         Returns
         -------
         Quizzed
-            The score, and each answer with its reason. It is true if all are right.
+            The score, and each answer with its reason. It is true if all answers are right.
         """
         return Quizzed(tuple(question.check() for question in self.questions))
 
@@ -202,8 +202,8 @@ def predict(
     Returns
     -------
     Prediction
-        It shows itself in a notebook, as buttons to choose from. Without ipywidgets it is a text, and
-        `Prediction.choose` chooses.
+        It is displayed in a notebook, as buttons to choose from. Without ipywidgets, it is displayed as text, and you
+        choose with `Prediction.choose`.
 
     Raises
     ------
@@ -242,7 +242,7 @@ def quiz(questions: str | Sequence[Prediction]) -> Quiz:
     Raises
     ------
     NotFoundError
-        There is no lesson of that name.
+        No lesson has that name.
 
     Examples
     --------

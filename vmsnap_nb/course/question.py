@@ -92,7 +92,7 @@ class Outcome(Listed):
 
     @property
     def right(self) -> bool | None:
-        """Whether the guess was right; None if there was none."""
+        """Whether the guess was right; None if there was no guess."""
         return None if self.guess is NONE else self.guess == self.value
 
     @property
@@ -108,7 +108,7 @@ class Outcome(Listed):
 
     @property
     def mark(self) -> str:
-        """How it ended: ``right``, ``wrong`` or ``open``."""
+        """The result: ``right``, ``wrong`` or ``open``."""
         return "open" if self.right is None else "right" if self.right else "wrong"
 
     def to_text(self) -> str:
@@ -144,7 +144,7 @@ class Quizzed(Listed):
         return sum(outcome.right is True for outcome in self.outcomes)
 
     def points(self, most: float) -> float:
-        """Return points for it, which nbgrader takes from the last value of a cell.
+        """Return the points for the quiz, which nbgrader reads from the last value of a cell.
 
         Parameters
         ----------

@@ -43,8 +43,8 @@ def connect(
     ----------
     uri : str, mapping of str to str, or list of str
         For example ``qemu:///system``, ``qemu:///session`` or ``qemu+ssh://box/system``; see
-        https://libvirt.org/uri.html. Several URIs, as a list or with names of your choice, make a `Fleet`; each host is
-        connected to when it is first needed.
+        https://libvirt.org/uri.html. Several URIs, as a list or with names of your choice, return a `Fleet`; the
+        connection to each host is opened when it is first needed.
     readonly : bool
         Whether the connection is read-only: libvirt refuses every change, and plans do not run.
     shared : iterable of path
@@ -59,8 +59,8 @@ def connect(
     Raises
     ------
     VmsnapError
-        A subclass of it: a part is missing, libvirt does not answer, or permission is denied. If one of several hosts
-        does not answer, no error is raised: tables say so.
+        A subclass of it: a part is missing, libvirt does not respond, or permission is denied. If one of several hosts
+        does not respond, no error is raised: its row in a table gives the reason.
 
     Examples
     --------

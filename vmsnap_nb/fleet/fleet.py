@@ -44,7 +44,7 @@ PathLike = str | os.PathLike[str]
 class Fleet(Listed):
     """Several hosts, read in parallel. Get one from `connect`.
 
-    A host that does not answer is a row with the reason, and never an error. Verbs work as on one host:
+    A host that does not respond is a row with the reason, and never an error. Verbs work as on one host:
     ``fleet.guest("a/web").pull()``, ``fleet["a"].survey().commit("top")``. Their plans consider overlays, guests and
     snapshots of the other hosts on shared storage: in the folders of `shared`, in storage pools with the same UUID, and
     in pools that mount the same export.
@@ -149,7 +149,7 @@ class Fleet(Listed):
         Parameters
         ----------
         name : str
-            The host may be omitted if only one has a guest of that name, and all hosts answer.
+            The host may be omitted if only one has a guest with that name, and all hosts respond.
 
         Returns
         -------
@@ -259,7 +259,7 @@ class Fleet(Listed):
         return TablesByHost(parts, problems, Findings())
 
     def leftovers(self, *folders: PathLike) -> TablesByHost[LiveLeftovers]:
-        """Find files that nothing on any host needs, as far as can be seen.
+        """Find files that nothing on any host needs, as far as is known.
 
         Parameters
         ----------

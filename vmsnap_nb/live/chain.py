@@ -114,7 +114,7 @@ class LiveChain(Chain):
         path : path
             Where to look.
         newer : str or datetime, optional
-            Only files changed after this time. A text such as ``"2026-11-29 08:00"`` is in UTC unless it has a time
+            Only files changed after this time. A string such as ``"2026-11-29 08:00"`` is in UTC unless it has a time
             zone.
         at : str, optional
             As in `files`.
@@ -147,7 +147,7 @@ class LiveChain(Chain):
         Raises
         ------
         InvalidRequestError
-            It is not a file, or it is larger.
+            The path is not a file, or the file is larger than `most`.
         NotFoundError, ImageError
             As `files`.
 
@@ -177,7 +177,7 @@ class LiveChain(Chain):
         Raises
         ------
         InvalidRequestError
-            It is not a file, or the target already exists.
+            The path is not a file, or the target already exists.
         NotFoundError, ImageError
             As `files`.
         """

@@ -330,7 +330,7 @@ class LiveForest(Forest):
     def cleanup(self) -> LivePlan:
         """Plan to remove all files that earlier merges marked as invalid; nothing changes until you call `run`.
 
-        Incomplete files of this toolkit that a killed process left (``.<32 digits>.partial``) are removed too.
+        Incomplete files that a killed process of this toolkit left behind (``.<32 digits>.partial``) are removed too.
 
         Returns
         -------
@@ -339,7 +339,7 @@ class LiveForest(Forest):
         Raises
         ------
         InvalidRequestError
-            There are none.
+            No file is marked as invalid.
         """
         return LivePlan.bind(CleanupRequest(), self.place)
 
@@ -397,8 +397,8 @@ class LiveForest(Forest):
         Returns
         -------
         Findings
-            One row for each, the most serious first, with a remedy. For a host, `Host.findings` checks its guests as
-            well.
+            One row for each finding, the most serious first, with a remedy. For a host, `Host.findings` checks its
+            guests as well.
 
         Examples
         --------
@@ -411,7 +411,7 @@ class LiveForest(Forest):
         return find_all(self.place.look(now, findings_needs(now.forest)), machine=self.place.far_machine())
 
     def leftovers(self) -> LiveLeftovers:
-        """Find files that nothing needs, as far as can be seen: images, merged layers, memory and incomplete files.
+        """Find files that nothing needs, as far as is known: images, merged layers, memory and incomplete files.
 
         If nothing needs a whole chain, all its images are listed. This is not proof that a file is unneeded. In folders
         that were read without libvirt, no guest is known, so plans are refused unless this is waived.
@@ -419,7 +419,7 @@ class LiveForest(Forest):
         Returns
         -------
         LiveLeftovers
-            One row for each, with the evidence; `LiveLeftovers.move` and `LiveLeftovers.remove` return plans.
+            One row for each file, with the evidence; `LiveLeftovers.move` and `LiveLeftovers.remove` return plans.
 
         Examples
         --------
@@ -668,9 +668,10 @@ def create_overlay(
     backing_format : str, optional
         Its format; required for a raw image without overlays, because nothing else records it.
     size : int or str, optional
-        Virtual size in bytes, or a text such as ``"20 GiB"``; at least that of the backing file, which is the default.
+        Virtual size in bytes, or a string such as ``"20 GiB"``; at least that of the backing file, which is the
+        default.
     cluster_size : int or str, optional
-        Bytes, a power of two from 512 to 2 MiB, or a text such as ``"2M"``. Default: 64 KiB.
+        Bytes, a power of two from 512 to 2 MiB, or a string such as ``"2M"``. Default: 64 KiB.
     relative : bool
         Whether the overlay records its backing file relative to its own folder, so that both can be moved together.
     protect : bool

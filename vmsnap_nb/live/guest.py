@@ -389,12 +389,14 @@ class Guest(GuestFiles):
         self.power.shutdown(check_seconds(timeout))
 
     def destroy(self) -> None:
-        """End the guest's QEMU without a shutdown; the definition and images remain. If it is off, nothing happens.
+        """Stop the guest's QEMU process without a shutdown; the definition and images remain.
+
+        If the guest is off, nothing happens.
 
         Warns
         -----
         ConcernWarning
-            Data is lost, as `concerns` lists: `shutdown` would have refused.
+            Data is lost, as listed in `concerns`; `shutdown` would have been refused.
         """
         for concern in self.power.losses():
             warn_caller(ConcernWarning(t("stop {guest}", guest=self._name), concern))
@@ -570,7 +572,7 @@ class Guest(GuestFiles):
         Notes
         -----
         If a revert is interrupted, for example because this process ends, `unfinished` returns a plan that finishes it.
-        What libvirt does by itself:
+        libvirt's own behaviour:
         https://libvirt.org/html/libvirt-libvirt-domain-snapshot.html#virDomainRevertToSnapshot.
 
         Examples
@@ -596,9 +598,9 @@ class Guest(GuestFiles):
         is pulled into the overlay. The direction that is possible and copies fewer bytes is chosen, and files that are
         no longer needed are removed. An image that another guest, overlay or remaining snapshot depends on is never
         written to or removed. These single steps work with every version of libvirt, as block jobs of QEMU while the
-        guest runs, otherwise with qemu-img. libvirt performs the deletion only if its own one does exactly the same
-        (since 11.0, one snapshot of a running guest, downwards). Older versions cannot do it, or corrupt images with
-        internal snapshots.
+        guest runs, otherwise with qemu-img. libvirt performs the deletion only if its own deletion does exactly the
+        same (since 11.0: one snapshot of a running guest, merged down). Older versions cannot do it, or corrupt images
+        with internal snapshots.
 
         Parameters
         ----------
@@ -625,7 +627,7 @@ class Guest(GuestFiles):
 
         Notes
         -----
-        What libvirt does by itself:
+        libvirt's own behaviour:
         https://libvirt.org/html/libvirt-libvirt-domain-snapshot.html#virDomainSnapshotDelete.
 
         Examples
@@ -653,7 +655,7 @@ class Guest(GuestFiles):
         return self._plan(ReconcileRequest())
 
     def save(self, path: str | os.PathLike[str] | None = None) -> LivePlan:
-        """Plan to save the guest's memory and end its QEMU; nothing changes until you call `run`.
+        """Plan to save the guest's memory and stop its QEMU process; nothing changes until you call `run`.
 
         Parameters
         ----------
@@ -871,7 +873,7 @@ class Guest(GuestFiles):
         Raises
         ------
         InvalidRequestError
-            There are none.
+            No layer is marked as invalid.
         """
         return self._merge(CleanupRequest(guest=self._name))
 
@@ -937,7 +939,7 @@ class Guest(GuestFiles):
         return self
 
     def execute(self, command: str, *, timeout: float = 60.0) -> Completed:
-        """Run a command in the guest with its ``/bin/sh``, as root, and wait until it ends.
+        """Run a command in the guest with the guest's ``/bin/sh``, as root, and wait until it ends.
 
         A lab guest runs it with its own listener, other guests with the QEMU guest agent. Before this returns, the
         guest has written everything to its disk (`sync`), so that it survives even `destroy`.
@@ -948,8 +950,8 @@ class Guest(GuestFiles):
             One or more lines for the shell. Standard input is empty. Background processes keep running.
         timeout : float
             Seconds after which the command and all processes that it started are killed. They count from the call,
-            including the time to wait for a command of another thread. If the guest still has not answered a little
-            later, the wait ends.
+            including the time spent waiting for a command of another thread. If the guest still has not responded a
+            little later, the wait ends.
 
         Returns
         -------
@@ -962,7 +964,7 @@ class Guest(GuestFiles):
         GuestNotReadyError
             The guest does not accept commands.
         GuestError
-            The command took too long, or the guest's answer is not understood.
+            The command took too long, or the guest's response is invalid.
         """
         return self.commands.execute(command, check_seconds(timeout))
 

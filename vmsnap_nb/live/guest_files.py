@@ -92,7 +92,7 @@ class GuestFiles(Listed):
         path : path
             Where to look.
         newer : str or datetime, optional
-            Only files changed after this time. A text such as ``"2026-11-29 08:00"`` is in UTC unless it has a time
+            Only files changed after this time. A string such as ``"2026-11-29 08:00"`` is in UTC unless it has a time
             zone.
         at, target
             As in `files`.
@@ -125,7 +125,7 @@ class GuestFiles(Listed):
         Raises
         ------
         InvalidRequestError
-            It is not a file, or it is larger.
+            The path is not a file, or the file is larger than `most`.
         NotFoundError, ImageError
             As `files`.
         """
@@ -149,7 +149,7 @@ class GuestFiles(Listed):
         Raises
         ------
         InvalidRequestError
-            It is not a file, or the target already exists.
+            The path is not a file, or the target already exists.
         NotFoundError, ImageError
             As `files`.
         """

@@ -192,7 +192,7 @@ class Host(Listed):
     # -- guests -----------------------------------------------------------------------------------------
 
     def domains(self) -> tuple[Domain, ...]:
-        """Read what libvirt records of all guests, by name."""
+        """Read what libvirt records about all guests, by name."""
         return tuple(domain for domain, _ in self._link.roll().guests)
 
     def guest(self, name: str) -> Guest:
@@ -228,7 +228,7 @@ class Host(Listed):
     def survey(self, *folders: str | os.PathLike[str]) -> LiveForest:
         """Read one forest: the images of all guests, of all storage pools that are folders, and of other folders.
 
-        Images on another machine are not opened; what is known of them comes from libvirt.
+        Images on another machine are not opened; what is known about them comes from libvirt.
 
         Parameters
         ----------
@@ -278,7 +278,7 @@ class Host(Listed):
         Returns
         -------
         Findings
-            One row for each, the most serious first, with a remedy.
+            One row for each finding, the most serious first, with a remedy.
 
         Examples
         --------
@@ -289,7 +289,7 @@ class Host(Listed):
         return host_findings(self.link, folders)
 
     def leftovers(self, *folders: str | os.PathLike[str]) -> LiveLeftovers:
-        """Find files in pools and in further folders that nothing on this host needs, as far as can be seen.
+        """Find files in pools and in further folders that nothing on this host needs, as far as is known.
 
         A file counts as needed if it is used by a guest's disk, a snapshot, saved memory, a block job, firmware, an
         interrupted operation, or a process that has it open. Files that these are based on count as needed, too. All
@@ -305,7 +305,7 @@ class Host(Listed):
         Returns
         -------
         LiveLeftovers
-            One row for each, with the evidence; `LiveLeftovers.move` and `LiveLeftovers.remove` return plans.
+            One row for each file, with the evidence; `LiveLeftovers.move` and `LiveLeftovers.remove` return plans.
 
         Examples
         --------

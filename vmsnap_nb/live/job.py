@@ -149,7 +149,7 @@ class Job(Listed):
         return self._report
 
     def cancel(self) -> None:
-        """End the job as soon as all images are valid; `wait` then returns the report of what was done."""
+        """Stop the job as soon as all images are valid; `wait` then returns the report of what was done."""
         self._cancel.set()
 
     def watch(self, seconds: float) -> bool:

@@ -62,7 +62,7 @@ class LiveLeftovers(Leftovers):
         NotFoundError
             A file is not among them.
         InvalidRequestError
-            There are none.
+            There are no unneeded files.
         """
         return self._plan(files, absolute(folder))
 
@@ -84,7 +84,7 @@ class LiveLeftovers(Leftovers):
         NotFoundError
             A file is not among them.
         InvalidRequestError
-            There are none.
+            There are no unneeded files.
         """
         return self._plan(files, None)
 

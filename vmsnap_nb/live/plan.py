@@ -141,7 +141,7 @@ class LivePlan(Plan):
         ReadOnlyError
             The connection is read-only.
         StalePlanError
-            Something has changed since the plan was made, or another plan is changing it.
+            Something has changed since the plan was created, or another plan is changing it.
         PlanRefusedError
             The plan has a concern of level "refuse" that was not waived.
         """
@@ -221,7 +221,7 @@ class LivePlan(Plan):
         -------
         FileChanges
             For a merge, from the state that can no longer be read afterwards to that of the layers above it. For a
-            revert, from now to the snapshot. For a deletion, from the snapshot to what follows it.
+            revert, from the current state to the snapshot. For a deletion, from the snapshot to what follows it.
 
         Raises
         ------

@@ -74,7 +74,7 @@ class _Parts(Generic[T]):
 class ByHost(_Parts[T], Shown):
     """Forests or snapshots of several hosts, from `Fleet.survey` and `Fleet.snapshots`: ``found["a"]``.
 
-    `to_frame` returns the columns of one host, with ``host`` as the index. A host that did not answer is a row whose
+    `to_frame` returns the columns of one host, with ``host`` as the index. A host that did not respond is a row whose
     ``status`` gives the reason.
 
     Attributes
@@ -82,7 +82,7 @@ class ByHost(_Parts[T], Shown):
     parts : mapping of str to object
         What was read, by the name of its host.
     problems : mapping of str to VmsnapError
-        Why hosts did not answer, by their names.
+        Why hosts did not respond, by their names.
     """
 
     _unlisted = frozenset({"empty"})
@@ -93,14 +93,14 @@ class TablesByHost(_Parts[T], Tabled):
     """Space, findings, leftovers or guests of several hosts: ``found["a"]``.
 
     `to_frame` returns the columns of one host, with ``host`` as the index and ``status`` as the last column: empty, or
-    why a host did not answer.
+    why a host did not respond.
 
     Attributes
     ----------
     parts : mapping of str to object
         What was read, by the name of its host.
     problems : mapping of str to VmsnapError
-        Why hosts did not answer, by their names.
+        Why hosts did not respond, by their names.
     """
 
     _unlisted = frozenset({"empty"})

@@ -181,7 +181,8 @@ class Files(FileRead):
     """Files on a guest's disk, sorted by path; indexed by number or path.
 
     `to_frame` returns: index ``path``, columns ``kind size mtime mode owner inode links target volume``. ``mtime`` is a
-    time in UTC, ``size`` is in bytes, ``mode`` a text such as ``-rw-r--r--``, and ``owner`` the IDs of owner and group.
+    time in UTC, ``size`` is in bytes, ``mode`` is a string such as ``-rw-r--r--``, and ``owner`` has the IDs of owner
+    and group.
     """
 
     entries: tuple[FileEntry, ...] = ()

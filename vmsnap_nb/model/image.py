@@ -277,7 +277,7 @@ class Image(FastBuild, Carded):
         Raises
         ------
         InvalidRequestError
-            It is not a file, or it is larger.
+            The path is not a file, or the file is larger than `most`.
         NotFoundError
             There is no such path.
         ImageError
@@ -303,7 +303,7 @@ class Image(FastBuild, Carded):
         Raises
         ------
         InvalidRequestError
-            It is not a file, or the target already exists.
+            The path is not a file, or the target already exists.
         NotFoundError, ImageError
             As `read`.
         """
@@ -319,7 +319,7 @@ class Image(FastBuild, Carded):
         path : path
             Where to look.
         newer : str or datetime, optional
-            Only files changed after this time. A text such as ``"2026-11-29 08:00"`` is in UTC unless it has a time
+            Only files changed after this time. A string such as ``"2026-11-29 08:00"`` is in UTC unless it has a time
             zone.
 
         Returns

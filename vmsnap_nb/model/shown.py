@@ -179,7 +179,7 @@ class Shown(Listed):
         Returns
         -------
         bytes
-            The content of a file, on white paper. As the value of a cell it is shown as a picture.
+            The content of a file, on a white background. As the value of a cell it is shown as a picture.
 
         Raises
         ------

@@ -332,7 +332,7 @@ class Flow(widgets.VBox):
             self.home.focus()
 
     def again(self) -> None:
-        """Make the same plan again, from what is there now."""
+        """Make the same plan again, from the current state."""
         self._go_home()
         if self._make is not None:
             self.propose(self._make, self._code, self._verb)
@@ -426,7 +426,7 @@ class Flow(widgets.VBox):
             job.watch(0.2)
 
     def cancel(self) -> None:
-        """End the run as soon as that leaves everything valid; if it is over, close its result."""
+        """Stop the run as soon as everything is valid; if it is over, close its result."""
         if self._run_is == "on":
             self._run_is = "to be cancelled"
             if self.job is not None:
@@ -437,7 +437,7 @@ class Flow(widgets.VBox):
             self.close_report()
 
     def close_report(self) -> None:
-        """Close what the last run or a failed plan has left to read."""
+        """Close the result of the last run or of a failed plan."""
         report = self.report if self._run_is == "over" else None
         self.discard()
         if report is not None and not report.cancelled and report.error is None:

@@ -192,7 +192,7 @@ class Panel(widgets.VBox):
 
     @property
     def shown(self) -> Shown:
-        """What a reader without a kernel is shown."""
+        """What is shown to a reader without a kernel."""
         return Forest() if self.reading is None else self.reading.shown
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:

@@ -27,7 +27,7 @@ class StepDone(Carded):
     step : Step
         The step.
     state : str
-        ``done``, ``failed``, ``undone`` (taken back after a later one failed) or ``not run``.
+        ``done``, ``failed``, ``undone`` (undone after a later one failed) or ``not run``.
     seconds : float or None
         How long it took.
     size : int

@@ -65,7 +65,7 @@ class Options:
         ``(Active)``, ``format`` for example ``(qcow2)``, ``sizes`` the virtual size and what the file takes on disk,
         ``users`` the guests' disks that have the image as their source, ``snapshots`` the number of internal ones,
         ``bitmaps`` that of dirty bitmaps, ``links`` other names of the same file, ``others`` (in a chain) the overlays
-        outside this chain, and ``protected`` that nobody may write to the image.
+        outside this chain, and ``protected`` the write protection of the image.
     labels : mapping of str to str
         A line of your own for some images, in place of the format; by path or by name, such as ``{"RootBase":
         "(raw/qcow2)"}``.

@@ -39,7 +39,7 @@ def set_language(code: str | None) -> None:
     Raises
     ------
     InvalidRequestError
-        There is no catalogue of that language.
+        There is no catalogue for that language.
 
     Examples
     --------

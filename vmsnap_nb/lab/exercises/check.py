@@ -66,14 +66,14 @@ class Check(Listed):
 
     @property
     def missing(self) -> tuple[Aim, ...]:
-        """The aims that are not met, or no longer."""
+        """The aims that are not met, or no longer met."""
         return tuple(aim for aim in self.aims if not aim.met)
 
     def __bool__(self) -> bool:
         return self.done
 
     def points(self, most: float) -> float:
-        """Return the points for the exercise, which nbgrader takes from the last value of a cell.
+        """Return the points for the exercise, which nbgrader reads from the last value of a cell.
 
         Parameters
         ----------

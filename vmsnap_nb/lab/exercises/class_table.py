@@ -43,7 +43,7 @@ def class_progress(labs: Mapping[str, PathLike] | Iterable[PathLike]) -> pd.Data
     -------
     pandas.DataFrame
         Index ``student``; columns ``done``, ``checks`` and ``hints``, how many; ``last``, the time of the last check,
-        in UTC; and for each exercise its status. A student without a lab has ``new`` everywhere. No lab is opened,
+        in UTC; and for each exercise its status. For a student without a lab, each status is ``new``. No lab is opened,
         and nothing in it is changed: this works while the students work.
 
     Examples

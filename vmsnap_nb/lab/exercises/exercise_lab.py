@@ -37,7 +37,7 @@ class ExerciseLab(Host):
 
     @classmethod
     def for_lesson(cls) -> Self:
-        """Open an empty lab for a lesson, so that a notebook can be run again from its start.
+        """Open an empty lab for a lesson, so that a notebook can be run again from the start.
 
         It has a folder of its own beside that of `Lab()`, with ``-lesson`` at the end of its name. If an earlier run
         left something there, that is removed first, with its guests. Your own lab is not touched.
@@ -74,7 +74,7 @@ class ExerciseLab(Host):
         """Prepare a second, empty libvirt for `virsh` as you type it in this notebook, after ``!``.
 
         The lab's own libvirt is inside this process, where `virsh` cannot reach it. The second one is in the lab's
-        folder and needs neither a daemon nor administrator rights. Its guests end with the lab.
+        folder and needs neither a daemon nor administrator rights. Its guests are stopped when the lab is closed.
 
         Returns
         -------
@@ -161,7 +161,7 @@ class ExerciseLab(Host):
         return practice.set_up(self, self._machine, name)
 
     def reset_exercise(self, name: str) -> LiveForest:
-        """Begin or reset an exercise; everything in its folder, and its guests, are lost.
+        """Set up or reset an exercise; everything in its folder, and its guests, are lost.
 
         Parameters
         ----------
@@ -244,7 +244,7 @@ class ExerciseLab(Host):
         Returns
         -------
         Lines
-            In a notebook, a list whose lines can be moved. `answer` takes the letters as well.
+            In a notebook, a list whose lines can be moved. `answer` also accepts the letters.
 
         Raises
         ------
