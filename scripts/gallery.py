@@ -149,7 +149,7 @@ EXHIBITS = (
 HEAD = """# Gallery of figures
 
 This page shows each figure from the handout "Snapshots, QCOW2 backing files & overlays". For each figure, it has the
-picture that this package draws, the code, the same figure as text, and the original. All figures show real images. In a
+picture that vmsnap_nb draws, the code, the same figure as text, and the original. All figures show real images. In a
 notebook, the code alone displays both picture and text. Two options were used for this page. `details="none"` omits
 formats, sizes and users, and `style="handout"` draws plans and `(Active)` as in the handout.
 

@@ -138,7 +138,7 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
 DISKS_HEAD = """\
 ## What a disk can be
 
-The tests used libvirt 9.0 and QEMU 7.2. If this package refuses a snapshot, the other operations were tested with a
+The tests used libvirt 9.0 and QEMU 7.2. If vmsnap_nb refuses a snapshot, the other operations were tested with a
 snapshot that virsh created. If possible, virsh created it while the guest was running. Of the bases in other formats,
 only vmdk was tested with a guest.
 """
@@ -148,7 +148,7 @@ HEAD = """\
 
 Every cell shows the result of tests on real guests with that version of libvirt. *off* and *running* describe the
 guest when the operation begins. A paused guest counts as running, because QEMU has its images open. Cells in *italics*
-do not apply, for the reason given. *In single steps* means that this package performs the operation without libvirt's
+do not apply, for the reason given. *In single steps* means that vmsnap_nb performs the operation without libvirt's
 own command for it. `python scripts/kinds.py` generates this page from the results of the tests.
 """
 
