@@ -1,20 +1,28 @@
-"""A pandas frame that is displayed with all of its text; pandas itself cuts a cell after 50 letters."""
+"""A pandas frame to be read: all of its text, which pandas cuts after 50 letters, and sizes in KiB and MiB."""
 
 from __future__ import annotations
 
 import pandas as pd
 
+from vmsnap_nb.model.size import human_size
+
 __all__ = ["WholeFrame"]
 
 
 class WholeFrame(pd.DataFrame):
-    """A frame whose sentences are meant to be read; what is computed from it is a usual one."""
+    """A frame whose sentences and ``bytes`` are displayed for readers; what is computed from it is a usual one."""
+
+    def _readable(self) -> pd.DataFrame:
+        copy = pd.DataFrame(self)
+        if "bytes" in copy:
+            copy["bytes"] = [human_size(int(size)) for size in self["bytes"]]
+        return copy
 
     def __repr__(self) -> str:
         with pd.option_context("display.max_colwidth", None):
-            return super().__repr__()
+            return repr(self._readable())
 
     def _repr_html_(self) -> str | None:
         with pd.option_context("display.max_colwidth", None):
-            html: str | None = super()._repr_html_()  # type: ignore[misc]
+            html: str | None = self._readable()._repr_html_()  # type: ignore[operator]
             return html

@@ -56,6 +56,11 @@ def test_the_ways_are_shown_with_their_bytes_as_a_frame_and_below_the_figure() -
     assert len(reason) > 50  # where pandas would cut it
     assert reason in repr(frame).replace("\n", "")
     assert html.escape(reason, quote=False) in frame._repr_html_()
+    for shown in (repr(frame), frame._repr_html_()):
+        assert f"{2 * UNIT >> 10} KiB" in shown
+        assert "1.75 MiB" in shown
+        assert str(28 * UNIT) not in shown
+    assert frame["bytes"].tolist() == [2 * UNIT, 28 * UNIT], "displaying a frame changes nothing in it"
     section = plan.to_text().partition("Ways compared\n")[2].splitlines()
     assert section[0] == f"  * {2 * UNIT >> 10} KiB, chosen: pull RootBase into Snap-1"
     assert section[1].startswith("  * 1.75 MiB: commit everything down; not possible: the last image would be merged")
