@@ -33,6 +33,7 @@ from vmsnap_nb.system.files.paths import real_path, tidy
 from vmsnap_nb.system.libvirt.domains import read_domain, state_of
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.system.libvirt.security import qemu_users
 from vmsnap_nb.system.libvirt.snapshots import read_all_records, read_records
 from vmsnap_nb.system.saved_memory import why_not_to_restore
 from vmsnap_nb.system.survey import Survey
@@ -132,7 +133,7 @@ class GuestHandle:
 
     def check_saved(self, path: str, tried: Message) -> None:
         """Check that libvirt can be given a file as saved memory, once more: it may be another one by now."""
-        if self.link.files_are_here and (why := why_not_to_restore(path)):
+        if self.link.files_are_here and (why := why_not_to_restore(path, qemu_users(self.link.handle))):
             raise StalePlanError(
                 tried, why=t("{image}: {why}", image=path, why=why), next_step=t("find out who created it")
             )

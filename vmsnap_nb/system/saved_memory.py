@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Collection
 
 from vmsnap_nb.model.image import Image
-from vmsnap_nb.system.qemu.program import foreign_emulator
+from vmsnap_nb.system.qemu.program import foreign_emulator, parse_definition
 from vmsnap_nb.words.message import N_, NOTHING, Message, t
 
 __all__ = ["SAVED", "SAVED_MEMORY", "is_other_file", "is_saved_memory", "read_definition", "why_not_to_restore"]
@@ -22,6 +24,9 @@ _BEGUN = b"LibvirtQemud"
 """What it begins with, complete or not."""
 _HEAD = struct.Struct("=16s5I14I")
 """The mark; version, length of what follows, whether it ran, compression, offset of the cookie; unused."""
+_SWAPPED = struct.Struct((">" if sys.byteorder == "little" else "<") + "16s5I14I")
+_NEWEST = 2
+"""Version that libvirt writes."""
 _MOST = 1 << 20
 """Bytes of a definition that are read."""
 
@@ -41,8 +46,10 @@ def read_definition(path: str) -> str | None:
         head = os.read(fd, _HEAD.size)
         if len(head) < _HEAD.size or not head.startswith(SAVED):
             return None
-        length = _HEAD.unpack(head)[2]
-        text = os.read(fd, min(length, _MOST))
+        fields = _HEAD.unpack(head)
+        if fields[1] > _NEWEST:  # libvirt takes it for one of a machine with the other order of bytes
+            fields = _SWAPPED.unpack(head)
+        text = os.read(fd, min(max(fields[2], fields[5]), _MOST))
     except OSError:
         return None
     finally:
@@ -66,19 +73,28 @@ def is_other_file(path: str) -> bool:
     return head not in (b"", _BEGUN)
 
 
-def why_not_to_restore(path: str) -> Message:
-    """Return why libvirt should not be given a file as saved memory; empty if nothing speaks against it."""
+def why_not_to_restore(path: str, users: Collection[int] = ()) -> Message:
+    """Return why libvirt should not be given a file as saved memory; empty if nothing speaks against it.
+
+    Its definition can name scripts and devices, too, so it must be a file of root, of this user, or of the `users` as
+    whom QEMU runs.
+    """
     real = os.path.realpath(path)
     try:
-        kind = os.stat(real).st_mode
-        if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
-            return t("it is neither a file nor a block device")
+        found = os.stat(real)
     except OSError:
         return NOTHING  # libvirt says so, or may see it
+    if not stat.S_ISBLK(found.st_mode):
+        if not stat.S_ISREG(found.st_mode):
+            return t("it is neither a file nor a block device")
+        if found.st_uid not in (0, os.geteuid(), *users):
+            return t("it belongs to another user (uid {uid})", uid=found.st_uid)
+        if found.st_mode & 0o022:
+            return t("other users can write to it")
     try:
-        emulator = foreign_emulator(ET.fromstring(read_definition(real) or "<nothing/>"))
-    except ET.ParseError:
-        return NOTHING  # nor does libvirt understand it
+        emulator = foreign_emulator(parse_definition(read_definition(real) or "<nothing/>"))
+    except (ValueError, ET.ParseError) as error:
+        return t("the definition in it cannot be checked: {error}", error=str(error))
     if not emulator:
         return NOTHING
     return t("it names the emulator {program}, which is not a QEMU binary installed on this machine", program=emulator)

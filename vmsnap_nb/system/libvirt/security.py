@@ -19,22 +19,35 @@ from vmsnap_nb.system.files.small import read_small
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.words.message import t
 
-__all__ = ["denied_among", "denied_patterns", "not_relabelled", "secmodels", "unconfined"]
+__all__ = ["denied_among", "denied_patterns", "not_relabelled", "qemu_users", "secmodels", "unconfined"]
 
 RULES = "/etc/apparmor.d/libvirt"
 """Where virt-aa-helper writes a guest's rules, as ``libvirt-<uuid>.files``."""
 _MOST_RULES = 4 << 20
 _DENY = re.compile(r'^\s*(?:audit\s+)?deny\s+(?:file\s+)?(?:"((?:[^"\\]|\\.)*)"|((?:[^\s\\]|\\.)+))\s+([a-zA-Z]+)\s*,')
 _GLOB = re.compile(r"\\(.)|(\*\*)|(\*)|(\?)|(\[[^\]/]*\])|(\{[^{}]*\})|(.)", re.DOTALL)
-_MODELS: WeakKeyDictionary[Any, tuple[str, ...]] = WeakKeyDictionary()
+_LABEL = re.compile(r"\+?([0-9]{1,10}):")
+"""What DAC gives to the processes of guests: numbers of a user and of a group."""
+_MODELS: WeakKeyDictionary[Any, tuple[ET.Element, ...]] = WeakKeyDictionary()
 
 
 def secmodels(connection: Any) -> tuple[str, ...]:
     """Return the names of the security drivers of a libvirt, as ``apparmor`` and ``dac``."""
+    return tuple(one.findtext("model", "") for one in _models(connection))
+
+
+def qemu_users(connection: Any) -> frozenset[int]:
+    """Return the numbers of the users as whom a libvirt runs QEMU, and who therefore own what that writes."""
+    dac = (one for one in _models(connection) if one.findtext("model") == "dac")
+    labels = (_LABEL.match(label.text or "") for one in dac for label in one.iterfind("baselabel"))
+    return frozenset(int(label[1]) for label in labels if label is not None)
+
+
+def _models(connection: Any) -> tuple[ET.Element, ...]:
     if connection not in _MODELS:
         with libvirt_errors(t("read the capabilities of libvirt")):
             root = ET.fromstring(connection.getCapabilities())
-        _MODELS[connection] = tuple(one.text or "" for one in root.iterfind("host/secmodel/model"))
+        _MODELS[connection] = tuple(root.iterfind("host/secmodel"))
     return _MODELS[connection]
 
 

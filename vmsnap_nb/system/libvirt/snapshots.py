@@ -22,6 +22,7 @@ from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.recorded import files_recorded
+from vmsnap_nb.system.libvirt.security import qemu_users
 from vmsnap_nb.system.libvirt.volumes import with_volume_paths
 from vmsnap_nb.system.saved_memory import why_not_to_restore
 from vmsnap_nb.words.message import t
@@ -307,7 +308,7 @@ def read_saved_state(connection: Any, path: str, *, here: bool) -> tuple[str, st
     One that is `here` is looked at first: libvirt would wait for a FIFO, and run whatever is named as the emulator.
     """
     tried = t("read the saved memory {path}", path=path)
-    if here and (why := why_not_to_restore(path)):
+    if here and (why := why_not_to_restore(path, qemu_users(connection))):
         raise ImageError(tried, why=why, next_step=t("find out who created it, or restore from a different file"))
     with libvirt_errors(tried):
         try:

@@ -4,24 +4,56 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import xml.etree.ElementTree as ET
 
-__all__ = ["foreign_emulator"]
+from vmsnap_nb.words.message import t
+
+__all__ = ["foreign_emulator", "parse_definition"]
 
 _NAME = re.compile(r"qemu-system-[\w-]+|qemu-kvm|kvm")
 _FOLDERS = ("/usr/bin", "/usr/local/bin", "/usr/libexec", "/usr/lib/qemu", "/bin")
 """Where distributions have QEMU, some outside of PATH."""
 
 
+def parse_definition(text: str) -> ET.Element:
+    """Parse XML of a guest that libvirt will read itself; ValueError or ParseError unless both read the same.
+
+    libvirt's parser follows encodings and entities that this one does not know.
+    """
+    if text.startswith("\ufeff") or text.lstrip().startswith("<?xml") or "<!DOCTYPE" in text:
+        raise ValueError(t("it has an XML declaration, which libvirt never writes"))
+    return ET.fromstring(text)
+
+
 def foreign_emulator(xml: ET.Element) -> str | None:
-    """Return the first program that XML names as an emulator and that is no QEMU of this machine, or None."""
-    programs = ((emulator.text or "").strip() for emulator in xml.iter("emulator"))
+    """Return the first program that XML names as an emulator and that is no QEMU of this machine, or None.
+
+    libvirt takes the whole text of the element, that of elements in it and blanks at its ends included.
+    """
+    programs = ("".join(emulator.itertext()) for emulator in xml.iter("emulator"))
     return next((program for program in programs if program and not _is_qemu(program)), None)
 
 
 def _is_qemu(program: str) -> bool:
-    name = os.path.basename(program)
-    if _NAME.fullmatch(name) is None:
+    folder, name = os.path.split(program)
+    if not os.path.isabs(program) or _NAME.fullmatch(name) is None:
         return False
-    folders = (*filter(os.path.isabs, os.get_exec_path()), *_FOLDERS)
-    return os.path.realpath(program) in {os.path.realpath(os.path.join(folder, name)) for folder in folders}
+    known = {os.path.join(own, name) for own in (*filter(os.path.isabs, os.get_exec_path()), *_FOLDERS)}
+    if program in known:
+        return True
+    return os.path.realpath(program) in set(map(os.path.realpath, known)) and _stays(folder, name)
+
+
+def _stays(folder: str, name: str) -> bool:
+    """Return whether nobody else can have a name lead to another file by the time that libvirt uses it."""
+    path, owners = os.path.join(folder, name), {0, os.geteuid()}
+    if os.path.realpath(folder) != folder or os.lstat(path).st_uid not in owners:
+        return False
+    while True:
+        found = os.lstat(folder)
+        if found.st_uid not in owners or (found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX):
+            return False
+        if folder == "/":
+            return True
+        folder = os.path.dirname(folder)
