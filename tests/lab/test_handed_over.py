@@ -96,6 +96,30 @@ def test_a_program_that_a_definition_names_is_not_run(root: Path) -> None:
     assert not Path(f"{evil}.ran").exists()
 
 
+BY_HAND = """
+    lab = vs.Lab(sys.argv[1])
+    {command}
+    print("opened")
+    """
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("command", ["lab.exercise('hand-snapshot')", "lab.check('hand-snapshot')"])
+def test_the_libvirt_for_virsh_is_checked_too(root: Path, command: str) -> None:
+    """An exercise that was begun by somebody else goes on with that libvirt as it is."""
+    made = run_python(BY_HAND.format(command="lab.exercise('hand-snapshot')"), root)
+    assert made.stdout == "opened\n", made.stderr
+    evil = program(root / "exercises" / "qemu-system-x86_64")
+    hand = root / "hand"
+    # libvirt loads a plugin of this name from its own folder: it fails unless the file is written anew.
+    put(hand / "etc" / "qemu.conf", 'lock_manager = "missing"\n')
+    done = run_python(BY_HAND.format(command=command), root)
+    assert done.stdout == "opened\n", done.stderr
+    put(hand / "etc" / "qemu" / "vm1.xml", domain(evil))
+    assert "names the emulator" in run_python(BY_HAND.format(command=command), root).stderr
+    assert not Path(f"{evil}.ran").exists()
+
+
 @pytest.mark.system
 def test_no_guest_is_started_by_opening_a_lab(root: Path) -> None:
     put(root / "etc" / "qemu" / "vm1.xml", domain())
@@ -156,7 +180,9 @@ def hard_link(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [link, os.mkfifo, hard_link])
-@pytest.mark.parametrize("place", ["console/x.log", "boot/initrd", "lib/qemu/save/x.save", "log/qemu/vm1.log"])
+@pytest.mark.parametrize(
+    "place", ["console/x.log", "boot/initrd", "lib/qemu/save/x.save", "log/qemu/vm1.log", "hand", "hand/run/qemu"]
+)
 def test_links_and_fifos_in_a_labs_own_folders_are_refused(
     root: Path, place: str, make: Callable[[Path], None]
 ) -> None:
@@ -187,17 +213,39 @@ def test_what_others_may_write_to_is_closed_to_them(root: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-@pytest.mark.parametrize("place", ["etc/qemu/vm1.xml", "images", "boot/kernel"])
-def test_what_belongs_to_somebody_else_is_refused(root: Path, place: str) -> None:
-    put(root / "etc" / "qemu" / "vm1.xml", domain())
-    put(root / "boot" / "kernel", "x")
+@pytest.mark.parametrize(
+    "place",
+    ["etc/qemu/vm1.xml", "images", "boot/kernel", "lib/qemu/save", "lib/qemu/save/vm1.save", "hand", "hand/etc/x.xml"],
+)
+def test_what_belongs_to_somebody_else_is_refused(root: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """He could change it after it was checked; of libvirt, the user as whom QEMU runs has some of it."""
+    monkeypatch.delenv("VMSNAP_QEMU_CONF", raising=False)
+    for file in ("etc/qemu/vm1.xml", "boot/kernel", "lib/qemu/save/vm1.save", "hand/etc/x.xml"):
+        put(root / file, domain())
     os.chown(root / place, 65534, 65534)
     with pytest.raises((LabError, PermissionDeniedError), match="65534"):
         LabFolder(root)
+    monkeypatch.setenv("VMSNAP_QEMU_CONF", 'user = "nobody"\ngroup = "nogroup"')
+    if place.startswith("lib"):
+        LabFolder(root).release()
+    else:
+        with pytest.raises((LabError, PermissionDeniedError), match="65534"):
+            LabFolder(root)
 
 
-def saved(text: str) -> bytes:
-    return b"LibvirtQemudSave" + struct.pack("<5I56x", 2, len(text) + 1, 1, 0, 0) + text.encode() + b"\0memory"
+def test_a_name_of_qemu_that_others_can_change_is_refused(root: Path) -> None:
+    own = root / "boot" / "qemu-system-x86_64"
+    own.symlink_to(shutil.which("qemu-system-x86_64") or "")
+    put(root / "etc" / "qemu" / "vm1.xml", domain(own))
+    check_definitions(root)
+    own.parent.chmod(0o777)
+    with pytest.raises(LabError, match="is not a QEMU"):
+        check_definitions(root)
+
+
+def saved(text: str, order: str = "<", length: int = 0, cookie: int = 0) -> bytes:
+    head = struct.pack(f"{order}5I56x", 2, length or len(text) + 1, 1, 0, cookie)
+    return b"LibvirtQemudSave" + head + text.encode() + b"\0memory"
 
 
 @pytest.mark.parametrize(
@@ -213,6 +261,13 @@ def saved(text: str) -> bytes:
         ("etc/qemu/vm1.xml", "<!DOCTYPE domain [<!ENTITY e '/tmp/kvm'>]>" + domain("&e;")),
         ("etc/qemu/vm1.xml", domain().encode("utf-16")),
         ("etc/qemu/vm1.xml", "<domain>"),
+        ("etc/qemu/vm1.xml", domain("<x>/tmp/kvm</x>")),
+        ("etc/qemu/vm1.xml", domain("/usr/bin/qemu-system-x86_64<x>/../../../tmp/kvm</x>")),
+        ("etc/qemu/vm1.xml", domain(f" {shutil.which('qemu-system-x86_64')}")),
+        ("etc/qemu/vm1.xml", domain("qemu-system-x86_64")),
+        ("etc/qemu/vm1.xml", "\ufeff<?xml version='1.0' encoding='UTF-7'?>" + domain()),
+        ("lib/qemu/save/vm1.save", saved("\n" + domain("/tmp/kvm"), ">", 1 << 24)),
+        ("lib/qemu/save/vm1.save", saved("\n" + domain("/tmp/kvm"), "<", 1, 1 << 16)),
     ],
 )
 def test_a_definition_that_names_no_qemu_is_refused(root: Path, place: str, text: str | bytes) -> None:

@@ -1,7 +1,7 @@
 """A second libvirt in a lab's folder, for `virsh` as a student types it: it cannot reach the one in this process.
 
-Each `virsh` loads that libvirt anew and finds the guests that run. It begins empty, so nothing that somebody has put
-into the folder before is read.
+Each `virsh` loads that libvirt anew and finds the guests that run. It begins empty. What is in its folder as another
+process goes on with it may be out of an archive, and is checked like all that a libvirt in this process would act on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from vmsnap_nb.lab.contents import HAND, check_files
 from vmsnap_nb.lab.driver import embedded, prepare
 from vmsnap_nb.lab.exercises.exercise import TypedGuest
 from vmsnap_nb.system import process
@@ -22,8 +23,6 @@ from vmsnap_nb.words.message import t
 
 __all__ = ["HAND", "begin", "end", "guests", "use"]
 
-HAND = "hand"
-"""The folder in a lab's for that libvirt."""
 _ADDRESS, _LOG = "LIBVIRT_DEFAULT_URI", "LIBVIRT_LOG_OUTPUTS"
 _SECONDS_TO_END = 5.0
 _MARK = "@@"
@@ -45,7 +44,7 @@ def begin(root: Path) -> str:
 def use(root: Path) -> str:
     """Make that libvirt, as it is, the default for all commands of this process, and return its address."""
     folder = root / HAND
-    address = prepare("embed", folder)
+    address = _prepare(root)
     # virsh would print the log of the libvirt that it loads.
     os.environ.update({_ADDRESS: address, _LOG: _log(folder)})
     return address
@@ -53,8 +52,19 @@ def use(root: Path) -> str:
 
 def guests(root: Path, names: Iterable[str]) -> dict[str, TypedGuest]:
     """Read some guests of that libvirt, by name, as `virsh` shows them; those that it does not know are left out."""
-    known = set(_virsh(root, "list --all --name").split()) if (root / HAND).is_dir() else set()
+    known: set[str] = set()
+    if os.path.lexists(root / HAND):
+        _prepare(root)  # another process may have made it, or another user
+        known.update(_virsh(root, "list --all --name").split())
     return {name: _guest(root, name) for name in names if name in known}
+
+
+def _prepare(root: Path) -> str:
+    try:
+        check_files(root)
+    except OSError as error:
+        raise from_os_error(error, t("prepare libvirt in {folder}", folder=root / HAND)) from error
+    return prepare("embed", root / HAND)
 
 
 def _guest(root: Path, name: str) -> TypedGuest:

@@ -7,7 +7,9 @@ number a guest was running. QEMU writes logs through whatever link lies in their
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import stat
 import xml.etree.ElementTree as ET
@@ -16,18 +18,21 @@ from pathlib import Path
 
 from vmsnap_nb.errors import LabError
 from vmsnap_nb.system.files.small import read_small
-from vmsnap_nb.system.qemu.program import foreign_emulator
+from vmsnap_nb.system.qemu.program import foreign_emulator, parse_definition
 from vmsnap_nb.system.saved_memory import read_definition
 from vmsnap_nb.words.message import N_, Message, t
 
-__all__ = ["OF_LIBVIRT", "check_definitions", "check_files", "prepare_run"]
+__all__ = ["HAND", "OF_LIBVIRT", "check_definitions", "check_files", "prepare_run"]
 
 OF_LIBVIRT = ("cache", "etc", "lib", "log", "run")
 """What an embedded libvirt makes in its folder."""
-_WALKED = ("boot", "console", "port", *OF_LIBVIRT)
+HAND = "hand"
+"""The folder in a lab's for a second libvirt, which `virsh` loads."""
+_WALKED = ("boot", "console", HAND, "port", *OF_LIBVIRT)
 """Folders in which all is made by the lab, its libvirt and its QEMU."""
 _OWNED = ("boot", "etc")
 """Of those, the ones in which nothing is given to the user as whom QEMU may run."""
+_QEMU_USER = re.compile(r'\s*user\s*=\s*"\+?([^"]+)"')
 _MOST_FILES = 100_000
 _MOST = 16 << 20
 """Bytes of a definition."""
@@ -41,10 +46,12 @@ _TOO_SHORT = frozenset({3, 5, 6, 20})
 
 def check_files(root: Path) -> None:
     """Check that nothing in a lab's own folders leads elsewhere or belongs to somebody else, and close it to others."""
+    own = {os.getuid()}
+    users = own | _qemu_users()
     for place in _WALKED:
         for path, found in _entries(root, root / place):
             if stat.S_ISLNK(found.st_mode):
-                if path.parent.name == _AUTOSTART and place == "etc":
+                if path.parent.name == _AUTOSTART and "etc" in path.relative_to(root).parts:
                     continue  # of libvirt, and of no effect: see `prepare_run`
                 raise _refused(root, t("{path} is a symbolic link that leads elsewhere", path=path), path)
             if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode) or stat.S_ISSOCK(found.st_mode)):
@@ -53,7 +60,7 @@ def check_files(root: Path) -> None:
                 raise _refused(
                     root, t("{path} is a hard link, so the lab would write to another file", path=path), path
                 )
-            if found.st_uid != os.getuid() and place in _OWNED:
+            if found.st_uid not in (own if _is_owned(path.relative_to(root)) else users):
                 raise LabError(
                     t("open the lab {folder}", folder=root),
                     why=t(
@@ -67,6 +74,24 @@ def check_files(root: Path) -> None:
                 _close(path, found)
 
 
+def _is_owned(name: Path) -> bool:
+    """Return whether a file or folder in a lab's can only be the user's own."""
+    parts = name.parts[1:] if name.parts[0] == HAND else name.parts
+    return len(parts) < 2 or parts[0] in _OWNED
+
+
+def _qemu_users() -> set[int]:
+    """Return the user as whom QEMU runs if that was asked for: otherwise it is the one who has the lab."""
+    import pwd  # a Python in which no lab can be opened has none
+
+    found: set[int] = set()
+    for line in os.environ.get("VMSNAP_QEMU_CONF", "").splitlines():
+        if match := _QEMU_USER.match(line):
+            with contextlib.suppress(KeyError):
+                found.add(int(match[1]) if match[1].isdecimal() else pwd.getpwnam(match[1]).pw_uid)
+    return found
+
+
 def _close(path: Path, found: os.stat_result) -> None:
     """Take from others the permission to write to the file that was found."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -78,8 +103,11 @@ def _close(path: Path, found: os.stat_result) -> None:
 
 
 def _entries(root: Path, top: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield what is in a folder and below, links as such; QEMU may end meanwhile and take its files along."""
-    waiting, count = [top], 0
+    """Yield a folder and what is in it and below, links as such; QEMU may end meanwhile and take its files along."""
+    if not os.path.lexists(top):
+        return
+    yield top, (status := os.lstat(top))
+    waiting, count = [top] if stat.S_ISDIR(status.st_mode) else [], 0
     while waiting:
         try:
             with os.scandir(waiting.pop()) as listing:
@@ -144,9 +172,7 @@ def _parsed(root: Path, path: Path, read: Callable[[Path], bytes]) -> ET.Element
     """
     try:
         text = read(path).strip(b"\0").decode()
-        if text.lstrip().startswith("<?xml") or "<!DOCTYPE" in text:
-            raise ValueError(t("it has an XML declaration, which libvirt never writes"))
-        return ET.fromstring(text) if text.strip() else ET.Element("nothing")
+        return parse_definition(text) if text.strip() else ET.Element("nothing")
     except (OSError, ValueError, ET.ParseError) as error:
         if path.suffix == ".new" and isinstance(error, ET.ParseError) and error.code in _TOO_SHORT:
             return ET.Element("nothing")
