@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -614,6 +615,29 @@ def test_the_list_has_all_of_them(lab: Lab) -> None:
     assert len(frame) >= 10
     assert list(frame.columns) == ["title", "topic", "level", "guests", "begun", "task"]
     assert set(frame["level"]) == {"easy", "medium", "hard"}
+
+
+@pytest.mark.parametrize("begun", ["middle-layer"], indirect=True)
+@pytest.mark.parametrize(
+    ("backing", "format", "why"),
+    [
+        ("fifo", "qcow2", "it is a FIFO"),
+        ("nbd://127.0.0.1:9/x", "qcow2", "it is at a network address"),
+        (None, "raw,file.driver=nbd,file.host=127.0.0.1", "its format is raw,file.driver=nbd"),
+    ],
+)
+def test_a_lab_out_of_an_archive_has_nothing_else_read(
+    lab: Lab, begun: Path, backing: str | None, format: str, why: str
+) -> None:
+    """QEMU would wait for a FIFO, and connect to any server that a header names."""
+    os.mkfifo(begun / "fifo")
+    if backing:
+        do(lab, begun, repoint("RootBase", backing, "raw"))
+    start = json.loads((begun / ".start.json").read_text())
+    start["formats"] = dict.fromkeys(start["formats"], format)
+    (begun / ".start.json").write_text(json.dumps(start))
+    found = [str(aim.seen) for aim in lab.check("middle-layer").aims if not aim.met]
+    assert any("cannot be read" in seen and why in seen for seen in found), found
 
 
 # -- what is shown -------------------------------------------------------------------------------------------

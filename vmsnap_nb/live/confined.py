@@ -1,4 +1,4 @@
-"""What QEMU's tools may open while a plan runs: the images of its steps, and what these are based on in the plan."""
+"""What QEMU's tools may open: while a plan runs the images of its steps, and what these are based on in the plan."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterator
 
 from vmsnap_nb.model.address import options_of
+from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.step import Step
 from vmsnap_nb.system.confine import FileOf
 from vmsnap_nb.system.other_formats import extents_of
 
-__all__ = ["files_of", "parts_of"]
+__all__ = ["files_of", "files_of_chain", "parts_of"]
 
 
 def files_of(plan: Plan) -> tuple[FileOf, ...] | None:
@@ -26,14 +27,21 @@ def files_of(plan: Plan) -> tuple[FileOf, ...] | None:
     read = dict.fromkeys(layer for path in tops for layer in (path, *forest.known_lineage(path)))
     if not all(path.startswith("/") for path in read):
         return None
-    files = []
-    for path in read:
-        image = forest.images.get(path)
-        known = None if image is None or path in own else image.identity
-        files.append(FileOf(path=path, identity=known, write=path in written))
-        if image is not None:
-            files += (*parts_of(image, write=path in written), *_hidden_below(image))
-    return tuple(files)
+    return tuple(file for path in read for file in _files(forest, path, new=path in own, write=path in written))
+
+
+def files_of_chain(forest: Forest, path: str) -> tuple[FileOf, ...]:
+    """Return the files that the tools need to read an image through its chain."""
+    return tuple(file for layer in (path, *forest.known_lineage(path)) for file in _files(forest, layer))
+
+
+def _files(forest: Forest, path: str, *, new: bool = False, write: bool = False) -> Iterator[FileOf]:
+    """Yield the files of one image; the one that was read, unless a plan makes it anew."""
+    image = forest.images.get(path)
+    yield FileOf(path=path, identity=None if image is None or new else image.identity, write=write)
+    if image is not None:
+        yield from parts_of(image, write=write)
+        yield from _hidden_below(image)
 
 
 def _written(step: Step) -> tuple[str, ...]:

@@ -6,9 +6,10 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from vmsnap_nb.errors import LabError, NotFoundError
+from vmsnap_nb.errors import ImageError, LabError, NotFoundError
 from vmsnap_nb.lab import by_hand
 from vmsnap_nb.lab.closing import forget
 from vmsnap_nb.lab.exercises.capstone import CAPSTONE
@@ -30,10 +31,12 @@ from vmsnap_nb.lab.exercises.stage import Stage
 from vmsnap_nb.lab.exercises.states import STATES
 from vmsnap_nb.lab.exercises.without_package import HAND_MERGES, HAND_OVERLAYS, HAND_REPAIRS, HAND_SNAPSHOTS
 from vmsnap_nb.lab.workdir import is_working_in, leave_removed
+from vmsnap_nb.live.confined import files_of_chain
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.hands_off import allow_verbs, forbid_verbs
-from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.model.names import there_are
+from vmsnap_nb.system.confine import only
 from vmsnap_nb.system.disk.open import open_disk
 from vmsnap_nb.system.files.atomic import write_whole
 from vmsnap_nb.system.files.errors import from_os_error
@@ -84,6 +87,9 @@ _COLUMNS = (
     Column("task"),
 )
 
+_FORMATS = frozenset({"qcow2", "raw"})
+"""Formats of the images in exercises."""
+_NOT_READ = NOT_READ | {"not-a-file"}
 _PROGRESS = (
     Column("exercise"),
     Column("title"),
@@ -179,7 +185,7 @@ def check(lab: ExerciseLab, name: str) -> Check:
         str(place.folder),
         forest,
         place.start(),
-        content_digest,
+        partial(_content, forest),
         domains={domain.name: domain for domain in lab.domains()},
         snapshots={guest.name: guest.snapshots() for guest in there},
         runs=place.runs(),
@@ -196,6 +202,19 @@ def check(lab: ExerciseLab, name: str) -> Check:
     made = Check(name, t(exercise.title), tuple(exercise.aims(seen)), why=t(HELP[name].why), other=other)
     _keep(lab, name, lambda row: with_check(row, made, time.time()))
     return made
+
+
+def _content(forest: LiveForest, path: str, format: str) -> str:
+    """Return the checksum of what an image reads; the exercise may be out of an archive, and lead anywhere."""
+    tried = t("read the content of {image}", image=path)
+    for layer in map(forest.images.__getitem__, forest.known_lineage(path)):
+        if layer.status in _NOT_READ:
+            why = layer.problem or t("its status is {status}", status=layer.status)
+            raise ImageError(tried, why=t("{image}: {why}", image=layer.path, why=why))
+    if format not in _FORMATS:
+        raise ImageError(tried, why=t("its format is {format}", format=format))
+    with only(files_of_chain(forest, path)):
+        return content_digest(path, format)
 
 
 def _begin(forest: LiveForest, image: Image) -> bytes:
