@@ -15,6 +15,7 @@ from vmsnap_nb.views.html import table_html
 from vmsnap_nb.views.tables import Column, Table
 from vmsnap_nb.views.words import human_size, isolate, shown
 from vmsnap_nb.words.message import N_, Message, counted, joined, t
+from vmsnap_nb.words.states import state_words
 
 __all__ = ["DOCS", "Card", "card_html", "card_of"]
 
@@ -90,12 +91,12 @@ def _value(value: object) -> str:
 
 @card_of.register
 def _(image: Image) -> Card:
-    backing, data_file = image.backing, image.data_file
+    backing, data_file, state = image.backing, image.data_file, state_words(image.status)
     facts = (
         (t("path"), image.path),
         (
             t("status"),
-            t("{status}: {problem}", status=image.status, problem=image.problem) if image.problem else image.status,
+            t("{status}: {problem}", status=state, problem=image.problem) if image.problem else state,
         ),
         (
             t("format"),

@@ -1,4 +1,4 @@
-"""The states of guests, of snapshots and of steps, in words."""
+"""The states of guests, of snapshots, of steps and of images, in words."""
 
 from __future__ import annotations
 
@@ -26,6 +26,19 @@ _STATES: Mapping[str, str] = {
     "failed": N_("failed"),
     "undone": N_("undone"),
     "not run": N_("not run"),
+    # Those of images.
+    "missing": N_("missing"),
+    "unreadable": N_("unreadable"),
+    "not-a-file": N_("not a file"),
+    "corrupt": N_("corrupt"),
+    "unsupported": N_("unsupported"),
+    "unknown": N_("of unknown format"),
+    "outside": N_("outside the folders that were read"),
+    "remote": N_("remote"),
+    "loop": N_("in a loop"),
+    "invalid": N_("invalid"),
+    "in-use": N_("in use"),
+    "dirty": N_("not closed properly"),
 }
 
 

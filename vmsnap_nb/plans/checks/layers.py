@@ -11,6 +11,7 @@ from vmsnap_nb.model.image import NOT_READ, Image, Status
 from vmsnap_nb.plans.by_hand import repair_commands
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.words.message import Message, counted, joined, t
+from vmsnap_nb.words.states import state_words
 
 __all__ = [
     "REBASED",
@@ -272,11 +273,7 @@ def unreadable(
     elif status == "unreadable":
         yield refuse(
             "unknown-image",
-            t(
-                "cannot read {path}, so its content is unknown: {why}",
-                path=image.path,
-                why=image.problem or status,
-            ),
+            t("cannot read {path}, so its content is unknown: {why}", path=image.path, why=image.problem or status),
             t(
                 "use an account that can read it. Or create and start a storage pool for its folder, so that libvirt "
                 "reads it"
@@ -284,7 +281,8 @@ def unreadable(
             images=(image.path,),
         )
     elif status in _BROKEN:
-        what = t("{path} is {status}: {why}", path=image.path, status=status, why=image.problem or status)
+        state = state_words(status)
+        what = t("{path} is {status}: {why}", path=image.path, status=state, why=image.problem or state)
         restore = _restore(image.path if status == "corrupt" else "")
         yield refuse("missing-base", what, remedy or restore, images=(image.path,))
     elif status == "unsupported":

@@ -16,6 +16,7 @@ from vmsnap_nb.plans.merge.engines import Engine, QemuImg, check_verify, engine_
 from vmsnap_nb.plans.plan import Alternative, Plan
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.words.message import N_, Message, clauses, joined, t
+from vmsnap_nb.words.states import state_words
 
 if TYPE_CHECKING:
     from vmsnap_nb.plans.merge.request import CleanupRequest, CommitRequest, PullRequest, RemoveRequest
@@ -228,7 +229,7 @@ def _below(forest: Forest, lineage: Sequence[str], base: str, tried: Message) ->
 
 def _with_status(forest: Forest, path: str) -> str:
     status = forest.status(path)
-    return path if status == "ok" else t("{path} ({status})", path=path, status=status)
+    return path if status == "ok" else t("{path} ({status})", path=path, status=state_words(status))
 
 
 def image_name(forest: Forest, path: str) -> str:

@@ -13,6 +13,7 @@ from vmsnap_nb.system.disk.qcow2_layer import Qcow2Layer
 from vmsnap_nb.system.sources.file import FileSource
 from vmsnap_nb.system.sources.source import Source
 from vmsnap_nb.words.message import N_, t
+from vmsnap_nb.words.states import state_words
 
 __all__ = ["can_open", "open_disk", "open_layer", "open_sources"]
 
@@ -70,7 +71,7 @@ def _closed(image: Image) -> ImageError:
         )
     if image.status not in OPENABLE:
         step = _STEPS.get(image.status)
-        why = image.problem or t("its status is {status}", status=image.status)
+        why = image.problem or t("its status is {status}", status=state_words(image.status))
         return ImageError(tried, why=why, next_step=None if step is None else t(step))
     why = t("its format is {format}, but only unencrypted qcow2 and raw images can be read", format=image.format)
     if image.encryption:
