@@ -53,6 +53,24 @@ def test_a_file_with_another_suffix_is_another_file() -> None:
     assert concerns(tree, "/i/other", backing="/i/new") == {"missing-base": "refuse"}
 
 
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        ("missing", "check the path and its permissions"),
+        ("invalid", "use the image that it was merged into"),
+        ("corrupt", "restore it, or repair a copy and use the copy: "),
+    ],
+)
+def test_the_remedy_of_a_base_that_cannot_be_opened_is_that_of_its_status(status: Any, remedy: str) -> None:
+    (concern,) = plan_overlays(forest(image("base", status=status)), ["/i/new"], "/i/base").concerns
+    assert concern.remedy.startswith(remedy)
+
+
+def test_a_base_that_was_not_read_is_missing_in_the_language_of_the_reader() -> None:
+    (concern,) = plan_overlays(forest(image("base")), ["/i/new"], "/i/nowhere").concerns
+    assert concern.what.in_language("zh") == "/i/nowhere 缺失：文件不存在"
+
+
 def test_the_commands_survive_a_shell() -> None:
     name = "/i/it's; rm -rf $HOME\n虚拟机"
     plan = plan_overlays(forest(image(name)), ["/i/-new"], name)

@@ -85,7 +85,7 @@ class LeftoversRequest:
         after = after.edited(put=moved)
         named = (image.backing.path for image in moved if image.backing is not None)
         gone = (path for path in named if path is not None and path not in after.images)
-        return after.edited(put=[Image(path, status="missing", problem="the file does not exist") for path in gone])
+        return after.edited(put=[Image(path, status="missing", problem=t("the file does not exist")) for path in gone])
 
     def _step(self, reading: Reading, path: str) -> Step:
         image = reading.forest.images.get(path)

@@ -36,7 +36,7 @@ def plan_overlays(reading: Reading, request: OverlayRequest) -> Plan:
     """Return the plan of one or more new qcow2 images on one base."""
     forest, paths, backing, size = reading.forest, request.paths, request.backing, request.size
     _check_request(paths, size, request.cluster_size)
-    base = forest.images.get(backing) or Image(backing, status="missing", problem="the file does not exist")
+    base = forest.images.get(backing) or Image(backing, status="missing", problem=t("the file does not exist"))
     known = forest
     if base.status == "unknown" and request.backing_format:
         base = _taken_as(base, request.backing_format)
@@ -229,7 +229,11 @@ def _stopped(forest: Forest, base: Image, *, protect: bool) -> Iterator[Concern]
 
 
 def _unreadable(base: Image, status: Status) -> Iterator[Concern]:
-    remedy = t("check the path and its permissions")
+    remedy: Message | None = t("check the path and its permissions")
+    if status == "invalid":
+        remedy = t("use the image that it was merged into")
+    elif status == "corrupt":
+        remedy = None  # that of a damaged image
     format_remedy = t("pass it, for example {argument}", argument="backing_format='raw'")
     return unreadable(base, status, remedy=remedy, format_remedy=format_remedy)
 
