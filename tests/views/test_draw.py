@@ -17,7 +17,8 @@ from vmsnap_nb.model.image import Bitmap, InternalSnapshot
 from vmsnap_nb.plans.concern import refuse
 from vmsnap_nb.plans.plan import Move, Plan
 from vmsnap_nb.plans.report import Report, StepDone
-from vmsnap_nb.plans.step import CreateOverlay
+from vmsnap_nb.plans.snapshot.steps import ForgetRecord
+from vmsnap_nb.plans.step import CreateOverlay, GuestRef
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Figure, Options
 from vmsnap_nb.views.folding import MOST_BOXES
@@ -401,6 +402,9 @@ def test_a_report_says_whether_it_is_as_predicted_and_if_not_what_differs() -> N
     good = Report(plan, done, plan.after)
     assert good.to_text().startswith("Report: create new on RootBase, done as predicted\n")
     assert "1. done: create overlay /i/new, 0.2 s" in good.to_text()
+    forgotten = ForgetRecord(guest=GuestRef("demo", "uuid", "qemu:///system"), name="a")
+    said = Report(plan, (StepDone(forgotten, "done", 0.25),), plan.after).to_text()
+    assert "1. done: remove record: remove libvirt's record of snapshot a of demo; no file is modified, 0.2 s" in said
     bad = Report(plan, done, plan.before)
     assert "NOT as predicted" in bad.to_text().splitlines()[0]
     assert "* /i/new no longer exists" in bad.to_text()

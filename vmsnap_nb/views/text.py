@@ -258,8 +258,11 @@ def _said_of(step: Step) -> Message:
 def _performed(report: Report) -> list[list[str]]:
     parts: list[list[str]] = []
     for number, done in enumerate(report.steps, 1):
-        where = shown(done.step.image or done.step.what)
-        said = t("{state}: {action} {image}", state=state_text(done.state), action=t(done.step.action), image=where)
+        state, action = state_text(done.state), t(done.step.action)
+        if done.step.image:
+            said = t("{state}: {action} {image}", state=state, action=action, image=shown(done.step.image))
+        else:
+            said = t("{state}: {action}: {what}", state=state, action=action, what=shown(done.step.what))
         if done.seconds is not None:
             said = t("{done}, {seconds:.1f} s", done=said, seconds=done.seconds)
         if done.size:
