@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # A mount namespace with daemons of root's takes root.
 as_root := $(if $(filter 0,$(shell id -u)),,sudo -n env CI=$(CI) PYTHONDONTWRITEBYTECODE=1)
 
-help:  ## what can be made
+help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup:  ## install what is missing: system packages, and Python packages into .venv
@@ -34,7 +34,7 @@ setup:  ## install what is missing: system packages, and Python packages into .v
 lab: setup  ## open JupyterLab on the quickstart notebook
 	@scripts/lab $(NOTEBOOK)
 
-app: setup  ## show the panel of the lab alone, as a page in the browser
+app: setup  ## open the lab panel alone, as a page in the browser
 	@scripts/app
 
 demo: setup  ## run the quickstart without a browser: figures as text, and build/quickstart.html
@@ -48,7 +48,7 @@ setup-tests:
 	@scripts/setup --tests
 	@mkdir -p $(state)
 
-test: setup-tests  ## run every test but those of test-hosts (on other Debian releases: make test-debian13, make test-fresh)
+test: setup-tests  ## run all tests except those of test-hosts (on other Debian releases: make test-debian13, make test-fresh)
 	scripts/run-tests -n 4 --dist loadfile --no-loadscope-reorder -m "not hosts"
 
 test-hosts: setup-tests  ## run the tests of real hosts: private system libvirt daemons, some over TCP (root, or sudo)
@@ -63,7 +63,7 @@ check: setup  ## ruff, mypy, the direction of imports and the quick tests
 quick: setup  ## only the quick tests
 	$(PYTHON_RUN) -m pytest -q -m quick
 
-format: setup  ## let ruff put the code in order
+format: setup  ## fix and format the code with ruff
 	$(PYTHON_RUN) -m ruff check --fix .
 	$(PYTHON_RUN) -m ruff format .
 
@@ -71,14 +71,14 @@ docs: setup-docs  ## build the documentation in both languages as build/docs/ind
 	$(PYTHON_RUN) scripts/docs.py build/docs
 	@echo build/docs/index.html
 
-class: setup  ## make the slides of the course and the cheat sheet in build/class, in both languages
+class: setup  ## generate the slides of the course and the cheat sheet in build/class, in both languages
 	$(PYTHON_RUN) scripts/slides.py build/class
 	$(PYTHON_RUN) scripts/cheat_sheet.py build/class
 
 bench: setup  ## run the benchmarks
 	@set -e; for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(PYTHON_RUN) $$bench; done
 
-faults: setup-tests  ## inject RUNS=300 faults (SEED=1) in the middle of all verbs, then RUNS/2 verbs on random hosts; print runs and losses, and how to repeat one (ONLY='…')
+faults: setup-tests  ## inject RUNS=300 faults (SEED=1) into all verbs, then run RUNS/2 verbs on random hosts; print the runs, the losses, and how to repeat one (ONLY='…')
 	PYTHONPATH=tests $(PYTHON_RUN) -m support.faults $(if $(ONLY),--only '$(ONLY)',--runs $(or $(RUNS),300) --seed $(or $(SEED),1))
 	$(if $(ONLY),,$(as_root) env PYTHONPATH=tests $(PYTHON_RUN) -m support.random_host --runs $$(($(or $(RUNS),300) / 2)) --seed $(or $(SEED),1))
 
@@ -91,7 +91,7 @@ test-fresh:  ## install and test on fresh Debian 12 and 13 systems (root, deboot
 test-binder:  ## build binder/ as repo2docker does, in a fresh Ubuntu, and run the quickstart there (root, debootstrap)
 	@scripts/test-binder
 
-test-nbgrader: setup  ## have nbgrader make and grade the exercises: with their solutions, and untouched (installs it into build/)
+test-nbgrader: setup  ## let nbgrader generate and grade the exercises, both solved and untouched (installs it into build/)
 	@$(PYTHON_RUN) scripts/nbgrader_check.py
 
 words: setup  ## take new and changed messages into the catalogues of vmsnap_nb/words
@@ -103,6 +103,6 @@ constraints: setup  ## write the installed versions to constraints.txt
 	   --exclude-editable --exclude pip --exclude setuptools; } > build/constraints.txt
 	@mv build/constraints.txt constraints.txt
 
-clean:  ## remove what was built; .venv stays
+clean:  ## remove what was built, except .venv
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -59,7 +59,7 @@ def _check_case(folder: LabFolder, name: str, source: str) -> None:
             raise InvalidRequestError(
                 t("create the base {name} from {source}", name=name, source=source),
                 why=t("{image} already exists, and its name differs only in case", image=path.stem),
-                next_step=t("use the existing base: {call}, or choose a name that differs more", call=call),
+                next_step=t("use the existing base: {call}, or choose a more distinct name", call=call),
             )
 
 

@@ -60,7 +60,7 @@ def graph_of(name: str, lines: Iterable[str]) -> graphviz.Digraph:
         import graphviz
     except ImportError as error:
         raise MissingPartError(
-            t("make a graph with the Python package graphviz"),
+            t("create a graph with the Python package graphviz"),
             said=str(error),
             next_step=t("pip install graphviz, or use .to_text()"),
         ) from error

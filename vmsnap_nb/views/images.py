@@ -50,7 +50,7 @@ def png_of(svg: str, *, zoom: float) -> Png:
         import resvg_py
     except ImportError as error:
         raise MissingPartError(
-            t("make a PNG with the Python package resvg_py"),
+            t("create a PNG with the Python package resvg_py"),
             said=str(error),
             next_step=t('pip install "vmsnap_nb[png]", or use .to_svg()'),
         ) from error

@@ -351,8 +351,8 @@ def _shared(reading: Reading, name: str, path: str) -> Iterator[Concern]:
         yield refuse(
             "shared-base",
             counted(
-                "{overlays} is based on {base}, and would be corrupted if {base} reverts to {name}",
-                "{overlays} are based on {base}, and would be corrupted if {base} reverts to {name}",
+                "{overlays} is based on {base}, and would be corrupted if {base} is reverted to {name}",
+                "{overlays} are based on {base}, and would be corrupted if {base} is reverted to {name}",
                 len(above),
                 overlays=joined(above),
                 base=path,

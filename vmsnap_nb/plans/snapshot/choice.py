@@ -147,7 +147,7 @@ def _check(request: SnapshotRequest, domain: Domain, asked: Mapping[str, str]) -
     if request.kind is not None and request.kind not in KINDS:
         raise InvalidRequestError(
             tried,
-            why=t("there is no kind {kind}", kind=repr(request.kind)),
+            why=t("there is no snapshot kind {kind}", kind=repr(request.kind)),
             next_step=t("use one of these kinds: {kinds}. To save only the memory, use save()", kinds=joined(KINDS)),
         )
     bad = [char for char in request.description if not char.isprintable() and char not in "\n\t"]
