@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any
 
 from vmsnap_nb.errors import InvalidRequestError, ReadOnlyError, StalePlanError, VmsnapError
+from vmsnap_nb.live.base_records import renew_base_records
 from vmsnap_nb.live.claim import Claim
 from vmsnap_nb.live.confined import files_of
 from vmsnap_nb.live.files import PathLike, changes, state_of
@@ -360,6 +361,8 @@ class LivePlan(Plan):
         undone = len(done) < len(self.steps) or error is not None or stopped
         if undone:
             done = self._take_back(done, undo, error)
+        elif self.place.here:
+            renew_base_records(self)
         progress = replace(job.progress, text=t("read the images again"))
         job.tell(progress if undone else replace(progress, done=progress.total))
         missing = tuple(StepDone(step, "not run") for step in self.steps[len(done) :])

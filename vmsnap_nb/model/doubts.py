@@ -53,9 +53,9 @@ def is_other(image: Image, base: Image) -> Message:
     if base.file_size is None or base.mtime_ns is None:
         return NOTHING
     now = base.mtime_ns // 10**9
+    if _is_remembered(image, base):
+        return NOTHING
     if (base.file_size, now) == (record.size, record.mtime):
-        if base.identity == record.identity:
-            return NOTHING
         return t(
             "{base} is not the file on which {image} was created, although both have the same size and time",
             base=base.name,
@@ -82,6 +82,8 @@ def is_older(image: Image, base: Image) -> Message:
         return NOTHING
     if image.status != "ok" or base.status != "ok" or image.held == "write":
         return NOTHING  # what QEMU has not written yet has no time
+    if _is_remembered(image, base):
+        return NOTHING  # a plan wrote to it, and then let the overlay know it
     return t(
         "{base} was modified at {now} UTC, after its overlay {image} ({then} UTC)",
         base=base.name,
@@ -89,6 +91,15 @@ def is_older(image: Image, base: Image) -> Message:
         image=image.name,
         then=_utc(image.mtime_ns // 10**9),
     )
+
+
+def _is_remembered(image: Image, base: Image) -> bool:
+    """Return whether the image below an overlay is exactly the one that the overlay remembers."""
+    record, backing = image.base_record, image.backing
+    if record is None or backing is None or backing.written != record.written or base.mtime_ns is None:
+        return False
+    now = base.identity, base.file_size, base.mtime_ns // 10**9
+    return now == (record.identity, record.size, record.mtime)
 
 
 def _utc(seconds: int) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from support.images import create
+from support.images import create, write
 
 import vmsnap_nb as vs
 
@@ -91,3 +92,45 @@ def test_the_raw_base_of_a_qed_image_is_recorded_as_it_is_said(tmp_path: Path) -
     for concern in against:
         subprocess.run(concern.remedy.partition(": ")[2], shell=True, check=True, cwd=tmp_path)
     assert not [c for c in vs.scan(tmp_path).pull("Over").concerns if c.name.startswith("backing-format")]
+
+
+def three(folder: Path) -> tuple[Path, Path, Path]:
+    """Return a base, an image that is an hour old, and the overlay on that, which was made by a plan."""
+    base, middle = chain(folder)
+    write(base, "write -q -P 1 0 1M")
+    then = time.time() - 3600
+    for image in (base, middle):
+        os.utime(image, (then, then))
+    assert vs.scan(folder).overlay(folder / "Over.qcow2", "Top").run(progress=False).as_predicted
+    os.utime(folder / "Over.qcow2", (then, then))
+    return base, middle, folder / "Over.qcow2"
+
+
+def test_nothing_is_said_after_a_pull_into_an_image_with_overlays(tmp_path: Path) -> None:
+    three(tmp_path)
+    create(tmp_path / "by hand.qcow2", backing=tmp_path / "Top.qcow2")
+    os.utime(tmp_path / "by hand.qcow2", (time.time() - 3600,) * 2)
+    report = vs.scan(tmp_path).pull("Top").run(progress=False)
+    assert report.as_predicted
+    forest = vs.scan(tmp_path)
+    assert [doubts(forest.overlay("New", name)) for name in ("Over", "by hand")] == [{}, {}]
+    assert "disk-changed" not in forest.findings().to_frame()["what"].to_string()
+
+
+def test_a_doubt_outlives_a_plan_that_writes_to_the_base(tmp_path: Path) -> None:
+    _, middle, over = three(tmp_path)
+    write(middle, "write -q -P 2 0 1M")
+    was = os.getxattr(over, "user.vmsnap_nb.base")
+    assert doubts(vs.scan(tmp_path).overlay("New", "Over"))
+    assert vs.scan(tmp_path).pull("Top").run(progress=False).as_predicted
+    assert doubts(vs.scan(tmp_path).overlay("New", "Over"))
+    assert os.getxattr(over, "user.vmsnap_nb.base") == was
+
+
+def test_an_overlay_that_reads_other_data_after_a_waived_plan_is_given_nothing_to_remember(tmp_path: Path) -> None:
+    base, _, _ = three(tmp_path)
+    other = create(tmp_path / "Other.qcow2", backing=base)
+    plan = vs.scan(tmp_path).commit("Top", "Base")
+    assert plan.refused
+    plan.run(progress=False, waive="shared-base")
+    assert os.listxattr(other) == []
