@@ -154,7 +154,13 @@ def _layers(before: Sequence[Image], after: Sequence[Image]) -> Iterator[DiskLay
     )
     for images, states in parts:
         for image in images:
-            yield DiskLayer(image.name, image.path, states, image.allocated, image.virtual_size)
+            yield DiskLayer(
+                image.name,
+                image.path,
+                states,
+                allocated=image.allocated,
+                virtual_size=image.virtual_size,
+            )
 
 
 def in_use(state: DiskState) -> tuple[str, ...]:

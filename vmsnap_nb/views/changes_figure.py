@@ -143,7 +143,7 @@ def _place_layers(picture: ChangesPicture, rows: Sequence[LayerRow], y: float, *
     for place, row in enumerate(rows):
         box = _box(row)
         items, high = arrange(box, _BOX)
-        picture.boxes.append(Placed(box, (0, place), left, y, _BOX + 2 * PAD, high, items))
+        picture.boxes.append(Placed(box, (0, place), left=left, top=y, wide=_BOX + 2 * PAD, high=high, items=items))
         y += high + _BOX_GAP
     for place, row in enumerate(rows):
         if row.below is not None:
@@ -161,7 +161,8 @@ def _place_across(picture: ChangesPicture, rows: Sequence[LayerRow], y: float) -
         for number, (place, row) in enumerate(ordered[start : start + _ACROSS]):
             box = _box(row)
             items, high = arrange(box, wide - 2 * PAD)
-            beside[place] = at = Placed(box, (0, place), _MARGIN + number * (wide + _BOX_GAP), y, wide, high, items)
+            x = _MARGIN + number * (wide + _BOX_GAP)
+            beside[place] = at = Placed(box, (0, place), left=x, top=y, wide=wide, high=high, items=items)
             floor = max(floor, at.bottom)
             head = beside.get(place + 1) if row.below == place + 1 else None
             if head is not None:
@@ -210,7 +211,7 @@ def _place_legend(picture: ChangesPicture, changes: FileChanges, y: float) -> fl
         room = text_width(text, CHIP_SIZE) + 14.0
         if x > _MARGIN and x + room > picture.wide - _MARGIN:
             x, y = _MARGIN, y + 22.0
-        picture.chips.append(Chip(change, text, x, y, room, tone))
+        picture.chips.append(Chip(change=change, text=text, left=x, top=y, wide=room, tone=tone))
         x += room + 6.0
     return y + (26.0 if picture.chips else 0.0)
 
@@ -257,11 +258,21 @@ def _rung(row: Row[FileChange | _More], picture: ChangesPicture, left: float, y:
     room = picture.said_end - name_at - (text_width(said) + _GAP if said else 0.0)
     name = _clipped(row.name, room)
     if not isinstance(item, FileChange):
-        return Rung("more" if isinstance(item, _More) else "folder", name, said, x, y)
+        return Rung("more" if isinstance(item, _More) else "folder", name, said, left=x, top=y)
     sign, meaning = _sign(item.change)
     title = t("{name}: {value}", name=shown(item.path), value=meaning)
     bar = max(_BAR * _moved(item) / largest, 2.0) if largest and _moved(item) else 0.0
-    return Rung(item.change, name, said, x, y, sign, _TONES[item.change], title, bar)
+    return Rung(
+        item.change,
+        name,
+        said,
+        left=x,
+        top=y,
+        sign=sign,
+        tone=_TONES[item.change],
+        title=title,
+        bar=bar,
+    )
 
 
 def _sign(change: Change) -> tuple[str, str]:
