@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -184,6 +185,39 @@ def test_what_somebody_else_may_have_planted_is_named_and_no_entry(
     assert isinstance(stranger, Stranger)
     assert stranger.path == entry.path
     assert PLANTED[plant] in stranger.why
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+def test_a_file_that_was_renamed_is_no_entry(tmp_path: Path, mode: int) -> None:
+    """The disk of a guest is a file of root, and whoever may write to its folder can rename it."""
+    entry = merge(tmp_path)
+    disk = tmp_path / "disk.raw"
+    disk.write_text(text_of(entry) + 4096 * " ")
+    disk.rename(entry.path)
+    assert read_entry(entry.path, MergeEntry) == entry
+    tmp_path.chmod(mode)
+    assert read_entry(entry.path, MergeEntry) is None
+    [unread] = read_all([str(tmp_path)])
+    assert isinstance(unread, UnreadEntry)
+    [refused] = strangers(Reading(forest=Forest({}), strangers=(unread,)))
+    assert refused.level == "refuse"
+    assert refused.remedy is not None
+    command = f"chmod +t -- {entry.path}"
+    assert command in refused.remedy
+    subprocess.run(command.split(), check=True)
+    assert read_entry(entry.path, MergeEntry) == entry
+    write_entry(entry)
+    assert read_entry(entry.path, MergeEntry) == entry
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_the_owner_of_a_folder_can_rename_files_in_it_too(tmp_path: Path) -> None:
+    entry = merge(tmp_path)
+    Path(entry.path).write_text(text_of(entry))
+    os.chown(tmp_path, 12345, -1)
+    assert read_entry(entry.path, MergeEntry) is None
+    write_entry(entry)
+    assert read_entry(entry.path, MergeEntry) == entry
 
 
 def test_what_a_folder_holds_that_cannot_be_listed_is_unknown(nobodys_folder: Path, tmp_path: Path) -> None:

@@ -49,6 +49,12 @@ __all__ = [
 ]
 
 _MOST = 4 << 20
+_MARK = stat.S_ISVTX
+"""The permission bit that entries have.
+
+It means nothing for files, and only their owner can set it. A user who may write to a folder can rename any file there.
+That of root can hold whatever another wants: it is the disk or the log of a guest, or the result of a merge.
+"""
 _E = TypeVar("_E", bound=Entry | UnknownEntry)
 _Found = Entry | UnknownEntry | UnreadEntry | Stranger
 _Begun = TypeVar("_Begun", InsideEntry, MergeEntry, PullEntry)
@@ -101,8 +107,11 @@ def _read(path: str) -> _Found | None:
     except OSError as error:
         return _unread(path, error)
     try:
-        if why := _strange(os.fstat(fd)):
+        found = os.fstat(fd)
+        if why := _strange(found):
             return Stranger(path=path, why=why)
+        if not found.st_mode & _MARK and _is_open(os.path.dirname(path)):
+            return UnreadEntry(path=path, why=t("other users can move files into its folder"), is_unmarked=True)
         text = os.read(fd, _MOST).decode(errors="surrogateescape")
     except OSError as error:
         return UnreadEntry(path=path, why=_why(error))
@@ -112,6 +121,15 @@ def _read(path: str) -> _Found | None:
     if entry is None:
         return UnreadEntry(path=path, why=t("it is incomplete or damaged"), is_damaged=True)
     return _renumbered(entry) if isinstance(entry, InsideEntry | MergeEntry | PullEntry) else entry
+
+
+def _is_open(folder: str) -> bool:
+    """Return whether others can give a file in a folder another name, or move one there from another folder."""
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return True
+    return found.st_uid not in (0, os.geteuid()) or bool(found.st_mode & 0o022)
 
 
 def _unread(path: str, error: OSError) -> UnreadEntry | Stranger | None:
@@ -189,6 +207,8 @@ def write_entry(entry: Entry) -> None:
         with temporary(os.path.dirname(entry.path), 0o600 if secret else 0o644) as new:
             with open(new.fd, "wb", closefd=False) as file:
                 file.write(data)
+            with contextlib.suppress(OSError):  # a file system without it also has no folders that are open to some
+                os.fchmod(new.fd, stat.S_IMODE(os.fstat(new.fd).st_mode) | _MARK)
             publish(new, entry.path)
     except OSError as error:
         raise from_os_error(error, t("write the journal entry {path}", path=entry.path)) from error

@@ -329,7 +329,7 @@ class UnreadEntry:
     """An entry, or a folder where entries may be, that could not be read: what it says is not known.
 
     `is_closed` if it is a folder in which this user may create no entries either, `is_damaged` if it is an entry of
-    which not all is there, as after a loss of power.
+    which not all is there, as after a loss of power, and `is_unmarked` if it may be another file that was renamed.
     """
 
     path: str
@@ -337,6 +337,7 @@ class UnreadEntry:
     is_folder: bool = False
     is_closed: bool = False
     is_damaged: bool = False
+    is_unmarked: bool = False
 
 
 KINDS: Mapping[str, type[Entry]] = {

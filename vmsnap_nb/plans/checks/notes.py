@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+import shlex
 from collections.abc import Iterable, Iterator
 
 from vmsnap_nb.model.forest import Forest
@@ -162,6 +163,16 @@ def _unread(entry: UnreadEntry) -> Concern:
             why=entry.why,
         )
         remedy = t("make the file readable, then call unfinished()")
+        if entry.is_unmarked:
+            what = t(
+                "{path} may not be a journal entry: {why}, and it lacks the sticky bit that marks entries",
+                path=entry.path,
+                why=entry.why,
+            )
+            remedy = t(
+                "check its content. If it is an entry, run {command} and call unfinished(). Otherwise, remove it",
+                command=f"chmod +t -- {shlex.quote(entry.path)}",
+            )
         if entry.is_damaged:
             remedy = t(
                 "inspect the images in its folder, restore any damaged ones from a backup, then remove the entry",
