@@ -91,7 +91,7 @@ WORDS = {
     "works, with a warning: the overlay is not encrypted": "可以，并警告：叠加层没有加密",
     "works, by libvirt": "可以，由 libvirt 执行",
     "works, by libvirt, if unknown-image is waived": "可以，由 libvirt 执行，需放行 unknown-image",
-    "finds nothing: the journal is in files that cannot be opened from there": ("找不到：日志保存在无法打开的文件中"),
+    "finds nothing: the journal is in files that cannot be opened from there": ("找不到：日志文件无法打开"),
     "clean up after a merge": "合并后清理",
     "finish what was interrupted": "完成被中断的操作",
     "reconcile the records": "使记录与实际一致",
