@@ -105,7 +105,7 @@ WORDS = {
     "*a managed save is used up when its guest starts*": "*客户机启动后，保存的状态（managed save）即不复存在*",
     "*libvirt gives QEMU no access to the data file*": "*libvirt 不允许 QEMU 访问数据文件*",
     "*libvirt keeps saved memory only for a guest that is off*": "*libvirt 只为已关机的客户机保留内存*",
-    "*no QEMU opens it*": "*QEMU 无法打开它*",
+    "*QEMU does not open it*": "*QEMU 无法打开它*",
     "*no snapshot of it can be taken*": "*无法为它创建快照*",
     "*one file, which libvirt removes: `virsh managedsave-remove`; saved by name, `rm`*": (
         "*只有一个文件，由 libvirt 删除：`virsh managedsave-remove`；指定了文件名的用 `rm`*"
@@ -115,11 +115,11 @@ WORDS = {
 """By the English text: that of a cell, or of a part of it between semicolons."""
 
 WHEN = {
-    " into the base": "合并到基础镜像时",
+    " when merging into the base": "合并到基础镜像时",
     " if only a header names the device": "如果只有文件头提到该设备，则",
     " if the base is included": "如果包括基础镜像，则",
     " if the device is too small": "如果设备空间不足，则",
-    " into the disk itself": "合并到磁盘本身时",
+    " when merging into the disk itself": "合并到磁盘本身时",
     " for the disk itself": "对磁盘本身则",
 }
 """When something is refused, which comes first in Chinese: by the English text after the name of the refusal."""
@@ -127,7 +127,7 @@ WHEN = {
 REASONS = {
     "": "",
     ", as it could not be deleted": "：之后将无法删除",
-    ", as QEMU cannot": "：QEMU 不支持",
+    ", as QEMU cannot do this": "：QEMU 不支持",
     ", as QEMU does not open it": "：QEMU 不会打开它",
     ", as QEMU would exit": "：QEMU 会异常终止",
     ", as an overlay can only be based on the whole file": "：叠加层只能基于整个文件",

@@ -53,7 +53,7 @@ _ALONE = "*it has no backing file*"
 _HEADER = "refused: untrusted-backing if only a header names the device"
 _W_ABOVE = "works, into an overlay on it"
 _ABOVE = "works, in layers above it"
-_FAR = "refused: not-supported into the disk itself"
+_FAR = "refused: not-supported when merging into the disk itself"
 DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "qcow2 on a block device": (
         "tests/hosts/test_disk_verbs.py",
@@ -86,7 +86,7 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "qcow2 with an external data file": (
         "tests/hosts/test_disk_verbs.py",
         {
-            "off": (_LOST, f"{_NO}, as QEMU cannot", f"{_ABOVE}; {_FAR}", _DATA, _W, _DATA),
+            "off": (_LOST, f"{_NO}, as QEMU cannot do this", f"{_ABOVE}; {_FAR}", _DATA, _W, _DATA),
             "running": ("*libvirt gives QEMU no access to the data file*",) * 6,
         },
     ),
@@ -100,7 +100,7 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "base in vmdk, vdi, vhdx, vpc, qed, qcow or parallels": (
         "tests/hosts/test_disk_verbs.py",
         {
-            "off": (_W, _W, f"works; {_NO} (can be waived) into the base", _W, _W, _W),
+            "off": (_W, _W, f"works; {_NO} (can be waived) when merging into the base", _W, _W, _W),
             "running": (_W, "refused: not-supported, as libvirt could not save the memory", _W, _W, _W, _W),
         },
     ),
@@ -129,7 +129,7 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         "tests/live/merge/test_unsupported.py",
         {
             "off": (_CLOSED, _CLOSED, _CLOSED, _CLOSED, _NEVER, _NEVER),
-            "running": ("*no QEMU opens it*",) * 6,
+            "running": ("*QEMU does not open it*",) * 6,
         },
     ),
 }
