@@ -17,7 +17,7 @@ __all__ = ["Prediction", "Quiz", "predict", "quiz", "shown_again"]
 
 
 class Prediction(Listed):
-    """A question whose guess is kept until it is compared with what really happened."""
+    """A question with a guess, which is stored until it is compared with what really happened."""
 
     def __init__(self, question: Question, answer: object = NONE) -> None:
         self.question = question
@@ -119,7 +119,7 @@ class Quiz(Listed):
         Parameters
         ----------
         *numbers : int
-            One for each question, from the first on.
+            One for each question, in order.
 
         Raises
         ------

@@ -149,7 +149,7 @@ class Quizzed(Listed):
         Parameters
         ----------
         most : float
-            For a quiz with only right answers.
+            The points if all answers are right.
 
         Returns
         -------

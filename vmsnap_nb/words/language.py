@@ -28,7 +28,7 @@ _current: ContextVar[Language | None] = ContextVar("_current", default=None)
 
 
 def set_language(code: str | None) -> None:
-    """Choose the language of messages, figures and panels that are made from now on.
+    """Choose the language of messages, figures and panels that are created from now on.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ __all__ = ["NOTHING", "N_", "Message", "clauses", "counted", "joined", "lines", 
 
 
 class Message(str):
-    """A sentence in the language that was current when it was made.
+    """A sentence in the language that was selected when it was created.
 
     Attributes
     ----------

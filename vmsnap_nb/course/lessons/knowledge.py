@@ -90,9 +90,9 @@ AFTER = (
     Asked(
         name="after/layers",
         text=N_(
-            "The chain is `base <- a <- b <- c`. A block was written only while `a` was active. Which image has it?"
+            "The chain is `base <- a <- b <- c`. A block was written only while `a` was active. Which image holds it?"
         ),
-        why=N_("A block is read from the first layer that has it, from the top down."),
+        why=N_("A block is read from the first layer that holds it, from the top down."),
         options={"c": "`c`", "a": "`a`", "base": "`base`"},
         answer="a",
     ),

@@ -62,7 +62,7 @@ QUIZ = (
     Asked(
         name="panels/quiz/refused",
         text=N_("A refused plan has a check box next to a refusal. What does ticking it mean?"),
-        why=N_("Waiving changes nothing about the risk."),
+        why=N_("Waiving a refusal does not reduce the risk."),
         options={"waive": N_("you accept the named risk"), "fix": N_("the problem is repaired")},
         answer="waive",
     ),

@@ -114,7 +114,10 @@ QUIZ = (
         name="snapshots/quiz/no-memory",
         text=N_("You revert to a snapshot without memory and start the guest. What does it do?"),
         why=N_("Without the memory, the disk is in the same state as after a power failure at that moment."),
-        options={"boots": N_("it boots from the disk as it was then"), "continues": N_("it continues where it was")},
+        options={
+            "boots": N_("it boots from the disk as it was then"),
+            "continues": N_("it continues where it left off"),
+        },
         answer="boots",
     ),
 )

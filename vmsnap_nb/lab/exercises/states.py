@@ -256,8 +256,8 @@ STATES = (
         topic="snapshots",
         level="easy",
         task=N_(
-            "The host must restart. Save the running guest `sleeper`, so that it is off now and, at its next start, "
-            "continues where it was."
+            "The host must restart. Save the running guest `sleeper`, so that it is off now and, at its "
+            "next start, continues where it left off."
         ),
         build=_saved_state,
         aims=_saved_state_aims,
