@@ -1,4 +1,4 @@
-"""All errors that this package raises deliberately, with one base class; and its only warning.
+"""All errors that vmsnap_nb raises deliberately, which have one base class, and its only warning.
 
 Each error says what was tried, why it failed, and what to do. The reason is either the package's own diagnosis or a
 quotation from the program that refused: libvirt, QEMU or the system.
@@ -55,11 +55,11 @@ class VmsnapError(Exception):
     Attributes
     ----------
     quoted : str or None
-        The words of libvirt, QEMU or the system; None if the package found the reason by itself.
+        The words of libvirt, QEMU or the system; None if vmsnap_nb found the reason itself.
     said : str or None
         Those words or, if there are none, the diagnosis of this package.
     reports : tuple of Report
-        Of several plans that were run one after another: those that had ended before.
+        If several plans were run one after another: the reports of those that had already ended.
 
     Examples
     --------

@@ -59,7 +59,7 @@ class Fleet(Listed):
         Folders that all hosts share under the same path.
     executor : concurrent.futures.Executor, or mapping of str to such, optional
         The executor that reads the hosts; by default, threads of this process. With another one, such as a process pool
-        or Dask's ``client.get_executor()``, each worker makes its own connection and returns what it has read. With one
+        or Dask's ``client.get_executor()``, each worker opens its own connection and returns what it has read. With one
         executor for each host, by name, the workers run on these hosts (``client.get_executor(workers=["a"])``): each
         connects to the libvirt of its own machine, and opens the images and folders there. Hosts that are not in the
         mapping are read by threads.
@@ -158,7 +158,7 @@ class Fleet(Listed):
         Raises
         ------
         NotFoundError
-            No guest has that name, or several have.
+            No guest has that name, or several guests have it.
         VmsnapError
             A host cannot be reached.
         """

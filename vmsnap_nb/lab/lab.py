@@ -57,7 +57,7 @@ class Lab(ExerciseLab):
     Raises
     ------
     LabError
-        The folder's path is too long, the folder is not a lab's, or this process has another lab embedded.
+        The folder's path is too long, the folder is not that of a lab, or this process has another lab embedded.
     LabBusyError
         Another process has the lab open.
     MissingPartError
@@ -148,7 +148,7 @@ class Lab(ExerciseLab):
     def base(
         self, name: str = "RootBase", image: str | os.PathLike[str] | None = None, *, format: str | None = None
     ) -> Image:
-        """Return a base image of the lab; on first use it is created, write-protected.
+        """Return a base image of the lab; on first use, it is created and write-protected.
 
         Parameters
         ----------

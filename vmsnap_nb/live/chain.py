@@ -69,7 +69,8 @@ class LiveChain(Chain):
     # -- files ------------------------------------------------------------------------------------------------
 
     def files(self, path: PathLike = "/", *, at: str | None = None, recursive: bool = False) -> Files:
-        """List the contents of a folder on the guest's disk, without booting it, without root, and without a lock.
+        """List the contents of a folder on the guest's disk, without booting it, without root privileges, and without a
+        lock.
 
         Parameters
         ----------
@@ -105,7 +106,7 @@ class LiveChain(Chain):
     def find_files(
         self, pattern: str, *, path: PathLike = "/", newer: When | None = None, at: str | None = None
     ) -> Files:
-        """List all files below a folder whose names match.
+        """List all files with matching names below a folder.
 
         Parameters
         ----------
@@ -214,7 +215,7 @@ class LiveChain(Chain):
         Parameters
         ----------
         layer : Image, path, name or int
-            The layer; it must have one below it.
+            The layer; it must have another layer below it.
         path : path
             Where to look.
 

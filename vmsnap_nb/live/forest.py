@@ -105,7 +105,7 @@ class LiveForest(Forest):
         Parameters
         ----------
         path : path or sequence of paths
-            The new images. A name without a folder is placed beside the backing file; without a suffix it gets
+            The new images. A name without a folder is created beside the backing file; a name without a suffix gets
             ``.qcow2``.
         backing : Image, path, name or Guest
             The backing file: the image itself, its path, or its name if only one image has that name; for a guest its
@@ -501,7 +501,7 @@ class LiveForest(Forest):
         image : Image, path or name
             The image.
         path : path
-            The new file. A name without a folder is placed beside the image; without a suffix it gets ``.qcow2``.
+            The new file. A name without a folder is created beside the image; a name without a suffix gets ``.qcow2``.
 
         Returns
         -------

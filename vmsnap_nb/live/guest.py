@@ -226,7 +226,7 @@ class Guest(GuestFiles):
         target : str, optional
             The disk, such as ``vda``. Default: the first disk that has an image.
         at : str, optional
-            The name of a snapshot: the chain that the disk had then. Default: the current chain.
+            The name of a snapshot: the chain that the disk had at that time. Default: the current chain.
 
         Returns
         -------
@@ -314,9 +314,9 @@ class Guest(GuestFiles):
     def concerns(self) -> tuple[Concern, ...]:
         """Return the reasons not to start the guest now; for a running guest, what it would lose when it stops.
 
-        Reasons not to start it are images that another process holds, an interrupted merge without which its disk
-        would read differently, layers that are missing or invalid, and headers that do not record a backing format.
-        A running guest loses data if QEMU writes to an image other than the one libvirt names, or to a deleted file.
+        Reasons not to start it are images that another process has open, an interrupted merge that may have left its
+        disk with the wrong data, layers that are missing or invalid, and headers that do not record a backing format. A
+        running guest loses data if QEMU writes to an image other than the one libvirt names, or to a deleted file.
 
         Returns
         -------
@@ -552,11 +552,11 @@ class Guest(GuestFiles):
             the disks.
         keep_current : bool
             Whether to keep the current state, with its memory if the guest runs, in a snapshot ``kept1``, ``kept2``, …
-            first: then nothing is lost, and a revert to that snapshot restores it. It is internal if `name` is;
-            otherwise it is external, and the current image remains unchanged. Without it the plan names each file
+            first: then nothing is lost, and a revert to that snapshot restores it. That snapshot is internal if `name`
+            is; otherwise it is external, and the current image remains unchanged. If False, the plan names each file
             whose content is discarded, with its size (`state-lost`). The images of an internal snapshot are
-            overwritten. The current overlay of an external one is removed, or emptied if the record of a snapshot
-            names it. An image that other images, guests or snapshots depend on is always kept.
+            overwritten. The current overlay of an external one is removed, or emptied if the record of a snapshot names
+            it. An image that other images, guests or snapshots depend on is always kept.
 
         Returns
         -------
@@ -608,7 +608,7 @@ class Guest(GuestFiles):
             The snapshot.
         children : str or False
             ``also``: delete all its descendants too; ``only``: delete the descendants, but not the snapshot. If False,
-            its children remain and get its parent.
+            its children remain and become children of its parent.
         metadata_only : bool
             Whether to remove only libvirt's record, and no file.
 
@@ -881,11 +881,11 @@ class Guest(GuestFiles):
         """Return the plans that finish interrupted operations: commits, pulls, external snapshots, and a revert.
 
         Plans that prevent a loss come first. If libvirt has dropped a record that it could not write, only the plans
-        that write it again are returned. If QEMU writes to an image other than the one libvirt names, one corrects
-        the definition; if a file that QEMU has open was deleted, one copies it into an image that remains. If a change
-        of an internal snapshot was interrupted, one checks the image, and repairs it on a copy. A commit may be one
-        that QEMU is still running. If it is not known whether QEMU wrote everything, a plan undoes the commit, and the
-        next one repeats it. Any other revert of the guest removes the journal entry of an interrupted one.
+        that write it again are returned. If QEMU writes to an image other than the one libvirt names, one corrects the
+        definition; if a file that QEMU has open was deleted, one copies it into an image that remains. If a change of
+        an internal snapshot was interrupted, one checks the image, and repairs it on a copy. A commit may still be
+        running in QEMU. If it is not known whether QEMU wrote everything, a plan undoes the commit, and the next one
+        repeats it. Any other revert of the guest removes the journal entry of an interrupted one.
 
         Returns
         -------

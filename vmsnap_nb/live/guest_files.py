@@ -83,7 +83,7 @@ class GuestFiles(Listed):
         at: str | None = None,
         target: str | None = None,
     ) -> Files:
-        """List all files below a folder whose names match, as `LiveChain.find_files` does.
+        """List all files with matching names below a folder, as `LiveChain.find_files` does.
 
         Parameters
         ----------
@@ -158,7 +158,7 @@ class GuestFiles(Listed):
     def diff(
         self, before: str, after: str | None = None, *, path: PathLike = "/", target: str | None = None
     ) -> FileChanges:
-        """Compare its files at the time of a snapshot with those of another one, or with those now.
+        """Compare its files at the time of a snapshot with those of another snapshot, or with the current ones.
 
         Parameters
         ----------

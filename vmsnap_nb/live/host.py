@@ -220,7 +220,7 @@ class Host(Listed):
         return Guests(Guest(self, domain) for domain in sorted(domains, key=lambda domain: str(domain.name())))
 
     def snapshots(self) -> SnapshotLists:
-        """List the snapshots of all guests, in one reading."""
+        """List the snapshots of all guests, in a single pass."""
         return snapshot_lists(self.link)
 
     # -- images -----------------------------------------------------------------------------------------

@@ -238,7 +238,7 @@ class BlockMap(Listed):
 
     @property
     def visible(self) -> tuple[Run, ...]:
-        """What the guest reads: runs without overlap. Between them no layer holds anything, and it reads as zeros."""
+        """What the guest reads: runs without overlap. No layer holds data between them, and zeros are read there."""
         return tuple(run for run in self.runs if not run.hidden and run.start < self.size)
 
     def owner(self, place: int) -> int | None:
@@ -335,7 +335,7 @@ class BlockMap(Listed):
         return LayerMap(target.path, max(target.size, self.size), tuple(found), target.cluster_size)
 
     def growth(self, first: int, last: int, into: int, *, own: Iterable[Extent] | None = None) -> int:
-        """Return about how many bytes the file `into` grows by when that is copied into it.
+        """Return by about how many bytes the file `into` grows when that data is copied into it.
 
         Parameters
         ----------
@@ -367,7 +367,7 @@ class BlockMap(Listed):
         return clusters, sum(end - start for start, end in clusters) - _overlap(clusters, held)
 
     def room_to_copy(self, first: int, last: int, into: int, *, fresh: bool = False) -> int:
-        """Return the bytes by which the file `into` may grow when that is copied into it, including qcow2 tables.
+        """Return by how many bytes the file `into` may grow when that data is copied into it, including qcow2 tables.
 
         Parameters
         ----------

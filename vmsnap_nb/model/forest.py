@@ -138,11 +138,11 @@ class Forest(Shown):
         return self._known.several
 
     def same_file(self, path: str) -> tuple[str, ...]:
-        """Return all paths of the forest that lead to the same file, including this one."""
+        """Return all paths of the forest that refer to the same file, including this one."""
         return self._aliases.get(path) or (path,)
 
     def identity(self, path: str) -> Identity | None:
-        """Return the `Image.identity` to which a name leads, or None if it is not known."""
+        """Return the `Image.identity` to which a name refers, or None if it is not known."""
         return self._known.place(path)
 
     def same(self, path: str | None, other: str | None) -> bool:
@@ -399,7 +399,7 @@ class Forest(Shown):
         needs: Iterable[Need] | None = None,
         stale_memory: Iterable[Need] | None = None,
     ) -> Forest:
-        """Return a forest in which some images are added or replaced and others removed: how plans predict."""
+        """Return a forest in which some images are added or replaced and others removed; plans predict with it."""
         images = {**self.images, **{image.path: image for image in put}}
         for path in drop:
             images.pop(path, None)

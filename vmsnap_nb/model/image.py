@@ -310,7 +310,7 @@ class Image(FastBuild, Carded):
         return self._files(t("copy a file of {image}", image=self.path)).copy_out(self, path, to)
 
     def find(self, pattern: str, *, path: str | os.PathLike[str] = "/", newer: str | datetime | None = None) -> Files:
-        """List all files below a folder whose names match, on the disk whose top is this image.
+        """List all files with matching names below a folder, on the disk whose top is this image.
 
         Parameters
         ----------

@@ -63,9 +63,10 @@ class Space(Tabled):
 
     `to_frame` returns: index ``path``, columns ``image allocated exclusive hidden internal memory_files reclaim``.
     Sizes are in bytes, and ``<NA>`` if they are not known. ``exclusive`` is the space that the removal of the file
-    would free, without what another file shares (a reflink, on XFS and Btrfs) or a hard link keeps. ``hidden`` is data
-    that layers above cover in all chains: no disk, snapshot or saved memory reads it. (A `BlockMap` shows one chain,
-    and data that is hidden there may be read by another.) ``reclaim`` has the call that plans how to free space.
+    would free, without the data that another file shares (a reflink, on XFS and Btrfs) or that a hard link keeps.
+    ``hidden`` is data that layers above cover in all chains: no disk, snapshot or saved memory reads it. (A `BlockMap`
+    shows one chain, and data that is hidden there may be read by another.) ``reclaim`` has the call that plans how to
+    free space.
 
     Attributes
     ----------
@@ -92,7 +93,7 @@ class Space(Tabled):
         -------
         pandas.DataFrame
             One row for each snapshot of an image; ``exclusive`` has the bytes that its deletion alone would free, and
-            ``vm_state_size`` those of memory and devices among them.
+            ``vm_state_size`` how many of these hold memory and devices.
         """
         from vmsnap_nb.views.frames import internal_frame
 

@@ -214,7 +214,7 @@ class Flow(widgets.VBox):
         act : callable
             Does it, in a thread; an error that it raises is shown.
         then : tuple of callable and str, optional
-            Gives the plan that is offered next, or None for none; and what the button says that runs it.
+            Returns the plan that is offered next, or None; and the label of the button that runs it.
         """
         if self._is_busy():
             return
@@ -277,7 +277,7 @@ class Flow(widgets.VBox):
 
     @property
     def busy(self) -> bool:
-        """Whether a thread of this flow is at work."""
+        """Whether a thread of this flow is running."""
         return self._thread is not None and self._thread.is_alive()
 
     def _offer(self) -> None:

@@ -95,7 +95,7 @@ class Panel(widgets.VBox):
             threading.Thread(target=self._watch, args=(every,), name="vmsnap panel watch", daemon=True).start()
 
     def build(self) -> None:
-        """Make the controls: each panel has its own."""
+        """Create the controls: each panel has its own."""
         self.children = (self.time_line, self.chain, self.flow, self.flow.decision)
 
     def update(self, reading: Reading) -> None:

@@ -79,9 +79,9 @@ class Options:
     first : collection of str
         Paths of images whose branches come first among those that are based on the same image.
     style : str
-        ``change`` draws a plan as one picture that contains the change. ``rows`` draws the states before and after
-        below each other, as text figures always do. ``handout`` does the same, and marks as ``(Active)`` each image
-        that would be written to next, even if no guest does.
+        ``change`` draws a plan as one picture that contains the change. ``rows`` draws the state afterwards below the
+        state before, as text figures always do. ``handout`` does the same, and marks as ``(Active)`` each image that
+        would be written to next, even if no guest does.
     """
 
     details: str | Collection[str] = "all"

@@ -67,11 +67,11 @@ class ExerciseLab(Host):
 
     @property
     def work(self) -> Path:
-        """A folder in the lab's for files of your own. `destroy` removes it, with everything in it."""
+        """A folder inside the lab's folder, for your own files. `destroy` removes it, with everything in it."""
         return self.root / WORK
 
     def by_hand(self) -> str:
-        """Prepare a second, empty libvirt for `virsh` as you type it in this notebook, after ``!``.
+        """Prepare a second, empty libvirt for `virsh` commands that you type in this notebook, after ``!``.
 
         The lab's own libvirt is inside this process, where `virsh` cannot reach it. The second one is in the lab's
         folder and needs neither a daemon nor administrator rights. Its guests are stopped when the lab is closed.
@@ -136,8 +136,8 @@ class ExerciseLab(Host):
     def exercise(self, name: str) -> LiveForest:
         """Set up an exercise unless it already is, and return its images in their current state.
 
-        Everything is in a folder of its own, ``exercises/NAME`` in the lab's. That folder is removed, with everything
-        that you created in it, when the exercise is reset or the lab is destroyed.
+        Everything is in a folder of its own, ``exercises/NAME`` in the lab's folder. That folder is removed, with
+        everything that you created in it, when the exercise is reset or the lab is destroyed.
 
         Parameters
         ----------
@@ -224,7 +224,7 @@ class ExerciseLab(Host):
         name : str
             One of `exercises`.
         text : str
-            The answer. The order of several names does not matter; that of the letters of commands does.
+            The answer. The order of several names does not matter, but the order of the letters of commands does.
 
         Raises
         ------
@@ -272,7 +272,8 @@ class ExerciseLab(Host):
         Returns
         -------
         Hint
-            After the third, the third again. `progress` counts the hints that were used; points do not depend on them.
+            After the third hint, the third one again. `progress` counts the hints that were used; points do not depend
+            on them.
 
         Raises
         ------
