@@ -7,6 +7,7 @@ import subprocess
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,9 @@ from vmsnap_nb.errors import (
     NotFoundError,
     PlanRefusedError,
     StalePlanError,
+    VmsnapError,
 )
+from vmsnap_nb.lab import bases
 from vmsnap_nb.lab.alpine import copy_checked, find_alpine
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.lab.scenarios import PATTERN_SIZE, SCENARIOS, pattern_of
@@ -56,8 +59,34 @@ def test_an_image_of_ones_own(lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
         lab.base("No", image=tmp_path / "nothing")
     for name in ("Mine", "Raw"):
-        with pytest.raises(InvalidRequestError, match=r"made from /.*/(own\.qcow2|raw)"):
+        with pytest.raises(InvalidRequestError, match=r"created from /.*/(own\.qcow2|raw)"):
             lab.base(name)
+
+
+@pytest.mark.parametrize("change", ["qemu-img rebase -q -u -f qcow2 -F raw -b /etc/shadow own", "rm own && mkfifo own"])
+def test_an_image_that_its_owner_changes_meanwhile(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """A guest on such a base would read any file of this user as its disk."""
+    own, copy = tmp_path / "own", bases.copy_file
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", own, "1M"], check=True)
+
+    def late(*given: Any, **named: Any) -> str:
+        subprocess.run(["sh", "-ec", change], cwd=tmp_path, check=True)
+        return copy(*given, **named)
+
+    monkeypatch.setattr(bases, "copy_file", late)
+    before = sorted((lab.root / "images").iterdir())
+    with pytest.raises(VmsnapError, match=r"is based on|Invalid argument"):
+        lab.base("Late", image=own)
+    assert sorted((lab.root / "images").iterdir()) == before
+
+
+def test_an_image_with_a_data_file_is_no_base(lab: Lab, tmp_path: Path) -> None:
+    options = f"data_file={tmp_path}/data,data_file_raw=on"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, tmp_path / "own", "1M"], check=True)
+    with pytest.raises(InvalidRequestError, match="its data is in another file"):
+        lab.base("Apart", image=tmp_path / "own")
 
 
 def test_a_base_in_other_letters_is_no_second_copy(lab: Lab, base: Image) -> None:

@@ -45,7 +45,7 @@ def base(folder: LabFolder, name: str, image: str | os.PathLike[str] | None, for
         if own is None:
             copy_checked(find_alpine().disk, path)
         else:
-            copy_file(Path(own), path)
+            copy_file(Path(own), path, check=lambda copy: _suffix(own, format, copy))
         folder.add(path, source)
     _protect(path)
     return Survey(images={str(path): "raw" if suffix == ".img" else None}, follow=True).read()[str(path)]
@@ -70,10 +70,10 @@ def raw_bases(folder: LabFolder) -> dict[str, str | None]:
     return {path: "raw" for path in made if path.endswith(".img") and os.path.exists(path)}
 
 
-def _suffix(path: str, format: str | None) -> str:
-    """Check what an image of the user's own is, and return the suffix of its copy."""
-    tried = t("use {image} as a base", image=path)
-    image = Survey(images={path: format}).read()[path]
+def _suffix(path: str, format: str | None, copy: str | None = None) -> str:
+    """Check what an image of the user's own is, or a `copy` of it, and return the suffix of its copy."""
+    tried, file = t("use {image} as a base", image=path), copy or path
+    image = Survey(images={file: format}).read()[file]
     if image.status == "missing":
         raise NotFoundError(tried, why=t("the file does not exist"), next_step=t("check the path"))
     convert = f"qemu-img convert -O qcow2 {shlex.quote(path)} NEW"
@@ -82,6 +82,12 @@ def _suffix(path: str, format: str | None) -> str:
             tried,
             why=t("it is based on {backing}", backing=image.backing.written),
             next_step=t("convert its chain into one image: {command}", command=convert),
+        )
+    if image.data_file is not None:
+        raise InvalidRequestError(
+            tried,
+            why=t("its data is in another file: {path}", path=image.data_file.written),
+            next_step=t("convert it into one image: {command}", command=convert),
         )
     if image.format == "qcow2" and image.status == "ok":
         return ".qcow2"

@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vmsnap_nb.errors import NotFoundError
@@ -24,21 +24,24 @@ _AT_ONCE = 8 << 20
 _NO_RANGES = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
-def copy_file(source: Path, target: Path, *, sha256: str = "") -> str:
+def copy_file(source: Path, target: Path, *, sha256: str = "", check: Callable[[str], object] | None = None) -> str:
     """Copy a file under another name first, so that a half-made one never has the right name.
 
-    With a digest given, a copy of other content is thrown away, and the digest that was found is returned.
+    With a digest given, a copy of other content is thrown away, and the digest that was found is returned. So is a copy
+    for which `check` raises: whoever may write to the file can change it while it is copied.
     """
     tried = t("copy {source} to {target}", source=source, target=target)
     found = ""
     try:
-        with open(source, "rb") as old, temporary(str(target.parent)) as new:
+        with open(source, "rb", opener=_regular) as old, temporary(str(target.parent)) as new:
             copy_content(old.fileno(), new.fd)
             if sha256:
                 with open(new.fd, "rb", closefd=False) as file:
                     file.seek(0)
                     found = hashlib.file_digest(file, "sha256").hexdigest()
             os.fchmod(new.fd, stat.S_IMODE(os.fstat(old.fileno()).st_mode) & 0o644 | 0o600)
+            if check is not None:
+                check(new.path)
             if found == sha256:
                 publish(new, str(target))
     except FileNotFoundError as error:
@@ -46,6 +49,15 @@ def copy_file(source: Path, target: Path, *, sha256: str = "") -> str:
     except OSError as error:
         raise from_os_error(error, tried) from error
     return found
+
+
+def _regular(path: str, flags: int) -> int:
+    """Open a file without waiting; OSError for what has no end, or none that is known."""
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+    return fd
 
 
 def copy_same(file: SameFile, target: str, *, whole: bool = False) -> Identity:
