@@ -189,6 +189,7 @@ def test_the_layers_are_at_the_left_of_what_changed_the_newest_at_the_top() -> N
         "> Mid   1 GiB, 3 MiB on disk",
         "> Top   1 GiB, 3 MiB on disk  now  2 changes",
     ]
+    assert texts(replace(STACK, notes=("its journal is in use",)).to_svg())[-1] == "* its journal is in use"
     alone = replace(STACK, before="Old", after="Top")
     assert ["Top", size, "2 changes"] in boxes_of(alone)  # the heading names the state
 
@@ -204,7 +205,8 @@ def test_layers_in_the_middle_of_a_long_chain_are_folded() -> None:
 def test_the_picture_for_graphviz_says_what_the_svg_says() -> None:
     hostile = [layer(name, "after") for name in HOSTILE.values()]
     changes = tuple(FileChange(f"/{name}", "added", None, entry("/x", size=1)) for name in sorted(HOSTILE.values()))
-    for thing in (STACK, CHANGES, FileChanges("x"), replace(CHANGES, changes=changes, layers=tuple(hostile))):
+    noted = replace(STACK, notes=("a note " * 40, "它的日志" * 60))
+    for thing in (STACK, noted, CHANGES, FileChanges("x"), replace(CHANGES, changes=changes, layers=tuple(hostile))):
         done = subprocess.run(
             ["dot", "-Tsvg"], input=thing.to_graphviz().source, capture_output=True, text=True, check=True
         )

@@ -47,6 +47,8 @@ def _lines(picture: ChangesPicture) -> Iterator[str]:
         yield arrow_edge(names, route)
     for number, rung in enumerate(picture.rungs):
         yield from _rung(f"row {number}", rung, picture)
+    for number, (line, base) in enumerate(picture.notes):
+        yield _text(f"note {number}", line, picture.left, base)
 
 
 def _rung(name: str, rung: Rung, picture: ChangesPicture) -> Iterator[str]:

@@ -18,7 +18,7 @@ from vmsnap_nb.views.disk_layers import LayerRow, fold_text, layer_rows
 from vmsnap_nb.views.figure import Box, Line, Tone, fold_name
 from vmsnap_nb.views.file_rows import Row, change_mark, changes_heading, row_of, tree_rows
 from vmsnap_nb.views.placed import Placed, Point, Route
-from vmsnap_nb.views.words import clip, isolate, shown
+from vmsnap_nb.views.words import clip, isolate, shown, wrap
 from vmsnap_nb.words.message import counted, t
 
 __all__ = ["ChangesPicture", "Chip", "Rung", "place_changes"]
@@ -31,6 +31,7 @@ _BOX, _BOX_GAP, _BESIDE = 132.0, 20.0, 24.0
 _ACROSS = 3
 """Layers side by side in a narrow picture."""
 _LANE = 9.0  # from the left edge of the boxes to an arrow that passes some
+_LEAD, _COLUMN = 16.0, 6.9  # pixels from line to line of the notes, and of a character in them
 _IN_FOLDER, _IN_ALL = 6, 40
 """Rows of changed files that are drawn of one folder, and of all."""
 _TONES: dict[Change, Tone] = {
@@ -86,6 +87,7 @@ class ChangesPicture:
     boxes: list[Placed] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
     rungs: list[Rung] = field(default_factory=list)
+    notes: list[tuple[str, float]] = field(default_factory=list)  # lines below it all
 
     left = _MARGIN
 
@@ -127,8 +129,18 @@ def place_changes(changes: FileChanges, *, narrow: bool = False) -> ChangesPictu
     for item in _drawn(changes):
         picture.rungs.append(_rung(item, picture, left, y, largest))
         y += _ROW
-    picture.high = max(y, floor) + _MARGIN - 4.0
+    y = _place_notes(picture, changes, max(y, floor))
+    picture.high = y + _MARGIN - 4.0
     return picture
+
+
+def _place_notes(picture: ChangesPicture, changes: FileChanges, y: float) -> float:
+    """Place what is to be noted below it all; return where that ends."""
+    columns = int((picture.wide - 2 * _MARGIN) / _COLUMN)
+    for line in (line for note in changes.notes for line in wrap(shown(note), columns, "* ", "  ")):
+        y += _LEAD if picture.notes else _LEAD + _GAP
+        picture.notes.append((line, y))
+    return y + (6.0 if picture.notes else 0.0)
 
 
 # -- layers ------------------------------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ def changes_svg(changes: FileChanges, *, narrow: bool = False) -> str:
     parts += map(arrow_svg, picture.routes)
     parts += map(box_svg, picture.boxes)
     parts += [_rung(rung, picture) for rung in picture.rungs]
+    for line, base in picture.notes:
+        face = {"x": picture.left, "y": base, "font-size": LINE_SIZE, "class": "note faint", "fill": INK.light}
+        parts.append(tag("text", face, safe(line)))
     drawn = "\n".join(parts)
     scope = scope_of(drawn)
     root = root_of(scope, picture.summary, picture.wide, picture.high)
