@@ -490,6 +490,36 @@ def test_a_panel_that_nobody_sees_any_more_rests(nb: Notebook) -> None:
     nb.python("kept.close()")
 
 
+def test_layers_beside_the_files_are_chosen_by_keyboard(nb: Notebook, running: None) -> None:
+    nb.python("vm.snapshot('layered', kind='external-disk').run(progress=False)")
+    nb.python("vm.execute('echo new > /etc/new').check()")
+    root = nb.show("vs.panel(lab)")
+    root.get_by_role("tab", name="Files").click()
+    layers, tree = root.locator(".vmsnap-layers"), root.locator(".vmsnap-tree")
+    active = layers.get_by_role("radio").first
+    expect(active).to_have_attribute("aria-label", re.compile("active layer"), timeout=LONG)
+    expect(layers.get_by_role("radio").last).to_have_attribute("aria-label", re.compile("^RootBase, base"))
+    active.focus()
+    active.press("Space")
+    expect(tree.get_by_text("/etc/new")).to_be_visible(timeout=LONG)
+    expect(layers.get_by_text(re.compile("active layer · .* change"))).to_be_visible(timeout=LONG)
+    active.press("ArrowDown")
+    expect(layers.get_by_role("radio").nth(1)).to_be_checked()
+    expect(tree.get_by_text(re.compile("^From .* to "))).to_be_visible(timeout=LONG)
+    expect(tree.get_by_text("/etc/new")).to_have_count(0)
+    places = [(layers.bounding_box(), tree.bounding_box())]
+    nb.page.set_viewport_size({"width": 600, "height": 1000})
+    places.append((layers.bounding_box(), tree.bounding_box()))
+    (one, other), (above, below) = places
+    assert one is not None
+    assert other is not None
+    assert above is not None
+    assert below is not None
+    assert one["x"] + one["width"] <= other["x"]
+    assert above["y"] + above["height"] <= below["y"]
+    assert root.evaluate("root => root.scrollWidth <= root.clientWidth + 1")
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing_serious_and_narrow_cells_fit(nb: Notebook, dark: bool) -> None:
     nb.set_dark(dark)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import posixpath
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from html import escape
 from typing import Any
 
 import ipywidgets as widgets
 
 from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.live.chain import LiveChain
 from vmsnap_nb.live.guest import Guest
-from vmsnap_nb.model.files import FileChange, FileChanges, FileEntry
+from vmsnap_nb.model.files import FileChange, FileChanges, FileEntry, Files
+from vmsnap_nb.model.image import Image
 from vmsnap_nb.panels.file_rows import change_row, entry_row, filtered
 from vmsnap_nb.panels.panel import heading
 from vmsnap_nb.panels.row_list import Row, RowList
+from vmsnap_nb.views.file_rows import changes_heading
 from vmsnap_nb.views.words import human_size, shown
-from vmsnap_nb.words.message import t
+from vmsnap_nb.words.message import counted, t
 
 __all__ = ["FilesView"]
 
@@ -37,7 +40,8 @@ class FilesView(widgets.VBox):
         self.path = "/"
         self.at = widgets.Dropdown(description=t("State"), options=[(t("now"), "")], value="")
         self.since = widgets.Dropdown(description=t("Changes since"), options=[(t("(not compared)"), "")], value="")
-        self.layers = RowList(label=t("Changes in layer"))
+        self.layers = RowList(label=t("Layers"))
+        self._counts: dict[str, int] = {}  # by the path of a layer: how many files it changed, where that was read
         self.filter = widgets.Text(description=t("Filter"), placeholder=t("name or pattern"))
         self.up_button = widgets.Button(description=t("Up"), layout=widgets.Layout(width="auto"))
         self.again_button = widgets.Button(description=t("Read again"), layout=widgets.Layout(width="auto"))
@@ -48,8 +52,9 @@ class FilesView(widgets.VBox):
         self._entries: dict[str, FileEntry | FileChange] = {}
         self._rows: list[Row] | None = None  # nothing was read yet
         self._reading = threading.Lock()
-        for control in (self.at, self.since, self.layers):
-            control.observe(lambda _: self.read(), "value")
+        self.layers.observe(lambda _: self.read(), "value")
+        for control in (self.at, self.since):
+            control.observe(lambda _: self._other_state(), "value")
         self.filter.observe(lambda _: self._show_rows(), "value")
         self.up_button.on_click(lambda _: self.go(posixpath.dirname(self.path)))
         self.again_button.on_click(lambda _: self.read())
@@ -57,7 +62,10 @@ class FilesView(widgets.VBox):
         states = [] if moment else [self.at, self.since]
         head = widgets.HBox([*states, self.filter, self.up_button, self.again_button]).add_class("vmsnap-row")
         tree = widgets.VBox([self.where, self.said, self.list, self.content]).add_class("vmsnap-tree")
-        layers = widgets.VBox([heading(t("Changes in layer")), self.layers]).add_class("vmsnap-layers")
+        hint = escape(t("Select a layer to see what it changed."))
+        layers = widgets.VBox([heading(t("Layers")), widgets.HTML(f"<small>{hint}</small>"), self.layers]).add_class(
+            "vmsnap-layers"
+        )
         parts = [tree] if moment else [layers, tree]
         super().__init__([head, widgets.HBox(parts).add_class("vmsnap-split")])
         self.add_class("vmsnap-files")
@@ -92,7 +100,14 @@ class FilesView(widgets.VBox):
         elif entry.kind == "folder":
             self.go(entry.path)
         else:
-            self._in_thread(lambda: self._show(entry, self.at.value or None))
+            self._in_thread(lambda: self._show(entry, self._reader()))
+
+    def _other_state(self) -> None:
+        """Read another state, instead of the layer that is chosen."""
+        if self.layers.value is None:
+            self.read()
+        else:
+            self.layers.value = None  # this reads
 
     def read(self) -> None:
         """Read the folder, or the changes, in a thread."""
@@ -116,32 +131,49 @@ class FilesView(widgets.VBox):
         at, since = self.at.value or None, self.since.value
         self.where.value = f"<p><code>{escape(shown(self.path))}</code></p>"
         self.up_button.disabled = self.path == "/"
-        if self.layers.value:
-            self._show_changes(self.guest.chain().changes(self.layers.value, path=self.path))
+        chain = None if self._moment else self.guest.chain()
+        name = self.layers.value
+        layer = None if chain is None or name is None or name not in chain else chain[name]
+        if chain is not None and layer is not None:
+            self._read_layer(chain, layer)
         elif since and since != at:
             self._show_changes(self.guest.diff(since, at, path=self.path))
         else:
-            found = self.guest.files(self.path, at=at)
-            entries = sorted(found, key=lambda entry: (entry.kind != "folder", entry.path))
-            self._entries = {entry.path: entry for entry in entries}
-            self._rows = [entry_row(entry) for entry in entries]
-            self._show_rows(found.notes)
-        if not self._moment:
-            self._offer_layers()
+            self._show_entries(self.guest.files(self.path, at=at))
+        if chain is not None:
+            self._offer_layers(chain)
 
-    def _offer_layers(self) -> None:
-        """Offer the layers of the disk but its base, the newest first; the one that is chosen stays so."""
-        layers = list(self.guest.chain().layers[1:])
-        self.layers.empty = t("The chain has only a base.")
-        self.layers.show(
-            Row(key=image.name, title=image.name, notes=(human_size(image.allocated or 0),))
-            for image in reversed(layers)
-        )
+    def _read_layer(self, chain: LiveChain, layer: Image) -> None:
+        """Read what a layer changed; of the base, which changed nothing, what it holds."""
+        if layer == chain[0]:
+            self._show_entries(chain.files(self.path, at=layer.path))
+            return
+        changes = chain.changes(layer, path=self.path)
+        if self.path == "/":
+            self._counts[layer.path] = len(changes)
+        self._show_changes(changes)
+
+    def _offer_layers(self, chain: LiveChain) -> None:
+        """Offer the layers of the disk, the newest first; the one that is chosen stays so."""
+        self.layers.show(self._layer_row(chain, image) for image in reversed(chain.layers))
+
+    def _layer_row(self, chain: LiveChain, image: Image) -> Row:
+        kind = t("base") if image == chain[0] else t("active layer") if image == chain[-1] else t("overlay")
+        count = self._counts.get(image.path)
+        changed = counted("{count} change", "{count} changes", count) if count is not None else ""
+        return Row(key=image.path, title=image.name, notes=(kind, human_size(image.allocated or 0), changed))
+
+    def _show_entries(self, found: Files) -> None:
+        entries = sorted(found, key=lambda entry: (entry.kind != "folder", entry.path))
+        self._entries = {entry.path: entry for entry in entries}
+        self._rows = [entry_row(entry) for entry in entries]
+        self._show_rows(found.notes)
 
     def _show_changes(self, changes: FileChanges) -> None:
         self._entries = {change.path: change for change in changes}
         self._rows = [change_row(change) for change in changes]
-        self._show_rows((changes.to_text().partition("\n")[0], *changes.notes))
+        self.where.value += f"<p><strong>{escape(shown(changes_heading(changes)))}</strong></p>"
+        self._show_rows(changes.notes)
 
     def _show_rows(self, notes: Iterable[str] = ()) -> None:
         """Show the rows that the filter leaves."""
@@ -154,21 +186,31 @@ class FilesView(widgets.VBox):
         notes = [*notes, *([t("{count} more files", count=more)] if more > 0 else [])]
         self.content.value = "".join(f"<p>{escape(shown(note))}</p>" for note in notes)
 
+    def _reader(self, *, later: bool = True) -> Callable[[str], bytes]:
+        """Return what reads a file in the state that is shown; of two that are compared, in the later or earlier."""
+        name = self.layers.value
+        if name is None:
+            at = (self.at.value if later else self.since.value) or None
+            return lambda path: self.guest.read(path, at=at)
+        chain = self.guest.chain()
+        below = chain.layers.index(chain[name]) - (not later)
+        return lambda path: chain.read(path, at=chain[below].path)
+
     def _show_change(self, change: FileChange) -> None:
         """Show the content of a file that changed: in the later state, or where it is gone in the earlier one."""
         later = change.after is not None
         entry = change.after or change.before
-        if entry is None or entry.kind != "file" or self.layers.value:
+        if entry is None or entry.kind != "file":
             self.content.value = f"<p>{escape(repr(change))}</p>"
             return
-        self._show(entry, (self.at.value if later else self.since.value) or None)
+        self._show(entry, self._reader(later=later))
 
-    def _show(self, entry: FileEntry, at: str | None) -> None:
+    def _show(self, entry: FileEntry, read: Callable[[str], bytes]) -> None:
         if entry.size > _MOST_SHOWN:
             said = t("{path} is too large to display: {size}", path=shown(entry.path), size=human_size(entry.size))
             self.content.value = f"<p>{escape(said)}</p>"
             return
-        text = self.guest.read(entry.path, at=at).decode(errors="backslashreplace")
+        text = read(entry.path).decode(errors="backslashreplace")
         lines = "\n".join(shown(line) for line in text.split("\n"))
         self.content.value = (
             f'<p><code>{escape(shown(entry.path))}</code></p><div class="vmsnap-output" tabindex="0"><pre>'
