@@ -93,8 +93,9 @@ REPAIR = (
         topic="repair",
         level="easy",
         task=N_(
-            "The guest of Overlay-1.qcow2 starts and finds no system: the header says that the backing file is raw. "
-            "Repair the header, so that Overlay-1 reads the right data. RootBase must not change."
+            "The guest on Overlay-1.qcow2 starts, but finds no operating system: the header says that the "
+            "backing file is raw. Repair the header, so that Overlay-1 reads the right data. RootBase must "
+            "not change."
         ),
         build=_wrong_format,
         aims=_wrong_format_aims,
@@ -117,9 +118,9 @@ REPAIR = (
         topic="repair",
         level="hard",
         task=N_(
-            "The chain was RootBase <- Overlay-1 <- Overlay-2 <- Overlay-3, until a wrong `qemu-img rebase -u`. "
-            "Since then only RootBase can be opened. Repair the chain, so that Overlay-3 reads the same data as "
-            "before."
+            "The chain was RootBase <- Overlay-1 <- Overlay-2 <- Overlay-3, until somebody ran a wrong "
+            "`qemu-img rebase -u`. Since then, only RootBase can be opened. Repair the chain, so that "
+            "Overlay-3 reads the same data as before."
         ),
         build=_loop,
         aims=_loop_aims,

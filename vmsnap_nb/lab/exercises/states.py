@@ -192,8 +192,9 @@ STATES = (
         topic="snapshots",
         level="easy",
         task=N_(
-            "The guest `notes` is shut off. Since its internal snapshot `good`, its disk was overwritten by mistake. "
-            "Revert to `good`; data written since then is not needed. The snapshot must still exist afterwards."
+            "The guest `notes` is shut off. After the internal snapshot `good` was created, the disk was "
+            "overwritten by mistake. Revert to `good`; data written since then is not needed. The snapshot "
+            "must still exist afterwards."
         ),
         build=_revert_internal,
         aims=_revert_internal_aims,

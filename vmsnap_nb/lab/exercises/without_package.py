@@ -168,9 +168,9 @@ HAND_REPAIRS = (
         "loop",
         N_("By hand: a loop"),
         N_(
-            "With qemu-img alone: the chain was RootBase <- Overlay-1 <- Overlay-2 <- Overlay-3, until a wrong "
-            "`qemu-img rebase -u`. Find the header that is wrong, and repair it, so that Overlay-3 reads the same data "
-            "as before."
+            "With qemu-img alone: the chain was RootBase <- Overlay-1 <- Overlay-2 <- Overlay-3, until "
+            "somebody ran a wrong `qemu-img rebase -u`. Find the header that is wrong, and repair it, so "
+            "that Overlay-3 reads the same data as before."
         ),
     ),
 )
