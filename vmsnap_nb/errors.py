@@ -39,7 +39,7 @@ __all__ = [
 
 
 class VmsnapError(Exception):
-    """The base class of all errors from this package.
+    """The base class of all errors from vmsnap_nb.
 
     Parameters
     ----------
@@ -50,14 +50,14 @@ class VmsnapError(Exception):
     next_step : str, optional
         What the user can do.
     why : str, optional
-        The diagnosis of this package.
+        The diagnosis of vmsnap_nb.
 
     Attributes
     ----------
     quoted : str or None
         The words of libvirt, QEMU or the system; None if vmsnap_nb found the reason itself.
     said : str or None
-        Those words or, if there are none, the diagnosis of this package.
+        Those words or, if there are none, the diagnosis of vmsnap_nb.
     reports : tuple of Report
         If several plans were run one after another: the reports of those that had already ended.
 
@@ -100,7 +100,7 @@ class VmsnapError(Exception):
 
     @property
     def reason(self) -> str:
-        """Why it failed: the diagnosis of this package, or the words of the program that refused."""
+        """Why it failed: the diagnosis of vmsnap_nb, or the words of the program that refused."""
         return self.why or self.quoted or ""
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for it

@@ -32,7 +32,7 @@ def install(shell: Any) -> None:
 def _show_interrupt(
     shell: Any, kind: type[BaseException], error: Any, frames: TracebackType, tb_offset: int | None = None
 ) -> None:
-    """Show an interrupt as it is usual, but without frames of this package."""
+    """Show an interrupt as it is usual, but without frames of vmsnap_nb."""
     from vmsnap_nb.views.error_lines import error_lines, is_ours
 
     if is_ours(error):

@@ -55,8 +55,8 @@ class GuestFiles(Listed):
         Returns
         -------
         Files
-            Its `notes` say what may be missing. What a running guest has written is included after ``sync; sync`` in
-            it.
+            Its `notes` say what may be missing. Data that a running guest has written is included after ``sync; sync``
+            in the guest.
 
         Raises
         ------

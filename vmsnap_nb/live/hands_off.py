@@ -1,4 +1,4 @@
-"""Folders whose images are changed by hand only: the verbs of this package refuse there."""
+"""Folders whose images are changed by hand only: the verbs of vmsnap_nb refuse there."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ class Host(Listed):
 
     @property
     def connection(self) -> Any:
-        """libvirt's own handle, for everything that this package does not provide.
+        """libvirt's own handle, for everything that vmsnap_nb does not provide.
 
         Raises
         ------

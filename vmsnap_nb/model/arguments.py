@@ -1,7 +1,7 @@
 """Arguments of public functions: their kinds are checked before anything happens, by the annotations.
 
 Numbers are checked where their units and limits are known (`number.py`, `size.py`), and so are annotations that name
-other classes of this package.
+other classes of vmsnap_nb.
 """
 
 from __future__ import annotations

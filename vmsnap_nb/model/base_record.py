@@ -11,7 +11,7 @@ __all__ = ["BaseRecord"]
 
 @dataclass(frozen=True, slots=True)
 class BaseRecord:
-    """The backing file of an overlay, as it was when this package created the overlay.
+    """The backing file of an overlay, as it was when vmsnap_nb created the overlay.
 
     `written` is the reference in the header of the overlay to which it belongs.
     `size` is in bytes, `mtime` in seconds since 1970 UTC, as copies of files often keep no fraction. `sample` is a

@@ -12,7 +12,7 @@ _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 
 
 def warn_caller(warning: str | Warning) -> None:
-    """Issue a warning that names the first line outside of this package, however many calls there are between."""
+    """Issue a warning that names the first line outside of vmsnap_nb, however many calls there are between."""
     frame, level = inspect.currentframe(), 1
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1

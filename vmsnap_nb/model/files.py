@@ -251,7 +251,7 @@ class FileChange(Carded):
 
 @dataclass(frozen=True, slots=True)
 class DiskLayer(Carded):
-    """An image that one of two states of a disk is read from, or both.
+    """An image from which one or both of two states of a disk are read.
 
     Attributes
     ----------

@@ -140,8 +140,8 @@ class Image(FastBuild, Carded):
     bitmaps : tuple of Bitmap
         The persistent dirty bitmaps in the file; while a guest writes to the image, all are "in-use".
     identity : tuple or None
-        Its place, which is the same for all of its names: device and inode of a file, ``device`` and number of a block
-        device, protocol, host and export of a network image; None if it is not known.
+        Its identity, which is the same for all of its names: device and inode of a file, ``device`` and number of a
+        block device, protocol, host and export of a network image; None if it is not known.
     link : tuple or None
         Which name of a file with several hard links it is: the folder, by device and inode, and the name in it.
     file_size : int or None
@@ -151,7 +151,7 @@ class Image(FastBuild, Carded):
     writable : bool
         Whether any write permission bit is set (root can write without one); for a device, whether it is writable.
     device : bool
-        Whether it is on a block device, which this package never creates, removes or write-protects.
+        Whether it is on a block device, which vmsnap_nb never creates, removes or write-protects.
     held : str
         ``write`` or ``read`` if a process holds QEMU's lock on it, or empty.
     compat : str or None
@@ -170,7 +170,7 @@ class Image(FastBuild, Carded):
         The source of this information, one of `KnownFrom`. Unless it is ``file``, this process cannot open the image,
         and only libvirt can work with it.
     base_record : BaseRecord or None
-        The backing file as it was when this package created the overlay, if that is known.
+        The backing file as it was when vmsnap_nb created the overlay, if that is known.
 
     Examples
     --------

@@ -29,7 +29,7 @@ class Leftover(Carded):
         The file.
     kind : str
         ``image``, ``merged image`` (marked as invalid by a merge), ``memory`` (saved, and no longer usable) or
-        ``incomplete file`` (never completed by a process of this package).
+        ``incomplete file`` (never completed by a process of vmsnap_nb).
     allocated : int or None
         Bytes that it takes on disk.
     last_written : datetime.datetime or None

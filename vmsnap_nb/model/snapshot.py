@@ -184,7 +184,7 @@ class SnapshotList(Shown):
     managed_save : bool
         Whether libvirt keeps its memory, from which the next start resumes the guest.
     going_back_to : str or None
-        The snapshot to which a revert is running, or was interrupted.
+        The snapshot of a revert that is running or was interrupted.
     problems : tuple of str
         Cases in which QEMU has a different image open from the one that libvirt and the file system name.
     read_at : datetime.datetime or None

@@ -77,7 +77,7 @@ class Plan(Shown):
     title : Message
         What the plan does, in a few words, such as ``create Overlay-1 on RootBase``.
     before : Forest
-        The forest that was read when the plan was made.
+        The forest that was read when the plan was created.
     steps : tuple of Step
         What will be done, in this order.
     after : Forest
@@ -87,7 +87,7 @@ class Plan(Shown):
     concerns : tuple of Concern
         `Concerns`: objections and warnings, the most serious first.
     way : Message
-        How the plan will be performed, and why in this way, in a sentence.
+        How the plan will be performed, and the reason for this choice, in one sentence.
     space_needed : int
         Bytes of disk space that it may need.
     subjects : tuple of str

@@ -1,4 +1,4 @@
-"""Records of backing files in an extended attribute of the overlays that this package creates.
+"""Records of backing files in an extended attribute of the overlays that vmsnap_nb creates.
 
 An attribute is neither content nor header: QEMU and libvirt leave it alone, and where a file system has none, or a copy
 loses it, nothing is known. Whoever may write to an overlay can forge it: it is only a reason to warn.

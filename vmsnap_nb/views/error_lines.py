@@ -18,7 +18,7 @@ _RED, _PLAIN = "\x1b[0;31m", "\x1b[0m"
 def error_lines(error: BaseException) -> list[str]:
     """Return the lines that IPython shows in place of a traceback, with colours if IPython shows colours.
 
-    The frames of this package and of its libraries are left out: they do not help a user who asked for something that
+    The frames of vmsnap_nb and of its libraries are left out: they do not help a user who asked for something that
     is refused. ``%debug`` and `traceback.print_exception` still have them.
     """
     shell = _shell()
@@ -30,7 +30,7 @@ def error_lines(error: BaseException) -> list[str]:
 
 
 def is_ours(error: BaseException) -> bool:
-    """Return whether an error came out of this package."""
+    """Return whether an error came out of vmsnap_nb."""
     return any(frame.filename.startswith(_OURS) for frame in traceback.extract_tb(error.__traceback__))
 
 
@@ -42,7 +42,7 @@ def _at(frame: traceback.FrameSummary, place: str) -> Message:
 
 
 def _own(frames: traceback.StackSummary) -> list[traceback.FrameSummary]:
-    """Return the frames before the first of this package, without those of IPython that lead to the cell."""
+    """Return the frames before the first of vmsnap_nb, without those of IPython that lead to the cell."""
     first = next((number for number, frame in enumerate(frames) if frame.filename.startswith(_OURS)), len(frames))
     return [frame for frame in frames[:first] if frame.line and "/IPython/" not in frame.filename]
 

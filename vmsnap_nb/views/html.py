@@ -132,7 +132,7 @@ def _idle(table: Table) -> set[str]:
 
 
 def _bookkeeping(table: Table) -> tuple[tuple[Cell, ...], ...]:
-    """Return the steps that write down what this package does, which by hand nobody does; none if there are no others.
+    """Return the steps that write down what vmsnap_nb does, which by hand nobody does; none if there are no others.
 
     They have no command.
     """

@@ -122,5 +122,5 @@ class Exercise:
     aims: Callable[[Seen], Iterable[Aim]]
     guests: tuple[str, ...] = ()
     lines: tuple[Line, ...] = ()  # to put in order, where that is the task
-    by_hand: bool = False  # whether the verbs of this package refuse
+    by_hand: bool = False  # whether the verbs of vmsnap_nb refuse
     virsh: bool = False  # whether its guests are those of the libvirt for `virsh`

@@ -107,7 +107,7 @@ def _named(entry: Entry) -> Iterator[str]:
 def _may_go(forest: Forest, path: str) -> bool:
     """Return whether it is an image that is there; of what is only a volume, none whose name begins with a dot.
 
-    That is how files are called that this package has not completed, and those in which it keeps what was begun.
+    That is how files are called that vmsnap_nb has not completed, and those in which it keeps what was begun.
     """
     image = forest[path]
     volume = image.known_from in _VOLUMES and not path.rpartition("/")[2].startswith(".")

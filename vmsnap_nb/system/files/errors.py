@@ -16,7 +16,7 @@ _NO_THREAD = "can't start new thread"
 
 
 def from_os_error(error: OSError, tried: Message) -> VmsnapError:
-    """Return the error of this package that says the same, to be raised ``from`` the system's."""
+    """Return the error of vmsnap_nb that says the same, to be raised ``from`` the system's."""
     said = error.strerror or str(error)
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
@@ -52,7 +52,7 @@ def _raise_limits() -> Message:
 
 @contextmanager
 def os_errors(tried: Message) -> Iterator[None]:
-    """Raise errors of the operating system as those of this package."""
+    """Raise errors of the operating system as those of vmsnap_nb."""
     try:
         yield
     except OSError as error:

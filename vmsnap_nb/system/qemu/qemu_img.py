@@ -1,4 +1,4 @@
-"""qemu-img: its command lines, its one caller, and its complaints as errors of this package."""
+"""qemu-img: its command lines, its one caller, and its complaints as errors of vmsnap_nb."""
 
 from __future__ import annotations
 
