@@ -575,6 +575,8 @@ def test_hints_and_checks_are_counted_and_survive_a_new_start(lab: Lab, begun: P
     hints = [lab.hint("first-overlay") for _ in range(4)]
     assert [hint.number for hint in hints] == [1, 2, 3, 3]
     assert HELP["first-overlay"].first in hints[2].to_text()
+    folder = lab.root / "exercises" / "permissions"
+    assert f"chmod a=r {folder}/Base.qcow2" in [lab.hint("permissions") for _ in range(3)][2].to_text()
     lab.check("first-overlay")
     do(lab, begun, "qemu-img create -q -f qcow2 Overlay-1.qcow2 64M")
     lab.check("first-overlay")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 from vmsnap_nb.lab.exercises.hand_help import HELP
 from vmsnap_nb.model.shown import Listed
@@ -45,8 +46,8 @@ class Hint(Listed):
         return {"text/plain": text, "text/html": f"<p>{escape(text)}</p>"}
 
 
-def hint_of(exercise: str, number: int) -> Hint:
-    """Return a hint by its number; after the last it stays the last."""
+def hint_of(exercise: str, number: int, folder: Path) -> Hint:
+    """Return a hint by its number; after the last it stays the last. `folder` is the exercise's."""
     help_ = HELP[exercise]
     number = min(number, MOST)
     if number == 1:
@@ -54,5 +55,5 @@ def hint_of(exercise: str, number: int) -> Hint:
     elif number == 2:
         text = t("Use {verb}.", verb=help_.verb)
     else:
-        text = t("Begin with: {line}", line=help_.first)
+        text = t("Begin with: {line}", line=help_.first.replace("{folder}", str(folder)))
     return Hint(exercise, number, text)

@@ -226,7 +226,8 @@ def _begin(forest: LiveForest, image: Image) -> bytes:
 def hint(lab: ExerciseLab, name: str) -> Hint:
     """Return the next hint of an exercise, and count it."""
     find_exercise(name)
-    return hint_of(name, _keep(lab, name, lambda row: with_hint(row, MOST)).hints)
+    number = _keep(lab, name, lambda row: with_hint(row, MOST)).hints
+    return hint_of(name, number, ExercisePlace(lab, name).folder)
 
 
 def answer(lab: ExerciseLab, name: str, text: str) -> None:
