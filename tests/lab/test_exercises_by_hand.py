@@ -51,6 +51,7 @@ TYPED: list[tuple[str, str, str, float]] = [
     ("hand-loop", REBASE + "RootBase.qcow2 Overlay-2.qcow2", "Overlay-2 is based on RootBase", 0),
     ("hand-snapshot", SNAPSHOT + "--diskspec vda,file=$PWD/Mail-new.qcow2", "done", 12),
     ("hand-snapshot", SNAPSHOT + "--diskspec vda,file=$PWD/new.qcow2", "Mail-new.qcow2 does not exist", 4.8),
+    ("hand-snapshot", SNAPSHOT.removesuffix("--disk-only "), "its disk is Mail\n", 4.8),
     ("hand-pivot", START + COMMIT + "rm Till-1.qcow2 Till-2.qcow2", "done", 12),
     ("hand-pivot", START + END + "rm Till-1.qcow2", "its disk is Till-2", 4.8),
 ]

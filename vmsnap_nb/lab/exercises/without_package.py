@@ -60,7 +60,13 @@ def _snapshot_aims(seen: Seen) -> Iterator[Aim]:
     yield _listed(seen, "postman", "before")
     yield stands_on(seen, "Mail-new", "Mail")
     yield says_format(seen, "Mail-new")
-    yield from unchanged(seen, "Mail")
+    if seen.path("Mail") not in _written(seen):  # it cannot be compared, which is not a fault
+        yield from unchanged(seen, "Mail")
+
+
+def _written(seen: Seen) -> set[str]:
+    """Return the images that running guests of `virsh` write to."""
+    return {source for guest in seen.typed.values() if guest.state == "running" for source in guest.sources.values()}
 
 
 _TILLS = ("Till-1", "Till-2")
