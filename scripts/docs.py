@@ -78,6 +78,7 @@ def put_together(sources: Path, language: str) -> None:
         text = chosen.read_text(encoding="utf-8")
         if chosen.suffix == ".ipynb":  # Sphinx knows no attachments; those are pictures of docs/images
             text = without_data(text).replace("(attachment:", f"({'../' * (len(place_of(chosen).parts) - 1)}images/")
+            text = text.replace("](../exercises/zh/", "](exercises/")  # the site of a language has one folder
         else:
             text = LINK.sub(lambda link, path=chosen: moved(link, path, sources, language), text)
             if language == "zh":

@@ -84,15 +84,26 @@ def find_lesson(path: Path) -> str:
 def test_it_runs_again_after_it_was_left_in_the_middle(
     stem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path
 ) -> None:
-    """*Restart and run all*; the others leave nothing but guests in the lab, which `test_lesson.py` begins anew."""
+    """*Restart and run all*, in Chinese; the others leave only guests, which `test_lesson.py` begins anew."""
     monkeypatch.setenv("VMSNAP_LAB", str(short / "lab"))
     path = ROOT / "notebooks" / f"{stem}.ipynb"
     cells = nbformat.read(path, as_version=4).cells
     middle = len(cells) // 2
     executed(path, tmp_path, cells=slice(middle))
     assert (short / "lab-lesson").exists()
-    executed(path, tmp_path)
+    monkeypatch.setenv("VMSNAP_LANG", "zh")  # what happens does not depend on the language in which it is told
+    again = executed(path.parent / "zh" / path.name, tmp_path)
     assert [*tmp_path.iterdir(), *short.iterdir()] == []
+    assert outcomes(again) == outcomes(nbformat.read(path, as_version=4))
+
+
+def outcomes(notebook: Any) -> dict[str, Any]:
+    """Return what happened, by question, but for the two that depend on the machine."""
+    told = (output["data"][DATA] for output in outputs(notebook) if DATA in output.get("data", {}))
+    found = {one["name"]: one["value"] for one in told if one["kind"] == "outcome"}
+    return {
+        name: found[name] for name in found if name not in ("real-host/overcommit", "real-host/start-without-format")
+    }
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -102,6 +113,7 @@ def test_it_opens_with_its_question_and_closes_with_key_points(path: Path) -> No
         assert word in text[0], word
     assert any(cell.startswith("## Key points") for cell in text)
     assert "**Next**: " in text[-1]
+    assert_linked(path, text[-1])
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -112,6 +124,13 @@ def test_so_does_the_chinese_edition(path: Path) -> None:
         assert word in text[0], word
     assert any(cell.startswith("## 要点") for cell in text)
     assert re.search(r"\*\*下一[课步]\*\*：", text[-1])
+    assert_linked(path.parent / "zh" / path.name, text[-1])
+
+
+def assert_linked(path: Path, text: str) -> None:
+    """The last cell leads to what comes next."""
+    [target, *_] = re.findall(r"\]\(([^)]+\.ipynb)\)", text)
+    assert (path.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -125,6 +144,6 @@ def test_the_saved_file_reads_without_a_kernel(path: Path) -> None:
         assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
     drawn = figures(saved)
     assert drawn
-    forms = ("'---", "guest reads")  # boxes, or the strips of a block map
+    forms = ("'---", "guest reads", "Layers, base first")  # boxes, the strips of a block map, or changed files
     assert all(any(form in text for form in forms) for text in drawn), "a figure without its text form"
     assert path.stat().st_size < 1 << 20

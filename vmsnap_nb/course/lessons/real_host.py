@@ -49,8 +49,11 @@ PREDICTIONS = (
     ),
     Asked(
         name="real-host/readonly",
-        text=N_("Can the plan be run on this connection?"),
-        why=N_("The connection is read-only. Use it for every survey."),
+        text=N_("The images are your own files, but libvirt was asked for a read-only connection. Can `plan` be run?"),
+        why=N_(
+            "A plan that was made on a read-only connection changes neither images nor libvirt's records. Use such "
+            "a connection for every survey."
+        ),
     ),
 )
 QUIZ = (
