@@ -46,7 +46,7 @@ TYPED: list[tuple[str, str, str, float]] = [
         0,
     ),
     ("hand-shrink", DELETE + "qemu-img convert -O qcow2 Big.qcow2 new; mv new Big.qcow2", "done", 12),
-    ("hand-shrink", DELETE, "it has 9", 6),
+    ("hand-shrink", DELETE, "its size is 9", 6),
     ("hand-loop", REBASE + "RootBase.qcow2 Overlay-1.qcow2", "done", 12),
     ("hand-loop", REBASE + "RootBase.qcow2 Overlay-2.qcow2", "Overlay-2 is based on RootBase", 0),
     ("hand-snapshot", SNAPSHOT + "--diskspec vda,file=$PWD/Mail-new.qcow2", "done", 12),
