@@ -41,6 +41,7 @@ NAMES = {
         "said §",
         "§ of §",
         "§ from §",
+        *("note faint", "heading §", "chip §", "layer §", "row §", "note §", "§ sign", "§ bar", "§ said"),
     ),  # of nodes
     "scenario §",  # of what a file was made from
     *("saved memory", "managed save", "yes or no", "to be cancelled", "shut off"),  # of kinds and states
@@ -49,7 +50,7 @@ NAMES = {
 SENTENCE = re.compile(r"(?:[A-Za-z]{2,}|§)[,;:.)]? [a-z]{2,}|[a-z]{2,} §")
 CODE = re.compile(
     r"<\w|</|%H:|=\"|var\(|position: absolute|white-space: |"
-    r"^\.?vmsnap|^graph |^node |stroke:|display: none|max-width: |@media |word-break|"
+    r"^\.?vmsnap|^graph |^node |fontsize=|shape=plain|stroke:|display: none|max-width: |@media |word-break|"
     r"^pip |^(?:qemu-img|virsh|chmod|cp|rm) |^row wrap$|^%%|console=|"
     r"^(?:domblkinfo|domstate|domblklist|snapshot-list) |^; echo "
 )
