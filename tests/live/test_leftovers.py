@@ -53,6 +53,18 @@ def test_they_are_moved_away_and_back(lab: Lab, folder: Path) -> None:
     assert content(folder / "Older.qcow2") == before
 
 
+def test_a_move_frees_nothing_of_a_file_that_shares_its_data(
+    lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attic = folder / "attic"
+    attic.mkdir()
+    for module in ("place", "freed"):
+        monkeypatch.setattr(f"vmsnap_nb.live.{module}.shared_bytes", lambda _: MIB)
+    plan = lab.leftovers(folder).move(attic, folder / "Older.qcow2")
+    assert plan.frees.total == 0
+    assert plan.run(progress=False).frees.found_total == 0
+
+
 def test_they_are_removed_and_free_what_they_took(lab: Lab, folder: Path) -> None:
     plan = lab.leftovers(folder).remove(folder / "Older.qcow2", folder / "旧.qcow2")
     assert (plan.frees.total or 0) > 3 * MIB

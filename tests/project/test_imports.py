@@ -157,7 +157,7 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("lost_states",),
     ),
     "live": (
-        ("base_records", "cards", "claim", "confined", "files", "hands_off", "held", "image_names", "journal"),
+        ("base_records", "cards", "claim", "confined", "files", "freed", "hands_off", "held", "image_names", "journal"),
         ("listed", "phases", "saved", "told"),
         ("check", "inside", "job", "step_action"),
         ("lost_files", "place", "progress", "report"),

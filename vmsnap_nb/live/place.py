@@ -12,6 +12,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.checks.access import Access, on_other_machine, unresolved, with_access
 from vmsnap_nb.plans.concern import Concern, sorted_concerns
+from vmsnap_nb.plans.leftovers.steps import MoveFile
 from vmsnap_nb.plans.machine import Machine
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading, Request
@@ -28,7 +29,9 @@ __all__ = ["Place", "with_sizes_of_files"]
 def with_sizes_of_files(plan: Plan) -> Plan:
     """Return the plan with what other files take that it removes, and with what images share that it removes."""
     others = {path: taken(path) for path in plan.unlinks if path not in plan.before.images}
-    shared = {path: size for path in plan.unlinks if path in plan.before.images and (size := shared_bytes(path))}
+    moved = {step.path for step in plan.steps if isinstance(step, MoveFile)}  # shared or not, nothing becomes free
+    removed = [path for path in plan.unlinks if path in plan.before.images and path not in moved]
+    shared = {path: size for path in removed if (size := shared_bytes(path))}
     if not others and not shared:
         return plan
     sizes = {path: None if size is None else -size for path, size in others.items()}

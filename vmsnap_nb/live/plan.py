@@ -14,6 +14,7 @@ from vmsnap_nb.live.base_records import renew_base_records
 from vmsnap_nb.live.claim import Claim
 from vmsnap_nb.live.confined import files_of
 from vmsnap_nb.live.files import PathLike, changes, state_of
+from vmsnap_nb.live.freed import Meter
 from vmsnap_nb.live.job import Job, Progress, StepStopped
 from vmsnap_nb.live.lost_files import lost_files
 from vmsnap_nb.live.place import Place
@@ -34,7 +35,6 @@ from vmsnap_nb.plans.request import Reading, Request
 from vmsnap_nb.plans.step import Protect
 from vmsnap_nb.system.confine import only
 from vmsnap_nb.system.files.errors import named_error
-from vmsnap_nb.system.files.taken import taken
 from vmsnap_nb.system.process import hearing
 from vmsnap_nb.system.survey import Survey
 from vmsnap_nb.words.message import clauses, joined, t
@@ -328,7 +328,7 @@ class LivePlan(Plan):
         stopped = False
         sizes = [step.size or 0 for step in self.steps]
         files = [path for path in self.frees if path.startswith("/") and self.place.here]
-        before = {path: taken(path) for path in files}
+        meter = Meter(files)
         for number, step in enumerate(self.steps):
             if job.cancelled:
                 break
@@ -337,6 +337,7 @@ class LivePlan(Plan):
                 job.begin_part(Progress(sum(sizes[:number]), sum(sizes), "bytes", text), sizes[number])
             else:
                 job.begin_part(Progress(number, len(self.steps), "steps", text), 0)
+            meter.look(step.unlinks)
             began = time.perf_counter()
             try:
                 with hearing() as said:
@@ -367,11 +368,8 @@ class LivePlan(Plan):
         job.tell(progress if undone else replace(progress, done=progress.total))
         missing = tuple(StepDone(step, "not run") for step in self.steps[len(done) :])
         after = self._read_after(done, error)
-        freed = {
-            path: was - now for path, was in before.items() if was is not None and (now := taken(path)) is not None
-        }
         cancelled = undone and error is None
-        return LiveReport(self, (*done, *missing), after, error=error, cancelled=cancelled, freed=freed)
+        return LiveReport(self, (*done, *missing), after, error=error, cancelled=cancelled, freed=meter.freed())
 
     def _read_after(self, done: list[StepDone], error: Exception | None) -> Forest:
         """Read what is there after the steps; if that fails, an error still says what became of them."""

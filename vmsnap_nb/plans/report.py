@@ -62,7 +62,8 @@ class Report(Shown):
     cancelled : bool
         Whether the user ended it.
     freed : mapping of str to int
-        Bytes that each file takes less than before, by path; negative if it has grown.
+        Bytes that each file has freed, by path; negative if it has grown. What other files share with it (reflinks), or
+        another hard link keeps, does not become free.
     """
 
     plan: Plan

@@ -111,6 +111,8 @@ def test_a_hard_link_of_what_is_removed_stays_with_what_it_is_based_on(tmp_path:
     was = content(link)
     report = forest.shorten("Snap-4", keep=1, remove=True).run(progress=False)
     assert report.as_predicted, report.differences
+    snap = str(tmp_path / "Snap-3.qcow2")
+    assert (report.frees[snap], report.frees.found[snap]) == (0, 0)
     assert content(link) == was
     assert not (tmp_path / "Snap-3.qcow2").exists()
 
