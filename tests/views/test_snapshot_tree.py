@@ -59,3 +59,14 @@ def test_a_long_line_of_snapshots_folds_its_middle() -> None:
     assert "more in between" in text
     assert "you are here" in text
     assert len(text.splitlines()[1]) < 250
+
+
+def test_tables_say_in_words_what_frames_have_as_terms() -> None:
+    guest, tree = drifted()
+    taken = record("off", "external", state="shutoff")
+    found = list_snapshots(guest, tree.edited(records=(taken,)))
+    assert list(found.to_frame().loc["off", ["kind", "state"]]) == ["external-disk", "shutoff"]
+    table = found._repr_mimebundle_()["text/html"].partition("<table>")[2]
+    assert ">external disk<" in table
+    assert ">shut off<" in table
+    assert "external-disk" not in table

@@ -12,6 +12,7 @@ from vmsnap_nb.model.image import Bitmap, Image
 from vmsnap_nb.model.snapshot import Snapshot
 from vmsnap_nb.plans.concern import Concern, Concerns
 from vmsnap_nb.views.html import table_html
+from vmsnap_nb.views.labels import kind_text, state_text
 from vmsnap_nb.views.tables import Column, Table
 from vmsnap_nb.views.words import human_size, isolate, shown
 from vmsnap_nb.words.message import N_, Message, counted, joined, t
@@ -137,8 +138,8 @@ def _joined(words: Iterable[str | None]) -> Message:
 def _(snapshot: Snapshot) -> Card:
     record = snapshot.record
     facts = (
-        (t("kind"), snapshot.kind),
-        (t("guest's state"), record.state),
+        (t("kind"), kind_text(snapshot.kind)),
+        (t("guest's state"), state_text(record.state)),
         (t("created"), "" if record.created is None else f"{record.created:%Y-%m-%d %H:%M:%S} UTC"),
         (t("parent"), record.parent or ""),
         (t("current"), t("yes") if record.current else ""),

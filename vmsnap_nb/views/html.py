@@ -15,7 +15,7 @@ from vmsnap_nb.model.snapshot import SnapshotList, SnapshotLists
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.figure import Figure
-from vmsnap_nb.views.labels import head_text
+from vmsnap_nb.views.labels import head_text, term_text
 from vmsnap_nb.views.states import has_change, switch, switch_style
 from vmsnap_nb.views.svg import least_width, narrow_style, scope_of
 from vmsnap_nb.views.tables import Cell, Column, Table
@@ -188,7 +188,8 @@ def _row(table: Table, row: tuple[Cell, ...], places: list[int], path: int | Non
         text = _cell(column, value or None if column.name == "bytes" else value)
         if brief and isinstance(value, str) and (name := _file_name(column, value)):
             title, value, text = f' title="{escape(shown(value))}"', name, escape(isolate(shown(name)))
-        look = _room(value) + _align(column, value)
+        said = term_text(column.kind, value) if isinstance(value, str) else value
+        look = _room(said) + _align(column, said)
         cells.append(
             f'<th scope="row"{look}{tip or title}>{text}</th>' if number == 0 else f"<td{look}{title}>{text}</td>"
         )
@@ -246,4 +247,4 @@ def _cell(column: Column, value: Cell) -> str:
             return whole
         more = escape(t("and {count} more lines", count=len(rest)))
         return f"<details><summary>{first} <small>{more}</small></summary>{whole}</details>"
-    return escape(isolate(shown(str(value))))
+    return escape(isolate(shown(term_text(column.kind, str(value)))))

@@ -9,7 +9,7 @@ from vmsnap_nb.views.words import shown
 from vmsnap_nb.words.message import N_, t
 from vmsnap_nb.words.states import state_words
 
-__all__ = ["head_text", "kind_text", "moment_text", "state_text"]
+__all__ = ["head_text", "kind_text", "moment_text", "state_text", "term_text"]
 
 _HEADS: Mapping[str, str] = {
     "action": N_("action"),
@@ -118,6 +118,12 @@ def state_text(state: str) -> str:
 def kind_text(kind: str) -> str:
     """Return the name of a kind of snapshot in the current language."""
     return t(_KINDS[kind]) if kind in _KINDS else shown(kind)
+
+
+def term_text(kind: str, term: str) -> str:
+    """Return the words for what a column of a table's `kind` holds: a term, or any other text as it is."""
+    words = {"state": state_text, "snapshot-kind": kind_text}.get(kind)
+    return term if words is None else words(term)
 
 
 def moment_text(name: str) -> str:

@@ -15,7 +15,7 @@ from vmsnap_nb.model.shown import Tabled
 from vmsnap_nb.model.space import Space
 from vmsnap_nb.plans.findings import Findings
 from vmsnap_nb.views.html import table_html
-from vmsnap_nb.views.labels import head_text
+from vmsnap_nb.views.labels import head_text, term_text
 from vmsnap_nb.views.tables import Cell, Column, Table, table_of
 from vmsnap_nb.views.words import clip, human_size, isolate, shown, width
 from vmsnap_nb.words.message import counted, joined, lines, t
@@ -150,4 +150,4 @@ def _cell(column: Column, value: Cell) -> str:
         return t("yes") if value else ""
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M} UTC"
-    return isolate(shown(str(value)))
+    return isolate(shown(term_text(column.kind, str(value))))

@@ -27,13 +27,17 @@ from vmsnap_nb.words.message import Message, t
 
 __all__ = ["Cell", "Column", "Table", "table_of", "table_of_alternatives", "table_of_check", "table_of_internal"]
 
-Kind = Literal["text", "bytes", "count", "seconds", "yes or no", "path", "command", "time"]
+Kind = Literal["text", "bytes", "count", "seconds", "yes or no", "path", "command", "time", "state", "snapshot-kind"]
 Cell = str | int | float | bool | datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column's name and what it holds; ``bytes`` are numbers to be read in KiB and GiB, a ``time`` is in UTC."""
+    """A column's name and what it holds.
+
+    ``bytes`` are numbers to be read in KiB and GiB, a ``time`` is in UTC. A ``state`` and a ``snapshot-kind`` are terms
+    that people read as words.
+    """
 
     name: str
     kind: Kind = "text"
@@ -92,14 +96,14 @@ _DISKS = (
 )
 _DOMAINS = (
     Column("guest"),
-    Column("state"),
+    Column("state", "state"),
     Column("persistent", "yes or no"),
     Column("disks", "count"),
     Column("sources"),
 )
 _SNAPSHOT = (
-    Column("kind"),
-    Column("state"),
+    Column("kind", "snapshot-kind"),
+    Column("state", "state"),
     Column("created", "time"),
     Column("parent"),
     Column("current", "yes or no"),
@@ -166,7 +170,7 @@ _REPORT = (
     Column("step", "count"),
     Column("action"),
     Column("image", "path"),
-    Column("state"),
+    Column("state", "state"),
     Column("bytes", "bytes"),
     Column("seconds", "seconds"),
     Column("command", "command"),
