@@ -18,6 +18,7 @@ from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.concern import refuse
 from vmsnap_nb.plans.plan import Move, Plan
+from vmsnap_nb.views.clickable import clickable
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Box, Figure, Options
 from vmsnap_nb.views.svg import figure_svg
@@ -109,6 +110,33 @@ def test_users_that_change_come_and_go_within_a_box() -> None:
     fates = {(line.text, line.fate) for line in found["web"].lines}
     assert {("(Active)", "goes"), ("web: vda", "goes")} <= fates
     assert ("(Active)", "") in {(line.text, line.fate) for line in found["web.s1"].lines}
+
+
+def test_what_a_plan_changes_in_a_long_chain_is_not_folded_away() -> None:
+    layers = [image(f"L{n}", f"L{n - 1}" if n else "Base") for n in range(14)]
+    before = forest(image("Base"), image("other", "Base"), *layers, uses=(Use("web", "vda", "/i/L13"),))
+    after = before.edited(put=[image("L4", "L2")], drop=["/i/L3"])
+    plan = Plan("delete", before, (), after, (Move("/i/L3", "/i/L2", MIB, "commit data"),), subjects=("/i/L3",))
+    figure = figure_of(plan, Options())
+    assert {"Base", "L2", "L3", "L4", "L13"} <= set(boxes(figure))
+    assert boxes(figure)["L3"].fate == "goes"
+    assert [(figure.blocks[0].boxes[move.source[1]].path, move.label) for move in figure.moves] == [
+        ("/i/L3", "commit data, 1 MiB")
+    ]
+
+
+def test_a_revert_in_a_long_chain_fits_into_a_narrow_column() -> None:
+    layers = [image(f"L{n}", f"L{n - 1}" if n else "Base") for n in range(14)]
+    before = forest(image("Base"), image("other", "Base"), *layers, uses=(Use("web", "vda", "/i/L13"),))
+    after = before.edited(put=[image("L3-2", "L2"), image("kept", "L13")])
+    after = replace(after, uses=(Use("web", "vda", "/i/L3-2"),))
+    plan = Plan("revert", before, (), after, subjects=("/i/L3",))
+    wide, narrow = (clickable(plan, "scope", narrow=narrow) for narrow in (False, True))
+    assert 'data-box="0-5"' in wide.svg
+    assert {"/i/Base", "/i/L3-2", "/i/kept"} <= set(narrow.boxes.values())
+    found = re.search(r'viewBox="\S+ \S+ (\d+)', narrow.svg)
+    assert found is not None
+    assert int(found[1]) * 0.55 < 424  # pixels of a panel's tab in a window of 600, at the least size
 
 
 def test_moves_of_folded_layers_are_one_arrow_with_their_sum() -> None:
@@ -209,3 +237,16 @@ def test_a_plan_says_what_it_frees() -> None:
     assert plan.frees.total == 2 * MIB
     assert "frees 2 MiB of disk space" in plan.to_text()
     assert "frees" not in commit(handout(), "/i/Snap-2", "/i/RootBase", facts=FACTS).to_text()
+
+
+@pytest.mark.browser
+def test_the_commands_of_steps_fit_into_a_narrow_column(page: Page) -> None:
+    plan = commit(handout(), "/i/Snap-3", "/i/Snap-1", facts=FACTS)
+    page.set_content(f'<!doctype html><div style="width:420px">{plan._repr_mimebundle_()["text/html"]}</div>')
+    steps = page.locator("details", has_text="as commands").first
+    steps.locator("summary").first.click()
+    for cell in steps.locator("td:has(> code):visible").all():
+        place = cell.bounding_box()
+        assert place is not None
+        assert place["x"] + place["width"] <= 430
+        assert place["width"] > 300  # a line of its own

@@ -20,7 +20,7 @@ from support.shown import HOSTILE, things
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.views import words
-from vmsnap_nb.views.content import arrange, natural_width, picture_text
+from vmsnap_nb.views.content import arrange, narrow_width, natural_width, picture_text
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Box, Line, Options
 from vmsnap_nb.views.looks import look_of
@@ -211,3 +211,16 @@ def test_a_number_stays_whole_and_in_the_line_of_its_unit() -> None:
     ):
         ((item,), _) = arrange(Box("/i/o", (Line(text, "size"),), ""), 84)
         assert item.texts == lines
+
+
+def test_a_name_with_a_long_word_gets_a_wider_box_in_a_narrow_column() -> None:
+    names = {"demo.installation": ("demo.", "installation"), "web": ("web",), "RootBaseCopy": ("RootBase", "Copy")}
+    for name, lines in names.items():
+        box = Box("/i/o", (Line(name, "name"),), "")
+        assert arrange(box, narrow_width(box))[0][0].texts == lines
+    assert narrow_width(Box("/i/o", (Line("n" * 40, "name"),), "")) < 115  # of such, five still fit
+
+
+def test_a_line_does_not_end_within_the_beginning_of_a_path() -> None:
+    ((item,), _) = arrange(Box("/i/o", (Line("with the file /installed", "detail"),), ""), 84)
+    assert item.texts == ("with the ", "file ", "/installed")

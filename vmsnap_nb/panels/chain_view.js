@@ -4,7 +4,7 @@
 const DRAG = 6; // pixels that a pointer may move and still be a click
 const ZOOM = 1.25;
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }; // from box to box
-const SMALLEST = 0.55; // as small as a figure is drawn unasked, so that it fits into its cell
+const SMALLEST = 0.48; // as small as a figure is drawn unasked, so that it fits into its cell
 
 function boxesOf(root) {
   return [...root.querySelectorAll("[data-box]")].filter((box) => box.dataset.path);

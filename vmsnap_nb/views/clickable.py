@@ -15,6 +15,9 @@ from vmsnap_nb.words.message import Message, t
 
 __all__ = ["Clickable", "clickable", "spoken"]
 
+_MOST_NARROW, _NARROW_COLUMNS = 465, 4
+"""Pixels that a figure for a narrow column takes at most, and `Options.columns` of one that would take more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clickable:
@@ -34,7 +37,12 @@ def clickable(thing: Shown, scope: str, *, narrow: bool = False, first: Collecti
     `scope` is a class of the element that it is shown in; `first` is as in `Options`.
     """
     figure = figure_of(thing, Options(first=first))
-    wide = figure_svg(figure)
+    svg = wide = figure_svg(figure)
+    if narrow:
+        svg = figure_svg(figure, narrow=True)
+        if least_width(svg) > _MOST_NARROW:
+            figure = figure_of(thing, Options(first=first, columns=_NARROW_COLUMNS))
+            svg = figure_svg(figure, narrow=True)
     boxes = {
         f"{number}-{place}": meant
         for number, block in enumerate(figure.blocks)
@@ -43,7 +51,7 @@ def clickable(thing: Shown, scope: str, *, narrow: bool = False, first: Collecti
     }
     states = f"<style>{switch_style(scope)}</style>{switch(scope)}" if has_change(figure) else ""
     return Clickable(
-        svg=figure_svg(figure, narrow=True) if narrow else wide,
+        svg=svg,
         least=least_width(wide),
         text=to_text(thing),
         summary=figure.summary,

@@ -20,6 +20,7 @@ __all__ = [
     "PAD",
     "Item",
     "arrange",
+    "narrow_width",
     "natural_width",
     "picture_text",
     "text_width",
@@ -33,6 +34,8 @@ MOST_WIDE, _FOLD_WIDE, _LEAST_WIDE = 136.0, 100.0, 84.0
 """Pixels inside a box. Five of the widest boxes fit, at 70 %, into a cell of JupyterLab on a page of 800 px."""
 NARROW_WIDE = 84.0
 """The same in a narrow column: six of the widest fit, at 55 %, into a tab of a page of 600 px."""
+_WORD_WIDE = 112.0
+"""Pixels inside a box of a narrow column of which a name has a long word: then five fit."""
 _LEADS = {"name": 18.0, "status": 15.0, "size": 16.0, "line": 15.0}
 _BAR, _CHIP, _CHIP_GAP, _CHIP_PAD = 6.0, 18.0, 4.0, 6.0
 _BREAKS = set("-._/:, ，、：；")
@@ -76,6 +79,25 @@ def natural_width(box: Box) -> float:
             size, bold, more = _face(_kind(line))
             wide = max(wide, text_width(text, size, bold=bold) + more + sign)
     return min(wide, MOST_WIDE if box.shape != "fold" else _FOLD_WIDE)
+
+
+def narrow_width(box: Box) -> float:
+    """Return how wide the inside of a box is in a narrow column: longer words of its name are not broken there."""
+    names = (picture_text(line) for line in box.lines if line.role == "name")
+    words = (text_width(word, NAME_SIZE, bold=True) for name in names for word in _words(name))
+    least = max(words, default=0.0) + _sign(box)
+    return min(natural_width(box), max(NARROW_WIDE, min(least, _WORD_WIDE)))
+
+
+def _words(text: str) -> Iterator[str]:
+    """Yield the parts of a text between which a line may end."""
+    word = ""
+    for place, char in enumerate(text):
+        word += char
+        if _may_end(text, place):
+            yield word
+            word = ""
+    yield word
 
 
 def _sign(box: Box) -> float:
@@ -171,9 +193,14 @@ def _wrapped(text: str, wide: float, size: float, bold: bool) -> Iterator[str]:
 
 
 def _may_end(text: str, place: int) -> bool:
-    """Return whether a line may end after the character at a place: not within a number, nor before its unit."""
+    """Return whether a line may end after the character at a place: not within a number, nor before its unit.
+
+    In a word it may end before a capital letter.
+    """
     char, after = text[place], text[place + 1 : place + 2]
     if char not in _BREAKS:
+        return char.islower() and after.isupper()
+    if char == "/" and text[max(place - 1, 0) : place] in {"", " "}:  # a path begins
         return False
     if not text[place - 1 : place].isdigit():
         return True

@@ -14,6 +14,8 @@ from typing import Literal
 __all__ = ["MOST_BOXES", "Fold", "Node", "grow"]
 
 _LEAST_RUN = 3  # boxes that a stretch of layers keeps: its ends, and what is folded between them
+_LEAST_NARROW_RUN, _NARROW = 2, 4  # in a figure with so few columns it keeps only its upper end
+_FORCED = 3  # important layers of a stretch that are drawn even where this makes the figure wider
 
 MOST_BOXES = 100
 """More boxes than this are too many to read: then deep layers are folded as well."""
@@ -46,14 +48,17 @@ def grow(
     keep: int,
     columns: int,
     important: AbstractSet[str] = frozenset(),
+    changed: AbstractSet[str] = frozenset(),
 ) -> list[Node]:
     """Decide what is drawn: a tree for each root, in which the images of `important` are drawn if there is room.
 
-    `children` are for each image its overlays, without loops; `fold`, `keep` and `columns` are as in `Options`.
+    Of `changed`, three in each stretch are drawn even without room. `children` are for each image its overlays, without
+    loops; `fold`, `keep` and `columns` are as in `Options`.
     """
-    grower = _Grower(roots, children, fold=fold, keep=keep, run=columns, important=important)
+    grower = _Grower(roots, children, fold=fold, keep=keep, run=columns, important=important, changed=changed)
     trees, boxes, deepest = grower.grow(None)
-    while fold is not None and deepest > columns and grower.run > _LEAST_RUN:
+    least = _LEAST_RUN if columns > _NARROW else _LEAST_NARROW_RUN
+    while fold is not None and deepest > columns and grower.run > least:
         grower.run -= 1  # several stretches one behind the other: each gets less room
         trees, boxes, deepest = grower.grow(None)
     if fold is None or boxes <= MOST_BOXES:
@@ -76,6 +81,7 @@ class _Grower:
     keep: int
     run: int  # boxes that a stretch of layers may take
     important: AbstractSet[str]
+    changed: AbstractSet[str]
     above_important: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -176,14 +182,21 @@ class _Grower:
         return items
 
     def _kept(self, row: Sequence[str]) -> set[int]:
-        """Return what stays visible of a stretch of layers: its ends, then what is important, as far as it has room."""
+        """Return what stays visible of a stretch of layers: its ends, then what is important, as far as it has room.
+
+        What must be seen is drawn without room, too, and then the lower end of a stretch on another one is folded.
+        """
         inner = range(1, len(row) - 1)
         must = _from_both_ends([place for place in inner if row[place] in self.important])
+        forced = _from_both_ends([place for place in inner if row[place] in self.changed])[:_FORCED]
+        ends = 2 if self.run > _LEAST_NARROW_RUN else 1
+        if forced and row[0] in self.roots:
+            forced.insert(0, 0)
         kept: list[int] = []
-        for place in (len(row) - 1, 0, *must, *_from_both_ends(inner)):
+        for place in (len(row) - 1, *forced, 0, *must, *_from_both_ends(inner)):
             more = sorted({*kept, place})
             folds = sum(after - before > 1 for before, after in itertools.pairwise((-1, *more, len(row))))
-            if len(more) + folds <= self.run or len(more) <= 2:
+            if len(more) + folds <= self.run or len(more) <= ends or place in forced:
                 kept = more
             elif len(kept) >= self.run - 1:
                 break

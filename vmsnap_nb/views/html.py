@@ -40,7 +40,8 @@ _LEFT_OUT = frozenset({"path", "backing_path"})  # the row's tooltip has the pat
 
 # The text figure is hidden only by a style sheet, and the picture shown only by one: a viewer that strips styles
 # (GitHub, a notebook that JupyterLab does not trust) strips SVG as well, and shows the text figure instead. A picture
-# that is wider than its column starts scrolled to its right end, where the active images are.
+# that is wider than its column starts scrolled to its right end, where the active images are. In a narrow column the
+# command of a step is below what it does.
 _STYLE = """
 .{0} .vmsnap-text {{ display: none; }}
 .{0} .vmsnap-picture {{ display: block !important; }}
@@ -54,6 +55,13 @@ _STYLE = """
 .{0} .vmsnap-words {{ min-width: 9em; }}
 .{0} .vmsnap-long {{ min-width: 9em; overflow-wrap: anywhere; }}
 .{0} .vmsnap-picture svg {{ display: block; direction: ltr; margin-right: auto; }}
+.{0} details {{ container-type: inline-size; }}
+@container (max-width: 560px) {{
+  .{0} tr:has(> td > code) {{ display: flex; flex-flow: row wrap; gap: 0 8px; }}
+  .{0} tr:has(> td > code) > .vmsnap-words {{ flex: 1 1 200px; min-width: 0; }}
+  .{0} td:has(> code) {{ flex: 1 1 100%; min-width: 0; overflow-wrap: anywhere; }}
+  .{0} table:has(td > code) thead {{ position: absolute; clip-path: inset(50%); }}
+}}
 """
 
 

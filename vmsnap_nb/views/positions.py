@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vmsnap_nb.views.content import LINE_SIZE, MOST_WIDE, NARROW_WIDE, PAD, arrange, natural_width, text_width
+from vmsnap_nb.views.content import LINE_SIZE, PAD, arrange, narrow_width, natural_width, text_width
 from vmsnap_nb.views.figure import NEW_EDGE, Arrow, Block, Figure, Move
 from vmsnap_nb.views.lanes import LANE, Strand, lane_heights, rows_top, strand_corners
 from vmsnap_nb.views.placed import Key, Kind, Picture, Placed, Point, Route, Words
@@ -89,11 +89,11 @@ class _Placer:
             self.routes.append(Route(move.source, move.target, "move", route, label=move.label, label_at=at))
 
     def _column_widths(self, blocks: Sequence[Block]) -> dict[int, float]:
-        most = NARROW_WIDE if self.narrow else MOST_WIDE
+        wanted = narrow_width if self.narrow else natural_width
         widths: dict[int, float] = {}
         for block in blocks:
             for box in block.boxes:
-                widths[box.column] = max(widths.get(box.column, 0.0), min(natural_width(box), most))
+                widths[box.column] = max(widths.get(box.column, 0.0), wanted(box))
         return widths
 
     def _arrow(self, number: int, arrow: Arrow, corners: tuple[Point, ...], label: str, at: Point) -> None:

@@ -223,12 +223,13 @@ class _Trees:
         important = {path for path in (*graph.paths, *graph.memory) if path in self.marks}
         if len(important) > _MOST_BROKEN:
             important = set(list(self.marks)[:2]) & set(graph.paths)
-        if len(broken) <= _MOST_BROKEN:
-            important.update(broken)
         fold, keep = self.options.fold, self.options.keep
         if self.only is not None and fold is not None:
             important.update(self.only if len(self.only) <= _MOST_BROKEN else ())
             fold, keep = 1, 0
+        changed = frozenset(important)
+        if len(broken) <= _MOST_BROKEN:
+            important.update(broken)
         trees = grow(
             roots,
             children,
@@ -236,6 +237,7 @@ class _Trees:
             keep=keep,
             columns=self.options.columns,
             important=important,
+            changed=changed,
         )
         blocks = [self._block(tree) for tree in trees]
         notes: list[str] = [
