@@ -237,3 +237,11 @@ def test_a_layer_says_how_much_of_it_is_seen_and_how_much_is_hidden_but_never_no
     lines = blockmap("dd..", "d...", "d...", "....").to_text().splitlines()
     said = [line.rpartition("|")[2].strip() for line in lines[2:6]]
     assert said == ["no data", "4 KiB seen", "4 KiB hidden", "4 KiB seen, 4 KiB hidden"]
+
+
+def test_the_strips_of_a_narrow_map_take_the_whole_width_of_a_column() -> None:
+    svg = ET.fromstring(strips_svg(blockmap("dd.." * 32), narrow=True))
+    wide = float(svg.attrib["width"])
+    boxes = [one for one in svg.iter(f"{SVG}rect") if one.get("fill") == "none" and one.get("rx") == "2"]
+    assert max(float(one.attrib["x"]) + float(one.attrib["width"]) for one in boxes) > 0.9 * wide
+    assert 400 <= wide < 470  # 424 pixels: a panel's tab in a window of 600

@@ -31,7 +31,7 @@ __all__ = ["LEGEND_KINDS", "strips_bundle", "strips_svg"]
 
 LEGEND_KINDS: tuple[Kind, ...] = ("seen", "hidden", "zero")
 """What the legend explains; all else is empty."""
-_CELLS, _NARROW_CELLS, _CELL, _BREAK = 256, 128, 2.2, 16.0  # how many cells, and pixels
+_CELLS, _NARROW_CELLS, _CELL, _NARROW_CELL, _BREAK = 256, 128, 2.2, 3.0, 16.0  # how many cells, and pixels
 _HIGH, _STEP, _NARROW_STEP, _TOP = 18.0, 27.0, 44.0, 30.0
 _LEGEND_LINE = 21.0
 _RULES = "\n{0} text {{ fill: {ink}; stroke: {paper}; }}\n{0} .new {{ fill: {ink}; }}\n"
@@ -68,11 +68,12 @@ class _Drawing:
     def __post_init__(self) -> None:
         rows = [t(READS), *(self._head(number) for number in reversed(range(len(self.names))))]
         self.rows = rows
+        self.cell = _NARROW_CELL if self.narrow else _CELL
         self.break_, self.step = (_BREAK / 2, _NARROW_STEP) if self.narrow else (_BREAK, _STEP)
         self.top = _TOP + (16.0 if self.narrow else 0.0)  # of the first strip
         self.left = 8.0 if self.narrow else max(text_width(row) for row in rows) + 28.0
         self.said = [said_of(self.blocks, number) for number in range(len(self.names))]
-        self.end = self._x(self.strips.cells - 1) + _CELL
+        self.end = self._x(self.strips.cells - 1) + self.cell
         self.cut_at_end = self.strips.cells > 0 and self.strips.spans[-1].end < self.blocks.size
         if self.cut_at_end:
             self.end += self.break_
@@ -83,7 +84,8 @@ class _Drawing:
         lines = len(words) if self.narrow else 1
         if self.narrow:
             heads = (text_width(self._head_and_said(number)) for number in range(len(self.names)))
-            self.right = max(self.end + 60.0, *words, *(32.0 + wide for wide in heads))
+            labels = (x if anchor else x + text_width(label) for label, x, anchor in self._labels())
+            self.right = max(self.end + 8.0, *words, *(32.0 + wide for wide in heads), *(x + 8.0 for x in labels))
         else:
             said = max(map(text_width, self.said), default=0.0)
             self.right = max(self.end + 12.0 + said + 8.0, self.left + sum(words))
@@ -96,7 +98,7 @@ class _Drawing:
         return f"{number}  {self.names[number]}"
 
     def _x(self, cell: int) -> float:
-        return self.left + cell * _CELL + self.strips.span_of(cell) * self.break_
+        return self.left + cell * self.cell + self.strips.span_of(cell) * self.break_
 
     def parts(self) -> Iterator[str]:
         """Return the axis, the strips, and the legend."""
@@ -114,39 +116,47 @@ class _Drawing:
                 mark = {"x": self.left if self.narrow else 4.0, "y": mark_y + (0.0 if self.narrow else 3.0)}
                 yield tag("rect", {**mark, "width": 12.0, "height": 12.0, "rx": 3.0, "fill": self.colours[number]})
             for span in self.strips.spans:
-                box = {"x": self._x(span.first), "y": y, "width": span.cells * _CELL, "height": _HIGH}
+                box = {"x": self._x(span.first), "y": y, "width": span.cells * self.cell, "height": _HIGH}
                 yield tag("rect", {**box, "rx": 2.0, "fill": "none", "stroke": GREY, "stroke-opacity": 0.6})
             cells = self.strips.read_cells() if place == 0 else self.strips.layer_cells(number)
             for first, count, kind, owners in cells:
                 title = part_title(self.strips, first, count, kind, owners, self.names)
-                yield self._part(kind, self.colours[owners[-1]], self._x(first), y, count * _CELL, title)
+                yield self._part(kind, self.colours[owners[-1]], self._x(first), y, count * self.cell, title)
             for first, count in self.strips.new_cells(number) if place else ():
-                yield self._new(self._x(first), y, count * _CELL)
+                yield self._new(self._x(first), y, count * self.cell)
             if place and not self.narrow:
                 yield self._text(self.said[number], self.end + 12.0, y + 13.0)
         yield from self._legend()
 
     def _axis(self) -> Iterator[str]:
-        taken = -1.0
+        for label, x, anchor in self._labels():
+            yield self._text(label, x, 18.0, anchor)
         for span in self.strips.spans:
             last = span.first + span.cells - 1
-            marks = (
-                (self._x(span.first), span.start),
-                (self._x(last) + _CELL, span.end),
-            )
-            for number, (x, place) in enumerate(marks):
-                label = human_size(place) if place else "0"
-                wide = text_width(label)
-                start = x - wide if number else x
-                if start > taken:
-                    yield self._text(label, x, 18.0, "end" if number else None)
-                    taken = start + wide + 6.0
             if last + 1 < self.strips.cells:
-                yield self._gap(self._x(last) + _CELL)
+                yield self._gap(self._x(last) + self.cell)
         if self.cut_at_end:
             yield self._gap(self.end - self.break_)
-            size = human_size(self.blocks.size)
-            yield self._text(size, max(self.end, taken), 18.0)
+
+    def _labels(self) -> Iterator[tuple[str, float, str | None]]:
+        """Return the labels of the axis that have room, each with its place and anchor."""
+        size, taken = human_size(self.blocks.size), -1.0
+        # The size of the disk comes last; between narrow strips it has its room from the labels before it.
+        most = self.end - text_width(size) - 6.0 if self.narrow and self.cut_at_end else self.end + _BREAK
+        for span in self.strips.spans:
+            last = span.first + span.cells - 1
+            for place, x, anchor in (
+                (span.start, self._x(span.first), None),
+                (span.end, self._x(last) + self.cell, "end"),
+            ):
+                label = human_size(place) if place else "0"
+                start = x - text_width(label) if anchor else x
+                if start > taken and start + text_width(label) <= max(most, x if anchor else 0.0):
+                    yield label, x, anchor
+                    taken = start + text_width(label) + 6.0
+        if self.cut_at_end:
+            inside = self.narrow and taken <= most + 6.0
+            yield (size, self.end, "end") if inside else (size, max(self.end, taken), None)
 
     def _gap(self, x: float) -> str:
         """Draw the sign for a part of the disk that is left out, through all strips; between narrow ones is text."""
