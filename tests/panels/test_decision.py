@@ -17,7 +17,7 @@ pytestmark = pytest.mark.quick
 
 def test_a_commit_names_what_becomes_invalid_and_a_pull_loses_nothing() -> None:
     lost = lost_html(commit(handout(), "/i/Snap-3", "/i/Snap-1", facts=FACTS))
-    assert "become invalid: " in lost
+    assert "Become invalid: " in lost
     assert 'title="/i/Snap-2"' in lost
     assert lost_html(pull(handout(), "/i/Snap-3", "/i/Snap-1", facts=FACTS)) == ""
 
@@ -33,7 +33,7 @@ def test_files_are_separated_by_the_comma_of_the_language() -> None:
 def test_removed_files_are_named_once_and_the_rest_is_counted() -> None:
     lost = lost_html(commit(handout(), "/i/Snap-4", "/i/RootBase", remove=True, facts=FACTS))
     assert "invalid" not in lost
-    assert "are removed: " in lost
+    assert "Removed: " in lost
     assert lost.count("<code") == 4
 
 
@@ -64,7 +64,7 @@ def test_a_run_that_was_cancelled_in_time_says_that_all_is_as_before() -> None:
     plan = commit(handout(), "/i/Snap-3", "/i/Snap-1", facts=FACTS)
     steps = tuple(StepDone(step, "not run") for step in plan.steps)
     said = outcome_html(Report(plan, steps, plan.before, cancelled=True))
-    assert "nothing was changed" in said
+    assert "Nothing was changed" in said
     assert "invalid" not in said.lower()
     assert "nothing was changed" not in outcome_html(Report(plan, steps, plan.after, cancelled=True))
 

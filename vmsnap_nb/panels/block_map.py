@@ -118,7 +118,7 @@ class BlockMapPanel(widgets.VBox):
 
 def _said(since: datetime, now: datetime) -> Message:
     return t(
-        "read at {time} UTC; new data was written to the files after {since} UTC. Data of a running guest is written "
+        "Read at {time} UTC; new data was written to the files after {since} UTC. Data of a running guest is written "
         "when the guest flushes its disk.",
         time=f"{now:%H:%M:%S}",
         since=f"{since:%H:%M:%S}",

@@ -34,7 +34,7 @@ class Console(anywidget.AnyWidget):
     def __init__(self, guest: Guest, ended: Callable[[str, str], None] = lambda *_: None) -> None:
         words = {
             "label": t("Command"),
-            "placeholder": t("a command line for the guest's shell"),
+            "placeholder": t("shell command"),
             "run": t("Run in guest"),
             "stop": t("Interrupt"),
             "stop_title": t("stop the running command (Ctrl-C)"),

@@ -10,7 +10,7 @@ from vmsnap_nb.plans.compare import differences
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.moves import copied
-from vmsnap_nb.views.words import distinct_names, human_size, shown
+from vmsnap_nb.views.words import capital, distinct_names, human_size, shown
 from vmsnap_nb.words.message import Message, clauses, counted, joined, t
 
 __all__ = ["changed_anything", "decision_html", "losses_html", "lost_html", "outcome_html", "said_html", "waivable"]
@@ -31,7 +31,7 @@ def decision_html(plan: Plan, rate: float | None = None) -> str:
         first = next(concern for concern in plan.concerns if concern.level == "refuse")
         reasons = [first.what] if not first.remedy else [first.what, first.remedy]
         return said_html(
-            t("Refused: {title}", title=shown(plan.title)), details=shown(clauses(reasons)), mark="vmsnap-refused"
+            t("Refused: {title}", title=shown(plan.title)), details=clauses(reasons), mark="vmsnap-refused"
         )
     return said_html(shown(plan.title), chips=_costs(plan, rate), details=t("Nothing has been changed yet."))
 
@@ -47,13 +47,9 @@ def said_html(
         for text, tip in chips
     )
     scrolls = ' tabindex="0"' if len(details) > _LONG else ""
-    below = f'<span class="vmsnap-below"{scrolls}>{escape(details)}</span>' if details else ""
-    text = f"<strong>{escape(_capital(sentence))}</strong>"
+    below = f'<span class="vmsnap-below"{scrolls}>{escape(capital(details))}</span>' if details else ""
+    text = f"<strong>{escape(capital(sentence))}</strong>"
     return f'<div role="{role}" class="vmsnap-sentence {mark}">{text}{parts}{below}</div>'
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
 
 
 def _costs(plan: Plan, rate: float | None) -> Iterator[tuple[str, str]]:
@@ -87,18 +83,18 @@ def _lost(plan: Plan) -> Iterator[str]:
     names = distinct_names((path, path.rpartition("/")[2]) for path in (*plan.invalid, *plan.unlinks))
     stays = [path for path in plan.invalid if path not in plan.unlinks]
     if stays:
-        words = counted("becomes invalid: {names}", "become invalid: {names}", len(stays), names="{names}")
+        words = counted("Becomes invalid: {names}", "Become invalid: {names}", len(stays), names="{names}")
         yield _files(words, [(names[path], path) for path in stays])
     if plan.unlinks:
-        words = counted("is removed: {names}", "are removed: {names}", len(plan.unlinks), names="{names}")
+        words = t("Removed: {names}", names="{names}")
         yield _files(words, [(names[path], path) for path in plan.unlinks])
     losses = [c.what for c in plan.concerns if c.level == "warn" and c.name in _LOSSES]
-    yield from (escape(shown(what)) for what in losses)
+    yield from (escape(capital(what)) for what in losses)
     if plan.writes and not losses:  # a record alone holds no data
         after = {(record.guest, record.name) for record in plan.after.records}
         for record in plan.before.records:
             if (record.guest, record.name) not in after and record.name != MANAGED_SAVE:
-                yield escape(t("snapshot {name} is deleted", name=shown(record.name)))
+                yield escape(t("Snapshot {name} is deleted", name=shown(record.name)))
 
 
 def _paths(paths: Iterable[str]) -> str:

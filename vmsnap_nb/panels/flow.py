@@ -27,7 +27,7 @@ from vmsnap_nb.panels.decision import (
 from vmsnap_nb.panels.plan_files import PlanFiles
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.bundle import mimebundle
-from vmsnap_nb.views.words import human_size, shown
+from vmsnap_nb.views.words import capital, human_size, shown
 from vmsnap_nb.words.message import Message, clauses, joined, t
 
 __all__ = ["Flow", "Remedy"]
@@ -221,7 +221,7 @@ class Flow(widgets.VBox):
         self._clear()
         self._make, self._asked = None, (what, act, then)
         self.message.value = said_html(shown(what), details=t("Nothing has been changed yet."))
-        self.lost.value = losses_html([escape(shown(lost))])
+        self.lost.value = losses_html([escape(capital(lost))])
         self.confirm_button.description, self.confirm_button.button_style = verb, "danger"
         self._offer()
 

@@ -16,6 +16,7 @@ from vmsnap_nb.words.printable import JOINERS, printable
 __all__ = [
     "LONG_COMMAND",
     "MOST",
+    "capital",
     "clip",
     "distinct_names",
     "human_size",
@@ -45,6 +46,25 @@ def shown(text: str) -> str:
     if isinstance(text, Message):
         text = text.in_language(language())  # it may be older than the choice of the language
     return printable(text, keep="")
+
+
+def capital(sentence: str) -> str:
+    """Return a sentence, safe to show, with a capital letter at its beginning, unless it begins with a name.
+
+    Examples
+    --------
+    >>> print(capital(t("{guest} is running", guest="demo")), capital(t("the guest is running")), sep="; ")
+    demo is running; The guest is running
+    """
+    text = shown(sentence)
+    return text if _begins_with_name(sentence) else text[:1].upper() + text[1:]
+
+
+def _begins_with_name(sentence: str) -> bool:
+    if not isinstance(sentence, Message) or not sentence.template.startswith("{"):
+        return False
+    field = sentence.fields.get(re.split(r"\W", sentence.template[1:], maxsplit=1)[0])
+    return not isinstance(field, Message) or _begins_with_name(field)
 
 
 def width(text: str) -> int:
