@@ -39,7 +39,8 @@ def test_what_was_cut_short_can_be_finished(forest: LiveForest, images: dict[str
     write_entry(begun(entry))  # as a process leaves it that was killed while it copied
     panel = MergePanel(forest, every=0)
     opened.append(panel)
-    assert f"the merge of {entry.top} into {entry.base}" in panel.begun.value
+    assert f'title="the merge of {entry.top} into {entry.base}' in panel.begun.value
+    assert f">The merge of {images['second'].name} into {images['first'].name} is running" in panel.begun.value
     assert panel.unfinished.layout.display != "none"
     panel.merge_onto(str(images["second"]), str(images["base"]))
     panel.flow.wait()

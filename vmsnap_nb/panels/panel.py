@@ -22,8 +22,8 @@ from vmsnap_nb.panels.activity import Activity
 from vmsnap_nb.panels.chain_view import ChainView, with_static
 from vmsnap_nb.panels.flow import Flow, Remedy
 from vmsnap_nb.panels.source import Reading, Source, Subject
-from vmsnap_nb.views.words import distinct_names
-from vmsnap_nb.words.message import t
+from vmsnap_nb.views.words import capital, distinct_names, shown
+from vmsnap_nb.words.message import Message, t
 
 __all__ = [
     "Fold",
@@ -86,7 +86,7 @@ class Panel(widgets.VBox):
             description=t("Complete operation"), tooltip=t("plan how to finish or undo the operation")
         )
         complete.on_click(lambda _: self._finish())
-        self.unfinished = row(self.begun, complete)
+        self.unfinished = row(self.begun, complete).add_class("vmsnap-banner")
         self.unfinished.layout.display = "none"
         self.build()
         self.children = (self.unfinished, *self.children)
@@ -162,14 +162,14 @@ class Panel(widgets.VBox):
                     self.activity.add(t("read the images"), str(error))
                 self.time_line.value = f'<pre role="alert">{escape(str(error))}</pre>'
                 return
-            now = t("read at {time} UTC", time=f"{datetime.now(UTC):%H:%M:%S}")
+            now = t("Read at {time} UTC", time=f"{datetime.now(UTC):%H:%M:%S}")
             self.time_line.value = f"<small>{escape(now)}</small>"
 
     def _tell_begun(self, reading: Reading) -> None:
         """Say what an earlier process may have left half done; while this panel runs a plan, that is its own."""
         begun = () if self.flow.busy else reading.begun
-        text = "<br>".join(escape(one) for one in begun)
-        self.begun.value = text and f'<span role="alert">{text}</span>'
+        lines = "<br>".join(f'<span title="{escape(shown(one))}">{escape(_brief(one))}</span>' for one in begun)
+        self.begun.value = lines and f'<div class="vmsnap-begun" role="alert">{lines}</div>'
         self.unfinished.layout.display = "" if begun else "none"
 
     def _watch(self, every: float) -> None:
@@ -197,6 +197,15 @@ class Panel(widgets.VBox):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return with_static(super()._repr_mimebundle_(**kwargs), self.shown)
+
+
+def _brief(message: Message) -> str:
+    """Return a sentence that names files without their folders, with a capital letter."""
+    names = {
+        name: value.rpartition("/")[2] if isinstance(value, str) and value.startswith("/") else value
+        for name, value in message.fields.items()
+    }
+    return capital(Message(message.template, message.plural, **names))
 
 
 def names_of(images: Iterable[Image]) -> list[tuple[str, str]]:
