@@ -113,6 +113,8 @@ def test_the_command_writes_it(images: Path, tmp_path: Path, capsys: pytest.Capt
 def test_a_report_of_a_host_in_both_themes_and_on_paper(lab: Lab, base: Image, tmp_path: Path) -> None:
     guest = lab.guest("reported", backing=base)
     guest.snapshot("before", kind="internal-disk").run(progress=False)
+    for number in range(5):
+        guest.snapshot(f"night-{number}", kind="external-disk").run(progress=False)
     path = lab.to_html(tmp_path / "host.html")
     assert headings(Path(path).read_text()) == ["Findings", "Guests", "Images", "Snapshots", "Space", "Leftovers"]
     colours = set()
@@ -125,6 +127,8 @@ def test_a_report_of_a_host_in_both_themes_and_on_paper(lab: Lab, base: Image, t
             assert asked == [f"file://{path}"]
             assert page.evaluate("document.documentElement.scrollWidth") <= 480
             assert violations(page, "html") == []
+            figure = page.locator("figure").first
+            assert figure.evaluate("element => element.scrollWidth <= element.clientWidth"), "the active end is cut off"
             text = page.locator("figure svg text").first
             colours.add(text.evaluate("element => getComputedStyle(element).fill"))
             page.emulate_media(media="print")

@@ -22,7 +22,7 @@ from vmsnap_nb.views.svg import figure_svg
 from vmsnap_nb.views.tables import table_of
 from vmsnap_nb.views.text import to_text
 
-__all__ = ["mimebundle"]
+__all__ = ["mimebundle", "narrow_svg"]
 
 _FEW = 3  # boxes side by side that have room in every column
 
@@ -43,14 +43,14 @@ def mimebundle(
         if wanted("image/svg+xml"):
             bundle["image/svg+xml"] = svg
         if wanted("text/html"):
-            narrow = _narrow(thing, figure)
+            narrow = narrow_svg(thing, figure)
             bundle["text/html"] = page(thing, figure, text, table_of(thing), svg=svg, narrow=narrow)
     if wanted("text/plain"):
         bundle["text/plain"] = text
     return bundle
 
 
-def _narrow(thing: Shown, figure: Figure) -> str:
+def narrow_svg(thing: Shown, figure: Figure) -> str:
     """Return a picture with narrower boxes, or an empty text where there is no need of one.
 
     It also has longer folds, since what is saved is read on telephones, too; of a plan all that it does is shown.

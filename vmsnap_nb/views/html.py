@@ -22,7 +22,7 @@ from vmsnap_nb.views.tables import Cell, Column, Table
 from vmsnap_nb.views.words import LONG_COMMAND, human_size, isolate, natural, shown, width
 from vmsnap_nb.words.message import counted, t
 
-__all__ = ["UNWRAPPED", "page", "picture_html", "picture_style", "table_html"]
+__all__ = ["UNWRAPPED", "idle_columns", "page", "picture_html", "picture_style", "table_html"]
 
 UNWRAPPED = ' tabindex="0" style="white-space: pre; overflow-x: auto"'
 """Attributes of text whose columns lie below each other: JupyterLab would wrap its lines."""
@@ -120,7 +120,7 @@ def _table_below(thing: Shown, table: Table) -> str:
     if isinstance(thing, Forest):
         table = replace(table, rows=tuple(sorted(table.rows, key=lambda row: natural(str(row[0])))))
     alone = isinstance(thing, Disks | SnapshotList)
-    html = table_html(table, caption, left_out=_LEFT_OUT | _idle(table), brief=True, heard=not alone)
+    html = table_html(table, caption, left_out=_LEFT_OUT | idle_columns(table), brief=True, heard=not alone)
     if alone:
         return html
     summary = t("{caption} ({count})", caption=caption, count=len(table.rows))
@@ -134,7 +134,7 @@ def _table_below(thing: Shown, table: Table) -> str:
     return f"<details><summary>{escape(summary)}</summary>\n{html}\n</details>"
 
 
-def _idle(table: Table) -> set[str]:
+def idle_columns(table: Table) -> set[str]:
     """Return the columns that say nothing: nothing at all in each row, or zero."""
     return {column.name for n, column in enumerate(table.columns) if n and not any(row[n] for row in table.rows)}
 

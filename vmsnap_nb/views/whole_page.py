@@ -9,11 +9,12 @@ from html import escape
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.model.shown import Shown, Tabled
+from vmsnap_nb.views.bundle import narrow_svg
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
-from vmsnap_nb.views.html import table_html
+from vmsnap_nb.views.html import idle_columns, table_html
 from vmsnap_nb.views.listing import caption_of
-from vmsnap_nb.views.svg import figure_svg
+from vmsnap_nb.views.svg import figure_svg, least_width, narrow_style, scope_of
 from vmsnap_nb.views.tables import Table, table_of
 from vmsnap_nb.views.text import figure_text
 from vmsnap_nb.views.words import isolate, shown
@@ -38,7 +39,7 @@ h3 { font-size: 1.05rem; margin: 1.4rem 0 .4rem; } h4 { font-size: 1rem; margin:
 p { margin: .3rem 0; } .faint { color: var(--jp-ui-font-color2); } .bad { color: var(--bad); white-space: pre-wrap; }
 nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: 0; list-style: none; }
 a { color: inherit; } .wide { overflow-x: auto; margin: .5rem 0; }
-.wide:focus-visible { outline: 2px solid; } svg { height: auto; max-width: none; }
+figure { padding: 0; } .wide:focus-visible { outline: 2px solid; } svg { height: auto; max-width: none; }
 table { border-collapse: collapse; font-size: .87rem; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 .wide { position: relative; } .named caption { position: absolute; width: 1px; height: 1px; overflow: hidden; }
@@ -137,7 +138,7 @@ def _part(part: Part) -> Iterator[str]:
     table = part.table if part.thing is None else table_of(part.thing)
     caption = part.heading if part.thing is None or isinstance(part.thing, Shown) else caption_of(part.thing)
     if table is not None and table.rows:
-        html = table_html(table, caption, left_out=frozenset({"backing_path"}), most=None)
+        html = table_html(table, caption, left_out={"backing_path", *idle_columns(table)}, most=None)
         named = " named" if caption == part.heading else ""
         yield f'<div class="wide{named}" tabindex="0" role="region" aria-label="{_safe(part.heading)}">{html}</div>'
     elif table is not None:
@@ -151,7 +152,14 @@ def _figure(thing: Shown) -> Iterator[str]:
     if figure.blocks:
         label = f'tabindex="0" role="region" aria-label="{_safe(figure.summary)}"'
         try:
-            yield f'<figure class="wide" {label}>{figure_svg(figure)}</figure>'
+            svg = figure_svg(figure)
+            scope, narrow = scope_of(svg), narrow_svg(thing, figure)
+            style = f"<style>{narrow_style(scope, least_width(svg))}</style>" if narrow else ""
+            pictures = f'<div class="vmsnap-scroll">{svg}</div>'
+            if narrow:
+                pictures += f'<div class="vmsnap-narrow" hidden>{narrow}</div>'
+            inside = f'{style}<div class="vmsnap-picture">{pictures}</div>'
+            yield f'<figure class="wide {scope}" {label}>{inside}</figure>'
         except VmsnapError as error:
             yield f'<pre class="wide" {label}>{escape(figure_text(figure))}</pre>'
             why = t("No picture: {reason}", reason=error.reason)
