@@ -214,7 +214,12 @@ def test_a_number_stays_whole_and_in_the_line_of_its_unit() -> None:
 
 
 def test_a_name_with_a_long_word_gets_a_wider_box_in_a_narrow_column() -> None:
-    names = {"demo.installation": ("demo.", "installation"), "web": ("web",), "RootBaseCopy": ("RootBase", "Copy")}
+    names = {
+        "demo.installation": ("demo.", "installation"),
+        "web": ("web",),
+        "RootBaseCopy": ("RootBase", "Copy"),
+        "images/RootBase": ("images/", "RootBase"),
+    }
     for name, lines in names.items():
         box = Box("/i/o", (Line(name, "name"),), "")
         assert arrange(box, narrow_width(box))[0][0].texts == lines

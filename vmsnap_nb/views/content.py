@@ -178,7 +178,8 @@ def _wrapped(text: str, wide: float, size: float, bold: bool) -> Iterator[str]:
     line = ""
     for place, char in enumerate(text):
         if line and text_width(line + char, size, bold=bold) > wide and not _joined(line[-1], char):
-            cut = max((n + 1 for n in range(len(line)) if _may_end(line + char, n)), default=0)
+            ends = [n + 1 for n in range(len(line)) if _may_end(line + char, n)]
+            cut = max((end for end in ends if line[end - 1] in _BREAKS), default=0) or max(ends, default=0)
             if cut <= len(line) // 3:  # a short line is better than a broken word, if that fits into the next one
                 word = line[cut:] + char
                 for more in text[place + 1 :]:
