@@ -83,7 +83,9 @@ class Panel(widgets.VBox):
         self.add_class("vmsnap-panel")
         self.begun = widgets.HTML()
         complete = widgets.Button(
-            description=t("Complete operation"), tooltip=t("plan how to finish or undo the operation")
+            description=t("Complete operation"),
+            tooltip=t("plan how to finish or undo the operation"),
+            layout=widgets.Layout(width="auto"),
         )
         complete.on_click(lambda _: self._finish())
         self.unfinished = row(self.begun, complete).add_class("vmsnap-banner")
