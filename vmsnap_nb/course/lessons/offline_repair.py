@@ -23,7 +23,7 @@ PREDICTIONS = (
     ),
     Asked(
         name="offline-repair/wrong-starts",
-        text=N_("`rebase -u` names an empty image as base. Does the guest start?"),
+        text=N_("`rebase -u` names an empty image as the base. Does the guest start?"),
         why=N_("`rebase -u` checks nothing, and starting the guest only opens the files."),
     ),
     Asked(

@@ -113,7 +113,7 @@ def _checkpoint_aims(seen: Seen) -> Iterator[Aim]:
     aim, found = recorded(seen, "solver", "ready")
     yield aim
     saw = t("its kind is {kind}", kind=found.kind) if found else t("there is no such record")
-    what = t("it holds the memory and an external state of the disk")
+    what = t("it includes the memory and an external snapshot of the disk")
     yield Aim(what, found is not None and found.kind == "external-checkpoint", saw)
     yield writes_above(seen, "solver", "vda", "Solver")
     yield runs_on(seen, "solver")

@@ -116,7 +116,7 @@ class _Resumption(MergeBuilder):
                     t("{top} was written to after this merge began: it may not be the image that was merged", top=top),
                     either(
                         t(
-                            "restore the image that was merged. If this is that image, waive this (a copy "
+                            "restore the image that was merged. If it is that image, waive this (a copy "
                             "has a later modification time)"
                         ),
                         t("if {base} holds all of its data, remove {path}", base=base, path=entry.path),
