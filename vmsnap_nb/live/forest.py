@@ -315,7 +315,7 @@ class LiveForest(Forest):
     def unfinished(self) -> tuple[LivePlan, ...]:
         """Return the plans that finish merges interrupted by a crash, a full disk or a cancellation.
 
-        Images in which a change of an internal snapshot was interrupted come first: they are repaired on a copy. If it
+        Images in which a change to an internal snapshot was interrupted come first: they are repaired on a copy. If it
         is not known whether QEMU wrote everything, a plan undoes the merge, and the next one repeats it.
 
         Returns

@@ -882,7 +882,7 @@ class Guest(GuestFiles):
 
         Plans that prevent a loss come first. If libvirt has dropped a record that it could not write, only the plans
         that write it again are returned. If QEMU writes to an image other than the one libvirt names, one corrects the
-        definition; if a file that QEMU has open was deleted, one copies it into an image that remains. If a change of
+        definition; if a file that QEMU has open was deleted, one copies it into an image that remains. If a change to
         an internal snapshot was interrupted, one checks the image, and repairs it on a copy. A commit may still be
         running in QEMU. If it is not known whether QEMU wrote everything, a plan undoes the commit, and the next one
         repeats it. Any other revert of the guest removes the journal entry of an interrupted one.

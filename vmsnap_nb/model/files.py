@@ -414,7 +414,7 @@ class LostFiles(FileRead):
     """Files that can no longer be restored after a plan has run: no state that remains has them with this content.
 
     `to_frame` returns: index ``path``, columns ``state kind size mtime mode owner``. If two states can no longer be
-    read, each has its own rows. Folders, and changes of metadata alone, are not listed.
+    read, each has its own rows. Folders, and changes to metadata alone, are not listed.
 
     Attributes
     ----------

@@ -38,7 +38,7 @@ class Finding(Carded):
     name : str
         The kind, such as ``missing-base``; that of a `Concern` if plans check the same.
     severity : str
-        ``error``: something cannot be used, or will be lost; ``warning``: it may be; ``note``: worth knowing.
+        ``error``: something cannot be used, or will be lost; ``warning``: this may happen; ``note``: worth knowing.
     what : Message
         A sentence.
     where : str

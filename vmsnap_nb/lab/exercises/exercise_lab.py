@@ -134,7 +134,7 @@ class ExerciseLab(Host):
         return practice.table(self)
 
     def exercise(self, name: str) -> LiveForest:
-        """Set up an exercise unless it already is, and return its images in their current state.
+        """Set up an exercise unless it is already set up, and return its images in their current state.
 
         Everything is in a folder of its own, ``exercises/NAME`` in the lab's folder. That folder is removed, with
         everything that you created in it, when the exercise is reset or the lab is destroyed.
