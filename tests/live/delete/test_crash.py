@@ -223,24 +223,24 @@ def test_killed_between_the_steps_of_a_guest_that_is_off(short: Path, moment: st
     assert after == before
 
 
+PAIR = """
+    from support.guests import attach
+    lab = vs.Lab(sys.argv[1], keep=True)
+    guest = lab.guest("demo", backing=lab.base("RootBase"), boot="disk")
+    attach(guest, ("vdb", lab.root / "images" / "data.qcow2", "qcow2", "disk"))
+    for number, name in enumerate("abc", start=1):
+        guest.snapshot(name, kind="external-disk").run(progress=False)
+        for disk in guest.domain().disks:
+            write(Path(disk.source), f"write -q -P {number} {number * 64}k 64k")
+    for disk in guest.domain().disks:
+        print(content(guest.snapshots()["c"].record.held_disks[disk.target == "vdb"].source), content(disk.source))
+"""
+
+
 @pytest.mark.parametrize("moment", ["Repoint", "MarkInvalid"])
 def test_with_two_disks_the_snapshot_above_stays(short: Path, moment: str) -> None:
     lab = short / "l"
-    before = _python(
-        """
-        from support.guests import attach
-        lab = vs.Lab(sys.argv[1], keep=True)
-        guest = lab.guest("demo", backing=lab.base("RootBase"), boot="disk")
-        attach(guest, ("vdb", lab.root / "images" / "data.qcow2", "qcow2", "disk"))
-        for number, name in enumerate("abc", start=1):
-            guest.snapshot(name, kind="external-disk").run(progress=False)
-            for disk in guest.domain().disks:
-                write(Path(disk.source), f"write -q -P {number} {number * 64}k 64k")
-        for disk in guest.domain().disks:
-            print(content(guest.snapshots()["c"].record.held_disks[disk.target == "vdb"].source), content(disk.source))
-        """,
-        lab,
-    )
+    before = _python(PAIR, lab)
     _python(
         """
         from support.faulty import faulty, killed
@@ -272,6 +272,57 @@ def test_with_two_disks_the_snapshot_above_stays(short: Path, moment: str) -> No
     )
     assert set(finished) == {"True"}
     assert state == "{'a': 'ok', 'c': 'ok'}"
+    assert [first, second] == before
+
+
+@pytest.mark.parametrize("detached", [False, True])
+@pytest.mark.parametrize("moment", ["CommitLayers", "Repoint"])
+def test_with_two_disks_the_deletion_can_be_completed(short: Path, moment: str, detached: bool) -> None:
+    """The process ends when one disk's part is merged: the record says so, and leads to the rest.
+
+    That disk may be detached before the merge is finished.
+    """
+    lab = short / "l"
+    before = _python(PAIR, lab)
+    _python(
+        """
+        from support.faulty import faulty, killed
+        lab = vs.Lab(sys.argv[1], keep=True)
+        faulty(lab.guest("demo").delete_snapshot("b"), sys.argv[2], killed).run(progress=False)
+        """,
+        lab,
+        moment,
+    )
+    finished, half, chains, done, first, second = _python(
+        """
+        import xml.etree.ElementTree as ET
+        with vs.Lab(sys.argv[1]) as lab:
+            guest = lab.guest("demo")
+            domain = guest.handle.domain
+            [disk] = ET.fromstring(domain.XMLDesc(2)).findall("devices/disk/target[@dev='vdb']/..")
+            if sys.argv[2] == "True":
+                domain.detachDeviceFlags(ET.tostring(disk, encoding="unicode"), 2)
+            [plan] = guest.unfinished()
+            [lost] = (concern for concern in plan.concerns if concern.name == "state-lost")
+            print(plan.run(progress=False).as_predicted, guest.unfinished(), lost.remedy)
+            print({s.name: s.status for s in guest.snapshots()})
+            if sys.argv[2] == "True":
+                domain.attachDeviceFlags(ET.tostring(disk, encoding="unicode"), 2)
+            again = guest.delete_snapshot("b").run(progress=False).as_predicted
+            print([len(guest.chain(target)) for target in ("vda", "vdb")])
+            print(again, {s.name: s.status for s in guest.snapshots()})
+            held = {disk.target: disk.source for disk in guest.snapshots()["c"].record.held_disks}
+            for disk in guest.domain().disks:
+                print(content(held[disk.target]), content(disk.source))
+            lab.destroy()
+        """,
+        lab,
+        detached,
+    )
+    assert finished == "True () to delete it completely, run guest.delete_snapshot('b')"
+    assert half == "{'a': 'ok', 'b': 'missing-file', 'c': 'ok'}"
+    assert chains == "[4, 3]"
+    assert done == "True {'a': 'ok', 'c': 'ok'}"
     assert [first, second] == before
 
 

@@ -374,7 +374,7 @@ class MergeBuilder:
             alternatives=tuple(alternatives),
         )
         if self.engine.owner is not None:
-            plan = with_records(plan, self.engine.owner, self.reading.gone)
+            plan = with_records(plan, self.engine.owner, self.reading.gone, resumed=resumed is not None)
         return replace(plan, after=without_lone_raw(self.before, plan.after))
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from vmsnap_nb.model.drift import list_snapshots
+from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.model.snapshot import SnapshotRecord
@@ -24,12 +25,15 @@ from vmsnap_nb.words.message import NOTHING, joined, t
 __all__ = ["with_records"]
 
 
-def with_records(plan: Plan, guest: GuestFacts, gone: Collection[str] = ()) -> Plan:
+def with_records(plan: Plan, guest: GuestFacts, gone: Collection[str] = (), *, resumed: bool = False) -> Plan:
     """Return the plan with steps that correct libvirt's records, as the last thing before the merge's entry goes.
 
     The state of a snapshot that was in the top of what was committed is in the base then, and its record says so.
     Those snapshots that the merge makes meaningless are forgotten; their files of memory, but for those that are `gone`
     already, are removed with the files of the layers, or named.
+
+    What is `resumed` may be one disk's part of a deletion: the record stays while other disks have that snapshot, since
+    nothing else says that it is half deleted, and the deletion can be repeated.
     """
     domain = guest.domain
     steps: list[Step] = []
@@ -60,8 +64,9 @@ def with_records(plan: Plan, guest: GuestFacts, gone: Collection[str] = ()) -> P
     rows = list_snapshots(domain, plan.after.edited(records=records), gone=plan.unlinks)
     # What is still wrong with one that was moved is another disk's, as where its merge was interrupted as well.
     waiting = {row.name for row in rows if row.name in moved and not _names(row.record, merged)}
-    bad = [row.name for row in rows if row.status in ("stale", "missing-file")]
-    stale = [name for name in bad if name in sound - waiting]
+    bad = [row.name for row in rows if row.status in ("stale", "missing-file") and row.name in sound - waiting]
+    left = {row.name: _left(plan.after, row.record, merged) for row in rows if row.name in bad and resumed}
+    stale = [name for name in bad if not left.get(name)]
     ended = [row.record for row in rows if row.name in stale]
     for name in stale:
         records = list(without_record(records, domain.name, name))
@@ -69,20 +74,8 @@ def with_records(plan: Plan, guest: GuestFacts, gone: Collection[str] = ()) -> P
     memory = {r.memory_file: r for r in ended if r.memory_file and r.memory_file not in {*gone, *staying}}
     removing = any(entry.remove for entry in entries) or any(isinstance(step, RemoveFile) for step in plan.steps)
     steps += [ForgetRecord(guest=guest.ref, name=name) for name in stale]
-    ends = [
-        warn(
-            "state-lost",
-            t(
-                "this merge removes the record of snapshot {name} of {guest}, because its layers will no longer "
-                "match the record",
-                name=name,
-                guest=domain.name,
-            ),
-            t("merge other layers if you may want to revert to that snapshot"),
-            holders=(domain.name,),
-        )
-        for name in stale
-    ]
+    ends = [_forgotten(domain, name) for name in stale]
+    ends += [_half_deleted(domain, name, targets) for name, targets in left.items() if targets]
     ends += [_about_memory(plan, path, record, removing=removing) for path, record in memory.items()]
     removed = [RemoveFile(path=path) for path in memory if removing]
     at = next((n for n, step in enumerate(plan.steps) if isinstance(step, RemoveFile | Finish)), len(plan.steps))
@@ -91,6 +84,34 @@ def with_records(plan: Plan, guest: GuestFacts, gone: Collection[str] = ()) -> P
         steps=(*plan.steps[:at], *steps, *removed, *plan.steps[at:]),
         after=plan.after.edited(records=records),
         concerns=sorted_concerns((*plan.concerns, *ends, *refused_while_off(guest, steps))),
+    )
+
+
+def _forgotten(domain: Domain, name: str) -> Concern:
+    return warn(
+        "state-lost",
+        t(
+            "this merge removes the record of snapshot {name} of {guest}, because its layers will no longer "
+            "match the record",
+            name=name,
+            guest=domain.name,
+        ),
+        t("merge other layers if you may want to revert to that snapshot"),
+        holders=(domain.name,),
+    )
+
+
+def _half_deleted(domain: Domain, name: str, targets: Collection[str]) -> Concern:
+    return warn(
+        "state-lost",
+        t(
+            "snapshot {name} of {guest} remains only for these disks: {disks}. A revert to it is no longer possible",
+            name=name,
+            guest=domain.name,
+            disks=joined(targets),
+        ),
+        t("to delete it completely, run {call}", call=f"guest.delete_snapshot({name!r})"),
+        holders=(domain.name,),
     )
 
 
@@ -125,6 +146,21 @@ def _about_memory(plan: Plan, path: str, record: SnapshotRecord, *, removing: bo
 def _names(record: SnapshotRecord, images: Collection[str]) -> bool:
     """Return whether a record names one of some images."""
     return any({disk.source, disk.file}.intersection(images) for disk in record.held_disks)
+
+
+def _left(forest: Forest, record: SnapshotRecord, merged: Collection[str]) -> tuple[str, ...]:
+    """Return the disks that were not merged and still have a snapshot: its overlay is based on what holds its state."""
+    return tuple(
+        disk.target
+        for disk in record.held_disks
+        if disk.held == "external"
+        and disk.source is not None
+        and disk.file is not None
+        and disk.file in forest.images
+        and not {disk.source, disk.file}.intersection(merged)
+        and forest.status(disk.file) != "invalid"
+        and forest.parent(disk.file) in forest.same_file(disk.source)
+    )
 
 
 def _is_on(record: SnapshotRecord, domain: Domain, entry: MergeEntry) -> bool:

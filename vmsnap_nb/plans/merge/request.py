@@ -369,11 +369,15 @@ def unfinished(
     return tuple(dict.fromkeys((*inside, *commits, *pulls)))
 
 
-def _tops(forest: Forest, guest: str) -> Iterator[tuple[str, str]]:
-    """Yield the ends of a guest's chains by disk: what it writes to, and the branches that its snapshots hold."""
+def _tops(forest: Forest, guest: str) -> Iterator[tuple[str | None, str]]:
+    """Yield the ends of a guest's chains by disk: what it writes to, and the branches that its snapshots hold.
+
+    The disk of a snapshot may have been detached since: None is that, for nothing but its images is left.
+    """
     disks = {use.target: use.path for use in forest.uses if use.guest == guest}
     yield from disks.items()
     for record in forest.records:
         for disk in record.held_disks:
-            if record.guest == guest and disk.target in disks:
-                yield from ((disk.target, path) for path in (disk.source, disk.file) if path is not None)
+            if record.guest == guest:
+                target = disk.target if disk.target in disks else None
+                yield from ((target, path) for path in (disk.source, disk.file) if path is not None)

@@ -243,7 +243,8 @@ def _plan_finish(reading: Reading, request: FinishRequest, entry: MergeEntry) ->
         entry = replace(entry, phase="copied")
     elif again and entry.top in forest.known_lineage(engine.source) and is_chain(forest, entry):
         return _committed(reading, engine, entry, request.again)
-    return with_records(_finished(reading, entry, alone, pivoted=pivoted), reading.owner, reading.gone)
+    finished = _finished(reading, entry, alone, pivoted=pivoted)
+    return with_records(finished, reading.owner, reading.gone, resumed=True)
 
 
 def _switched(reading: Reading, entry: MergeEntry, engine: Engine, *, pivoted: bool) -> Plan:
