@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 __all__ = [
     "defined_source",
+    "defined_sources",
     "forget_layers",
     "is_ended",
     "layers_below",
@@ -78,15 +79,17 @@ def sliced_disks(definition: str) -> tuple[str, ...]:
 
 def defined_source(definition: str, target: str) -> str | None:
     """Return the image that a domain XML gives a disk; None where there is no such disk, or it is not local."""
+    return defined_sources(definition).get(target)
+
+
+def defined_sources(definition: str) -> dict[str, str | None]:
+    """Return the image of each disk of a domain XML; None where it is not local."""
     try:
         root = ET.fromstring(definition)
     except ET.ParseError:
-        return None
-    for disk in root.iterfind("devices/disk"):
-        of, source = disk.find("target"), disk.find("source")
-        if of is not None and of.get("dev") == target:
-            return named_image(source)
-    return None
+        return {}
+    disks = [(disk.find("target"), disk.find("source")) for disk in root.iterfind("devices/disk")]
+    return {target.get("dev", ""): named_image(source) for target, source in reversed(disks) if target is not None}
 
 
 def mirrored(live: str) -> frozenset[str]:

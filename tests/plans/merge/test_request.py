@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.forests import UNIT, forest, handout, image
 from support.merges import commit, pull, remove
-from support.readings import reading
+from support.readings import identified, maps, reading, recorded
 from support.refusals import refused
 
 from vmsnap_nb.errors import InvalidRequestError, NotFoundError
@@ -173,6 +173,30 @@ def test_each_entry_is_one_request() -> None:
     assert (commit.files, pull.files) == (("/i/Snap-3",), ("/i/Snap-3",))
     elsewhere = replace(now, forest=now.forest.edited(uses=[use for use in now.forest.uses if use.target == "vdb"]))
     assert unfinished(elsewhere, "g") == ()
+
+
+@pytest.mark.parametrize("defined", [False, True])
+def test_a_merge_is_finished_of_a_disk_that_was_detached_since(defined: bool) -> None:
+    """Not while the next start of the guest would give it what is merged."""
+    disk = SnapshotDisk("vdb", "external", "/i/Snap-3", "/i/Snap-4")
+    [vdb] = [one for one in DISKS if one.target == "vdb"]
+    guest = Domain("g", "u", "running", True, (replace(vdb, target="vda"),))
+    tree = identified(of_guest().forest.edited(uses=guest.uses, records=(SnapshotRecord("g", "b", disks=(disk,)),)))
+    xml = f"<domain><devices>{VDB if defined else ''}</devices></domain>"
+    facts = maps(Snap_2=(1,), Snap_3=(2,))
+    entry = recorded(tree, replace(MERGED, guest="g", uuid="u"))
+    now = replace(reading(tree, guest, definition=xml), entries=(entry,), maps=facts.maps)
+    [request] = unfinished(now, "g")
+    assert isinstance(request, FinishRequest)
+    assert request.detached
+    assert request.needs(tree).disk is None
+    plan = request.plan(now)
+    assert refused(plan) == ({"in-use"} if defined else set())
+    assert bool(plan.steps) is not defined
+    assert request.settled(plan) == request
+
+
+VDB = "<disk><source file='/i/Snap-3'/><target dev='vdb'/></disk>"
 
 
 # -- and no more than that --------------------------------------------------------------------------------

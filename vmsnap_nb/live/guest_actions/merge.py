@@ -233,6 +233,9 @@ def _end_active(guest: GuestHandle, job: BlockJob, step: LiveCommit, tried: Mess
     if not step.keep:
         _write_definition(guest, tried)
     has, wanted = _source(guest, step.target), step.source if step.keep else step.entry.base
+    if has is None:
+        why = t("disk {target} was detached from the guest during the merge", target=step.target)
+        raise GuestError(tried, why=why, next_step=t("shut the guest down, then finish the merge: guest.unfinished()"))
     if not same_place(has, wanted):
         why = t("the guest writes to {image} instead of {expected}", image=has, expected=wanted)
         raise GuestError(tried, why=why, next_step=t("check chain()"))

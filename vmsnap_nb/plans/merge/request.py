@@ -85,6 +85,10 @@ class MergeRequest:
     def _needs(self, forest: Forest) -> Needs:
         return self._needed(forest, (), ())
 
+    def _target(self, forest: Forest) -> str | None:
+        """Return the disk whose block jobs matter; None if there is none."""
+        return find_disk(forest, self.guest, self.disk).target if self.guest else None
+
     def _needed(
         self,
         forest: Forest,
@@ -105,7 +109,7 @@ class MergeRequest:
             journal=tuple(sorted({os.path.dirname(path) for path in places})),
             compared=compared,
             entries=entries,
-            disk=find_disk(forest, self.guest, self.disk).target if self.guest else None,
+            disk=self._target(forest),
             permits=tuple(dict.fromkeys(name for path in places for name in forest.same_file(path))),
             space=tuple(path for path in maps if path not in copied and _has_snapshots(forest, path)),
         )
@@ -245,9 +249,13 @@ class CleanupRequest(MergeRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class FinishRequest(MergeRequest):
-    """Finish a commit that was cut short."""
+    """Finish a commit that was cut short.
+
+    Where the disk was detached from the guest meanwhile (`detached`) nothing but its images, and records, is left.
+    """
 
     entry: MergeEntry
+    detached: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -260,11 +268,19 @@ class FinishRequest(MergeRequest):
         entry = self.entry
         return CommitRequest(guest=self.guest, disk=self.disk, top=entry.top, base=entry.base, remove=entry.remove)
 
+    def settled(self, plan: Plan) -> Self:
+        """Return the request with the disk, if there is one."""
+        return self if self.detached else super().settled(plan)
+
+    def _target(self, forest: Forest) -> str | None:
+        return None if self.detached else super()._target(forest)
+
     def _needs(self, forest: Forest) -> Needs:
         entry = self.entry
         again = commit_needs(forest, entry.top, entry.base) if entry.top in forest.images else ()
         paths = (*entry.merged, *entry.children, entry.base, *again)
-        compared = ((entry.top, entry.base),) if is_compared(forest, entry, self.guest) else ()
+        guest = "" if self.detached else self.guest
+        compared = ((entry.top, entry.base),) if is_compared(forest, entry, guest) else ()
         needed = self._needed(forest, paths, paths, compared=compared, entries=(entry,))
         return replace(needed, checked=(entry.base,), written=entry.active and entry.phase != "copying")
 
@@ -354,12 +370,14 @@ def unfinished(
         return (*inside, *(FinishRequest(entry=entry) for entry in reading.merges))
     layers = {layer for _, top in _tops(forest, guest) for layer in forest.known_lineage(top) or (top,)}
     inside = (FinishInsideRequest(entry=entry) for entry in reading.insides if entry.image in layers)
-    commits = (
-        FinishRequest(guest=guest, disk=disk, entry=entry)
+    found = [
+        FinishRequest(guest=guest, disk=disk, entry=entry, detached=disk is None)
         for disk, top in _tops(forest, guest)
         for entry in reading.merges
         if entry.base in forest.known_lineage(top)
-    )
+    ]
+    attached = {request.entry for request in found if not request.detached}
+    commits = (request for request in found if not (request.detached and request.entry in attached))
     disks = {use.path: use.target for use in forest.uses if use.guest == guest}
     pulls = (
         FinishPullRequest(guest=guest, disk=disks[entry.image], entry=entry)

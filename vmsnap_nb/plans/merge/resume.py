@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vmsnap_nb.errors import VmsnapError
-from vmsnap_nb.model.disk_xml import defined_source
+from vmsnap_nb.model.disk_xml import defined_source, defined_sources
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.checks import layers, users
 from vmsnap_nb.plans.checks.bitmaps import merged_down
@@ -218,8 +218,12 @@ def _reason(error: VmsnapError) -> Message:
 
 
 def _plan_finish(reading: Reading, request: FinishRequest, entry: MergeEntry) -> Plan:
-    forest, engine = reading.forest, engine_of(reading, request)
+    forest, engine = reading.forest, QemuImg() if request.detached else engine_of(reading, request)
     alone = replace(request.again, guest="", disk=None)
+    if request.detached and entry.top in defined_sources(reading.owner.definition).values():
+        guest = reading.owner.domain.name
+        why = t("{guest} no longer has that disk, but will have it again after the next start", guest=guest)
+        return _missed(reading, entry, why, "in-use", t("shut {guest} down, then call unfinished() again", guest=guest))
     state = evidence.pivot(reading, entry, live=engine.live)
     if state == "unknown":
         return _missed(reading, entry, evidence.unknown(forest, entry), "disk-changed")
