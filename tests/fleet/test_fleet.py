@@ -16,6 +16,7 @@ from vmsnap_nb.fleet.slots import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
+from vmsnap_nb.system.libvirt.library import library
 
 pytestmark = pytest.mark.system
 
@@ -43,6 +44,32 @@ def test_tables_have_a_column_for_the_host() -> None:
             with pytest.raises(vs.VmsnapError):
                 found["c"]
         assert fleet.guests().to_frame()["guest"].dropna().to_list() == ["test", "test"]
+
+
+@pytest.mark.parametrize("answer", ["", "<domain", "<a>" * 5000 + "</a>" * 5000, "<domain id='x'>&#0;</domain>"])
+def test_a_host_with_unreadable_answers_keeps_no_other_from_being_read(
+    monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    libvirt, bad = library(), f"{TEST}?bad"
+    read = libvirt.virDomain.XMLDesc
+
+    def xml(domain: Any, *given: Any) -> str:
+        return answer if domain.connect().getURI() == bad else str(read(domain, *given))
+
+    monkeypatch.setattr(libvirt.virDomain, "XMLDesc", xml)
+    monkeypatch.setattr(libvirt.virConnect, "getURI", lambda one: getattr(one, "of", TEST))
+    opened = libvirt.open
+
+    def marked(uri: str) -> Any:
+        connection = opened(TEST)
+        connection.of = uri
+        return connection
+
+    monkeypatch.setattr(libvirt, "open", marked)
+    with vs.connect({"a": TEST, "b": bad}) as fleet:
+        for found in (fleet.guests(), fleet.survey(), fleet.snapshots(), fleet.findings()):
+            assert "cannot parse" in str(found.problems["b"])
+            assert "a" not in found.problems
 
 
 def test_figures_are_grouped_by_host() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import ContextVar
@@ -26,6 +27,8 @@ Machine = tuple[str, str]
 
 MOST_HOSTS = 32
 """Hosts that threads of this process read at the same time."""
+_UNREADABLE = (ET.ParseError, MemoryError, RecursionError, ValueError)
+"""What fails where the answers of a host are not as those of libvirt: then the others are read all the same."""
 ROUND: ContextVar[Mapping[str, Around] | None] = ContextVar("round", default=None)
 """What was read of all hosts for one call, so that it is not read again for each of them."""
 
@@ -83,6 +86,8 @@ class Work:
                 found[name] = future.result().place(*folders)
             except VmsnapError as error:
                 problems[name] = error
+            except _UNREADABLE as error:
+                problems[name] = _unreadable(name, error)
         return found
 
     def _read(
@@ -131,6 +136,8 @@ class Work:
             return future.result()
         except VmsnapError:
             raise
+        except _UNREADABLE as error:
+            raise _unreadable(name, error) from error
         except Exception as error:
             if self._is_here(name):
                 raise
@@ -169,6 +176,14 @@ def _called(machine: Machine | None, other: Machine | None) -> str:
     """Return the name of a machine, with its UUID where the other one has the same name."""
     name, number = machine or ("", "")
     return f"{name} ({number})" if other is not None and name == other[0] else name
+
+
+def _unreadable(name: str, error: Exception) -> VmsnapError:
+    return VmsnapError(
+        t("read the host {name}", name=name),
+        why=t("cannot parse what its libvirt returned: {error}", error=str(error)),
+        next_step=t("check which program answers there, and its version"),
+    )
 
 
 def _failed(name: str, error: Exception) -> VmsnapError:
