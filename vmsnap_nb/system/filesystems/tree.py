@@ -73,7 +73,7 @@ class Tree:
                 why=clauses([*map(_found, tree.volumes), *tree.problems]) or t("its disk is empty"),
                 next_step=t(
                     "supported file systems are ext2, ext3, ext4, XFS, NTFS and FAT, in MBR and GPT partitions and "
-                    "LVM volumes. For others, ask the guest itself: {call}",
+                    "linear or striped LVM volumes on one disk. For others, ask the guest itself: {call}",
                     call="guest.execute('ls -l /')",
                 ),
             )
