@@ -65,6 +65,17 @@ def test_a_reflink_frees_what_it_does_not_share(folder: Path) -> None:
     assert eventually(lambda: free(folder) - before == pytest.approx(frees.found_total, abs=2 * MIB))
 
 
+def test_a_merge_into_a_reflink_takes_what_the_copy_keeps(folder: Path) -> None:
+    base = create(folder / "base.qcow2", size=64 * MIB)
+    write(base, "write -P 1 0 16M")
+    subprocess.run(["cp", "--reflink=always", base, folder / "copy.qcow2"], check=True)
+    write(create(folder / "top.qcow2", base), "write -P 2 0 8M")
+    os.sync()
+    frees = vs.scan(folder).commit("top", "base").run(progress=False).frees
+    assert frees[str(base)] == pytest.approx(-8 * MIB, abs=MIB // 4)
+    assert frees.found[str(base)] == pytest.approx(-8 * MIB, abs=2 * MIB)  # XFS allocates ahead
+
+
 def test_copies_that_share_only_with_each_other_free_their_data_with_the_last(folder: Path) -> None:
     one = create(folder / "one.qcow2", size=64 * MIB)
     write(one, "write -P 1 0 16M")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -27,15 +28,27 @@ __all__ = ["Place", "with_sizes_of_files"]
 
 
 def with_sizes_of_files(plan: Plan) -> Plan:
-    """Return the plan with what other files take that it removes, and with what images share that it removes."""
+    """Return the plan with what no map of an image tells: what other files take, and what files share (reflinks)."""
     others = {path: taken(path) for path in plan.unlinks if path not in plan.before.images}
     moved = {step.path for step in plan.steps if isinstance(step, MoveFile)}  # shared or not, nothing becomes free
     removed = [path for path in plan.unlinks if path in plan.before.images and path not in moved]
     shared = {path: size for path in removed if (size := shared_bytes(path))}
-    if not others and not shared:
+    sizes = {path: None if size is None else -size for path, size in others.items()} | dict(_rewritten(plan))
+    if not sizes and not shared:
         return plan
-    sizes = {path: None if size is None else -size for path, size in others.items()}
     return replace(plan, growth={**plan.growth, **sizes}, shared=shared)
+
+
+def _rewritten(plan: Plan) -> Iterator[tuple[str, int]]:
+    """Yield by how much images grow that share data, where that is overwritten: the other file keeps what was there."""
+    copied: Counter[str] = Counter()
+    for move in plan.moves:
+        copied[move.target] += move.size or 0
+    for path, size in copied.items():
+        grown = plan.growth.get(path)
+        over = 0 if grown is None else size - max(0, grown)
+        if grown is not None and over > 0 and path in plan.before.images and (shared := shared_bytes(path)):
+            yield path, grown + min(shared, over)
 
 
 @dataclass(frozen=True)
