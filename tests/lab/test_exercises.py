@@ -311,7 +311,7 @@ WRONG: list[tuple[str, Doing, str, float]] = [
     ),
     ("pivot", lambda lab: lab.guest("service").pull().run(progress=False), "it writes to Service-1", 6),
     ("pivot", lambda lab: lab.guest("service").destroy(), "service is not running", 0),
-    ("shrink", "for n in one two three; do qemu-img snapshot -d $n Big.qcow2; done", "it has 9.", 6),
+    ("shrink", "for n in one two three; do qemu-img snapshot -d $n Big.qcow2; done", "its size is 9.", 6),
     ("shrink", "rm Big.qcow2", "Big.qcow2 no longer exists", 0),
     ("wrong-format", "true", "Overlay-1 records raw, but its backing file is qcow2", 0),
     ("wrong-format", "qemu-img convert -f qcow2 -O raw RootBase.qcow2 n; mv n RootBase.qcow2", "RootBase", 0),
