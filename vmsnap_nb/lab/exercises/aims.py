@@ -107,7 +107,9 @@ def reads_as_before(seen: Seen, name: str, *, kept: bool = True) -> Aim:
         if seen.forest[below].status == "missing":
             found = t("{image} cannot be read: {layer} does not exist", image=name, layer=seen.call(below))
             return Aim(what, False, found, kept)
-        if running := [use.guest for use in seen.forest.known_writers(below) if use.running]:
+        running = [use.guest for use in seen.forest.known_writers(below) if use.running]
+        running += [name for name, guest in seen.typed.items() if guest.writes_to(below)]
+        if running:
             found = t("{image} cannot be compared while the guest {guest} is running", image=name, guest=running[0])
             return Aim(what, False, found, kept)
     try:
@@ -122,7 +124,8 @@ def reads_as_before(seen: Seen, name: str, *, kept: bool = True) -> Aim:
 def reads_as_noted(seen: Seen, name: str, what: Message) -> Aim:
     """Return the aim that an image reads what was noted under its name, perhaps not its state at the start."""
     aim = reads_as_before(seen, name, kept=False)
-    return Aim(what, aim.met, t("{image} reads different data", image=name) if seen.image(name) else aim.seen)
+    differs = aim.seen == t("{image} does not read the same data as at the start", image=name)
+    return Aim(what, aim.met, t("{image} reads different data", image=name) if differs else aim.seen)
 
 
 def answered(seen: Seen, what: Message, *, images: bool = False) -> Aim:

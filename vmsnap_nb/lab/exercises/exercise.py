@@ -51,6 +51,10 @@ class TypedGuest:
     sources: Mapping[str, str]  # by disk
     snapshots: tuple[str, ...]
 
+    def writes_to(self, path: str) -> bool:
+        """Return whether the guest is running and has an image as a disk."""
+        return self.state == "running" and path in self.sources.values()
+
 
 @dataclass(frozen=True)
 class Seen:
