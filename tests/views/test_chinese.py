@@ -23,10 +23,12 @@ from vmsnap_nb.plans.concern import refuse
 from vmsnap_nb.plans.plan import Alternative, Move, Plan
 from vmsnap_nb.plans.report import Report, StepDone
 from vmsnap_nb.plans.step import Protect
+from vmsnap_nb.views import tables
 from vmsnap_nb.views.cards import card_of
 from vmsnap_nb.views.content import text_width
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
+from vmsnap_nb.views.labels import head_text
 from vmsnap_nb.views.positions import place_figure
 from vmsnap_nb.views.words import width, wrap
 from vmsnap_nb.words.language import set_language
@@ -193,3 +195,9 @@ def test_a_caption_lies_beside_the_arrows_that_come_down_through_it() -> None:
     assert len(down) == 3
     assert all(bottom > caption.top for _, bottom in down)
     assert not any(caption.left <= x <= caption.left + text_width("执行后") for x, _ in down)
+
+
+@pytest.mark.parametrize("table", [value for name, value in vars(tables).items() if re.fullmatch("_[A-Z]+", name)])
+def test_every_column_has_a_chinese_head(table: object) -> None:
+    names = [one.name for one in table if isinstance(one, tables.Column)] if isinstance(table, tuple) else []
+    assert [name for name in [*names, "host"] if english(head_text(name)) not in ([], ["inode"])] == []
