@@ -269,7 +269,7 @@ class PlanRefusedError(VmsnapError):
 
 
 class ConcernWarning(UserWarning):
-    """A warning from a plan that a call ran without showing it; `concern` has the details.
+    """A warning from a plan that was run without being shown; `concern` has the details.
 
     Parameters
     ----------

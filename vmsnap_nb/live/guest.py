@@ -864,7 +864,7 @@ class Guest(GuestFiles):
         return self._merge(ShortenRequest(guest=self._name, disk=disk, keep=kept, remove=remove, verify=verify))
 
     def cleanup(self) -> LivePlan:
-        """Plan to remove the invalid files that merges left on the guest's layers; nothing happens until `run`.
+        """Plan to remove the invalid files that merges left among the guest's layers; nothing happens until `run`.
 
         Returns
         -------

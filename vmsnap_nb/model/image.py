@@ -89,7 +89,8 @@ class InternalSnapshot(FastBuild, Carded):
 class Bitmap(FastBuild, Carded):
     """One persistent dirty bitmap of a qcow2 image: which parts of the disk have been written since it was added.
 
-    Incremental backups copy only those parts. A libvirt checkpoint is a bitmap of the same name in each disk's images.
+    Incremental backups copy only those parts. A libvirt checkpoint is a bitmap with the same name in each disk's
+    images.
     """
 
     name: str

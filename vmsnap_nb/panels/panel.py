@@ -1,4 +1,4 @@
-"""What all panels have in common: a reading that is kept fresh, a flow for plans, an activity log."""
+"""What all panels have in common: data that is kept up to date, a flow for plans, and an activity log."""
 
 from __future__ import annotations
 
