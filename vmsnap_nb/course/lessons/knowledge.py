@@ -99,7 +99,7 @@ AFTER = (
     Asked(
         name="after/rule",
         text=N_("Which images of a chain may be written to?"),
-        why=N_("Every image that has overlays must not change."),
+        why=N_("An image that has overlays must not change."),
         options={"all": N_("all of them"), "active": N_("only the active layer"), "base": N_("only the base")},
         answer="active",
     ),

@@ -76,8 +76,8 @@ def _unknown(entry: UnknownEntry) -> Concern:
             ),
             either(
                 t(
-                    "move this folder back to {folder}, or create a symbolic link of that name to it. Then call "
-                    "unfinished() of the guest, or {call}",
+                    "move this folder back to {folder}, or create a symbolic link with that name to it. "
+                    "Then call unfinished() of the guest, or {call}",
                     folder=entry.folder,
                     call=f"vmsnap_nb.scan({entry.folder!r}).unfinished()",
                 ),
