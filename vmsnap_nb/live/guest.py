@@ -314,8 +314,8 @@ class Guest(GuestFiles):
     def concerns(self) -> tuple[Concern, ...]:
         """Return the reasons not to start the guest now; for a running guest, what it would lose when it stops.
 
-        Reasons not to start it are images that another process has open, an interrupted merge that may have left its
-        disk with the wrong data, layers that are missing or invalid, and headers that do not record a backing format. A
+        Do not start it if another process has its images open, or if a merge was interrupted and its disk may have the
+        wrong data. The same applies if layers are missing or invalid, or if headers do not record a backing format. A
         running guest loses data if QEMU writes to an image other than the one libvirt names, or to a deleted file.
 
         Returns

@@ -291,11 +291,11 @@ class Host(Listed):
     def leftovers(self, *folders: str | os.PathLike[str]) -> LiveLeftovers:
         """Find files in pools and in further folders that nothing on this host needs, as far as is known.
 
-        A file counts as needed if it is used by a guest's disk, a snapshot, saved memory, a block job, firmware, an
-        interrupted operation, or a process that has it open. Files that these are based on count as needed, too. All
-        other files are listed. This is not proof, because a guest of another libvirt may use one of them as a disk.
-        For another machine, volumes of storage pools are listed, each marked as uncertain: libvirt does not report
-        which process has a file open, or what was interrupted.
+        A file counts as needed if a guest's disk, a snapshot, saved memory, a block job or firmware uses it. It also
+        counts as needed if an interrupted operation uses it or a process has it open. Files that these are based on
+        count as needed, too. All other files are listed. This is not proof, because a guest of another libvirt may use
+        one of them as a disk. For another machine, volumes of storage pools are listed, each marked as uncertain:
+        libvirt does not report which process has a file open, or what was interrupted.
 
         Parameters
         ----------

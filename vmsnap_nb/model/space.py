@@ -63,10 +63,10 @@ class Space(Tabled):
 
     `to_frame` returns: index ``path``, columns ``image allocated exclusive hidden internal memory_files reclaim``.
     Sizes are in bytes, and ``<NA>`` if they are not known. ``exclusive`` is the space that the removal of the file
-    would free, without the data that another file shares (a reflink, on XFS and Btrfs) or that a hard link keeps.
-    ``hidden`` is data that layers above cover in all chains: no disk, snapshot or saved memory reads it. (A `BlockMap`
-    shows one chain, and data that is hidden there may be read by another.) ``reclaim`` has the call that plans how to
-    free space.
+    would free. It does not include data that another file shares (a reflink, on XFS and Btrfs) or that a hard link
+    keeps. ``hidden`` is data that layers above cover in all chains: no disk, snapshot or saved memory reads it. (A
+    `BlockMap` shows one chain, and data that is hidden there may be read by another.) ``reclaim`` has the call that
+    plans how to free space.
 
     Attributes
     ----------

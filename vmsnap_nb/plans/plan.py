@@ -193,8 +193,9 @@ class Plan(Shown):
     def script(self, *, waive: str | Iterable[str] = ()) -> str:
         """Return the commands as a script for ``/bin/sh``, to be run on the machine that has the images.
 
-        It first checks the host name (if libvirt is that of a system or of another machine), that new files do not
-        exist yet, and that images have not been modified since. It stops at the first error, and undoes nothing.
+        It first checks that new files do not exist yet, and that images have not been modified since. If libvirt is
+        that of a system or of another machine, it also checks the host name. It stops at the first error, and undoes
+        nothing.
 
         Parameters
         ----------
