@@ -335,7 +335,7 @@ def test_bitmaps_that_another_program_has_made_worthless(tmp_path: Path) -> None
         (bitmap(kind=2), {"count": 1}, "type 2 is unknown"),
         (bitmap(bits=8), {"count": 1}, "granularity is 2^8"),
         (bitmap(bits=255), {"count": 1}, "granularity is 2^255"),
-        (bitmap(b"x" * 1024), {"count": 1}, "name has 1024 bytes"),
+        (bitmap(b"x" * 1024), {"count": 1}, "name is 1024 bytes long"),
         (bitmap(name_size=65535), {"count": 1}, "ends after 0"),
         (bitmap(extra=2**32 - 1), {"count": 1}, "ends after 0"),
         (bitmap(entries=2**32 - 1), {"count": 1}, "table has 4294967295 entries"),
