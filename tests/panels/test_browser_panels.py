@@ -206,7 +206,7 @@ EXPLAINED = {
 def take(nb: Notebook, guest: str, kind: str) -> None:
     root = nb.show(f"vs.panel({guest})")
     root.get_by_label("Name").fill(kind)
-    root.get_by_label("Kind").select_option(kind)
+    root.get_by_label("Kind").select_option(kind.replace("-", " "))
     expect(root.get_by_text(EXPLAINED[kind])).to_be_visible()
     press(root, "Take snapshot…")
     confirm(root, "Take snapshot", lost=False)
@@ -544,5 +544,6 @@ def test_axe_finds_nothing_serious_and_narrow_cells_fit(nb: Notebook, dark: bool
         assert root.evaluate("root => root.scrollWidth <= root.clientWidth + 1"), tab
     press(root, "+ New")
     expect(root.get_by_label("New guest")).to_be_focused()
+    expect(root.get_by_label("New guest")).to_have_css("outline", re.compile("solid 2px"))
     assert violations(nb.page, ".jp-OutputArea-output .vmsnap-panel") == []
     assert root.evaluate("root => root.scrollWidth <= root.clientWidth + 1")
