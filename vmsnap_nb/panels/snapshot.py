@@ -29,22 +29,12 @@ from vmsnap_nb.words.message import N_, Message, t
 __all__ = ["SnapshotPanel"]
 
 _KINDS = {
-    "": (N_("(chosen for you)"), N_("The kind that suits the guest's state and disks; the plan gives the reason.")),
-    "internal-disk": (
-        N_("internal-disk"),
-        N_("The disk only, inside the same qcow2 file; the guest is shut off."),
-    ),
-    "internal-checkpoint": (
-        N_("internal-checkpoint"),
-        N_("Memory, device state and disk, inside the same qcow2 file; the guest is running."),
-    ),
-    "external-disk": (
-        N_("external-disk"),
-        N_("The old file becomes a read-only backing file, and writes go to a new overlay."),
-    ),
-    "external-checkpoint": (
-        N_("external-checkpoint"),
-        N_("Memory in a separate file, and the disk as with external-disk; the guest is running."),
+    "": N_("The kind that suits the guest's state and disks; the plan gives the reason."),
+    "internal-disk": N_("The disk only, inside the same qcow2 file; the guest is shut off."),
+    "internal-checkpoint": N_("Memory, device state and disk, inside the same qcow2 file; the guest is running."),
+    "external-disk": N_("The old file becomes a read-only backing file, and writes go to a new overlay."),
+    "external-checkpoint": N_(
+        "Memory in a separate file, the disk as in an external disk snapshot; the guest is running."
     ),
 }
 _SIGNS = {  # a square is a file of its own, a diamond lies in the same file; a filled one has the memory, too
@@ -110,9 +100,8 @@ class SnapshotPanel(Panel):
     def _new_group(self) -> Any:
         """Return the controls for a new snapshot."""
         self.name = widgets.Text(description=t("Name"), placeholder="snap1, snap2, …")
-        self.kind = widgets.Dropdown(
-            description=t("Kind"), options=[(t(label), kind) for kind, (label, _) in _KINDS.items()], value=""
-        )
+        kinds = [(kind_text(kind) if kind else t("(chosen for you)"), kind) for kind in _KINDS]
+        self.kind = widgets.Dropdown(description=t("Kind"), options=kinds, value="")
         self.explained = widgets.HTML(_explained(""))
         self.kind.observe(lambda change: setattr(self.explained, "value", _explained(change["new"])), "value")
         self.description_text = widgets.Text(description=t("Description"))
@@ -321,8 +310,7 @@ class SnapshotPanel(Panel):
 
 
 def _explained(kind: str) -> str:
-    _, text = _KINDS[kind]
-    return escape(t(text))
+    return escape(t(_KINDS[kind]))
 
 
 def _translated(options: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
