@@ -176,12 +176,16 @@ def table_html(
     return "\n".join(
         [
             "<table>",
-            f"<caption{_more(_LEFT, _HEARD) if heard else _LEFT}>{escape(caption)}</caption>",
+            f"<caption{_more(_LEFT, _HEARD) if heard else _LEFT}>{_lines(caption)}</caption>",
             f"<thead><tr>{heads}</tr></thead>",
             f"<tbody>\n{_join(rows)}\n</tbody>",
             "</table>",
         ]
     )
+
+
+def _lines(text: str) -> str:
+    return "<br>".join(map(escape, text.split("\n")))
 
 
 def _join(rows: Iterable[str]) -> str:
