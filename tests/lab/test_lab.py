@@ -82,6 +82,18 @@ def test_an_image_that_its_owner_changes_meanwhile(
     assert sorted((lab.root / "images").iterdir()) == before
 
 
+def test_a_base_that_leads_elsewhere_is_refused(lab: Lab, tmp_path: Path) -> None:
+    """As in a lab out of an archive."""
+    own = tmp_path / "own.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", own, "1M"], check=True)
+    base = lab.base("Forged", image=own).path
+    os.chmod(base, 0o600)
+    subprocess.run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", "/etc/shadow", base], check=True)
+    with pytest.raises(InvalidRequestError, match="it is based on /etc/shadow"):
+        lab.base("Forged", image=own)
+    os.unlink(base)
+
+
 def test_an_image_with_a_data_file_is_no_base(lab: Lab, tmp_path: Path) -> None:
     options = f"data_file={tmp_path}/data,data_file_raw=on"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, tmp_path / "own", "1M"], check=True)

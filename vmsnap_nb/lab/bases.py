@@ -47,8 +47,11 @@ def base(folder: LabFolder, name: str, image: str | os.PathLike[str] | None, for
         else:
             copy_file(Path(own), path, check=lambda copy: _suffix(own, format, copy))
         folder.add(path, source)
+    survey = Survey(images={str(path): "raw" if suffix == ".img" else None})
+    # The lab may be out of an archive.
+    _check_alone(survey.read()[str(path)], t("use the base {name}", name=name), str(path))
     _protect(path)
-    return Survey(images={str(path): "raw" if suffix == ".img" else None}, follow=True).read()[str(path)]
+    return survey.read()[str(path)]
 
 
 def _check_case(folder: LabFolder, name: str, source: str) -> None:
@@ -76,19 +79,8 @@ def _suffix(path: str, format: str | None, copy: str | None = None) -> str:
     image = Survey(images={file: format}).read()[file]
     if image.status == "missing":
         raise NotFoundError(tried, why=t("the file does not exist"), next_step=t("check the path"))
-    convert = f"qemu-img convert -O qcow2 {shlex.quote(path)} NEW"
-    if image.backing is not None:
-        raise InvalidRequestError(
-            tried,
-            why=t("it is based on {backing}", backing=image.backing.written),
-            next_step=t("convert its chain into one image: {command}", command=convert),
-        )
-    if image.data_file is not None:
-        raise InvalidRequestError(
-            tried,
-            why=t("its data is in another file: {path}", path=image.data_file.written),
-            next_step=t("convert it into one image: {command}", command=convert),
-        )
+    _check_alone(image, tried, path)
+    convert = _convert(path)
     if image.format == "qcow2" and image.status == "ok":
         return ".qcow2"
     if image.format == "raw" and image.status == "ok":
@@ -102,6 +94,26 @@ def _suffix(path: str, format: str | None, copy: str | None = None) -> str:
         why=problem or t("its format is not recorded anywhere"),
         next_step=t("if it is raw, pass format='raw'. Otherwise, convert it to qcow2: {command}", command=convert),
     )
+
+
+def _check_alone(image: Image, tried: Message, path: str) -> None:
+    """Check that an image needs no other file: a header can have a guest read any file of this user."""
+    if image.backing is not None:
+        raise InvalidRequestError(
+            tried,
+            why=t("it is based on {backing}", backing=image.backing.written),
+            next_step=t("convert its chain into one image: {command}", command=_convert(path)),
+        )
+    if image.data_file is not None:
+        raise InvalidRequestError(
+            tried,
+            why=t("its data is in another file: {path}", path=image.data_file.written),
+            next_step=t("convert it into one image: {command}", command=_convert(path)),
+        )
+
+
+def _convert(path: str) -> str:
+    return f"qemu-img convert -O qcow2 {shlex.quote(path)} NEW"
 
 
 def _protect(path: Path) -> None:
