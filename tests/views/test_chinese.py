@@ -22,6 +22,7 @@ from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.plans.concern import refuse
 from vmsnap_nb.plans.plan import Alternative, Move, Plan
 from vmsnap_nb.plans.report import Report, StepDone
+from vmsnap_nb.plans.save.request import saved_record
 from vmsnap_nb.plans.step import Protect
 from vmsnap_nb.views import tables
 from vmsnap_nb.views.cards import card_of
@@ -122,6 +123,11 @@ def test_words_of_snapshots_are_chinese() -> None:
     text = shown()["snapshots"].to_text()
     for word in ("（当前）", "当前位置", "demo：已关机", "已过期", "文件缺失", "无记录", "（外部系统检查点）"):
         assert word in text
+
+
+def test_saved_memory_of_which_libvirt_keeps_the_file_is_called_by_its_chinese_name() -> None:
+    after = handout(uses=(Use("甲", "vda", "/i/Snap-4", "saved"),)).edited(records=(saved_record("甲", None),))
+    assert "甲 保存的虚拟机状态（managed save）" in after.to_text()
 
 
 def test_the_current_state_of_a_disk_has_a_word() -> None:

@@ -315,10 +315,10 @@ class _Trees:
     def _memory_box(self, key: str, row: int, column: int, trunks: int) -> Box:
         record, _ = self.graph.memory[key]
         guest = isolate(clip(shown(record.guest)))
-        name: str = t("{snapshot} of {guest}", snapshot=record.name, guest=record.guest)
+        name: str = t("managed save of {guest}", guest=guest)  # libvirt names no file of it
         if record.memory_file is not None:
-            name = record.memory_file.rpartition("/")[2]
-        lines = [Line(isolate(clip(shown(name))), "name")]
+            name = isolate(clip(shown(record.memory_file.rpartition("/")[2])))
+        lines = [Line(name, "name")]
         if key in self.marks:
             lines.append(self.marks[key].line())
         lines.append(Line(t("(memory of {guest})", guest=guest), "format"))
