@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from support.images import create
 
 from vmsnap_nb.system.files import temporary as files
 from vmsnap_nb.system.files.atomic import write_whole
-from vmsnap_nb.system.files.temporary import is_temporary, leftovers, temporary
+from vmsnap_nb.system.files.temporary import incomplete, is_temporary, leftovers, temporary
 
 NAME = "." + 32 * "a" + ".partial"
 
@@ -87,3 +88,20 @@ def test_without_locks_a_file_is_left_after_a_day(tmp_path: Path, monkeypatch: p
     assert left(tmp_path) == []
     os.utime(path, (time.time() - 90_000,) * 2)
     assert left(tmp_path) == [NAME]
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "begun"),
+    [(24, 0, True), (24, 1 << 20, False), (0, 1, False)],
+    ids=["no size yet", "a disk", "another format"],
+)
+def test_an_overlay_is_incomplete_until_its_disk_has_a_size(tmp_path: Path, at: int, value: int, begun: bool) -> None:
+    path = create(tmp_path / "new.qcow2", size=1 << 20)
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(value.to_bytes(8, "big"))
+    assert (incomplete(str(path)) is not None) is begun
+    with path.open("r+b") as file:
+        file.seek(60)
+        file.write((1).to_bytes(4, "big"))
+    assert incomplete(str(path)) is None, "a snapshot has a size of its own"

@@ -105,6 +105,7 @@ def set_aside(reading: Reading, entry: SnapshotEntry) -> tuple[Switch, ...]:
         one
         for one in entry.disks
         if one not in missed
+        and one.file not in reading.incomplete
         and used.isdisjoint(forest.same_file(one.file))
         and one.file in forest.images
         and forest[one.file].status != "missing"

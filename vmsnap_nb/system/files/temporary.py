@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import stat
+import struct
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ _DAY = 86_400
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What file systems say that have no hard links, such as FAT."""
 _PART = b"LibvirtQemudPart"
+_HEADER = struct.Struct(">4s20xQ28xI")
+"""Of qcow2: the magic, the size of the disk, and how many snapshots there are."""
 _MOST_EMPTY = 1 << 20
 """Bytes of an overlay in which nothing is written yet: of a header and tables, with the largest clusters."""
 
@@ -102,8 +105,8 @@ def leftovers(folder: str) -> Iterator[tuple[str, Identity]]:
 def incomplete(path: str) -> Identity | None:
     """Return which file it is, if it is one of a snapshot that libvirt or QEMU had begun, and never completed.
 
-    That is an overlay without a header, or memory that libvirt marks as a part (libvirt, src/qemu/qemu_saveimage.h,
-    ``QEMU_SAVE_PARTIAL``) until all is there.
+    That is an overlay without a header or with a disk of no size yet, or memory that libvirt marks as a part (libvirt,
+    src/qemu/qemu_saveimage.h, ``QEMU_SAVE_PARTIAL``) until all is there.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -113,13 +116,24 @@ def incomplete(path: str) -> Identity | None:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             return None
-        head = os.pread(fd, len(_PART), 0)
+        head = os.pread(fd, _HEADER.size, 0)
     except OSError:
         return None
     finally:
         os.close(fd)
-    headless = not head.strip(b"\0") and found.st_size <= _MOST_EMPTY
-    return (found.st_dev, found.st_ino) if headless or head == _PART else None
+    begun = found.st_size <= _MOST_EMPTY and (not head[: len(_PART)].strip(b"\0") or _is_without_disk(head))
+    return (found.st_dev, found.st_ino) if begun or head.startswith(_PART) else None
+
+
+def _is_without_disk(head: bytes) -> bool:
+    """Return whether a header of qcow2 has a disk of no size, and no snapshot.
+
+    QEMU writes it like this first (QEMU, block/qcow2.c, ``qcow2_co_create``).
+    """
+    if len(head) < _HEADER.size:
+        return False
+    magic, size, snapshots = _HEADER.unpack(head)
+    return magic == b"QFI\xfb" and not (size or snapshots)
 
 
 def _left(path: str) -> Identity | None:
