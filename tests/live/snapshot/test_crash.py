@@ -122,7 +122,7 @@ def test_killed_in_the_middle_and_the_next_read_says_so(short: Path, kind: str) 
         "internal-disk": [
             "[('snapped', 'untracked')]",
             "[('name-taken', False)]",
-            "['settle'] True",
+            "['check image'] True",
             "[] <no concerns> ()",
             "['write record'] True",
         ],
