@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
 from support.forests import forest, image
+from support.merges import commit
 from support.readings import reading
 
 from vmsnap_nb.errors import PlanRefusedError
-from vmsnap_nb.plans.checks.access import Access, with_access
+from vmsnap_nb.plans.checks.access import Access, unresolved, with_access
 from vmsnap_nb.plans.machine import Machine
 from vmsnap_nb.plans.merge.request import PullRequest
 
@@ -47,3 +49,24 @@ def test_what_another_machine_must_do_is_planned_there() -> None:
         "create the plan on that machine, using an account with access, such as root: "
         "ssh -- box 'vmsnap-nb plan --help'"
     )
+
+
+def test_the_work_on_a_long_chain_grows_with_its_length() -> None:
+    def work(count: int) -> int:
+        """How many functions are called to look at a merge of so many layers."""
+        tree = forest(image("l0"), *(image(f"l{number}", f"l{number - 1}") for number in range(1, count)))
+        plan = commit(tree, f"/i/l{count - 1}", "/i/l0")
+        calls = 0
+
+        def count_calls(*_: object) -> None:
+            nonlocal calls
+            calls += 1
+
+        sys.setprofile(count_calls)
+        try:
+            assert list(unresolved(plan)) == []
+        finally:
+            sys.setprofile(None)
+        return calls
+
+    assert work(400) < 5 * work(100)

@@ -354,7 +354,7 @@ def _of_lost_volumes(forest: Forest, changed: tuple[str, ...]) -> Iterator[Conce
 def _uncertain(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
     """Check that no image refers to what changes in a way that only QEMU could follow."""
     names = [name for path in changed for name in forest.same_file(path)]
-    known = {layer for path in changed for layer in forest.known_lineage(path)}
+    known = _with_lower(forest, changed)
     for path in dict.fromkeys(may_need(forest.images.values(), names)) if changed else ():
         if path in known:
             continue
@@ -403,9 +403,11 @@ def on_other_machine(plan: Plan, theirs: str, own: str) -> Iterator[Concern]:
 
 def _two_paths(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
     """Check that nothing needs what changes under another path, if only libvirt knows where both lead."""
-    for path in changed:
-        own = {name for child in (*changed, *forest.known_children(path)) for name in twins(forest, child)}
-        for twin in twins(forest, path):
+    others = {path: found for path in changed if (found := tuple(twins(forest, path)))}
+    for path, found in others.items():
+        own = {name for names in others.values() for name in names}
+        own |= {name for child in forest.known_children(path) for name in twins(forest, child)}
+        for twin in found:
             guests = [need.guest for need in forest.known_needs(twin)]
             overlays = [child for child in forest.known_children(twin) if child not in own]
             if guests or overlays:
@@ -425,6 +427,17 @@ def _two_paths(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
                 )
 
 
+def _with_lower(forest: Forest, paths: Collection[str]) -> set[str]:
+    """Return images with all that they are based on; each layer of a long chain is visited once."""
+    found: set[str] = set()
+    for path in paths:
+        step: str | None = path
+        while step is not None and step in forest.images and step not in found:
+            found.add(step)
+            step = forest.parent(step)
+    return found
+
+
 def _hidden(plan: Plan, changed: Collection[str], *, here: bool) -> Iterator[Concern]:
     """Check that no file was left unread that may be an overlay of what changes: by a link it can lie anywhere.
 
@@ -436,9 +449,7 @@ def _hidden(plan: Plan, changed: Collection[str], *, here: bool) -> Iterator[Con
     forest = plan.before
     refused = {path for concern in plan.concerns if concern.level == "refuse" for path in concern.images}
     entries = {path for path in refused if kind_of(path) is not None}
-    known = entries | {
-        name for path in changed for layer in forest.known_lineage(path) for name in forest.same_file(layer)
-    }
+    known = entries | {name for layer in _with_lower(forest, changed) for name in forest.same_file(layer)}
     known |= {use.path for use in forest.uses if (disk := forest.images.get(use.path)) is not None and _is_unseen(disk)}
     found = [path for path, image in forest.images.items() if path not in known and _may_hide(forest, image, here=here)]
     if found:
