@@ -397,8 +397,8 @@ class LiveForest(Forest):
         Returns
         -------
         Findings
-            One row for each finding, the most serious first, with a remedy. For a host, `Host.findings` checks its
-            guests as well.
+            One row for each finding, the most serious first, with a remedy. For a host, `Host.findings` also checks its
+            guests.
 
         Examples
         --------
