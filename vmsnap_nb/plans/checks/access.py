@@ -457,7 +457,7 @@ def _hidden(plan: Plan, changed: Collection[str], *, here: bool) -> Iterator[Con
         if not here or first.known_from != "file":
             remedy = t("create and start a storage pool for its folder, so that libvirt reads the image")
         elif first.status == "outside":
-            remedy = t("read its folder as well, or pass follow=True")
+            remedy = t("also read its folder, or pass follow=True")
         else:
             remedy = t("use an account that can read it")
         yield refuse(

@@ -265,7 +265,7 @@ def tpm(owner: GuestFacts, *, with_memory: bool, reverting: bool) -> Iterator[Co
         "not-supported",
         what,
         t(
-            "if that folder holds keys that you need, copy it as well: {command}",
+            "if that folder holds keys that you need, also copy it: {command}",
             command=f"cp -a {shlex.quote(where)} DESTINATION",
         ),
         images=(where,),

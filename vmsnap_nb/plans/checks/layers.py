@@ -297,7 +297,7 @@ def unreadable(
         yield refuse(
             "untrusted-backing",
             t("{path} was not read: {why}", path=image.path, why=image.problem or status),
-            t("read its folder as well, or pass follow=True")
+            t("also read its folder, or pass follow=True")
             if status == "outside"
             else t("copy it into a file on this machine first: {command}", command=copy),
             images=(image.path,),

@@ -426,7 +426,7 @@ def searched(forest: Forest, base: str) -> Iterator[Concern]:
         "shared-base",
         what,
         t(
-            "if other folders may contain overlays of the base, read them as well: {call}",
+            "if other folders may contain overlays of the base, also read them: {call}",
             call="vmsnap_nb.scan(folder, folder, …)",
         ),
         images=(base,),

@@ -174,7 +174,7 @@ def _concerns_of_base(
                     path=below.path,
                     why=below.problem or below.status,
                 ),
-                t("read its folder as well, or pass follow=True") if below.status == "outside" else NOTHING,
+                t("also read its folder, or pass follow=True") if below.status == "outside" else NOTHING,
                 images=(below.path,),
             )
         else:

@@ -157,7 +157,7 @@ def _firmware(owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
         yield remark(
             "not-supported",
             what,
-            t("if you need these variables, copy that file as well"),
+            t("if you need these variables, also copy that file"),
             images=(owner.nvram,) if owner.nvram else (),
             holders=(guest,),
         )
