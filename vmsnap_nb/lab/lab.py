@@ -287,7 +287,7 @@ class Lab(ExerciseLab):
         InvalidRequestError
             A guest with that name is based on another image, or the name is invalid.
         PlanRefusedError
-            A concern refuses it.
+            A concern stops its plan.
 
         Warns
         -----

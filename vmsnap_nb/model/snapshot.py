@@ -166,12 +166,12 @@ class SnapshotCost(Carded):
 class SnapshotList(Shown):
     """The snapshots of one guest, oldest first; a parent always precedes its children.
 
-    `to_frame` returns: index ``name``, columns ``kind state created parent current disks files memory_file exclusive
-    freed_if_deleted description status``. ``created`` is a time in UTC; ``disks`` are the targets that it includes;
-    ``files`` are the overlays of an external snapshot, or the images that contain an internal one; both are separated
-    by commas. ``exclusive`` are the bytes that only this snapshot holds. ``freed_if_deleted`` are the bytes that its
-    deletion frees, as `delete_snapshot` plans it: ``<NA>`` if that is refused, or not known. Both are measured when the
-    table is first requested.
+    `to_frame` returns: index ``name``, columns
+    ``kind state created parent current disks files memory_file exclusive freed_if_deleted description status``.
+    ``created`` is a time in UTC; ``disks`` are the targets that it includes; ``files`` are the overlays of an external
+    snapshot, or the images that contain an internal one; both are separated by commas. ``exclusive`` has the bytes that
+    only this snapshot holds. ``freed_if_deleted`` has the bytes that its deletion frees, as `delete_snapshot` plans it:
+    ``<NA>`` if that is refused, or not known. Both are measured when the table is first requested.
 
     Attributes
     ----------

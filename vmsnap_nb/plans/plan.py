@@ -271,7 +271,7 @@ class Plan(Shown):
         InvalidRequestError
             A name that no concern has, or a concern that cannot be waived.
         PlanRefusedError
-            A concern refuses the plan.
+            A concern stops the plan.
         """
         waived = {waive} if isinstance(waive, str) else set(waive)
         if unknown := waived - CONCERNS:
