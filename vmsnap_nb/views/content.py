@@ -38,6 +38,7 @@ _WORD_WIDE = 112.0
 """Pixels inside a box of a narrow column of which a name has a long word: then five fit."""
 _LEADS = {"name": 18.0, "status": 15.0, "size": 16.0, "line": 15.0}
 _BAR, _CHIP, _CHIP_GAP, _CHIP_PAD = 6.0, 18.0, 4.0, 6.0
+_SHORT = 2  # characters after a sign that stay with what is before it
 _BREAKS = set("-._/:, ，、：；")
 _BRACKETS = {"(": ")", "（": "）"}
 
@@ -94,7 +95,7 @@ def _words(text: str) -> Iterator[str]:
     word = ""
     for place, char in enumerate(text):
         word += char
-        if _may_end(text, place):
+        if _may_end(text, place) and not _is_short(text[place + 1 :]):
             yield word
             word = ""
     yield word
@@ -178,8 +179,7 @@ def _wrapped(text: str, wide: float, size: float, bold: bool) -> Iterator[str]:
     line = ""
     for place, char in enumerate(text):
         if line and text_width(line + char, size, bold=bold) > wide and not _joined(line[-1], char):
-            ends = [n + 1 for n in range(len(line)) if _may_end(line + char, n)]
-            cut = max((end for end in ends if line[end - 1] in _BREAKS), default=0) or max(ends, default=0)
+            cut = _best_end(line, text[place:])
             if cut <= len(line) // 3:  # a short line is better than a broken word, if that fits into the next one
                 word = line[cut:] + char
                 for more in text[place + 1 :]:
@@ -191,6 +191,19 @@ def _wrapped(text: str, wide: float, size: float, bold: bool) -> Iterator[str]:
             line = line[cut:]
         line += char
     yield line
+
+
+def _best_end(line: str, rest: str) -> int:
+    """Return where a line ends best that is too long: after a sign, but not before a short end as of Overlay-2."""
+    ends = [n + 1 for n in range(len(line)) if _may_end(line + rest[:1], n)]
+    after_sign = [end for end in ends if line[end - 1] in _BREAKS]
+    best = [end for end in after_sign if not _is_short((line + rest)[end:])]
+    return max(best or after_sign or ends, default=0)
+
+
+def _is_short(text: str) -> bool:
+    """Return whether a text begins with a word of one or two characters."""
+    return any(char in _BREAKS for char in text[1 : _SHORT + 1]) or len(text) <= _SHORT
 
 
 def _may_end(text: str, place: int) -> bool:
