@@ -313,6 +313,10 @@ def test_a_block_map_shows_what_a_guest_writes(nb: Notebook, running: None) -> N
     expect(root.locator("text", has_text="new data")).to_be_visible()  # in the legend
     nb.python("vm.execute('head -c 3000000 /dev/urandom > /live; sync').check()")
     expect(root.get_by_text(re.compile("MiB new"))).to_be_visible(timeout=LONG)
+    nb.page.set_viewport_size({"width": 800, "height": 1000})
+    stage = root.locator(".vmsnap-stage")
+    expect(stage.locator("text", has_text=re.compile("RootBase: "))).to_be_visible()  # that for narrow columns
+    assert stage.evaluate("stage => stage.querySelector('svg').clientWidth > 0.9 * stage.clientWidth")
     assert violations(nb.page, ".vmsnap-panel") == []
 
 

@@ -4,6 +4,7 @@
 const DRAG = 6; // pixels that a pointer may move and still be a click
 const ZOOM = 1.25;
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }; // from box to box
+const WIDEST_MAP = 1.35; // as large as a block map for narrow columns is drawn, so that it takes the whole width
 const SMALLEST = 0.48; // as small as a figure is drawn unasked, so that it fits into its cell
 
 function boxesOf(root) {
@@ -85,7 +86,9 @@ function render({ model, el }) {
   function fit() {
     const svg = stage.querySelector("svg");
     const whole = svg && (stage.clientWidth - 8) / svg.viewBox.baseVal.width;
-    if (svg) setZoom(Math.max(smallest, Math.min(1, whole)));
+    const isMap = Object.keys(model.get("boxes")).length === 0;
+    const most = isMap && model.get("is_narrow") ? WIDEST_MAP : 1;
+    if (svg) setZoom(Math.max(smallest, Math.min(most, whole)));
     stage.scrollLeft = stage.scrollWidth; // if it does not fit: its end is where guests write
   }
 
