@@ -34,6 +34,8 @@ def test_write_snapshot_change_diff(lab: Lab, tmp_path: Path) -> None:
     assert {one.layer for one in found} == {"files"}
     assert any("file systems may be inconsistent" in note for note in found.notes)
     assert any("latest changes may be only in its journal" in note for note in found.notes)
+    # Each says of which disk it is: "now" alone is no name for one.
+    assert {note.partition(": ")[0] for note in found.notes[1:]} == {"files at monday", "files"}
 
     vm.snapshot("tuesday", kind="external-disk").run(progress=False)
     vm.execute("rm /etc/two; echo 3 > /etc/three").check()

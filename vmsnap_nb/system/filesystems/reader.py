@@ -73,7 +73,7 @@ def ask(
         disks = [_opened(state, stack, descriptors, servers) for state in states]
         whole = {
             **request,
-            "names": [state.name for state in states],
+            "names": [state.label for state in states],
             "identities": [state.identities for state in states],
             "disks": disks,
         }
