@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -47,6 +48,7 @@ from vmsnap_nb.system.base_record import write_base_record
 from vmsnap_nb.system.files.copying import copy_same
 from vmsnap_nb.system.files.errors import os_errors
 from vmsnap_nb.system.files.identity import SameFile, check_same, own_file, same_file, unlink_same
+from vmsnap_nb.system.files.locks import held
 from vmsnap_nb.system.files.permission import permission_below
 from vmsnap_nb.system.files.temporary import Temporary, leftovers, sync_folder, temporary
 from vmsnap_nb.system.image_file import read_image
@@ -62,6 +64,9 @@ from vmsnap_nb.words.message import Message, clauses, t
 
 __all__ = ["image_actions", "point_back", "write_overlay"]
 
+_CLOSES = 2.0
+"""Seconds in which QEMU closes an image that it has merged."""
+_LOOK = 0.02
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What link() says on file systems such as FAT that have no hard links."""
 _NOTHING_WRITTEN = (InUseError, MissingPartError, NotFoundError, PermissionDeniedError)
@@ -348,13 +353,42 @@ def mark(step: MarkInvalid) -> Undo:
         head = qcow2_mark.mark_invalid(step.path, identity)
     if head is None:
         return _nothing
+    try:
+        _check_unwritten(step.path, identity, tried)  # a QEMU that comes later cannot open it any more
+    except VmsnapError:
+        qcow2_mark.write_header(step.path, head, undo_of(tried), identity)
+        raise
     return lambda: qcow2_mark.write_header(step.path, head, undo_of(tried), identity)
+
+
+def _check_unwritten(path: str, identity: Identity | None, tried: Message) -> None:
+    """Raise if a QEMU writes to an image: its guest was started since the plan was checked, and would lose all that.
+
+    One that has just merged it may take a moment to close it.
+    """
+    deadline = time.monotonic() + _CLOSES
+    while True:
+        try:
+            with os_errors(tried), same_file(path, identity, tried) as file, file.opened() as fd:
+                if held(fd) != "write":
+                    return
+        except PermissionDeniedError:
+            return  # who may not read it cannot tell
+        if time.monotonic() > deadline:
+            raise StalePlanError(
+                tried,
+                why=t("a guest was started meanwhile and writes to {image}", image=path),
+                next_step=t("shut that guest down, then create the plan again, review it and run it"),
+            )
+        time.sleep(_LOOK)
 
 
 def remove(step: RemoveFile) -> Undo:
     """Remove a file; there is no way back."""
     tried = t("remove {image}", image=step.path)
     with os_errors(tried), contextlib.suppress(FileNotFoundError):
+        if os.path.isfile(step.path):
+            _check_unwritten(step.path, step.identity, tried)
         unlink_same(step.path, step.identity, tried)
     return no_way_back(tried, t("the file was removed; no other image was based on it"), needed=True)
 

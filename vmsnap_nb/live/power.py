@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
-from vmsnap_nb.errors import GuestError, GuestNotReadyError, ImageError, InUseError, LibvirtError, VmsnapError
+from vmsnap_nb.errors import (
+    GuestError,
+    GuestNotReadyError,
+    ImageError,
+    InUseError,
+    LibvirtError,
+    StalePlanError,
+    VmsnapError,
+)
+from vmsnap_nb.live.claim import Claim
 from vmsnap_nb.live.commands import Commands
 from vmsnap_nb.live.guest_actions.stale_chain import forget_old_chains
 from vmsnap_nb.live.handle import GuestHandle, ended_at_once
@@ -88,10 +98,11 @@ class Power:
         with Phases(tried) as phases:
             if not handle.running:
                 phases.tell(t("checking its images"))
-                if not force:
-                    self._raise_concerns()
-                phases.tell(t("starting QEMU"))
-                self._create()
+                with self._no_plan() if self.handle.link.files_are_here and not force else nullcontext():
+                    if not force:
+                        self._raise_concerns()
+                    phases.tell(t("starting QEMU"))
+                    self._create()
                 handle.has_started()
             if wait and self.commands.takes_commands:
                 phases.tell(t("booting its Linux"))
@@ -106,6 +117,23 @@ class Power:
             raise ImageError(tried, why=why, next_step=next_step)
         if concerns:
             raise InUseError(tried, why=why, next_step=next_step, holders=_holders(concerns))
+
+    @contextmanager
+    def _no_plan(self) -> Iterator[None]:
+        """Start it while no plan changes its images: what it wrote to one that is being merged would be lost."""
+        tried = t("start {guest}", guest=self.handle.name)
+        forest = self.handle.survey(Survey(follow=True)).forest
+        tops = (use.path for use in forest.uses if use.guest == self.handle.name)
+        layers = [layer for top in tops for layer in forest.known_lineage(top) if layer.startswith("/")]
+        try:
+            claim = Claim(tried, "", (), layers)
+        except StalePlanError as error:
+            next_step = t("wait until that plan has ended, then start {guest} again", guest=self.handle.name)
+            raise InUseError(tried, why=error.why, next_step=next_step) from error
+        try:
+            yield
+        finally:
+            claim.release()
 
     def _create(self) -> None:
         forget_old_chains(self.handle)

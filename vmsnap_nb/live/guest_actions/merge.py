@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import takewhile
@@ -20,9 +20,16 @@ from vmsnap_nb.live.guest_actions.perform import guest_action
 from vmsnap_nb.live.guest_actions.repair import put_back, standing
 from vmsnap_nb.live.guest_actions.stale_chain import forget_old_chains
 from vmsnap_nb.live.handle import GuestHandle
-from vmsnap_nb.live.image_actions import finish, point_back, pull
+from vmsnap_nb.live.image_actions import commit, finish, point_back, pull
 from vmsnap_nb.live.job import StepStopped, stop_asked, tell_fraction
-from vmsnap_nb.live.journal import begun, drop_entry, drop_unless_begun, read_entry, write_entry
+from vmsnap_nb.live.journal import (
+    begun,
+    drop_entry,
+    drop_unless_begun,
+    is_untouched,
+    read_entry,
+    write_entry,
+)
 from vmsnap_nb.live.reading import read_maps
 from vmsnap_nb.live.step_action import Action, Undo, no_way_back, undo_of
 from vmsnap_nb.model.blockmap import BlockMap, share_before
@@ -31,6 +38,7 @@ from vmsnap_nb.plans.checks.interrupted import finishing
 from vmsnap_nb.plans.journal import MergeEntry, Phase
 from vmsnap_nb.plans.merge.steps import (
     BlockJobStep,
+    CommitLayers,
     EndPull,
     Finish,
     LiveCommit,
@@ -73,10 +81,22 @@ _BUSY: dict[tuple[str, str], threading.Lock] = {}
 
 def guest_merge_actions(guest: GuestHandle) -> Mapping[type[Step], Action]:
     """Return how each kind of step of a merge in a guest's chains is performed, beside those about images alone."""
+    copied: set[str] = set()  # by their entries, the merges whose data was copied by the plan that runs here
+
+    def copy_down(step: CommitLayers) -> Undo:
+        undo = commit(step)
+        copied.add(step.entry.path)
+        return undo
+
+    def set_source(guest: GuestHandle, step: SetSource) -> Undo:
+        _check_copied(step, copied)
+        return _set_source(guest, step)
+
     return {
+        CommitLayers: copy_down,
         LiveCommit: guest_action(guest.link, _commit, alone=False),
         LivePull: guest_action(guest.link, _pull, alone=False),
-        SetSource: guest_action(guest.link, _set_source, alone=False),
+        SetSource: guest_action(guest.link, set_source, alone=False),
         WriteOut: guest_action(guest.link, _write_out, alone=False),
         EndPull: _end_pull,
         PullLayers: _then_forget_old_chains(guest, pull),
@@ -359,6 +379,24 @@ def _explained(error: VmsnapError, written: str) -> VmsnapError:
         said=error.quoted,
         next_step=t("free space on that file system and try again"),
     )
+
+
+def _check_copied(step: SetSource, copied: Collection[str]) -> None:
+    """Raise if the guest was started since its image was copied down, and may have written to that."""
+    for entry in (read_entry(path, MergeEntry) for path in copied):
+        if entry is None or (entry.top, entry.base) != (step.before, step.path):
+            continue
+        if all(map(os.path.isfile, entry.merged)) and not is_untouched(entry):
+            raise StalePlanError(
+                t(
+                    "use {image} as disk {target} of {guest}",
+                    image=step.path,
+                    target=step.target,
+                    guest=step.guest.name,
+                ),
+                why=t("{image} was written to after its data was copied", image=entry.top),
+                next_step=t("the merge must be repeated: {call} returns the plan", call=finishing(entry)),
+            )
 
 
 def _write_out(guest: GuestHandle, step: WriteOut) -> Undo:
