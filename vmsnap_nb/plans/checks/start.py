@@ -110,7 +110,14 @@ def interrupted_reverts(reading: Reading) -> Iterator[Concern]:
             for use in domain.uses
             if use.path in forest.images and any(one.name == entry.name for one in forest[use.path].snapshots)
         }
-        if entry.uuid == domain.uuid and len(inside) > 1:
+        own = entry.uuid == domain.uuid
+        remedy = t("finish it first: guest.unfinished()[0].run()")
+        if not own:  # it was defined anew, or another guest has its name and its images
+            remedy = either(
+                t("define {guest} with the UUID {uuid}, then finish it", guest=domain.name, uuid=entry.uuid),
+                t("if the disks hold the same state, remove {path}", path=entry.path),
+            )
+        if (own or entry.guest == domain.name) and len(inside) > 1:
             yield refuse(
                 "active-job",
                 t(
@@ -120,7 +127,7 @@ def interrupted_reverts(reading: Reading) -> Iterator[Concern]:
                     name=entry.name,
                     disks=joined(inside),
                 ),
-                t("finish it first: guest.unfinished()[0].run()"),
+                remedy,
                 images=tuple(inside.values()),
             )
 
