@@ -44,7 +44,7 @@ PathLike = str | os.PathLike[str]
 class Fleet(Listed):
     """Several hosts, read in parallel. Get one from `connect`.
 
-    A host that does not respond is a row with the reason, and never an error. Verbs work as on one host:
+    If a host does not respond, its row gives the reason, and no error is raised. Verbs work as on one host:
     ``fleet.guest("a/web").pull()``, ``fleet["a"].survey().commit("top")``. Their plans consider overlays, guests and
     snapshots of the other hosts on shared storage: in the folders of `shared`, in storage pools with the same UUID, and
     in pools that mount the same export.

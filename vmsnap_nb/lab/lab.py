@@ -455,7 +455,7 @@ class Lab(ExerciseLab):
         Warns
         -----
         ConcernWarning
-            QEMU writes to an image other than the one libvirt names, which was corrected; or a guest keeps running.
+            libvirt named the wrong image for a disk, and its definition was corrected; or a guest keeps running.
         """
         if not self.link.is_open:
             return

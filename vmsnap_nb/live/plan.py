@@ -95,7 +95,7 @@ class LivePlan(Plan):
 
     @classmethod
     def bind_each(cls, requests: Iterable[Request], place: Place, now: Reading) -> list[LivePlan]:
-        """Make the plans that finish interrupted operations; one that cannot be made is refused, with the reason.
+        """Make the plans that finish interrupted operations. If a plan cannot be made, it is refused, with the reason.
 
         Parameters
         ----------

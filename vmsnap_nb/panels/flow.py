@@ -62,7 +62,8 @@ class Flow(widgets.VBox):
     last_error : Exception or None
         The last error, which is also shown and logged.
     home : Widget or None
-        A control outside that receives the keyboard focus when a click removes the button that had it.
+        A control of the surrounding panel. If a click removes the button that has the keyboard focus, this control
+        receives the focus.
     draw : callable
         Called with the plan that is shown now, and with None when there is none.
     follow : callable

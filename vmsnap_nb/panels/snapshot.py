@@ -190,7 +190,7 @@ class SnapshotPanel(Panel):
 
     @property
     def shown(self) -> Shown:
-        """The tree of snapshots, or the chain as long as there is none."""
+        """The tree of snapshots, or the chain if there are no snapshots."""
         reading = self.reading
         return reading.snapshots if reading is not None and reading.snapshots else super().shown
 

@@ -36,7 +36,7 @@ def class_progress(labs: Mapping[str, PathLike] | Iterable[PathLike]) -> pd.Data
     Parameters
     ----------
     labs : mapping or iterable of path
-        The folders of their labs, by the names of the students. Without names, a student is named after the folder that
+        The folders of the students' labs, by student name. Without names, a student is named after the folder that
         contains the lab: ``/home/ann/.vmsnap`` belongs to ``ann``.
 
     Returns
