@@ -97,4 +97,4 @@ def _told(one: Mapping[str, Any]) -> str:
         return str(one["told"])
     *first, last = one["performers"]
     waived = f", if {' and '.join(one['waived'])} is waived" if one["waived"] else ""
-    return f"works, by {', '.join(first)} and {last}{waived}" if first else f"works, by {last}{waived}"
+    return f"works, using {', '.join(first)} and {last}{waived}" if first else f"works, using {last}{waived}"
