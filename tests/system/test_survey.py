@@ -152,13 +152,13 @@ def test_when_overlays_disagree_the_content_decides(tmp_path: Path) -> None:
     overlay(tmp_path / "two", "base", "raw")
     forest = scan(tmp_path)
     assert forest[base].format == "qcow2"
-    assert f"{tmp_path}/two records its format as raw" in forest[base].problem
+    assert f"{tmp_path}/two records raw as its backing format" in forest[base].problem
     (tmp_path / "one").unlink()
     forest = scan(tmp_path)
     assert (forest[base].format, forest[base].virtual_size) == ("raw", 256 * 1024)
     assert "looks like qcow2" in forest[base].problem
     overlay(tmp_path / "two", "base", "vmdk")
-    assert "records its format as vmdk" in scan(tmp_path)[base].problem
+    assert "records vmdk as its backing format" in scan(tmp_path)[base].problem
 
 
 def test_taken_for_what_it_is_not(tmp_path: Path) -> None:

@@ -16,17 +16,19 @@ def mismatch(who: str, claim: str | None, format: str | None = None) -> Message:
     if format is None and who == USER:
         return t("it is used as {claim}, but its content does not look like {claim}", **fields)
     if format is None:
-        return t("{overlay} records its format as {claim}, but its content does not look like {claim}", **fields)
+        return t(
+            "{overlay} records {claim} as its backing format, but the backing file does not look like {claim}", **fields
+        )
     if who == USER:
         return t("it is used as {claim}, but its content looks like {format}", **fields)
-    return t("{overlay} records its format as {claim}, but its content looks like {format}", **fields)
+    return t("{overlay} records {claim} as its backing format, but the backing file looks like {format}", **fields)
 
 
 def taken_for_raw(overlay: str, format: str) -> Message:
     """Return the problem of a file that an overlay takes for raw, and that begins like another format."""
     return t(
-        "{overlay} records its format as raw, but its content looks like {format}. If that is a mistake, its "
-        "overlays read the file itself instead of the disk in it",
+        "{overlay} records raw as its backing format, but the backing file looks like {format}. If the record is "
+        "wrong, the overlay reads the file itself instead of the disk in it",
         overlay=overlay,
         format=format,
     )

@@ -121,8 +121,8 @@ def _image(forest: Forest, path: str, uri: str) -> Leftover:
     if overlays:
         said.append(
             counted(
-                "its only overlay is not needed, either: {images}",
-                "its {count} overlays are not needed, either: {images}",
+                "its only overlay is not needed either: {images}",
+                "its {count} overlays are not needed either: {images}",
                 len(overlays),
                 images=joined(forest[child].name for child in overlays),
             )

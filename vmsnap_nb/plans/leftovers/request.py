@@ -144,7 +144,7 @@ class LeftoversRequest:
                         overlays=joined(forest[child].name for child in staying),
                         image=forest[path].name,
                     ),
-                    t("if these overlays are not needed, either, include them in the plan"),
+                    t("if these overlays are not needed either, include them in the plan"),
                     images=(path, *staying),
                 )
 

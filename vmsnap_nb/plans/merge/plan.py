@@ -172,7 +172,7 @@ def plan_cleanup(reading: Reading, request: CleanupRequest) -> Plan:
             next_step=t("no action is needed: the images from which a pull copied data remain valid"),
         )
     builder.remove(sorted(invalid, key=forest.depth, reverse=True), asked=True)
-    return builder.plan(t("remove invalid files"), t("unlink: these files can no longer be opened"), subjects=invalid)
+    return builder.plan(t("remove invalid files"), t("unlink: these files are no longer valid"), subjects=invalid)
 
 
 def _stale_memory(forest: Forest, request: CleanupRequest) -> tuple[Need, ...]:
