@@ -52,7 +52,7 @@ class Fleet(Listed):
     Parameters
     ----------
     uris : mapping of str to str
-        The URIs of libvirt, by the names of the hosts.
+        The URIs of libvirt, by host name.
     readonly : bool
         Whether the connections are read-only.
     shared : iterable of path
@@ -89,7 +89,7 @@ class Fleet(Listed):
 
     @property
     def uris(self) -> dict[str, str]:
-        """The URIs, by the names of the hosts."""
+        """The URIs, by host name."""
         return {name: slot.uri for name, slot in self._slots.items()}
 
     def __len__(self) -> int:

@@ -31,7 +31,7 @@ class _Parts(Generic[T]):
         return tuple(sorted({*self.parts, *self.problems}))
 
     def items(self) -> ItemsView[str, T]:
-        """Return what was read, by the name of its host."""
+        """Return what was read, by host name."""
         return self.parts.items()
 
     def __len__(self) -> int:
@@ -74,13 +74,13 @@ class _Parts(Generic[T]):
 class ByHost(_Parts[T], Shown):
     """Forests or snapshots of several hosts, from `Fleet.survey` and `Fleet.snapshots`: ``found["a"]``.
 
-    `to_frame` returns the columns of one host, with ``host`` as the index. A host that did not respond is a row whose
-    ``status`` gives the reason.
+    `to_frame` returns the columns of one host, with ``host`` as the index. If a host did not respond, its ``status``
+    gives the reason.
 
     Attributes
     ----------
     parts : mapping of str to object
-        What was read, by the name of its host.
+        What was read, by host name.
     problems : mapping of str to VmsnapError
         Why hosts did not respond, by their names.
     """
@@ -98,7 +98,7 @@ class TablesByHost(_Parts[T], Tabled):
     Attributes
     ----------
     parts : mapping of str to object
-        What was read, by the name of its host.
+        What was read, by host name.
     problems : mapping of str to VmsnapError
         Why hosts did not respond, by their names.
     """

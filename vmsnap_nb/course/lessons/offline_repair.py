@@ -46,7 +46,7 @@ PREDICTIONS = (
         name="offline-repair/pulled",
         text=N_(
             "A layer is deleted while the guest is running, and everything is pulled into the active image. Does that "
-            "image read the right content after the guest is off?"
+            "image contain the right data after the guest is off?"
         ),
         why=N_(
             "QEMU still has the deleted file open, and can read it until QEMU exits. A deleted file is freed only "
