@@ -557,7 +557,7 @@ def _place(survey: Survey) -> Place:
 
 @checked
 def scan(*folders: PathLike, follow: bool = False) -> LiveForest:
-    """Read every image in some folders, and which images are based on which.
+    """Read every image in some folders, and find out which images are based on which.
 
     For qcow2 and raw images this needs neither libvirt nor QEMU.
 

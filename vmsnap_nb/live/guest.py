@@ -535,12 +535,12 @@ class Guest(GuestFiles):
     def revert(self, name: str, *, to: To = "as-taken", keep_current: bool = True) -> LivePlan:
         """Plan to revert to a snapshot; nothing changes until you call `run`.
 
-        For an internal snapshot, libvirt restores its content in the same images. For an external one, the guest gets
-        its definition at the time of the snapshot and a new, empty overlay on the snapshot's image. That overlay is
-        named after the snapshot's own with a number, such as ``demo.snap1-2.qcow2``. If the snapshot holds the memory,
-        QEMU loads it from its file. These single steps work with every version of libvirt: before 9.9 it cannot
-        revert to external snapshots, and newer ones remove the current overlays. Writes after the revert form a second
-        branch; a `revert` to a snapshot of the first branch returns to it.
+        For an internal snapshot, libvirt restores its content in the same images. For an external snapshot, the guest
+        gets its definition at the time of the snapshot and a new, empty overlay on the snapshot's image. That overlay
+        is named after the snapshot's own overlay, with a number, such as ``demo.snap1-2.qcow2``. If the snapshot holds
+        the memory, QEMU loads it from its file. These single steps work with every version of libvirt: before 9.9 it
+        cannot revert to external snapshots, and newer ones remove the current overlays. Writes after the revert form a
+        second branch; a `revert` to a snapshot of the first branch returns to it.
 
         Parameters
         ----------
@@ -555,8 +555,8 @@ class Guest(GuestFiles):
             first: then nothing is lost, and a revert to that snapshot restores it. That snapshot is internal if `name`
             is; otherwise it is external, and the current image remains unchanged. If False, the plan names each file
             whose content is discarded, with its size (`state-lost`). The images of an internal snapshot are
-            overwritten. The current overlay of an external one is removed, or emptied if the record of a snapshot names
-            it. An image that other images, guests or snapshots depend on is always kept.
+            overwritten. After a revert to an external snapshot, the previous overlay is removed, or emptied if the
+            record of a snapshot names it. An image that other images, guests or snapshots depend on is always kept.
 
         Returns
         -------

@@ -99,7 +99,7 @@ class Plan(Shown):
     shared : mapping of str to int
         For images that are removed, the bytes that other files share (reflinks), which are not freed.
     machine : Machine or None
-        The machine that has the images, if libvirt is that of a system or of another machine.
+        The machine that has the images, if libvirt is a system instance or runs on another machine.
     """
 
     title: Message
@@ -194,8 +194,8 @@ class Plan(Shown):
         """Return the commands as a script for ``/bin/sh``, to be run on the machine that has the images.
 
         It first checks that new files do not exist yet, and that images have not been modified since. If libvirt is
-        that of a system or of another machine, it also checks the host name. It stops at the first error, and undoes
-        nothing.
+        a system instance or runs on another machine, it also checks the host name. It stops at the first error, and
+        undoes nothing.
 
         Parameters
         ----------
