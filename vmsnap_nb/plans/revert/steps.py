@@ -42,7 +42,7 @@ class BeginRevert(GuestStep):
     @property
     def what(self) -> Message:
         return t(
-            "record that {guest} reverts to {name}, so that unfinished() finds it after an interruption",
+            "record the revert of {guest} to {name}, so that unfinished() finds it after an interruption",
             guest=self.guest.name,
             name=self.entry.name,
         )
