@@ -43,10 +43,10 @@ def nb(folder: Path) -> Iterator[Notebook]:
         assert nb.python("panel.close(); print(lab.destroy())") == "()"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def running(nb: Notebook) -> None:
-    """The guest runs, and takes commands."""
-    nb.python("vm.start()")
+    """The guest runs, and takes commands; a test before may have shut it down."""
+    nb.python("vm.state == 'running' or vm.start()")
 
 
 @pytest.fixture(autouse=True)
@@ -498,6 +498,7 @@ def test_layers_beside_the_files_are_chosen_by_keyboard(nb: Notebook, running: N
     nb.python("vm.snapshot('layered', kind='external-disk').run(progress=False)")
     nb.python("vm.execute('echo new > /etc/new').check()")
     root = nb.show("vs.panel(lab)")
+    root.get_by_role("radio", name="demo, running").check(force=True)
     root.get_by_role("tab", name="Files").click()
     layers, tree = root.locator(".vmsnap-layers"), root.locator(".vmsnap-tree")
     active = layers.get_by_role("radio").first
