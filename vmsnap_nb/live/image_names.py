@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
-from vmsnap_nb.errors import NotFoundError
+from vmsnap_nb.errors import InvalidRequestError, NotFoundError
 from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.lookup import SUFFIXES, ImageLike, path_of
@@ -78,7 +78,13 @@ def names_beside(path: str) -> Message:
 
 
 def with_suffix(path: str | os.PathLike[str]) -> str:
-    """Return the path of a new image: a name without a suffix gets ``.qcow2``."""
+    """Return the path of a new image: a name without a suffix gets ``.qcow2``; InvalidRequestError without a name."""
     text = os.fspath(path)
     name = os.path.basename(text)
-    return text if name in ("", ".", "..") or os.path.splitext(name)[1] else text + ".qcow2"
+    if name in ("", ".", ".."):
+        raise InvalidRequestError(
+            t("use {path!r} as a path", path=text),
+            why=t("the path does not end in a file name"),
+            next_step=t("append the name of the new image"),
+        )
+    return text if os.path.splitext(name)[1] else text + ".qcow2"

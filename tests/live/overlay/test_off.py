@@ -130,6 +130,13 @@ def test_nothing_is_ever_overwritten(base: Path) -> None:
     assert base.with_name("file.qcow2").read_text() == "precious"
 
 
+@pytest.mark.parametrize("path", ["", ".", "..", "folder/"])
+def test_a_new_image_needs_a_name(base: Path, path: str) -> None:
+    for create_overlay in (vs.scan(base.parent).overlay, vs.create_overlay):
+        with pytest.raises(InvalidRequestError, match="does not end in a file name"):
+            create_overlay(path, base)
+
+
 def test_a_file_that_appears_at_the_last_moment_is_kept(base: Path) -> None:
     new = base.with_name("new.qcow2")
     plan = vs.create_overlay(new, base)

@@ -65,6 +65,7 @@ def read_qcow2(pread: Pread, head: bytes, file_size: int, folder: str, room: Roo
                         end=file_size,
                     ),
                 )
+                break  # one says it all
     if backing_offset:
         if backing_size > f.MOST_BACKING_NAME or end + backing_size > cluster:
             why = t("the name of its backing file is {size} bytes long, which is too long", size=backing_size)
