@@ -8,6 +8,7 @@ from support.merges import FACTS, commit, pull
 from support.readings import reading
 
 from vmsnap_nb.panels.decision import decision_html, lost_html, outcome_html
+from vmsnap_nb.plans.merge.steps import CommitLayers
 from vmsnap_nb.plans.overlay.request import OverlayRequest
 from vmsnap_nb.plans.report import Report, StepDone
 from vmsnap_nb.words.language import set_language
@@ -67,6 +68,13 @@ def test_a_run_that_was_cancelled_in_time_says_that_all_is_as_before() -> None:
     assert "Nothing was changed" in said
     assert "invalid" not in said.lower()
     assert "nothing was changed" not in outcome_html(Report(plan, steps, plan.after, cancelled=True))
+
+
+def test_a_commit_that_was_cancelled_while_it_copied_says_where_the_data_is() -> None:
+    plan = commit(handout(), "/i/Snap-3", "/i/Snap-1", facts=FACTS)
+    steps = tuple(StepDone(step, "undone" if isinstance(step, CommitLayers) else "not run") for step in plan.steps)
+    said = outcome_html(Report(plan, steps, plan.before, cancelled=True))
+    assert "The chain is unchanged, but Snap-1 may already contain some of the data" in said
 
 
 def test_a_merge_that_left_invalid_files_names_them() -> None:

@@ -123,13 +123,22 @@ def changed_anything(report: Report) -> bool:
     return bool(differences(plan.before, report.after, plan.about, plan.changes))
 
 
+def _after_cancelling(report: Report) -> Message:
+    if changed_anything(report):
+        return t("the figure shows the current state")
+    begun = (done.step for done in report.steps if done.state == "undone" and done.step.entry_path)
+    paths = [path for step in begun for path in step.writes if path in report.after.images]
+    if images := [shown(report.after[path].name) for path in paths]:
+        return t("the chain is unchanged, but {images} may already contain some of the data", images=joined(images))
+    return t("nothing was changed")
+
+
 def outcome_html(report: Report) -> str:
     """Return how a run ended: what is, and not what was planned."""
     plan = report.plan
     title = shown(plan.title)
     if report.cancelled:
-        now = t("the figure shows the current state") if changed_anything(report) else t("nothing was changed")
-        return said_html(t("Cancelled: {title}", title=title), details=now)
+        return said_html(t("Cancelled: {title}", title=title), details=_after_cancelling(report))
     if not report.as_predicted:
         said = t("Done, but not as the plan predicted: {differences}", differences=clauses(report.differences))
         return said_html(title, details=said, mark="vmsnap-failed")
