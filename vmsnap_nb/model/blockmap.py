@@ -78,14 +78,14 @@ class Run:
 
 @dataclass(frozen=True)
 class BlockMap(Listed):
-    """The layers of one chain, and which of them holds which part of the disk.
+    """The layers of one chain, and the parts of the disk that each layer holds.
 
     Attributes
     ----------
     layers : tuple of LayerMap
         Base first.
     new : tuple of tuple of Extent
-        For each layer, the data that is new since an earlier map; empty unless `since` made this map.
+        For each layer, the data that is new since an earlier map; empty unless `since` returned this map.
 
     Examples
     --------
@@ -108,12 +108,12 @@ class BlockMap(Listed):
         ----------
         before : BlockMap
             The earlier map. A layer that it does not contain is completely new. Data that was overwritten in place is
-            not new: a map knows where data is, but not its content.
+            not new: a map records where data is, but not its content.
 
         Returns
         -------
         BlockMap
-            The same map, with `new`.
+            The same map, with the new data in `new`.
 
         Examples
         --------
@@ -213,7 +213,8 @@ class BlockMap(Listed):
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """Everything that any layer holds, by offset and then by layer; adjacent parts of one kind are one run."""
+        """All parts of the disk that any layer holds, by offset, then by layer; adjacent parts of one kind form a
+        run."""
         return tuple(sorted(self._joined(), key=lambda run: (run.start, run.layer)))
 
     def _joined(self) -> Iterator[Run]:
@@ -238,7 +239,8 @@ class BlockMap(Listed):
 
     @property
     def visible(self) -> tuple[Run, ...]:
-        """What the guest reads: runs without overlap. No layer holds data between them, and zeros are read there."""
+        """The runs that the guest reads, without overlap. Between runs, no layer holds data, and the guest reads
+        zeros."""
         return tuple(run for run in self.runs if not run.hidden and run.start < self.size)
 
     def owner(self, place: int) -> int | None:
@@ -250,7 +252,7 @@ class BlockMap(Listed):
 
     @cached_property
     def totals(self) -> tuple[tuple[int, int], ...]:
-        """For each layer, the bytes of its data that the guest sees, and those that are hidden."""
+        """For each layer, the bytes of its data that the guest sees, and the bytes that are hidden."""
         seen = [0] * len(self.layers)
         hidden = [0] * len(self.layers)
         for run in self.runs:
@@ -262,8 +264,8 @@ class BlockMap(Listed):
     def covers(self) -> Mapping[int, Mapping[int, int]]:
         """For each layer, its bytes of data, grouped by the nearest layer that covers them.
 
-        Data that nothing covers is counted under the number of layers. So the data of layer k that is still visible if
-        layer j is the top is the sum over all numbers above j: a planner needs nothing else to know about any merge.
+        Data that no layer covers is counted under the number of layers. If layer j is the top, the visible data of
+        layer k is the sum over all numbers above j. A planner needs no other data to predict a merge.
         """
         covers: dict[int, dict[int, int]] = {number: {} for number in range(len(self.layers))}
         for start, end, owners, zeros in self._stacks:
@@ -283,14 +285,14 @@ class BlockMap(Listed):
         Parameters
         ----------
         first, last : int
-            The layers that are merged; the result reads as `last` did.
+            The layers that are merged; the result has the content that `last` had.
         into : int
-            The layer among them whose file receives the data.
+            The merged layer whose file receives the data.
 
         Returns
         -------
         mapping of int to int
-            For each layer from which data is copied, its bytes; zeros cost nothing.
+            For each layer from which data is copied, the number of bytes; zeros are not counted.
         """
         sizes = {layer: self.seen_up_to(layer, last) for layer in range(first, last + 1) if layer != into}
         return {layer: size for layer, size in sizes.items() if size}
@@ -312,7 +314,7 @@ class BlockMap(Listed):
         return tuple(found)
 
     def clusters_to_fill(self, first: int, last: int, into: int) -> tuple[Extent, ...]:
-        """Return the same in whole clusters of the file `into`, which may already hold parts of a cluster."""
+        """Return these parts of the disk in whole clusters of `into`; the file may already hold a part of a cluster."""
         extents = self.extents_to_copy(first, last, into)
         unit, size = self.layers[into].cluster_size, self.layers[into].size
         data = (
@@ -335,15 +337,15 @@ class BlockMap(Listed):
         return LayerMap(target.path, max(target.size, self.size), tuple(found), target.cluster_size)
 
     def growth(self, first: int, last: int, into: int, *, own: Iterable[Extent] | None = None) -> int:
-        """Return by about how many bytes the file `into` grows when that data is copied into it.
+        """Estimate by how many bytes the file `into` grows when the data of `to_copy` is copied into it.
 
         Parameters
         ----------
         first, last, into : int
             As in `to_copy`.
         own : iterable of Extent, optional
-            The parts that the file holds and that can be overwritten in place. Default: everything that it holds; fewer
-            if internal snapshots keep the old content.
+            The parts that the file holds and that can be overwritten in place. Default: all parts that the file holds.
+            Pass fewer if internal snapshots keep the old content.
         """
         target = self.layers[into]
         unit = target.cluster_size
@@ -367,15 +369,15 @@ class BlockMap(Listed):
         return clusters, sum(end - start for start, end in clusters) - _overlap(clusters, held)
 
     def room_to_copy(self, first: int, last: int, into: int, *, fresh: bool = False) -> int:
-        """Return by how many bytes the file `into` may grow when that data is copied into it, including qcow2 tables.
+        """Return by how many bytes `into` may grow when the data of `to_copy` is copied, including qcow2 tables.
 
         Parameters
         ----------
         first, last, into : int
             As in `to_copy`.
         fresh : bool
-            Whether data that the file already holds is written to new clusters too, because internal snapshots keep
-            the old ones.
+            Whether data that the file already holds is written to new clusters too, because internal snapshots keep the
+            old clusters.
         """
         unit = self.layers[into].cluster_size
         _, new = self._new_clusters(first, last, into, () if fresh else self.layers[into].extents)

@@ -31,7 +31,7 @@ class _Parts(Generic[T]):
         return tuple(sorted({*self.parts, *self.problems}))
 
     def items(self) -> ItemsView[str, T]:
-        """Return what was read, by host name."""
+        """Return the data that was read, by host name."""
         return self.parts.items()
 
     def __len__(self) -> int:
@@ -80,9 +80,9 @@ class ByHost(_Parts[T], Shown):
     Attributes
     ----------
     parts : mapping of str to object
-        What was read, by host name.
+        The data that was read, by host name.
     problems : mapping of str to VmsnapError
-        Why hosts did not respond, by their names.
+        The errors of the hosts that did not respond, by host name.
     """
 
     _unlisted = frozenset({"empty"})
@@ -93,14 +93,14 @@ class TablesByHost(_Parts[T], Tabled):
     """Space, findings, leftovers or guests of several hosts: ``found["a"]``.
 
     `to_frame` returns the columns of one host, with ``host`` as the index and ``status`` as the last column: empty, or
-    why a host did not respond.
+    the reason why a host did not respond.
 
     Attributes
     ----------
     parts : mapping of str to object
-        What was read, by host name.
+        The data that was read, by host name.
     problems : mapping of str to VmsnapError
-        Why hosts did not respond, by their names.
+        The errors of the hosts that did not respond, by host name.
     """
 
     _unlisted = frozenset({"empty"})

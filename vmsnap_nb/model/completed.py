@@ -23,13 +23,13 @@ class Completed(Carded):
     Attributes
     ----------
     exit_status : int
-        0 for success; 128 + n if signal n ended it, as in a shell.
+        0 for success; 128 + n if signal n ended the command, as in a shell.
     stdout, stderr : str
-        Its output, decoded as UTF-8; other bytes appear as ``\xNN``.
+        The output of the command, decoded as UTF-8; other bytes appear as ``\xNN``.
     stdout_bytes, stderr_bytes : bytes
-        The same as bytes.
+        The same output as bytes.
     cut : bool
-        Whether the output was truncated: 3 MiB of each are kept.
+        Whether the output was truncated: the first 3 MiB of each stream are kept.
 
     Examples
     --------

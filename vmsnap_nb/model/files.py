@@ -61,22 +61,22 @@ class FileEntry(Carded):
     kind : str
         One of `FileKind`.
     size : int
-        Bytes of its content.
+        Size of the content, in bytes.
     mtime_ns, ctime_ns : int or None
-        Last change of its content, and of its inode: nanoseconds since 1970, UTC.
+        Times of the last change of the content and of the inode, in nanoseconds since 1970, UTC.
     mode : int or None
         Permission bits; None on NTFS and FAT.
     uid, gid : int or None
-        IDs of its owner and group; None on NTFS and FAT.
+        IDs of the owner and group; None on NTFS and FAT.
     inode : int
-        Its number in the file system.
+        The inode number in the file system.
     links : int
-        The number of its names (hard links).
+        The number of hard links.
     target : str
         The target of a symbolic link.
     volume : str
-        The volume that contains it: ``disk`` for the whole disk, ``p1`` for the first partition, ``group/volume`` for
-        one of LVM.
+        The volume that contains the file: ``disk`` for the whole disk, ``p1`` for the first partition, ``group/volume``
+        for an LVM logical volume.
     """
 
     path: str
@@ -99,7 +99,7 @@ class FileEntry(Carded):
 
     @property
     def mtime(self) -> datetime | None:
-        """Last change of its content, in UTC; None if it cannot be represented."""
+        """Time of the last change of the content, in UTC; None if Python cannot represent the time."""
         return moment(self.mtime_ns)
 
     @property
@@ -139,17 +139,17 @@ def moment(nanoseconds: int | None) -> datetime | None:
 
 @dataclass(frozen=True, repr=False)
 class FileRead(Tabled):
-    """What all results of reading files have in addition to their rows.
+    """Attributes that all results of reading files have in addition to their rows.
 
     Attributes
     ----------
     disk : str
-        What was read: an image, or an image and a snapshot.
+        The disk that was read: an image, or an image and a snapshot.
     volumes : tuple of str
-        What is on the disk, one sentence for each volume.
+        The contents of the disk, one sentence for each volume.
     notes : tuple of str
-        What may be missing or out of date, and why; empty if the file systems were not in use and everything could be
-        read.
+        Data that may be missing or out of date, with the reason; empty if no file system was in use and all data could
+        be read.
     """
 
     disk: str
@@ -223,13 +223,14 @@ class FileChange(Carded):
     Attributes
     ----------
     path : str
-        Its path in the later state; for a removed file, its former path.
+        The path in the later state; for a removed file, the former path.
     change : str
         One of `Change`.
     before, after : FileEntry or None
-        The file in the two states; None if it does not exist there. For a renamed file, `before` has the former path.
+        The file in the two states; None if the file does not exist in that state. For a renamed file, `before` has the
+        former path.
     layer : str
-        Name of the image that holds the change; empty if it may be any of several.
+        Name of the image that holds the change; empty if several images are possible.
     """
 
     path: str
@@ -256,11 +257,11 @@ class DiskLayer(Carded):
     Attributes
     ----------
     name, path : str
-        Those of the image.
+        Name and path of the image.
     states : tuple of str
         ``before``, ``after``, or both.
     allocated, virtual_size : int or None
-        Bytes that its file takes on disk, and bytes that the guest sees.
+        Bytes that the image file takes on disk, and bytes that the guest sees.
     """
 
     name: str
@@ -272,11 +273,11 @@ class DiskLayer(Carded):
 
 @dataclass(frozen=True, repr=False)
 class FileChanges(FileRead):
-    """What changed on a guest's disk between two states, sorted by path.
+    """The files that changed on a guest's disk between two states, sorted by path.
 
     `to_frame` returns: index ``path``, columns ``change kind size_before size_after mtime_before mtime_after mode owner
-    layer``. Times are in UTC, sizes in bytes; ``mode`` and ``owner`` are those of the later state; for a removed file,
-    those of the earlier one.
+    layer``. Times are in UTC, sizes in bytes; ``mode`` and ``owner`` are from the later state or, for a removed file,
+    from the earlier state.
 
     Attributes
     ----------
@@ -285,8 +286,8 @@ class FileChanges(FileRead):
     changes : tuple of FileChange
         One for each file.
     layers : tuple of DiskLayer
-        The images that the two states are read from: first those of both, then those of `before` alone, then those of
-        `after` alone, each with its lower layers before it.
+        The images from which the two states are read: first the images of both states, then the images of only
+        `before`, then the images of only `after`. Each image comes after its lower layers.
     """
 
     before: str = ""
@@ -295,15 +296,16 @@ class FileChanges(FileRead):
     layers: tuple[DiskLayer, ...] = field(default=(), kw_only=True)
 
     def to_svg(self) -> str:
-        """Return them as a picture: the layers at the left, and a tree with a sign, the size and a bar for each file.
+        """Return the changes as a picture: layers on the left, and a tree with a sign, a size and a bar for each file.
 
-        If a folder has many changes, the first ones are drawn, and the others are counted. So are layers in the middle
-        of a long chain.
+        If a folder has many changes, only the first changes are drawn, and the other changes are counted. Layers in the
+        middle of a long chain are counted in the same way.
 
         Returns
         -------
         str
-            An ``<svg>`` element in the colours of its page. As the value of a cell it is shown as a picture.
+            An ``<svg>`` element in the colours of its page. A notebook cell that ends with this value shows the
+            picture.
 
         Examples
         --------
@@ -329,7 +331,8 @@ class FileChanges(FileRead):
         Returns
         -------
         bytes
-            The content of a file, on white paper. As the value of a cell it is shown as a picture.
+            The content of a PNG file, on a white background. A notebook cell that ends with this value shows the
+            picture.
 
         Raises
         ------
@@ -387,12 +390,12 @@ class FileChanges(FileRead):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LostFile(Carded):
-    """A file whose content in `state` will be in no remaining state.
+    """A file whose content in `state` no remaining state contains.
 
     Attributes
     ----------
     state : str
-        The state that has it: a snapshot, an image, or ``now``.
+        The state that contains the file: a snapshot, an image, or ``now``.
     entry : FileEntry
         The file.
     """
@@ -411,10 +414,10 @@ class LostFile(Carded):
 
 @dataclass(frozen=True, repr=False)
 class LostFiles(FileRead):
-    """Files that can no longer be restored after a plan has run: no state that remains has them with this content.
+    """Files that can no longer be restored after a plan has run: no remaining state contains them with this content.
 
     `to_frame` returns: index ``path``, columns ``state kind size mtime mode owner``. If two states can no longer be
-    read, each has its own rows. Folders, and changes to metadata alone, are not listed.
+    read, each state has its own rows. Folders, and changes to metadata alone, are not listed.
 
     Attributes
     ----------
@@ -455,9 +458,10 @@ class FilePart(NamedTuple):
 class FileParts(FileRead):
     """Which layer of a chain holds each part of one file.
 
-    `to_frame` returns: index ``start``, columns ``length layer image kind place``, all numbers but the layer in bytes.
-    ``kind`` is ``data``; ``zero`` for a hole, or for zeros recorded by a layer; ``inode`` for content small enough to
-    be stored in the file system's own tables; ``unknown`` for content that the file system compresses or encrypts.
+    `to_frame` returns: index ``start``, columns ``length layer image kind place``. All numbers except ``layer`` are in
+    bytes. ``kind`` is ``data``; ``zero`` for a hole, or for zeros recorded by a layer; ``inode`` for content small
+    enough to be stored in the file system's own tables; ``unknown`` for content that the file system compresses or
+    encrypts.
 
     Attributes
     ----------

@@ -35,9 +35,9 @@ class Forest(Shown):
     Attributes
     ----------
     images : mapping of str to Image
-        By `Image.path`, in the order of reading. Every image that another refers to is included.
+        The images by `Image.path`, in the order of reading. Every image to which another image refers is included.
     uses : tuple of Use
-        Which guest's disk has which image as its source.
+        The guests' disks, and the image that each disk has as its source.
     folders : tuple of str
         The folders that were read.
     read_at : datetime.datetime or None
@@ -45,13 +45,15 @@ class Forest(Shown):
     records : tuple of SnapshotRecord
         libvirt's snapshots of all guests of the host.
     places : mapping of str to tuple
-        The `Image.identity` of names in records, definitions and headers under which no image was read.
+        The `Image.identity` of names that records, definitions and headers use, if no image was read under that name.
     needs : tuple of Need
-        What else needs an image: differing definitions of running guests, saved memory, block jobs, firmware.
+        Other users of an image: differing definitions of running guests, saved memory, block jobs, firmware.
     stale_memory : tuple of Need
-        Files of saved memory that can no longer be used, each with an image that is missing, or has been used since.
+        Files of saved memory that can no longer be used, each with the image that is missing, or that was used after
+        the save.
     alone : str
-        The guest, if only its images were read, so that other users of them are not known; otherwise empty.
+        The name of the guest if only its images were read, so that other users of the images are not known; otherwise
+        empty.
     """
 
     _unlisted = frozenset(
@@ -111,12 +113,12 @@ class Forest(Shown):
         return ImageNames(self.images)
 
     def find(self, image: ImageLike) -> str:
-        """Return the path of an image, by the image itself, its path, or its name if only one has it.
+        """Return the path of an image; pass the image itself, its path, or its name if only one image has that name.
 
         Raises
         ------
         NotFoundError
-            No image, or more than one, has that name.
+            No image has that name, or several images have it.
 
         Examples
         --------
@@ -138,11 +140,11 @@ class Forest(Shown):
         return self._known.several
 
     def same_file(self, path: str) -> tuple[str, ...]:
-        """Return all paths of the forest that refer to the same file, including this one."""
+        """Return all paths of the forest that refer to the same file as a path, including the path itself."""
         return self._aliases.get(path) or (path,)
 
     def identity(self, path: str) -> Identity | None:
-        """Return the `Image.identity` to which a name refers, or None if it is not known."""
+        """Return the `Image.identity` to which a name refers, or None if the identity is not known."""
         return self._known.place(path)
 
     def same(self, path: str | None, other: str | None) -> bool:
@@ -150,12 +152,12 @@ class Forest(Shown):
         return self._known.same(path, other)
 
     def known(self, path: str | None) -> str | None:
-        """Return the name under which an image was read; a record may use another name. None if it was not read."""
+        """Return the name under which an image was read; a record may use another name. None if no image was read."""
         return self._known.known(path)
 
     @property
     def duplicates(self) -> tuple[tuple[str, ...], ...]:
-        """Groups of paths that are one file: by symbolic link or by hard link."""
+        """Groups of paths that refer to the same file, by symbolic link or by hard link."""
         return tuple(dict.fromkeys(self._aliases.values()))
 
     # -- edges ------------------------------------------------------------------------------------------
@@ -196,7 +198,7 @@ class Forest(Shown):
         return self.same_file(self.known(path) or path)[0]
 
     def children(self, image: ImageLike) -> tuple[str, ...]:
-        """Return the overlays that are directly based on an image, by whatever name they refer to it."""
+        """Return the overlays that are directly based on an image, whichever of its names they record."""
         try:
             return self._children[image]  # type: ignore[index]
         except (KeyError, TypeError):
@@ -232,12 +234,12 @@ class Forest(Shown):
 
     @cached_property
     def missing(self) -> tuple[str, ...]:
-        """Images that something refers to and that do not exist."""
+        """Images that do not exist, although another image, a guest or a record refers to them."""
         return tuple(path for path, image in self.images.items() if image.status == "missing")
 
     @property
     def loops(self) -> tuple[tuple[str, ...], ...]:
-        """Groups of images that are based on themselves, each group in the order of its references."""
+        """Groups of images whose backing files form a loop, each group in the order of its references."""
         return self._walk[1]
 
     @cached_property
@@ -266,7 +268,7 @@ class Forest(Shown):
         return depths_and_loops(self._parents, self._aliases)
 
     def depth(self, image: ImageLike) -> int:
-        """Return the number of images in the chain from the base to this one; a base has depth 1."""
+        """Return the number of images in the chain from the base to this image; a base has depth 1."""
         try:
             return self._walk[0][image]  # type: ignore[index]
         except (KeyError, TypeError):
@@ -325,7 +327,7 @@ class Forest(Shown):
         return self._needs.get(self._first(path), ())
 
     def active(self, image: ImageLike) -> bool:
-        """Return whether writes go to this image: the source of a guest or, if no guests are known, a writable leaf."""
+        """Return whether writes go to this image: a guest's source or, if no guests are known, a writable leaf."""
         path = image if type(image) is str and image in self.images else self.find(image)
         found = self.images[path]
         if self.uses:
@@ -363,11 +365,11 @@ class Forest(Shown):
 
     @property
     def chains(self) -> tuple[Chain, ...]:
-        """One chain for each leaf."""
+        """The backing chains, one chain for each leaf."""
         return tuple(Chain(self, leaf) for leaf in self.leaves)
 
     def tree(self, *paths: str) -> Forest:
-        """Return the part that is connected with these images: all their layers, and all overlays based on those."""
+        """Return the forest of these images with all their layers, and all overlays that are based on these layers."""
         keep: set[str] = set()
         for path in paths:
             for below in reversed(self.known_lineage(path)):  # the base first: its descendants are all the others'
@@ -378,7 +380,7 @@ class Forest(Shown):
         return self.only(keep)
 
     def only(self, paths: Iterable[str]) -> Forest:
-        """Return the forest of only these images, in the order of this one, with their uses."""
+        """Return a forest of only these images, in the same order as here, with their uses."""
         keep = set(paths)
         images = {path: image for path, image in self.images.items() if path in keep}
         return self._with(images, tuple(use for use in self.uses if use.path in keep))
@@ -412,7 +414,7 @@ class Forest(Shown):
 
 @dataclass(frozen=True)
 class Chain(Shown):
-    """The images from a base to one overlay, by index (0 is the base), slice, name or path.
+    """The images from a base to an overlay, accessible by index (0 is the base), slice, name or path.
 
     `to_frame` returns: index ``layer`` (0 = base), columns ``image path format backing backing_format virtual_size
     allocated active used_by needed_by snapshots bitmaps status``.
@@ -439,12 +441,12 @@ class Chain(Shown):
         return ImageNames({image.path: image for image in self.layers})
 
     def find(self, image: ImageLike) -> str:
-        """Return the path of a layer, by the image itself, its path, or its name if only one layer has it.
+        """Return the path of a layer; pass the image itself, its path, or its name if only one layer has that name.
 
         Raises
         ------
         NotFoundError
-            No layer, or more than one, has that name.
+            No layer has that name, or several layers have it.
         """
         names = [layer.name for layer in self.layers]
         return self._names.find(self._as_named_here(image), "layer", order=names)

@@ -87,9 +87,10 @@ class InternalSnapshot(FastBuild, Carded):
 
 @dataclass(frozen=True)
 class Bitmap(FastBuild, Carded):
-    """One persistent dirty bitmap of a qcow2 image: which parts of the disk have been written since it was added.
+    """A persistent dirty bitmap of a qcow2 image: a record of the parts of the disk that were written since its
+    creation.
 
-    Incremental backups copy only those parts. A libvirt checkpoint is a bitmap with the same name in each disk's
+    Incremental backups copy only the recorded parts. A libvirt checkpoint is a bitmap with the same name in each disk's
     images.
     """
 
@@ -102,12 +103,12 @@ class Bitmap(FastBuild, Carded):
 
     @property
     def recording(self) -> bool:
-        """Whether QEMU records in it what is written to the image."""
+        """Whether QEMU records writes to the image in this bitmap."""
         return "auto" in self.flags
 
     @property
     def consistent(self) -> bool:
-        """Whether it records everything that was written, because it was saved when the image was closed."""
+        """Whether the bitmap records all writes, because it was saved when the image was closed."""
         return "in-use" not in self.flags
 
 
@@ -124,12 +125,12 @@ class Image(FastBuild, Carded):
     status : str
         One of `Status`.
     problem : str
-        What is wrong with it, or empty.
+        A description of the problem, or empty.
     virtual_size : int or None
         Size of the disk that the guest sees, in bytes.
     allocated : int or None
-        What the file takes on disk, in bytes (``st_blocks`` × 512, as `qemu-img info` counts "disk size"). For a block
-        device, its size, or the end of the last cluster in use of a qcow2 image on it.
+        Disk space that the file takes, in bytes (``st_blocks`` × 512, as `qemu-img info` counts "disk size"). For a
+        block device, the size of the device, or the end of the last cluster that a qcow2 image on it uses.
     backing : Reference or None
         The backing file that the header names.
     data_file : Reference or None
@@ -141,20 +142,22 @@ class Image(FastBuild, Carded):
     bitmaps : tuple of Bitmap
         The persistent dirty bitmaps in the file; while a guest writes to the image, all are "in-use".
     identity : tuple or None
-        Its identity, which is the same for all of its names: device and inode of a file, ``device`` and number of a
-        block device, protocol, host and export of a network image; None if it is not known.
+        The identity of the image, which is the same for all its names: device and inode of a file, ``device`` and
+        number of a block device, protocol, host and export of a network image; None if it is not known.
     link : tuple or None
-        Which name of a file with several hard links it is: the folder, by device and inode, and the name in it.
+        For a file with several hard links, the name under which it was read: the folder, by device and inode, and the
+        file name.
     file_size : int or None
         Length of the file, or size of the device, in bytes.
     mtime_ns : int or None
-        Last modification, in nanoseconds since 1970 UTC; None for a device, which has none.
+        Time of the last modification, in nanoseconds since 1970 UTC; None for a device.
     writable : bool
-        Whether any write permission bit is set (root can write without one); for a device, whether it is writable.
+        Whether any write permission bit is set (root can write without one); for a device, whether the device is
+        writable.
     device : bool
-        Whether it is on a block device, which vmsnap_nb never creates, removes or write-protects.
+        Whether the image is on a block device; vmsnap_nb never creates, removes or write-protects block devices.
     held : str
-        ``write`` or ``read`` if a process holds QEMU's lock on it, or empty.
+        ``write`` or ``read`` if a process holds QEMU's lock on the image, or empty.
     compat : str or None
         qcow2: ``0.10`` or ``1.1``.
     cluster_size, refcount_bits : int or None
@@ -162,16 +165,17 @@ class Image(FastBuild, Carded):
     compression : str or None
         qcow2: ``zlib`` or ``zstd``.
     encryption : str or None
-        ``aes`` or ``luks``: its content can be read only with a key.
+        ``aes`` or ``luks``: the content can be read only with a key.
     lazy_refcounts, extended_l2, data_file_raw, dirty, corrupt : bool
         qcow2 feature bits.
     data_status : str or None
-        The status of the external data file, one of `Status`; None without one, or if it was not inspected.
+        The status of the external data file, one of `Status`; None if the image has no data file, or if the file was
+        not inspected.
     known_from : str
-        The source of this information, one of `KnownFrom`. Unless it is ``file``, this process cannot open the image,
-        and only libvirt can work with it.
+        The source of this information, one of `KnownFrom`. Unless the source is ``file``, this process cannot open the
+        image, and only libvirt can work with it.
     base_record : BaseRecord or None
-        The backing file as it was when vmsnap_nb created the overlay, if that is known.
+        The state of the backing file when vmsnap_nb created the overlay; None if that state is not known.
 
     Examples
     --------
@@ -219,7 +223,7 @@ class Image(FastBuild, Carded):
 
     @property
     def is_seen(self) -> bool:
-        """Whether its header was read, so that its internal snapshots and features are known."""
+        """Whether the image's header was read, so that its internal snapshots and features are known."""
         return self.status not in NOT_READ and self.known_from in {"file", "volume data", "worker"}
 
     @property
@@ -249,7 +253,7 @@ class Image(FastBuild, Carded):
         InUseError
             A guest or another process writes to it.
         CommandError
-            The check took longer.
+            The check took longer than `timeout`.
 
         Examples
         --------
@@ -280,9 +284,9 @@ class Image(FastBuild, Carded):
         InvalidRequestError
             The path is not a file, or the file is larger than `most`.
         NotFoundError
-            There is no such path.
+            The path does not exist.
         ImageError
-            A layer cannot be read, or there is no supported file system; the error names what was found.
+            A layer cannot be read, or there is no supported file system; the error names the content that was found.
         """
         return self._files(t("read files of {image}", image=self.path)).read(self, path, most)
 
@@ -294,7 +298,7 @@ class Image(FastBuild, Carded):
         path : path
             As in `read`.
         to : path
-            The new file, or a folder in which it keeps its own name.
+            The new file, or a folder in which the file keeps its own name.
 
         Returns
         -------

@@ -15,7 +15,7 @@ __all__ = ["ImageCheck"]
 
 @dataclass(frozen=True)
 class ImageCheck(Carded):
-    """The result of `qemu-img check` for one image, which reads its tables but no data.
+    """The result of `qemu-img check` for one image; the check reads the image's tables, but no data.
 
     `to_frame` returns one row: index ``path``, columns ``format result check_errors corruptions leaks
     allocated_clusters total_clusters fragmented_clusters compressed_clusters image_end``.
@@ -25,10 +25,10 @@ class ImageCheck(Carded):
     path : str
         The image.
     format : str
-        QEMU's name for its format.
+        QEMU's name for the image's format.
     result : str
         ``ok``; ``leaks``: clusters are allocated but unused, which is harmless; ``corrupt``: data may be wrong;
-        ``errors``: the check could not be completed; ``no checks``: QEMU has none for this format.
+        ``errors``: the check could not be completed; ``no checks``: QEMU has no checks for this format.
     check_errors, corruptions, leaks : int
         Numbers of failed checks, of corrupt table entries, and of leaked clusters.
     allocated_clusters, total_clusters, fragmented_clusters, compressed_clusters : int or None

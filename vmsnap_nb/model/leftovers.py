@@ -31,13 +31,13 @@ class Leftover(Carded):
         ``image``, ``merged image`` (marked as invalid by a merge), ``memory`` (saved, and no longer usable) or
         ``incomplete file`` (never completed by a process of vmsnap_nb).
     allocated : int or None
-        Bytes that it takes on disk.
+        Bytes that the file takes on disk.
     last_written : datetime.datetime or None
         UTC.
     evidence : str
-        Why it seems that nothing needs it.
+        The evidence that nothing needs the file.
     doubt : str
-        A reason to keep it, or empty.
+        A reason to keep the file, or empty.
     """
 
     path: str
@@ -50,7 +50,7 @@ class Leftover(Carded):
 
 @dataclass(frozen=True)
 class Leftovers(Tabled):
-    """Files that nothing on a host needs, as far as was checked: an image comes after its overlays.
+    """Files that nothing on a host needs, as far as was checked; each image comes after its overlays.
 
     `to_frame` returns: index ``path``, columns ``kind allocated last_written evidence doubt``.
 
@@ -59,7 +59,7 @@ class Leftovers(Tabled):
     files : tuple of Leftover
         The rows.
     unseen : tuple of str
-        Images and folders that could not be read: their content may need any of the files.
+        Images and folders that could not be read; each of them may need any of the files.
     """
 
     files: tuple[Leftover, ...] = ()

@@ -72,7 +72,7 @@ class Need(Carded):
 
     @property
     def text(self) -> str:
-        """What needs it, in a few words.
+        """A short description of what needs the image.
 
         Examples
         --------

@@ -70,18 +70,18 @@ class Carded(Listed):
 
 
 class Tabled(Listed):
-    """Base of all objects that are shown as a table of what was found."""
+    """Base of all objects that are shown as a table of findings."""
 
     __slots__ = ()
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a table with one row for each thing that was found.
+        """Return a table with one row for each finding.
 
         Returns
         -------
         pandas.DataFrame
-            The columns are those that the class of this object documents, even if there are no rows. Sizes are
-            ``Int64`` in bytes, text is ``string``, times are in UTC.
+            The columns that the class of this object documents, even if there are no rows. Sizes are ``Int64`` in
+            bytes, text is ``string``, times are in UTC.
         """
         from vmsnap_nb.views.frames import to_frame
 
@@ -153,7 +153,8 @@ class Shown(Listed):
         Returns
         -------
         str
-            An ``<svg>`` element in the colours of its page. As the value of a cell it is shown as a picture.
+            An ``<svg>`` element in the colours of its page. A notebook cell that ends with this value shows the
+            picture.
 
         Examples
         --------
@@ -179,7 +180,8 @@ class Shown(Listed):
         Returns
         -------
         bytes
-            The content of a file, on a white background. As the value of a cell it is shown as a picture.
+            The content of a PNG file, on a white background. A notebook cell that ends with this value shows the
+            picture.
 
         Raises
         ------

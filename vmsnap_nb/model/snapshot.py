@@ -122,16 +122,16 @@ class SnapshotRecord(FastBuild, Carded):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Snapshot(Carded):
-    """One row of a list: a record, or an internal snapshot without one, and whether it matches the files.
+    """One row of a list: a record or an untracked internal snapshot, and whether the row matches the files.
 
     Attributes
     ----------
     record : SnapshotRecord
-        libvirt's record; for an untracked snapshot, the information of the images in the same form.
+        libvirt's record; for an untracked snapshot, the information from the images in the same form.
     status : str
         One of `Drift`.
     problem : str
-        What does not match, or empty.
+        A description of the mismatch, or empty.
     """
 
     record: SnapshotRecord
@@ -166,12 +166,12 @@ class SnapshotCost(Carded):
 class SnapshotList(Shown):
     """The snapshots of one guest, oldest first; a parent always precedes its children.
 
-    `to_frame` returns: index ``name``, columns
-    ``kind state created parent current disks files memory_file exclusive freed_if_deleted description status``.
-    ``created`` is a time in UTC; ``disks`` are the targets that it includes; ``files`` are the overlays of an external
-    snapshot, or the images that contain an internal one; both are separated by commas. ``exclusive`` has the bytes that
-    only this snapshot holds. ``freed_if_deleted`` has the bytes that its deletion frees, as `delete_snapshot` plans it:
-    ``<NA>`` if that is refused, or not known. Both are measured when the table is first requested.
+    `to_frame` returns: index ``name``, columns ``kind state created parent current disks files memory_file exclusive
+    freed_if_deleted description status``. ``created`` is a time in UTC; ``disks`` are the targets of the included
+    disks. ``files`` are the overlays of an external snapshot, or the images that contain an internal snapshot. Both
+    lists are separated by commas. ``exclusive`` is the number of bytes that only this snapshot holds.
+    ``freed_if_deleted`` is the number of bytes that `delete_snapshot` would free: ``<NA>`` if the deletion is refused,
+    or the number is not known. Both numbers are measured when the table is first requested.
 
     Attributes
     ----------
@@ -182,11 +182,11 @@ class SnapshotList(Shown):
     state : str
         The current state of the guest.
     managed_save : bool
-        Whether libvirt keeps its memory, from which the next start resumes the guest.
+        Whether libvirt has a managed save of the guest, from which the next start resumes.
     going_back_to : str or None
-        The snapshot of a revert that is running or was interrupted.
+        The target of a revert that is running or was interrupted.
     problems : tuple of str
-        Cases in which QEMU has a different image open from the one that libvirt and the file system name.
+        Cases in which QEMU has another image open than the image that libvirt and the file system name.
     read_at : datetime.datetime or None
         The time of reading, UTC.
     """
@@ -204,7 +204,7 @@ class SnapshotList(Shown):
 
     @cached_property
     def costs(self) -> Mapping[str, SnapshotCost]:
-        """What each snapshot takes, by its name, as far as that is known; the images are read for it."""
+        """The disk space that each snapshot takes, by snapshot name, as far as known; this reads the images."""
         return self.measure()
 
     def __getstate__(self) -> dict[str, object]:
@@ -250,12 +250,12 @@ class SnapshotList(Shown):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names."""
+        """The names of the snapshots."""
         return tuple(snapshot.name for snapshot in self.snapshots)
 
     @property
     def records(self) -> tuple[SnapshotRecord, ...]:
-        """The records of libvirt."""
+        """libvirt's records of the snapshots."""
         return tuple(s.record for s in self.snapshots if s.status != "untracked")
 
     @property

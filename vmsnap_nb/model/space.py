@@ -31,7 +31,7 @@ Parts = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class InternalSpace(Carded):
-    """What one internal snapshot takes."""
+    """The disk space that one internal snapshot takes."""
 
     path: str
     id: str
@@ -42,7 +42,7 @@ class InternalSpace(Carded):
 
 @dataclass(frozen=True, slots=True)
 class ImageSpace(Carded):
-    """What one image takes on disk; all sizes are in bytes, and None if they are not known."""
+    """The disk space that one image takes; all sizes are in bytes, and None if unknown."""
 
     path: str
     name: str
@@ -59,19 +59,19 @@ class ImageSpace(Carded):
 
 @dataclass(frozen=True)
 class Space(Tabled):
-    """What the images of a forest take on disk, one row for each file.
+    """The disk space that the images of a forest take, one row for each file.
 
     `to_frame` returns: index ``path``, columns ``image allocated exclusive hidden internal memory_files reclaim``.
-    Sizes are in bytes, and ``<NA>`` if they are not known. ``exclusive`` is the space that the removal of the file
-    would free. It does not include data that another file shares (a reflink, on XFS and Btrfs) or that a hard link
-    keeps. ``hidden`` is data that layers above cover in all chains: no disk, snapshot or saved memory reads it. (A
-    `BlockMap` shows one chain, and data that is hidden there may be read by another.) ``reclaim`` has the call that
-    plans how to free space.
+    Sizes are in bytes, and ``<NA>`` if unknown. ``exclusive`` is the space that the removal of the file would free.
+    This does not include data that another file shares (a reflink, on XFS and Btrfs) or that a hard link keeps.
+    ``hidden`` is data that layers above cover in all chains: no disk, snapshot or saved memory reads this data. (A
+    `BlockMap` shows one chain; another chain may read data that is hidden there.) ``reclaim`` has the call that plans
+    how to free space.
 
     Attributes
     ----------
     images : tuple of ImageSpace
-        In the order of the forest.
+        The rows, in the order of the forest.
     """
 
     images: tuple[ImageSpace, ...] = ()
@@ -92,15 +92,15 @@ class Space(Tabled):
         Returns
         -------
         pandas.DataFrame
-            One row for each snapshot of an image; ``exclusive`` has the bytes that its deletion alone would free, and
-            ``vm_state_size`` how many of these hold memory and devices.
+            One row for each snapshot of an image. ``exclusive`` is the number of bytes that deleting only this snapshot
+            would free; ``vm_state_size`` is the part of them that holds the memory and device state.
         """
         from vmsnap_nb.views.frames import internal_frame
 
         return internal_frame(self)
 
     def total(self, what: str) -> int:
-        """Return the sum of a column, as far as its values are known.
+        """Return the sum of the known values of a column.
 
         Parameters
         ----------
