@@ -36,12 +36,12 @@ __all__ = ["LiveChain"]
 @checked_methods
 @dataclass(frozen=True, repr=False)
 class LiveChain(Chain):
-    """A backing chain whose images can be read; or its state at an internal snapshot of its top.
+    """A backing chain whose images can be read, or the state of the chain at an internal snapshot of its top image.
 
     Attributes
     ----------
     inside : str or None
-        The ID of that internal snapshot.
+        The ID of the internal snapshot; None for the current state.
     """
 
     inside: str | None = None
@@ -53,7 +53,7 @@ class LiveChain(Chain):
         return {**super().__getstate__(), "volume": None}
 
     def blockmap(self) -> BlockMap:
-        """Map which layer holds which part of the disk, and which data lower layers hide; a guest may be running.
+        """Map which parts of the disk each layer holds, and which data higher layers hide; a guest may be running.
 
         Returns
         -------
@@ -77,23 +77,23 @@ class LiveChain(Chain):
         path : path
             A folder as the guest sees it, or ``volume:/path`` on a volume that its ``/etc/fstab`` does not mount.
         at : str, optional
-            A state of the disk: the name of a layer, for the state when nothing was above it, or of an internal
-            snapshot in a layer. Default: the whole chain.
+            A state of the disk: the name of a layer, for the state when that layer was the top, or the name of an
+            internal snapshot in a layer. Default: the whole chain.
         recursive : bool
             Whether to list everything below the folder.
 
         Returns
         -------
         Files
-            Its `notes` say what may be missing: a guest was writing, or a journal has changes that are not written back
-            yet.
+            The files. Their `notes` list data that may be missing: a guest was writing, or a journal has changes that
+            are not written back yet.
 
         Raises
         ------
         NotFoundError
-            There is no such path, or no such state.
+            The path or the state does not exist.
         ImageError
-            A layer cannot be read, or there is no supported file system; the error names what was found.
+            A layer cannot be read, or there is no supported file system; the error names the content that was found.
 
         Examples
         --------
@@ -168,7 +168,7 @@ class LiveChain(Chain):
         path, at
             As in `files`.
         to : path
-            The new file, or a folder in which it keeps its own name.
+            The new file, or a folder in which the file keeps its own name.
 
         Returns
         -------
@@ -226,7 +226,7 @@ class LiveChain(Chain):
         Raises
         ------
         InvalidRequestError
-            It is the base.
+            The layer is the base.
         NotFoundError, ImageError
             As `files`.
         """
@@ -250,7 +250,7 @@ class LiveChain(Chain):
         before : str
             The earlier state: the name of a layer, or of an internal snapshot in a layer.
         after : str, optional
-            The later one. Default: the whole chain.
+            The later state. Default: the whole chain.
         path : path
             Where to look.
 

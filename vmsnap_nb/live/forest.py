@@ -58,15 +58,15 @@ register_files(ImageFiles())
 @checked_methods
 @dataclass(frozen=True, repr=False)
 class LiveForest(Forest):
-    """A forest that knows the place it was read from. It can be read again, and its plans can be run.
+    """A forest that records the place from which it was read, so that it can be read again and its plans can run.
 
-    It does not change, not even when one of its plans runs; `refresh` reads it again. Plans are made from the state at
-    the time of the call.
+    A forest object does not change, even when one of its plans runs; `refresh` returns a new forest. Plans are made
+    from the state at the time of the call.
 
     Attributes
     ----------
     place : Place
-        The place from which it was read, and where its plans run.
+        The place from which the forest was read, and where its plans run.
     """
 
     place: Place = field(kw_only=True, compare=False)
@@ -108,8 +108,8 @@ class LiveForest(Forest):
             The new images. A name without a folder is created beside the backing file; a name without a suffix gets
             ``.qcow2``.
         backing : Image, path, name or Guest
-            The backing file: the image itself, its path, or its name if only one image has that name; for a guest its
-            active layer.
+            The backing file: the image itself, its path, or its name if only one image has that name. A guest stands
+            for its active layer.
         backing_format, size, cluster_size, relative, protect
             As in `create_overlay`.
 
@@ -158,7 +158,7 @@ class LiveForest(Forest):
         top, base : Image, path or name
             A name must belong to one image only. Default of `base`: the backing file of `top`.
         remove : bool
-            Whether to remove the merged files at the end. `LivePlan.run` accepts this and `verify` too;
+            Whether to remove the merged files at the end. `LivePlan.run` also accepts `remove` and `verify`;
             `LiveReport.cleanup` removes the files later.
         verify : bool
             Whether to compare every remaining disk before and after, before anything is removed.
@@ -189,16 +189,17 @@ class LiveForest(Forest):
     def pull(
         self, image: ImageLike, base: ImageLike | None = None, *, remove: bool = False, verify: bool = False
     ) -> LivePlan:
-        """Plan to pull into `image` the data that it reads from the layers between it and `base`.
+        """Plan to pull into `image` the data that it reads from the layers above `base`.
 
-        Those layers remain valid.
+        The layers between `base` and `image` remain valid.
 
         Parameters
         ----------
         image : Image, path or name
             The image that receives the data; other overlays may be based on it.
         base : Image, path or name, optional
-            Its backing file afterwards. By default everything is copied, and it has no backing file afterwards.
+            The backing file of `image` afterwards. By default all data is copied, and `image` has no backing file
+            afterwards.
         remove : bool
             Whether to remove the layers in between that nothing else depends on.
         verify : bool
@@ -211,7 +212,7 @@ class LiveForest(Forest):
         Raises
         ------
         InvalidRequestError
-            There is no layer between the two.
+            There is no layer between `base` and `image`.
         NotFoundError
             The forest has no such image.
 
@@ -235,20 +236,20 @@ class LiveForest(Forest):
         image : Image, path or name
             The layer.
         method : int, optional
-            1: commit its data into its backing file; 2: pull it into the overlays based on it. Default: the method
-            that copies fewer bytes among those that are not refused.
+            1: commit its data into its backing file; 2: pull it into the overlays based on it. Default: of the methods
+            that are not refused, the method that copies fewer bytes.
         verify : bool
             As in `commit`.
 
         Returns
         -------
         LivePlan
-            `Plan.alternatives` has the bytes of both.
+            `Plan.alternatives` has the bytes that each method copies.
 
         Raises
         ------
         InvalidRequestError
-            No overlay is based on it, so its content would be lost.
+            No overlay is based on the image, so its content would be lost.
         NotFoundError
             The forest has no such image.
 
@@ -275,9 +276,9 @@ class LiveForest(Forest):
         Parameters
         ----------
         image : Image, path or name
-            The top of the chain; the content that it reads remains the same.
+            The top of the chain; the content of the disk remains the same.
         keep : int, Image, path, name, or iterable of them
-            How many images may remain; or which images must remain unchanged, besides the top.
+            The number of images that may remain, or the images that must remain unchanged in addition to the top.
         top_may_go : bool
             Whether the content may be merged into the file of a lower layer, so that `image` itself becomes invalid.
         remove, verify : bool
@@ -286,12 +287,12 @@ class LiveForest(Forest):
         Returns
         -------
         LivePlan
-            `Plan.alternatives` has the other possibilities, with their bytes.
+            `Plan.alternatives` has the other ways, with the bytes that each way copies.
 
         Raises
         ------
         InvalidRequestError
-            The chain is already that short, or an image to keep is not in it.
+            The chain is already as short as requested, or does not contain an image to keep.
         NotFoundError
             The forest has no such image.
 
@@ -315,13 +316,13 @@ class LiveForest(Forest):
     def unfinished(self) -> tuple[LivePlan, ...]:
         """Return the plans that finish merges interrupted by a crash, a full disk or a cancellation.
 
-        Images in which a change to an internal snapshot was interrupted come first: they are repaired on a copy. If it
-        is not known whether QEMU wrote everything, a plan undoes the merge, and the next one repeats it.
+        Plans for images in which a change to an internal snapshot was interrupted come first; they repair a copy of the
+        image. If it is not known whether QEMU wrote all data, one plan undoes the merge, and the next plan repeats it.
 
         Returns
         -------
         tuple of LivePlan
-            Empty if there are none.
+            Empty if no operation was interrupted.
         """
         now = self.place.survey()
         requests = unfinished(self.place.look(now, unfinished_needs(now.forest)))
@@ -344,7 +345,7 @@ class LiveForest(Forest):
         return LivePlan.bind(CleanupRequest(), self.place)
 
     def blockmap(self, image: ImageLike) -> BlockMap:
-        """Map which layer of an image's chain holds which part of the disk, and which data lower layers hide.
+        """Map which parts of the disk each layer of a chain holds, and which data is hidden by higher layers.
 
         Parameters
         ----------
@@ -372,14 +373,14 @@ class LiveForest(Forest):
         return self.refresh().chain(image).blockmap()
 
     def space(self) -> Space:
-        """Measure what the images take on disk and what nothing reads any more, and how to free it.
+        """Measure the disk space that the images take, and find data that is no longer read and how to free it.
 
         Nothing is changed.
 
         Returns
         -------
         Space
-            `Space.to_frame` has a row for each file, `Space.internal_frame` one for each internal snapshot. A guest
+            `Space.to_frame` has a row for each file, `Space.internal_frame` a row for each internal snapshot. A guest
             that writes at the same time changes the numbers.
 
         Examples
@@ -392,7 +393,7 @@ class LiveForest(Forest):
         return read_space(self.refresh())
 
     def findings(self) -> Findings:
-        """Find what is wrong or at risk in the images, with the checks that plans make.
+        """Find problems and risks in the images, with the checks that plans make.
 
         Returns
         -------
@@ -414,7 +415,7 @@ class LiveForest(Forest):
         """Find files that nothing needs, as far as is known: images, merged layers, memory and incomplete files.
 
         If nothing needs a whole chain, all its images are listed. This is not proof that a file is unneeded. In folders
-        that were read without libvirt, no guest is known, so plans are refused unless this is waived.
+        that were read without libvirt, no guest is known, so plans are refused unless you waive the concern.
 
         Returns
         -------
@@ -440,7 +441,7 @@ class LiveForest(Forest):
         path : path
             The file. An older report is replaced.
         overwrite : bool
-            Whether any other existing file is replaced, too.
+            Whether an existing file that is not a report is replaced, too.
 
         Returns
         -------
@@ -450,7 +451,7 @@ class LiveForest(Forest):
         Raises
         ------
         InvalidRequestError
-            A file that is not a report has that name.
+            A file that is not a report already has this path.
 
         Examples
         --------
@@ -557,9 +558,9 @@ def _place(survey: Survey) -> Place:
 
 @checked
 def scan(*folders: PathLike, follow: bool = False) -> LiveForest:
-    """Read every image in some folders, and find out which images are based on which.
+    """Read all images in some folders, and the relations between overlays and their backing files.
 
-    For qcow2 and raw images this needs neither libvirt nor QEMU.
+    Reading qcow2 and raw images needs neither libvirt nor QEMU.
 
     Parameters
     ----------
@@ -575,7 +576,7 @@ def scan(*folders: PathLike, follow: bool = False) -> LiveForest:
     Raises
     ------
     NotFoundError
-        There is no such folder.
+        The folder does not exist.
 
     Examples
     --------
@@ -611,8 +612,8 @@ def chain(
     Parameters
     ----------
     image : Image, path, name or Guest
-        The image; the name of a file in the current folder, without its suffix if only one file has it; or the guest
-        that writes to it.
+        The image, its path, the name of a file in the current folder, or the guest that writes to the image. The name
+        may omit the suffix if only one file matches.
     folders : iterable of path
         Further folders in which backing files may be read.
     format : str, optional
@@ -628,7 +629,7 @@ def chain(
     Raises
     ------
     NotFoundError
-        There is no such image.
+        The image does not exist.
 
     Examples
     --------
@@ -666,14 +667,16 @@ def create_overlay(
     backing : Image, path, name or Guest
         The backing file, as in `chain`.
     backing_format : str, optional
-        Its format; required for a raw image without overlays, because nothing else records it.
+        The format of the backing file; required for a raw image without overlays, because no header records that
+        format.
     size : int or str, optional
-        Virtual size in bytes, or a string such as ``"20 GiB"``; at least that of the backing file, which is the
+        Virtual size in bytes, or a string such as ``"20 GiB"``; at least the size of the backing file, which is the
         default.
     cluster_size : int or str, optional
         Bytes, a power of two from 512 to 2 MiB, or a string such as ``"2M"``. Default: 64 KiB.
     relative : bool
-        Whether the overlay records its backing file relative to its own folder, so that both can be moved together.
+        Whether the overlay records its backing file relative to its own folder, so that both files can be moved
+        together.
     protect : bool
         Whether to write-protect the backing file.
 

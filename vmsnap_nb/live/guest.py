@@ -68,14 +68,14 @@ __all__ = ["Guest"]
 
 @checked_methods
 class Guest(GuestFiles):
-    """A guest that libvirt knows. Get one from `Host.guest`, `Host.guests` or `Lab.guest`.
+    """A guest that libvirt manages. `Host.guest`, `Host.guests` and `Lab.guest` return guests.
 
     Parameters
     ----------
     host : Host
-        The host that runs it.
+        The host that runs the guest.
     domain : libvirt.virDomain
-        libvirt's handle.
+        The libvirt domain object.
     """
 
     _unlisted = frozenset({"commands", "handle", "power"})
@@ -149,7 +149,7 @@ class Guest(GuestFiles):
 
     @property
     def state(self) -> State:
-        """The current state in virsh's terms: ``running``, ``paused``, ``shut off``, ``saved`` or another.
+        """The current state in virsh's terms: ``running``, ``paused``, ``shut off``, ``saved`` or another state.
 
         Raises
         ------
@@ -160,7 +160,7 @@ class Guest(GuestFiles):
 
     @property
     def running(self) -> bool:
-        """Whether a QEMU process has its images open."""
+        """Whether a QEMU process has the guest's images open."""
         return self._handle.running
 
     def __repr__(self) -> str:
@@ -185,7 +185,7 @@ class Guest(GuestFiles):
         return self._handle.xml()
 
     def domain(self) -> Domain:
-        """Read what libvirt records about the guest."""
+        """Read libvirt's information about the guest."""
         return self._handle.read()
 
     def disks(self) -> Disks:
@@ -226,17 +226,18 @@ class Guest(GuestFiles):
         target : str, optional
             The disk, such as ``vda``. Default: the first disk that has an image.
         at : str, optional
-            The name of a snapshot: the chain that the disk had at that time. Default: the current chain.
+            The name of a snapshot, to read the chain that the disk had at the time of this snapshot. Default: the
+            current chain.
 
         Returns
         -------
         LiveChain
-            For a guest on another machine, other users of its images are not included: `Host.survey` reads them.
+            For a guest on another machine, other users of its images are not included; `Host.survey` includes them.
 
         Raises
         ------
         NotFoundError
-            There is no such disk or snapshot, or the disk has no image.
+            The disk or snapshot does not exist, or the disk has no image.
         ImageError
             The files of the snapshot are missing, or do not match its record.
 
@@ -264,13 +265,13 @@ class Guest(GuestFiles):
         Returns
         -------
         BlockMap
-            The map of what the files contain. QEMU updates the tables in the files when a running guest flushes its
-            disk: ``guest.execute("sync")`` brings the map up to date.
+            The map of the current contents of the files. QEMU updates the tables in the files when a running guest
+            flushes its disk: ``guest.execute("sync")`` brings the map up to date.
 
         Raises
         ------
         NotFoundError
-            There is no such disk or snapshot.
+            The disk or snapshot does not exist.
         ImageError
             A layer is missing, is encrypted, or is in a format that QEMU cannot map.
         """
@@ -295,7 +296,7 @@ class Guest(GuestFiles):
         Raises
         ------
         NotFoundError
-            There is no such disk.
+            The disk does not exist.
         ImageError, InUseError, CommandError
             As `Image.check`.
         """
@@ -312,11 +313,12 @@ class Guest(GuestFiles):
     # -- start and stop ---------------------------------------------------------------------------------
 
     def concerns(self) -> tuple[Concern, ...]:
-        """Return the reasons not to start the guest now; for a running guest, what it would lose when it stops.
+        """Return the reasons not to start the guest now; for a running guest, the data that it loses if it stops.
 
-        Do not start it if another process has its images open, or if a merge was interrupted and its disk may have the
-        wrong data. The same applies if layers are missing or invalid, or if headers do not record a backing format. A
-        running guest loses data if QEMU writes to an image other than the one libvirt names, or to a deleted file.
+        Do not start the guest if another process has its images open, or if a merge was interrupted and its disk may
+        have the wrong data. The same applies if layers are missing or invalid, or if headers do not record a backing
+        format. A running guest loses data if QEMU writes to an image other than the image that libvirt names, or to a
+        deleted file.
 
         Returns
         -------
@@ -332,30 +334,30 @@ class Guest(GuestFiles):
         wait : bool
             Whether to wait until a lab guest accepts commands.
         force : bool
-            Whether to skip the checks, so that only libvirt and QEMU refuse. They do not notice that overlays are
-            based on the image that the guest writes to.
+            Whether to skip the checks, so that only libvirt and QEMU can refuse. libvirt and QEMU do not detect
+            overlays that are based on the image to which the guest writes.
         timeout : float
             Seconds to wait.
 
         Returns
         -------
         Guest
-            This one.
+            The same guest.
 
         Raises
         ------
         ReadOnlyError
             The connection is read-only.
         InUseError
-            Another guest or process holds an image of one of its chains; `holders` names it. Or a merge was
-            interrupted, and its disk may read wrong data until a plan of `unfinished` has finished it.
+            Another guest or process has an image of the guest open; `holders` names it. Or a merge was interrupted, and
+            the disk may have wrong data until a plan of `unfinished` finishes the merge.
         ImageError
-            A layer is missing or invalid, or a header does not record a backing format, so that libvirt does not start
-            it. Or overlays are based on the image that it would write to.
+            A layer is missing or invalid, or a header does not record a backing format, so libvirt does not start the
+            guest. Or overlays are based on the image to which the guest would write.
         GuestNotReadyError
-            It does not become ready in time.
+            The guest does not become ready in time.
         LibvirtError, NoSpaceError, PermissionDeniedError
-            It does not start.
+            The guest does not start.
 
         Examples
         --------
@@ -382,9 +384,9 @@ class Guest(GuestFiles):
         Raises
         ------
         GuestError
-            The guest is still running after that time. Or it was not shut down because data would be lost: QEMU writes
-            to an image other than the one libvirt names, or to a deleted file. `unfinished` returns the plan that
-            prevents the loss.
+            The guest is still running after `timeout`. Or the guest was not shut down because data would be lost: QEMU
+            writes to an image other than the image that libvirt names, or to a deleted file. `unfinished` returns the
+            plan that prevents the loss.
         """
         self.power.shutdown(check_seconds(timeout))
 
@@ -408,7 +410,7 @@ class Guest(GuestFiles):
         Raises
         ------
         GuestError
-            It is off.
+            The guest is off.
         ReadOnlyError
             The connection is read-only.
         LibvirtError
@@ -419,12 +421,12 @@ class Guest(GuestFiles):
     def resume(self) -> None:
         """Resume the guest after `suspend`, a revert to ``paused`` or a full disk. If it is running, nothing happens.
 
-        If QEMU paused it because of a disk error, this waits up to three seconds to see whether the error is gone.
+        If QEMU paused the guest because of a disk error, the call waits up to three seconds for the error to disappear.
 
         Raises
         ------
         GuestError
-            It is off; or QEMU pauses it again within that time, because the disk error remains.
+            The guest is off; or QEMU pauses it again within three seconds, because the disk error remains.
         ReadOnlyError, LibvirtError
             As in `suspend`.
 
@@ -449,7 +451,7 @@ class Guest(GuestFiles):
         Raises
         ------
         GuestError
-            It is running.
+            The guest is running.
         """
         self.power.undefine()
 
@@ -476,24 +478,24 @@ class Guest(GuestFiles):
             Default: ``snap1``, ``snap2``, ….
         kind : str, optional
             ``internal-disk``, ``internal-checkpoint``, ``external-disk`` or ``external-checkpoint``. By default the
-            guest's state and disks decide, and `Plan.way` gives the reason: internal disk if it is off and all disks
-            are qcow2, internal checkpoint if it is running and all disks are qcow2, otherwise external disk.
+            guest's state and disks decide, and `Plan.way` gives the reason: internal disk if the guest is off and all
+            disks are qcow2; internal checkpoint if it is running and all disks are qcow2; otherwise external disk.
         description : str
             Free text.
         disks : mapping of str to str, or iterable of str, optional
-            By target: ``internal``, ``external``, the path of the new overlay, or ``no`` (or None) to exclude the disk.
-            An iterable names the disks to include, and excludes the others. Default: all disks that can be included;
-            the plan names the others with the reason.
+            For each target: ``internal``, ``external``, the path of the new overlay, or ``no`` (or None) to exclude the
+            disk. An iterable names the disks to include, and excludes all other disks. Default: all disks that can be
+            included; the plan names each excluded disk with the reason.
         quiesce : bool
             Whether the QEMU guest agent freezes the guest's file systems during the snapshot (external disk only).
         memory_file : path, optional
-            Where an external checkpoint writes the memory. Default: beside the overlays.
+            The file to which an external checkpoint writes the memory. Default: beside the overlays.
         atomic : bool
             Whether to include all disks or none.
         reuse : bool
             Whether you have already created the overlays.
         metadata : bool
-            Whether libvirt keeps a record.
+            Whether libvirt keeps a record of the snapshot.
 
         Returns
         -------
@@ -529,7 +531,7 @@ class Guest(GuestFiles):
         return self._plan(request, request.files)
 
     def snapshots(self) -> SnapshotList:
-        """List the guest's snapshots, including internal ones in its images that libvirt does not know."""
+        """List the guest's snapshots, including internal snapshots in its images that have no libvirt record."""
         return snapshot_list(self.handle)
 
     def revert(self, name: str, *, to: To = "as-taken", keep_current: bool = True) -> LivePlan:
@@ -538,9 +540,9 @@ class Guest(GuestFiles):
         For an internal snapshot, libvirt restores its content in the same images. For an external snapshot, the guest
         gets its definition at the time of the snapshot and a new, empty overlay on the snapshot's image. That overlay
         is named after the snapshot's own overlay, with a number, such as ``demo.snap1-2.qcow2``. If the snapshot holds
-        the memory, QEMU loads it from its file. These single steps work with every version of libvirt: before 9.9 it
-        cannot revert to external snapshots, and newer ones remove the current overlays. Writes after the revert form a
-        second branch; a `revert` to a snapshot of the first branch returns to it.
+        the memory, QEMU loads it from its file. These single steps work with every version of libvirt: versions before
+        9.9 cannot revert to external snapshots, and newer versions remove the current overlays. Writes after the revert
+        form a second branch; a `revert` to a snapshot of the first branch returns to it.
 
         Parameters
         ----------
@@ -548,15 +550,16 @@ class Guest(GuestFiles):
             The snapshot.
         to : str
             The state afterwards. ``as-taken``: running or paused if the snapshot holds the memory, otherwise off.
-            ``running`` or ``paused``: from the snapshot's memory, or from its disks if it holds none. ``off``: only
-            the disks.
+            ``running`` or ``paused``: from the snapshot's memory, or from its disks if it holds no memory. ``off``:
+            only the disks.
         keep_current : bool
             Whether to keep the current state, with its memory if the guest runs, in a snapshot ``kept1``, ``kept2``, …
-            first: then nothing is lost, and a revert to that snapshot restores it. That snapshot is internal if `name`
-            is; otherwise it is external, and the current image remains unchanged. If False, the plan names each file
-            whose content is discarded, with its size (`state-lost`). The images of an internal snapshot are
-            overwritten. After a revert to an external snapshot, the previous overlay is removed, or emptied if the
-            record of a snapshot names it. An image that other images, guests or snapshots depend on is always kept.
+            first: then nothing is lost, and a revert to that snapshot restores the current state. The kept snapshot is
+            internal if `name` is an internal snapshot; otherwise it is external, and the current image remains
+            unchanged. If False, the plan names each file whose content is discarded, with its size (`state-lost`). The
+            images of an internal snapshot are overwritten. After a revert to an external snapshot, the previous overlay
+            is removed, or emptied if the record of a snapshot names it. An image that other images, guests or snapshots
+            depend on is always kept.
 
         Returns
         -------
@@ -565,7 +568,7 @@ class Guest(GuestFiles):
         Raises
         ------
         NotFoundError
-            There is no such snapshot; the error lists the existing ones.
+            The snapshot does not exist; the error lists the existing snapshots.
         InvalidRequestError
             `to` is not one of these states.
 
@@ -594,36 +597,36 @@ class Guest(GuestFiles):
         """Plan to delete a snapshot; nothing changes until you call `run`.
 
         The content that the guest reads and all other snapshots remain. An internal snapshot is removed from its
-        images. An external one is merged: its overlay is committed into the image that holds its state, or that image
-        is pulled into the overlay. The direction that is possible and copies fewer bytes is chosen, and files that are
-        no longer needed are removed. An image that another guest, overlay or remaining snapshot depends on is never
-        written to or removed. These single steps work with every version of libvirt, as block jobs of QEMU while the
-        guest runs, otherwise with qemu-img. libvirt performs the deletion only if its own deletion does exactly the
-        same (since 11.0: one snapshot of a running guest, merged down). Older versions cannot do it, or corrupt images
-        with internal snapshots.
+        images. An external snapshot is merged: its overlay is committed into the image that holds its state, or that
+        image is pulled into the overlay. Of the possible directions, the plan chooses the direction that copies fewer
+        bytes. Files that are no longer needed are removed. An image that another guest, overlay or remaining snapshot
+        depends on is never written to or removed. These single steps work with every version of libvirt, as block jobs
+        of QEMU while the guest runs, otherwise with qemu-img. libvirt performs the deletion only if its own deletion
+        does exactly the same (since 11.0: one snapshot of a running guest, merged down). Older versions cannot delete
+        such a snapshot, or corrupt images with internal snapshots.
 
         Parameters
         ----------
         name : str
             The snapshot.
         children : str or False
-            ``also``: delete all its descendants too; ``only``: delete the descendants, but not the snapshot. If False,
-            its children remain and become children of its parent.
+            ``also``: delete the snapshot and all its descendants; ``only``: delete the descendants, but not the
+            snapshot. If False, its children remain and become children of its parent.
         metadata_only : bool
             Whether to remove only libvirt's record, and no file.
 
         Returns
         -------
         LivePlan
-            `Plan.way` names the merge, `Plan.alternatives` has both directions with their bytes, and `Plan.writes` and
-            `Plan.unlinks` have the files.
+            `Plan.way` names the merge, `Plan.alternatives` has both directions with the bytes that each copies, and
+            `Plan.writes` and `Plan.unlinks` have the files.
 
         Raises
         ------
         NotFoundError
-            There is no such snapshot; the error lists the existing ones.
+            The snapshot does not exist; the error lists the existing snapshots.
         InvalidRequestError
-            The request is invalid, for example the children of a snapshot that has none.
+            The request is invalid, for example `children` for a snapshot without children.
 
         Notes
         -----
@@ -646,7 +649,8 @@ class Guest(GuestFiles):
     def reconcile(self) -> LivePlan:
         """Plan to correct libvirt's snapshot records; images stay unchanged, and nothing happens until `run`.
 
-        Records whose files or internal snapshots are missing are removed; internal snapshots without a record get one.
+        Records whose files or internal snapshots are missing are removed; internal snapshots without a record get a
+        record.
 
         Returns
         -------
@@ -684,7 +688,7 @@ class Guest(GuestFiles):
         Raises
         ------
         VmsnapError
-            There is no such file, or it is not saved memory.
+            The file does not exist, or is not saved memory.
         """
         file = None if path is None else absolute(path)
         link = self.handle.link
@@ -716,10 +720,10 @@ class Guest(GuestFiles):
         disk : str, optional
             The target, such as ``vda``. Default: the first disk that has an image.
         keep_active : bool
-            Whether the guest, which must be running, keeps writing to its active layer after that was committed.
+            Whether the guest, which must be running, keeps writing to its active layer after that layer was committed.
         remove : bool
-            Whether to remove the merged files at the end, instead of marking them as invalid. `LivePlan.run` accepts
-            this and `verify` too; `LiveReport.cleanup` removes the files later.
+            Whether to remove the merged files at the end, instead of marking them as invalid. `LivePlan.run` also
+            accepts `remove` and `verify`; `LiveReport.cleanup` removes the files later.
         verify : bool
             Whether to compare the content before and after; only for a guest that is off.
         bandwidth : int
@@ -737,7 +741,7 @@ class Guest(GuestFiles):
         InvalidRequestError
             The request is invalid, for example a base that is not below the top.
         NotFoundError
-            There is no such disk or layer.
+            The disk or layer does not exist.
 
         Examples
         --------
@@ -779,8 +783,8 @@ class Guest(GuestFiles):
         Parameters
         ----------
         base : Image, path or name, optional
-            The layer that becomes the backing file of `into`. By default everything is copied, and `into` has no
-            backing file afterwards.
+            The layer that becomes the backing file of `into`. By default all data is copied, and `into` has no backing
+            file afterwards.
         into : Image, path or name, optional
             The layer that receives the data. Default: the active layer.
         remove : bool
@@ -831,23 +835,23 @@ class Guest(GuestFiles):
         Parameters
         ----------
         keep : int, Image, path, name, or iterable of them
-            How many images may remain; or which images must remain unchanged, besides the active layer. While the
-            guest runs, block jobs do it one after another: commits of adjacent layers, and a pull into the active
-            layer.
+            The number of images that may remain, or the images that must remain unchanged in addition to the active
+            layer. While the guest runs, block jobs shorten the chain one after another: commits of adjacent layers, and
+            a pull into the active layer.
         disk, remove, verify
             As in `commit`.
 
         Returns
         -------
         LivePlan
-            `Plan.alternatives` has the other possibilities, with their bytes.
+            `Plan.alternatives` has the other ways, with the bytes that each way copies.
 
         Raises
         ------
         InvalidRequestError
-            The chain is already that short, or the request is invalid.
+            The chain is already as short as requested, or the request is invalid.
         NotFoundError
-            There is no such disk or layer.
+            The disk or layer does not exist.
 
         Examples
         --------
@@ -881,16 +885,17 @@ class Guest(GuestFiles):
         """Return the plans that finish interrupted operations: commits, pulls, external snapshots, and a revert.
 
         Plans that prevent a loss come first. If libvirt has dropped a record that it could not write, only the plans
-        that write it again are returned. If QEMU writes to an image other than the one libvirt names, one corrects the
-        definition; if a file that QEMU has open was deleted, one copies it into an image that remains. If a change to
-        an internal snapshot was interrupted, one checks the image, and repairs it on a copy. A commit may still be
-        running in QEMU. If it is not known whether QEMU wrote everything, a plan undoes the commit, and the next one
-        repeats it. Any other revert of the guest removes the journal entry of an interrupted one.
+        that write the record again are returned. If QEMU writes to an image other than the image that libvirt names, a
+        plan corrects the definition. If a file that QEMU has open was deleted, a plan copies its data into an image
+        that remains. If a change to an internal snapshot was interrupted, a plan checks the image, and repairs a copy
+        of it. A commit may still be running in QEMU. If it is not known whether QEMU wrote all data, one plan undoes
+        the commit, and the next plan repeats it. Any other revert of the guest removes the journal entry of an
+        interrupted revert.
 
         Returns
         -------
         tuple of LivePlan
-            Empty if there are none.
+            Empty if no operation was interrupted.
         """
         place = self._merge_place()
         now = place.survey()
@@ -927,13 +932,13 @@ class Guest(GuestFiles):
         Returns
         -------
         Guest
-            This one.
+            The same guest.
 
         Raises
         ------
         GuestNotReadyError
-            It is off, has nothing that accepts commands, or does not become ready in time; the error shows the end of
-            its console.
+            The guest is off, has neither a listener nor an agent, or does not become ready in time; the error shows the
+            end of its console.
         """
         self.commands.wait_ready(check_seconds(timeout))
         return self
@@ -941,17 +946,17 @@ class Guest(GuestFiles):
     def execute(self, command: str, *, timeout: float = 60.0) -> Completed:
         """Run a command in the guest with the guest's ``/bin/sh``, as root, and wait until it ends.
 
-        A lab guest runs it with its own listener, other guests with the QEMU guest agent. Before this returns, the
-        guest has written everything to its disk (`sync`), so that it survives even `destroy`.
+        A lab guest runs the command with its own listener, other guests with the QEMU guest agent. Before the call
+        returns, the guest has written all data to its disk (`sync`), so that the data survives even `destroy`.
 
         Parameters
         ----------
         command : str
             One or more lines for the shell. Standard input is empty. Background processes keep running.
         timeout : float
-            Seconds after which the command and all processes that it started are killed. They count from the call,
-            including the time spent waiting for a command of another thread. If the guest still has not responded a
-            little later, the wait ends.
+            Seconds after which the command and all processes that it started are killed. The time is counted from the
+            call, and includes the wait for a command of another thread. If the guest still has not responded a little
+            later, the wait ends.
 
         Returns
         -------
@@ -969,7 +974,7 @@ class Guest(GuestFiles):
         return self.commands.execute(command, check_seconds(timeout))
 
     def console(self) -> str:
-        """Return what the guest has written to its serial console since it was started.
+        """Return the guest's output on its serial console since its start.
 
         Returns
         -------
@@ -979,7 +984,7 @@ class Guest(GuestFiles):
         Raises
         ------
         GuestError
-            Its console is not written to a file, or that file is on another machine.
+            The guest's console is not written to a file, or the file is on another machine.
         """
         return self.commands.console()
 

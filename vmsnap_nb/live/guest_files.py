@@ -39,7 +39,7 @@ class GuestFiles(Listed):
     def files(
         self, path: PathLike = "/", *, at: str | None = None, target: str | None = None, recursive: bool = False
     ) -> Files:
-        """List the contents of a folder on its disk, even while it runs, without root privileges and without a lock.
+        """List the contents of a folder of the guest, even while it runs, without root privileges and without a lock.
 
         Parameters
         ----------
@@ -55,15 +55,16 @@ class GuestFiles(Listed):
         Returns
         -------
         Files
-            Its `notes` say what may be missing. Data that a running guest has written is included after ``sync; sync``
-            in the guest.
+            The files. Their `notes` list data that may be missing. Data that a running guest has written is included
+            after ``sync; sync`` in the guest.
 
         Raises
         ------
         NotFoundError
-            There is no such path, snapshot or disk.
+            The path, snapshot or disk does not exist.
         ImageError
-            A layer or a snapshot cannot be read, or there is no supported file system; the error names what was found.
+            A layer or a snapshot cannot be read, or there is no supported file system; the error names the content that
+            was found.
 
         Examples
         --------
@@ -109,7 +110,7 @@ class GuestFiles(Listed):
         return find_files(self._disk_state(at, target), pattern, path, newer)
 
     def read(self, path: PathLike, *, at: str | None = None, target: str | None = None, most: int = MOST_READ) -> bytes:
-        """Return the content of one of its files, now or at the time of a snapshot.
+        """Return the content of one of the guest's files, now or at the time of a snapshot.
 
         Parameters
         ----------
@@ -132,14 +133,14 @@ class GuestFiles(Listed):
         return read_file(self._disk_state(at, target), path, most)
 
     def copy_out(self, path: PathLike, to: PathLike, *, at: str | None = None, target: str | None = None) -> str:
-        """Copy one of its files to this machine, readable by you alone; nothing is overwritten.
+        """Copy one of the guest's files to this machine, readable by you alone; nothing is overwritten.
 
         Parameters
         ----------
         path, at, target
             As in `files`.
         to : path
-            The new file, or a folder in which it keeps its own name.
+            The new file, or a folder in which the file keeps its own name.
 
         Returns
         -------
@@ -158,14 +159,14 @@ class GuestFiles(Listed):
     def diff(
         self, before: str, after: str | None = None, *, path: PathLike = "/", target: str | None = None
     ) -> FileChanges:
-        """Compare its files at the time of a snapshot with those of another snapshot, or with the current ones.
+        """Compare the guest's files at a snapshot with its files at another snapshot, or with its current files.
 
         Parameters
         ----------
         before : str
             The name of a snapshot, internal or external.
         after : str, optional
-            The name of another one. Default: the current state.
+            The name of another snapshot. Default: the current state.
         path : path
             Where to look.
         target : str, optional

@@ -41,7 +41,7 @@ _MOST = 10
 
 
 class Guests(Sequence[Guest], Listed):
-    """Guests in the order of their names, by index, slice or name; displayed as a table.
+    """Guests sorted by name, accessible by index, slice or name; displayed as a table.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class Guests(Sequence[Guest], Listed):
 
 @checked_methods
 class Host(Listed):
-    """A connection to one libvirt. Get one from `connect`; a `Lab` is a host too.
+    """A connection to libvirt on one host. `connect` returns a host; a `Lab` is a host too.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ class Host(Listed):
 
     @property
     def connection(self) -> Any:
-        """libvirt's own handle, for everything that vmsnap_nb does not provide.
+        """The libvirt connection object, for operations that vmsnap_nb does not provide.
 
         Raises
         ------
@@ -164,7 +164,7 @@ class Host(Listed):
 
     @property
     def files_are_here(self) -> bool:
-        """Whether the host's images are files on this machine, so that they can be read directly."""
+        """Whether the host's images are files on this machine, so that vmsnap_nb can read them directly."""
         return self._link.files_are_here
 
     @property
@@ -192,7 +192,7 @@ class Host(Listed):
     # -- guests -----------------------------------------------------------------------------------------
 
     def domains(self) -> tuple[Domain, ...]:
-        """Read what libvirt records about all guests, by name."""
+        """Read libvirt's information about all guests, by name."""
         return tuple(domain for domain, _ in self._link.roll().guests)
 
     def guest(self, name: str) -> Guest:
@@ -201,7 +201,7 @@ class Host(Listed):
         Raises
         ------
         NotFoundError
-            No guest has that name; the error lists the existing ones.
+            No guest has that name; the error lists the existing guests.
         """
         return Guest(self, find_domain(self.connection, name))
 
@@ -226,9 +226,9 @@ class Host(Listed):
     # -- images -----------------------------------------------------------------------------------------
 
     def survey(self, *folders: str | os.PathLike[str]) -> LiveForest:
-        """Read one forest: the images of all guests, of all storage pools that are folders, and of other folders.
+        """Read the images of all guests, of all storage pools that are folders, and of other folders, as one forest.
 
-        Images on another machine are not opened; what is known about them comes from libvirt.
+        Images on another machine are not opened; libvirt provides the information about them.
 
         Parameters
         ----------
@@ -251,7 +251,7 @@ class Host(Listed):
         return LiveForest.of(self.place(*folders))
 
     def space(self, *folders: str | os.PathLike[str]) -> Space:
-        """Measure what all images that `survey` reads take on disk.
+        """Measure the disk space that all images take which `survey` reads.
 
         Parameters
         ----------
@@ -261,14 +261,14 @@ class Host(Listed):
         Returns
         -------
         Space
-            For images on another machine, only what libvirt reports.
+            For images on another machine, only the sizes that libvirt reports.
         """
         return read_space(self.place(*folders).forest())
 
     def findings(self, *folders: str | os.PathLike[str]) -> Findings:
-        """Find what is wrong or at risk in all guests and their snapshots, and in the images that `survey` reads.
+        """Find problems and risks in all guests and their snapshots, and in the images that `survey` reads.
 
-        Nothing is changed, and no image is opened by QEMU. If nothing is found, that does not prove that all is well.
+        Nothing is changed, and QEMU does not open any image. An empty result does not prove that there are no problems.
 
         Parameters
         ----------
@@ -292,10 +292,10 @@ class Host(Listed):
         """Find files in pools and in further folders that nothing on this host needs, as far as is known.
 
         A file counts as needed if a guest's disk, a snapshot, saved memory, a block job or firmware uses it. It also
-        counts as needed if an interrupted operation uses it or a process has it open. Files that these are based on
+        counts as needed if an interrupted operation uses it or a process has it open. The backing files of needed files
         count as needed, too. All other files are listed. This is not proof, because a guest of another libvirt may use
-        one of them as a disk. For another machine, volumes of storage pools are listed, each marked as uncertain:
-        libvirt does not report which process has a file open, or what was interrupted.
+        such a file as a disk. For another machine, volumes of storage pools are listed, each marked as uncertain:
+        libvirt does not report which process has a file open, or which operation was interrupted.
 
         Parameters
         ----------
@@ -327,7 +327,7 @@ class Host(Listed):
         *folders : path
             Further folders to read.
         overwrite : bool
-            Whether any other existing file is replaced, too.
+            Whether an existing file that is not a report is replaced, too.
 
         Returns
         -------
@@ -337,7 +337,7 @@ class Host(Listed):
         Raises
         ------
         InvalidRequestError
-            A file that is not a report has that name.
+            A file that is not a report already has this path.
 
         Examples
         --------

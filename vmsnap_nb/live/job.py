@@ -45,7 +45,7 @@ class Progress(Carded):
     text : str
         The current step.
     rate : float or None
-        Units per second since the first of them; None while it is unknown.
+        Units per second since the first unit; None while the rate is unknown.
     """
 
     done: int = 0
@@ -56,7 +56,7 @@ class Progress(Carded):
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated seconds remaining at this rate; None if it is unknown."""
+        """Estimated seconds remaining at this rate; None if the rate is unknown."""
         return (self.total - self.done) / self.rate if self.rate and self.total else None
 
 
@@ -69,7 +69,7 @@ class Job(Listed):
     title : str
         The plan's title.
     work : callable
-        It takes the job, reports its progress with `tell`, obeys `cancelled`, and returns the report.
+        A function that takes the job, reports its progress with `tell`, obeys `cancelled`, and returns the report.
     """
 
     _unlisted = frozenset({"begin_part", "tell", "tell_part"})
@@ -123,7 +123,7 @@ class Job(Listed):
         self.tell(progress)
 
     def tell_part(self, fraction: float) -> None:
-        """Report how much of that part is done, from 0 to 1."""
+        """Report how much of the current part is done, from 0 to 1."""
         first, size = self._part
         if size:
             self.tell(replace(self._progress, done=first + int(size * min(max(fraction, 0.0), 1.0))))
@@ -135,7 +135,7 @@ class Job(Listed):
 
     @property
     def running(self) -> bool:
-        """Whether it is running."""
+        """Whether the job is running."""
         return not self._ended.is_set()
 
     @property
@@ -149,7 +149,7 @@ class Job(Listed):
         return self._report
 
     def cancel(self) -> None:
-        """Stop the job as soon as all images are valid; `wait` then returns the report of what was done."""
+        """Stop the job as soon as all images are valid; `wait` then returns the report of the completed steps."""
         self._cancel.set()
 
     def watch(self, seconds: float) -> bool:
@@ -175,7 +175,7 @@ class Job(Listed):
         Raises
         ------
         TimeoutError
-            The job is still running after that time.
+            The job is still running after `timeout`.
         VmsnapError
             The job failed.
         """

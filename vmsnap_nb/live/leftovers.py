@@ -29,12 +29,12 @@ PathLike = str | os.PathLike[str]
 @checked_methods
 @dataclass(frozen=True, repr=False)
 class LiveLeftovers(Leftovers):
-    """Files that nothing needs, as far as was checked, which can be moved away or removed.
+    """Files that nothing needs, as far as was checked. Plans can move or remove them.
 
     Attributes
     ----------
     place : Place
-        Where they were found, and where plans run.
+        The place where the files were found, and where plans run.
     """
 
     place: Place = field(kw_only=True, compare=False)
@@ -50,17 +50,17 @@ class LiveLeftovers(Leftovers):
         folder : path
             An existing folder.
         *files : path
-            Some of them, by path or name; all if none is given.
+            Some of the files, by path or name. Default: all files.
 
         Returns
         -------
         LivePlan
-            It is refused if something may need one of them, including anything that cannot be read.
+            The plan is refused if an image, guest or unreadable file may need one of the files.
 
         Raises
         ------
         NotFoundError
-            A file is not among them.
+            A file is not in this list.
         InvalidRequestError
             There are no unneeded files.
         """
@@ -72,17 +72,17 @@ class LiveLeftovers(Leftovers):
         Parameters
         ----------
         *files : path
-            Some of them, by path or name; all if none is given.
+            Some of the files, by path or name. Default: all files.
 
         Returns
         -------
         LivePlan
-            It is refused if something may need one of them, including anything that cannot be read.
+            The plan is refused if an image, guest or unreadable file may need one of the files.
 
         Raises
         ------
         NotFoundError
-            A file is not among them.
+            A file is not in this list.
         InvalidRequestError
             There are no unneeded files.
         """

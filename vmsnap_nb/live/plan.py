@@ -95,7 +95,7 @@ class LivePlan(Plan):
 
     @classmethod
     def bind_each(cls, requests: Iterable[Request], place: Place, now: Reading) -> list[LivePlan]:
-        """Make the plans that finish interrupted operations. If a plan cannot be made, it is refused, with the reason.
+        """Make the plans that finish interrupted operations, or refused plans that give the reason.
 
         Parameters
         ----------
@@ -138,11 +138,11 @@ class LivePlan(Plan):
         Raises
         ------
         InvalidRequestError
-            The plan has no such option, or cannot be run with it.
+            The plan does not have this option, or cannot be run with it.
         ReadOnlyError
             The connection is read-only.
         StalePlanError
-            Something has changed since the plan was created, or another plan is changing it.
+            An image or guest has changed since the plan was created, or another plan is changing it.
         PlanRefusedError
             The plan has a concern of level "refuse" that was not waived.
         """
@@ -214,22 +214,23 @@ class LivePlan(Plan):
         path : path
             Where to look.
         target : str, optional
-            The disk of the guest, such as ``vda``, for a revert or a deletion. Default: the first one.
+            The disk of the guest, such as ``vda``, for a revert or a deletion. Default: the first disk.
         seconds : float, optional
-            How long it may take. Default: the general limit for reading files.
+            Seconds that reading may take. Default: the general limit for reading files.
 
         Returns
         -------
         FileChanges
-            For a merge, from the state that can no longer be read afterwards to that of the layers above it. For a
-            revert, from the current state to the snapshot. For a deletion, from the snapshot to what follows it.
+            For a merge, from the state that can no longer be read afterwards to the state of the layers above it. For a
+            revert, from the current state to the snapshot. For a deletion, from the snapshot to the state that follows
+            it.
 
         Raises
         ------
         InvalidRequestError
-            The plan neither reverts to a state nor makes one unreadable, such as one that takes a snapshot.
+            The plan neither reverts to a state nor makes a state unreadable, such as a plan that creates a snapshot.
         ImageError
-            A layer cannot be read, or there is no supported file system; the error names what was found.
+            A layer cannot be read, or there is no supported file system; the error names the content that was found.
 
         Examples
         --------
@@ -252,18 +253,18 @@ class LivePlan(Plan):
         path : path
             Where to look.
         seconds : float, optional
-            How long it may take in total. Default: the general limit for reading files.
+            Seconds that reading may take in total. Default: the general limit for reading files.
 
         Returns
         -------
         LostFiles
-            The files of each state that can no longer be read, unless a neighbouring state that remains has them with
-            the same content. Empty for a plan that makes no state unreadable.
+            The files of each state that can no longer be read, unless a remaining neighbouring state contains the same
+            files with the same content. Empty for a plan that makes no state unreadable.
 
         Raises
         ------
         ImageError
-            No disk can be read, there is no supported file system, or it takes longer than `seconds`.
+            No disk can be read, there is no supported file system, or reading takes longer than `seconds`.
 
         Examples
         --------

@@ -213,8 +213,7 @@ class BlockMap(Listed):
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """All parts of the disk that any layer holds, by offset, then by layer; adjacent parts of one kind form a
-        run."""
+        """The data of all layers, sorted by offset and layer; adjacent parts of one kind form a run."""
         return tuple(sorted(self._joined(), key=lambda run: (run.start, run.layer)))
 
     def _joined(self) -> Iterator[Run]:
@@ -239,8 +238,7 @@ class BlockMap(Listed):
 
     @property
     def visible(self) -> tuple[Run, ...]:
-        """The runs that the guest reads, without overlap. Between runs, no layer holds data, and the guest reads
-        zeros."""
+        """The runs that the guest reads, without overlap; the guest reads zeros where no layer holds data."""
         return tuple(run for run in self.runs if not run.hidden and run.start < self.size)
 
     def owner(self, place: int) -> int | None:

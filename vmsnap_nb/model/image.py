@@ -87,8 +87,7 @@ class InternalSnapshot(FastBuild, Carded):
 
 @dataclass(frozen=True)
 class Bitmap(FastBuild, Carded):
-    """A persistent dirty bitmap of a qcow2 image: a record of the parts of the disk that were written since its
-    creation.
+    """A persistent dirty bitmap of a qcow2 image: it records the parts of the disk written since its creation.
 
     Incremental backups copy only the recorded parts. A libvirt checkpoint is a bitmap with the same name in each disk's
     images.
