@@ -1,4 +1,4 @@
-"""All errors that vmsnap_nb raises deliberately, which have one base class, and its only warning.
+"""All errors that vmsnap_nb raises deliberately, which have one base class, and the only warning of vmsnap_nb.
 
 Each error says what was tried, why it failed, and what to do. The reason is either the package's own diagnosis or a
 quotation from the program that refused: libvirt, QEMU or the system.
@@ -44,11 +44,11 @@ class VmsnapError(Exception):
     Parameters
     ----------
     tried : str
-        What was tried, without a full stop.
+        The operation that was tried, without a full stop.
     said : str, optional
         The message from libvirt, QEMU or the system, quoted.
     next_step : str, optional
-        What the user can do.
+        The next step for the user.
     why : str, optional
         The diagnosis of vmsnap_nb.
 
@@ -57,9 +57,9 @@ class VmsnapError(Exception):
     quoted : str or None
         The words of libvirt, QEMU or the system; None if vmsnap_nb found the reason itself.
     said : str or None
-        Those words or, if there are none, the diagnosis of vmsnap_nb.
+        The quoted words or, if no words are quoted, the diagnosis of vmsnap_nb.
     reports : tuple of Report
-        If several plans were run one after another: the reports of those that had already ended.
+        If several plans were run one after another: the reports of the plans that had already ended.
 
     Examples
     --------
@@ -100,7 +100,7 @@ class VmsnapError(Exception):
 
     @property
     def reason(self) -> str:
-        """Why it failed: the diagnosis of vmsnap_nb, or the words of the program that refused."""
+        """The reason of the failure: the diagnosis of vmsnap_nb, or the words of the program that refused."""
         return self.why or self.quoted or ""
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for it
@@ -127,7 +127,7 @@ class NotFoundError(VmsnapError, LookupError):
 
 
 class ImageError(VmsnapError):
-    """An image cannot be read, or its format or content is not the expected one."""
+    """An image cannot be read, or its format or content is not as expected."""
 
 
 class NoSpaceError(VmsnapError):
@@ -150,7 +150,7 @@ class InUseError(VmsnapError):
     tried, said, next_step, why
         As in `VmsnapError`.
     holders : sequence of str
-        The names of the guests or processes that have it open.
+        The names of the guests or processes that have the image open.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class CommandError(VmsnapError):
     exit_status : int or None
         None if the program was stopped because it took too long.
     stderr : str
-        Its standard error.
+        The standard error of the program.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class LibvirtError(VmsnapError):
 
 
 class GuestError(VmsnapError):
-    """A guest did not do what was requested."""
+    """A guest did not perform the requested operation."""
 
 
 class GuestNotReadyError(GuestError):

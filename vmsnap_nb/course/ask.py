@@ -17,7 +17,7 @@ __all__ = ["Prediction", "Quiz", "predict", "quiz", "shown_again"]
 
 
 class Prediction(Listed):
-    """A question with a guess, which is stored until it is compared with what really happened."""
+    """A question with a guess, which is stored until `check` compares it with the right answer."""
 
     def __init__(self, question: Question, answer: object = NONE) -> None:
         self.question = question
@@ -26,7 +26,7 @@ class Prediction(Listed):
         self._box: Any = None
 
     def choose(self, number: int) -> None:
-        """Choose an option by its number, as the text shows it; the same as a click.
+        """Choose an option by its number in the text, as a click does.
 
         Parameters
         ----------
@@ -36,7 +36,7 @@ class Prediction(Listed):
         Raises
         ------
         InvalidRequestError
-            There is no such option.
+            The option does not exist.
         """
         options = self.question.options
         if number not in range(1, len(options) + 1):  # the text of an option is no number, either
@@ -50,22 +50,22 @@ class Prediction(Listed):
             self._box.select(number - 1)
 
     def check(self, value: object = NONE) -> Outcome:
-        """Compare the guess with what happened.
+        """Compare the guess with the right answer.
 
         Parameters
         ----------
         value : object, optional
-            What happened, computed from the real images. Default: the question's own `answer`.
+            The right answer, computed from the real images. Default: the question's own `answer`.
 
         Returns
         -------
         Outcome
-            It shows what was guessed, what happened, and why.
+            The result: the guess, the right answer, and the explanation.
 
         Raises
         ------
         InvalidRequestError
-            Neither a value nor an answer is known.
+            No value was passed, and the question has no answer.
         """
         found = self._answer if value is NONE else value
         found = found() if callable(found) else found
@@ -119,12 +119,12 @@ class Quiz(Listed):
         Parameters
         ----------
         *numbers : int
-            One for each question, in order.
+            One number for each question, in order.
 
         Raises
         ------
         InvalidRequestError
-            There is no such option.
+            The option does not exist.
         """
         for question, number in zip(self.questions, numbers, strict=False):
             question.choose(number)
@@ -135,7 +135,7 @@ class Quiz(Listed):
         Returns
         -------
         Quizzed
-            The score, and each answer with its reason. It is true if all answers are right.
+            The score, and each answer with its reason. Its truth value tells whether all answers are right.
         """
         return Quizzed(tuple(question.check() for question in self.questions))
 
@@ -186,29 +186,30 @@ def predict(
     answer: Callable[[], object] | Hashable = NONE,
     why: str = "",
 ) -> Prediction:
-    """Ask what will happen, before it happens.
+    """Ask for a prediction before the experiment.
 
     Parameters
     ----------
     question : str
-        The question; or, alone, the name of a question of the course.
+        The text of the question, or, without other arguments, the name of a question of the course.
     options : dict, iterable, optional
         The possible answers: values, or values with their texts. Default: yes (True) and no (False).
     answer : callable or value, optional
-        What happened, or a function that is called by `Prediction.check`; otherwise pass the value to `check`.
+        The right answer, or a function that `Prediction.check` calls to compute it. Without `answer`, pass the value to
+        `check`.
     why : str
-        The usual misconception, and why it is wrong; shown with what happened.
+        The usual misconception, and why it is wrong; shown with the right answer.
 
     Returns
     -------
     Prediction
-        It is displayed in a notebook, as buttons to choose from. Without ipywidgets, it is displayed as text, and you
-        choose with `Prediction.choose`.
+        In a notebook, the prediction is displayed with buttons for the options. Without ipywidgets, it is displayed as
+        text, and you choose with `Prediction.choose`.
 
     Raises
     ------
     InvalidRequestError
-        There are fewer than two options, or two are equal.
+        There are fewer than two options, or two options are equal.
 
     Examples
     --------
@@ -232,12 +233,12 @@ def quiz(questions: str | Sequence[Prediction]) -> Quiz:
     ----------
     questions : str or sequence of Prediction
         Predictions with an `answer`; or the name of a lesson of the course, or ``before`` or ``after`` for the tests
-        before and after it.
+        before and after the course.
 
     Returns
     -------
     Quiz
-        It is displayed in a notebook.
+        The quiz, which is displayed in a notebook.
 
     Raises
     ------

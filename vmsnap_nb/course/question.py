@@ -74,16 +74,16 @@ class Question(Listed):
 
 @dataclass(frozen=True)
 class Outcome(Listed):
-    """What really happened, together with the guess.
+    """The right answer, together with the guess.
 
     Attributes
     ----------
     question : Question
-        What was asked.
+        The question.
     value : object
-        What happened.
+        The right answer.
     guess : object
-        What was chosen before, or `NONE`.
+        The option that was chosen before, or `NONE`.
     """
 
     question: Question
@@ -97,7 +97,7 @@ class Outcome(Listed):
 
     @property
     def verdict(self) -> Message:
-        """One sentence: what was guessed, and what happened."""
+        """One sentence with the guess and the right answer."""
         happened = self.question.words(self.value)
         if self.guess is NONE:
             return t("It is: {happened}", happened=happened)
@@ -133,7 +133,7 @@ class Quizzed(Listed):
     Attributes
     ----------
     outcomes : tuple of Outcome
-        One for each question.
+        One outcome for each question.
     """
 
     outcomes: tuple[Outcome, ...]

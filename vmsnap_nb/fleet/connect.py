@@ -37,7 +37,7 @@ def connect(
     shared: Iterable[PathLike] = (),
     executor: Executor | Mapping[str, Executor] | None = None,
 ) -> Host | Fleet:
-    """Connect to libvirt on one host or on several.
+    """Connect to libvirt on one host or on several hosts.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ def connect(
     readonly : bool
         Whether the connection is read-only: libvirt refuses every change, and plans do not run.
     shared : iterable of path
-        For several hosts: folders that all of them share under the same path, such as an NFS mount.
+        For several hosts: folders that all hosts share under the same path, such as an NFS mount.
     executor : concurrent.futures.Executor, or mapping of str to such, optional
-        For several hosts: the executor or executors that read them; see `Fleet`.
+        For several hosts: the executor or executors that read the hosts; see `Fleet`.
 
     Returns
     -------
@@ -59,8 +59,8 @@ def connect(
     Raises
     ------
     VmsnapError
-        A subclass of it: a part is missing, libvirt does not respond, or permission is denied. If one of several hosts
-        does not respond, no error is raised: its row in a table gives the reason.
+        A required part is missing, libvirt does not respond, or permission is denied; the error is of a subclass. If
+        one of several hosts does not respond, no error is raised: the host's row in a table gives the reason.
 
     Examples
     --------

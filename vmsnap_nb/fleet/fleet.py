@@ -42,12 +42,12 @@ PathLike = str | os.PathLike[str]
 
 @checked_methods
 class Fleet(Listed):
-    """Several hosts, read in parallel. Get one from `connect`.
+    """Several hosts, read in parallel. `connect` with several URIs returns a fleet.
 
-    If a host does not respond, its row gives the reason, and no error is raised. Verbs work as on one host:
-    ``fleet.guest("a/web").pull()``, ``fleet["a"].survey().commit("top")``. Their plans consider overlays, guests and
-    snapshots of the other hosts on shared storage: in the folders of `shared`, in storage pools with the same UUID, and
-    in pools that mount the same export.
+    If a host does not respond, no error is raised: its row in a table gives the reason. Methods of guests and forests
+    work as on one host: ``fleet.guest("a/web").pull()``, ``fleet["a"].survey().commit("top")``. Their plans consider
+    overlays, guests and snapshots of the other hosts on shared storage: in the folders of `shared`, in storage pools
+    with the same UUID, and in pools that mount the same export.
 
     Parameters
     ----------
@@ -58,11 +58,11 @@ class Fleet(Listed):
     shared : iterable of path
         Folders that all hosts share under the same path.
     executor : concurrent.futures.Executor, or mapping of str to such, optional
-        The executor that reads the hosts; by default, threads of this process. With another one, such as a process pool
-        or Dask's ``client.get_executor()``, each worker opens its own connection and returns what it has read. With one
-        executor for each host, by name, the workers run on these hosts (``client.get_executor(workers=["a"])``): each
-        connects to the libvirt of its own machine, and opens the images and folders there. Hosts that are not in the
-        mapping are read by threads.
+        The executor that reads the hosts; by default, threads of this process. With another executor, such as a process
+        pool or Dask's ``client.get_executor()``, each worker opens its own connection and returns the data that it has
+        read. With one executor for each host, by name, the workers run on these hosts
+        (``client.get_executor(workers=["a"])``): each connects to the libvirt of its own machine, and opens the images
+        and folders there. Hosts that are not in the mapping are read by threads.
     """
 
     def __init__(
@@ -144,12 +144,12 @@ class Fleet(Listed):
     # -- guests ---------------------------------------------------------------------------------------------
 
     def guest(self, name: str) -> Guest:
-        """Return a guest by its name and that of its host, such as ``a/web``.
+        """Return a guest by the names of its host and of the guest itself, such as ``a/web``.
 
         Parameters
         ----------
         name : str
-            The host may be omitted if only one has a guest with that name, and all hosts respond.
+            The host may be omitted if only one host has a guest with that name, and all hosts respond.
 
         Returns
         -------
@@ -202,7 +202,7 @@ class Fleet(Listed):
         Returns
         -------
         ByHost
-            ``found["a"]["web"]`` has those of one guest.
+            ``found["a"]["web"]`` has the snapshots of one guest.
         """
         parts, problems = self._work.each("snapshots")
         return ByHost(parts, problems, SnapshotLists())
@@ -210,7 +210,7 @@ class Fleet(Listed):
     # -- images ---------------------------------------------------------------------------------------------
 
     def survey(self, *folders: PathLike) -> ByHost[LiveForest]:
-        """Read the images of all hosts, and what other hosts have on shared storage.
+        """Read the images of all hosts, including the images of other hosts on shared storage.
 
         Parameters
         ----------
@@ -220,7 +220,7 @@ class Fleet(Listed):
         Returns
         -------
         ByHost
-            ``found["a"]`` is the `LiveForest` of a host, and makes plans.
+            ``found["a"]`` is the `LiveForest` of a host, and can plan changes.
         """
         seen, problems = self._seen(folders)
         arounds = self._arounds(seen, problems)
@@ -229,7 +229,7 @@ class Fleet(Listed):
         return ByHost(parts, problems, Forest())
 
     def space(self, *folders: PathLike) -> TablesByHost[Space]:
-        """Measure what the images of all hosts take on disk.
+        """Measure the disk space that the images of all hosts take.
 
         Parameters
         ----------
@@ -244,7 +244,7 @@ class Fleet(Listed):
         return TablesByHost(parts, problems, Space())
 
     def findings(self, *folders: PathLike) -> TablesByHost[Findings]:
-        """Find what is wrong or at risk on all hosts.
+        """Find problems and risks on all hosts.
 
         Parameters
         ----------
@@ -279,7 +279,7 @@ class Fleet(Listed):
         return TablesByHost(live, problems, Leftovers())
 
     def to_html(self, path: PathLike, *folders: PathLike, overwrite: bool = False) -> str:
-        """Write a report of all hosts as one page of HTML, as `Host.to_html` does for one.
+        """Write a report of all hosts as one page of HTML, as `Host.to_html` does for one host.
 
         Parameters
         ----------
@@ -288,7 +288,7 @@ class Fleet(Listed):
         *folders : path
             As in `survey`.
         overwrite : bool
-            Whether any other existing file is replaced, too.
+            Whether an existing file that is not a report is replaced, too.
 
         Returns
         -------

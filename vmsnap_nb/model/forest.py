@@ -49,11 +49,9 @@ class Forest(Shown):
     needs : tuple of Need
         Other users of an image: differing definitions of running guests, saved memory, block jobs, firmware.
     stale_memory : tuple of Need
-        Files of saved memory that can no longer be used, each with the image that is missing, or that was used after
-        the save.
+        Files of saved memory that can no longer be used, each with the image that is missing or was used later.
     alone : str
-        The name of the guest if only its images were read, so that other users of the images are not known; otherwise
-        empty.
+        The name of the guest if only its images were read; their other users are not known. Otherwise empty.
     """
 
     _unlisted = frozenset(
@@ -140,7 +138,7 @@ class Forest(Shown):
         return self._known.several
 
     def same_file(self, path: str) -> tuple[str, ...]:
-        """Return all paths of the forest that refer to the same file as a path, including the path itself."""
+        """Return all paths in the forest that refer to the same file as this path, including the path itself."""
         return self._aliases.get(path) or (path,)
 
     def identity(self, path: str) -> Identity | None:

@@ -24,7 +24,7 @@ _PAUSE = 5
 
 
 class BlockMapPanel(widgets.VBox):
-    """The live block map of one disk of a guest: while it is shown, it is read again, and new data is marked.
+    """The live block map of a guest's disk: while the panel is shown, it reads the map repeatedly and marks new data.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class BlockMapPanel(widgets.VBox):
     map : BlockMap
         The last map.
     live : Checkbox
-        Whether it is read repeatedly.
+        Whether the map is read repeatedly.
     """
 
     def __init__(self, guest: Guest, *, every: float = 1.0) -> None:

@@ -31,20 +31,20 @@ class ChainView(anywidget.AnyWidget):
     Parameters
     ----------
     thing : Shown, optional
-        A Forest, Chain, Plan or SnapshotList. Default: an empty forest. `show` shows another.
+        A Forest, Chain, Plan or SnapshotList. Default: an empty forest. `show` displays another object.
 
     Attributes
     ----------
     selected : str or None
         Path of the selected image, or name of the selected snapshot; cleared when it no longer exists. Can be observed.
     proposed : list of str
-        Two paths, after one image was dragged onto another: first the one that was dragged. Can be observed.
+        Two paths, after one image was dragged onto another: first the dragged image, then the target. Can be observed.
     can_propose : bool
         Whether images can be dragged.
     judge : callable
         Returns, for the path of an image that is dragged, the `Verdict` for each other image.
     views : int
-        How many pages, or places on a page, show it now; a closed page is not subtracted.
+        How many pages, or places on a page, show this view now; a closed page is not subtracted.
     """
 
     _esm = _HERE / "chain_view.js"

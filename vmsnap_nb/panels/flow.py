@@ -39,7 +39,7 @@ _Next = tuple[Callable[[], LivePlan | None], str]
 
 
 class Flow(widgets.VBox):
-    """Shows a plan, asks for confirmation, follows its run and shows its report.
+    """Shows a plan, asks for confirmation, follows the run and shows the report.
 
     Plans are read and run in a thread, so that the kernel stays free. The decision stays in view: `decision` is a bar
     that a panel puts at its end; the flow itself has the details.
@@ -65,11 +65,11 @@ class Flow(widgets.VBox):
         A control of the surrounding panel. If a click removes the button that has the keyboard focus, this control
         receives the focus.
     draw : callable
-        Called with the plan that is shown now, and with None when there is none.
+        Called with the plan that is shown now, and with None when no plan is shown.
     follow : callable
         Called with the fraction of its plan that a run has completed, from 0 to 1.
     closed : callable
-        Called with the report of a run when it is closed.
+        Called with the report of a run when the user closes the report.
     """
 
     last_error = traitlets.Instance(Exception, allow_none=True)
@@ -160,9 +160,9 @@ class Flow(widgets.VBox):
         make : callable
             Returns the plan; an error that it raises is shown.
         code : str
-            The same in Python, for the log, which adds the run.
+            Python code for the same plan, for the log, which adds the call of `run`.
         verb : str
-            The label of the button that runs it.
+            The label of the button that runs the plan.
         """
         if self._is_busy():
             return
@@ -364,7 +364,7 @@ class Flow(widgets.VBox):
     # -- run --------------------------------------------------------------------------------------------------
 
     def confirm(self) -> None:
-        """Run the plan that is shown; one that is refused, or whose losses were not acknowledged, does not run."""
+        """Run the plan that is shown. A refused plan, or a plan whose losses were not acknowledged, does not run."""
         if self._asked is not None and self.understood.value and not self.busy:
             what, act, then = self._asked
             self.discard()
@@ -427,7 +427,7 @@ class Flow(widgets.VBox):
             job.watch(0.2)
 
     def cancel(self) -> None:
-        """Stop the run as soon as everything is valid; if it is over, close its result."""
+        """Stop the run as soon as all images are valid; if the run has ended, close its report."""
         if self._run_is == "on":
             self._run_is = "to be cancelled"
             if self.job is not None:
@@ -456,12 +456,12 @@ class Flow(widgets.VBox):
         self._thread.start()
 
     def wait(self, timeout: float = 60.0) -> None:
-        """Wait until nothing is running here; for code, not needed after a click.
+        """Wait until no plan is being made or run; needed only in code, not after a click.
 
         Raises
         ------
         TimeoutError
-            Something is still running after that time, in seconds.
+            A plan is still being made or run after `timeout` seconds.
         """
         thread = self._thread
         if thread is not None:

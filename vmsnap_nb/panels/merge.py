@@ -38,7 +38,7 @@ _WAYS = {
 
 
 class MergePanel(Panel):
-    """Choose two images from lists, by clicking, or by dragging one onto another; see the plan; confirm."""
+    """Choose two images from lists, by clicking, or by dragging one image onto another; see the plan; confirm."""
 
     def build(self) -> None:
         """Make the controls."""

@@ -46,7 +46,7 @@ class Panel(widgets.VBox):
     Parameters
     ----------
     subject : Guest, Host or LiveForest
-        The object that it shows.
+        The object that the panel shows.
     activity : Activity, optional
         A shared log. Default: a log of its own.
     every : float
@@ -55,9 +55,9 @@ class Panel(widgets.VBox):
     Attributes
     ----------
     flow : Flow
-        Its plan, confirmation, progress and report.
+        The part that shows plan, confirmation, progress and report.
     chain : ChainView
-        Its figure.
+        The figure of the panel.
     last_error : Exception or None
         The error of the flow, or of the last reading.
     """

@@ -62,24 +62,24 @@ _LEVELS = ("refuse", "warn", "note")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Concern(Carded):
-    """Why a plan is refused, or has a warning.
+    """A reason to refuse a plan, or a warning about it.
 
     Attributes
     ----------
     name : str
-        One of `CONCERNS`; `LivePlan.run` accepts it in ``waive``.
+        One of `CONCERNS`; `LivePlan.run` accepts this name in ``waive``.
     level : str
         ``refuse``, ``warn`` or ``note``.
     what : Message
         A sentence that names the images and guests.
     remedy : Message
-        What to do about it, or empty.
+        The remedy, or empty.
     images : tuple of str
-        Paths of the images that it concerns.
+        Paths of the images to which the concern applies.
     holders : tuple of str
-        Guests (or processes) that it concerns.
+        Guests (or processes) to which the concern applies.
     waivable : bool
-        Whether a user may waive it by name; not possible if the system would refuse anyway.
+        Whether a user may waive the concern by name; False if the system would refuse the change anyway.
     """
 
     name: ConcernName

@@ -31,20 +31,22 @@ _OF_LEVEL: dict[str, Severity] = {"refuse": "error", "warn": "warning", "note": 
 
 @dataclass(frozen=True, slots=True)
 class Finding(Carded):
-    """One thing that is wrong or at risk.
+    """A problem or a risk.
 
     Attributes
     ----------
     name : str
-        The kind, such as ``missing-base``; that of a `Concern` if plans check the same.
+        The kind of the finding, such as ``missing-base``. If plans make the same check, this is the name of their
+        `Concern`.
     severity : str
-        ``error``: something cannot be used, or will be lost; ``warning``: this may happen; ``note``: worth knowing.
+        ``error``: an image, guest or snapshot cannot be used or will be lost; ``warning``: this may happen; ``note``:
+        information.
     what : Message
-        A sentence.
+        A description, in one sentence.
     where : str
         Path of the image, or name of the guest.
     help : Message or str
-        The call or command line that helps, or what to do.
+        The call or command line that helps, or an instruction.
     """
 
     name: str
@@ -56,7 +58,7 @@ class Finding(Carded):
 
 @dataclass(frozen=True)
 class Findings(Tabled):
-    """What is wrong or at risk, the most serious first.
+    """Problems and risks, the most serious first.
 
     `to_frame` returns: index ``finding``, columns ``severity where what help``.
 

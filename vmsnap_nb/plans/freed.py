@@ -14,17 +14,18 @@ __all__ = ["Freed"]
 
 @dataclass(frozen=True)
 class Freed(Tabled):
-    """What becomes free on disk, by path. A file that grows has a negative number; new files are not counted.
+    """The disk space that becomes free, by path. A file that grows has a negative number; new files are not counted.
 
-    `to_frame` returns: index ``path``, columns ``foreseen freed``, in bytes: what the plan predicted, and what its run
-    really freed, from the blocks that the files take before and after. ``<NA>`` if that is not known, or not known yet.
+    `to_frame` returns: index ``path``, columns ``foreseen freed``, in bytes: the space that the plan predicted to free,
+    and the space that its run really freed, from the blocks that the files take before and after. ``<NA>`` if not
+    known, or not known yet.
 
     Attributes
     ----------
     foreseen : mapping of str to int or None
         Bytes by path.
     found : mapping of str to int
-        What was really freed; empty before the plan has run.
+        Bytes that were really freed, by path; empty before the plan has run.
     """
 
     foreseen: Mapping[str, int | None] = field(default_factory=dict)
@@ -46,13 +47,13 @@ class Freed(Tabled):
 
     @property
     def total(self) -> int | None:
-        """Predicted bytes; None if one of the numbers is not known."""
+        """Predicted bytes; None if the number of a file is not known."""
         sizes = list(self.foreseen.values())
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @property
     def found_total(self) -> int | None:
-        """Bytes that were really freed; None before the plan has run, or if that could not be measured."""
+        """Bytes that were really freed; None before the plan has run, or if they could not be measured."""
         return sum(self.found.values()) if self.found or not self.foreseen else None
 
     def __repr__(self) -> str:

@@ -30,11 +30,11 @@ class Move(Carded):
     Attributes
     ----------
     source, target : str
-        Paths.
+        Paths of the two images.
     size : int or None
-        Bytes, or None if it is not known in advance.
+        Number of bytes, or None if not known in advance.
     label : str
-        The label of its arrow in the figure: ``commit data`` or ``stream data``.
+        The label of the arrow in the figure: ``commit data`` or ``stream data``.
     """
 
     source: str
@@ -52,11 +52,11 @@ class Alternative(Carded):
     what : Message
         The way, in a sentence.
     size : int or None
-        Bytes that would be copied; None if that is not known.
+        Bytes that would be copied; None if not known.
     chosen : bool
         Whether the plan uses this way.
     refused : Message
-        Why it cannot be chosen, or empty.
+        The reason why this way cannot be chosen, or empty.
     """
 
     what: Message
@@ -68,34 +68,34 @@ class Alternative(Carded):
 @checked_methods
 @dataclass(frozen=True)
 class Plan(Shown):
-    """A change that is planned, but not yet done.
+    """A planned change that is not yet done.
 
     `to_frame` returns one row for each step: index ``step``, columns ``action image what bytes command``.
 
     Attributes
     ----------
     title : Message
-        What the plan does, in a few words, such as ``create Overlay-1 on RootBase``.
+        A short description of the change, such as ``create Overlay-1 on RootBase``.
     before : Forest
         The forest that was read when the plan was created.
     steps : tuple of Step
-        What will be done, in this order.
+        The steps, in the order in which they run.
     after : Forest
         The predicted forest after the plan has run.
     moves : tuple of Move
-        Which bytes go where.
+        The data that is copied, with its source and target.
     concerns : tuple of Concern
         `Concerns`: objections and warnings, the most serious first.
     way : Message
         How the plan will be performed, and the reason for this choice, in one sentence.
     space_needed : int
-        Bytes of disk space that it may need.
+        Bytes of disk space that the plan may need.
     subjects : tuple of str
-        Paths of the images that it affects; the figure is drawn around them.
+        Paths of the images that the plan affects; the figure shows these images and their surroundings.
     alternatives : tuple of Alternative
         The ways that were compared, if there was a choice, the cheapest first; `alternatives_frame` returns a table.
     growth : mapping of str to int or None
-        About how many bytes each remaining file grows, or shrinks (negative); None if that is not known.
+        About how many bytes each remaining file grows, or shrinks (negative); None if not known.
     shared : mapping of str to int
         For images that are removed, the bytes that other files share (reflinks), which are not freed.
     machine : Machine or None
@@ -123,7 +123,7 @@ class Plan(Shown):
 
     @property
     def creates(self) -> tuple[str, ...]:
-        """Files that will be new."""
+        """Files that the plan will create."""
         return tuple(dict.fromkeys(path for step in self.steps for path in step.creates))
 
     @property
@@ -143,26 +143,26 @@ class Plan(Shown):
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """Images that read differently afterwards, or become invalid: an overlay created on one would be lost."""
+        """Images whose content changes or that become invalid; an overlay created on such an image would be lost."""
         paths = (path for step in self.steps for path in (*step.changes, *step.unlinks, *step.invalidates))
         return tuple(dict.fromkeys(paths))
 
     @property
     def about(self) -> tuple[str, ...]:
-        """All images that the plan affects. They and their backing files must not change before it runs."""
+        """All images that the plan affects; these images and their backing files must not change before it runs."""
         steps = (path for step in self.steps for path in (step.image, *step.creates))
         moved = (path for move in self.moves for path in (move.source, move.target))
         return tuple(dict.fromkeys((*self.subjects, *steps, *self.writes, *self.changes, *moved)))
 
     @property
     def bytes_to_copy(self) -> int | None:
-        """Sum of all moves in bytes; None if one of them is not known."""
+        """Sum of all moves in bytes; None if the size of a move is not known."""
         sizes = [move.size for move in self.moves]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @property
     def frees(self) -> Freed:
-        """What becomes free on disk, file by file; `Freed.total` is the sum."""
+        """The disk space that becomes free, by file; `Freed.total` is the sum."""
         going = set(self.unlinks)
         sizes: dict[str, int | None] = {path: self._taken(path, going) for path in self.unlinks}
         sizes |= {path: None if size is None else -size for path, size in self.growth.items() if path not in sizes}
@@ -181,11 +181,11 @@ class Plan(Shown):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The command lines that do the same by hand, ready to paste into a shell on this machine."""
+        """The command lines that make the same change by hand, ready to paste into a shell on this machine."""
         return tuple(line for step in self.steps for line in self.lines_of(step))
 
     def lines_of(self, step: Step) -> tuple[str, ...]:
-        """Return the command lines of one step; virsh names another machine itself."""
+        """Return the command lines of one step; a `virsh` command contains the URI of another machine."""
         if self.machine is None or step.performer == "libvirt":
             return step.commands
         return tuple(map(self.machine.line, step.commands))
@@ -193,9 +193,9 @@ class Plan(Shown):
     def script(self, *, waive: str | Iterable[str] = ()) -> str:
         """Return the commands as a script for ``/bin/sh``, to be run on the machine that has the images.
 
-        It first checks that new files do not exist yet, and that images have not been modified since. If libvirt is
-        a system instance or runs on another machine, it also checks the host name. It stops at the first error, and
-        undoes nothing.
+        The script first checks that new files do not exist yet, and that images have not been modified since the plan
+        was created. If libvirt is a system instance or runs on another machine, it also checks the host name. It stops
+        at the first error, and undoes nothing.
 
         Parameters
         ----------
@@ -269,7 +269,7 @@ class Plan(Shown):
         Raises
         ------
         InvalidRequestError
-            A name that no concern has, or a concern that cannot be waived.
+            No concern has this name, or the concern cannot be waived.
         PlanRefusedError
             A concern stops the plan.
         """

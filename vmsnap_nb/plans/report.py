@@ -27,13 +27,13 @@ class StepDone(Carded):
     step : Step
         The step.
     state : str
-        ``done``, ``failed``, ``undone`` (undone after a later one failed) or ``not run``.
+        ``done``, ``failed``, ``undone`` (undone after a later step failed) or ``not run``.
     seconds : float or None
-        How long it took.
+        Duration of the step.
     size : int
         Bytes that were copied.
     said : str
-        What its successful programs printed on their standard error.
+        Messages that the step's successful programs printed on standard error.
     """
 
     step: Step
@@ -45,7 +45,7 @@ class StepDone(Carded):
 
 @dataclass(frozen=True)
 class Report(Shown):
-    """What a run did.
+    """The result of running a plan.
 
     `to_frame` returns one row for each step: index ``step``, columns ``action image state bytes seconds command``.
 
@@ -54,16 +54,16 @@ class Report(Shown):
     plan : Plan
         The plan that was run.
     steps : tuple of StepDone
-        Its steps, with their results.
+        The steps of the plan, with their results.
     after : Forest
-        What was read afterwards.
+        The forest that was read afterwards.
     error : Exception or None
-        Why it ended early.
+        The reason why the run ended early.
     cancelled : bool
-        Whether the user ended it.
+        Whether the user cancelled the run.
     freed : mapping of str to int
-        Bytes that each file has freed, by path; negative if it has grown. What other files share with it (reflinks), or
-        another hard link keeps, does not become free.
+        Bytes that each file has freed, by path; negative if it has grown. Data that other files share (reflinks), or
+        that another hard link keeps, is not freed.
     """
 
     plan: Plan
@@ -75,7 +75,7 @@ class Report(Shown):
 
     @property
     def ended_early(self) -> bool:
-        """Whether a step failed or the user ended it, so that not all steps were done."""
+        """Whether a step failed or the user cancelled the run, so that not all steps were done."""
         return self.error is not None or self.cancelled
 
     @property
@@ -86,7 +86,7 @@ class Report(Shown):
 
     @property
     def performed(self) -> Plan:
-        """The plan with only those steps and moves that were done and not undone, for the same images."""
+        """The plan with only the steps and moves that were done and not undone, for the same images."""
         if not self.ended_early:
             return self.plan
         steps = tuple(done.step for done in self.steps if done.state == "done")
@@ -103,12 +103,12 @@ class Report(Shown):
 
     @property
     def frees(self) -> Freed:
-        """The space that the plan predicted to become free, and what became free."""
+        """The space that the plan predicted to free, and the space that was freed."""
         return Freed(self.plan.frees.foreseen, self.freed)
 
     @property
     def said(self) -> tuple[str, ...]:
-        """What successful programs printed on their standard error; each message once."""
+        """Messages that successful programs printed on standard error; each message once."""
         return tuple(dict.fromkeys(step.said for step in self.steps if step.said))
 
     @property

@@ -55,29 +55,29 @@ Shape = Literal["image", "new", "gone", "fold", "broken", "unopened", "loop", "i
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How much a figure shows.
+    """Options that decide how much a figure shows.
 
     Attributes
     ----------
     details : str or collection of str
-        What the boxes show in addition to the name, the status and what a plan does: some of `DETAILS`, ``"all"``, or
-        ``"none"`` for only the name and ``(Active)``, as in the handout's Figure 2. ``active`` is the mark
-        ``(Active)``, ``format`` for example ``(qcow2)``, ``sizes`` the virtual size and what the file takes on disk,
-        ``users`` the guests' disks that have the image as their source, ``snapshots`` the number of internal ones,
-        ``bitmaps`` that of dirty bitmaps, ``links`` other names of the same file, ``others`` (in a chain) the overlays
-        outside this chain, and ``protected`` the write protection of the image.
+        Details that the boxes show in addition to the name, the status and the action of a plan: some of `DETAILS`,
+        ``"all"``, or ``"none"`` for only the name and ``(Active)``, as in the handout's Figure 2. ``active`` is the
+        mark ``(Active)``, ``format`` for example ``(qcow2)``, ``sizes`` the virtual size and the disk space that the
+        file takes, ``users`` the guests' disks that have the image as their source, ``snapshots`` the number of
+        internal snapshots, ``bitmaps`` the number of dirty bitmaps, ``links`` other names of the same file, ``others``
+        (in a chain) the overlays outside this chain, and ``protected`` the write protection of the image.
     labels : mapping of str to str
         A line of your own for some images, in place of the format; by path or by name, such as ``{"RootBase":
         "(raw/qcow2)"}``.
     fold : int or None
-        If an image has more overlays than this, those in the middle are folded into one box with their number and size
-        on disk. None folds nothing, not even layers.
+        If an image has more overlays than this number, the overlays in the middle are folded into one box with their
+        number and size on disk. None folds nothing, not even layers.
     keep : int
         How many overlays of a folded row stay visible at each end.
     columns : int
         How many boxes may be side by side: the middle of longer chains is folded, so that figures fit into a cell.
     first : collection of str
-        Paths of images whose branches come first among those that are based on the same image.
+        Paths of images whose branches come first among the overlays of the same image.
     style : str
         ``change`` draws a plan as one picture that contains the change. ``rows`` draws the state afterwards below the
         state before, as text figures always do. ``handout`` does the same, and marks as ``(Active)`` each image that

@@ -20,7 +20,7 @@ class Message(str):
     template : str
         The English sentence, with the names of fields in braces. It is the key of the catalogues.
     plural : str
-        The English sentence for numbers other than one, or empty. The number is the field ``count``.
+        The English sentence for numbers other than 1, or empty. The field ``count`` contains the number.
     fields : dict of str to object
         The values of the fields: names, numbers, other messages.
 

@@ -27,16 +27,16 @@ _COLUMNS = (Column("aim"), Column("met", "yes or no"), Column("kept", "yes or no
 
 @dataclass(frozen=True)
 class Check(Listed):
-    """The result of checking an exercise. It is true if everything is done.
+    """The result of checking an exercise. Its truth value tells whether all aims are met.
 
     Attributes
     ----------
     exercise, title : str
-        Its name and title.
+        The name and title of the exercise.
     aims : tuple of Aim
-        What must be true at the end, in the order of the work.
+        The conditions that must be met at the end, in the order of the work.
     why, other : str
-        Why the result is right, and another solution; shown when everything is done.
+        The reason why the result is right, and another solution; shown when all aims are met.
 
     Examples
     --------
@@ -78,13 +78,13 @@ class Check(Listed):
         Parameters
         ----------
         most : float
-            The points if everything is done.
+            The points if all aims are met.
 
         Returns
         -------
         float
-            The share of the aims that are met and were not met at the start, rounded to two digits; 0 if anything is
-            broken that had to stay intact.
+            The share of the aims that are met and were not met at the start, rounded to two digits; 0 if an image or
+            guest that had to stay intact is damaged.
         """
         if any(aim.kept and not aim.met for aim in self.aims):
             return 0.0
@@ -106,7 +106,7 @@ class Check(Listed):
         Returns
         -------
         str
-            Aims that were met at the start are shown only if they are broken.
+            Aims that were met at the start are shown only if they are no longer met.
         """
         lines: list[str] = [self._summary()]
         for aim in self.aims:
@@ -131,8 +131,8 @@ class Check(Listed):
         Returns
         -------
         pandas.DataFrame
-            Index ``aim``; columns ``met``, ``kept`` (whether it was met at the start) and ``seen`` (what was found
-            instead, ``<NA>`` if it is met).
+            Index ``aim``; columns ``met``, ``kept`` (whether the aim was met at the start) and ``seen`` (what was found
+            instead, ``<NA>`` if the aim is met).
         """
         rows = tuple((aim.what, aim.met, aim.kept, None if aim.met else aim.seen) for aim in self.aims)
         return frame_of_table(Table(_COLUMNS, rows))

