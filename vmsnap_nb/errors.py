@@ -1,7 +1,7 @@
 """All errors that vmsnap_nb raises deliberately, which have one base class, and the only warning of vmsnap_nb.
 
-Each error says what was tried, why it failed, and what to do. The reason is either the package's own diagnosis or a
-quotation from the program that refused: libvirt, QEMU or the system.
+Each error states the operation that failed, the reason, and the next step. The reason is either the package's own
+diagnosis or a quotation from the program that refused: libvirt, QEMU or the system.
 """
 
 from __future__ import annotations

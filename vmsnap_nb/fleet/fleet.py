@@ -46,8 +46,8 @@ class Fleet(Listed):
 
     If a host does not respond, no error is raised: its row in a table gives the reason. Methods of guests and forests
     work as on one host: ``fleet.guest("a/web").pull()``, ``fleet["a"].survey().commit("top")``. Their plans consider
-    overlays, guests and snapshots of the other hosts on shared storage: in the folders of `shared`, in storage pools
-    with the same UUID, and in pools that mount the same export.
+    overlays, guests and snapshots of the other hosts on shared storage. Storage is shared if it is in the folders of
+    `shared`, in storage pools with the same UUID, or in pools that mount the same export.
 
     Parameters
     ----------

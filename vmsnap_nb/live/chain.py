@@ -113,7 +113,7 @@ class LiveChain(Chain):
         pattern : str
             A shell pattern such as ``*.log`` for the name; with a ``/`` in it, for the whole path.
         path : path
-            Where to look.
+            The folder to search.
         newer : str or datetime, optional
             Only files changed after this time. A string such as ``"2026-11-29 08:00"`` is in UTC unless it has a time
             zone.
@@ -217,7 +217,7 @@ class LiveChain(Chain):
         layer : Image, path, name or int
             The layer; it must have another layer below it.
         path : path
-            Where to look.
+            The folder to search.
 
         Returns
         -------
@@ -252,7 +252,7 @@ class LiveChain(Chain):
         after : str, optional
             The later state. Default: the whole chain.
         path : path
-            Where to look.
+            The folder to search.
 
         Returns
         -------

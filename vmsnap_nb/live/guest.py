@@ -315,8 +315,8 @@ class Guest(GuestFiles):
     def concerns(self) -> tuple[Concern, ...]:
         """Return the reasons not to start the guest now; for a running guest, the data that it loses if it stops.
 
-        Do not start the guest if another process has its images open, or if a merge was interrupted and its disk may
-        have the wrong data. The same applies if layers are missing or invalid, or if headers do not record a backing
+        Do not start the guest if another process has its images open, or if its disk may have wrong data after an
+        interrupted merge. The same applies if layers are missing or invalid, or if headers do not record a backing
         format. A running guest loses data if QEMU writes to an image other than the image that libvirt names, or to a
         deleted file.
 
@@ -602,8 +602,8 @@ class Guest(GuestFiles):
         bytes. Files that are no longer needed are removed. An image that another guest, overlay or remaining snapshot
         depends on is never written to or removed. These single steps work with every version of libvirt, as block jobs
         of QEMU while the guest runs, otherwise with qemu-img. libvirt performs the deletion only if its own deletion
-        does exactly the same (since 11.0: one snapshot of a running guest, merged down). Older versions cannot delete
-        such a snapshot, or corrupt images with internal snapshots.
+        has exactly the same result (since 11.0: one snapshot of a running guest, merged down). Older versions cannot
+        delete such a snapshot, or corrupt images with internal snapshots.
 
         Parameters
         ----------

@@ -91,7 +91,7 @@ class GuestFiles(Listed):
         pattern : str
             A shell pattern such as ``*.log`` for the name; with a ``/`` in it, for the whole path.
         path : path
-            Where to look.
+            The folder to search.
         newer : str or datetime, optional
             Only files changed after this time. A string such as ``"2026-11-29 08:00"`` is in UTC unless it has a time
             zone.
@@ -168,7 +168,7 @@ class GuestFiles(Listed):
         after : str, optional
             The name of another snapshot. Default: the current state.
         path : path
-            Where to look.
+            The folder to search.
         target : str, optional
             As in `files`.
 

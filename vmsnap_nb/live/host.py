@@ -251,7 +251,7 @@ class Host(Listed):
         return LiveForest.of(self.place(*folders))
 
     def space(self, *folders: str | os.PathLike[str]) -> Space:
-        """Measure the disk space that all images take which `survey` reads.
+        """Measure the disk space of all images that `survey` reads.
 
         Parameters
         ----------
@@ -294,8 +294,8 @@ class Host(Listed):
         A file counts as needed if a guest's disk, a snapshot, saved memory, a block job or firmware uses it. It also
         counts as needed if an interrupted operation uses it or a process has it open. The backing files of needed files
         count as needed, too. All other files are listed. This is not proof, because a guest of another libvirt may use
-        such a file as a disk. For another machine, volumes of storage pools are listed, each marked as uncertain:
-        libvirt does not report which process has a file open, or which operation was interrupted.
+        such a file as a disk. For another machine, volumes of storage pools are listed and marked as uncertain. libvirt
+        does not report which process has a file open, or which operation was interrupted.
 
         Parameters
         ----------

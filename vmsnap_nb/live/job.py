@@ -39,7 +39,7 @@ class Progress(Carded):
     Attributes
     ----------
     done, total : int
-        In `unit`; the total is 0 while it is unknown.
+        Progress and total in `unit`; the total is 0 while unknown.
     unit : str
         ``steps`` or ``bytes``.
     text : str
@@ -145,7 +145,7 @@ class Job(Listed):
 
     @property
     def report(self) -> LiveReport | None:
-        """The report, also of a job that failed; None while it is running."""
+        """The report, also of a failed job; None while the job is running."""
         return self._report
 
     def cancel(self) -> None:

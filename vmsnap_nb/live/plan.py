@@ -55,7 +55,7 @@ class LivePlan(Plan):
     Attributes
     ----------
     request : Request
-        The request, with everything that was chosen while it was planned.
+        The request, with all choices that were made during planning.
     place : Place
         The place where it runs.
     """
@@ -212,7 +212,7 @@ class LivePlan(Plan):
         Parameters
         ----------
         path : path
-            Where to look.
+            The folder to search.
         target : str, optional
             The disk of the guest, such as ``vda``, for a revert or a deletion. Default: the first disk.
         seconds : float, optional
@@ -251,7 +251,7 @@ class LivePlan(Plan):
         Parameters
         ----------
         path : path
-            Where to look.
+            The folder to search.
         seconds : float, optional
             Seconds that reading may take in total. Default: the general limit for reading files.
 

@@ -143,7 +143,7 @@ class BlockMap(Listed):
         return strips_frame(self)
 
     def to_text(self, *, cells: int = 64) -> str:
-        """Draw the disk from left to right, `cells` characters wide: what the guest reads, then a strip per layer."""
+        """Draw the disk from left to right, `cells` characters wide: the data that the guest reads, then each layer."""
         from vmsnap_nb.views.strips import strips_text
 
         return strips_text(self, cells=whole_number(cells, "cells", t("characters"), least=1))
@@ -278,7 +278,7 @@ class BlockMap(Listed):
         return sum(size for above, size in self.covers[layer].items() if above > last)
 
     def to_copy(self, first: int, last: int, into: int) -> Mapping[int, int]:
-        """Return what must be copied to merge several layers into one; overlapping data counts once.
+        """Return the amount of data to copy to merge several layers into one; overlapping data counts once.
 
         Parameters
         ----------

@@ -92,8 +92,8 @@ class ByHost(_Parts[T], Shown):
 class TablesByHost(_Parts[T], Tabled):
     """Space, findings, leftovers or guests of several hosts: ``found["a"]``.
 
-    `to_frame` returns the columns of one host, with ``host`` as the index and ``status`` as the last column: empty, or
-    the reason why a host did not respond.
+    `to_frame` returns the columns of one host, with ``host`` as the index and ``status`` as the last column. ``status``
+    is empty, or gives the reason why a host did not respond.
 
     Attributes
     ----------

@@ -51,7 +51,7 @@ _MOST_NAMES = 3
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FileEntry(Carded):
-    """One file, folder or link on a guest's disk.
+    """A file, folder or link on a guest's disk.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class FileEntry(Carded):
         The path in the guest; ``volume:/path`` on a volume that the guest's ``/etc/fstab`` does not mount. Bytes that
         are not UTF-8 are Python's surrogate escapes, as in `os.listdir`.
     kind : str
-        One of `FileKind`.
+        A value of `FileKind`.
     size : int
         Size of the content, in bytes.
     mtime_ns, ctime_ns : int or None
@@ -218,14 +218,14 @@ class Files(FileRead):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FileChange(Carded):
-    """One file that differs between two states of a disk.
+    """A file that differs between two states of a disk.
 
     Attributes
     ----------
     path : str
         The path in the later state; for a removed file, the former path.
     change : str
-        One of `Change`.
+        A value of `Change`.
     before, after : FileEntry or None
         The file in the two states; None if the file does not exist in that state. For a renamed file, `before` has the
         former path.
@@ -241,7 +241,7 @@ class FileChange(Carded):
 
     @property
     def kind(self) -> str:
-        """One of `FileKind`."""
+        """A value of `FileKind`."""
         entry = self.after or self.before
         return "other" if entry is None else entry.kind
 
@@ -284,7 +284,7 @@ class FileChanges(FileRead):
     before, after : str
         The two states.
     changes : tuple of FileChange
-        One for each file.
+        One change for each file.
     layers : tuple of DiskLayer
         The images from which the two states are read: first the images of both states, then the images of only
         `before`, then the images of only `after`. Each image comes after its lower layers.
@@ -424,7 +424,7 @@ class LostFiles(FileRead):
     states : tuple of str
         The states that can no longer be read, with the disk if there are several.
     files : tuple of LostFile
-        One for each file and state.
+        One entry for each file and state.
     """
 
     states: tuple[str, ...] = ()
@@ -456,7 +456,7 @@ class FilePart(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class FileParts(FileRead):
-    """Which layer of a chain holds each part of one file.
+    """The parts of a file, and the layer of the chain that holds each part.
 
     `to_frame` returns: index ``start``, columns ``length layer image kind place``. All numbers except ``layer`` are in
     bytes. ``kind`` is ``data``; ``zero`` for a hole, or for zeros recorded by a layer; ``inode`` for content small

@@ -273,7 +273,7 @@ class Forest(Shown):
             return self._walk[0][self.find(image)]
 
     def known_devices(self, *paths: str) -> tuple[str, ...]:
-        """Return which of these paths the forest knows as block devices; used by plans."""
+        """Return the given paths that the forest knows as block devices; used by plans."""
         return tuple(path for path in paths if path in self.images and self.images[path].device)
 
     # -- people -----------------------------------------------------------------------------------------
@@ -399,7 +399,7 @@ class Forest(Shown):
         needs: Iterable[Need] | None = None,
         stale_memory: Iterable[Need] | None = None,
     ) -> Forest:
-        """Return a forest in which some images are added or replaced and others removed; plans predict with it."""
+        """Return a forest with some images added or replaced and others removed; plans use it as a prediction."""
         images = {**self.images, **{image.path: image for image in put}}
         for path in drop:
             images.pop(path, None)

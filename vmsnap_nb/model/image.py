@@ -113,16 +113,16 @@ class Bitmap(FastBuild, Carded):
 
 @dataclass(frozen=True)
 class Image(FastBuild, Carded):
-    """One image file.
+    """An image file.
 
     Attributes
     ----------
     path : str
         Absolute path as QEMU would open it (symbolic links are not resolved), or the address of a remote image.
     format : str or None
-        QEMU's name for the format: ``qcow2``, ``raw``, ``vmdk``, …; None if it is not known.
+        QEMU's name for the format: ``qcow2``, ``raw``, ``vmdk``, …; None if unknown.
     status : str
-        One of `Status`.
+        A value of `Status`.
     problem : str
         A description of the problem, or empty.
     virtual_size : int or None
@@ -142,7 +142,7 @@ class Image(FastBuild, Carded):
         The persistent dirty bitmaps in the file; while a guest writes to the image, all are "in-use".
     identity : tuple or None
         The identity of the image, which is the same for all its names: device and inode of a file, ``device`` and
-        number of a block device, protocol, host and export of a network image; None if it is not known.
+        number of a block device, protocol, host and export of a network image; None if unknown.
     link : tuple or None
         For a file with several hard links, the name under which it was read: the folder, by device and inode, and the
         file name.
@@ -321,7 +321,7 @@ class Image(FastBuild, Carded):
         pattern : str
             A shell pattern such as ``*.log`` for the name; with a ``/`` in it, for the whole path.
         path : path
-            Where to look.
+            The folder to search.
         newer : str or datetime, optional
             Only files changed after this time. A string such as ``"2026-11-29 08:00"`` is in UTC unless it has a time
             zone.

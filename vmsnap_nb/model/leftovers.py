@@ -21,7 +21,7 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Leftover(Carded):
-    """One file that nothing needs, as far as was checked.
+    """A file that nothing needs, as far as was checked.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Leftovers(Tabled):
     files : tuple of Leftover
         The rows.
     unseen : tuple of str
-        Images and folders that could not be read; each of them may need any of the files.
+        Images and folders that could not be read, and that may therefore need any of the files.
     """
 
     files: tuple[Leftover, ...] = ()

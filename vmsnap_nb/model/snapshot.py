@@ -129,7 +129,7 @@ class Snapshot(Carded):
     record : SnapshotRecord
         libvirt's record; for an untracked snapshot, the information from the images in the same form.
     status : str
-        One of `Drift`.
+        A value of `Drift`.
     problem : str
         A description of the mismatch, or empty.
     """
@@ -145,7 +145,7 @@ class Snapshot(Carded):
 
     @property
     def kind(self) -> Kind:
-        """One of `Kind`."""
+        """A value of `Kind`."""
         return self.record.kind
 
     def __repr__(self) -> str:

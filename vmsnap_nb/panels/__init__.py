@@ -28,12 +28,13 @@ def panel(subject: Subject) -> Panel:
     Parameters
     ----------
     subject : Lab, Host, Guest or LiveForest
-        The panel of a guest shows its snapshots, that of a lab or host all guests, that of a forest its merges.
+        A guest's panel shows its snapshots, a lab's or host's panel shows all guests, and a forest's panel shows
+        merges.
 
     Returns
     -------
     Panel
-        It is displayed in a notebook.
+        The panel, which is displayed in a notebook.
     """
     if not isinstance(subject, Subject):
         raise invalid(subject, "subject", t("the argument must be a lab, a host, a guest or a forest"))

@@ -44,7 +44,7 @@ class ChainView(anywidget.AnyWidget):
     judge : callable
         Returns, for the path of an image that is dragged, the `Verdict` for each other image.
     views : int
-        How many pages, or places on a page, show this view now; a closed page is not subtracted.
+        The number of pages, or places on a page, that show this view now; a closed page is not subtracted.
     """
 
     _esm = _HERE / "chain_view.js"

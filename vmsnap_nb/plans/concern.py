@@ -67,7 +67,7 @@ class Concern(Carded):
     Attributes
     ----------
     name : str
-        One of `CONCERNS`; `LivePlan.run` accepts this name in ``waive``.
+        A name from `CONCERNS`; `LivePlan.run` accepts this name in ``waive``.
     level : str
         ``refuse``, ``warn`` or ``note``.
     what : Message

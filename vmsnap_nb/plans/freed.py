@@ -16,9 +16,9 @@ __all__ = ["Freed"]
 class Freed(Tabled):
     """The disk space that becomes free, by path. A file that grows has a negative number; new files are not counted.
 
-    `to_frame` returns: index ``path``, columns ``foreseen freed``, in bytes: the space that the plan predicted to free,
-    and the space that its run really freed, from the blocks that the files take before and after. ``<NA>`` if not
-    known, or not known yet.
+    `to_frame` returns: index ``path``, columns ``foreseen freed``, in bytes. ``foreseen`` is the space that the plan
+    predicted to free. ``freed`` is the space that its run really freed, computed from the blocks that the files take
+    before and after. ``<NA>`` if not known, or not known yet.
 
     Attributes
     ----------

@@ -20,7 +20,7 @@ __all__ = ["Report", "StepDone"]
 
 @dataclass(frozen=True, slots=True)
 class StepDone(Carded):
-    """One step of a plan, and its result.
+    """A step of a plan, and its result.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class Report(Shown):
 
     @property
     def differences(self) -> tuple[Message, ...]:
-        """Sentences on what differs from the prediction or, if the run ended early, from the state before."""
+        """Sentences that describe the differences from the prediction or, after an early end, from the state before."""
         expected = self.plan.before if self.ended_early else self.plan.after
         return differences(expected, self.after, self.plan.about, self.plan.changes)
 

@@ -73,9 +73,10 @@ class Options:
         If an image has more overlays than this number, the overlays in the middle are folded into one box with their
         number and size on disk. None folds nothing, not even layers.
     keep : int
-        How many overlays of a folded row stay visible at each end.
+        The number of overlays of a folded row that stay visible at each end.
     columns : int
-        How many boxes may be side by side: the middle of longer chains is folded, so that figures fit into a cell.
+        The maximum number of boxes side by side. The middle of longer chains is folded, so that figures fit into a
+        cell.
     first : collection of str
         Paths of images whose branches come first among the overlays of the same image.
     style : str

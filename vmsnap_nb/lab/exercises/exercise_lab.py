@@ -143,7 +143,7 @@ class ExerciseLab(Host):
         Parameters
         ----------
         name : str
-            One of `exercises`.
+            The name of an exercise from `exercises`.
 
         Returns
         -------
@@ -167,7 +167,7 @@ class ExerciseLab(Host):
         Parameters
         ----------
         name : str
-            One of `exercises`.
+            The name of an exercise from `exercises`.
 
         Returns
         -------
@@ -191,7 +191,7 @@ class ExerciseLab(Host):
         Parameters
         ----------
         name : str
-            One of `exercises`.
+            The name of an exercise from `exercises`.
 
         Returns
         -------
@@ -201,7 +201,7 @@ class ExerciseLab(Host):
         Raises
         ------
         NotFoundError
-            No exercise has that name, or it has not been set up.
+            No exercise has that name, or the exercise has not been set up.
         LabError
             The record of the exercise's start no longer exists.
 
@@ -223,14 +223,14 @@ class ExerciseLab(Host):
         Parameters
         ----------
         name : str
-            One of `exercises`.
+            The name of an exercise from `exercises`.
         text : str
             The answer. The order of several names does not matter, but the order of the letters of commands does.
 
         Raises
         ------
         NotFoundError
-            No exercise has that name, or it has not been set up.
+            No exercise has that name, or the exercise has not been set up.
         """
         practice.answer(self, name, text)
 
@@ -240,7 +240,7 @@ class ExerciseLab(Host):
         Parameters
         ----------
         name : str
-            One of `exercises`.
+            The name of an exercise from `exercises`.
 
         Returns
         -------
@@ -268,7 +268,7 @@ class ExerciseLab(Host):
         Parameters
         ----------
         name : str
-            One of `exercises`.
+            The name of an exercise from `exercises`.
 
         Returns
         -------
