@@ -144,7 +144,7 @@ class Fleet(Listed):
     # -- guests ---------------------------------------------------------------------------------------------
 
     def guest(self, name: str) -> Guest:
-        """Return a guest by the names of its host and of the guest itself, such as ``a/web``.
+        """Return a guest by host name and guest name, such as ``a/web``.
 
         Parameters
         ----------

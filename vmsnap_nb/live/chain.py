@@ -185,7 +185,7 @@ class LiveChain(Chain):
         return copy_out(self._state(at), path, to)
 
     def where(self, path: PathLike) -> FileParts:
-        """Find which layer holds which part of a file.
+        """Find the layer that holds each part of a file.
 
         Parameters
         ----------

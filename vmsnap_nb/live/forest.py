@@ -120,7 +120,7 @@ class LiveForest(Forest):
         Raises
         ------
         NotFoundError
-            The forest has no such image.
+            The forest does not contain the image.
 
         Examples
         --------
@@ -172,7 +172,7 @@ class LiveForest(Forest):
         InvalidRequestError
             `top` has no backing file, or `base` is not below it.
         NotFoundError
-            The forest has no such image.
+            The forest does not contain the image.
 
         Examples
         --------
@@ -214,7 +214,7 @@ class LiveForest(Forest):
         InvalidRequestError
             There is no layer between `base` and `image`.
         NotFoundError
-            The forest has no such image.
+            The forest does not contain the image.
 
         Examples
         --------
@@ -244,14 +244,14 @@ class LiveForest(Forest):
         Returns
         -------
         LivePlan
-            `Plan.alternatives` has the bytes that each method copies.
+            `Plan.alternatives` lists both methods, with the bytes that each method copies.
 
         Raises
         ------
         InvalidRequestError
             No overlay is based on the image, so its content would be lost.
         NotFoundError
-            The forest has no such image.
+            The forest does not contain the image.
 
         Examples
         --------
@@ -287,14 +287,14 @@ class LiveForest(Forest):
         Returns
         -------
         LivePlan
-            `Plan.alternatives` has the other ways, with the bytes that each way copies.
+            `Plan.alternatives` lists the other ways, with the bytes that each way copies.
 
         Raises
         ------
         InvalidRequestError
             The chain is already as short as requested, or does not contain an image to keep.
         NotFoundError
-            The forest has no such image.
+            The forest does not contain the image.
 
         Examples
         --------
@@ -361,7 +361,7 @@ class LiveForest(Forest):
         ImageError
             A layer cannot be read.
         NotFoundError
-            The forest has no such image.
+            The forest does not contain the image.
 
         Examples
         --------
@@ -380,8 +380,8 @@ class LiveForest(Forest):
         Returns
         -------
         Space
-            `Space.to_frame` has a row for each file, `Space.internal_frame` a row for each internal snapshot. A guest
-            that writes at the same time changes the numbers.
+            `Space.to_frame` returns a row for each file, `Space.internal_frame` a row for each internal snapshot. A
+            guest that writes at the same time changes the numbers.
 
         Examples
         --------
@@ -481,7 +481,7 @@ class LiveForest(Forest):
         Raises
         ------
         NotFoundError
-            The forest has no such image.
+            The forest does not contain the image.
         ImageError, InUseError, CommandError
             As `Image.check`.
 
@@ -511,7 +511,7 @@ class LiveForest(Forest):
         Raises
         ------
         NotFoundError
-            The forest has no such image.
+            The forest does not contain the image.
         """
         now = self.refresh()
         source = now.find(image)
@@ -532,7 +532,7 @@ class LiveForest(Forest):
         Raises
         ------
         NotFoundError
-            The forest has no such image.
+            The forest does not contain the image.
 
         Examples
         --------

@@ -255,7 +255,7 @@ class Guest(GuestFiles):
         return LiveChain(forest, find_disk(forest, self._name, target).path, volume=self._handle.link.open_volume)
 
     def blockmap(self, target: str | None = None, *, at: str | None = None) -> BlockMap:
-        """Map which layer of a disk's chain holds which part of the disk.
+        """Map the parts of the disk that each layer of its chain holds.
 
         Parameters
         ----------
@@ -618,8 +618,8 @@ class Guest(GuestFiles):
         Returns
         -------
         LivePlan
-            `Plan.way` names the merge, `Plan.alternatives` has both directions with the bytes that each copies, and
-            `Plan.writes` and `Plan.unlinks` have the files.
+            `Plan.way` names the merge, `Plan.alternatives` lists both directions with the bytes that each copies, and
+            `Plan.writes` and `Plan.unlinks` list the files.
 
         Raises
         ------
@@ -734,7 +734,7 @@ class Guest(GuestFiles):
         Returns
         -------
         LivePlan
-            `Plan.way` says how the data is copied.
+            `Plan.way` describes how the data is copied.
 
         Raises
         ------
@@ -844,7 +844,7 @@ class Guest(GuestFiles):
         Returns
         -------
         LivePlan
-            `Plan.alternatives` has the other ways, with the bytes that each way copies.
+            `Plan.alternatives` lists the other ways, with the bytes that each way copies.
 
         Raises
         ------
@@ -961,7 +961,7 @@ class Guest(GuestFiles):
         Returns
         -------
         Completed
-            An exit status other than 0 is not an error here: see `Completed.check`. The first 3 MiB of each output are
+            An exit status other than 0 raises no error here; `Completed.check` does. The first 3 MiB of each output are
             kept.
 
         Raises

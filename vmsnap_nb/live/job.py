@@ -107,7 +107,7 @@ class Job(Listed):
                 self._changed.notify_all()
 
     def tell(self, progress: Progress) -> None:
-        """Report the progress; called by the work itself."""
+        """Report the progress; called by `work`."""
         now = time.monotonic()
         if self._began is None or progress.unit != self._progress.unit:
             self._began = now, progress.done

@@ -187,7 +187,7 @@ class LivePlan(Plan):
         Returns
         -------
         LiveReport
-            `Report.as_predicted` says whether the result is as the plan predicted.
+            `Report.as_predicted` tells whether the result matches the prediction.
 
         Raises
         ------

@@ -357,7 +357,7 @@ class Forest(Shown):
         Raises
         ------
         NotFoundError
-            The forest has no such image.
+            The forest does not contain the image.
         """
         return Chain(self, self.find(image))
 

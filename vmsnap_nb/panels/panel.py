@@ -150,7 +150,7 @@ class Panel(widgets.VBox):
         self.flow.propose(make, f"{self.source.called}.unfinished()[0]", t("Complete operation"))
 
     def refresh(self) -> None:
-        """Read again now; an error is shown in place of the time."""
+        """Read the subject again now; an error is shown in place of the time."""
         with self._reading_lock:
             try:
                 reading = self.source.read()

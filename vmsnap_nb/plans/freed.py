@@ -42,7 +42,7 @@ class Freed(Tabled):
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The files, beginning with those in the prediction."""
+        """The paths of the files, predicted files first."""
         return tuple(dict.fromkeys((*self.foreseen, *self.found)))
 
     @property

@@ -81,8 +81,8 @@ class Options:
         Paths of images whose branches come first among the overlays of the same image.
     style : str
         ``change`` draws a plan as one picture that contains the change. ``rows`` draws the state afterwards below the
-        state before, as text figures always do. ``handout`` does the same, and marks as ``(Active)`` each image that
-        would be written to next, even if no guest does.
+        state before, as text figures always do. ``handout`` does the same, and marks each image that would be written
+        to next as ``(Active)``, even if no guest writes to it.
     """
 
     details: str | Collection[str] = "all"
