@@ -402,7 +402,7 @@ class Lab(ExerciseLab):
 
     @property
     def acceleration(self) -> Acceleration:
-        """How QEMU runs guests, and why; determined once, by booting a guest."""
+        """The way QEMU runs guests, with KVM or TCG, and the reason; determined once, by booting a guest."""
         return self._machine.acceleration
 
     # -- what happens here ------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ __all__ = ["Chain", "Forest"]
 
 @dataclass(frozen=True)
 class Forest(Shown):
-    """Images with their backing files. Problems are data: missing files and loops are images with a status.
+    """Images with their backing files. Missing files and loops raise no errors: they are images with a status.
 
     Methods that take an image accept the image itself, its path, or its name if only one image has that name.
 

@@ -55,7 +55,7 @@ _TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class Need(Carded):
-    """The reason why an image must not change."""
+    """A reason why an image must not change."""
 
     kind: NeedKind
     path: str

@@ -87,17 +87,18 @@ class Plan(Shown):
     concerns : tuple of Concern
         `Concerns`: objections and warnings, the most serious first.
     way : Message
-        How the plan will be performed, and the reason for this choice, in one sentence.
+        One sentence that describes how the plan will be performed, with the reason for this choice.
     space_needed : int
         Bytes of disk space that the plan may need.
     subjects : tuple of str
         Paths of the images that the plan affects; the figure shows these images and their surroundings.
     alternatives : tuple of Alternative
-        The ways that were compared, if there was a choice, the cheapest first; `alternatives_frame` returns a table.
+        The ways that were compared if there was a choice, with the cheapest way first; `alternatives_frame` returns a
+        table.
     growth : mapping of str to int or None
-        About how many bytes each remaining file grows, or shrinks (negative); None if not known.
+        Approximate growth of each remaining file, in bytes; negative if the file shrinks, None if not known.
     shared : mapping of str to int
-        For images that are removed, the bytes that other files share (reflinks), which are not freed.
+        For each image that is removed, the bytes that other files share with it (reflinks); these bytes are not freed.
     machine : Machine or None
         The machine that has the images, if libvirt is a system instance or runs on another machine.
     """
@@ -149,7 +150,7 @@ class Plan(Shown):
 
     @property
     def about(self) -> tuple[str, ...]:
-        """All images that the plan affects; these images and their backing files must not change before it runs."""
+        """All images that the plan affects; they and their backing files must not change before the plan runs."""
         steps = (path for step in self.steps for path in (step.image, *step.creates))
         moved = (path for move in self.moves for path in (move.source, move.target))
         return tuple(dict.fromkeys((*self.subjects, *steps, *self.writes, *self.changes, *moved)))
@@ -185,7 +186,7 @@ class Plan(Shown):
         return tuple(line for step in self.steps for line in self.lines_of(step))
 
     def lines_of(self, step: Step) -> tuple[str, ...]:
-        """Return the command lines of one step; a `virsh` command contains the URI of another machine."""
+        """Return the command lines of one step; for another machine, `virsh` commands contain its URI."""
         if self.machine is None or step.performer == "libvirt":
             return step.commands
         return tuple(map(self.machine.line, step.commands))
@@ -243,7 +244,7 @@ class Plan(Shown):
 
     @property
     def refused(self) -> bool:
-        """Whether there is a concern of level "refuse"."""
+        """Whether the plan has a concern of level "refuse"."""
         return any(concern.level == "refuse" for concern in self.concerns)
 
     def alternatives_frame(self) -> pd.DataFrame:
@@ -252,7 +253,7 @@ class Plan(Shown):
         Returns
         -------
         pandas.DataFrame
-            The cheapest first; no rows if there was no choice.
+            The cheapest way first; no rows if there was no choice.
         """
         from vmsnap_nb.views.frames import alternatives_frame
 
