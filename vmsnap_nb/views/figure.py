@@ -78,7 +78,7 @@ class Options:
         The maximum number of boxes side by side. The middle of longer chains is folded, so that figures fit into a
         cell.
     first : collection of str
-        Paths of images whose branches come first among the overlays of the same image.
+        Paths of overlays that are drawn first, with their branches, among the overlays of the same image.
     style : str
         ``change`` draws a plan as one picture that contains the change. ``rows`` draws the state afterwards below the
         state before, as text figures always do. ``handout`` does the same, and marks each image that would be written

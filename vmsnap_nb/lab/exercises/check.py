@@ -83,8 +83,8 @@ class Check(Listed):
         Returns
         -------
         float
-            The share of the aims that are met and were not met at the start, rounded to two digits; 0 if an image or
-            guest that had to stay intact is damaged.
+            The points in proportion to the aims that are met now and were not met at the start, rounded to two digits;
+            0 if an image or guest that had to stay intact is damaged.
         """
         if any(aim.kept and not aim.met for aim in self.aims):
             return 0.0

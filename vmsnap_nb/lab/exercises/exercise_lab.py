@@ -273,8 +273,8 @@ class ExerciseLab(Host):
         Returns
         -------
         Hint
-            After the third hint, the third hint again. `progress` counts the hints that were used; points do not depend
-            on them.
+            After the third hint, further calls return the third hint again. `progress` counts the hints that were used;
+            points do not depend on them.
 
         Raises
         ------
