@@ -540,9 +540,10 @@ class Guest(GuestFiles):
         For an internal snapshot, libvirt restores its content in the same images. For an external snapshot, the guest
         gets its definition at the time of the snapshot and a new, empty overlay on the snapshot's image. That overlay
         is named after the snapshot's own overlay, with a number, such as ``demo.snap1-2.qcow2``. If the snapshot holds
-        the memory, QEMU loads it from its file. These single steps work with every version of libvirt: versions before
-        9.9 cannot revert to external snapshots, and newer versions remove the current overlays. Writes after the revert
-        form a second branch; a `revert` to a snapshot of the first branch returns to it.
+        the memory, QEMU loads it from its file. These single steps work with every version of libvirt. libvirt's own
+        revert to external snapshots is not used: before 9.9 it does not exist, and newer versions remove the current
+        overlays. Writes after the revert form a second branch; a `revert` to a snapshot of the first branch returns to
+        it.
 
         Parameters
         ----------
@@ -554,7 +555,7 @@ class Guest(GuestFiles):
             only the disks.
         keep_current : bool
             Whether to keep the current state, with its memory if the guest runs, in a snapshot ``kept1``, ``kept2``, …
-            first: then nothing is lost, and a revert to that snapshot restores the current state. The kept snapshot is
+            first. Nothing is lost then, and a revert to that snapshot restores the current state. The kept snapshot is
             internal if `name` is an internal snapshot; otherwise it is external, and the current image remains
             unchanged. If False, the plan names each file whose content is discarded, with its size (`state-lost`). The
             images of an internal snapshot are overwritten. After a revert to an external snapshot, the previous overlay

@@ -312,7 +312,7 @@ class BlockMap(Listed):
         return tuple(found)
 
     def clusters_to_fill(self, first: int, last: int, into: int) -> tuple[Extent, ...]:
-        """Return these parts of the disk in whole clusters of `into`; the file may already hold a part of a cluster."""
+        """Return `extents_to_copy` in whole clusters of the file `into`, which may already hold parts of a cluster."""
         extents = self.extents_to_copy(first, last, into)
         unit, size = self.layers[into].cluster_size, self.layers[into].size
         data = (

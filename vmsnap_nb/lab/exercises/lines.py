@@ -33,7 +33,7 @@ class Lines(Listed):
         self._box: Any = None
 
     def order(self, letters: str) -> Check:
-        """Answer with an order, and check the answer, as the button does.
+        """Answer with an order, and check the answer; the button does the same.
 
         Parameters
         ----------
