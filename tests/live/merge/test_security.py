@@ -80,6 +80,13 @@ def test_rules_that_are_not_known(guest: Guest, tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_drivers_of_a_real_libvirt(lab: Lab) -> None:
-    models = security.secmodels(lab.connection)
-    assert isinstance(models, tuple)
-    assert security.secmodels(lab.connection) is models
+    asked = []
+
+    class Connection:
+        def getCapabilities(self) -> str:  # noqa: N802 - libvirt's name
+            asked.append(1)
+            return str(lab.connection.getCapabilities())
+
+    connection = Connection()
+    assert security.secmodels(connection) == security.secmodels(connection) == security.secmodels(lab.connection)
+    assert len(asked) == 1, "they do not change while it is connected"

@@ -67,7 +67,7 @@ def test_a_record_that_libvirt_cannot_write_and_so_drops_is_not_lost(short: Path
     """
     done = run_python(revert + ("" if then == "restarted" else after), short / "l", then)
     # That of b, which was to be the current one again when this was undone, is dropped as well.
-    lost = [(name, "write record", "0o100600") for name in ("a", "b")]
+    lost = [(name, "write record", "0o101600") for name in ("a", "b")]
     full = ["True", "False", str(lost), "{'active-job'}"]
     assert done.stdout.splitlines()[:4] == full, done.stderr
     if then == "restarted":
