@@ -79,7 +79,7 @@ def test_a_scenario_begins_again(panel: LabPanel, lab: Lab) -> None:
     assert eventually(lambda: page.layers is not None)
     lab.scenario("merge").remove("Snap-2").run(progress=False)
     page.reset_button.click()
-    assert "all changes to the images" in panel.flow.lost.value
+    assert "All changes to the images" in panel.flow.lost.value
     panel.flow.understood.value = True
     panel.flow.confirm_button.click()
     panel.flow.wait()
