@@ -499,6 +499,7 @@ def test_layers_beside_the_files_are_chosen_by_keyboard(nb: Notebook, running: N
     nb.python("vm.execute('echo new > /etc/new').check()")
     root = nb.show("vs.panel(lab)")
     root.get_by_role("radio", name="demo, running").check(force=True)
+    expect(root.get_by_role("heading", name="demo", exact=True)).to_be_visible(timeout=LONG)  # another guest's page was
     root.get_by_role("tab", name="Files").click()
     layers, tree = root.locator(".vmsnap-layers"), root.locator(".vmsnap-tree")
     active = layers.get_by_role("radio").first
