@@ -31,7 +31,7 @@ from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
 from vmsnap_nb.views.labels import head_text
 from vmsnap_nb.views.positions import place_figure
-from vmsnap_nb.views.words import width, wrap
+from vmsnap_nb.views.shown_text import width, wrap
 from vmsnap_nb.words.language import set_language
 from vmsnap_nb.words.message import t
 

@@ -19,7 +19,7 @@ from support.pictures import SVG, is_a, texts
 from support.shown import HOSTILE, things
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.views import words
+from vmsnap_nb.views import shown_text
 from vmsnap_nb.views.content import arrange, narrow_width, natural_width, picture_text
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Box, Line, Options
@@ -50,13 +50,13 @@ def test_the_picture_of_any_forest_says_what_the_text_says(tree: Forest) -> None
 def test_a_hostile_name_is_in_picture_html_and_text_as_it_is(name: str) -> None:
     path = f"/i/{name}"
     tree = forest(image(path), image("over", path), image("other"))
-    shown = words.isolate(name)
+    shown = shown_text.isolate(name)
     source = tree.to_graphviz()
     assert shown in "".join(texts(source.pipe(format="svg")))
     assert shown in texts(figure_svg(figure_of(tree, Options())))
     root = ET.fromstring(figure_svg(figure_of(tree, Options())))
     titles = [one.text for one in root.iter(f"{SVG}title")]
-    assert words.isolate(path) in titles
+    assert shown_text.isolate(path) in titles
     assert sum(is_a(g, "arrow") for g in root.iter(f"{SVG}g")) == 1
     assert shown in tree.to_text()
     seen = _Seen()
@@ -84,7 +84,7 @@ def test_a_name_of_255_bytes_is_shortened_and_its_title_has_all_of_it() -> None:
     tree = forest(image(name))
     root = ET.fromstring(figure_svg(figure_of(tree, Options())))
     assert [one.text for one in root.iter(f"{SVG}title")] == [f"/i/{name}"]
-    assert max(map(words.width, tree.to_text().splitlines())) < 50
+    assert max(map(shown_text.width, tree.to_text().splitlines())) < 50
 
 
 @pytest.mark.system

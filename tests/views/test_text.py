@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.any_forest import forests
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.views import words
+from vmsnap_nb.views import shown_text
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Figure, Line, Options
 from vmsnap_nb.views.text import figure_text
@@ -25,7 +25,7 @@ def in_plain_letters(figure: Figure) -> Figure:
             block,
             boxes=tuple(
                 dataclasses.replace(
-                    box, lines=tuple(Line("x" * words.width(line.text), line.role) for line in box.lines)
+                    box, lines=tuple(Line("x" * shown_text.width(line.text), line.role) for line in box.lines)
                 )
                 for box in block.boxes
             ),
@@ -50,7 +50,7 @@ def test_any_forest_is_aligned_and_whole_and_its_chains_are_of_one_height(
     figure = dataclasses.replace(figure_of(tree, Options(details=details, fold=fold, keep=2)), notes=())
     lines = figure_text(figure).splitlines()
     plain = figure_text(in_plain_letters(figure)).splitlines()
-    assert [words.width(line) for line in lines] == [len(line) for line in plain]
+    assert [shown_text.width(line) for line in lines] == [len(line) for line in plain]
     for line, same in zip(lines, plain, strict=True):
         assert line == line.rstrip()
         assert all(char in line for char in set(same) - {"x", " "})
@@ -63,7 +63,7 @@ def chains_are_boxes_of_one_height(tree: Forest) -> None:
         chain = tree.chain(path)
         figure = dataclasses.replace(figure_of(chain, Options(fold=None)), notes=())
         lines = figure_text(figure).splitlines()
-        assert len({words.width(line) for line in lines}) == 1
+        assert len({shown_text.width(line) for line in lines}) == 1
         assert len(figure.blocks[0].boxes) == len(chain)
 
 

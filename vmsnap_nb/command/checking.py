@@ -88,6 +88,6 @@ def _said(rows: tuple[tuple[str, str], ...], status: int) -> str:
 
 
 def _line(output: Output, status: int, text: str) -> None:
-    from vmsnap_nb.views.words import shown
+    from vmsnap_nb.views.shown_text import shown
 
     output.line(f": {shown(text)}", label=_WORDS[status], colour=_COLOURS[status])

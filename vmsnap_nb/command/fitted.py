@@ -9,8 +9,8 @@ from typing import Any
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Block, Figure
+from vmsnap_nb.views.shown_text import width
 from vmsnap_nb.views.text import figure_text, steps_of, text_options
-from vmsnap_nb.views.words import width
 from vmsnap_nb.words.message import t
 
 __all__ = ["fitted_figure"]

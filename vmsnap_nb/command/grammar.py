@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from vmsnap_nb.command.given import Given
-from vmsnap_nb.views.words import width, wrap
+from vmsnap_nb.views.shown_text import width, wrap
 from vmsnap_nb.words.message import N_, t
 
 __all__ = ["COMMON", "READONLY", "Command", "Group"]

@@ -316,7 +316,7 @@ class FileChanges(FileRead):
         (True, 1)
         """
         from vmsnap_nb.views.changes_svg import changes_svg
-        from vmsnap_nb.views.images import Svg
+        from vmsnap_nb.views.pictures import Svg
 
         return Svg(changes_svg(self))
 
@@ -339,7 +339,7 @@ class FileChanges(FileRead):
         MissingPartError
             The Python package resvg_py is not installed: ``pip install "vmsnap_nb[png]"``.
         """
-        from vmsnap_nb.views.images import png_of
+        from vmsnap_nb.views.pictures import png_of
 
         return png_of(self.to_svg(), zoom=check_above_zero(zoom, "zoom"))
 

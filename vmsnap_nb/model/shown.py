@@ -163,7 +163,7 @@ class Shown(Listed):
         >>> svg.startswith("<svg"), svg.count('class="box ')
         (True, 1)
         """
-        from vmsnap_nb.views.images import to_svg
+        from vmsnap_nb.views.pictures import to_svg
 
         return to_svg(self, **options)
 
@@ -188,7 +188,7 @@ class Shown(Listed):
         MissingPartError
             The Python package resvg_py is not installed: ``pip install "vmsnap_nb[png]"``.
         """
-        from vmsnap_nb.views.images import to_png
+        from vmsnap_nb.views.pictures import to_png
 
         return to_png(self, zoom=zoom, **options)
 

@@ -10,7 +10,7 @@ from vmsnap_nb.plans.compare import differences
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.moves import copied
-from vmsnap_nb.views.words import capital, distinct_names, human_size, shown
+from vmsnap_nb.views.shown_text import capital, distinct_names, human_size, shown
 from vmsnap_nb.words.message import Message, clauses, counted, joined, t
 
 __all__ = ["changed_anything", "decision_html", "losses_html", "lost_html", "outcome_html", "said_html", "waivable"]

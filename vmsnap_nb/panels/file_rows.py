@@ -10,7 +10,7 @@ from datetime import UTC
 from vmsnap_nb.model.files import FileChange, FileEntry
 from vmsnap_nb.panels.row_list import Row
 from vmsnap_nb.views.file_rows import change_mark, change_text
-from vmsnap_nb.views.words import human_size
+from vmsnap_nb.views.shown_text import human_size
 
 __all__ = ["change_row", "entry_row", "filtered"]
 

@@ -19,7 +19,7 @@ from vmsnap_nb.panels.file_rows import change_row, entry_row, filtered
 from vmsnap_nb.panels.panel import heading
 from vmsnap_nb.panels.row_list import Row, RowList
 from vmsnap_nb.views.file_rows import changes_heading
-from vmsnap_nb.views.words import human_size, shown
+from vmsnap_nb.views.shown_text import human_size, shown
 from vmsnap_nb.words.message import counted, t
 
 __all__ = ["FilesView"]

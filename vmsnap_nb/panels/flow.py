@@ -27,7 +27,7 @@ from vmsnap_nb.panels.decision import (
 from vmsnap_nb.panels.plan_files import PlanFiles
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.bundle import mimebundle
-from vmsnap_nb.views.words import capital, human_size, shown
+from vmsnap_nb.views.shown_text import capital, human_size, shown
 from vmsnap_nb.words.message import Message, clauses, joined, t
 
 __all__ = ["Flow", "Remedy"]

@@ -19,7 +19,7 @@ from vmsnap_nb.panels.panel import Panel, heading
 from vmsnap_nb.panels.snapshot import SnapshotPanel
 from vmsnap_nb.panels.source import Reading
 from vmsnap_nb.panels.terminal import TerminalSwitch
-from vmsnap_nb.views.words import shown
+from vmsnap_nb.views.shown_text import shown
 from vmsnap_nb.words.message import t
 
 __all__ = ["GuestPage"]

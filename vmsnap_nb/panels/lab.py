@@ -23,7 +23,7 @@ from vmsnap_nb.panels.practice import PracticeList, PracticePage
 from vmsnap_nb.panels.row_list import Action, Row, RowList
 from vmsnap_nb.panels.source import Reading
 from vmsnap_nb.views.labels import state_text
-from vmsnap_nb.views.words import human_size, shown
+from vmsnap_nb.views.shown_text import human_size, shown
 from vmsnap_nb.words.message import Message, counted, joined, t
 
 __all__ = ["LabPanel"]

@@ -13,7 +13,7 @@ from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.panels.chain_view import ChainView
 from vmsnap_nb.panels.files import FilesView
-from vmsnap_nb.views.words import shown
+from vmsnap_nb.views.shown_text import shown
 from vmsnap_nb.words.message import Message, t
 
 __all__ = ["MomentView"]

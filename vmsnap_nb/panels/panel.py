@@ -22,7 +22,7 @@ from vmsnap_nb.panels.activity import Activity
 from vmsnap_nb.panels.chain_view import ChainView, with_static
 from vmsnap_nb.panels.flow import Flow, Remedy
 from vmsnap_nb.panels.source import Reading, Source, Subject
-from vmsnap_nb.views.words import capital, distinct_names, shown
+from vmsnap_nb.views.shown_text import capital, distinct_names, shown
 from vmsnap_nb.words.message import Message, t
 
 __all__ = [

@@ -14,7 +14,7 @@ from vmsnap_nb.plans.lost_states import lost_states
 from vmsnap_nb.plans.revert.request import RevertRequest
 from vmsnap_nb.views.file_tree import lost_heading
 from vmsnap_nb.views.labels import moment_text
-from vmsnap_nb.views.words import shown
+from vmsnap_nb.views.shown_text import shown
 from vmsnap_nb.words.message import counted, t
 
 __all__ = ["PlanFiles"]

@@ -15,7 +15,7 @@ from vmsnap_nb.panels.flow import Flow
 from vmsnap_nb.panels.layers import LayersPanel
 from vmsnap_nb.panels.panel import Fold, heading
 from vmsnap_nb.panels.row_list import Row, RowList
-from vmsnap_nb.views.words import shown
+from vmsnap_nb.views.shown_text import shown
 from vmsnap_nb.words.message import N_, Message, t
 
 __all__ = ["PracticeList", "PracticePage"]

@@ -10,7 +10,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from vmsnap_nb.views.words import shown
+from vmsnap_nb.views.shown_text import shown
 from vmsnap_nb.words.language import language
 from vmsnap_nb.words.message import t
 

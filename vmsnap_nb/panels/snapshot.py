@@ -23,7 +23,7 @@ from vmsnap_nb.panels.row_list import Action, Row, RowList
 from vmsnap_nb.panels.source import Reading
 from vmsnap_nb.panels.time_slider import TimeSlider
 from vmsnap_nb.views.labels import kind_text, state_text
-from vmsnap_nb.views.words import human_size, shown
+from vmsnap_nb.views.shown_text import human_size, shown
 from vmsnap_nb.words.message import N_, Message, t
 
 __all__ = ["SnapshotPanel"]

@@ -10,7 +10,7 @@ import anywidget
 import traitlets
 
 from vmsnap_nb.panels.row_list import Row
-from vmsnap_nb.views.words import shown
+from vmsnap_nb.views.shown_text import shown
 from vmsnap_nb.words.language import language
 from vmsnap_nb.words.message import t
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.views.figure import Line
 from vmsnap_nb.views.labels import state_text
-from vmsnap_nb.views.words import clip, human_size, isolate, shown, sizes_text
+from vmsnap_nb.views.shown_text import clip, human_size, isolate, shown, sizes_text
 from vmsnap_nb.words.message import counted, t
 
 __all__ = ["bitmaps_line", "fill_of", "sizes_line", "snapshots_line", "use_line"]

@@ -13,8 +13,8 @@ from vmsnap_nb.model.snapshot import Snapshot
 from vmsnap_nb.plans.concern import Concern, Concerns
 from vmsnap_nb.views.html import table_html
 from vmsnap_nb.views.labels import kind_text, state_text
+from vmsnap_nb.views.shown_text import human_size, isolate, shown
 from vmsnap_nb.views.tables import Column, Table
-from vmsnap_nb.views.words import human_size, isolate, shown
 from vmsnap_nb.words.message import N_, Message, counted, joined, t
 from vmsnap_nb.words.states import state_words
 

@@ -18,7 +18,7 @@ from vmsnap_nb.views.disk_layers import LayerRow, fold_text, layer_rows
 from vmsnap_nb.views.figure import Box, Line, Tone, fold_name
 from vmsnap_nb.views.file_rows import Row, change_mark, changes_heading, row_of, tree_rows
 from vmsnap_nb.views.placed import Placed, Point, Route
-from vmsnap_nb.views.words import clip, isolate, shown, wrap
+from vmsnap_nb.views.shown_text import clip, isolate, shown, wrap
 from vmsnap_nb.words.message import counted, t
 
 __all__ = ["ChangesPicture", "Chip", "Rung", "place_changes"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vmsnap_nb.views.words import width
+from vmsnap_nb.views.shown_text import width
 
 __all__ = ["Wire", "draw_channel", "least_width", "sides"]
 

@@ -19,7 +19,7 @@ from vmsnap_nb.views.figure import Figure, Options
 from vmsnap_nb.views.looks import ACCENT, BAD, FONTS, GOOD, GREY, INK, PAPER, TONES, WARN, look_of
 from vmsnap_nb.views.placed import Key, Placed, Point, Route, Words
 from vmsnap_nb.views.positions import LEAD, place_figure
-from vmsnap_nb.views.words import shown
+from vmsnap_nb.views.shown_text import shown
 from vmsnap_nb.words.message import t
 
 if TYPE_CHECKING:

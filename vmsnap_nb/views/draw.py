@@ -20,6 +20,7 @@ from vmsnap_nb.views.moves import copied
 from vmsnap_nb.views.plan_change import plan_change
 from vmsnap_nb.views.plan_rows import plan_rows
 from vmsnap_nb.views.plan_sides import lineages, sides_of
+from vmsnap_nb.views.shown_text import clip, distinct_names, human_size, isolate, shown
 from vmsnap_nb.views.snapshot_tree import snapshot_figure, snapshots_figure
 from vmsnap_nb.views.trees import (
     chain_graph,
@@ -27,7 +28,6 @@ from vmsnap_nb.views.trees import (
     name_images,
     tree_blocks,
 )
-from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, shown
 from vmsnap_nb.words.message import N_, Message, counted, joined, t
 from vmsnap_nb.words.options import option
 

@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from vmsnap_nb.model.files import Change, FileChange, FileChanges, FileEntry
 from vmsnap_nb.views.labels import moment_text
-from vmsnap_nb.views.words import human_size, isolate, shown
+from vmsnap_nb.views.shown_text import human_size, isolate, shown
 from vmsnap_nb.words.message import N_, Message, counted, t
 
 __all__ = ["MARKS", "Row", "change_mark", "change_text", "changes_heading", "row_of", "tree_rows"]

@@ -22,9 +22,9 @@ from vmsnap_nb.views.disk_layers import fold_text, layer_rows
 from vmsnap_nb.views.file_rows import MARKS, Row, changes_heading, row_of, tree_rows
 from vmsnap_nb.views.html import UNWRAPPED, picture_html, picture_style, table_html
 from vmsnap_nb.views.labels import moment_text
+from vmsnap_nb.views.shown_text import clip, human_size, isolate, shown, sizes_text, width, wrap
 from vmsnap_nb.views.svg import scope_of
 from vmsnap_nb.views.tables import table_of
-from vmsnap_nb.views.words import clip, human_size, isolate, shown, sizes_text, width, wrap
 from vmsnap_nb.words.message import Message, counted, joined, t
 
 __all__ = ["file_bundle", "file_text", "lost_heading"]

@@ -16,10 +16,10 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.figure import Figure
 from vmsnap_nb.views.labels import head_text, term_text
+from vmsnap_nb.views.shown_text import LONG_COMMAND, human_size, isolate, natural, shown, width
 from vmsnap_nb.views.states import has_change, switch, switch_style
 from vmsnap_nb.views.svg import least_width, narrow_style, scope_of
 from vmsnap_nb.views.tables import Cell, Column, Table
-from vmsnap_nb.views.words import LONG_COMMAND, human_size, isolate, natural, shown, width
 from vmsnap_nb.words.message import counted, t
 
 __all__ = ["UNWRAPPED", "idle_columns", "page", "picture_html", "picture_style", "table_html"]

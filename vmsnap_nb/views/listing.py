@@ -16,8 +16,8 @@ from vmsnap_nb.model.space import Space
 from vmsnap_nb.plans.findings import Findings
 from vmsnap_nb.views.html import table_html
 from vmsnap_nb.views.labels import head_text, term_text
+from vmsnap_nb.views.shown_text import clip, human_size, isolate, shown, width
 from vmsnap_nb.views.tables import Cell, Column, Table, table_of
-from vmsnap_nb.views.words import clip, human_size, isolate, shown, width
 from vmsnap_nb.words.message import counted, joined, lines, t
 
 __all__ = ["caption_of", "listing_bundle", "listing_text", "table_text"]

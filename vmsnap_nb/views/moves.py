@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vmsnap_nb.views.words import human_size
+from vmsnap_nb.views.shown_text import human_size
 from vmsnap_nb.words.message import Message, t
 
 __all__ = ["copied", "move_label"]

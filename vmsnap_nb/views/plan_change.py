@@ -11,8 +11,8 @@ from vmsnap_nb.views.box_lines import fill_of
 from vmsnap_nb.views.figure import Arrow, Block, Box, Fate, Line, Move, Options
 from vmsnap_nb.views.moves import move_label
 from vmsnap_nb.views.plan_sides import Sides, lineages
+from vmsnap_nb.views.shown_text import human_size
 from vmsnap_nb.views.trees import Graph, Mark, cut_loops, image_box, tree_blocks
-from vmsnap_nb.views.words import human_size
 from vmsnap_nb.words.message import t
 
 __all__ = ["plan_change"]

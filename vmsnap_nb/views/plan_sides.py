@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.views.figure import Options
+from vmsnap_nb.views.shown_text import clip, isolate, shown
 from vmsnap_nb.views.trees import Graph, Mark, forest_graph, name_images
-from vmsnap_nb.views.words import clip, isolate, shown
 from vmsnap_nb.words.message import joined, t
 
 __all__ = ["Sides", "lineages", "sides_of"]

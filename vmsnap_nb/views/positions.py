@@ -14,7 +14,7 @@ from vmsnap_nb.views.content import LINE_SIZE, PAD, arrange, narrow_width, natur
 from vmsnap_nb.views.figure import NEW_EDGE, Arrow, Block, Figure, Move
 from vmsnap_nb.views.lanes import LANE, Strand, lane_heights, rows_top, strand_corners
 from vmsnap_nb.views.placed import Key, Kind, Picture, Placed, Point, Route, Words
-from vmsnap_nb.views.words import wrap
+from vmsnap_nb.views.shown_text import wrap
 from vmsnap_nb.words.message import t
 
 __all__ = ["LEAD", "place_figure"]

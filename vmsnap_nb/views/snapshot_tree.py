@@ -10,7 +10,7 @@ from vmsnap_nb.views.figure import Block, Box, Figure, Line, Options, Shape, fol
 from vmsnap_nb.views.folding import Fold, grow
 from vmsnap_nb.views.labels import kind_text, state_text
 from vmsnap_nb.views.layout import lay_out
-from vmsnap_nb.views.words import clip, isolate, shown
+from vmsnap_nb.views.shown_text import clip, isolate, shown
 from vmsnap_nb.words.message import N_, Message, counted, joined, t
 
 __all__ = ["snapshot_figure", "snapshots_figure"]

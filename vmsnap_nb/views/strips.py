@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.views.frames import frame_of_table
+from vmsnap_nb.views.shown_text import clip, distinct_names, human_size, isolate, shown, width
 from vmsnap_nb.views.tables import Column, Table
-from vmsnap_nb.views.words import clip, distinct_names, human_size, isolate, shown, width
 from vmsnap_nb.words.message import N_, Message, counted, joined, t
 
 if TYPE_CHECKING:

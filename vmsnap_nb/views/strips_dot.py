@@ -9,9 +9,9 @@ from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.views.content import text_width
 from vmsnap_nb.views.dot import graph_of, html, quote
 from vmsnap_nb.views.looks import FONTS
+from vmsnap_nb.views.shown_text import clip, human_size
 from vmsnap_nb.views.strips import KIND_WORDS, NEW, READS, Strips, colours_of, layer_names, part_title, said_of
 from vmsnap_nb.views.strips_svg import LEGEND_KINDS
-from vmsnap_nb.views.words import clip, human_size
 from vmsnap_nb.words.message import t
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.views.content import text_width
 from vmsnap_nb.views.html import UNWRAPPED
 from vmsnap_nb.views.looks import GREY, INK, PAPER
+from vmsnap_nb.views.shown_text import clip, human_size
 from vmsnap_nb.views.strips import (
     KIND_WORDS,
     NEW,
@@ -24,7 +25,6 @@ from vmsnap_nb.views.strips import (
     summary_of,
 )
 from vmsnap_nb.views.svg import least_width, narrow_style, root_of, scope_of, tag, theme_style
-from vmsnap_nb.views.words import clip, human_size
 from vmsnap_nb.words.message import t
 
 __all__ = ["LEGEND_KINDS", "strips_bundle", "strips_svg"]

@@ -15,7 +15,7 @@ from vmsnap_nb.views.channel import draw_channel, least_width, sides
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import NEW_EDGE, Block, Box, Figure, Move, Options, Shape
 from vmsnap_nb.views.labels import state_text
-from vmsnap_nb.views.words import LONG_COMMAND, human_size, shown, width, wrap
+from vmsnap_nb.views.shown_text import LONG_COMMAND, human_size, shown, width, wrap
 from vmsnap_nb.words.message import Message, counted, t
 
 __all__ = ["figure_text", "steps_of", "text_options", "to_text"]

@@ -16,7 +16,7 @@ from vmsnap_nb.views.box_lines import bitmaps_line, fill_of, sizes_line, snapsho
 from vmsnap_nb.views.figure import Arrow, Block, Box, Line, Options, Shape, Tone, fold_name
 from vmsnap_nb.views.folding import Fold, Node, grow
 from vmsnap_nb.views.layout import lay_out
-from vmsnap_nb.views.words import clip, distinct_names, isolate, natural, shown
+from vmsnap_nb.views.shown_text import clip, distinct_names, isolate, natural, shown
 from vmsnap_nb.words.message import N_, Message, counted, joined, t
 
 __all__ = ["STATUS_WORDS", "Graph", "Mark", "chain_graph", "cut_loops", "forest_graph", "image_box", "tree_blocks"]

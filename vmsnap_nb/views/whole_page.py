@@ -14,10 +14,10 @@ from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
 from vmsnap_nb.views.html import idle_columns, table_html
 from vmsnap_nb.views.listing import caption_of
+from vmsnap_nb.views.shown_text import isolate, shown
 from vmsnap_nb.views.svg import figure_svg, least_width, narrow_style, scope_of
 from vmsnap_nb.views.tables import Table, table_of
 from vmsnap_nb.views.text import figure_text
-from vmsnap_nb.views.words import isolate, shown
 from vmsnap_nb.words.language import language
 from vmsnap_nb.words.message import t
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from vmsnap_nb.lab.exercises.exercise import Aim
 from vmsnap_nb.model.shown import Listed
 from vmsnap_nb.views.frames import frame_of_table
+from vmsnap_nb.views.shown_text import shown, width
 from vmsnap_nb.views.tables import Column, Table
-from vmsnap_nb.views.words import shown, width
 from vmsnap_nb.words.message import Message, t
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from vmsnap_nb.lab.exercises.aims import alone, disk_of, runs_on, source, stands_on, unchanged
 from vmsnap_nb.lab.exercises.exercise import Aim, Exercise, Seen
 from vmsnap_nb.lab.exercises.stage import Stage, layers_on
-from vmsnap_nb.views.words import human_size
+from vmsnap_nb.views.shown_text import human_size
 from vmsnap_nb.words.message import N_, joined, t
 
 __all__ = ["MERGING"]

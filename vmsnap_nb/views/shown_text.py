@@ -1,4 +1,4 @@
-"""Names, sizes and sentences as people read them: safe to show, short enough, and told apart."""
+"""Names, sizes and sentences as people read them: safe to show, clipped, wrapped and made distinct."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from support.forests import figure_2
 from support.shown import things
 
 from vmsnap_nb.errors import MissingPartError
-from vmsnap_nb.views.images import png_of
+from vmsnap_nb.views.pictures import png_of
 
 
 def test_svg_is_the_figure_of_the_display_and_shows_itself() -> None:
