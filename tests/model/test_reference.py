@@ -204,3 +204,14 @@ def test_what_is_built_equals_what_is_constructed() -> None:
 def test_a_reference_is_plain_if_nothing_is_lost_when_it_is_written_anew(options: object, plain: bool) -> None:
     assert parse_reference("json:" + json.dumps(options), folder="/i").is_plain is plain
     assert parse_reference("/i/a", folder="/i").is_plain
+
+
+@pytest.mark.parametrize("level", ["", "file.", "file.file."])
+def test_a_file_of_which_a_part_is_read_has_no_format_of_that_part(level: str) -> None:
+    depth = level.count(".")
+    node: dict[str, object] = {"driver": "file", "filename": "/a.ova"}
+    for at in range(depth, -1, -1):
+        node = {"driver": "vmdk" if at < depth else "raw", "file": node, **({"offset": 512} if at == depth else {})}
+    written = "json:" + json.dumps(node)
+    assert parse_reference(written, folder="/", format="vmdk").format == "raw"
+    assert parse_reference(written.replace("offset", "node-name"), folder="/", format="vmdk").format == "vmdk"

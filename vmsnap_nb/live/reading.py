@@ -27,6 +27,7 @@ from vmsnap_nb.plans.journal import Entry, PullEntry
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.system import process
 from vmsnap_nb.system.disk.file_space import qcow2_space, space_of_map
+from vmsnap_nb.system.disk.open import check_references
 from vmsnap_nb.system.files.devices import protocol_of
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.files.readers import permits
@@ -248,6 +249,7 @@ def blockmap(chain: Chain, inside: str | None = None) -> BlockMap:
             why=clauses(t("{image}: {why}", image=layer.path, why=reason(layer)) for layer in unknown),
             next_step=next_step,
         )
+    check_references(chain.layers, t("map the layers of {image}", image=chain.top))
     if inside is not None:
         maps = _MAPS.read(chain.layers[:-1])
         maps[chain.top] = map_inside(chain[chain.top], inside)
@@ -257,8 +259,17 @@ def blockmap(chain: Chain, inside: str | None = None) -> BlockMap:
 
 
 def read_maps(forest: Forest, paths: Iterable[str]) -> dict[str, LayerMap]:
-    """Return by path what each of these images holds itself, of those that are in the forest."""
-    return _MAPS.read(forest[path] for path in dict.fromkeys(paths) if path in forest.images)
+    """Return by path what each of these images holds itself, of those that are in the forest.
+
+    Those of which an overlay reads only a part are left out: their maps say nothing of what is read through it.
+    """
+    images = (forest[path] for path in dict.fromkeys(paths) if path in forest.images)
+    return _MAPS.read(image for image in images if _is_read_whole(forest, image))
+
+
+def _is_read_whole(forest: Forest, image: Image) -> bool:
+    references = (forest[child].backing for child in forest.known_children(image.path))
+    return all(reference is None or reference.is_plain for reference in references)
 
 
 def file_spaces(forest: Forest, paths: Iterable[str] | None = None) -> dict[str, FileSpace]:

@@ -24,6 +24,8 @@ def is_smaller(image: Image, base: Image) -> Message:
     """Return a sentence where an overlay is smaller than the image below it, or an empty text."""
     if image.virtual_size is None or base.virtual_size is None or image.virtual_size >= base.virtual_size:
         return NOTHING
+    if image.backing is not None and not image.backing.is_plain:
+        return NOTHING  # what it reads is only a part of that file, or something else
     return t(
         "its virtual size is {size} bytes, but that of its backing file {base} is {base_size} bytes. Data beyond the "
         "end of the overlay cannot be read through it",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -153,10 +153,18 @@ def _from_json(written: str, format: str | None) -> Reference:
         if not any(key.startswith(f"{prefix}file.") for key in options):
             break
         prefix += "file."
+    if prefix and any(f"{level}{name}" in options for level in _levels(prefix) for name in ("offset", "size")):
+        format = "raw"  # the file is a container, and only what it contains has the format that is recorded
     driver = options.get(f"{prefix}driver", "file")
     if driver not in _LOCAL:
         return Reference(written, "remote", None, format if prefix else None)
     return Reference(written, "json:", _absolute(options.get(f"{prefix}filename")), format)
+
+
+def _levels(prefix: str) -> Iterator[str]:
+    """Yield the prefixes of the nodes above the last one, the first of which is the backing file itself."""
+    for depth in range(prefix.count(".")):
+        yield "file." * depth
 
 
 _NETWORK = frozenset(

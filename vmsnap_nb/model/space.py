@@ -222,8 +222,8 @@ class Readers:
 
     def _through(self, child: str, read: Parts | None, end: int) -> Parts | None:
         """Return what an overlay reads of the image below: what is read of it, and it has not itself."""
-        found = self.files.get(child)
-        if found is None or read is None:
+        found, backing = self.files.get(child), self.forest.images[child].backing
+        if found is None or read is None or (backing is not None and not backing.is_plain):
             return None
         inside = tuple((part.start, part.end) for part in found.below)
         own = ((extent.start, extent.end) for extent in found.layer.extents)

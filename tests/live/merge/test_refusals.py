@@ -21,6 +21,7 @@ from support.small_disk import resize
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import (
+    ImageError,
     InUseError,
     NoSpaceError,
     PlanRefusedError,
@@ -314,3 +315,41 @@ def test_a_reference_with_options_is_never_written_as_a_plain_path(folder: Path,
         with pytest.raises(PlanRefusedError, match="with options that would be lost"):
             plan.run(progress=False)
     assert content(leaf) == was
+
+
+def test_nothing_is_taken_from_the_map_of_a_file_of_which_a_part_is_read(folder: Path) -> None:
+    low = {"driver": "file", "filename": str(create(folder / "low", size=8 * MIB, format="raw"))}
+    write(folder / "low", "write -q -P 9 6M 1M", format="raw")
+    part = {"driver": "raw", "offset": 4 * MIB, "size": 4 * MIB, "file": low}
+    create(folder / "mid.qcow2", "json:" + json.dumps(part), backing_format="raw")
+    create(folder / "top.qcow2", "mid.qcow2", size=2 * MIB)
+    leaf = create(folder / "leaf.qcow2", "top.qcow2", size=4 * MIB)  # longer than what is below: it reads zeros there
+    was = content(leaf)
+    forest = vs.scan(folder)
+    assert not forest["mid"].problem  # it is as large as the part
+    assert "smaller-size" in refused(forest.commit("top", "mid"))
+    assert content(leaf) == was
+    with pytest.raises(ImageError, match="with options"):
+        forest.blockmap("mid")
+    with pytest.raises(ImageError, match="with options"):
+        forest.chain("mid").files()
+    row = forest.space().to_frame().loc[str(folder / "low")]
+    assert row[["hidden", "reclaim"]].isna().all()
+
+
+def test_a_container_of_an_image_is_not_that_image(folder: Path) -> None:
+    inner = create(folder / "inner", size=MIB)
+    (folder / "low.ova").write_bytes(bytes(512) + inner.read_bytes())
+    inner.unlink()
+    low = {"driver": "file", "filename": str(folder / "low.ova")}
+    options = {"driver": "qcow2", "file": {"driver": "raw", "offset": 512, "file": low}}
+    create(folder / "mid.qcow2", "json:" + json.dumps(options))
+    top = create(folder / "top.qcow2", "mid.qcow2")
+    write(top, "write -q -P 5 0 64k")
+    was = content(top)
+    forest = vs.scan(folder)
+    assert {forest.status(image) for image in forest} == {"ok"}
+    assert forest["low.ova"].format == "raw"
+    assert refused(forest.pull("top")) == {"not-supported"}
+    assert forest.commit("top").run(progress=False).as_predicted
+    assert content(folder / "mid.qcow2") == was

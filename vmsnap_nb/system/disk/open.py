@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 
 from vmsnap_nb.errors import ImageError
 from vmsnap_nb.model.image import OPENABLE, Image
@@ -12,10 +13,10 @@ from vmsnap_nb.system.disk.layer import Layer, RawLayer
 from vmsnap_nb.system.disk.qcow2_layer import Qcow2Layer
 from vmsnap_nb.system.sources.file import FileSource
 from vmsnap_nb.system.sources.source import Source
-from vmsnap_nb.words.message import N_, t
+from vmsnap_nb.words.message import N_, Message, t
 from vmsnap_nb.words.states import state_words
 
-__all__ = ["can_open", "open_disk", "open_layer", "open_sources"]
+__all__ = ["can_open", "check_references", "open_disk", "open_layer", "open_sources"]
 
 _STEPS = {
     "missing": N_("find the file, or correct the path in the overlay's header: qemu-img rebase -u -b …"),
@@ -83,9 +84,31 @@ def _closed(image: Image) -> ImageError:
     )
 
 
+def check_references(layers: Sequence[Image], tried: Message) -> None:
+    """Check that each of some layers, base first, is read through the next one as it is.
+
+    A ``json:`` reference can name a part of a file, or let it be based on another one than its header names.
+    """
+    for image in layers[1:]:
+        if image.backing is not None and not image.backing.is_plain:
+            raise ImageError(
+                tried,
+                why=t(
+                    "{path} specifies its backing file with options, so only QEMU can read it: {reference}",
+                    path=image.path,
+                    reference=image.backing.written,
+                ),
+                next_step=t(
+                    "copy it into one image first: {command}",
+                    command=shlex.join(("qemu-img", "convert", "-O", "qcow2", image.path, "NEW.qcow2")),
+                ),
+            )
+
+
 def open_disk(chain: Iterable[Image], *, snapshot: str | None = None) -> Disk:
     """Open what a guest reads through a chain, base first; or through an internal `snapshot` of the last image."""
     images = list(chain)
+    check_references(images, t("read {image}", image=images[-1].path))
     with contextlib.ExitStack() as stack:
         layers = []
         for number, image in enumerate(images):

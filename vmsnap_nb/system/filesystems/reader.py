@@ -13,7 +13,7 @@ from typing import Any
 from vmsnap_nb.errors import CommandError, ImageError, MissingPartError
 from vmsnap_nb.model.files import NOW
 from vmsnap_nb.model.image import Image
-from vmsnap_nb.system.disk.open import open_sources
+from vmsnap_nb.system.disk.open import check_references, open_sources
 from vmsnap_nb.system.files.writing import write_all
 from vmsnap_nb.system.filesystems.messages import Answers
 from vmsnap_nb.system.filesystems.served import Server
@@ -70,6 +70,8 @@ def ask(
     with contextlib.ExitStack() as stack:
         descriptors: list[int] = []
         servers: list[Server] = []
+        for state in states:
+            check_references(state.layers, tried)
         disks = [_opened(state, stack, descriptors, servers) for state in states]
         whole = {
             **request,
