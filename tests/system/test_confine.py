@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,6 +135,33 @@ def test_a_file_of_another_identity_is_not_allowed(images: Path) -> None:
         assert process.run(argv, tried=NOTHING, check=False).exit_status == 1
     assert process.run(argv, tried=NOTHING).exit_status == 0
     assert os.access(path, os.W_OK)  # this process has given up nothing
+
+
+IN_A_FOLDER_OF_THE_SYSTEM = """
+import os, sys
+from vmsnap_nb.system.confine import FileOf, only
+from vmsnap_nb.system.process import run
+from vmsnap_nb.words.message import NOTHING
+top, below = sys.argv[1:]
+with open(below, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+    file.write("hidden")
+run(("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-F", "raw", "-b", below, top, "64k"), tried=NOTHING)
+with only([FileOf(path=top, write=True)]):
+    done = run(("qemu-img", "rebase", "-f", "qcow2", "-b", "", top), tried=NOTHING, check=False)
+print(done.exit_status, "Permission denied" in done.stderr)
+"""
+
+
+@pytest.mark.parametrize("folder", ["/opt", "/usr/local/etc", "/etc/ssl/private", "/sys/devices/virtual"])
+def test_what_only_some_may_read_is_not_copied_from_the_folders_of_the_system(folder: str, tmp_path: Path) -> None:
+    if not Path(folder).is_dir():
+        pytest.skip("this system has no such folder")
+    alone = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-r", "--mount"]
+    words = [sys.executable, "-c", IN_A_FOLDER_OF_THE_SYSTEM, str(tmp_path / "top"), f"{folder}/secret"]
+    mounted = f'mount -t tmpfs none {folder} && exec "$@"'
+    done = subprocess.run([*alone, "sh", "-c", mounted, "sh", *words], check=False, capture_output=True, text=True)
+    assert done.stdout == "1 True\n", done.stderr
+    assert b"hidden" not in (tmp_path / "top").read_bytes()
 
 
 def test_a_program_that_is_not_the_systems_is_not_confined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,9 +32,16 @@ T = TypeVar("T")
 _TOOLS = frozenset({"qemu-img", "qemu-io"})
 _SYSTEM = ("/usr", "/opt", "/nix", "/gnu")
 """Where programs and their libraries are; one that is elsewhere may need anything, and is not confined."""
-_READ = (*_SYSTEM, "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/ssl", "/etc/gnutls", "/etc/localtime")
-_KERNEL = ("/sys/devices", "/sys/dev/block")
-"""What QEMU reads of block devices."""
+_KINDS = ("bin", "lib", "lib32", "lib64", "libexec", "sbin", "share")
+_READ = (
+    *(f"{top}/{kind}" for top in ("/usr", "/usr/local") for kind in _KINDS),
+    *("/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store"),
+    *("/etc/ld.so.cache", "/etc/ssl/openssl.cnf", "/etc/gnutls/config", "/etc/localtime", "/sys/devices/system"),
+)
+"""What every user may read anyway, since a header can have it copied: not the settings, keys and serial numbers beside.
+
+Of other folders, such as /opt, only that of the tool itself is added.
+"""
 _DEVICES = ("/dev/null", "/dev/urandom", "/dev/random", "/dev/zero")
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same numbers on all machines
 _VERSION, _BENEATH = 1, 1
@@ -160,7 +167,7 @@ def _rules(argv: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Yield descriptors with what may be done with them, and below them."""
     libraries = (os.environ.get(name, "") for name in ("LD_PRELOAD", "LD_LIBRARY_PATH", "QEMU_MODULE_DIR"))
     loaded = [path for paths in libraries for path in paths.replace(" ", ":").split(":") if path.startswith("/")]
-    places = [(path, _READS) for path in (*_READ, *_KERNEL, *loaded)]
+    places = [(path, _READS) for path in (*_READ, *_beside(argv[0]), *loaded)]
     places += [(path, _READS | _WRITES | _TRUNCATES) for path in (*_DEVICES, *MORE, *_folders.get())]
     for path, rights in places:
         with contextlib.suppress(OSError):
@@ -171,6 +178,23 @@ def _rules(argv: Sequence[str]) -> Iterator[tuple[int, int]]:
         fd = _opened(file)
         if fd is not None:
             yield fd, _READS | (_WRITES | _TRUNCATES if file.write else 0)
+            yield from ((own, _READS) for own in _told_of(fd))
+
+
+def _beside(program: str) -> Iterator[str]:
+    """Yield the folder of a program that has one of its own, as in /opt."""
+    path = os.path.realpath(shutil.which(program) or program)
+    if not path.startswith(tuple(f"{folder}/" for folder in _READ)):
+        yield "/".join(path.split("/")[:3])
+
+
+def _told_of(fd: int) -> Iterator[int]:
+    """Yield a descriptor of the folder in which the kernel describes a block device: QEMU reads its limits there."""
+    found = os.fstat(fd)
+    if stat.S_ISBLK(found.st_mode):
+        number = f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
+        with contextlib.suppress(OSError):
+            yield os.open(f"/sys/dev/block/{number}", os.O_PATH | os.O_CLOEXEC)
 
 
 def _opened(file: FileOf) -> int | None:
