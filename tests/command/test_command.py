@@ -341,21 +341,40 @@ def test_a_shell_is_offered_verbs_and_guests(
 )
 def test_bash_is_offered_what_comes_after_a_uri(line: str, offers: list[str], tmp_path: Path) -> None:
     """bash cuts words at ``:`` and ``=``."""
+    assert completed(line, tmp_path, "printf '%s\\n' \"${COMPREPLY[@]}\"").split() == offers
+
+
+def test_a_name_is_not_a_command_in_the_line_that_bash_completes(tmp_path: Path) -> None:
+    names = ["a$(touch made)", "a;touch made;", "a 'b' \\\\", "a*", "a,", "客户机"]
+    guests = "".join(
+        f"<domain type='test'><name>{name}</name><memory>1</memory><os><type>hvm</type></os></domain>"
+        for name in (*names, "a&#9;b")
+    )
+    (tmp_path / "node.xml").write_text(f"<node>{guests}</node>")
+    (tmp_path / "plain,a.file").touch()
+    line = f"vmsnap-nb chain --connect test://{tmp_path}/node.xml --guest "
+    typed = completed(line, tmp_path, 'for one in "${COMPREPLY[@]}"; do eval "printf \'%s\\\\n\' $one"; done')
+    assert sorted(typed.splitlines()) == sorted(names)
+    assert not (tmp_path / "made").exists()
+
+
+def completed(line: str, tmp_path: Path, then: str) -> str:
+    """Return what a bash says that has completed a line in a folder, and does something then."""
     program = tmp_path / "vmsnap-nb"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m vmsnap_nb "$@"\n')
     program.chmod(0o755)
-    script = """
+    script = f"""
         eval "$(vmsnap-nb completion bash)"
-        compopt() { :; }
-        COMP_LINE=$1 COMP_POINT=${#1}
+        compopt() {{ :; }}
+        COMP_LINE=$1 COMP_POINT=${{#1}}
         _vmsnap_nb_completion vmsnap-nb
-        printf '%s\\n' "${COMPREPLY[@]}"
+        {then}
     """
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", "-c", script, "bash", line], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == offers, done.stderr
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
+    words = ["bash", "-c", script, "bash", line]
+    return subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout
 
 
 def test_help_is_in_the_language_of_the_user(run: Run) -> None:

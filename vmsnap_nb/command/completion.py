@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 
-from click.shell_completion import BashComplete, split_arg_string
+from click.shell_completion import BashComplete, CompletionItem, split_arg_string
 
 __all__ = ["BashLine"]
 
+_SPECIAL = re.compile(r"[^\w%+,./:=@-]")
+
 
 class BashLine(BashComplete):
-    """Reads the line up to the cursor, instead of bash's own words; offers what comes after the last cut."""
+    """Reads the line up to the cursor, instead of bash's own words; offers what comes after the last cut.
+
+    bash puts into the line what it is given. A name may be anything that is a command there, so it is escaped.
+    """
 
     source_template = """\
 %(complete_func)s() {
-    local IFS=$'\\n' response completion type value
+    local response completion type value
     local line=${COMP_LINE:0:COMP_POINT}
     local word=${line##*[[:space:]]}
     local before=${word%%"${word##*[:=]}"}
     response=$(env COMP_LINE="$line" %(complete_var)s=bash_complete "$1")
     COMPREPLY=()
-    for completion in $response; do
-        IFS=',' read -r type value <<< "$completion"
+    while IFS= read -r completion; do
+        type=${completion%%%%,*} value=${completion#*,}
         if [[ $type == 'dir' ]]; then
             compopt -o dirnames
         elif [[ $type == 'file' ]]; then
@@ -29,7 +35,7 @@ class BashLine(BashComplete):
         elif [[ $type == 'plain' ]]; then
             COMPREPLY+=("${value#"$before"}")
         fi
-    done
+    done <<< "$response"
     return 0
 }
 %(complete_func)s_setup() {
@@ -46,3 +52,8 @@ class BashLine(BashComplete):
         words = split_arg_string(line)
         begun = words.pop() if words and not line[-1].isspace() else ""
         return words[1:], begun
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """Return a line of the answer."""
+        value = _SPECIAL.sub(r"\\\g<0>", item.value)
+        return f"{item.type},{value}"

@@ -40,13 +40,16 @@ class Verb:
 
 
 def guests(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
-    """Return the names of guests that begin so: for completion, so that errors are none."""
+    """Return the names of guests that begin so: for completion, so that errors are none.
+
+    Shells take an answer by lines; a name with a control character would be several.
+    """
     from vmsnap_nb.command.where import opened
     from vmsnap_nb.errors import VmsnapError
 
     try:
         with opened({"connect": ctx.params.get("connect") or (), "readonly": True}) as where:
-            return [name for name in where.guest_names() if name.startswith(begun)]
+            return [name for name in where.guest_names() if name.startswith(begun) and name.isprintable()]
     except VmsnapError:
         return []
 
@@ -59,7 +62,7 @@ def snapshots(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
     try:
         with opened({"connect": ctx.params.get("connect") or (), "readonly": True}) as where:
             listed = where.guest(ctx.params.get("guest") or "").snapshots()
-            return [row.name for row in listed if row.name.startswith(begun)]
+            return [row.name for row in listed if row.name.startswith(begun) and row.name.isprintable()]
     except VmsnapError:
         return []
 
