@@ -75,9 +75,9 @@ class LiveChain(Chain):
         Parameters
         ----------
         path : path
-            A folder as the guest sees it, or ``volume:/path`` on a volume that its ``/etc/fstab`` does not mount.
+            A folder as the guest sees it, or ``volume:/path`` for a volume that its ``/etc/fstab`` does not mount.
         at : str, optional
-            A state of the disk: the name of a layer, for the state when that layer was the top, or the name of an
+            A state of the disk. Pass the name of a layer for the state when that layer was the top, or the name of an
             internal snapshot in a layer. Default: the whole chain.
         recursive : bool
             Whether to list everything below the folder.
@@ -85,15 +85,15 @@ class LiveChain(Chain):
         Returns
         -------
         Files
-            The files. Their `notes` list data that may be missing: a guest was writing, or a journal has changes that
-            are not written back yet.
+            The files. Their `notes` list data that may be missing because a guest was writing, or because a journal
+            contains changes that are not written back yet.
 
         Raises
         ------
         NotFoundError
             The path or the state does not exist.
         ImageError
-            A layer cannot be read, or there is no supported file system; the error names the content that was found.
+            A layer cannot be read, or there is no supported file system; the error states what was found instead.
 
         Examples
         --------
@@ -106,17 +106,18 @@ class LiveChain(Chain):
     def find_files(
         self, pattern: str, *, path: PathLike = "/", newer: When | None = None, at: str | None = None
     ) -> Files:
-        """List all files with matching names below a folder.
+        """Search a folder and its subfolders for files whose names match a pattern.
 
         Parameters
         ----------
         pattern : str
-            A shell pattern such as ``*.log`` for the name; with a ``/`` in it, for the whole path.
+            A shell pattern such as ``*.log``. The pattern is compared with the name or, if the pattern contains a
+            ``/``, with the whole path.
         path : path
             The folder to search.
         newer : str or datetime, optional
-            Only files changed after this time. A string such as ``"2026-11-29 08:00"`` is in UTC unless it has a time
-            zone.
+            List only files that were changed after this time. A string such as ``"2026-11-29 08:00"`` is in UTC unless
+            it has a time zone.
         at : str, optional
             As in `files`.
 
@@ -127,12 +128,12 @@ class LiveChain(Chain):
         Raises
         ------
         NotFoundError, ImageError
-            As `files`.
+            As in `files`.
         """
         return find_files(self._state(at), pattern, path, newer)
 
     def read(self, path: PathLike, *, at: str | None = None, most: int = MOST_READ) -> bytes:
-        """Return the content of a file of the guest; symbolic links are followed within the disk.
+        """Return the content of one of the guest's files; symbolic links are followed within the disk.
 
         Parameters
         ----------
@@ -150,7 +151,7 @@ class LiveChain(Chain):
         InvalidRequestError
             The path is not a file, or the file is larger than `most`.
         NotFoundError, ImageError
-            As `files`.
+            As in `files`.
 
         Examples
         --------
@@ -161,14 +162,14 @@ class LiveChain(Chain):
         return read_file(self._state(at), path, most)
 
     def copy_out(self, path: PathLike, to: PathLike, *, at: str | None = None) -> str:
-        """Copy a file of the guest to this machine, readable by you alone; nothing is overwritten.
+        """Copy one of the guest's files to this machine, readable only by you; no existing file is overwritten.
 
         Parameters
         ----------
         path, at
             As in `files`.
         to : path
-            The new file, or a folder in which the file keeps its own name.
+            The new file, or a folder; in a folder, the new file gets the name of the copied file.
 
         Returns
         -------
@@ -180,7 +181,7 @@ class LiveChain(Chain):
         InvalidRequestError
             The path is not a file, or the target already exists.
         NotFoundError, ImageError
-            As `files`.
+            As in `files`.
         """
         return copy_out(self._state(at), path, to)
 
@@ -199,7 +200,7 @@ class LiveChain(Chain):
         Raises
         ------
         NotFoundError, ImageError
-            As `files`.
+            As in `files`.
 
         Examples
         --------
@@ -228,7 +229,7 @@ class LiveChain(Chain):
         InvalidRequestError
             The layer is the base.
         NotFoundError, ImageError
-            As `files`.
+            As in `files`.
         """
         image = self[layer]
         number = self.layers.index(image)
@@ -261,7 +262,7 @@ class LiveChain(Chain):
         Raises
         ------
         NotFoundError, ImageError
-            As `files`.
+            As in `files`.
         """
         return changes(self._state(before), self._state(after), path)
 

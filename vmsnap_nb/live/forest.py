@@ -58,22 +58,22 @@ register_files(ImageFiles())
 @checked_methods
 @dataclass(frozen=True, repr=False)
 class LiveForest(Forest):
-    """A forest that records the place from which it was read, so that it can be read again and its plans can run.
+    """A forest that can be read again, and whose plans can be run.
 
-    A forest object does not change, even when one of its plans runs; `refresh` returns a new forest. Plans are made
-    from the state at the time of the call.
+    A forest object does not change, even when one of its plans runs; `refresh` returns a new forest. Each method that
+    returns a plan first reads the current state of the files.
 
     Attributes
     ----------
     place : Place
-        The place from which the forest was read, and where its plans run.
+        The place from which the forest was read, and in which its plans run.
     """
 
     place: Place = field(kw_only=True, compare=False)
 
     @classmethod
     def of(cls, world: Place) -> LiveForest:
-        """Read the forest of a place."""
+        """Read the forest from a place."""
         forest = world.forest()
         return cls(**{f.name: getattr(forest, f.name) for f in fields(Forest)}, place=world)
 
@@ -100,7 +100,7 @@ class LiveForest(Forest):
         relative: bool = False,
         protect: bool = False,
     ) -> LivePlan:
-        """Plan a new overlay, or several, on an image of this forest.
+        """Plan one or more new overlays on an image of this forest.
 
         Parameters
         ----------
@@ -108,8 +108,8 @@ class LiveForest(Forest):
             The new images. A name without a folder is created beside the backing file; a name without a suffix gets
             ``.qcow2``.
         backing : Image, path, name or Guest
-            The backing file: the image itself, its path, or its name if only one image has that name. A guest stands
-            for its active layer.
+            The backing file: the image itself, its path, or its name if only one image has that name. If you pass a
+            guest, its active layer is used.
         backing_format, size, cluster_size, relative, protect
             As in `create_overlay`.
 
@@ -150,18 +150,21 @@ class LiveForest(Forest):
     ) -> LivePlan:
         """Plan to commit `top`, and all layers between it and `base`, into `base`.
 
-        Overlays based on `top` are based on `base` afterwards, and read the same data. The merged images become
-        invalid, and are marked so that QEMU refuses them.
+        Overlays that are based on `top` will be based on `base`, and still read the same data. The merged images become
+        invalid, and are marked so that QEMU refuses to open them.
 
         Parameters
         ----------
-        top, base : Image, path or name
-            A name must belong to one image only. Default of `base`: the backing file of `top`.
+        top : Image, path or name
+            The highest layer to commit. A name must belong to one image only.
+        base : Image, path or name, optional
+            The image that receives the data. Default: the backing file of `top`.
         remove : bool
-            Whether to remove the merged files at the end. `LivePlan.run` also accepts `remove` and `verify`;
-            `LiveReport.cleanup` removes the files later.
+            Whether to remove the merged files at the end. You can also pass `remove` and `verify` to `LivePlan.run`, or
+            remove the files later with `LiveReport.cleanup`.
         verify : bool
-            Whether to compare every remaining disk before and after, before anything is removed.
+            Whether to check that the merge has not changed the content of any remaining disk, before any file is
+            removed.
 
         Returns
         -------
@@ -189,7 +192,7 @@ class LiveForest(Forest):
     def pull(
         self, image: ImageLike, base: ImageLike | None = None, *, remove: bool = False, verify: bool = False
     ) -> LivePlan:
-        """Plan to pull into `image` the data that it reads from the layers above `base`.
+        """Plan to pull the data of the layers between `base` and `image` into `image`.
 
         The layers between `base` and `image` remain valid.
 
@@ -198,10 +201,9 @@ class LiveForest(Forest):
         image : Image, path or name
             The image that receives the data; other overlays may be based on it.
         base : Image, path or name, optional
-            The backing file of `image` afterwards. By default all data is copied, and `image` has no backing file
-            afterwards.
+            The new backing file of `image`. By default, all data is copied, and `image` no longer has a backing file.
         remove : bool
-            Whether to remove the layers in between that nothing else depends on.
+            Whether to remove the layers in between, unless something else depends on them.
         verify : bool
             As in `commit`.
 
@@ -229,22 +231,23 @@ class LiveForest(Forest):
         return LivePlan.bind(request, self.place)
 
     def remove(self, image: ImageLike, *, method: Literal[1, 2] | None = None, verify: bool = False) -> LivePlan:
-        """Plan to take one layer out of its chain and remove its file; overlays based on it read the same data.
+        """Plan to take one layer out of its chain and remove its file; overlays based on the layer still read the same
+        data.
 
         Parameters
         ----------
         image : Image, path or name
             The layer.
         method : int, optional
-            1: commit its data into its backing file; 2: pull it into the overlays based on it. Default: of the methods
-            that are not refused, the method that copies fewer bytes.
+            1: commit the layer's data into its backing file; 2: pull the data into the overlays based on the layer.
+            Default: the method that copies fewer bytes, or the only method that is not refused.
         verify : bool
             As in `commit`.
 
         Returns
         -------
         LivePlan
-            `Plan.alternatives` lists both methods, with the bytes that each method copies.
+            `Plan.alternatives` lists both methods, with the number of bytes that each copies.
 
         Raises
         ------
@@ -271,13 +274,13 @@ class LiveForest(Forest):
         remove: bool = False,
         verify: bool = False,
     ) -> LivePlan:
-        """Plan to shorten the chain of an image, copying the fewest bytes.
+        """Plan to shorten the chain of an image while copying as few bytes as possible.
 
         Parameters
         ----------
         image : Image, path or name
             The top of the chain; the content of the disk remains the same.
-        keep : int, Image, path, name, or iterable of them
+        keep : int, Image, path, name, or iterable of these
             The number of images that may remain, or the images that must remain unchanged in addition to the top.
         top_may_go : bool
             Whether the content may be merged into the file of a lower layer, so that `image` itself becomes invalid.
@@ -287,7 +290,7 @@ class LiveForest(Forest):
         Returns
         -------
         LivePlan
-            `Plan.alternatives` lists the other ways, with the bytes that each way copies.
+            `Plan.alternatives` lists the ways that were compared, with the number of bytes that each copies.
 
         Raises
         ------
@@ -314,7 +317,7 @@ class LiveForest(Forest):
         return LivePlan.bind(request, self.place)
 
     def unfinished(self) -> tuple[LivePlan, ...]:
-        """Return the plans that finish merges interrupted by a crash, a full disk or a cancellation.
+        """Return the plans that finish merges that were interrupted by a crash, a full disk or a cancellation.
 
         Plans for images in which a change to an internal snapshot was interrupted come first; they repair a copy of the
         image. If it is not known whether QEMU wrote all data, one plan undoes the merge, and the next plan repeats it.
@@ -345,7 +348,7 @@ class LiveForest(Forest):
         return LivePlan.bind(CleanupRequest(), self.place)
 
     def blockmap(self, image: ImageLike) -> BlockMap:
-        """Map which parts of the disk each layer of a chain holds, and which data is hidden by higher layers.
+        """Map the parts of the disk that each layer of a chain holds, and the data that higher layers hide.
 
         Parameters
         ----------
@@ -373,15 +376,16 @@ class LiveForest(Forest):
         return self.refresh().chain(image).blockmap()
 
     def space(self) -> Space:
-        """Measure the disk space that the images take, and find data that is no longer read and how to free it.
+        """Measure the disk space that the images take, find data that is no longer read, and suggest how to free its
+        space.
 
         Nothing is changed.
 
         Returns
         -------
         Space
-            `Space.to_frame` returns a row for each file, `Space.internal_frame` a row for each internal snapshot. A
-            guest that writes at the same time changes the numbers.
+            `Space.to_frame` returns a row for each file, and `Space.internal_frame` returns a row for each internal
+            snapshot. If a guest is writing at the same time, the numbers may be out of date.
 
         Examples
         --------
@@ -393,13 +397,13 @@ class LiveForest(Forest):
         return read_space(self.refresh())
 
     def findings(self) -> Findings:
-        """Find problems and risks in the images, with the checks that plans make.
+        """Find problems and risks in the images, using the same checks as plans.
 
         Returns
         -------
         Findings
-            One row for each finding, the most serious first, with a remedy. For a host, `Host.findings` also checks its
-            guests.
+            One row for each finding, with a remedy; the most serious findings come first. For a host, `Host.findings`
+            also checks its guests.
 
         Examples
         --------
@@ -414,8 +418,9 @@ class LiveForest(Forest):
     def leftovers(self) -> LiveLeftovers:
         """Find files that nothing needs, as far as is known: images, merged layers, memory and incomplete files.
 
-        If nothing needs a whole chain, all its images are listed. This is not proof that a file is unneeded. In folders
-        that were read without libvirt, no guest is known, so plans are refused unless you waive the concern.
+        If a whole chain is not needed, all of its images are listed. The list does not prove that a file is unneeded.
+        If the folders were read without libvirt, the guests are not known. Plans are then refused unless you waive the
+        concern.
 
         Returns
         -------
@@ -432,16 +437,17 @@ class LiveForest(Forest):
         return read_leftovers(self.place)
 
     def to_html(self, path: PathLike, *, overwrite: bool = False) -> str:
-        """Write a report of the images: findings, figure, space and leftovers, as one page of HTML.
+        """Write a report of the images: findings, figure, space and leftovers, as a single HTML page.
 
-        The page needs no other file and no network, follows the browser's light or dark theme, and can be printed.
+        The page needs no other files and no network connection. It follows the browser's light or dark theme, and can
+        be printed.
 
         Parameters
         ----------
         path : path
-            The file. An older report is replaced.
+            The file to write. An older report at this path is replaced.
         overwrite : bool
-            Whether an existing file that is not a report is replaced, too.
+            Whether to also replace an existing file that is not a report.
 
         Returns
         -------
@@ -451,7 +457,7 @@ class LiveForest(Forest):
         Raises
         ------
         InvalidRequestError
-            A file that is not a report already has this path.
+            A file that is not a report already exists at this path.
 
         Examples
         --------
@@ -465,14 +471,14 @@ class LiveForest(Forest):
         )
 
     def check(self, image: ImageLike, *, timeout: float = 600.0) -> ImageCheck:
-        """Check the current tables of an image with `qemu-img check`, as `Image.check` does.
+        """Read an image again, and check its tables with `qemu-img check`, as `Image.check` does.
 
         Parameters
         ----------
         image : Image, path or name
             The image.
         timeout : float
-            Seconds that the check may take.
+            The maximum number of seconds for the check.
 
         Returns
         -------
@@ -483,7 +489,7 @@ class LiveForest(Forest):
         NotFoundError
             The forest does not contain the image.
         ImageError, InUseError, CommandError
-            As `Image.check`.
+            As in `Image.check`.
 
         Examples
         --------
@@ -558,7 +564,7 @@ def _place(survey: Survey) -> Place:
 
 @checked
 def scan(*folders: PathLike, follow: bool = False) -> LiveForest:
-    """Read all images in some folders, and the relations between overlays and their backing files.
+    """Read all images in the given folders, and determine which overlay is based on which backing file.
 
     Reading qcow2 and raw images needs neither libvirt nor QEMU.
 
@@ -567,7 +573,7 @@ def scan(*folders: PathLike, follow: bool = False) -> LiveForest:
     *folders : path
         Folders to read, including their subfolders. Default: the current folder.
     follow : bool
-        Whether to read backing files outside these folders too. Network addresses are never opened.
+        Whether to also read backing files outside these folders. Network addresses are never opened.
 
     Returns
     -------
@@ -615,16 +621,16 @@ def chain(
         The image, its path, the name of a file in the current folder, or the guest that writes to the image. The name
         may omit the suffix if only one file matches.
     folders : iterable of path
-        Further folders in which backing files may be read.
+        Additional folders in which backing files may be read.
     format : str, optional
-        The image's format if its content does not show it: ``raw``.
+        The format of the image, if it cannot be recognized from the content: ``"raw"``.
     follow : bool
         Whether to read backing files in any folder. Network addresses are never opened.
 
     Returns
     -------
     LiveChain
-        Missing files, loops and layers outside the folders are included, with a corresponding status.
+        The chain. It includes missing files, loops and layers outside the folders, each with a corresponding status.
 
     Raises
     ------
@@ -667,23 +673,24 @@ def create_overlay(
     backing : Image, path, name or Guest
         The backing file, as in `chain`.
     backing_format : str, optional
-        The format of the backing file; required for a raw image without overlays, because no header records that
+        The format of the backing file; required for a raw image that has no overlays yet, because no header records its
         format.
     size : int or str, optional
         Virtual size in bytes, or a string such as ``"20 GiB"``; at least the size of the backing file, which is the
         default.
     cluster_size : int or str, optional
-        Bytes, a power of two from 512 to 2 MiB, or a string such as ``"2M"``. Default: 64 KiB.
+        The cluster size in bytes, or as a string such as ``"2M"``: a power of two from 512 bytes to 2 MiB. Default: 64
+        KiB.
     relative : bool
-        Whether the overlay records its backing file relative to its own folder, so that both files can be moved
-        together.
+        Whether the overlay records the path of its backing file relative to its own folder, so that both files can be
+        moved together.
     protect : bool
         Whether to write-protect the backing file.
 
     Returns
     -------
     LivePlan
-        A plan with `before`, `after`, `commands` and `concerns`; `LivePlan.run` returns the report.
+        The plan. Its attributes include `before`, `after`, `commands` and `concerns`; `LivePlan.run` returns a report.
 
     Raises
     ------

@@ -149,7 +149,7 @@ class Guest(GuestFiles):
 
     @property
     def state(self) -> State:
-        """The current state in virsh's terms: ``running``, ``paused``, ``shut off``, ``saved`` or another state.
+        """The current state in virsh's terms, such as ``running``, ``paused``, ``shut off`` or ``saved``.
 
         Raises
         ------
@@ -176,7 +176,7 @@ class Guest(GuestFiles):
     # -- what it is -------------------------------------------------------------------------------------
 
     def xml(self) -> str:
-        """Return the domain XML of the guest; while the guest runs, the live XML.
+        """Return the domain XML of the guest, or its live XML while the guest is running.
 
         Returns
         -------
@@ -226,7 +226,7 @@ class Guest(GuestFiles):
         target : str, optional
             The disk, such as ``vda``. Default: the first disk that has an image.
         at : str, optional
-            The name of a snapshot, to read the chain that the disk had at the time of this snapshot. Default: the
+            The name of a snapshot, to read the chain that the disk had when the snapshot was taken. Default: the
             current chain.
 
         Returns
@@ -287,7 +287,7 @@ class Guest(GuestFiles):
         target : str, optional
             The disk, such as ``vda``. Default: the first disk that has an image.
         timeout : float
-            Seconds that the check may take.
+            The maximum number of seconds for the check.
 
         Returns
         -------
@@ -298,7 +298,7 @@ class Guest(GuestFiles):
         NotFoundError
             The disk does not exist.
         ImageError, InUseError, CommandError
-            As `Image.check`.
+            As in `Image.check`.
         """
         chain = self.chain(target)
         return check_image(chain[chain.top], timeout)
@@ -313,12 +313,12 @@ class Guest(GuestFiles):
     # -- start and stop ---------------------------------------------------------------------------------
 
     def concerns(self) -> tuple[Concern, ...]:
-        """Return the reasons not to start the guest now; for a running guest, the data that it loses if it stops.
+        """Return the reasons not to start the guest now or, if it is running, the data that it would lose by stopping.
 
-        Do not start the guest if another process has its images open, or if its disk may have wrong data after an
+        Do not start the guest if another process has its images open, or if its disk may contain wrong data after an
         interrupted merge. The same applies if layers are missing or invalid, or if headers do not record a backing
-        format. A running guest loses data if QEMU writes to an image other than the image that libvirt names, or to a
-        deleted file.
+        format. A running guest loses data if QEMU writes to a deleted file, or to an image other than the image in
+        libvirt's definition.
 
         Returns
         -------
@@ -334,10 +334,10 @@ class Guest(GuestFiles):
         wait : bool
             Whether to wait until a lab guest accepts commands.
         force : bool
-            Whether to skip the checks, so that only libvirt and QEMU can refuse. libvirt and QEMU do not detect
-            overlays that are based on the image to which the guest writes.
+            Whether to skip the checks, so that only libvirt and QEMU can refuse to start the guest. libvirt and QEMU do
+            not detect overlays that are based on the image to which the guest writes.
         timeout : float
-            Seconds to wait.
+            The maximum number of seconds to wait.
 
         Returns
         -------
@@ -349,11 +349,12 @@ class Guest(GuestFiles):
         ReadOnlyError
             The connection is read-only.
         InUseError
-            Another guest or process has an image of the guest open; `holders` names it. Or a merge was interrupted, and
-            the disk may have wrong data until a plan of `unfinished` finishes the merge.
+            Another guest or process, listed in `holders`, has one of the guest's images open. The error is also raised
+            if a merge was interrupted: the disk may contain wrong data until a plan from `unfinished` finishes the
+            merge.
         ImageError
             A layer is missing or invalid, or a header does not record a backing format, so libvirt does not start the
-            guest. Or overlays are based on the image to which the guest would write.
+            guest. The error is also raised if overlays are based on the image to which the guest would write.
         GuestNotReadyError
             The guest does not become ready in time.
         LibvirtError, NoSpaceError, PermissionDeniedError
@@ -379,13 +380,13 @@ class Guest(GuestFiles):
         Parameters
         ----------
         timeout : float
-            Seconds to wait.
+            The maximum number of seconds to wait.
 
         Raises
         ------
         GuestError
-            The guest is still running after `timeout`. Or the guest was not shut down because data would be lost: QEMU
-            writes to an image other than the image that libvirt names, or to a deleted file. `unfinished` returns the
+            The guest is still running after `timeout`, or a shutdown would lose data. Data would be lost if QEMU writes
+            to a deleted file, or to an image other than the image in libvirt's definition. `unfinished` returns the
             plan that prevents the loss.
         """
         self.power.shutdown(check_seconds(timeout))
@@ -426,7 +427,7 @@ class Guest(GuestFiles):
         Raises
         ------
         GuestError
-            The guest is off; or QEMU pauses it again within three seconds, because the disk error remains.
+            The guest is off, or QEMU pauses it again within three seconds because the disk error remains.
         ReadOnlyError, LibvirtError
             As in `suspend`.
 
@@ -475,25 +476,27 @@ class Guest(GuestFiles):
         Parameters
         ----------
         name : str, optional
-            Default: ``snap1``, ``snap2``, ….
+            The name of the snapshot. Default: ``snap1``, ``snap2`` and so on.
         kind : str, optional
-            ``internal-disk``, ``internal-checkpoint``, ``external-disk`` or ``external-checkpoint``. By default the
-            guest's state and disks decide, and `Plan.way` gives the reason: internal disk if the guest is off and all
-            disks are qcow2; internal checkpoint if it is running and all disks are qcow2; otherwise external disk.
+            ``internal-disk``, ``internal-checkpoint``, ``external-disk`` or ``external-checkpoint``. By default, the
+            kind depends on the guest's state and disks, and `Plan.way` gives the reason. If all disks are qcow2, the
+            default is an internal checkpoint while the guest runs, and an internal disk snapshot while it is off.
+            Otherwise, the default is an external disk snapshot.
         description : str
             Free text.
         disks : mapping of str to str, or iterable of str, optional
             For each target: ``internal``, ``external``, the path of the new overlay, or ``no`` (or None) to exclude the
-            disk. An iterable names the disks to include, and excludes all other disks. Default: all disks that can be
-            included; the plan names each excluded disk with the reason.
+            disk. If you pass an iterable of targets, only these disks are included. Default: all disks that can be
+            included; the plan lists each excluded disk with the reason.
         quiesce : bool
-            Whether the QEMU guest agent freezes the guest's file systems during the snapshot (external disk only).
+            Whether the QEMU guest agent freezes the guest's file systems during the snapshot (only for external disk
+            snapshots).
         memory_file : path, optional
             The file to which an external checkpoint writes the memory. Default: beside the overlays.
         atomic : bool
-            Whether to include all disks or none.
+            Whether to take no snapshot at all if the snapshot of one disk fails.
         reuse : bool
-            Whether you have already created the overlays.
+            Whether to use overlays that you have already created.
         metadata : bool
             Whether libvirt keeps a record of the snapshot.
 
@@ -538,12 +541,12 @@ class Guest(GuestFiles):
         """Plan to revert to a snapshot; nothing changes until you call `run`.
 
         For an internal snapshot, libvirt restores its content in the same images. For an external snapshot, the guest
-        gets its definition at the time of the snapshot and a new, empty overlay on the snapshot's image. That overlay
-        is named after the snapshot's own overlay, with a number, such as ``demo.snap1-2.qcow2``. If the snapshot holds
-        the memory, QEMU loads it from its file. These single steps work with every version of libvirt. libvirt's own
-        revert to external snapshots is not used: before 9.9 it does not exist, and newer versions remove the current
-        overlays. Writes after the revert form a second branch; a `revert` to a snapshot of the first branch returns to
-        it.
+        gets its definition from the time of the snapshot, and a new, empty overlay on the snapshot's image. The new
+        overlay is named after the snapshot's own overlay, with a number, such as ``demo.snap1-2.qcow2``. If the
+        snapshot holds the memory, QEMU loads it from its file. These steps work with every version of libvirt.
+        libvirt's own revert to external snapshots is not used: it does not exist before version 9.9, and newer versions
+        remove the current overlays. Writes after the revert form a second branch; a `revert` to a snapshot of the first
+        branch returns to it.
 
         Parameters
         ----------
@@ -552,15 +555,15 @@ class Guest(GuestFiles):
         to : str
             The state afterwards. ``as-taken``: running or paused if the snapshot holds the memory, otherwise off.
             ``running`` or ``paused``: from the snapshot's memory, or from its disks if it holds no memory. ``off``:
-            only the disks.
+            only the disks are restored.
         keep_current : bool
-            Whether to keep the current state, with its memory if the guest runs, in a snapshot ``kept1``, ``kept2``, …
-            first. Nothing is lost then, and a revert to that snapshot restores the current state. The kept snapshot is
-            internal if `name` is an internal snapshot; otherwise it is external, and the current image remains
-            unchanged. If False, the plan names each file whose content is discarded, with its size (`state-lost`). The
-            images of an internal snapshot are overwritten. After a revert to an external snapshot, the previous overlay
-            is removed, or emptied if the record of a snapshot names it. An image that other images, guests or snapshots
-            depend on is always kept.
+            Whether to first keep the current state, including the memory of a running guest, in a snapshot named
+            ``kept1``, ``kept2`` and so on. Then nothing is lost, and a revert to that snapshot restores the current
+            state. The kept snapshot is internal if `name` is an internal snapshot; otherwise it is external, and the
+            current image remains unchanged. If False, the plan lists each file whose content is discarded, with its
+            size (`state-lost`). A revert to an internal snapshot overwrites the content of its images. After a revert
+            to an external snapshot, the previous overlay is removed, or emptied if the record of a snapshot refers to
+            it. An image that other images, guests or snapshots depend on is always kept.
 
         Returns
         -------
@@ -597,14 +600,14 @@ class Guest(GuestFiles):
     ) -> LivePlan:
         """Plan to delete a snapshot; nothing changes until you call `run`.
 
-        The content that the guest reads and all other snapshots remain. An internal snapshot is removed from its
-        images. An external snapshot is merged: its overlay is committed into the image that holds its state, or that
-        image is pulled into the overlay. Of the possible directions, the plan chooses the direction that copies fewer
-        bytes. Files that are no longer needed are removed. An image that another guest, overlay or remaining snapshot
-        depends on is never written to or removed. These single steps work with every version of libvirt, as block jobs
-        of QEMU while the guest runs, otherwise with qemu-img. libvirt performs the deletion only if its own deletion
-        has exactly the same result (since 11.0: one snapshot of a running guest, merged down). Older versions cannot
-        delete such a snapshot, or corrupt images with internal snapshots.
+        The current content of the guest's disks and all other snapshots are preserved. An internal snapshot is removed
+        from its images. An external snapshot is merged: its overlay is committed into the image that holds its state,
+        or that image is pulled into the overlay. If both directions are possible, the plan chooses the direction that
+        copies fewer bytes. Files that are no longer needed are removed. An image that another guest, overlay or
+        remaining snapshot depends on is never written to or removed. These steps work with every version of libvirt:
+        they are QEMU block jobs while the guest runs, and qemu-img commands otherwise. libvirt's own deletion is used
+        only if it has exactly the same result (since 11.0: one snapshot of a running guest, merged down). Older
+        versions cannot delete such a snapshot, or corrupt images with internal snapshots.
 
         Parameters
         ----------
@@ -614,20 +617,20 @@ class Guest(GuestFiles):
             ``also``: delete the snapshot and all its descendants; ``only``: delete the descendants, but not the
             snapshot. If False, its children remain and become children of its parent.
         metadata_only : bool
-            Whether to remove only libvirt's record, and no file.
+            Whether to remove only libvirt's record, without removing any file.
 
         Returns
         -------
         LivePlan
-            `Plan.way` names the merge, `Plan.alternatives` lists both directions with the bytes that each copies, and
-            `Plan.writes` and `Plan.unlinks` list the files.
+            `Plan.way` describes the merge. `Plan.alternatives` lists both directions, with the number of bytes that
+            each copies. `Plan.writes` and `Plan.unlinks` list the affected files.
 
         Raises
         ------
         NotFoundError
             The snapshot does not exist; the error lists the existing snapshots.
         InvalidRequestError
-            The request is invalid, for example `children` for a snapshot without children.
+            The request is invalid, for example because `children` was passed for a snapshot without children.
 
         Notes
         -----
@@ -648,7 +651,7 @@ class Guest(GuestFiles):
         return self._plan(request, around=True)
 
     def reconcile(self) -> LivePlan:
-        """Plan to correct libvirt's snapshot records; images stay unchanged, and nothing happens until `run`.
+        """Plan to correct libvirt's snapshot records without changing any image; nothing happens until you call `run`.
 
         Records whose files or internal snapshots are missing are removed; internal snapshots without a record get a
         record.
@@ -717,20 +720,22 @@ class Guest(GuestFiles):
         base : Image, path or name, optional
             The layer that receives the data. Default: the backing file of `top`.
         top : Image, path or name, optional
-            The highest layer to commit. Default: the active layer, after which the guest writes to `base`.
+            The highest layer to commit. Default: the active layer; after its commit, the guest writes to `base`.
         disk : str, optional
             The target, such as ``vda``. Default: the first disk that has an image.
         keep_active : bool
-            Whether the guest, which must be running, keeps writing to its active layer after that layer was committed.
+            Whether the guest keeps writing to its active layer after the layer has been committed. The guest must be
+            running.
         remove : bool
-            Whether to remove the merged files at the end, instead of marking them as invalid. `LivePlan.run` also
-            accepts `remove` and `verify`; `LiveReport.cleanup` removes the files later.
+            Whether to remove the merged files at the end, instead of marking them as invalid. You can also pass
+            `remove` and `verify` to `LivePlan.run`, or remove the files later with `LiveReport.cleanup`.
         verify : bool
-            Whether to compare the content before and after; only for a guest that is off.
+            Whether to compare the content before and after the merge; possible only for a guest that is off.
         bandwidth : int
-            Maximum bytes per second while the guest runs; 0 for no limit.
+            The maximum number of bytes per second while the guest runs; 0 means no limit.
         timeout : float, optional
-            Seconds after which a block job is cancelled, which leaves the chain unchanged. Default: no limit.
+            The number of seconds after which a block job is cancelled; the chain then remains unchanged. Default: no
+            limit.
 
         Returns
         -------
@@ -779,17 +784,18 @@ class Guest(GuestFiles):
         bandwidth: int = 0,
         timeout: float | None = None,
     ) -> LivePlan:
-        """Plan to pull data up in a disk's chain: live while the guest runs, with qemu-img while it is off.
+        """Plan to pull data into a higher layer of a disk's chain: live while the guest runs, with qemu-img while it is
+        off.
 
         Parameters
         ----------
         base : Image, path or name, optional
-            The layer that becomes the backing file of `into`. By default all data is copied, and `into` has no backing
-            file afterwards.
+            The layer that becomes the backing file of `into`. By default, all data is copied, and `into` no longer has
+            a backing file.
         into : Image, path or name, optional
             The layer that receives the data. Default: the active layer.
         remove : bool
-            Whether to remove the layers in between that nothing else depends on.
+            Whether to remove the layers in between, unless something else depends on them.
         disk, verify, bandwidth, timeout
             As in `commit`.
 
@@ -831,21 +837,21 @@ class Guest(GuestFiles):
         remove: bool = False,
         verify: bool = False,
     ) -> LivePlan:
-        """Plan to shorten a disk's chain, copying the fewest bytes; its active layer remains the same.
+        """Plan to shorten a disk's chain while copying as few bytes as possible; the active layer remains the same.
 
         Parameters
         ----------
-        keep : int, Image, path, name, or iterable of them
+        keep : int, Image, path, name, or iterable of these
             The number of images that may remain, or the images that must remain unchanged in addition to the active
-            layer. While the guest runs, block jobs shorten the chain one after another: commits of adjacent layers, and
-            a pull into the active layer.
+            layer. While the guest runs, the chain is shortened by a sequence of block jobs: commits of adjacent layers,
+            and a pull into the active layer.
         disk, remove, verify
             As in `commit`.
 
         Returns
         -------
         LivePlan
-            `Plan.alternatives` lists the other ways, with the bytes that each way copies.
+            `Plan.alternatives` lists the ways that were compared, with the number of bytes that each copies.
 
         Raises
         ------
@@ -869,7 +875,8 @@ class Guest(GuestFiles):
         return self._merge(ShortenRequest(guest=self._name, disk=disk, keep=kept, remove=remove, verify=verify))
 
     def cleanup(self) -> LivePlan:
-        """Plan to remove the invalid files that merges left among the guest's layers; nothing happens until `run`.
+        """Plan to remove the files that merges have marked as invalid among the guest's layers; nothing happens until
+        you call `run`.
 
         Returns
         -------
@@ -885,13 +892,13 @@ class Guest(GuestFiles):
     def unfinished(self) -> tuple[LivePlan, ...]:
         """Return the plans that finish interrupted operations: commits, pulls, external snapshots, and a revert.
 
-        Plans that prevent a loss come first. If libvirt has dropped a record that it could not write, only the plans
-        that write the record again are returned. If QEMU writes to an image other than the image that libvirt names, a
-        plan corrects the definition. If a file that QEMU has open was deleted, a plan copies its data into an image
-        that remains. If a change to an internal snapshot was interrupted, a plan checks the image, and repairs a copy
-        of it. A commit may still be running in QEMU. If it is not known whether QEMU wrote all data, one plan undoes
-        the commit, and the next plan repeats it. Any other revert of the guest removes the journal entry of an
-        interrupted revert.
+        Plans that prevent a loss of data come first. If libvirt has dropped a record that it could not write, only the
+        plans that write the record again are returned. If QEMU writes to an image other than the image in libvirt's
+        definition, a plan corrects the definition. If a file that QEMU has open was deleted, a plan copies its data
+        into an image that remains. If a change to an internal snapshot was interrupted, a plan checks the image, and
+        repairs a copy of it. An interrupted commit may still be running in QEMU. If it is not known whether QEMU wrote
+        all data, one plan undoes the commit, and the next plan repeats it. If you perform another revert of the guest
+        instead, it removes the journal entry of the interrupted revert.
 
         Returns
         -------
@@ -928,7 +935,7 @@ class Guest(GuestFiles):
         Parameters
         ----------
         timeout : float
-            Seconds to wait.
+            The maximum number of seconds to wait.
 
         Returns
         -------
@@ -938,32 +945,32 @@ class Guest(GuestFiles):
         Raises
         ------
         GuestNotReadyError
-            The guest is off, has neither a listener nor an agent, or does not become ready in time; the error shows the
-            end of its console.
+            The guest is off, has neither a listener nor an agent, or does not become ready in time. The error shows the
+            end of the guest's console output.
         """
         self.commands.wait_ready(check_seconds(timeout))
         return self
 
     def execute(self, command: str, *, timeout: float = 60.0) -> Completed:
-        """Run a command in the guest with the guest's ``/bin/sh``, as root, and wait until it ends.
+        """Run a command as root with the guest's ``/bin/sh``, and wait until it ends.
 
-        A lab guest runs the command with its own listener, other guests with the QEMU guest agent. Before the call
-        returns, the guest has written all data to its disk (`sync`), so that the data survives even `destroy`.
+        In a lab guest, the lab's own listener runs the command; in other guests, the QEMU guest agent runs it. Before
+        the call returns, the guest has written all data to its disk (`sync`), so that the data survives even `destroy`.
 
         Parameters
         ----------
         command : str
             One or more lines for the shell. Standard input is empty. Background processes keep running.
         timeout : float
-            Seconds after which the command and all processes that it started are killed. The time is counted from the
-            call, and includes the wait for a command of another thread. If the guest still has not responded a little
-            later, the wait ends.
+            The number of seconds after which the command and all processes that it started are killed. The time is
+            counted from the call, and includes waiting for a command from another thread. If the guest does not respond
+            shortly after the timeout, the call stops waiting.
 
         Returns
         -------
         Completed
-            An exit status other than 0 raises no error here; `Completed.check` does. The first 3 MiB of each output are
-            kept.
+            The result of the command. An exit status other than 0 does not raise an error here; call `Completed.check`
+            to raise one. Only the first 3 MiB of each output stream are kept.
 
         Raises
         ------
@@ -975,12 +982,12 @@ class Guest(GuestFiles):
         return self.commands.execute(command, check_seconds(timeout))
 
     def console(self) -> str:
-        """Return the guest's output on its serial console since its start.
+        """Return the output on the guest's serial console since the guest started.
 
         Returns
         -------
         str
-            Without terminal control sequences; at most the last 4 MiB.
+            The output without terminal control sequences; at most the last 4 MiB.
 
         Raises
         ------

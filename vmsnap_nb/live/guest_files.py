@@ -39,12 +39,13 @@ class GuestFiles(Listed):
     def files(
         self, path: PathLike = "/", *, at: str | None = None, target: str | None = None, recursive: bool = False
     ) -> Files:
-        """List the contents of a folder of the guest, even while it runs, without root privileges and without a lock.
+        """List the contents of one of the guest's folders, even while the guest runs, without root privileges and
+        without a lock.
 
         Parameters
         ----------
         path : path
-            A folder as the guest sees it, or ``volume:/path`` on a volume that its ``/etc/fstab`` does not mount.
+            A folder as the guest sees it, or ``volume:/path`` for a volume that its ``/etc/fstab`` does not mount.
         at : str, optional
             The name of a snapshot, internal or external. Default: the current state.
         target : str, optional
@@ -55,16 +56,16 @@ class GuestFiles(Listed):
         Returns
         -------
         Files
-            The files. Their `notes` list data that may be missing. Data that a running guest has written is included
-            after ``sync; sync`` in the guest.
+            The files. Their `notes` list data that may be missing. To include all data that a running guest has
+            written, first run ``sync; sync`` in the guest.
 
         Raises
         ------
         NotFoundError
             The path, snapshot or disk does not exist.
         ImageError
-            A layer or a snapshot cannot be read, or there is no supported file system; the error names the content that
-            was found.
+            A layer or a snapshot cannot be read, or there is no supported file system; the error states what was found
+            instead.
 
         Examples
         --------
@@ -84,17 +85,18 @@ class GuestFiles(Listed):
         at: str | None = None,
         target: str | None = None,
     ) -> Files:
-        """List all files with matching names below a folder, as `LiveChain.find_files` does.
+        """Search a folder and its subfolders for files whose names match a pattern, as `LiveChain.find_files` does.
 
         Parameters
         ----------
         pattern : str
-            A shell pattern such as ``*.log`` for the name; with a ``/`` in it, for the whole path.
+            A shell pattern such as ``*.log``. The pattern is compared with the name or, if the pattern contains a
+            ``/``, with the whole path.
         path : path
             The folder to search.
         newer : str or datetime, optional
-            Only files changed after this time. A string such as ``"2026-11-29 08:00"`` is in UTC unless it has a time
-            zone.
+            List only files that were changed after this time. A string such as ``"2026-11-29 08:00"`` is in UTC unless
+            it has a time zone.
         at, target
             As in `files`.
 
@@ -105,7 +107,7 @@ class GuestFiles(Listed):
         Raises
         ------
         NotFoundError, ImageError
-            As `files`.
+            As in `files`.
         """
         return find_files(self._disk_state(at, target), pattern, path, newer)
 
@@ -114,8 +116,10 @@ class GuestFiles(Listed):
 
         Parameters
         ----------
-        path, at, target
+        path
             As in `files`; symbolic links are followed within the disk.
+        at, target
+            As in `files`.
         most : int
             The maximum size in bytes; `copy_out` copies larger files.
 
@@ -128,19 +132,19 @@ class GuestFiles(Listed):
         InvalidRequestError
             The path is not a file, or the file is larger than `most`.
         NotFoundError, ImageError
-            As `files`.
+            As in `files`.
         """
         return read_file(self._disk_state(at, target), path, most)
 
     def copy_out(self, path: PathLike, to: PathLike, *, at: str | None = None, target: str | None = None) -> str:
-        """Copy one of the guest's files to this machine, readable by you alone; nothing is overwritten.
+        """Copy one of the guest's files to this machine, readable only by you; no existing file is overwritten.
 
         Parameters
         ----------
         path, at, target
             As in `files`.
         to : path
-            The new file, or a folder in which the file keeps its own name.
+            The new file, or a folder; in a folder, the new file gets the name of the copied file.
 
         Returns
         -------
@@ -152,7 +156,7 @@ class GuestFiles(Listed):
         InvalidRequestError
             The path is not a file, or the target already exists.
         NotFoundError, ImageError
-            As `files`.
+            As in `files`.
         """
         return copy_out(self._disk_state(at, target), path, to)
 
@@ -175,12 +179,12 @@ class GuestFiles(Listed):
         Returns
         -------
         FileChanges
-            Content is compared by the parts of the disk that differ, not by reading all files.
+            The comparison of content uses the parts of the disk that differ, and does not read all files.
 
         Raises
         ------
         NotFoundError, ImageError
-            As `files`.
+            As in `files`.
         """
         return changes(self._disk_state(before, target), self._disk_state(after, target), path)
 

@@ -96,8 +96,8 @@ class Guests(Sequence[Guest], Listed):
         Returns
         -------
         pandas.DataFrame
-            Index ``guest``; columns ``state`` (text), ``persistent`` (boolean), ``disks`` (their number) and
-            ``sources`` (the images, separated by commas).
+            A table with index ``guest`` and columns ``state`` (text), ``persistent`` (boolean), ``disks`` (their
+            number) and ``sources`` (the images, separated by commas).
         """
         import pandas as pd
 
@@ -121,7 +121,7 @@ class Guests(Sequence[Guest], Listed):
 
 @checked_methods
 class Host(Listed):
-    """A connection to libvirt on one host. `connect` returns a host; a `Lab` is a host too.
+    """A connection to libvirt on one host. `connect` returns a host, and a `Lab` is also a host.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ class Host(Listed):
     # -- guests -----------------------------------------------------------------------------------------
 
     def domains(self) -> tuple[Domain, ...]:
-        """Read libvirt's information about all guests, by name."""
+        """Read libvirt's information about all guests, in the order of their names."""
         return tuple(domain for domain, _ in self._link.roll().guests)
 
     def guest(self, name: str) -> Guest:
@@ -206,7 +206,7 @@ class Host(Listed):
         return Guest(self, find_domain(self.connection, name))
 
     def guests(self) -> Guests:
-        """List all guests, by name.
+        """List all guests, in the order of their names.
 
         Examples
         --------
@@ -226,14 +226,15 @@ class Host(Listed):
     # -- images -----------------------------------------------------------------------------------------
 
     def survey(self, *folders: str | os.PathLike[str]) -> LiveForest:
-        """Read the images of all guests, of all storage pools that are folders, and of other folders, as one forest.
+        """Read the images of all guests, and the images in all folder-based storage pools and in the given folders, as
+        one forest.
 
         Images on another machine are not opened; libvirt provides the information about them.
 
         Parameters
         ----------
         *folders : path
-            Further folders to read.
+            Additional folders to read.
 
         Returns
         -------
@@ -256,12 +257,12 @@ class Host(Listed):
         Parameters
         ----------
         *folders : path
-            Further folders to read.
+            Additional folders to read.
 
         Returns
         -------
         Space
-            For images on another machine, only the sizes that libvirt reports.
+            For images on another machine, only the sizes that libvirt reports are included.
         """
         return read_space(self.place(*folders).forest())
 
@@ -273,12 +274,12 @@ class Host(Listed):
         Parameters
         ----------
         *folders : path
-            Further folders to read.
+            Additional folders to read.
 
         Returns
         -------
         Findings
-            One row for each finding, the most serious first, with a remedy.
+            One row for each finding, with a remedy; the most serious findings come first.
 
         Examples
         --------
@@ -289,18 +290,18 @@ class Host(Listed):
         return host_findings(self.link, folders)
 
     def leftovers(self, *folders: str | os.PathLike[str]) -> LiveLeftovers:
-        """Find files in pools and in further folders that nothing on this host needs, as far as is known.
+        """Find files in storage pools and in the given folders that nothing on this host needs, as far as is known.
 
         A file counts as needed if a guest's disk, a snapshot, saved memory, a block job or firmware uses it. It also
         counts as needed if an interrupted operation uses it or a process has it open. The backing files of needed files
-        count as needed, too. All other files are listed. This is not proof, because a guest of another libvirt may use
-        such a file as a disk. For another machine, volumes of storage pools are listed and marked as uncertain. libvirt
-        does not report which process has a file open, or which operation was interrupted.
+        count as needed, too. All other files are listed. The list is not proof, because a guest of another libvirt may
+        use a listed file as a disk. If the host is another machine, the volumes of its storage pools are listed and
+        marked as uncertain. libvirt does not report which process has a file open, or which operation was interrupted.
 
         Parameters
         ----------
         *folders : path
-            Further folders to read.
+            Additional folders to read.
 
         Returns
         -------
@@ -316,18 +317,19 @@ class Host(Listed):
         return read_leftovers(self.place(*folders))
 
     def to_html(self, path: str | os.PathLike[str], *folders: str | os.PathLike[str], overwrite: bool = False) -> str:
-        """Write a report of this host: guests, findings, images, snapshots, space and leftovers, as one page of HTML.
+        """Write a report of this host: guests, findings, images, snapshots, space and leftovers, as a single HTML page.
 
-        The page needs no other file and no network, follows the browser's light or dark theme, and can be printed.
+        The page needs no other files and no network connection. It follows the browser's light or dark theme, and can
+        be printed.
 
         Parameters
         ----------
         path : path
-            The file. An older report is replaced.
+            The file to write. An older report at this path is replaced.
         *folders : path
-            Further folders to read.
+            Additional folders to read.
         overwrite : bool
-            Whether an existing file that is not a report is replaced, too.
+            Whether to also replace an existing file that is not a report.
 
         Returns
         -------
@@ -337,7 +339,7 @@ class Host(Listed):
         Raises
         ------
         InvalidRequestError
-            A file that is not a report already has this path.
+            A file that is not a report already exists at this path.
 
         Examples
         --------
@@ -350,12 +352,12 @@ class Host(Listed):
         return write_page(path, title, [host_chapter(self.link, self.uri, folders)], overwrite=overwrite)
 
     def place(self, *folders: str | os.PathLike[str]) -> Place:
-        """Return the place where plans of this host are read and run.
+        """Return the place from which this host's plans are made, and in which they run.
 
         Parameters
         ----------
         *folders : path
-            Further folders to read.
+            Additional folders to read.
 
         Returns
         -------

@@ -38,14 +38,16 @@ class Progress(Carded):
 
     Attributes
     ----------
-    done, total : int
-        Progress and total in `unit`; the total is 0 while unknown.
+    done : int
+        The number of completed units.
+    total : int
+        The total number of units; 0 while the total is unknown.
     unit : str
         ``steps`` or ``bytes``.
     text : str
-        The current step.
+        A description of the current step.
     rate : float or None
-        Units per second since the first unit; None while the rate is unknown.
+        The number of units per second, measured from the first unit; None while the rate is unknown.
     """
 
     done: int = 0
@@ -56,7 +58,7 @@ class Progress(Carded):
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated seconds remaining at this rate; None if the rate is unknown."""
+        """The estimated number of seconds remaining; None if the rate is unknown."""
         return (self.total - self.done) / self.rate if self.rate and self.total else None
 
 
@@ -69,7 +71,8 @@ class Job(Listed):
     title : str
         The plan's title.
     work : callable
-        A function that takes the job, reports its progress with `tell`, obeys `cancelled`, and returns the report.
+        A function that takes the job as its argument and returns the report. The function calls `tell` to report its
+        progress, and stops when `cancelled` is True.
     """
 
     _unlisted = frozenset({"begin_part", "tell", "tell_part"})
@@ -118,7 +121,7 @@ class Job(Listed):
             self._changed.notify_all()
 
     def begin_part(self, progress: Progress, size: int) -> None:
-        """Report that a part begins, and how many units it has; `tell_fraction` then continues from there."""
+        """Report that a part of the given size begins; `tell_part` then reports how much of the part is done."""
         self._part = progress.done, size
         self.tell(progress)
 
@@ -145,15 +148,15 @@ class Job(Listed):
 
     @property
     def report(self) -> LiveReport | None:
-        """The report, also of a failed job; None while the job is running."""
+        """The report, which a failed job has as well; None while the job is running."""
         return self._report
 
     def cancel(self) -> None:
-        """Stop the job as soon as all images are valid; `wait` then returns the report of the completed steps."""
+        """Stop the job as soon as all images are valid; `wait` then returns a report of the completed steps."""
         self._cancel.set()
 
     def watch(self, seconds: float) -> bool:
-        """Wait until the progress changes or the time is up; return whether the job is running."""
+        """Wait until the progress changes or the time is up, and return whether the job is still running."""
         seconds = check_seconds(seconds, "seconds")
         with self._changed:
             if self.running:
@@ -166,7 +169,7 @@ class Job(Listed):
         Parameters
         ----------
         timeout : float, optional
-            Seconds to wait. Default: no limit.
+            The maximum number of seconds to wait. Default: no limit.
 
         Returns
         -------

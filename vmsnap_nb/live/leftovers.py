@@ -29,12 +29,12 @@ PathLike = str | os.PathLike[str]
 @checked_methods
 @dataclass(frozen=True, repr=False)
 class LiveLeftovers(Leftovers):
-    """Files that nothing needs, as far as was checked. Plans can move or remove them.
+    """Files that nothing needs, as far as was checked; plans can move or remove these files.
 
     Attributes
     ----------
     place : Place
-        The place where the files were found, and where plans run.
+        The place in which the files were found, and in which plans run.
     """
 
     place: Place = field(kw_only=True, compare=False)
@@ -43,14 +43,14 @@ class LiveLeftovers(Leftovers):
         return pickled_as(Leftovers, self)
 
     def move(self, folder: PathLike, *files: PathLike) -> LivePlan:
-        """Plan to move files that nothing needs to a folder; moving them back restores the old state.
+        """Plan to move files that nothing needs into a folder; moving the files back restores the previous state.
 
         Parameters
         ----------
         folder : path
             An existing folder.
         *files : path
-            Some of the files, by path or name. Default: all files.
+            The files to include, by path or name. Default: all files in this list.
 
         Returns
         -------
@@ -72,7 +72,7 @@ class LiveLeftovers(Leftovers):
         Parameters
         ----------
         *files : path
-            Some of the files, by path or name. Default: all files.
+            The files to include, by path or name. Default: all files in this list.
 
         Returns
         -------

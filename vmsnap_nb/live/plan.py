@@ -57,7 +57,7 @@ class LivePlan(Plan):
     request : Request
         The request, with all choices that were made during planning.
     place : Place
-        The place where it runs.
+        The place in which the plan runs.
     """
 
     _unlisted = frozenset({"bind", "bind_each"})
@@ -70,14 +70,14 @@ class LivePlan(Plan):
 
     @classmethod
     def bind(cls, request: Request, place: Place, now: Reading | Forest | None = None) -> LivePlan:
-        """Make the plan of a request from the current state, or from an earlier survey, and bind it to a place.
+        """Make the plan for a request from the current state or from an earlier survey, and bind the plan to a place.
 
         Parameters
         ----------
         request : Request
             The request.
         place : Place
-            The place where it will run.
+            The place in which the plan will run.
         now : Reading, optional
             The survey.
 
@@ -95,14 +95,14 @@ class LivePlan(Plan):
 
     @classmethod
     def bind_each(cls, requests: Iterable[Request], place: Place, now: Reading) -> list[LivePlan]:
-        """Make the plans that finish interrupted operations, or refused plans that give the reason.
+        """Make the plans that finish interrupted operations, or refused plans that state why this is not possible.
 
         Parameters
         ----------
         requests : iterable of Request
             The operations to finish.
         place : Place
-            The place where they will run.
+            The place in which the plans will run.
         now : Reading
             The survey.
 
@@ -125,11 +125,12 @@ class LivePlan(Plan):
         Parameters
         ----------
         waive : str or iterable of str
-            Names of concerns that you override.
+            Names of concerns that you waive.
         remove : bool, optional
             For a plan that merges: whether to remove the files that are no longer needed. Default: as planned.
         verify : bool, optional
-            For a plan that merges: whether to compare every remaining disk before and after. Default: as planned.
+            For a plan that merges: whether to check that the content of every remaining disk has not changed. Default:
+            as planned.
 
         Returns
         -------
@@ -182,12 +183,12 @@ class LivePlan(Plan):
         waive, remove, verify
             As in `start`.
         progress : bool
-            Whether to show a progress bar if it takes longer than half a second.
+            Whether to show a progress bar if the run takes longer than half a second.
 
         Returns
         -------
         LiveReport
-            `Report.as_predicted` tells whether the result matches the prediction.
+            `Report.as_predicted` is True if the result matches the prediction.
 
         Raises
         ------
@@ -216,21 +217,21 @@ class LivePlan(Plan):
         target : str, optional
             The disk of the guest, such as ``vda``, for a revert or a deletion. Default: the first disk.
         seconds : float, optional
-            Seconds that reading may take. Default: the general limit for reading files.
+            The maximum number of seconds for reading. Default: the general limit for reading files.
 
         Returns
         -------
         FileChanges
-            For a merge, from the state that can no longer be read afterwards to the state of the layers above it. For a
-            revert, from the current state to the snapshot. For a deletion, from the snapshot to the state that follows
-            it.
+            The changes between two states. For a merge, these are the state that can no longer be read afterwards and
+            the state of the layers above it. For a revert, they are the current state and the snapshot. For a deletion,
+            they are the snapshot and the state that follows it.
 
         Raises
         ------
         InvalidRequestError
-            The plan neither reverts to a state nor makes a state unreadable, such as a plan that creates a snapshot.
+            The plan neither reverts to a state nor makes a state unreadable; for example, the plan creates a snapshot.
         ImageError
-            A layer cannot be read, or there is no supported file system; the error names the content that was found.
+            A layer cannot be read, or there is no supported file system; the error states what was found instead.
 
         Examples
         --------
@@ -253,13 +254,13 @@ class LivePlan(Plan):
         path : path
             The folder to search.
         seconds : float, optional
-            Seconds that reading may take in total. Default: the general limit for reading files.
+            The maximum number of seconds for reading in total. Default: the general limit for reading files.
 
         Returns
         -------
         LostFiles
-            The files of each state that can no longer be read, unless a remaining neighbouring state contains the same
-            files with the same content. Empty for a plan that makes no state unreadable.
+            The files of each state that can no longer be read, except files that a remaining neighbouring state
+            contains with the same content. The result is empty if the plan makes no state unreadable.
 
         Raises
         ------

@@ -17,7 +17,7 @@ __all__ = ["LiveReport"]
 
 @dataclass(frozen=True, repr=False)
 class LiveReport(Report):
-    """A report that records the place where its plan ran."""
+    """A report with a method that plans the removal of invalid files."""
 
     plan: LivePlan
 
@@ -27,7 +27,8 @@ class LiveReport(Report):
     def cleanup(self) -> LivePlan:
         """Plan to remove the files that this merge made invalid; nothing changes until you call `run`.
 
-        Valid files remain, such as the lower layers after a pull: ``plan.run(remove=True)`` removes these layers too.
+        Valid files remain, such as the lower layers after a pull; ``plan.run(remove=True)`` removes these layers as
+        well.
 
         Returns
         -------
