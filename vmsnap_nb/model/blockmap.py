@@ -102,13 +102,13 @@ class BlockMap(Listed):
     new: tuple[tuple[Extent, ...], ...] = ()
 
     def since(self, before: BlockMap) -> BlockMap:
-        """Mark the data that is new since an earlier map of the disk; pictures and texts then show the marks.
+        """Mark the data that is new since an earlier map of the disk; pictures and text figures show these marks.
 
         Parameters
         ----------
         before : BlockMap
-            The earlier map. A layer that it does not contain is completely new. Data that was overwritten in place is
-            not new: a map records where data is, but not its content.
+            The earlier map. If this map does not contain a layer, all of the layer's data is new. Data that was
+            overwritten in place is not new: a map records where data is, but not its content.
 
         Returns
         -------
@@ -131,12 +131,13 @@ class BlockMap(Listed):
         return f"<BlockMap of {size} in {plural(len(self.layers), 'layer')}>"
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per run: index ``run``, columns ``start length layer image path kind hidden covered_by``.
+        """Return a table with one row per run, index ``run`` and columns ``start length layer image path kind hidden
+        covered_by``.
 
         Returns
         -------
         pandas.DataFrame
-            Offsets and lengths in bytes, ``Int64``; layers are counted from 0, the base.
+            Offsets and lengths are in bytes (``Int64``); layers are counted from 0, the base.
         """
         from vmsnap_nb.views.strips import strips_frame
 
@@ -149,12 +150,12 @@ class BlockMap(Listed):
         return strips_text(self, cells=whole_number(cells, "cells", t("characters"), least=1))
 
     def to_graphviz(self) -> graphviz.Digraph:
-        """Return the strips for Graphviz.
+        """Return the map as a Graphviz graph.
 
         Returns
         -------
         graphviz.Digraph
-            A box for each part of a strip, at the same positions as in `to_svg`.
+            A box for each part of a layer, at the same position as in `to_svg`.
 
         Raises
         ------
@@ -166,7 +167,7 @@ class BlockMap(Listed):
         return strips_graph(self)
 
     def to_svg(self) -> str:
-        """Return the strips as a picture, an ``<svg>`` element."""
+        """Return the map as a picture, an ``<svg>`` element."""
         from vmsnap_nb.views.strips_svg import strips_svg
 
         return strips_svg(self)
@@ -180,7 +181,7 @@ class BlockMap(Listed):
 
     @property
     def size(self) -> int:
-        """Bytes that the guest sees: the virtual size of the last layer."""
+        """The size of the disk that the guest sees, which is the virtual size of the last layer."""
         return self.layers[-1].size if self.layers else 0
 
     @cached_property
@@ -262,8 +263,9 @@ class BlockMap(Listed):
     def covers(self) -> Mapping[int, Mapping[int, int]]:
         """For each layer, its bytes of data, grouped by the nearest layer that covers them.
 
-        Data that no layer covers is counted under the number of layers. If layer j is the top, the visible data of
-        layer k is the sum over all numbers above j. A planner needs no other data to predict a merge.
+        Data that no layer covers is counted under a key equal to the number of layers. If layer j is the top, the
+        visible data of layer k is the sum of the values whose keys are greater than j. A planner needs no other data to
+        predict a merge.
         """
         covers: dict[int, dict[int, int]] = {number: {} for number in range(len(self.layers))}
         for start, end, owners, zeros in self._stacks:
@@ -274,16 +276,18 @@ class BlockMap(Listed):
         return covers
 
     def seen_up_to(self, layer: int, last: int) -> int:
-        """Return the bytes of data of a layer that are visible if `last` is the top of the chain."""
+        """Return how many bytes of a layer's data are visible if `last` is the top of the chain."""
         return sum(size for above, size in self.covers[layer].items() if above > last)
 
     def to_copy(self, first: int, last: int, into: int) -> Mapping[int, int]:
-        """Return the amount of data to copy to merge several layers into one; overlapping data counts once.
+        """Return how much data must be copied to merge several layers into one layer; overlapping data counts once.
 
         Parameters
         ----------
-        first, last : int
-            The layers that are merged; the result has the content that `last` had.
+        first : int
+            The lowest layer that is merged.
+        last : int
+            The highest layer that is merged; the result has the content that this layer had.
         into : int
             The merged layer whose file receives the data.
 
@@ -312,7 +316,7 @@ class BlockMap(Listed):
         return tuple(found)
 
     def clusters_to_fill(self, first: int, last: int, into: int) -> tuple[Extent, ...]:
-        """Return `extents_to_copy` in whole clusters of the file `into`, which may already hold parts of a cluster."""
+        """Return `extents_to_copy` extended to whole clusters of the file `into`; it may already hold parts of them."""
         extents = self.extents_to_copy(first, last, into)
         unit, size = self.layers[into].cluster_size, self.layers[into].size
         data = (
@@ -322,7 +326,7 @@ class BlockMap(Listed):
         return (*data, *(extent for extent in extents if extent.zero))
 
     def merged(self, into: int) -> LayerMap:
-        """Return the map of the file `into` after all layers were merged into it."""
+        """Return the map of the file `into` after all layers have been merged into this file."""
         target = self.layers[into]
         found: list[Extent] = []
         for start, end, owners, zeros in self._stacks:
@@ -335,7 +339,7 @@ class BlockMap(Listed):
         return LayerMap(target.path, max(target.size, self.size), tuple(found), target.cluster_size)
 
     def growth(self, first: int, last: int, into: int, *, own: Iterable[Extent] | None = None) -> int:
-        """Estimate by how many bytes the file `into` grows when the data of `to_copy` is copied into it.
+        """Estimate by how many bytes the file `into` grows when the data of `to_copy` is copied into this file.
 
         Parameters
         ----------
@@ -343,7 +347,7 @@ class BlockMap(Listed):
             As in `to_copy`.
         own : iterable of Extent, optional
             The parts that the file holds and that can be overwritten in place. Default: all parts that the file holds.
-            Pass fewer if internal snapshots keep the old content.
+            Pass fewer parts if internal snapshots keep the old content.
         """
         target = self.layers[into]
         unit = target.cluster_size
@@ -374,8 +378,8 @@ class BlockMap(Listed):
         first, last, into : int
             As in `to_copy`.
         fresh : bool
-            Whether data that the file already holds is written to new clusters too, because internal snapshots keep the
-            old clusters.
+            Whether data that the file already holds is also written to new clusters, because internal snapshots keep
+            the old clusters.
         """
         unit = self.layers[into].cluster_size
         _, new = self._new_clusters(first, last, into, () if fresh else self.layers[into].extents)

@@ -72,10 +72,11 @@ class _Parts(Generic[T]):
 
 @dataclass(frozen=True, repr=False)
 class ByHost(_Parts[T], Shown):
-    """Forests or snapshots of several hosts, from `Fleet.survey` and `Fleet.snapshots`: ``found["a"]``.
+    """Forests or snapshots of several hosts, from `Fleet.survey` and `Fleet.snapshots`, accessible by host name, such
+    as ``found["a"]``.
 
-    `to_frame` returns the columns of one host, with ``host`` as the index. If a host did not respond, its ``status``
-    gives the reason.
+    `to_frame` returns the same columns as for one host, with ``host`` as the index. If a host did not respond,
+    ``status`` gives the reason.
 
     Attributes
     ----------
@@ -90,10 +91,10 @@ class ByHost(_Parts[T], Shown):
 
 @dataclass(frozen=True, repr=False)
 class TablesByHost(_Parts[T], Tabled):
-    """Space, findings, leftovers or guests of several hosts: ``found["a"]``.
+    """Space, findings, leftovers or guests of several hosts, accessible by host name, such as ``found["a"]``.
 
-    `to_frame` returns the columns of one host, with ``host`` as the index and ``status`` as the last column. ``status``
-    is empty, or gives the reason why a host did not respond.
+    `to_frame` returns the same columns as for one host, with ``host`` as the index and ``status`` as the last column.
+    ``status`` is empty unless a host did not respond; in that case, it gives the reason.
 
     Attributes
     ----------

@@ -24,12 +24,16 @@ class Completed(Carded):
     ----------
     exit_status : int
         0 for success; 128 + n if signal n ended the command, as in a shell.
-    stdout, stderr : str
-        The output of the command, decoded as UTF-8; other bytes appear as ``\xNN``.
-    stdout_bytes, stderr_bytes : bytes
-        The same output as bytes.
+    stdout : str
+        The standard output of the command, decoded as UTF-8; other bytes appear as ``\xNN``.
+    stderr : str
+        The standard error of the command, decoded in the same way.
+    stdout_bytes : bytes
+        The standard output as bytes.
+    stderr_bytes : bytes
+        The standard error as bytes.
     cut : bool
-        Whether the output was truncated: the first 3 MiB of each stream are kept.
+        Whether the output was truncated, because only the first 3 MiB of each stream are kept.
 
     Examples
     --------

@@ -56,18 +56,22 @@ class FileEntry(Carded):
     Attributes
     ----------
     path : str
-        The path in the guest; ``volume:/path`` on a volume that the guest's ``/etc/fstab`` does not mount. Bytes that
-        are not UTF-8 are Python's surrogate escapes, as in `os.listdir`.
+        The path in the guest; ``volume:/path`` for a volume that the guest's ``/etc/fstab`` does not mount. Bytes that
+        are not valid UTF-8 become surrogate escapes, as in `os.listdir`.
     kind : str
         A value of `FileKind`.
     size : int
-        Size of the content, in bytes.
-    mtime_ns, ctime_ns : int or None
-        Times of the last change of the content and of the inode, in nanoseconds since 1970, UTC.
+        The size of the content, in bytes.
+    mtime_ns : int or None
+        The time of the last change of the content, in nanoseconds since 1970 (UTC).
+    ctime_ns : int or None
+        The time of the last change of the inode, in the same unit.
     mode : int or None
-        Permission bits; None on NTFS and FAT.
-    uid, gid : int or None
-        IDs of the owner and group; None on NTFS and FAT.
+        The permission bits; None on NTFS and FAT.
+    uid : int or None
+        The ID of the owner; None on NTFS and FAT.
+    gid : int or None
+        The ID of the group; None on NTFS and FAT.
     inode : int
         The inode number in the file system.
     links : int
@@ -75,8 +79,7 @@ class FileEntry(Carded):
     target : str
         The target of a symbolic link.
     volume : str
-        The volume that contains the file: ``disk`` for the whole disk, ``p1`` for the first partition, ``group/volume``
-        for an LVM logical volume.
+        The file's volume: ``disk`` (the whole disk), ``p1`` (the first partition), ``group/volume`` (an LVM volume).
     """
 
     path: str
@@ -99,17 +102,17 @@ class FileEntry(Carded):
 
     @property
     def mtime(self) -> datetime | None:
-        """Time of the last change of the content, in UTC; None if Python cannot represent the time."""
+        """The time of the last change of the content, in UTC; None if Python cannot represent the time."""
         return moment(self.mtime_ns)
 
     @property
     def permissions(self) -> str | None:
-        """Kind and permission bits in the form of `ls -l`, such as ``-rw-r--r--``; None on NTFS and FAT."""
+        """The kind and permission bits in the format of `ls -l`, such as ``-rw-r--r--``; None on NTFS and FAT."""
         return None if self.mode is None else stat.filemode(self.mode | _TYPES.get(self.kind, 0))
 
     @property
     def owner(self) -> str | None:
-        """IDs of owner and group, such as ``0:0``; None on NTFS and FAT."""
+        """The IDs of the owner and the group, such as ``0:0``; None on NTFS and FAT."""
         return None if self.uid is None else f"{self.uid}:{self.gid}"
 
     def __repr__(self) -> str:
@@ -139,7 +142,7 @@ def moment(nanoseconds: int | None) -> datetime | None:
 
 @dataclass(frozen=True, repr=False)
 class FileRead(Tabled):
-    """Attributes that all results of reading files have in addition to their rows.
+    """The attributes that all results of reading files have in addition to their rows.
 
     Attributes
     ----------
@@ -148,8 +151,7 @@ class FileRead(Tabled):
     volumes : tuple of str
         The contents of the disk, one sentence for each volume.
     notes : tuple of str
-        Data that may be missing or out of date, with the reason; empty if no file system was in use and all data could
-        be read.
+        Data that may be missing or outdated, and why; empty if no file system was in use and all data could be read.
     """
 
     disk: str
@@ -162,7 +164,7 @@ class FileRead(Tabled):
         Returns
         -------
         str
-            Lines without trailing white space.
+            The lines, without trailing white space.
         """
         from vmsnap_nb.views.file_tree import file_text
 
@@ -178,11 +180,11 @@ class FileRead(Tabled):
 
 @dataclass(frozen=True, repr=False)
 class Files(FileRead):
-    """Files on a guest's disk, sorted by path; indexed by number or path.
+    """Files on a guest's disk, sorted by path and accessible by index or path.
 
-    `to_frame` returns: index ``path``, columns ``kind size mtime mode owner inode links target volume``. ``mtime`` is a
-    time in UTC, ``size`` is in bytes, ``mode`` is a string such as ``-rw-r--r--``, and ``owner`` has the IDs of owner
-    and group.
+    `to_frame` returns a table with index ``path`` and columns ``kind size mtime mode owner inode links target volume``.
+    ``mtime`` is a time in UTC, and ``size`` is in bytes. ``mode`` is a string such as ``-rw-r--r--``. ``owner``
+    contains the owner's ID and the group's ID.
     """
 
     entries: tuple[FileEntry, ...] = ()
@@ -226,11 +228,12 @@ class FileChange(Carded):
         The path in the later state; for a removed file, the former path.
     change : str
         A value of `Change`.
-    before, after : FileEntry or None
-        The file in the two states; None if the file does not exist in that state. For a renamed file, `before` has the
-        former path.
+    before : FileEntry or None
+        The file in the earlier state, under its former path if it was renamed; None if it does not exist there.
+    after : FileEntry or None
+        The file in the later state; None if it does not exist there.
     layer : str
-        Name of the image that holds the change; empty if several images are possible.
+        The name of the image that holds the change; empty if several images are possible.
     """
 
     path: str
@@ -252,16 +255,20 @@ class FileChange(Carded):
 
 @dataclass(frozen=True, slots=True)
 class DiskLayer(Carded):
-    """An image from which one or both of two states of a disk are read.
+    """An image from which at least one of two compared states of a disk is read.
 
     Attributes
     ----------
-    name, path : str
-        Name and path of the image.
+    name : str
+        The name of the image.
+    path : str
+        The path of the image.
     states : tuple of str
         ``before``, ``after``, or both.
-    allocated, virtual_size : int or None
-        Bytes that the image file takes on disk, and bytes that the guest sees.
+    allocated : int or None
+        The number of bytes that the image file takes on disk.
+    virtual_size : int or None
+        The number of bytes that the guest sees.
     """
 
     name: str
@@ -275,19 +282,21 @@ class DiskLayer(Carded):
 class FileChanges(FileRead):
     """The files that changed on a guest's disk between two states, sorted by path.
 
-    `to_frame` returns: index ``path``, columns ``change kind size_before size_after mtime_before mtime_after mode owner
-    layer``. Times are in UTC, sizes in bytes; ``mode`` and ``owner`` are from the later state or, for a removed file,
-    from the earlier state.
+    `to_frame` returns a table with index ``path`` and columns ``change kind size_before size_after mtime_before
+    mtime_after mode owner layer``. Times are in UTC, sizes in bytes; ``mode`` and ``owner`` are from the later state
+    or, for a removed file, from the earlier state.
 
     Attributes
     ----------
-    before, after : str
-        The two states.
+    before : str
+        The earlier state.
+    after : str
+        The later state.
     changes : tuple of FileChange
         One change for each file.
     layers : tuple of DiskLayer
-        The images from which the two states are read: first the images of both states, then the images of only
-        `before`, then the images of only `after`. Each image comes after its lower layers.
+        The images from which the states are read. Images of both states come first, then the images of only `before`,
+        and then the images of only `after`. Each image comes after its lower layers.
     """
 
     before: str = ""
@@ -298,8 +307,7 @@ class FileChanges(FileRead):
     def to_svg(self) -> str:
         """Return the changes as a picture: layers on the left, and a tree with a sign, a size and a bar for each file.
 
-        If a folder has many changes, only the first changes are drawn, and the other changes are counted. Layers in the
-        middle of a long chain are counted in the same way.
+        In a folder with many changes, the last changes are only counted, as are the middle layers of a long chain.
 
         Returns
         -------
@@ -326,7 +334,7 @@ class FileChanges(FileRead):
         Parameters
         ----------
         zoom : float
-            Pixels of the picture for each pixel of the SVG.
+            Number of pixels in the picture for each pixel of the SVG.
 
         Returns
         -------
@@ -344,7 +352,7 @@ class FileChanges(FileRead):
         return png_of(self.to_svg(), zoom=check_above_zero(zoom, "zoom"))
 
     def to_graphviz(self) -> graphviz.Digraph:
-        """Return the picture for Graphviz.
+        """Return the picture as a Graphviz graph.
 
         Returns
         -------
@@ -390,7 +398,7 @@ class FileChanges(FileRead):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LostFile(Carded):
-    """A file whose content in `state` no remaining state contains.
+    """A file with content that exists in `state` but in no remaining state.
 
     Attributes
     ----------
@@ -416,13 +424,13 @@ class LostFile(Carded):
 class LostFiles(FileRead):
     """Files that can no longer be restored after a plan has run: no remaining state contains them with this content.
 
-    `to_frame` returns: index ``path``, columns ``state kind size mtime mode owner``. If two states can no longer be
-    read, each state has its own rows. Folders, and changes to metadata alone, are not listed.
+    `to_frame` returns a table with index ``path`` and columns ``state kind size mtime mode owner``. If several states
+    can no longer be read, each state has its own rows. Folders, and changes to metadata alone, are not listed.
 
     Attributes
     ----------
     states : tuple of str
-        The states that can no longer be read, with the disk if there are several.
+        The names of the states that can no longer be read; if there are several disks, each name includes the disk.
     files : tuple of LostFile
         One entry for each file and state.
     """
@@ -458,17 +466,16 @@ class FilePart(NamedTuple):
 class FileParts(FileRead):
     """The parts of a file, and the layer of the chain that holds each part.
 
-    `to_frame` returns: index ``start``, columns ``length layer image kind place``. All numbers except ``layer`` are in
-    bytes. ``kind`` is ``data``; ``zero`` for a hole, or for zeros recorded by a layer; ``inode`` for content small
-    enough to be stored in the file system's own tables; ``unknown`` for content that the file system compresses or
-    encrypts.
+    `to_frame` returns a table with index ``start`` and columns ``length layer image kind place``. All numbers except
+    ``layer`` are in bytes. ``kind`` is ``data``, ``zero``, ``inode`` or ``unknown``. ``zero`` is a hole, or zeros in a
+    layer; ``inode`` is content in the file system's own tables; ``unknown`` is compressed or encrypted.
 
     Attributes
     ----------
     path : str
         The file.
     parts : tuple of FilePart
-        In the order of the content, without gaps.
+        The parts in the order of the content, without gaps.
     """
 
     path: str = ""

@@ -25,33 +25,33 @@ __all__ = ["Chain", "Forest"]
 
 @dataclass(frozen=True)
 class Forest(Shown):
-    """Images with their backing files. Missing files and loops raise no errors: they are images with a status.
+    """Images with their backing files. Missing files and loops do not raise errors; each has a status of its own.
 
     Methods that take an image accept the image itself, its path, or its name if only one image has that name.
 
-    `to_frame` returns: index ``path``, columns ``image format backing backing_path backing_format virtual_size
-    allocated depth children snapshots bitmaps used_by needed_by status``.
+    `to_frame` returns a table with index ``path`` and columns ``image format backing backing_path backing_format
+    virtual_size allocated depth children snapshots bitmaps used_by needed_by status``.
 
     Attributes
     ----------
     images : mapping of str to Image
         The images by `Image.path`, in the order of reading. Every image to which another image refers is included.
     uses : tuple of Use
-        The guests' disks, and the image that each disk has as its source.
+        The guests' disks, each with the image that is its source.
     folders : tuple of str
         The folders that were read.
     read_at : datetime.datetime or None
-        The time of reading, UTC.
+        The time of reading, in UTC.
     records : tuple of SnapshotRecord
         libvirt's snapshots of all guests of the host.
     places : mapping of str to tuple
-        The `Image.identity` of names that records, definitions and headers use, if no image was read under that name.
+        The `Image.identity` of the names in records, definitions and headers under which no image was read.
     needs : tuple of Need
-        Other users of an image: differing definitions of running guests, saved memory, block jobs, firmware.
+        Other users of images: differing definitions of running guests, saved memory, block jobs and firmware.
     stale_memory : tuple of Need
-        Files of saved memory that can no longer be used, each with the image that is missing or was used later.
+        Saved memory files that can no longer be used, each with the image that is missing or was used later.
     alone : str
-        The name of the guest if only its images were read; their other users are not known. Otherwise empty.
+        The name of the guest if only its images were read, and their other users are not known; otherwise empty.
     """
 
     _unlisted = frozenset(
@@ -116,7 +116,7 @@ class Forest(Shown):
         Raises
         ------
         NotFoundError
-            No image has that name, or several images have it.
+            No image has that name, or several images have that name.
 
         Examples
         --------
@@ -142,7 +142,7 @@ class Forest(Shown):
         return self._aliases.get(path) or (path,)
 
     def identity(self, path: str) -> Identity | None:
-        """Return the `Image.identity` to which a name refers, or None if the identity is not known."""
+        """Return the `Image.identity` of the image to which a name refers, or None if it is not known."""
         return self._known.place(path)
 
     def same(self, path: str | None, other: str | None) -> bool:
@@ -150,12 +150,12 @@ class Forest(Shown):
         return self._known.same(path, other)
 
     def known(self, path: str | None) -> str | None:
-        """Return the name under which an image was read; a record may use another name. None if no image was read."""
+        """Return the name under which an image was read, or None if it was not read; a record may use another name."""
         return self._known.known(path)
 
     @property
     def duplicates(self) -> tuple[tuple[str, ...], ...]:
-        """Groups of paths that refer to the same file, by symbolic link or by hard link."""
+        """Groups of paths that refer to the same file through symbolic links or hard links."""
         return tuple(dict.fromkeys(self._aliases.values()))
 
     # -- edges ------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ class Forest(Shown):
         return self.same_file(self.known(path) or path)[0]
 
     def children(self, image: ImageLike) -> tuple[str, ...]:
-        """Return the overlays that are directly based on an image, whichever of its names they record."""
+        """Return the overlays that are directly based on an image, regardless of which of its names they record."""
         try:
             return self._children[image]  # type: ignore[index]
         except (KeyError, TypeError):
@@ -207,7 +207,7 @@ class Forest(Shown):
         return self._children.get(path, ())
 
     def descendants(self, image: ImageLike) -> tuple[str, ...]:
-        """Return all dependent overlays of an image, direct and indirect, nearest first."""
+        """Return all overlays that directly or indirectly depend on an image, nearest first."""
         path = image if type(image) is str and image in self.images else self.find(image)
         found: dict[str, None] = {}
         queue = list(self.known_children(path))
@@ -237,7 +237,7 @@ class Forest(Shown):
 
     @property
     def loops(self) -> tuple[tuple[str, ...], ...]:
-        """Groups of images whose backing files form a loop, each group in the order of its references."""
+        """Groups of images whose backing files form a loop, in the order in which they refer to each other."""
         return self._walk[1]
 
     @cached_property
@@ -245,7 +245,7 @@ class Forest(Shown):
         return frozenset(name for loop in self.loops for path in loop for name in self.same_file(path))
 
     def lineage(self, image: ImageLike) -> tuple[str, ...]:
-        """Return the paths from an image down to its base, the image first; a loop is followed once."""
+        """Return the paths from an image down to its base, starting with the image; a loop is followed only once."""
         path = image if type(image) is str and image in self.images else self.find(image)
         return self.known_lineage(path)
 
@@ -266,14 +266,14 @@ class Forest(Shown):
         return depths_and_loops(self._parents, self._aliases)
 
     def depth(self, image: ImageLike) -> int:
-        """Return the number of images in the chain from the base to this image; a base has depth 1."""
+        """Return the number of images in the chain from the base to this image; a base has a depth of 1."""
         try:
             return self._walk[0][image]  # type: ignore[index]
         except (KeyError, TypeError):
             return self._walk[0][self.find(image)]
 
     def known_devices(self, *paths: str) -> tuple[str, ...]:
-        """Return the given paths that the forest knows as block devices; used by plans."""
+        """Return those of the given paths that are block devices in this forest; used by plans."""
         return tuple(path for path in paths if path in self.images and self.images[path].device)
 
     # -- people -----------------------------------------------------------------------------------------
@@ -288,11 +288,11 @@ class Forest(Shown):
 
     @cached_property
     def deleted(self) -> frozenset[str]:
-        """Files that were deleted or moved, but that a running QEMU still has open."""
+        """Files that were deleted or moved, but that are still open in a running QEMU process."""
         return frozenset(path for use in self.uses for path in use.deleted)
 
     def users(self, image: ImageLike) -> tuple[Use, ...]:
-        """Return the disks of guests that read this image, as their source or as a lower layer."""
+        """Return the guests' disks that read this image as their source or as a lower layer."""
         path = image if type(image) is str and image in self.images else self.find(image)
         return self.known_users(path)
 
@@ -301,7 +301,7 @@ class Forest(Shown):
         return tuple(self._users.get(self._first(path), ()))
 
     def writers(self, image: ImageLike) -> tuple[Use, ...]:
-        """Return the disks of guests that have this image as their source and may write to it."""
+        """Return the guests' disks that have this image as their source and may write to it."""
         path = image if type(image) is str and image in self.images else self.find(image)
         return self.known_writers(path)
 
@@ -325,7 +325,7 @@ class Forest(Shown):
         return self._needs.get(self._first(path), ())
 
     def active(self, image: ImageLike) -> bool:
-        """Return whether writes go to this image: a guest's source or, if no guests are known, a writable leaf."""
+        """Return whether an image is written to, as a guest's source or, if no guests are known, as a writable leaf."""
         path = image if type(image) is str and image in self.images else self.find(image)
         found = self.images[path]
         if self.uses:
@@ -335,7 +335,7 @@ class Forest(Shown):
         return all(self.images[child].status == "invalid" for child in self.known_children(path))
 
     def status(self, image: ImageLike) -> Status:
-        """Return the status of an image, including loops, unexplained locks and images that were not closed."""
+        """Return an image's status, including loops, unexplained locks and images that were not closed properly."""
         try:
             found = self.images[image]  # type: ignore[index]
         except (KeyError, TypeError):
@@ -363,11 +363,11 @@ class Forest(Shown):
 
     @property
     def chains(self) -> tuple[Chain, ...]:
-        """The backing chains, one chain for each leaf."""
+        """The backing chains of all leaves."""
         return tuple(Chain(self, leaf) for leaf in self.leaves)
 
     def tree(self, *paths: str) -> Forest:
-        """Return the forest of these images with all their layers, and all overlays that are based on these layers."""
+        """Return a forest of these images, all of their layers, and all overlays that are based on these layers."""
         keep: set[str] = set()
         for path in paths:
             for below in reversed(self.known_lineage(path)):  # the base first: its descendants are all the others'
@@ -378,7 +378,7 @@ class Forest(Shown):
         return self.only(keep)
 
     def only(self, paths: Iterable[str]) -> Forest:
-        """Return a forest of only these images, in the same order as here, with their uses."""
+        """Return a forest of only these images, in the same order as in this forest, with their uses."""
         keep = set(paths)
         images = {path: image for path, image in self.images.items() if path in keep}
         return self._with(images, tuple(use for use in self.uses if use.path in keep))
@@ -399,7 +399,7 @@ class Forest(Shown):
         needs: Iterable[Need] | None = None,
         stale_memory: Iterable[Need] | None = None,
     ) -> Forest:
-        """Return a forest with some images added or replaced and others removed; plans use it as a prediction."""
+        """Return a forest with some images added or replaced and others removed, as plans do for predictions."""
         images = {**self.images, **{image.path: image for image in put}}
         for path in drop:
             images.pop(path, None)
@@ -414,15 +414,15 @@ class Forest(Shown):
 class Chain(Shown):
     """The images from a base to an overlay, accessible by index (0 is the base), slice, name or path.
 
-    `to_frame` returns: index ``layer`` (0 = base), columns ``image path format backing backing_format virtual_size
-    allocated active used_by needed_by snapshots bitmaps status``.
+    `to_frame` returns a table with index ``layer`` (0 is the base) and columns ``image path format backing
+    backing_format virtual_size allocated active used_by needed_by snapshots bitmaps status``.
 
     Attributes
     ----------
     forest : Forest
         All images that were read, including other overlays that are based on the layers.
     top : str
-        Path of the top of the chain.
+        The path of the top image of the chain.
     """
 
     forest: Forest
@@ -430,7 +430,7 @@ class Chain(Shown):
 
     @cached_property
     def layers(self) -> tuple[Image, ...]:
-        """The images, base first."""
+        """The images, starting with the base."""
         images = self.forest.images
         return tuple(images[path] for path in reversed(self.forest.known_lineage(self.top)))
 
@@ -444,7 +444,7 @@ class Chain(Shown):
         Raises
         ------
         NotFoundError
-            No layer has that name, or several layers have it.
+            No layer has that name, or several layers have that name.
         """
         names = [layer.name for layer in self.layers]
         return self._names.find(self._as_named_here(image), "layer", order=names)
@@ -488,7 +488,7 @@ class Chain(Shown):
         return f"<Chain {'; '.join((names, *problems))}>"
 
     def active(self, layer: int | ImageLike) -> bool:
-        """Return whether writes go to this layer: it is the top and writable, or the source of a guest."""
+        """Return whether a layer is written to, as the writable top of the chain or as the source of a guest."""
         image = layer if isinstance(layer, Image) else self[layer]
         if image.path == self.top and self.forest.status(image.path) in OPENABLE and image.writable:
             return True

@@ -101,7 +101,7 @@ class Disk(Carded):
 class Disks(Shown):
     """The disks of one guest, as `virsh domblklist` lists them.
 
-    `to_frame` returns: index ``target``, columns ``source format bus device depth capacity allocated``.
+    `to_frame` returns a table with index ``target`` and columns ``source format bus device depth capacity allocated``.
     """
 
     guest: str
@@ -150,7 +150,7 @@ class Domain(Carded):
 class Domains(Tabled):
     """Guests as libvirt records them.
 
-    `to_frame` returns: index ``guest``, columns ``state persistent disks sources``.
+    `to_frame` returns a table with index ``guest`` and columns ``state persistent disks sources``.
     """
 
     domains: tuple[Domain, ...] = ()

@@ -87,7 +87,8 @@ class InternalSnapshot(FastBuild, Carded):
 
 @dataclass(frozen=True)
 class Bitmap(FastBuild, Carded):
-    """A persistent dirty bitmap of a qcow2 image: it records the parts of the disk written since its creation.
+    """A persistent dirty bitmap of a qcow2 image: it records the parts of the disk that were written since the bitmap
+    was created.
 
     Incremental backups copy only the recorded parts. A libvirt checkpoint is a bitmap with the same name in each disk's
     images.
@@ -118,55 +119,66 @@ class Image(FastBuild, Carded):
     Attributes
     ----------
     path : str
-        Absolute path as QEMU would open it (symbolic links are not resolved), or the address of a remote image.
+        The absolute path with which QEMU would open the image (symbolic links are not resolved), or the address of a
+        remote image.
     format : str or None
         QEMU's name for the format: ``qcow2``, ``raw``, ``vmdk``, …; None if unknown.
     status : str
         A value of `Status`.
     problem : str
-        A description of the problem, or empty.
+        A description of the problem; empty if there is none.
     virtual_size : int or None
-        Size of the disk that the guest sees, in bytes.
+        The size of the disk that the guest sees, in bytes.
     allocated : int or None
-        Disk space that the file takes, in bytes (``st_blocks`` × 512, as `qemu-img info` counts "disk size"). For a
+        The disk space that the file takes, in bytes (``st_blocks`` × 512, as `qemu-img info` counts "disk size"). For a
         block device, the size of the device, or the end of the last cluster that a qcow2 image on it uses.
     backing : Reference or None
-        The backing file that the header names.
+        The backing file that is recorded in the header.
     data_file : Reference or None
-        The external data file that the header names.
+        The external data file that is recorded in the header.
     extents : tuple of Reference
-        vmdk: the other files that the descriptor names.
+        For vmdk, the other files that are listed in the descriptor.
     snapshots : tuple of InternalSnapshot
-        The snapshot table.
+        The internal snapshots that are listed in the image's snapshot table.
     bitmaps : tuple of Bitmap
         The persistent dirty bitmaps in the file; while a guest writes to the image, all are "in-use".
     identity : tuple or None
         The identity of the image, which is the same for all its names: device and inode of a file, ``device`` and
         number of a block device, protocol, host and export of a network image; None if unknown.
     link : tuple or None
-        For a file with several hard links, the name under which it was read: the folder, by device and inode, and the
-        file name.
+        For a file with several hard links, the name under which it was read: the device and inode of the folder, and
+        the file name.
     file_size : int or None
-        Length of the file, or size of the device, in bytes.
+        The length of the file, or the size of the device, in bytes.
     mtime_ns : int or None
-        Time of the last modification, in nanoseconds since 1970 UTC; None for a device.
+        The time of the last modification, in nanoseconds since 1970 (UTC); None for a device.
     writable : bool
         Whether any write permission bit is set (root can write without one); for a device, whether the device is
         writable.
     device : bool
         Whether the image is on a block device; vmsnap_nb never creates, removes or write-protects block devices.
     held : str
-        ``write`` or ``read`` if a process holds QEMU's lock on the image, or empty.
+        ``write`` or ``read`` if a process holds QEMU's lock on the image; otherwise empty.
     compat : str or None
-        qcow2: ``0.10`` or ``1.1``.
-    cluster_size, refcount_bits : int or None
-        qcow2: bytes; bits.
+        For qcow2, the version of the format: ``0.10`` or ``1.1``.
+    cluster_size : int or None
+        For qcow2, the size of a cluster, in bytes.
+    refcount_bits : int or None
+        For qcow2, the size of a reference count, in bits.
     compression : str or None
-        qcow2: ``zlib`` or ``zstd``.
+        For qcow2, the compression type: ``zlib`` or ``zstd``.
     encryption : str or None
-        ``aes`` or ``luks``: the content can be read only with a key.
-    lazy_refcounts, extended_l2, data_file_raw, dirty, corrupt : bool
-        qcow2 feature bits.
+        ``aes`` or ``luks`` if the content is encrypted and can be read only with a key.
+    lazy_refcounts : bool
+        Whether the qcow2 feature bit for lazy reference counts is set.
+    extended_l2 : bool
+        Whether the qcow2 feature bit for extended L2 entries is set.
+    data_file_raw : bool
+        Whether the qcow2 feature bit for a raw external data file is set.
+    dirty : bool
+        Whether the qcow2 dirty bit is set.
+    corrupt : bool
+        Whether the qcow2 corrupt bit is set.
     data_status : str or None
         The status of the external data file, one of `Status`; None if the image has no data file, or if the file was
         not inspected.
@@ -238,7 +250,7 @@ class Image(FastBuild, Carded):
         Parameters
         ----------
         timeout : float
-            Seconds that the check may take.
+            The maximum number of seconds for the check.
 
         Returns
         -------
@@ -265,7 +277,7 @@ class Image(FastBuild, Carded):
         return _checks[-1](self, timeout)
 
     def read(self, path: str | os.PathLike[str], *, most: int = 64 << 20) -> bytes:
-        """Return the content of a file of the guest, on the disk whose top is this image.
+        """Return the content of one of the guest's files, from the disk that has this image as its top layer.
 
         Parameters
         ----------
@@ -285,19 +297,19 @@ class Image(FastBuild, Carded):
         NotFoundError
             The path does not exist.
         ImageError
-            A layer cannot be read, or there is no supported file system; the error names the content that was found.
+            A layer cannot be read, or there is no supported file system; the error states what was found instead.
         """
         return self._files(t("read files of {image}", image=self.path)).read(self, path, most)
 
     def copy_out(self, path: str | os.PathLike[str], to: str | os.PathLike[str]) -> str:
-        """Copy a file of the guest to this machine, readable by you alone; nothing is overwritten.
+        """Copy one of the guest's files to this machine, readable only by you; no existing file is overwritten.
 
         Parameters
         ----------
         path : path
             As in `read`.
         to : path
-            The new file, or a folder in which the file keeps its own name.
+            The new file, or a folder; in a folder, the new file gets the name of the copied file.
 
         Returns
         -------
@@ -309,22 +321,24 @@ class Image(FastBuild, Carded):
         InvalidRequestError
             The path is not a file, or the target already exists.
         NotFoundError, ImageError
-            As `read`.
+            As in `read`.
         """
         return self._files(t("copy a file of {image}", image=self.path)).copy_out(self, path, to)
 
     def find(self, pattern: str, *, path: str | os.PathLike[str] = "/", newer: str | datetime | None = None) -> Files:
-        """List all files with matching names below a folder, on the disk whose top is this image.
+        """Search a folder and its subfolders for files whose names match a pattern, on the disk with this image as its
+        top layer.
 
         Parameters
         ----------
         pattern : str
-            A shell pattern such as ``*.log`` for the name; with a ``/`` in it, for the whole path.
+            A shell pattern such as ``*.log``. The pattern is compared with the name or, if the pattern contains a
+            ``/``, with the whole path.
         path : path
             The folder to search.
         newer : str or datetime, optional
-            Only files changed after this time. A string such as ``"2026-11-29 08:00"`` is in UTC unless it has a time
-            zone.
+            List only files that were changed after this time. A string such as ``"2026-11-29 08:00"`` is in UTC unless
+            it has a time zone.
 
         Returns
         -------
@@ -333,7 +347,7 @@ class Image(FastBuild, Carded):
         Raises
         ------
         NotFoundError, ImageError
-            As `read`.
+            As in `read`.
 
         Examples
         --------

@@ -15,9 +15,9 @@ __all__ = ["ImageCheck"]
 
 @dataclass(frozen=True)
 class ImageCheck(Carded):
-    """The result of `qemu-img check` for one image; the check reads the image's tables, but no data.
+    """The result of `qemu-img check` for one image; the check reads the image's tables, but not its data.
 
-    `to_frame` returns one row: index ``path``, columns ``format result check_errors corruptions leaks
+    `to_frame` returns a table with one row, index ``path`` and columns ``format result check_errors corruptions leaks
     allocated_clusters total_clusters fragmented_clusters compressed_clusters image_end``.
 
     Attributes
@@ -27,14 +27,24 @@ class ImageCheck(Carded):
     format : str
         QEMU's name for the image's format.
     result : str
-        ``ok``; ``leaks``: clusters are allocated but unused, which is harmless; ``corrupt``: data may be wrong;
-        ``errors``: the check could not be completed; ``no checks``: QEMU has no checks for this format.
-    check_errors, corruptions, leaks : int
-        Numbers of failed checks, of corrupt table entries, and of leaked clusters.
-    allocated_clusters, total_clusters, fragmented_clusters, compressed_clusters : int or None
-        Clusters of the disk; None if QEMU does not count them.
+        ``ok``; ``leaks`` if clusters are allocated but unused, which is harmless; ``corrupt`` if data may be wrong;
+        ``errors`` if the check could not be completed; ``no checks`` if QEMU has no checks for this format.
+    check_errors : int
+        The number of checks that failed.
+    corruptions : int
+        The number of corrupt table entries.
+    leaks : int
+        The number of leaked clusters.
+    allocated_clusters : int or None
+        The number of allocated clusters of the disk; None if QEMU does not count clusters.
+    total_clusters : int or None
+        The total number of clusters of the disk; None if QEMU does not count clusters.
+    fragmented_clusters : int or None
+        The number of fragmented clusters; None if QEMU does not count clusters.
+    compressed_clusters : int or None
+        The number of compressed clusters; None if QEMU does not count clusters.
     image_end : int or None
-        End of the used part of the file, in bytes.
+        The end of the used part of the file, in bytes.
     """
 
     path: str

@@ -28,16 +28,16 @@ class Leftover(Carded):
     path : str
         The file.
     kind : str
-        ``image``, ``merged image`` (marked as invalid by a merge), ``memory`` (saved, and no longer usable) or
-        ``incomplete file`` (never completed by a process of vmsnap_nb).
+        ``image``, ``merged image`` (marked as invalid by a merge), ``memory`` (saved memory that is no longer usable)
+        or ``incomplete file`` (not completed by a process of vmsnap_nb).
     allocated : int or None
-        Bytes that the file takes on disk.
+        The number of bytes that the file takes on disk.
     last_written : datetime.datetime or None
-        UTC.
+        The time of the last write, in UTC.
     evidence : str
         The evidence that nothing needs the file.
     doubt : str
-        A reason to keep the file, or empty.
+        A reason to keep the file; empty if there is none.
     """
 
     path: str
@@ -52,14 +52,14 @@ class Leftover(Carded):
 class Leftovers(Tabled):
     """Files that nothing on a host needs, as far as was checked; each image comes after its overlays.
 
-    `to_frame` returns: index ``path``, columns ``kind allocated last_written evidence doubt``.
+    `to_frame` returns a table with index ``path`` and columns ``kind allocated last_written evidence doubt``.
 
     Attributes
     ----------
     files : tuple of Leftover
         The rows.
     unseen : tuple of str
-        Images and folders that could not be read, and that may therefore need any of the files.
+        Images and folders that could not be read, so they may need any of the files.
     """
 
     files: tuple[Leftover, ...] = ()

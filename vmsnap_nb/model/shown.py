@@ -70,7 +70,7 @@ class Carded(Listed):
 
 
 class Tabled(Listed):
-    """Base of all objects that are shown as a table of findings."""
+    """The base class of all objects that are displayed as a table of findings."""
 
     __slots__ = ()
 
@@ -80,20 +80,20 @@ class Tabled(Listed):
         Returns
         -------
         pandas.DataFrame
-            The columns that the class of this object documents, even if there are no rows. Sizes are ``Int64`` in
-            bytes, text is ``string``, times are in UTC.
+            A table with the columns that the object's class documents, even if there are no rows. Sizes are ``Int64``
+            in bytes, text is ``string``, times are in UTC.
         """
         from vmsnap_nb.views.frames import to_frame
 
         return to_frame(self)
 
     def to_text(self) -> str:
-        """Return the table as readable text: sizes in binary units, long texts below their row.
+        """Return the table as readable text, with sizes in binary units and with long texts below their rows.
 
         Returns
         -------
         str
-            Lines without trailing white space.
+            The lines, without trailing white space.
         """
         from vmsnap_nb.views.listing import listing_text
 
@@ -108,7 +108,7 @@ class Tabled(Listed):
 
 
 class Shown(Listed):
-    """Base of all objects that are shown as a frame, a diagram and a text figure."""
+    """The base class of all objects that are displayed as a table, a diagram or a text figure."""
 
     __slots__ = ()
 
@@ -118,25 +118,26 @@ class Shown(Listed):
         Returns
         -------
         pandas.DataFrame
-            The columns that the class of this object documents, even if there are no rows. Sizes are ``Int64`` in
-            bytes, text is ``string``.
+            A table with the columns that the object's class documents, even if there are no rows. Sizes are ``Int64``
+            in bytes, text is ``string``.
         """
         from vmsnap_nb.views.frames import to_frame
 
         return to_frame(self)
 
     def to_graphviz(self, **options: Any) -> graphviz.Digraph:
-        """Return the diagram for Graphviz.
+        """Return the diagram as a Graphviz graph.
 
         Parameters
         ----------
         **options
-            The options of `vmsnap_nb.views.figure.Options`.
+            The options that `vmsnap_nb.views.figure.Options` documents.
 
         Returns
         -------
         graphviz.Digraph
-            The base on the left, the active layer on the right, and an arrow from each overlay to its backing file.
+            A graph with the base on the left, the active layer on the right, and an arrow from each overlay to its
+            backing file.
         """
         from vmsnap_nb.views.dot import to_graphviz
 
@@ -148,7 +149,7 @@ class Shown(Listed):
         Parameters
         ----------
         **options
-            The options of `vmsnap_nb.views.figure.Options`.
+            The options that `vmsnap_nb.views.figure.Options` documents.
 
         Returns
         -------
@@ -173,9 +174,9 @@ class Shown(Listed):
         Parameters
         ----------
         zoom : float
-            Pixels of the picture for each pixel of the SVG.
+            Number of pixels in the picture for each pixel of the SVG.
         **options
-            The options of `vmsnap_nb.views.figure.Options`.
+            The options that `vmsnap_nb.views.figure.Options` documents.
 
         Returns
         -------
@@ -198,12 +199,12 @@ class Shown(Listed):
         Parameters
         ----------
         **options
-            The options of `vmsnap_nb.views.figure.Options`.
+            The options that `vmsnap_nb.views.figure.Options` documents.
 
         Returns
         -------
         str
-            Lines without trailing white space.
+            The lines, without trailing white space.
         """
         from vmsnap_nb.views.text import to_text
 

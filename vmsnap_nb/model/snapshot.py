@@ -122,7 +122,7 @@ class SnapshotRecord(FastBuild, Carded):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Snapshot(Carded):
-    """One row of a list: a record or an untracked internal snapshot, and whether the row matches the files.
+    """A row of a `SnapshotList`: a record or an untracked internal snapshot, and whether it matches the files.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class Snapshot(Carded):
     status : str
         A value of `Drift`.
     problem : str
-        A description of the mismatch, or empty.
+        A description of the mismatch; empty if there is none.
     """
 
     record: SnapshotRecord
@@ -166,17 +166,17 @@ class SnapshotCost(Carded):
 class SnapshotList(Shown):
     """The snapshots of one guest, oldest first; a parent always precedes its children.
 
-    `to_frame` returns: index ``name``, columns ``kind state created parent current disks files memory_file exclusive
-    freed_if_deleted description status``. ``created`` is a time in UTC; ``disks`` are the targets of the included
-    disks. ``files`` are the overlays of an external snapshot, or the images that contain an internal snapshot. Both
-    lists are separated by commas. ``exclusive`` is the number of bytes that only this snapshot holds.
-    ``freed_if_deleted`` is the number of bytes that `delete_snapshot` would free: ``<NA>`` if the deletion is refused,
+    `to_frame` returns a table with index ``name`` and columns ``kind state created parent current disks files
+    memory_file exclusive freed_if_deleted description status``. ``created`` is a time in UTC; ``disks`` are the targets
+    of the included disks. "files" are the overlays of an external snapshot, or the images that contain an internal
+    snapshot. Both lists are separated by commas. ``exclusive`` is the number of bytes that only this snapshot holds.
+    ``freed_if_deleted`` is the number of bytes that `delete_snapshot` would free: ``<NA>`` if the deletion is refused
     or the number is not known. Both numbers are measured when the table is first requested.
 
     Attributes
     ----------
     guest : str
-        Name of the guest.
+        The name of the guest.
     snapshots : tuple of Snapshot
         The rows.
     state : str
@@ -186,9 +186,9 @@ class SnapshotList(Shown):
     going_back_to : str or None
         The target of a revert that is running or was interrupted.
     problems : tuple of str
-        Cases in which QEMU has another image open than the image that libvirt and the file system name.
+        Descriptions of disks for which QEMU has a different image open than libvirt and the file system indicate.
     read_at : datetime.datetime or None
-        The time of reading, UTC.
+        The time of reading, in UTC.
     """
 
     guest: str
@@ -204,7 +204,7 @@ class SnapshotList(Shown):
 
     @cached_property
     def costs(self) -> Mapping[str, SnapshotCost]:
-        """The disk space that each snapshot takes, by snapshot name, as far as known; this reads the images."""
+        """The known disk space that each snapshot takes, by snapshot name; computing it reads the images."""
         return self.measure()
 
     def __getstate__(self) -> dict[str, object]:
@@ -260,7 +260,7 @@ class SnapshotList(Shown):
 
     @property
     def current(self) -> Snapshot | None:
-        """The snapshot from which the guest's current state continues."""
+        """The snapshot that the guest's current state is based on."""
         return next((snapshot for snapshot in self.snapshots if snapshot.record.current), None)
 
     def children(self, name: str) -> tuple[Snapshot, ...]:
@@ -282,9 +282,9 @@ class SnapshotList(Shown):
 class SnapshotLists(Shown):
     """The snapshots of several guests, from one reading.
 
-    `to_frame` returns: index ``guest``, columns ``name kind state created parent current disks files memory_file
-    exclusive freed_if_deleted description status``, as a `SnapshotList` does for one. The images are read when the
-    table is first requested.
+    `to_frame` returns a table with index ``guest`` and columns ``name kind state created parent current disks files
+    memory_file exclusive freed_if_deleted description status``, as a `SnapshotList` does for one. The images are read
+    when the table is first requested.
     """
 
     lists: tuple[SnapshotList, ...] = ()  # one for each guest, by name, also where it has no snapshots

@@ -61,12 +61,12 @@ class ImageSpace(Carded):
 class Space(Tabled):
     """The disk space that the images of a forest take, one row for each file.
 
-    `to_frame` returns: index ``path``, columns ``image allocated exclusive hidden internal memory_files reclaim``.
-    Sizes are in bytes, and ``<NA>`` if unknown. ``exclusive`` is the space that the removal of the file would free.
-    This does not include data that another file shares (a reflink, on XFS and Btrfs) or that a hard link keeps.
-    ``hidden`` is data that layers above cover in all chains: no disk, snapshot or saved memory reads this data. (A
-    `BlockMap` shows one chain; another chain may read data that is hidden there.) ``reclaim`` has the call that plans
-    how to free space.
+    `to_frame` returns a table with index ``path`` and columns ``image allocated exclusive hidden internal memory_files
+    reclaim``. Sizes are in bytes, and ``<NA>`` if unknown. ``exclusive`` is the space that removing the file would
+    free. This does not include data that another file shares (a reflink, on XFS and Btrfs) or that a hard link keeps.
+    ``hidden`` is data that higher layers cover in all chains: no disk, snapshot or saved memory reads this data. (A
+    `BlockMap` shows one chain; another chain may read data that is hidden there.) ``reclaim`` contains a Python call
+    that plans how to free space.
 
     Attributes
     ----------
@@ -87,13 +87,14 @@ class Space(Tabled):
         return f"<Space of {plural(len(self), 'image')}: {', '.join(sums)}>"
 
     def internal_frame(self) -> pd.DataFrame:
-        """Return the internal snapshots: index ``path``, columns ``id snapshot exclusive vm_state_size``.
+        """Return the internal snapshots as a table with index ``path`` and columns ``id snapshot exclusive
+        vm_state_size``.
 
         Returns
         -------
         pandas.DataFrame
             One row for each snapshot of an image. ``exclusive`` is the number of bytes that deleting only this snapshot
-            would free; ``vm_state_size`` is the part of them that holds the memory and device state.
+            would free; ``vm_state_size`` is the part of these bytes that holds the memory and device state.
         """
         from vmsnap_nb.views.frames import internal_frame
 
@@ -110,7 +111,7 @@ class Space(Tabled):
         Returns
         -------
         int
-            Bytes.
+            The sum, in bytes.
         """
         if what not in _SUMMED:
             raise invalid(what, "what", t("{name} must be one of {values}", name="what", values=joined(_SUMMED)))
