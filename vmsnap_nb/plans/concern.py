@@ -73,11 +73,11 @@ class Concern(Carded):
     what : Message
         A sentence that names the images and guests.
     remedy : Message
-        The remedy, or empty.
+        The remedy; empty if there is none.
     images : tuple of str
-        Paths of the images to which the concern applies.
+        The paths of the images to which the concern applies.
     holders : tuple of str
-        Guests (or processes) to which the concern applies.
+        The guests (or processes) to which the concern applies.
     waivable : bool
         Whether a user may waive the concern by name; False if the system would refuse the change anyway.
     """
@@ -92,7 +92,7 @@ class Concern(Carded):
 
     @property
     def docs(self) -> str:
-        """The place in the documentation that explains this kind of concern, relative to its first page."""
+        """The documentation's address for this kind of concern, relative to the first page."""
         return f"troubleshooting.html#{self.name}"
 
     def __repr__(self) -> str:
@@ -100,7 +100,7 @@ class Concern(Carded):
 
 
 class Concerns(tuple[Concern, ...], Carded):
-    """A tuple of concerns, the most serious first; notebooks show it as a table."""
+    """A tuple of concerns, with the most serious first; notebooks display it as a table."""
 
     __slots__ = ()
 

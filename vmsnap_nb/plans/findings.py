@@ -36,17 +36,17 @@ class Finding(Carded):
     Attributes
     ----------
     name : str
-        The kind of the finding, such as ``missing-base``. If plans make the same check, this is the name of their
-        `Concern`.
+        The kind of the finding, such as ``missing-base``. The `Concern` of a plan that makes the same check has the
+        same name.
     severity : str
-        ``error``: an image, guest or snapshot cannot be used or will be lost; ``warning``: this may happen; ``note``:
-        information.
+        ``error`` if an image, guest or snapshot cannot be used or will be lost; ``warning`` if this may happen;
+        ``note`` for information.
     what : Message
-        A description, in one sentence.
+        A sentence that describes the problem or risk.
     where : str
-        Path of the image, or name of the guest.
+        The path of the image, or the name of the guest.
     help : Message or str
-        The call or command line that helps, or an instruction.
+        A Python call, a command line or an instruction that helps.
     """
 
     name: str
@@ -58,9 +58,9 @@ class Finding(Carded):
 
 @dataclass(frozen=True)
 class Findings(Tabled):
-    """Problems and risks, the most serious first.
+    """Problems and risks, with the most serious first.
 
-    `to_frame` returns: index ``finding``, columns ``severity where what help``.
+    `to_frame` returns a table with index ``finding`` and columns ``severity where what help``.
 
     Attributes
     ----------

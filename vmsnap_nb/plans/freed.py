@@ -14,18 +14,19 @@ __all__ = ["Freed"]
 
 @dataclass(frozen=True)
 class Freed(Tabled):
-    """The disk space that becomes free, by path. A file that grows has a negative number; new files are not counted.
+    """The disk space that becomes free, by path. For a file that grows, the number is negative; new files are not
+    counted.
 
-    `to_frame` returns: index ``path``, columns ``foreseen freed``, in bytes. ``foreseen`` is the space that the plan
-    predicted to free. ``freed`` is the space that its run really freed, computed from the blocks that the files take
-    before and after. ``<NA>`` if not known, or not known yet.
+    `to_frame` returns a table with index ``path`` and columns ``foreseen freed``, in bytes. ``foreseen`` is the space
+    that was predicted to become free. ``freed`` is the space that actually became free, computed from the blocks that
+    the files take before and after the run. Values that are not known, or not known yet, are ``<NA>``.
 
     Attributes
     ----------
     foreseen : mapping of str to int or None
-        Bytes by path.
+        The number of bytes that were predicted to become free, by path; None if not known.
     found : mapping of str to int
-        Bytes that were really freed, by path; empty before the plan has run.
+        The number of bytes that were actually freed, by path; empty before the plan has run.
     """
 
     foreseen: Mapping[str, int | None] = field(default_factory=dict)
@@ -42,18 +43,18 @@ class Freed(Tabled):
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The paths of the files, predicted files first."""
+        """The paths of the files; files with a prediction come first."""
         return tuple(dict.fromkeys((*self.foreseen, *self.found)))
 
     @property
     def total(self) -> int | None:
-        """Predicted bytes; None if the number of a file is not known."""
+        """The predicted number of bytes for all files; None if the number for a file is not known."""
         sizes = list(self.foreseen.values())
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @property
     def found_total(self) -> int | None:
-        """Bytes that were really freed; None before the plan has run, or if they could not be measured."""
+        """The number of bytes that were actually freed; None before the plan has run, or if not measured."""
         return sum(self.found.values()) if self.found or not self.foreseen else None
 
     def __repr__(self) -> str:

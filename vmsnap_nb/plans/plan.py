@@ -29,10 +29,12 @@ class Move(Carded):
 
     Attributes
     ----------
-    source, target : str
-        Paths of the two images.
+    source : str
+        The path of the image from which the data is copied.
+    target : str
+        The path of the image into which the data is copied.
     size : int or None
-        Number of bytes, or None if not known in advance.
+        The number of bytes; None if not known in advance.
     label : str
         The label of the arrow in the figure: ``commit data`` or ``stream data``.
     """
@@ -45,18 +47,18 @@ class Move(Carded):
 
 @dataclass(frozen=True, slots=True)
 class Alternative(Carded):
-    """Another way to the same result, and its cost.
+    """A possible way to reach the result of a plan, and its cost.
 
     Attributes
     ----------
     what : Message
-        The way, in a sentence.
+        A sentence that describes the way.
     size : int or None
-        Bytes that would be copied; None if not known.
+        The number of bytes that would be copied; None if not known.
     chosen : bool
         Whether the plan uses this way.
     refused : Message
-        The reason why this way cannot be chosen, or empty.
+        The reason why this way cannot be chosen; empty if it can be chosen.
     """
 
     what: Message
@@ -68,9 +70,10 @@ class Alternative(Carded):
 @checked_methods
 @dataclass(frozen=True)
 class Plan(Shown):
-    """A planned change that is not yet done.
+    """A planned change that has not been made yet.
 
-    `to_frame` returns one row for each step: index ``step``, columns ``action image what bytes command``.
+    `to_frame` returns a table with one row for each step, with index ``step`` and columns ``action image what bytes
+    command``.
 
     Attributes
     ----------
@@ -79,28 +82,29 @@ class Plan(Shown):
     before : Forest
         The forest that was read when the plan was created.
     steps : tuple of Step
-        The steps, in the order in which they run.
+        The steps of the plan, in the order in which they run.
     after : Forest
         The predicted forest after the plan has run.
     moves : tuple of Move
         The data that is copied, with its source and target.
     concerns : tuple of Concern
-        `Concerns`: objections and warnings, the most serious first.
+        The objections and warnings, with the most serious first, as a `Concerns` object.
     way : Message
-        One sentence that describes how the plan will be performed, with the reason for this choice.
+        A sentence that describes how the plan will be performed, and the reason for this choice.
     space_needed : int
-        Bytes of disk space that the plan may need.
+        The number of bytes of disk space that the plan may need.
     subjects : tuple of str
         Paths of the images that the plan affects; the figure shows these images and their surroundings.
     alternatives : tuple of Alternative
-        The ways that were compared if there was a choice, with the cheapest way first; `alternatives_frame` returns a
-        table.
+        If there was a choice, the ways that were compared, with the cheapest way first; `alternatives_frame` returns
+        them as a table.
     growth : mapping of str to int or None
-        Approximate growth of each remaining file, in bytes; negative if the file shrinks, None if not known.
+        The approximate growth of each remaining file, in bytes; negative if the file shrinks, None if not known.
     shared : mapping of str to int
-        For each image that is removed, the bytes that other files share with it (reflinks); these bytes are not freed.
+        For each image that is removed, the number of bytes that other files share with it (reflinks); these bytes are
+        not freed.
     machine : Machine or None
-        The machine that has the images, if libvirt is a system instance or runs on another machine.
+        The machine on which the images are stored, if libvirt is a system instance or runs on another machine.
     """
 
     title: Message
@@ -139,7 +143,7 @@ class Plan(Shown):
 
     @property
     def invalid(self) -> tuple[str, ...]:
-        """Images that stay on disk but must no longer be used."""
+        """Images that remain on disk but must no longer be used."""
         return tuple(dict.fromkeys(path for step in self.steps for path in step.invalidates))
 
     @property
@@ -157,13 +161,13 @@ class Plan(Shown):
 
     @property
     def bytes_to_copy(self) -> int | None:
-        """Sum of all moves in bytes; None if the size of a move is not known."""
+        """The total size of all moves, in bytes; None if the size of a move is not known."""
         sizes = [move.size for move in self.moves]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @property
     def frees(self) -> Freed:
-        """The disk space that becomes free, by file; `Freed.total` is the sum."""
+        """The disk space that becomes free, by file; `Freed.total` is the sum over all files."""
         going = set(self.unlinks)
         sizes: dict[str, int | None] = {path: self._taken(path, going) for path in self.unlinks}
         sizes |= {path: None if size is None else -size for path, size in self.growth.items() if path not in sizes}
@@ -182,26 +186,26 @@ class Plan(Shown):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The command lines that make the same change by hand, ready to paste into a shell on this machine."""
+        """Command lines that make the same change by hand, ready to paste into a shell on this machine."""
         return tuple(line for step in self.steps for line in self.lines_of(step))
 
     def lines_of(self, step: Step) -> tuple[str, ...]:
-        """Return the command lines of one step; for another machine, `virsh` commands contain its URI."""
+        """Return the command lines of one step; if libvirt is on another machine, `virsh` commands contain its URI."""
         if self.machine is None or step.performer == "libvirt":
             return step.commands
         return tuple(map(self.machine.line, step.commands))
 
     def script(self, *, waive: str | Iterable[str] = ()) -> str:
-        """Return the commands as a script for ``/bin/sh``, to be run on the machine that has the images.
+        """Return the commands as a script for ``/bin/sh``, to be run on the machine on which the images are stored.
 
         The script first checks that new files do not exist yet, and that images have not been modified since the plan
-        was created. If libvirt is a system instance or runs on another machine, it also checks the host name. It stops
-        at the first error, and undoes nothing.
+        was created. If libvirt is a system instance or runs on another machine, it also checks the host name. The
+        script stops at the first error, and does not undo the commands before it.
 
         Parameters
         ----------
         waive : str or iterable of str
-            Names of concerns that you override.
+            Names of concerns that you waive.
 
         Returns
         -------
@@ -223,12 +227,12 @@ class Plan(Shown):
         return shell_script(self)
 
     def to_ansible(self, *, waive: str | Iterable[str] = ()) -> str:
-        """Return the commands as tasks for Ansible, with the checks of `script`: a list in YAML.
+        """Return the commands as a YAML list of Ansible tasks, with the same checks as `script`.
 
         Parameters
         ----------
         waive : str or iterable of str
-            Names of concerns that you override.
+            Names of concerns that you waive.
 
         Returns
         -------
@@ -248,7 +252,7 @@ class Plan(Shown):
         return any(concern.level == "refuse" for concern in self.concerns)
 
     def alternatives_frame(self) -> pd.DataFrame:
-        """Return the ways that were compared: index ``way``, columns ``bytes chosen refused``.
+        """Return the ways that were compared, as a table with index ``way`` and columns ``bytes chosen refused``.
 
         Returns
         -------

@@ -29,11 +29,11 @@ class StepDone(Carded):
     state : str
         ``done``, ``failed``, ``undone`` (undone after a later step failed) or ``not run``.
     seconds : float or None
-        Duration of the step.
+        The duration of the step; None if the step was not run.
     size : int
-        Bytes that were copied.
+        The number of bytes that were copied.
     said : str
-        Messages that the step's successful programs printed on standard error.
+        Messages that the step's successful programs printed to standard error.
     """
 
     step: Step
@@ -47,7 +47,8 @@ class StepDone(Carded):
 class Report(Shown):
     """The result of running a plan.
 
-    `to_frame` returns one row for each step: index ``step``, columns ``action image state bytes seconds command``.
+    `to_frame` returns a table with one row for each step, with index ``step`` and columns ``action image state bytes
+    seconds command``.
 
     Attributes
     ----------
@@ -62,8 +63,8 @@ class Report(Shown):
     cancelled : bool
         Whether the user cancelled the run.
     freed : mapping of str to int
-        Bytes that each file has freed, by path; negative if it has grown. Data that other files share (reflinks), or
-        that another hard link keeps, is not freed.
+        The number of bytes that each file has freed, by path; negative if the file has grown. Data that other files
+        share (reflinks), or that another hard link keeps, is not counted.
     """
 
     plan: Plan
@@ -75,18 +76,20 @@ class Report(Shown):
 
     @property
     def ended_early(self) -> bool:
-        """Whether a step failed or the user cancelled the run, so that not all steps were done."""
+        """Whether the run ended before its last step, because a step failed or the user cancelled the run."""
         return self.error is not None or self.cancelled
 
     @property
     def differences(self) -> tuple[Message, ...]:
-        """Sentences that describe the differences from the prediction or, after an early end, from the state before."""
+        """Sentences that describe the differences from the prediction or, after an early end, from the initial
+        state.
+        """
         expected = self.plan.before if self.ended_early else self.plan.after
         return differences(expected, self.after, self.plan.about, self.plan.changes)
 
     @property
     def performed(self) -> Plan:
-        """The plan with only the steps and moves that were done and not undone, for the same images."""
+        """The plan for the same images, with only the steps and moves that were performed and not undone."""
         if not self.ended_early:
             return self.plan
         steps = tuple(done.step for done in self.steps if done.state == "done")
@@ -103,17 +106,17 @@ class Report(Shown):
 
     @property
     def frees(self) -> Freed:
-        """The space that the plan predicted to free, and the space that was freed."""
+        """The disk space that the plan was predicted to free, and the space that it freed."""
         return Freed(self.plan.frees.foreseen, self.freed)
 
     @property
     def said(self) -> tuple[str, ...]:
-        """Messages that successful programs printed on standard error; each message once."""
+        """Messages that successful programs printed to standard error, without duplicates."""
         return tuple(dict.fromkeys(step.said for step in self.steps if step.said))
 
     @property
     def as_predicted(self) -> bool:
-        """Whether all steps were done and the files match the prediction."""
+        """Whether all steps were performed and the files match the prediction."""
         return not self.ended_early and not self.differences
 
     def __repr__(self) -> str:

@@ -55,34 +55,41 @@ Shape = Literal["image", "new", "gone", "fold", "broken", "unopened", "loop", "i
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options that decide how much a figure shows.
+    """Options that control how much a figure shows.
 
     Attributes
     ----------
     details : str or collection of str
-        Details that the boxes show in addition to the name, the status and the action of a plan: some of `DETAILS`,
-        ``"all"``, or ``"none"`` for only the name and ``(Active)``, as in the handout's Figure 2. ``active`` is the
-        mark ``(Active)``, ``format`` for example ``(qcow2)``, ``sizes`` the virtual size and the disk space that the
-        file takes, ``users`` the guests' disks that have the image as their source, ``snapshots`` the number of
-        internal snapshots, ``bitmaps`` the number of dirty bitmaps, ``links`` other names of the same file, ``others``
-        (in a chain) the overlays outside this chain, and ``protected`` the write protection of the image.
+        The details that the boxes show in addition to the name, the status and the action of a plan: some of the
+        following, or ``"all"``. With ``"none"``, the boxes show only the name and ``(Active)``, as in Figure 2 of the
+        handout.
+
+        - ``active``: the mark ``(Active)``
+        - ``format``: the format of the image, for example ``(qcow2)``
+        - ``sizes``: the virtual size, and the disk space that the file takes
+        - ``users``: the guests' disks that have the image as their source
+        - ``snapshots``: the number of internal snapshots
+        - ``bitmaps``: the number of dirty bitmaps
+        - ``links``: other names of the same file
+        - ``others``: in a chain, the overlays outside this chain
+        - ``protected``: the write protection of the image
     labels : mapping of str to str
-        A line of your own for some images, in place of the format; by path or by name, such as ``{"RootBase":
+        Lines that replace the format of some images, by path or by name of the image, such as ``{"RootBase":
         "(raw/qcow2)"}``.
     fold : int or None
-        If an image has more overlays than this number, the overlays in the middle are folded into one box with their
-        number and size on disk. None folds nothing, not even layers.
+        If an image has more overlays than this number, the middle overlays are folded into one box with their number
+        and size on disk. If None, nothing is folded, not even layers.
     keep : int
-        The number of overlays of a folded row that stay visible at each end.
+        The number of overlays that remain visible at each end of a folded row.
     columns : int
-        The maximum number of boxes side by side. The middle of longer chains is folded, so that figures fit into a
+        The maximum number of boxes side by side. The middle of a longer chain is folded, so that the figure fits into a
         cell.
     first : collection of str
-        Paths of overlays that are drawn first, with their branches, among the overlays of the same image.
+        Paths of the overlays that, with their branches, are drawn before the other overlays of the same image.
     style : str
-        ``change`` draws a plan as one picture that contains the change. ``rows`` draws the state afterwards below the
-        state before, as text figures always do. ``handout`` does the same, and marks each image that would be written
-        to next as ``(Active)``, even if no guest writes to it.
+        ``change`` draws a plan as one picture that contains the change. ``rows`` draws the state after the plan below
+        the state before the plan, as text figures always do. ``handout`` does the same, and marks each image that would
+        be written to next as ``(Active)``, even if no guest writes to the image.
     """
 
     details: str | Collection[str] = "all"
