@@ -26,12 +26,12 @@ class Prediction(Listed):
         self._box: Any = None
 
     def choose(self, number: int) -> None:
-        """Choose an option by its number in the text, as a click does.
+        """Choose an option by its number in the text, with the same effect as a click.
 
         Parameters
         ----------
         number : int
-            1 for the first option.
+            The number of the option; 1 for the first option.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class Quiz(Listed):
         Returns
         -------
         Quizzed
-            The score, and each answer with its reason. Its truth value tells whether all answers are right.
+            The score, and each answer with its reason. The result is true if all answers are right.
         """
         return Quizzed(tuple(question.check() for question in self.questions))
 
@@ -186,19 +186,19 @@ def predict(
     answer: Callable[[], object] | Hashable = NONE,
     why: str = "",
 ) -> Prediction:
-    """Ask for a prediction before the experiment.
+    """Ask for a prediction before an experiment.
 
     Parameters
     ----------
     question : str
-        The text of the question, or, without other arguments, the name of a question of the course.
+        The text of the question or, if no other argument is passed, the name of one of the course's questions.
     options : dict, iterable, optional
-        The possible answers: values, or values with their texts. Default: yes (True) and no (False).
+        The possible answers, as values or as a dict of values and their texts. Default: yes (True) and no (False).
     answer : callable or value, optional
         The right answer, or a function that `Prediction.check` calls to compute it. Without `answer`, pass the value to
         `check`.
     why : str
-        The usual misconception, and why it is wrong; shown with the right answer.
+        An explanation of the usual misconception, which is shown with the right answer.
 
     Returns
     -------
@@ -232,8 +232,8 @@ def quiz(questions: str | Sequence[Prediction]) -> Quiz:
     Parameters
     ----------
     questions : str or sequence of Prediction
-        Predictions with an `answer`; or the name of a lesson of the course, or ``before`` or ``after`` for the tests
-        before and after the course.
+        Predictions with an `answer`, or the name of one of the course's lessons. ``before`` and ``after`` are the names
+        of the tests before and after the course.
 
     Returns
     -------

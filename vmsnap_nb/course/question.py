@@ -97,7 +97,7 @@ class Outcome(Listed):
 
     @property
     def verdict(self) -> Message:
-        """One sentence with the guess and the right answer."""
+        """A sentence that contains the right answer, and the guess if there was one."""
         happened = self.question.words(self.value)
         if self.guess is NONE:
             return t("It is: {happened}", happened=happened)
@@ -108,7 +108,7 @@ class Outcome(Listed):
 
     @property
     def mark(self) -> str:
-        """The result: ``right``, ``wrong`` or ``open``."""
+        """``right``, ``wrong``, or ``open`` if there was no guess."""
         return "open" if self.right is None else "right" if self.right else "wrong"
 
     def to_text(self) -> str:

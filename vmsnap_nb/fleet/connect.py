@@ -42,15 +42,15 @@ def connect(
     Parameters
     ----------
     uri : str, mapping of str to str, or list of str
-        For example ``qemu:///system``, ``qemu:///session`` or ``qemu+ssh://box/system``; see
-        https://libvirt.org/uri.html. Several URIs, as a list or with names of your choice, return a `Fleet`; the
-        connection to each host is opened when it is first needed.
+        The URI of the host, such as ``qemu:///system``, ``qemu:///session`` or ``qemu+ssh://box/system``; see
+        https://libvirt.org/uri.html. If you pass several URIs, as a list or as a mapping from names of your choice, a
+        `Fleet` is returned. The connection to each host is opened when it is first needed.
     readonly : bool
         Whether the connection is read-only: libvirt refuses every change, and plans do not run.
     shared : iterable of path
         For several hosts: folders that all hosts share under the same path, such as an NFS mount.
-    executor : concurrent.futures.Executor, or mapping of str to such, optional
-        For several hosts: the executor or executors that read the hosts; see `Fleet`.
+    executor : concurrent.futures.Executor, or mapping of str to Executor, optional
+        For several hosts: the executor that reads the hosts, or one executor for each host; see `Fleet`.
 
     Returns
     -------
@@ -59,8 +59,9 @@ def connect(
     Raises
     ------
     VmsnapError
-        A required part is missing, libvirt does not respond, or permission is denied; the error is of a subclass. If
-        one of several hosts does not respond, no error is raised: the host's row in a table gives the reason.
+        A required part is missing, libvirt does not respond, or permission is denied. The error is an instance of a
+        subclass. If one of several hosts does not respond, no error is raised. The host's row in each table gives the
+        reason.
 
     Examples
     --------

@@ -42,12 +42,12 @@ PathLike = str | os.PathLike[str]
 
 @checked_methods
 class Fleet(Listed):
-    """Several hosts, read in parallel. `connect` with several URIs returns a fleet.
+    """Several hosts, which are read in parallel. `connect` with several URIs returns a fleet.
 
-    If a host does not respond, no error is raised: its row in a table gives the reason. Methods of guests and forests
-    work as on one host: ``fleet.guest("a/web").pull()``, ``fleet["a"].survey().commit("top")``. Their plans consider
-    overlays, guests and snapshots of the other hosts on shared storage. Storage is shared if it is in the folders of
-    `shared`, in storage pools with the same UUID, or in pools that mount the same export.
+    If a host does not respond, no error is raised; its row in each table gives the reason. Methods of guests and
+    forests work as on a single host: ``fleet.guest("a/web").pull()``, ``fleet["a"].survey().commit("top")``. Their
+    plans take into account the overlays, guests and snapshots of the other hosts on shared storage. Storage counts as
+    shared if it is in a folder of `shared`, in pools with the same UUID, or in pools with the same export.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ class Fleet(Listed):
         Whether the connections are read-only.
     shared : iterable of path
         Folders that all hosts share under the same path.
-    executor : concurrent.futures.Executor, or mapping of str to such, optional
-        The executor that reads the hosts; by default, threads of this process. With another executor, such as a process
-        pool or Dask's ``client.get_executor()``, each worker opens its own connection and returns the data that it has
-        read. With one executor for each host, by name, the workers run on these hosts
-        (``client.get_executor(workers=["a"])``): each connects to the libvirt of its own machine, and opens the images
-        and folders there. Hosts that are not in the mapping are read by threads.
+    executor : concurrent.futures.Executor, or mapping of str to Executor, optional
+        The executor that reads the hosts. By default, threads of this process read the hosts. With another executor,
+        such as a process pool or Dask's ``client.get_executor()``, each worker opens its own connection and returns the
+        data that it has read. If you pass a mapping with an executor for each host name, the workers must run on these
+        hosts (``client.get_executor(workers=["a"])``). Each worker connects to the libvirt of its own machine, and
+        opens the images and folders there. Hosts that are not in the mapping are read by threads.
     """
 
     def __init__(
@@ -144,12 +144,13 @@ class Fleet(Listed):
     # -- guests ---------------------------------------------------------------------------------------------
 
     def guest(self, name: str) -> Guest:
-        """Return a guest by host name and guest name, such as ``a/web``.
+        """Return a guest by host name and guest name, in the form ``a/web``.
 
         Parameters
         ----------
         name : str
-            The host may be omitted if only one host has a guest with that name, and all hosts respond.
+            The name of the guest, such as ``a/web``. The host may be omitted if only one host has a guest with that
+            name, and all hosts respond.
 
         Returns
         -------
@@ -158,7 +159,7 @@ class Fleet(Listed):
         Raises
         ------
         NotFoundError
-            No guest has that name, or several guests have it.
+            No guest has that name, or several guests have that name.
         VmsnapError
             A host cannot be reached.
         """
@@ -202,7 +203,7 @@ class Fleet(Listed):
         Returns
         -------
         ByHost
-            ``found["a"]["web"]`` has the snapshots of one guest.
+            ``found["a"]["web"]`` contains the snapshots of one guest.
         """
         parts, problems = self._work.each("snapshots")
         return ByHost(parts, problems, SnapshotLists())
@@ -215,12 +216,12 @@ class Fleet(Listed):
         Parameters
         ----------
         *folders : path
-            Further folders to read, on each host.
+            Additional folders to read on each host.
 
         Returns
         -------
         ByHost
-            ``found["a"]`` is the `LiveForest` of a host, and can plan changes.
+            ``found["a"]`` is the `LiveForest` of one host; its methods can plan changes.
         """
         seen, problems = self._seen(folders)
         arounds = self._arounds(seen, problems)
@@ -279,16 +280,16 @@ class Fleet(Listed):
         return TablesByHost(live, problems, Leftovers())
 
     def to_html(self, path: PathLike, *folders: PathLike, overwrite: bool = False) -> str:
-        """Write a report of all hosts as one page of HTML, as `Host.to_html` does for one host.
+        """Write a report of all hosts as a single HTML page, as `Host.to_html` does for one host.
 
         Parameters
         ----------
         path : path
-            The file. An older report is replaced.
+            The file to write. An older report at this path is replaced.
         *folders : path
             As in `survey`.
         overwrite : bool
-            Whether an existing file that is not a report is replaced, too.
+            Whether to also replace an existing file that is not a report.
 
         Returns
         -------

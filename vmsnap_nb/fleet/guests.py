@@ -17,9 +17,9 @@ __all__ = ["FleetGuests"]
 
 @dataclass(frozen=True, repr=False)
 class FleetGuests(TablesByHost[Domains]):
-    """The guests of a fleet at the time they were listed: ``guests["a/web"]`` is the `Guest`.
+    """The guests of a fleet at the time when they were listed; ``guests["a/web"]`` is a `Guest`.
 
-    `to_frame` returns: index ``host``, columns ``guest state persistent disks sources status``.
+    `to_frame` returns a table with index ``host`` and columns ``guest state persistent disks sources status``.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class FleetGuests(TablesByHost[Domains]):
         return self.fleet.guest(name) if "/" in name else super().__getitem__(name)
 
     def guest(self, name: str) -> Guest:
-        """Return a guest, such as ``a/web``.
+        """Return a guest by host name and guest name, such as ``a/web``.
 
         Raises
         ------

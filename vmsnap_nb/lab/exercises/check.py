@@ -27,16 +27,20 @@ _COLUMNS = (Column("aim"), Column("met", "yes or no"), Column("kept", "yes or no
 
 @dataclass(frozen=True)
 class Check(Listed):
-    """The result of checking an exercise. Its truth value tells whether all aims are met.
+    """The result of checking an exercise. A check is true if all aims are met.
 
     Attributes
     ----------
-    exercise, title : str
-        The name and title of the exercise.
+    exercise : str
+        The name of the exercise.
+    title : str
+        The title of the exercise.
     aims : tuple of Aim
-        The conditions that must be met at the end, in the order of the work.
-    why, other : str
-        The reason why the result is right, and another solution; shown when all aims are met.
+        The conditions that must be met at the end, in the order in which you work on them.
+    why : str
+        The reason why the result is right; shown when all aims are met.
+    other : str
+        Another solution; shown when all aims are met.
 
     Examples
     --------
@@ -73,18 +77,18 @@ class Check(Listed):
         return self.done
 
     def points(self, most: float) -> float:
-        """Return the points for the exercise, which nbgrader reads from the last value of a cell.
+        """Return the points for the exercise; nbgrader reads them from the last value of a cell.
 
         Parameters
         ----------
         most : float
-            The points if all aims are met.
+            The number of points if all aims are met.
 
         Returns
         -------
         float
-            The points in proportion to the aims that are met now and were not met at the start, rounded to two digits;
-            0 if an image or guest that had to stay intact is damaged.
+            The points, rounded to two digits, in proportion to the aims that are met now and were not met at the start.
+            The result is 0 if an image or guest that had to stay intact is damaged.
         """
         if any(aim.kept and not aim.met for aim in self.aims):
             return 0.0
@@ -126,13 +130,13 @@ class Check(Listed):
         return [why, t("Another way: {solution}", solution=self.other)] if self.other else [why]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the table.
+        """Return the aims as a table.
 
         Returns
         -------
         pandas.DataFrame
-            Index ``aim``; columns ``met``, ``kept`` (whether the aim was met at the start) and ``seen`` (what was found
-            instead, ``<NA>`` if the aim is met).
+            A table with index ``aim`` and columns ``met``, ``kept`` and ``seen``. ``kept`` is whether the aim was met
+            at the start. ``seen`` is what was found instead, or ``<NA>`` if the aim is met.
         """
         rows = tuple((aim.what, aim.met, aim.kept, None if aim.met else aim.seen) for aim in self.aims)
         return frame_of_table(Table(_COLUMNS, rows))

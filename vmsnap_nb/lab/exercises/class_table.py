@@ -42,9 +42,10 @@ def class_progress(labs: Mapping[str, PathLike] | Iterable[PathLike]) -> pd.Data
     Returns
     -------
     pandas.DataFrame
-        Index ``student``; columns ``done``, ``checks`` and ``hints``, the numbers of each; ``last``, the time of the
-        last check, in UTC; and a column for each exercise, with its status. For a student without a lab, each status is
-        ``new``. The labs are only read, so the table can be made while the students work.
+        A table with index ``student``. The columns ``done``, ``checks`` and ``hints`` contain the numbers of completed
+        exercises, checks and hints. ``last`` is the time of the last check, in UTC. A further column for each exercise
+        contains its status. For a student without a lab, each status is ``new``. The labs are only read, so you can
+        create the table while the students work.
 
     Examples
     --------

@@ -51,7 +51,7 @@ class ExerciseLab(Host):
         LabError
             This process has another lab open, or the folder contains files that no lab created.
         LabBusyError
-            Another process has the lab of a lesson open.
+            Another process has the lesson lab open.
 
         Examples
         --------
@@ -71,7 +71,7 @@ class ExerciseLab(Host):
         return self.root / WORK
 
     def by_hand(self) -> str:
-        """Prepare a second, empty libvirt for `virsh` commands that you type in this notebook, after ``!``.
+        """Prepare a second, empty libvirt for `virsh` commands that you type after ``!`` in this notebook.
 
         The lab's own libvirt is inside this process, where `virsh` cannot reach it. The second libvirt is in the lab's
         folder and needs neither a daemon nor administrator rights. Its guests are stopped when the lab is closed.
@@ -79,8 +79,8 @@ class ExerciseLab(Host):
         Returns
         -------
         str
-            The URI of the second libvirt. Until the lab is closed, `virsh` without ``-c`` uses this URI, in all
-            commands of this process.
+            The URI of the second libvirt. Until the lab is closed, `virsh` without ``-c`` uses this URI in all commands
+            that this process starts.
 
         Examples
         --------
@@ -100,7 +100,7 @@ class ExerciseLab(Host):
         super().close()
 
     def break_(self, fault: str, image: str | os.PathLike[str]) -> None:
-        """Break an image of this lab on purpose, so that the repair can be practised.
+        """Break an image of this lab on purpose, so that you can practise repairing it.
 
         Parameters
         ----------
@@ -124,13 +124,13 @@ class ExerciseLab(Host):
         return tuple(SCENARIOS)
 
     def exercises(self) -> pd.DataFrame:
-        """List the exercises, in the order of learning.
+        """List the exercises, in the recommended order.
 
         Returns
         -------
         pandas.DataFrame
-            Index ``exercise``; columns ``title topic level guests begun task``. All are texts except ``begun``: whether
-            the exercise is set up in this lab.
+            A table with index ``exercise`` and columns ``title topic level guests begun task``. All columns contain
+            text except ``begun``, which contains booleans: whether the exercise has been set up in this lab.
         """
         return practice.table(self)
 
@@ -183,9 +183,10 @@ class ExerciseLab(Host):
         return practice.begin_again(self, self._machine, name)
 
     def check(self, name: str) -> Check:
-        """Check the images and guests of an exercise: which aims are met and, for the other aims, what was found.
+        """Check the images and guests of an exercise, and report which aims are met and what was found for the other
+        aims.
 
-        The check changes neither images nor guests, and you can repeat it as often as you like. `progress` has the
+        The check changes neither images nor guests, and you can repeat it as often as you like. `progress` lists the
         result of the last check.
 
         Parameters
@@ -203,7 +204,7 @@ class ExerciseLab(Host):
         NotFoundError
             No exercise has that name, or the exercise has not been set up.
         LabError
-            The record of the exercise's start no longer exists.
+            The record of the exercise's initial state no longer exists.
 
         Examples
         --------
@@ -218,7 +219,7 @@ class ExerciseLab(Host):
         return practice.check(self, name)
 
     def answer(self, name: str, text: str) -> None:
-        """Answer an exercise that asks for names or a word; `check` compares the answer.
+        """Answer an exercise that asks for names or a word; `check` then compares your answer with the right answer.
 
         Parameters
         ----------
@@ -235,7 +236,7 @@ class ExerciseLab(Host):
         practice.answer(self, name, text)
 
     def lines(self, name: str) -> Lines:
-        """Show the commands of an exercise that must be put in order.
+        """Show the commands of an ordering exercise.
 
         Parameters
         ----------
@@ -245,7 +246,8 @@ class ExerciseLab(Host):
         Returns
         -------
         Lines
-            In a notebook, a list whose lines can be moved. `answer` also accepts the letters.
+            The commands. A notebook displays a list whose lines you can move. `answer` also accepts the letters of the
+            lines.
 
         Raises
         ------
@@ -263,7 +265,7 @@ class ExerciseLab(Host):
         return practice.lines(self, name)
 
     def hint(self, name: str) -> Hint:
-        """Return the next of the three hints of an exercise: the idea, the verb, the first line.
+        """Return the next of an exercise's three hints: first the idea, then the verb, and then the first line.
 
         Parameters
         ----------
@@ -296,8 +298,9 @@ class ExerciseLab(Host):
         Returns
         -------
         pandas.DataFrame
-            Index ``exercise``; columns ``title``; ``status`` (``new``, ``begun``, ``partly``, ``broken`` or ``done``,
-            as the last check found it); ``passed`` and ``of``: the numbers of met aims and of all aims; ``checks`` and
-            ``hints``: the numbers of checks and of hints used; ``when``: the time of the last check, in UTC.
+            A table with index ``exercise`` and columns ``title``; ``status`` (``new``, ``begun``, ``partly``,
+            ``broken`` or ``done``, as the last check found it); ``passed`` and ``of``: the numbers of met aims and of
+            all aims; ``checks`` and ``hints``: the numbers of checks and of hints used; ``when``: the time of the last
+            check, in UTC.
         """
         return practice.progress(self)

@@ -16,7 +16,7 @@ __all__ = ["Lines"]
 
 
 class Lines(Listed):
-    """The lines of an ordering exercise. In a notebook, you can move the lines by mouse or keyboard.
+    """The lines of an ordering exercise. In a notebook, you can move the lines with the mouse or the keyboard.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Lines(Listed):
         self._box: Any = None
 
     def order(self, letters: str) -> Check:
-        """Answer with an order, and check the answer; the button does the same.
+        """Answer the exercise with an order, and check this answer, as the button does.
 
         Parameters
         ----------
@@ -47,7 +47,7 @@ class Lines(Listed):
         return self._keep(letters)
 
     def to_text(self) -> str:
-        """Return the lines with their letters, and how to answer.
+        """Return the lines with their letters, and instructions for answering.
 
         Returns
         -------
