@@ -1,4 +1,4 @@
-"""All errors that vmsnap_nb raises deliberately, which have one base class, and the only warning of vmsnap_nb.
+"""The errors that vmsnap_nb raises deliberately, all with a common base class, and its only warning.
 
 Each error states the operation that failed, the reason, and the next step. The reason is either the package's own
 diagnosis or a quotation from the program that refused: libvirt, QEMU or the system.
@@ -44,22 +44,22 @@ class VmsnapError(Exception):
     Parameters
     ----------
     tried : str
-        The operation that was tried, without a full stop.
+        A description of the operation that failed, without a full stop.
     said : str, optional
-        The message from libvirt, QEMU or the system, quoted.
+        The message from libvirt, QEMU or the system.
     next_step : str, optional
-        The next step for the user.
+        What the user can do next.
     why : str, optional
-        The diagnosis of vmsnap_nb.
+        vmsnap_nb's own diagnosis.
 
     Attributes
     ----------
     quoted : str or None
-        The words of libvirt, QEMU or the system; None if vmsnap_nb found the reason itself.
+        The message from libvirt, QEMU or the system; None if vmsnap_nb found the reason itself.
     said : str or None
-        The quoted words or, if no words are quoted, the diagnosis of vmsnap_nb.
+        The quoted message or, if there is none, vmsnap_nb's own diagnosis.
     reports : tuple of Report
-        If several plans were run one after another: the reports of the plans that had already ended.
+        If several plans were run in sequence, the reports of the plans that had already ended.
 
     Examples
     --------
@@ -100,7 +100,7 @@ class VmsnapError(Exception):
 
     @property
     def reason(self) -> str:
-        """The reason of the failure: the diagnosis of vmsnap_nb, or the words of the program that refused."""
+        """The reason for the failure, as diagnosed by vmsnap_nb or as stated by the program that refused."""
         return self.why or self.quoted or ""
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for it
@@ -115,7 +115,7 @@ def _indented(text: str) -> str:
 
 
 class MissingPartError(VmsnapError):
-    """A required program or library is not installed; `next_step` says what to install."""
+    """A required program or library is not installed; `next_step` states what to install."""
 
 
 class InvalidRequestError(VmsnapError, ValueError):
@@ -131,7 +131,7 @@ class ImageError(VmsnapError):
 
 
 class NoSpaceError(VmsnapError):
-    """The file system is full, or would be."""
+    """The file system is full, or would become full."""
 
 
 class PermissionDeniedError(VmsnapError):
@@ -139,11 +139,11 @@ class PermissionDeniedError(VmsnapError):
 
 
 class ReadOnlyError(VmsnapError):
-    """The connection is read-only, so no plan can run on it."""
+    """The connection is read-only, so no plan can be run."""
 
 
 class InUseError(VmsnapError):
-    """Another guest or process has an image open; `holders` names it.
+    """Another guest or process, which is listed in `holders`, has an image open.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class InUseError(VmsnapError):
 
 
 class CommandError(VmsnapError):
-    """A program failed; `argv`, `exit_status` and `stderr` have the details.
+    """A program failed; `argv`, `exit_status` and `stderr` contain the details.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ class CommandError(VmsnapError):
     argv : sequence of str
         The command line.
     exit_status : int or None
-        None if the program was stopped because it took too long.
+        The exit status of the program; None if it was stopped because it took too long.
     stderr : str
         The standard error of the program.
     """
@@ -199,15 +199,16 @@ class CommandError(VmsnapError):
 
 
 class LibvirtError(VmsnapError):
-    """libvirt refused an operation; `code` and `domain` are its error numbers.
+    """libvirt refused an operation; `code` and `domain` identify the error.
 
     Parameters
     ----------
     tried, said, next_step, why
         As in `VmsnapError`.
-    code, domain : int
-        ``virErrorNumber`` and ``virErrorDomain`` of
-        https://libvirt.org/html/libvirt-virterror.html.
+    code : int
+        libvirt's error number, ``virErrorNumber`` in https://libvirt.org/html/libvirt-virterror.html.
+    domain : int
+        The part of libvirt that raised the error, ``virErrorDomain`` on the same page.
     """
 
     def __init__(
@@ -246,7 +247,7 @@ class StalePlanError(VmsnapError):
 
 
 class PlanRefusedError(VmsnapError):
-    """A plan has concerns of level "refuse" that were not waived; `concerns` has them.
+    """A plan has concerns of level "refuse" that were not waived; `concerns` contains these concerns.
 
     Parameters
     ----------
@@ -269,7 +270,7 @@ class PlanRefusedError(VmsnapError):
 
 
 class ConcernWarning(UserWarning):
-    """A warning from a plan that was run without being shown; `concern` has the details.
+    """A warning from a plan that was run without being shown; `concern` contains the details.
 
     Parameters
     ----------

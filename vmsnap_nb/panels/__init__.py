@@ -28,8 +28,8 @@ def panel(subject: Subject) -> Panel:
     Parameters
     ----------
     subject : Lab, Host, Guest or LiveForest
-        A guest's panel shows its snapshots, a lab's or host's panel shows all guests, and a forest's panel shows
-        merges.
+        The panel of a guest shows its snapshots. The panel of a lab or host shows all guests, and the panel of a forest
+        plans merges.
 
     Returns
     -------

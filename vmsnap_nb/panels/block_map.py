@@ -24,21 +24,22 @@ _PAUSE = 5
 
 
 class BlockMapPanel(widgets.VBox):
-    """The live block map of a guest's disk: while the panel is shown, it reads the map repeatedly and marks new data.
+    """The live block map of a guest's disk. While the panel is displayed, it repeatedly reads the map and marks new
+    data.
 
     Parameters
     ----------
     guest : Guest
         The guest whose disk is shown.
     every : float
-        Seconds between two readings; with 0, only `read` reads.
+        The number of seconds between two readings. If 0, only `read` reads the map.
 
     Attributes
     ----------
     map : BlockMap
         The last map.
     live : Checkbox
-        Whether the map is read repeatedly.
+        The checkbox that controls whether the map is read repeatedly.
     """
 
     def __init__(self, guest: Guest, *, every: float = 1.0) -> None:
@@ -70,7 +71,7 @@ class BlockMapPanel(widgets.VBox):
             threading.Thread(target=self._watch, args=(seconds,), name="vmsnap block map", daemon=True).start()
 
     def begin(self) -> None:
-        """From now on, mark only new data."""
+        """From now on, mark only data that is newer than this call."""
         self._before = None
         self._in_thread()
 

@@ -36,15 +36,17 @@ class ChainView(anywidget.AnyWidget):
     Attributes
     ----------
     selected : str or None
-        Path of the selected image, or name of the selected snapshot; cleared when it no longer exists. Can be observed.
+        The path of the selected image, or the name of the selected snapshot; None if the selected object no longer
+        exists. You can observe this trait.
     proposed : list of str
-        Two paths, after one image was dragged onto another: first the dragged image, then the target. Can be observed.
+        Two paths, after one image has been dragged onto another: first the dragged image, then the target. You can
+        observe this trait.
     can_propose : bool
         Whether images can be dragged.
     judge : callable
-        Returns, for the path of an image that is dragged, the `Verdict` for each other image.
+        A function that takes the path of a dragged image, and returns the `Verdict` for each other image.
     views : int
-        The number of pages, or places on a page, that show this view now; a closed page is not subtracted.
+        The number of places on pages where this view is shown; closed pages are still counted.
     """
 
     _esm = _HERE / "chain_view.js"

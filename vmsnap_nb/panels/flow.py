@@ -39,24 +39,25 @@ _Next = tuple[Callable[[], LivePlan | None], str]
 
 
 class Flow(widgets.VBox):
-    """Shows a plan, asks for confirmation, follows the run and shows the report.
+    """The part of a panel that shows a plan, asks for confirmation, shows the progress of the run, and shows the
+    report.
 
-    Plans are read and run in a thread, so that the kernel stays free. The decision stays in view: `decision` is a bar
-    that a panel puts at its end; the flow itself has the details.
+    Plans are read and run in a thread, so that the kernel stays free. The flow itself shows the details. The buttons
+    for the decision stay in view: they are in `decision`, a bar at the end of the panel.
 
     Parameters
     ----------
     activity : Activity
-        The log.
+        The log to which runs are added.
     done : callable
-        Called after each run, in the thread.
+        A function that is called in the thread after each run.
     remedies : callable
-        Returns the remedies of a refused plan.
+        A function that returns the remedies for a refused plan.
 
     Attributes
     ----------
     plan : LivePlan or None
-        The plan that waits for confirmation.
+        The plan that is waiting for confirmation.
     report : Report or None
         The report of the last run.
     last_error : Exception or None
@@ -65,11 +66,11 @@ class Flow(widgets.VBox):
         A control of the surrounding panel. If a click removes the button that has the keyboard focus, this control
         receives the focus.
     draw : callable
-        Called with the plan that is shown now, and with None when no plan is shown.
+        A function that is called with the plan that is now shown, or with None when no plan is shown.
     follow : callable
-        Called with the fraction of its plan that a run has completed, from 0 to 1.
+        A function that is called with the completed fraction of the run, from 0 to 1.
     closed : callable
-        Called with the report of a run when the user closes the report.
+        A function that is called with the report of a run when the user closes the report.
     """
 
     last_error = traitlets.Instance(Exception, allow_none=True)
@@ -158,9 +159,9 @@ class Flow(widgets.VBox):
         Parameters
         ----------
         make : callable
-            Returns the plan; an error that it raises is shown.
+            A function that returns the plan; errors that the function raises are shown.
         code : str
-            Python code for the same plan, for the log, which adds the call of `run`.
+            Python code that makes the same plan. The log shows this code, followed by the call of `run`.
         verb : str
             The label of the button that runs the plan.
         """

@@ -32,7 +32,7 @@ _SIGNS = {"running": "●", "paused": "❚❚", "saved": "◐", "off": "○"}
 
 
 class LabPanel(Panel):
-    """The guests of a host with their states and, beside the list, tabs for the selected guest."""
+    """The guests of a host with their states and, beside this list, tabs for the selected guest."""
 
     def build(self) -> None:
         """Make the controls."""

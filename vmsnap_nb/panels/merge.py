@@ -38,7 +38,9 @@ _WAYS = {
 
 
 class MergePanel(Panel):
-    """Choose two images from lists, by clicking, or by dragging one image onto another; see the plan; confirm."""
+    """A panel for merges. Choose two images from lists, by clicking them, or by dragging one image onto another; then
+    review the plan and confirm it.
+    """
 
     def build(self) -> None:
         """Make the controls."""

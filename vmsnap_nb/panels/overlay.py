@@ -79,7 +79,9 @@ class OverlayForm(widgets.VBox):
 
 
 class OverlayPanel(Panel):
-    """Choose a base by clicking it or from the list, name the overlay, see the plan, confirm."""
+    """A panel for new overlays. Choose a base from the list or by clicking it, name the overlay, review the plan, and
+    confirm it.
+    """
 
     def build(self) -> None:
         """Make the controls."""

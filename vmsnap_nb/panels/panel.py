@@ -41,25 +41,25 @@ __all__ = [
 
 
 class Panel(widgets.VBox):
-    """A panel reads its subject repeatedly in a thread while it is shown, until it is closed.
+    """A panel that repeatedly reads its subject in a thread while the panel is displayed, until you close it.
 
     Parameters
     ----------
     subject : Guest, Host or LiveForest
         The object that the panel shows.
     activity : Activity, optional
-        A shared log. Default: a log of its own.
+        A log that several panels share. By default, the panel has its own log.
     every : float
-        Seconds between two readings; with 0, only `refresh` reads.
+        The number of seconds between two readings. If 0, only `refresh` reads the subject.
 
     Attributes
     ----------
     flow : Flow
-        The part that shows plan, confirmation, progress and report.
+        The part that shows the plan, the confirmation, the progress and the report.
     chain : ChainView
         The figure of the panel.
     last_error : Exception or None
-        The error of the flow, or of the last reading.
+        The last error of the flow, or the error of the last reading.
     """
 
     last_error = traitlets.Instance(Exception, allow_none=True)
@@ -150,7 +150,7 @@ class Panel(widgets.VBox):
         self.flow.propose(make, f"{self.source.called}.unfinished()[0]", t("Complete operation"))
 
     def refresh(self) -> None:
-        """Read the subject again now; an error is shown in place of the time."""
+        """Read the subject again now; if this fails, the error is shown in place of the time."""
         with self._reading_lock:
             try:
                 reading = self.source.read()

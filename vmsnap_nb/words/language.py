@@ -33,8 +33,9 @@ def set_language(code: str | None) -> None:
     Parameters
     ----------
     code : {'en', 'zh'} or None
-        English or Chinese; a locale such as ``zh_CN.UTF-8`` is accepted, too. If None, the environment decides:
-        ``VMSNAP_LANG``, then ``LC_ALL``, ``LC_MESSAGES`` and ``LANG``, otherwise English.
+        English or Chinese; a locale such as ``zh_CN.UTF-8`` is also accepted. If None, the language is taken from the
+        first of the environment variables ``VMSNAP_LANG``, ``LC_ALL``, ``LC_MESSAGES`` and ``LANG`` that is set. If
+        none of them is set, or if the language is neither English nor Chinese, English is used.
 
     Raises
     ------

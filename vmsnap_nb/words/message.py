@@ -13,16 +13,16 @@ __all__ = ["NOTHING", "N_", "Message", "clauses", "counted", "joined", "lines", 
 
 
 class Message(str):
-    """A sentence in the language that was selected when it was created.
+    """A sentence in the language that was selected when the message was created.
 
     Attributes
     ----------
     template : str
-        The English sentence, with the names of fields in braces. It is the key of the catalogues.
+        The English sentence, with the names of fields in braces. This sentence is the key in the catalogues.
     plural : str
-        The English sentence for numbers other than 1, or empty. The field ``count`` contains the number.
+        The English sentence for numbers other than 1; empty if there is none. The field ``count`` contains the number.
     fields : dict of str to object
-        The values of the fields: names, numbers, other messages.
+        The values of the fields: names, numbers or other messages.
 
     Examples
     --------
