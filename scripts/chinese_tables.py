@@ -83,19 +83,19 @@ WORDS = {
     # how it ends
     "works": "可以",
     "works if you specify a file for the overlay": "指定叠加层的文件时可以",
-    "works, in layers above it": "可以，但只限它上面的层",
+    "works, but only in the layers above the disk": "可以，但只限它上面的层",
     "works, in single steps": "可以，分步执行",
     "works from a managed save": "从保存的虚拟机状态（managed save）恢复时可以",
     "works from a snapshot of the memory alone, in single steps": "从只含内存的快照恢复时可以，分步执行",
-    "works, into an overlay on it": "可以，合并到基于它的叠加层",
+    "works, into an overlay on the device": "可以，合并到基于它的叠加层",
     "works, with a warning: the overlay is not encrypted": "可以，并警告：叠加层没有加密",
     "works, using libvirt": "可以，由 libvirt 执行",
     "works, using libvirt, if unknown-image is waived": "可以，由 libvirt 执行，需放行 unknown-image",
     "finds nothing: the journal is in files that cannot be opened from there": ("找不到：日志文件无法打开"),
     "clean up after a merge": "合并后清理",
-    "finish what was interrupted": "完成被中断的操作",
+    "complete an interrupted operation": "完成被中断的操作",
     "reconcile the records": "使记录与实际一致",
-    "remove what nothing needs": "删除不再需要的文件",
+    "remove unneeded files": "删除不再需要的文件",
     "works, using this process": "可以，由本进程执行",
     "works, using libvirt and qemu-img": "可以，由 libvirt 和 qemu-img 执行",
     "works, using libvirt and this process": "可以，由 libvirt 和本进程执行",
@@ -105,12 +105,12 @@ WORDS = {
     "*a managed save is used up when its guest starts*": "*客户机启动后，保存的状态（managed save）即不复存在*",
     "*libvirt gives QEMU no access to the data file*": "*libvirt 不允许 QEMU 访问数据文件*",
     "*libvirt keeps saved memory only for a guest that is off*": "*libvirt 只为已关机的客户机保留内存*",
-    "*QEMU does not open it*": "*QEMU 无法打开它*",
-    "*no snapshot of it can be taken*": "*无法为它创建快照*",
-    "*one file, which libvirt removes: `virsh managedsave-remove`; saved by name, `rm`*": (
+    "*QEMU does not open this image*": "*QEMU 无法打开它*",
+    "*no snapshot of this disk can be taken*": "*无法为它创建快照*",
+    "*the state is one file: remove a managed save with `virsh managedsave-remove`, and other files with `rm`*": (
         "*只有一个文件，由 libvirt 删除：`virsh managedsave-remove`；指定了文件名的用 `rm`*"
     ),
-    "*only qcow2 layers above it can hold it*": "*只有它上面的 qcow2 层才能保存*",
+    "*only a qcow2 layer above the disk can hold an internal snapshot*": "*只有它上面的 qcow2 层才能保存*",
 }
 """By the English text: that of a cell, or of a part of it between semicolons."""
 
@@ -126,15 +126,15 @@ WHEN = {
 
 REASONS = {
     "": "",
-    ", as it could not be deleted": "：之后将无法删除",
-    ", as QEMU cannot do this": "：QEMU 不支持",
-    ", as QEMU does not open it": "：QEMU 不会打开它",
+    ", as the snapshot could not be deleted": "：之后将无法删除",
+    ", as QEMU does not support this": "：QEMU 不支持",
+    ", as QEMU does not open this image": "：QEMU 不会打开它",
     ", as QEMU would exit": "：QEMU 会异常终止",
     ", as an overlay can only be based on the whole file": "：叠加层只能基于整个文件",
     ", as libvirt could not save the memory": "：libvirt 无法保存内存",
-    ", as libvirt takes it only with the memory": "：libvirt 只能连同内存一起创建",
+    ", as libvirt takes such a snapshot only with the memory": "：libvirt 只能连同内存一起创建",
     ", as libvirt would not start the guest": "：libvirt 将无法启动客户机",
-    ", as only qcow2 can hold it": "：只有 qcow2 能保存",
+    ", as only qcow2 can hold internal snapshots": "：只有 qcow2 能保存",
     ", as qemu-img has no key": "：qemu-img 没有密钥",
     ", as qemu-img would need both files": "：qemu-img 需要两个文件",
     ", as the data would no longer be encrypted": "：数据将不再加密",

@@ -66,7 +66,7 @@ EXHIBITS = (
     Exhibit(
         "template",
         "A template and its guests",
-        "Two thin guests were created from one installed system, and each was updated on its own layer. If "
+        "Two thin guests were created from one installed system, and each was updated in its own layer. If "
         "two files have the same name, the figure shows enough of the path to distinguish them.",
         'lab.scenario("template")',
         "template",
@@ -112,7 +112,7 @@ EXHIBITS = (
         "A merge that is refused",
         "After this merge, the first branch would still be correct. However, the other overlays are based on "
         "the same image and would read the first branch's data. If their guests are off, `qemu-img commit` "
-        "does this without a warning.",
+        "performs this merge without a warning.",
         'tree = lab.scenario("figure-2")\ntree.commit("Overlay-1B", "RootBase")',
     ),
     Exhibit(
@@ -148,10 +148,11 @@ EXHIBITS = (
 
 HEAD = """# Gallery of figures
 
-This page shows each figure from the handout "Snapshots, QCOW2 backing files & overlays". For each figure, it has the
-picture that vmsnap_nb draws, the code, the same figure as text, and the original. All figures show real images. In a
-notebook, the code alone displays both picture and text. Two options were used for this page. `details="none"` omits
-formats, sizes and users, and `style="handout"` draws plans and `(Active)` as in the handout.
+This page shows all figures from the handout "Snapshots, QCOW2 backing files & overlays", and some others. For each
+figure, you see the picture that vmsnap_nb draws, the code, and the same figure as text. For the figures from the
+handout, you also see the original. All figures show real images. In a notebook, the code alone displays both the
+picture and the text. This page uses two options: `details="none"` omits formats, sizes and users, and
+`style="handout"` draws plans and `(Active)` as in the handout.
 
 ```python
 import vmsnap_nb as vs

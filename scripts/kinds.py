@@ -29,7 +29,11 @@ REASONS = {
         "running",
         "list",
     ): "libvirt keeps saved memory only for a guest that is off",
-    ("vm-state", "off", "delete"): "one file, which libvirt removes: `virsh managedsave-remove`; saved by name, `rm`",
+    (
+        "vm-state",
+        "off",
+        "delete",
+    ): "the state is one file: remove a managed save with `virsh managedsave-remove`, and other files with `rm`",
     ("vm-state", "running", "delete"): "a managed save is used up when its guest starts",
 }
 """Why nothing was tried, by kind, state and operation."""
@@ -38,7 +42,7 @@ VERBS = ("external snapshot", "internal snapshot", "commit", "pull", "revert", "
 _W, _NO = "works", "refused: not-supported"
 _FILE = "works if you specify a file for the overlay"
 _ROOM = "works; refused: no-space if the device is too small"
-_INSIDE = f"{_NO}, as only qcow2 can hold it"
+_INSIDE = f"{_NO}, as only qcow2 can hold internal snapshots"
 _KEY = f"{_NO}, as qemu-img has no key"
 _STARTS = f"{_NO}, as libvirt would not start the guest"
 _CLEAR = f"{_NO}, as the data would no longer be encrypted"
@@ -46,13 +50,13 @@ _WARNED = "works, with a warning: the overlay is not encrypted"
 _WHOLE = f"{_NO}, as an overlay can only be based on the whole file"
 _OPTIONS = f"{_NO}, as the header names the part of the file"
 _DATA = f"{_NO}, as qemu-img would need both files"
-_CLOSED = f"{_NO}, as QEMU does not open it"
-_NEVER = "*no snapshot of it can be taken*"
-_LOST = f"{_NO} (can be waived), as it could not be deleted"
+_CLOSED = f"{_NO}, as QEMU does not open this image"
+_NEVER = "*no snapshot of this disk can be taken*"
+_LOST = f"{_NO} (can be waived), as the snapshot could not be deleted"
 _ALONE = "*it has no backing file*"
 _HEADER = "refused: untrusted-backing if only a header names the device"
-_W_ABOVE = "works, into an overlay on it"
-_ABOVE = "works, in layers above it"
+_W_ABOVE = "works, into an overlay on the device"
+_ABOVE = "works, but only in the layers above the disk"
 _FAR = "refused: not-supported when merging into the disk itself"
 DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "qcow2 on a block device": (
@@ -86,7 +90,7 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "qcow2 with an external data file": (
         "tests/hosts/test_disk_verbs.py",
         {
-            "off": (_LOST, f"{_NO}, as QEMU cannot do this", f"{_ABOVE}; {_FAR}", _DATA, _W, _DATA),
+            "off": (_LOST, f"{_NO}, as QEMU does not support this", f"{_ABOVE}; {_FAR}", _DATA, _W, _DATA),
             "running": ("*libvirt gives QEMU no access to the data file*",) * 6,
         },
     ),
@@ -109,7 +113,7 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         {
             "off": (
                 f"{_ABOVE}; {_NO} for the disk itself",
-                "*only qcow2 layers above it can hold it*",
+                "*only a qcow2 layer above the disk can hold an internal snapshot*",
                 f"{_ABOVE}; {_FAR}",
                 _ABOVE,
                 _ABOVE,
@@ -117,7 +121,7 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             ),
             "running": (
                 _FILE,
-                "*only qcow2 layers above it can hold it*",
+                "*only a qcow2 layer above the disk can hold an internal snapshot*",
                 f"{_ABOVE}; {_FAR}",
                 f"{_ABOVE}; {_NO} if the base is included",
                 _W,
@@ -129,7 +133,7 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         "tests/live/merge/test_unsupported.py",
         {
             "off": (_CLOSED, _CLOSED, _CLOSED, _CLOSED, _NEVER, _NEVER),
-            "running": ("*QEMU does not open it*",) * 6,
+            "running": ("*QEMU does not open this image*",) * 6,
         },
     ),
 }
@@ -139,17 +143,18 @@ DISKS_HEAD = """\
 ## What a disk can be
 
 The tests used libvirt 9.0 and QEMU 7.2. If vmsnap_nb refuses a snapshot, the other operations were tested with a
-snapshot that virsh created. If possible, virsh created it while the guest was running. Of the bases in other formats,
-only vmdk was tested with a guest.
+snapshot that virsh created. If possible, virsh created this snapshot while the guest was running. Of the bases in other
+formats, only vmdk was tested with a guest.
 """
 
 HEAD = """\
 # What works on which libvirt
 
-Every cell shows the result of tests on real guests with that version of libvirt. *off* and *running* describe the
-guest when the operation begins. A paused guest counts as running, because QEMU has its images open. Cells in *italics*
-do not apply, for the reason given. *In single steps* means that vmsnap_nb performs the operation without libvirt's
-own command for it. `python scripts/kinds.py` generates this page from the results of the tests.
+Each cell shows the result of tests on real guests with that version of libvirt. *off* and *running* describe the state
+of the guest at the start of the operation. A paused guest counts as running, because QEMU has its images open. Cells in
+*italics* do not apply, for the reason given. *In single steps* means that vmsnap_nb performs the operation without the
+command that libvirt has for this operation. `python scripts/kinds.py` generates this page from the results of the
+tests.
 """
 
 

@@ -23,7 +23,7 @@ STATES = ("running", "off")
 HEAD = """\
 # What runs from where
 
-Every cell shows the result of tests on real guests with libvirt 9.0. The images belong to QEMU's user, and their folder
+Each cell shows the result of tests on real guests with libvirt 9.0. The images belong to QEMU's user, and their folder
 is a storage pool. The columns describe the user or the connection:
 
 - *Local root* may open the files.

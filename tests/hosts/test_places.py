@@ -23,7 +23,7 @@ pytestmark = pytest.mark.hosts
 NEEDS_FILES = {"pull", "shorten", "commit", "delete an external snapshot"}
 """What is done by qemu-img or by this package if the guest is off, and so only where the files can be written to."""
 
-NOT_SEEN = {"clean up after a merge", "finish what was interrupted"}
+NOT_SEEN = {"clean up after a merge", "complete an interrupted operation"}
 """What begins with marks in images, and with entries beside them, which only who may open these sees."""
 
 Try = Callable[[Mapping[str, list[str]]], dict[str, dict[str, Any]]]

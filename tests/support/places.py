@@ -47,9 +47,9 @@ DRIFT = {"reconcile the records": ["guest.reconcile()"]}
 """Meanwhile something else has removed the snapshot from the image."""
 LEFT = {
     "clean up after a merge": [_NEW_LAYER, "guest.commit()", "guest.cleanup()"],
-    "remove what nothing needs": ["host.leftovers().remove('forgotten')"],
+    "remove unneeded files": ["host.leftovers().remove('forgotten')"],
 }
-INTERRUPTED = {"finish what was interrupted": ["guest.unfinished()"]}
+INTERRUPTED = {"complete an interrupted operation": ["guest.unfinished()"]}
 _NOTHING = "finds nothing: the journal is in files that cannot be opened from there"
 
 

@@ -38,7 +38,12 @@ def test_an_internal_checkpoint_is_the_default_and_lies_inside(running: Guest) -
     record("internal-checkpoint", "running", "list")
     with pytest.raises(PlanRefusedError, match="an internal disk snapshot of a running guest"):
         running.snapshot(kind="internal-disk").run(progress=False)
-    record("internal-disk", "running", "create", "refused: not-supported, as libvirt takes it only with the memory")
+    record(
+        "internal-disk",
+        "running",
+        "create",
+        "refused: not-supported, as libvirt takes such a snapshot only with the memory",
+    )
 
 
 def test_external_snapshots_of_a_running_guest(running: Guest) -> None:
