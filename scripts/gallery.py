@@ -103,7 +103,7 @@ EXHIBITS = (
     Exhibit(
         "blockmap",
         "Block map: which layer holds which data",
-        "The top strip shows what the guest reads. Below it, each layer has a strip with its data, visible or hidden.",
+        "The top strip shows what the guest reads. Below it, each layer has a strip with its visible and hidden data.",
         'merge.blockmap("Snap-4")',
         options={},
     ),
