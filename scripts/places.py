@@ -30,7 +30,7 @@ is a storage pool. The columns describe the user or the connection:
 - The *local plain user* is on the same machine and may use libvirt, but may not open the images.
 - *TCP* and *ssh* connect to another machine, and no file on that machine is opened.
 
-*This process* means vmsnap_nb. If a plan is refused, the cell names the concern, and the plan gives the reason and
+*This process* means vmsnap_nb. If a plan is refused, the cell shows the concern, and the plan gives the reason and
 an alternative that works. `python scripts/places.py` generates this page from the results of the tests.
 """
 
