@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.content import content
+from support.content import content, content_or_refusal
 from support.images import MIB, create, write
 
 import vmsnap_nb as vs
@@ -133,7 +133,7 @@ def running(folder: Path) -> list[int]:
 
 def check(folder: Path, before: dict[Path, str], verb: str) -> None:
     for path, was in before.items():
-        found = content(path) if path.exists() else "gone"
+        found = content_or_refusal(path) if path.exists() else "gone"
         if found != was and verb in {"active commit", "shorten"}:
             # The leaf's content is in a lower image now, and the leaf was marked or removed.
             valid = [image for image in vs.scan(folder) if image.status == "ok"]
