@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 from support.faulty import faulty
+from support.guests import discard
 from support.images import create
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import StalePlanError
+from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.claim import Claim
 from vmsnap_nb.live.step_action import Action, Undo
+from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.step import Step
 from vmsnap_nb.system.files import locks
 
@@ -77,6 +80,35 @@ def test_a_forked_child_does_not_keep_it(tmp_path: Path) -> None:
     os.waitpid(child, 0)
     for fd in (*ready, *done):
         os.close(fd)
+
+
+HOLD_GUEST = """
+import sys
+from vmsnap_nb.live.claim import Claim
+claim = Claim("hold", sys.argv[1], (), (), sys.argv[2:])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.system
+def test_a_guest_that_a_plan_of_another_process_changes_is_taken_and_others_on_its_base_are_not(
+    lab: Lab, base: Image
+) -> None:
+    """Both would have their entry at the same place, and the first one to end would remove that of the other."""
+    guests = lab.guests(["taken", "free"], backing=base)
+    plans = [guest.snapshot("one", kind="external-disk") for guest in guests]
+    command = [sys.executable, "-c", HOLD_GUEST, guests[0].uuid, base.path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(StalePlanError, match="another plan is currently changing the snapshots of this guest"):
+            plans[0].run(progress=False)
+        assert plans[1].run(progress=False).as_predicted
+        other.communicate()
+    assert plans[0].run(progress=False).as_predicted
+    for guest in guests:
+        discard(guest)
 
 
 @pytest.mark.system

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from vmsnap_nb.errors import StalePlanError
-from vmsnap_nb.system.files.locks import claim, release
+from vmsnap_nb.system.files.locks import claim, claim_guest, release
 from vmsnap_nb.system.files.paths import real_path
 from vmsnap_nb.system.files.temporary import is_temporary
-from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.words.message import N_, Message, t
 
 __all__ = ["Claim"]
 
+_GUEST_TAKEN = N_("another plan is currently changing the snapshots of this guest")
 _GUESTS: set[str] = set()
 _LOCK = threading.Lock()
 
@@ -32,15 +34,20 @@ class Claim:
     """What a plan has for itself until `release`, or until its process ends: a guest (by UUID), and images.
 
     `relies` are images on which it builds: other plans may build on them too, and none may change them meanwhile.
-    Images that cannot be opened, as those that may not be written, are left out. It raises StalePlanError where another
-    plan has the guest, in this process, or one of the images, in any.
+    `own` are images of the guest, by which plans of other processes see that it is taken. Images that cannot be opened,
+    as those that may not be written, are left out. It raises StalePlanError where another plan has the guest or one of
+    the images, in any process.
     """
 
-    def __init__(self, tried: str, guest: str, paths: Iterable[str], relies: Iterable[str] = ()) -> None:
+    def __init__(
+        self, tried: str, guest: str, paths: Iterable[str], relies: Iterable[str] = (), own: Iterable[str] = ()
+    ) -> None:
         self._guest = ""
         self._files: list[int] = []
         try:
             self._take(tried, guest, paths, relies)
+            for path in dict.fromkeys(map(real_path, own)) if guest else ():
+                self._lock(tried, path, t(_GUEST_TAKEN), partial(claim_guest, path, guest))
         except BaseException:  # an interrupt as well
             self.release()
             raise
@@ -48,20 +55,24 @@ class Claim:
     def _take(self, tried: str, guest: str, paths: Iterable[str], relies: Iterable[str]) -> None:
         with _LOCK:
             if guest and guest in _GUESTS:
-                raise _taken(tried, t("another plan is currently changing the snapshots of this guest"))
+                raise _taken(tried, t(_GUEST_TAKEN))
             self._guest = guest
             _GUESTS.add(guest)
         alone = dict.fromkeys(map(real_path, paths))
         shared = (path for path in dict.fromkeys(map(real_path, relies)) if path not in alone)
         for path, how in (*((path, False) for path in alone), *((path, True) for path in shared)):
-            if is_temporary(os.path.basename(path)):
-                continue  # it is locked by whoever writes it, and else nobody does
-            try:
-                self._files.append(claim(path, shared=how))
-            except BlockingIOError:
-                raise _taken(tried, t("another plan is currently changing {image}", image=path)) from None
-            except OSError:
-                continue
+            why = t("another plan is currently changing {image}", image=path)
+            self._lock(tried, path, why, partial(claim, path, shared=how))
+
+    def _lock(self, tried: str, path: str, why: Message, lock: Callable[[], int]) -> None:
+        if is_temporary(os.path.basename(path)):
+            return  # it is locked by whoever writes it, and else nobody does
+        try:
+            self._files.append(lock())
+        except BlockingIOError:
+            raise _taken(tried, why) from None
+        except OSError:
+            return
 
     def release(self) -> None:
         """Let others have it all."""

@@ -105,7 +105,7 @@ class Guest(GuestFiles):
 
     def _merge_place(self, files: Iterable[str] = ()) -> Place:
         # Several disks may be merged at once: a plan has its images for itself, and not the guest.
-        return replace(self._place(files, around=True), guest="")
+        return replace(self._place(files, around=True), guest=None)
 
     def _place(self, files: Iterable[str] = (), *, around: bool = False, saved: str | None = None) -> Place:
         """Return the place where requests about it are read for, and where their plans run."""
@@ -130,7 +130,7 @@ class Guest(GuestFiles):
             **revert_actions(link),
             **delete_actions(link),
         }
-        return replace(link.place_of(read, look, actions), guest=self._uuid)
+        return replace(link.place_of(read, look, actions), guest=handle.ref)
 
     @property
     def _domain(self) -> Any:

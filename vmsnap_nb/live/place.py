@@ -17,7 +17,7 @@ from vmsnap_nb.plans.leftovers.steps import MoveFile
 from vmsnap_nb.plans.machine import Machine
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading, Request
-from vmsnap_nb.plans.step import Step
+from vmsnap_nb.plans.step import GuestRef, Step
 from vmsnap_nb.system.files.shared import shared_bytes
 from vmsnap_nb.system.files.taken import taken
 from vmsnap_nb.system.host_name import other_name
@@ -57,7 +57,7 @@ class Place:
 
     `survey` reads what is there now: the forest, and of a guest what libvirt says of it. `look` adds to such a reading
     what a request needs beside it. `actions` says how each kind of step is performed here, `readonly` why nothing may
-    be changed, or is empty, and `guest` is the UUID of the guest whose snapshots are changed, by one plan at a time.
+    be changed, or is empty, and `guest` is the guest whose snapshots are changed, by one plan at a time.
     `unseen` says what other hosts may have of the images. `uri` is the address of the libvirt whose guests are known,
     or empty, and `machine` the machine that it runs on. `here` says that its images are files of this machine;
     otherwise no file of this machine is opened, even if it has the same path. What is read within `one_pass` is of one
@@ -68,7 +68,7 @@ class Place:
     look: Callable[[Reading, Needs], Reading]
     actions: Mapping[type[Step], Action]
     readonly: str = ""
-    guest: str = ""
+    guest: GuestRef | None = None
     access: Callable[[Plan], Access] | None = None
     unseen: Callable[[Plan], Iterable[Concern]] = lambda _: ()
     uri: str = ""

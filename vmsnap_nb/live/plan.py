@@ -153,12 +153,7 @@ class LivePlan(Plan):
             raise ReadOnlyError(self.title, why=self.place.readonly, next_step=next_step)
         request = self._with(remove=remove, verify=verify)
         self.check(waive)
-        relies = (layer for path in self.creates for layer in self.after.known_lineage(path)[1:])
-        built_on = (
-            layer for layer in relies if self.before.images.get(layer) and self.before.status(layer) in ("ok", "dirty")
-        )
-        changed = (*self.writes, *self.unlinks, *self.invalid) if self.place.here else ()
-        claim = Claim(self.title, self.place.guest, changed, built_on if self.place.here else ())
+        claim = self._claim()
         begun = Event()
         try:
             plan = self._fresh(waive, request)
@@ -292,6 +287,19 @@ class LivePlan(Plan):
                 next_step=t("omit it"),
             )
         return replace(self.request, **wanted) if wanted else self.request  # type: ignore[type-var]
+
+    def _claim(self) -> Claim:
+        """Have for this plan what it changes, and keep others from changing what it builds on."""
+        guest, before = self.place.guest, self.before
+        uuid = "" if guest is None else guest.uuid
+        if not self.place.here:
+            return Claim(self.title, uuid, ())
+        relies = (layer for path in self.creates for layer in self.after.known_lineage(path)[1:])
+        built_on = (layer for layer in relies if before.images.get(layer) and before.status(layer) in ("ok", "dirty"))
+        tops = [use.path for use in before.uses if guest is not None and use.guest == guest.name]
+        own = (layer for path in (*tops, *self.about) for layer in before.known_lineage(path) if layer.startswith("/"))
+        changed = (*self.writes, *self.unlinks, *self.invalid)
+        return Claim(self.title, uuid, changed, relies=built_on, own=own)
 
     def _fresh(self, waive: str | Iterable[str], request: Request) -> LivePlan:
         """Return what is to be run: this plan, or the one of the same request with other options."""

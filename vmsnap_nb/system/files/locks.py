@@ -14,6 +14,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from typing import Literal
+from uuid import UUID
 
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.system.files.devices import identity_of
@@ -21,6 +22,7 @@ from vmsnap_nb.system.files.devices import identity_of
 __all__ = [
     "Held",
     "claim",
+    "claim_guest",
     "claim_open",
     "deleted_and_open",
     "held",
@@ -43,7 +45,7 @@ _ANY = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _READ_BYTE, 2, 0)
 _WRITE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _WRITE_BYTE, 1, 0)
 _OURS = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 1 << 62, 1, 0)
 """A byte far behind the end of any image: no QEMU locks it, and on no file system is anything kept from being read."""
-_OURS_FREE = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 1 << 62, 1, 0)
+_OURS_FREE = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 1 << 62, 0, 0)
 _OURS_SHARED = _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 1 << 62, 1, 0)
 _FREE = struct.pack("h", fcntl.F_UNLCK)
 _NONE = _FREE + _ANY[2:]
@@ -69,9 +71,22 @@ def claim(path: str, *, shared: bool = False) -> int:
     If `shared`, other plans may have it shared as well: they rely on its content, and do not change it. `release`, or
     the end of the process, ends the lock; `BlockingIOError` where another plan has it.
     """
-    fd = os.open(path, (os.O_RDONLY if shared else os.O_RDWR) | os.O_CLOEXEC | os.O_NONBLOCK)
+    return _locked(path, os.O_RDONLY if shared else os.O_RDWR, _OURS_SHARED if shared else _OURS)
+
+
+def claim_guest(path: str, uuid: str) -> int:
+    """Lock a guest against other plans as `claim` does, by one of its images.
+
+    Each guest has a byte of its own there, since several can have one base.
+    """
+    place = (1 << 62) + 1 + (UUID(uuid).int >> 67)
+    return _locked(path, os.O_RDWR, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0))
+
+
+def _locked(path: str, access: int, lock: bytes) -> int:
+    fd = os.open(path, access | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _OURS_SHARED if shared else _OURS)
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, lock)
     except BaseException:
         os.close(fd)
         raise
