@@ -82,8 +82,8 @@ EXHIBITS = (
     Exhibit(
         "figure-4",
         "Figure 4: commit all three into the base",
-        "All three layers are merged in one pass. If several layers hold data for the same place, it is "
-        "copied only once.",
+        "All three layers are merged in one pass. If several layers hold data for the same place, the "
+        "data for that place is copied only once.",
         'merge.commit("Snap-3", "RootBase")',
         "figure-4",
     ),
