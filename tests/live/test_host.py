@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from vmsnap_nb.errors import (
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.libvirt.errors import from_libvirt
+from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.storage import read_domain_chains, read_volume
 
 SESSION = {
@@ -291,3 +293,24 @@ def test_chains_are_read_from_the_xml_of_a_running_guest() -> None:
         "<domain><devices><disk type='file'><driver type='qcow2'/><source file='/b'/></disk></devices></domain>"
     )
     assert (off.backing, "is not known" in off.problem) == (None, True)
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "<domain", "None", "<a>" * 5000 + "</a>" * 5000, "<domain id='x'>&#0;</domain>", "<domain>\ud800"]
+)
+def test_what_is_not_as_libvirt_writes_it_is_an_error_that_says_so(
+    monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    libvirt = library()
+    with vs.connect("test:///default") as host:
+        guest = host.guest("test")
+        guest.handle.domain.snapshotCreateXML("<domainsnapshot><name>s</name></domainsnapshot>")
+        calls: tuple[Callable[[], object], ...] = (host.survey, host.snapshots, host.leftovers, guest.snapshots)
+        for kind, method in ((libvirt.virDomain, "XMLDesc"), (libvirt.virDomainSnapshot, "getXMLDesc")):
+            with monkeypatch.context() as patch:
+                patch.setattr(kind, method, lambda *_: answer)
+                for call in calls:
+                    with pytest.raises(LibvirtError, match="cannot parse"):
+                        call()
+        for call in calls:
+            call()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import time
 from pathlib import Path
 
 import pytest
+from support.images import create
 
+import vmsnap_nb as vs
 from vmsnap_nb.system.libvirt.security import qemu_users
 from vmsnap_nb.system.saved_memory import why_not_to_restore
 
@@ -79,3 +82,30 @@ def test_the_users_as_whom_qemu_runs_are_those_that_libvirt_names() -> None:
             )
 
     assert qemu_users(Libvirt()) == {64055}
+
+
+DISK = "<disk type='file'><source file='{image}'/>{below}<target dev=\"{target}\"/></disk>"
+LAYER = "<backingStore><source file='/b'/><format type='raw'/>{below}</backingStore>"
+
+
+@pytest.mark.parametrize("target", ["a'b", "a']/..", "]", "*[", "vda"])
+def test_whatever_a_definition_calls_a_disk_it_needs_the_image(tmp_path: Path, target: str) -> None:
+    image = create(tmp_path / "image")
+    disk = DISK.format(image=image, target=target, below=LAYER.format(below=""))
+    saved(tmp_path / "memory", f"<domain><name>g</name><devices>{disk}</devices></domain>")
+    assert [(need.path, need.layers) for need in vs.scan(tmp_path).needs] == [(str(image), ("/b",))]
+
+
+def test_a_definition_that_libvirt_would_not_write_needs_nothing(tmp_path: Path) -> None:
+    create(tmp_path / "image")
+    saved(tmp_path / "memory", "<domain>" + "<a>" * 5000 + "</a>" * 5000 + "</domain>")
+    assert not vs.scan(tmp_path).needs
+
+
+def test_a_definition_of_many_disks_is_read_once(tmp_path: Path) -> None:
+    disks = "".join(DISK.format(image=tmp_path / "image", target=f"d{number}", below="") for number in range(5000))
+    create(tmp_path / "image")
+    saved(tmp_path / "memory", f"<domain><devices>{disks}</devices></domain>")
+    began = time.monotonic()
+    vs.scan(tmp_path)
+    assert time.monotonic() - began < 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 
@@ -11,6 +10,7 @@ from vmsnap_nb.fleet.shared import Around, Seen, concerns_of, joined_forest
 from vmsnap_nb.live.connection import Customs
 from vmsnap_nb.live.host import Host
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.plans.concern import Concern
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
@@ -41,7 +41,7 @@ class Member(Host):
         """Return what tells its machine from others: the name, and the UUID that libvirt gives it."""
         with libvirt_errors(t("read the host name of {uri}", uri=self.uri)):
             name, capabilities = str(self.connection.getHostname()), str(self.connection.getCapabilities())
-        return name, ET.fromstring(capabilities).findtext("host/uuid", "")
+        return name, parse_xml(capabilities).findtext("host/uuid", "")
 
     def pools(self) -> tuple[PoolKey, ...]:
         """Return what tells its storage pools from those of other hosts."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import ContextVar
@@ -27,7 +26,7 @@ Machine = tuple[str, str]
 
 MOST_HOSTS = 32
 """Hosts that threads of this process read at the same time."""
-_UNREADABLE = (ET.ParseError, MemoryError, RecursionError, ValueError)
+_UNREADABLE = (MemoryError, RecursionError, ValueError)
 """What fails where the answers of a host are not as those of libvirt: then the others are read all the same."""
 ROUND: ContextVar[Mapping[str, Around] | None] = ContextVar("round", default=None)
 """What was read of all hosts for one call, so that it is not read again for each of them."""

@@ -6,7 +6,6 @@ import contextlib
 import os
 import threading
 import time
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from vmsnap_nb.live.host import Host
 from vmsnap_nb.live.journal import drop_entry, read_all
 from vmsnap_nb.model.caller import warn_caller
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, RecordEntry, RevertEntry, SnapshotEntry
 from vmsnap_nb.plans.merge.held_layers import CorrectRequest
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
@@ -116,7 +116,7 @@ def forget(guest: Guest, inside: Path | None = None) -> None:
         | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
         | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
     )
-    nvram = ET.fromstring(guest.handle.definition()).findtext("os/nvram")
+    nvram = parse_xml(guest.handle.definition()).findtext("os/nvram")
     keep = inside is not None and nvram is not None and not Path(nvram).resolve().is_relative_to(inside.resolve())
     flags |= libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM if keep else libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
     with libvirt_errors(t("undefine the guest {guest}", guest=guest.name)):

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from string import ascii_lowercase
 
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.system.guest.agent import AGENT_PORT
 from vmsnap_nb.system.guest.port import COMMAND_PORT
 
@@ -105,5 +106,5 @@ def _host_name(name: str) -> str:
 
 def lab_of(xml: str) -> str | None:
     """Return the folder of the lab that a domain belongs to, or None if it is no lab's."""
-    mark = ET.fromstring(xml).find(f"metadata/{_MARK}")
+    mark = parse_xml(xml).find(f"metadata/{_MARK}")
     return None if mark is None else mark.get("root")

@@ -6,7 +6,6 @@ import os
 import shlex
 import threading
 import time
-import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,6 +13,7 @@ from typing import TypeVar
 from vmsnap_nb.errors import GuestError, GuestNotReadyError, VmsnapError
 from vmsnap_nb.live.handle import GuestHandle
 from vmsnap_nb.model.completed import Completed
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.plans.by_hand import domain_argument
 from vmsnap_nb.system.guest.agent import AGENT_PORT, agent_answers, run_by_agent
 from vmsnap_nb.system.guest.console import console_log, read_console
@@ -193,7 +193,7 @@ class Commands:
     def console(self) -> str:
         """Return what the guest has written to its serial console since it was started."""
         handle = self.handle
-        path = console_log(ET.fromstring(handle.xml()))
+        path = console_log(parse_xml(handle.xml()))
         name = domain_argument(handle.ref.name, handle.ref.uuid)
         if path is None or not handle.link.files_are_here:
             command = shlex.join(("virsh", "-c", handle.link.uri, "console", name))

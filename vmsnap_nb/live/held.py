@@ -44,7 +44,7 @@ def with_real_uses(
         for use, other, size in _real(connection, forest, domain, xml, own, readonly=readonly):
             real[use] = other
             if other.deleted:
-                chains.add(other.path, size, named_below(xml, use.target))
+                chains.add(other.path, size, named_below(xml).get(use.target, ()))
     if not real:
         return forest
     uses = [real.get(use, use) for use in forest.uses]

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import stat
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -21,6 +20,7 @@ from vmsnap_nb.model.file_space import FileSpace
 from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import OPENABLE, Image
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.plans.facts import LOST_JOB, STARTING, FolderFacts, GuestFacts, SavedState
 from vmsnap_nb.plans.journal import Entry, PullEntry
@@ -313,7 +313,7 @@ def look_at_guest(
         if known.running and not known.domain.persistent:
             definition = with_volume_paths(handle.connect, handle.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))
         memory = handle.info()[1] * 1024
-    root = ET.fromstring(known.xml)
+    root = parse_xml(known.xml)
     loader, nvram = root.find("os/loader"), root.find("os/nvram")
     targets = [disk.target for disk in known.domain.disks if disk.source]
     jobs = jobs_of(handle, known.domain, targets) if known.running else {}

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from vmsnap_nb.live.step_action import Undo, no_way_back, undo_of
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.plans.checks.access import Access, opened
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.step import CreateVolume, RemoveVolume
@@ -98,7 +99,7 @@ def create_volume(connection: Any, step: CreateVolume) -> Undo:
 def _below(connection: Any, step: CreateVolume) -> ET.Element:
     """Return what libvirt says of the image below; nothing of one that is in no pool."""
     try:
-        return ET.fromstring(connection.storageVolLookupByPath(step.backing).XMLDesc())
+        return parse_xml(connection.storageVolLookupByPath(step.backing).XMLDesc())
     except library().libvirtError:
         return ET.Element("volume")
 

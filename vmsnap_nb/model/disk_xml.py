@@ -5,6 +5,9 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
+from vmsnap_nb.errors import LibvirtError
+from vmsnap_nb.model.libvirt_xml import parse_xml
+
 __all__ = [
     "defined_source",
     "defined_sources",
@@ -72,7 +75,7 @@ def sliced_disks(definition: str) -> tuple[str, ...]:
     """
     if "<slices" not in definition:
         return ()
-    disks = ET.fromstring(definition).iterfind("devices/disk")
+    disks = parse_xml(definition).iterfind("devices/disk")
     found = (disk.find("target") for disk in disks if disk.find(".//source/slices") is not None)
     return tuple(target.get("dev", "") for target in found if target is not None)
 
@@ -85,8 +88,8 @@ def defined_source(definition: str, target: str) -> str | None:
 def defined_sources(definition: str) -> dict[str, str | None]:
     """Return the image of each disk of a domain XML; None where it is not local."""
     try:
-        root = ET.fromstring(definition)
-    except ET.ParseError:
+        root = parse_xml(definition)
+    except LibvirtError:
         return {}
     disks = [(disk.find("target"), disk.find("source")) for disk in root.iterfind("devices/disk")]
     return {target.get("dev", ""): named_image(source) for target, source in reversed(disks) if target is not None}
@@ -94,6 +97,6 @@ def defined_sources(definition: str) -> dict[str, str | None]:
 
 def mirrored(live: str) -> frozenset[str]:
     """Return the targets of the disks of which libvirt knows that QEMU writes to a second image as well."""
-    disks = ET.fromstring(live).iterfind("devices/disk")
+    disks = parse_xml(live).iterfind("devices/disk")
     targets = (disk.find("target") for disk in disks if disk.find("mirror") is not None)
     return frozenset(target.get("dev", "") for target in targets if target is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
+from vmsnap_nb.model.libvirt_xml import disk_at, parse_xml
 
 __all__ = ["layer_name"]
 
@@ -20,7 +20,7 @@ def layer_name(xml: str, target: str, depth: int) -> str | None:
     ... )
     'vda[2]'
     """
-    layer = ET.fromstring(xml).find(f"devices/disk/target[@dev='{target}']/..")
+    layer = disk_at(parse_xml(xml), target)
     for _ in range(depth):
         layer = None if layer is None else layer.find("backingStore")
     index = None if layer is None else layer.get("index")

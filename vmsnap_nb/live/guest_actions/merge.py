@@ -34,6 +34,7 @@ from vmsnap_nb.live.reading import read_maps
 from vmsnap_nb.live.step_action import Action, Undo, no_way_back, undo_of
 from vmsnap_nb.model.blockmap import BlockMap, share_before
 from vmsnap_nb.model.disk_xml import name_image, named_image
+from vmsnap_nb.model.libvirt_xml import disk_at, parse_xml
 from vmsnap_nb.plans.checks.interrupted import finishing
 from vmsnap_nb.plans.journal import MergeEntry, Phase
 from vmsnap_nb.plans.merge.steps import (
@@ -411,8 +412,8 @@ def _write_out(guest: GuestHandle, step: WriteOut) -> Undo:
 def _set_source(guest: GuestHandle, step: SetSource) -> Undo:
     tried = t("use {image} as disk {target} of {guest}", image=step.path, target=step.target, guest=step.guest.name)
     before = guest.definition()
-    root = ET.fromstring(with_volume_paths(guest.domain.connect, before))
-    disk = root.find(f"devices/disk/target[@dev='{step.target}']/..")
+    root = parse_xml(with_volume_paths(guest.domain.connect, before))
+    disk = disk_at(root, step.target)
     if disk is None or not same_place(named_image(disk.find("source")), step.before):
         why = t("its disk is not {image}", image=step.before)
         raise StalePlanError(tried, why=why, next_step=t("create the plan again, review it and run it"))

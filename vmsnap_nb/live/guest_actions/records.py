@@ -7,10 +7,11 @@ import os
 import xml.etree.ElementTree as ET
 from typing import Any
 
-from vmsnap_nb.errors import NotFoundError, PermissionDeniedError, VmsnapError
+from vmsnap_nb.errors import LibvirtError, NotFoundError, PermissionDeniedError, VmsnapError
 from vmsnap_nb.live.handle import GuestHandle
 from vmsnap_nb.live.journal import drop_entry, write_entry
 from vmsnap_nb.live.step_action import Undo
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.plans.journal import RecordEntry
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.snapshot.lost_record import RestoreRecordRequest
@@ -41,7 +42,7 @@ def redefine(handle: GuestHandle, xml: str, *, current: bool, undoes: bool = Fal
     written again then. Without that entry nothing is written, unless it `undoes` a change.
     """
     domain = handle.domain
-    entry = _noted(handle, ET.fromstring(xml).findtext("name", ""), current=current, undoes=undoes)
+    entry = _noted(handle, parse_xml(xml).findtext("name", ""), current=current, undoes=undoes)
     try:
         _write(domain, xml, current=current)
     except VmsnapError as error:
@@ -93,7 +94,7 @@ def lost_records(now: Reading) -> list[RestoreRecordRequest]:
     """Return the requests that write records again which libvirt may have dropped."""
     requests = []
     for entry in now.lost_records:
-        with contextlib.suppress(ET.ParseError, KeyError):
+        with contextlib.suppress(LibvirtError, KeyError):
             record = parse_record(now.owner.domain.name, entry.xml, entry.name if entry.current else None)
             if record.name == entry.name:
                 requests.append(RestoreRecordRequest(guest=now.owner.ref, entry=entry, record=record))
@@ -166,7 +167,7 @@ def forget_record(handle: GuestHandle, step: ForgetRecord) -> Undo:
 
 
 def _with_parent(xml: str, gone: str, parent: str | None) -> str:
-    root = ET.fromstring(xml)
+    root = parse_xml(xml)
     above = root.find("parent")
     if above is not None and above.findtext("name") == gone:
         if parent is None:

@@ -16,6 +16,7 @@ from vmsnap_nb.live.handle import GuestHandle
 from vmsnap_nb.live.listed import is_other_disk
 from vmsnap_nb.model.disk_xml import forget_layers, layers_below, named_image
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.system.files.paths import real_path
 from vmsnap_nb.system.libvirt.snapshots import read_records
 from vmsnap_nb.words.message import t
@@ -32,7 +33,7 @@ def forget_old_chains(guest: GuestHandle, snapshot: str | None = None) -> None:
     if not guest.link.files_are_here:
         return
     domain = guest.domain
-    root = ET.fromstring(guest.definition() if snapshot is None else whole_record(domain, snapshot))
+    root = parse_xml(guest.definition() if snapshot is None else whole_record(domain, snapshot))
     lists = [(disk, own, listed) for disk in root.iter("disk") for own, listed in _lists(disk)]
     if not lists:
         return

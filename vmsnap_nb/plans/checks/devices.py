@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 
 from vmsnap_nb.model.disk_xml import sliced_disks
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.libvirt_xml import disk_at, parse_xml
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.words.message import NOTHING, Message, joined, t
@@ -214,7 +215,8 @@ def parts_of_files(owner: GuestFacts, targets: Collection[str], remedy: Message 
 def _copy_of(owner: GuestFacts, target: str, source: str) -> str:
     """Return what copies a disk; an overlay names in its header which part of a file it is based on."""
     root = _root(owner)
-    part = None if root is None else root.find(f"devices/disk/target[@dev='{target}']/../source/slices/slice")
+    disk = None if root is None else disk_at(root, target)
+    part = None if disk is None else disk.find("source/slices/slice")
     if part is None:
         return shlex.join(("qemu-img", "convert", "-O", "qcow2", source, "NEW.qcow2"))
     name = source.replace(",", ",,")
@@ -225,7 +227,7 @@ def _copy_of(owner: GuestFacts, target: str, source: str) -> str:
 def no_jobs(owner: GuestFacts, target: str) -> Iterator[Concern]:
     """Check that libvirt takes block jobs of a disk: not of a transient one."""
     guest, root = owner.domain.name, _root(owner)
-    disk = None if root is None else root.find(f"devices/disk/target[@dev='{target}']/..")
+    disk = None if root is None else disk_at(root, target)
     if disk is not None and disk.find("transient") is not None:
         yield refuse(
             "not-supported",
@@ -274,7 +276,7 @@ def tpm(owner: GuestFacts, *, with_memory: bool, reverting: bool) -> Iterator[Co
 
 
 def _root(owner: GuestFacts) -> ET.Element | None:
-    return ET.fromstring(owner.xml) if owner.xml else None
+    return parse_xml(owner.xml) if owner.xml else None
 
 
 def _target(element: ET.Element) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vmsnap_nb.model.disk_xml import defined_source, name_image, named_image
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.plans.facts import GuestFacts
 
 __all__ = ["NewSource", "changed_hardware", "definition_of", "pending_sources", "recorded_name"]
@@ -44,7 +45,7 @@ def definition_of(
     """
     if not record:
         return ""
-    root = ET.fromstring(record)
+    root = parse_xml(record)
     live, later = root.find("domain"), root.find("inactiveDomain")
     found = later if which == "next" and later is not None else live
     if found is None:
@@ -64,7 +65,7 @@ def definition_of(
 
 def recorded_name(record: str) -> str:
     """Return the name that the guest had as a snapshot was taken; empty if the record does not tell it."""
-    return (ET.fromstring(record).findtext("domain/name") or "") if record else ""
+    return (parse_xml(record).findtext("domain/name") or "") if record else ""
 
 
 def _point(disk: ET.Element, new: NewSource) -> None:
@@ -88,7 +89,7 @@ def changed_hardware(then: str, now: str) -> tuple[str, ...]:
 
 
 def _hardware(xml: str) -> dict[str, object]:
-    root = ET.fromstring(xml)
+    root = parse_xml(xml)
     parts: dict[str, object] = {}
     for tag in _HARDWARE:
         element = root.find(tag)

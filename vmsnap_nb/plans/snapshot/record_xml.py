@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Collection
 
 from vmsnap_nb.model.disk_xml import name_image, named_image
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.model.snapshot import SnapshotRecord
 
 __all__ = ["moved_xml", "record_xml"]
@@ -17,7 +18,7 @@ def moved_xml(xml: str, path: str, now: str, *, format: str, device: bool = Fals
     `format` is that of the new one. The backing file of the image is left out where a definition of the guest names it:
     libvirt finds that out anew.
     """
-    root = ET.fromstring(xml)
+    root = parse_xml(xml)
     for disk in root.iter("disk"):
         if named_image(disk.find("source")) == path:
             name_image(disk, now, format=format, device=device)
@@ -50,7 +51,7 @@ def record_xml(record: SnapshotRecord, definition: str, devices: Collection[str]
             ET.SubElement(element, "source", file=disk.file)
     if not definition:
         return ET.tostring(root, encoding="unicode")
-    domain = ET.fromstring(definition)
+    domain = parse_xml(definition)
     sources = {disk.target: disk.source for disk in record.disks}
     for element in domain.iterfind("devices/disk"):
         target, source = element.find("target"), element.find("source")

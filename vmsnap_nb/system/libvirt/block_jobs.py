@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NoReturn
 
 from vmsnap_nb.errors import GuestError, LibvirtError, VmsnapError
 from vmsnap_nb.model.disk_xml import layers_below
+from vmsnap_nb.model.libvirt_xml import disk_at, parse_xml
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.words.message import N_, Message, t
@@ -276,8 +276,8 @@ class BlockJob:
     def _count_layers(self) -> int:
         """Return how many layers libvirt lists below the image of the disk: the definition changes before the event."""
         with libvirt_errors(self._tried):
-            root = ET.fromstring(self._domain.XMLDesc())
-        disk = root.find(f"devices/disk/target[@dev='{self._target}']/..")
+            root = parse_xml(self._domain.XMLDesc())
+        disk = disk_at(root, self._target)
         return 0 if disk is None else sum(1 for _ in layers_below(disk))
 
     def _has_ended(self) -> bool:
@@ -313,7 +313,7 @@ class BlockJob:
     def _readiness(self) -> str | None:
         """Return what libvirt says of the mirror of the disk, None where it knows of none."""
         with libvirt_errors(self._tried):
-            root = ET.fromstring(self._domain.XMLDesc())
+            root = parse_xml(self._domain.XMLDesc())
         for disk in root.iterfind("devices/disk"):
             target, mirror = disk.find("target"), disk.find("mirror")
             if target is not None and mirror is not None and target.get("dev") == self._target:

@@ -12,6 +12,7 @@ from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.model.address import address
 from vmsnap_nb.model.disk_xml import is_ended, layers_below
 from vmsnap_nb.model.guest import OFF, Disk, Domain, State
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.model.need import Need, NeedKind
 from vmsnap_nb.system.libvirt.each import ask_each
@@ -228,17 +229,17 @@ def _next_start(guest: str, disks: Iterable[Disk], xml: str) -> Iterator[Need]:
 def _needs(guest: str, xml: str) -> Iterator[Need]:
     """Yield what a definition names beside disks: the target of a block job, and the file of the firmware."""
     if "<mirror" in xml:
-        for disk in ET.fromstring(xml).iterfind("devices/disk"):
+        for disk in parse_xml(xml).iterfind("devices/disk"):
             mirror, target = disk.find("mirror"), disk.find("target")
             if mirror is not None and (path := _source(mirror.find("source"))):
                 yield Need("block job", path, guest, "" if target is None else target.get("dev", ""))
-    if "<nvram" in xml and (nvram := ET.fromstring(xml).find("os/nvram")) is not None:
+    if "<nvram" in xml and (nvram := parse_xml(xml).find("os/nvram")) is not None:
         path = _source(nvram.find("source")) or (nvram.text or "").strip()
         if path:
             yield Need("firmware", path, guest)
     for kind, place in _NEEDED:
         if f"<{place.rpartition('/')[2]}" in xml:
-            for element in ET.fromstring(xml).iterfind(place):
+            for element in parse_xml(xml).iterfind(place):
                 if path := (element.text or "").strip():
                     yield Need(kind, path, guest)
     yield from _data_files(guest, xml)
@@ -248,7 +249,7 @@ def _needs(guest: str, xml: str) -> Iterator[Need]:
 
 def _data_files(guest: str, xml: str) -> Iterator[Need]:
     """Yield the external data files that a definition names: from 10.10 on libvirt uses these."""
-    for disk in ET.fromstring(xml).iterfind("devices/disk") if "<dataStore" in xml else ():
+    for disk in parse_xml(xml).iterfind("devices/disk") if "<dataStore" in xml else ():
         target = disk.find("target")
         for store in disk.iter("dataStore"):
             if path := _source(store.find("source")):
@@ -257,7 +258,7 @@ def _data_files(guest: str, xml: str) -> Iterator[Need]:
 
 def _listed(guest: str, xml: str) -> Iterator[Need]:
     """Yield the layers that a definition lists below the images of its disks, local ones and others."""
-    for disk in ET.fromstring(xml).iterfind("devices/disk") if "<backingStore" in xml else ():
+    for disk in parse_xml(xml).iterfind("devices/disk") if "<backingStore" in xml else ():
         target, own = disk.find("target"), _source(disk.find("source"))
         listed = [_source(layer.find("source")) for layer in layers_below(disk)]
         if own and target is not None and all(listed):
@@ -324,7 +325,7 @@ def read_disks(xml: str) -> tuple[Disk, ...]:
     ... )[0].source
     '/a'
     """
-    return tuple(_disk(element) for element in ET.fromstring(xml).iterfind("devices/disk"))
+    return tuple(_disk(element) for element in parse_xml(xml).iterfind("devices/disk"))
 
 
 def _disk(element: ET.Element) -> Disk:
@@ -369,6 +370,6 @@ def channels(xml: str) -> dict[str, bool]:
     """Return the guest's virtio serial ports by name, and whether a program in the guest has each open now."""
     return {
         target.get("name", ""): target.get("state") == "connected"
-        for target in ET.fromstring(xml).iterfind("devices/channel/target")
+        for target in parse_xml(xml).iterfind("devices/channel/target")
         if target.get("type") == "virtio"
     }

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import time
-import xml.etree.ElementTree as ET
 from dataclasses import dataclass, replace
 from typing import Any
 
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.system.qcow2.header import read_qcow2
 from vmsnap_nb.system.signatures import guess_format
 from vmsnap_nb.system.sources.volume import VolumeSource
@@ -35,7 +35,7 @@ class VolumeXml:
 
     def state(self) -> tuple[str, ...] | None:
         """Return what changes whenever the file is written to; None of a device, and where libvirt does not say it."""
-        volume = ET.fromstring(self.text)
+        volume = parse_xml(self.text)
         found = [volume.findtext(name) for name in ("target/timestamps/mtime", "target/timestamps/ctime", "physical")]
         if volume.get("type") != "file" or None in found:
             return None

@@ -13,7 +13,6 @@ import contextlib
 import os
 import threading
 import time
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +20,7 @@ from typing import Any
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.heads import Heads, VolumeXml
@@ -202,7 +202,7 @@ class Knowledge:
         listed: dict[str, list[str]] = {pool.name: [] for pool in pools}
         for (pool, handle), xml in zip(every, xmls, strict=True):
             if xml is not None:
-                path = ET.fromstring(xml.text).findtext("target/path", "")
+                path = parse_xml(xml.text).findtext("target/path", "")
                 self._volumes[path] = handle, xml
                 listed[pool.name].append(path)
         self._listed |= {name: tuple(paths) for name, paths in listed.items()}

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from vmsnap_nb.model.libvirt_xml import parse_xml
+
 __all__ = ["files_named"]
 
 _ELSEWHERE = frozenset({"metadata", "name", "title", "description"})
@@ -29,7 +31,7 @@ def files_named(xml: str) -> tuple[str, ...]:
     >>> files_named("<domain><devices><interface><rom file='/i/rom'/></interface></devices></domain>")
     ('/i/rom',)
     """
-    return tuple(dict.fromkeys(_named(ET.fromstring(xml))))
+    return tuple(dict.fromkeys(_named(parse_xml(xml))))
 
 
 def _named(element: ET.Element) -> Iterator[str]:

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from html import unescape
 
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.system.libvirt.named import files_named
 
 __all__ = ["files_recorded"]
@@ -37,7 +38,7 @@ def _recorded(xml: str) -> Iterator[str]:
     for match in _VOLUME.finditer(xml, start):
         yield unescape(f"{match[1] or match[2]}/{match[3] or match[4]}")
     if "commandline" in xml:
-        root = ET.fromstring(xml)
+        root = parse_xml(xml)
         for definition in (root.find("domain"), root.find("inactiveDomain")):
             if definition is not None:
                 yield from files_named(ET.tostring(definition, encoding="unicode"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from vmsnap_nb.errors import LibvirtError
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.model.need import Need, NeedKind
 from vmsnap_nb.system.libvirt.domains import read_disks
 from vmsnap_nb.system.libvirt.library import library
@@ -26,7 +27,7 @@ def managed_saves(connection: Any, domains: Iterable[Any]) -> Iterator[Need]:
         try:
             xml = str(domain.managedSaveGetXMLDesc())
             yield from _needs(connection, "managed save", str(domain.name()), xml)
-        except (libvirt.libvirtError, ET.ParseError):
+        except (libvirt.libvirtError, LibvirtError):
             continue
 
 
@@ -39,16 +40,17 @@ def saved_memory(path: str, connection: Any = None) -> tuple[Need, ...]:
     if xml is None:
         return ()
     try:
-        guest = ET.fromstring(xml).findtext("name", "")
+        guest = parse_xml(xml).findtext("name", "")
         return tuple(_needs(connection, "saved memory", guest, xml, path))
-    except ET.ParseError:
+    except LibvirtError:
         return ()
 
 
 def _needs(connection: Any, kind: NeedKind, guest: str, xml: str, name: str = "") -> Iterator[Need]:
     if connection is not None:
         xml = with_volume_paths(lambda: connection, xml)
+    below = named_below(xml)
     for disk in read_disks(xml):
         if disk.source:
-            layers = tuple(path for path, _ in named_below(xml, disk.target))
+            layers = tuple(path for path, _ in below.get(disk.target, ()))
             yield Need(kind, disk.source, guest, name, layers=layers)

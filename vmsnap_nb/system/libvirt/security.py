@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.system.files.paths import real_path
 from vmsnap_nb.system.files.small import read_small
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
@@ -46,20 +47,20 @@ def qemu_users(connection: Any) -> frozenset[int]:
 def _models(connection: Any) -> tuple[ET.Element, ...]:
     if connection not in _MODELS:
         with libvirt_errors(t("read the capabilities of libvirt")):
-            root = ET.fromstring(connection.getCapabilities())
+            root = parse_xml(connection.getCapabilities())
         _MODELS[connection] = tuple(root.iterfind("host/secmodel"))
     return _MODELS[connection]
 
 
 def unconfined(xml: str, model: str) -> bool:
     """Return whether a domain XML says that a driver has nothing to do with the guest."""
-    labels = ET.fromstring(xml).iterfind("seclabel")
+    labels = parse_xml(xml).iterfind("seclabel")
     return any(one.get("type") == "none" and one.get("model", model) == model for one in labels)
 
 
 def not_relabelled(xml: str) -> tuple[str, ...]:
     """Return the drivers that give QEMU no access to files by themselves, since a domain XML says ``relabel='no'``."""
-    labels = ET.fromstring(xml).iterfind("seclabel")
+    labels = parse_xml(xml).iterfind("seclabel")
     return tuple(one.get("model", "") for one in labels if one.get("relabel") == "no" and one.get("type") != "none")
 
 

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.system.files.paths import real_path
 from vmsnap_nb.system.libvirt.storage import Pool
 
@@ -29,7 +30,7 @@ def pool_keys(pools: Iterable[Pool], *, here: bool) -> tuple[PoolKey, ...]:
 
 
 def _key(xml: str, folder: str | None, *, here: bool) -> PoolKey:
-    pool = ET.fromstring(xml)
+    pool = parse_xml(xml)
     source = pool.find("source")
     export = "" if source is None else _export(source)
     kind = pool.get("type") or ""

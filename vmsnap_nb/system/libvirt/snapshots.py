@@ -13,8 +13,9 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from vmsnap_nb.errors import ImageError, NotFoundError
+from vmsnap_nb.errors import ImageError, LibvirtError, NotFoundError
 from vmsnap_nb.model.guest import Disk
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, Held, SnapshotDisk, SnapshotRecord
 from vmsnap_nb.system.libvirt.domains import Roll, read_disks, unless_gone
@@ -151,7 +152,7 @@ def parse_record(guest: str, xml: str, current: str | None = None, *, keep: bool
 
 
 def _parsed(guest: str, xml: str, current: str | None, *, keep: bool) -> SnapshotRecord:
-    fields = _fields_as_set(xml) or _fields(ET.fromstring(xml))
+    fields = _fields_as_set(xml) or _fields(parse_xml(xml))
     fields["guest"] = guest
     fields["current"] = fields["name"] == current
     known = {disk.source for disk in fields["disks"]}
@@ -312,11 +313,11 @@ def read_saved_state(connection: Any, path: str, *, here: bool) -> tuple[str, st
         raise ImageError(tried, why=why, next_step=t("find out who created it, or restore from a different file"))
     with libvirt_errors(tried):
         try:
-            root = ET.fromstring(connection.saveImageGetXMLDesc(path))
-        except (SystemError, ValueError, TypeError, ET.ParseError) as error:  # what libvirt gives is no text, or no XML
+            root = parse_xml(connection.saveImageGetXMLDesc(path))
+        except (SystemError, TypeError, LibvirtError) as error:  # what libvirt gives is no text, or no XML
             raise ImageError(
                 tried,
-                why=t("the definition in it cannot be read: {error}", error=str(error)),
+                why=t("the definition in it cannot be read: {error}", error=str(getattr(error, "why", None) or error)),
                 next_step=t(
                     "the file is damaged or does not contain saved memory. Restore it from a backup, or revert only "
                     "the disks"

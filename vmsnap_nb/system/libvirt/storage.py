@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
@@ -56,14 +57,14 @@ def read_pools(connection: Any, *, far: bool = False) -> tuple[Pool, ...]:
 
 
 def _pool(handle: Any, text: str, *, active: bool) -> Pool:
-    xml = ET.fromstring(text)
+    xml = parse_xml(text)
     path = xml.findtext("target/path") if xml.get("type") in {"dir", "fs", "netfs"} else None
     return Pool(name=str(handle.name()), active=active, folder=path and path.rstrip("/"), handle=handle, xml=text)
 
 
 def read_volume(xml: str) -> Image | None:
     """Return the image of a volume's XML; None for what is no image, as a folder or an ISO file."""
-    volume = ET.fromstring(xml)
+    volume = parse_xml(xml)
     path = volume.findtext("target/path")
     format = _format(volume.find("target"))
     if path is None or format in {"dir", "iso"} or volume.get("type") in {"dir", "network", "netdir"}:
@@ -108,7 +109,7 @@ def _reference(path: str, written: str | None, format: str | None) -> Reference 
 
 def read_domain_chains(xml: str) -> Iterator[Image]:
     """Return the images that a domain's XML tells of: its sources and, while it runs, the layers below them."""
-    for disk in ET.fromstring(xml).iterfind("devices/disk"):
+    for disk in parse_xml(xml).iterfind("devices/disk"):
         driver = disk.find("driver")
         format = None if driver is None else driver.get("type")
         layer: ET.Element | None = disk

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from typing import Any
 
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.system.libvirt.library import library
 
 __all__ = ["with_volume_paths"]
@@ -21,7 +22,7 @@ def with_volume_paths(connection: Callable[[], Any], xml: str) -> str:
     """
     if " pool=" not in xml:
         return xml
-    root = ET.fromstring(xml)
+    root = parse_xml(xml)
     for disk in (element for top in root.iter("disk") for element in top.iter()):
         source = disk.find("source")
         if source is None or not (source.get("pool") and source.get("volume")):
@@ -49,7 +50,7 @@ def _volume(connection: Any, pool: str, volume: str) -> tuple[str | None, bool]:
         with contextlib.suppress(libvirt.libvirtError):  # not through a read-only connection
             found.refresh()
             return _found(found, volume)
-        root = ET.fromstring(found.XMLDesc())
+        root = parse_xml(found.XMLDesc())
     except libvirt.libvirtError:
         return None, False
     folder = root.findtext("target/path")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from vmsnap_nb.model.disk_xml import layers_below, named_image
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.model.reference import parse_reference
 from vmsnap_nb.system.libvirt.domains import is_starting
 from vmsnap_nb.system.libvirt.library import library
@@ -67,7 +68,7 @@ def _alias(qdev: str) -> str:
 
 
 def _aliases(xml: str) -> dict[str, str]:
-    disks = ((disk.find("alias"), disk.find("target")) for disk in ET.fromstring(xml).iterfind("devices/disk"))
+    disks = ((disk.find("alias"), disk.find("target")) for disk in parse_xml(xml).iterfind("devices/disk"))
     return {a.get("name", ""): t.get("dev", "") for a, t in disks if a is not None and t is not None}
 
 
@@ -84,20 +85,22 @@ def next_sources(domain: Any) -> Mapping[str, str]:
         if not domain.isPersistent():
             return {}
         xml = with_volume_paths(domain.connect, str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)))
-        root = ET.fromstring(xml)
+        root = parse_xml(xml)
     except libvirt.libvirtError:
         return {}
     disks = ((disk.find("target"), disk.find("source")) for disk in root.iterfind("devices/disk"))
     return {t.get("dev", ""): named_image(s) or "" for t, s in disks if t is not None and s is not None}
 
 
-def named_below(xml: str, target: str) -> tuple[tuple[str, str], ...]:
-    """Return the images, with their formats, that libvirt names below that of a disk, the highest first."""
-    disk = ET.fromstring(xml).find(f"devices/disk/target[@dev='{target}']/..")
-    found = []
-    for below in () if disk is None else layers_below(disk):
+def named_below(xml: str) -> Mapping[str, tuple[tuple[str, str], ...]]:
+    """Return the images, with their formats, that libvirt names below those of disks, the highest first, by target."""
+    disks = ((disk.find("target"), disk) for disk in reversed(parse_xml(xml).findall("devices/disk")))
+    return {target.get("dev", ""): tuple(_named_below(disk)) for target, disk in disks if target is not None}
+
+
+def _named_below(disk: ET.Element) -> Iterator[tuple[str, str]]:
+    for below in layers_below(disk):
         path, format = named_image(below.find("source")), below.find("format")
         if not path:
             break
-        found.append((path, "raw" if format is None else format.get("type", "raw")))
-    return tuple(found)
+        yield path, "raw" if format is None else format.get("type", "raw")
