@@ -23,17 +23,17 @@ __all__ = ["FOLDERS_OR_HOST", "read_commands"]
 
 Thing = Any
 _FOLDERS = Given(
-    name="folder", what=N_("folders to read; default: the current one"), place="FOLDER", many=True, kind="file"
+    name="folder", what=N_("folders to read; default: the current folder"), place="FOLDER", many=True, kind="file"
 )
-_MORE = Given(name="folder", what=N_("further folders to read"), place="FOLDER", many=True, kind="file")
+_MORE = Given(name="folder", what=N_("additional folders to read"), place="FOLDER", many=True, kind="file")
 FOLDERS_OR_HOST = Given(
     name="folder",
-    what=N_("folders to read; without --connect, only these folders or the current one"),
+    what=N_("folders to read; without --connect, only these folders or the current folder"),
     place="FOLDER",
     many=True,
     kind="file",
 )
-_TABLE = Given(name="table", what=N_("print a table, not a figure"), kind="flag")
+_TABLE = Given(name="table", what=N_("print a table instead of a figure"), kind="flag")
 _OF_GUEST = Given(name="guest", value="NAME", what=N_("the disk of this guest, instead of an image"), complete=guests)
 _DISK = Given(name="disk", what=N_("the disk of the guest, such as vda"))
 
@@ -149,7 +149,7 @@ def _files(where: Where, values: Mapping[str, Any]) -> Thing:
 READS = (
     Read(
         name="scan",
-        what=N_("Show the images of folders, without libvirt"),
+        what=N_("Show the images in folders, without using libvirt"),
         read=_scan,
         givens=(
             _FOLDERS,

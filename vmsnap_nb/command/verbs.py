@@ -97,10 +97,10 @@ def _image(what: str, name: str, guest_name: str = "", *, only: Any = "") -> Giv
 GUEST = Given(name="guest", what=N_("the guest"), place="GUEST", required=True, complete=guests)
 OF_GUEST = Given(name="guest", value="NAME", what=N_("act on the chain of this guest's disk"), complete=guests)
 FOLDER = Given(
-    name="folder", what=N_("a further folder to read, with overlays or backing files"), many=True, kind="file"
+    name="folder", what=N_("an additional folder to read, with overlays or backing files"), many=True, kind="file"
 )
 FOLDERS = Given(name="folder", what=N_("folders to read"), place="FOLDER", many=True, kind="file")
-_DISK = Given(name="disk", what=N_("the disk, such as vda; default: the first one with an image"), only="guest")
+_DISK = Given(name="disk", what=N_("the disk, such as vda; default: the first disk with an image"), only="guest")
 _REMOVE = Given(name="remove", what=N_("remove the files that are no longer needed"), kind="flag")
 _VERIFY = Given(name="verify", what=N_("compare every remaining disk before and after"), kind="flag")
 _LIMITS = (
@@ -131,7 +131,7 @@ VERBS = (
             Given(
                 name="base",
                 value="IMAGE",
-                what=N_("the layer that receives the data; default: the one below"),
+                what=N_("the layer that receives the data; default: the layer below"),
                 kind="file",
             ),
             OF_GUEST,
@@ -159,7 +159,7 @@ VERBS = (
         guest="pull",
         givens=(
             _image(N_("the image that receives the data"), "image", "into"),
-            Given(name="base", value="IMAGE", what=N_("its backing file afterwards; default: none"), kind="file"),
+            Given(name="base", value="IMAGE", what=N_("the new backing file of the image; default: none"), kind="file"),
             OF_GUEST,
             _DISK,
             *_LIMITS,
@@ -177,7 +177,7 @@ VERBS = (
             _image(N_("the layer"), "image", only="images"),
             Given(
                 name="method",
-                what=N_("1: merge its data down; 2: merge it up; default: the cheaper one"),
+                what=N_("1: merge the data down; 2: merge the data up; default: the method that copies less"),
                 choices=("1", "2"),
                 convert=_method,
             ),
@@ -205,7 +205,7 @@ VERBS = (
             _DISK,
             Given(
                 name="top_may_go",
-                what=N_("the content may end up in the file of a lower layer"),
+                what=N_("allow the content to end up in the file of a lower layer"),
                 kind="flag",
                 only="images",
             ),
@@ -230,10 +230,10 @@ VERBS = (
                 convert=_here,
             ),
             Given(name="backing", value="IMAGE", what=N_("the backing file"), required=True, kind="file"),
-            Given(name="backing_format", what=N_("its format, if it is not recorded anywhere")),
+            Given(name="backing_format", what=N_("the format of the backing file, if it is not recorded anywhere")),
             Given(name="size", what=N_("the virtual size, such as 20G")),
             Given(name="cluster_size", what=N_("the cluster size, such as 64K")),
-            Given(name="relative", what=N_("record the backing file relative to the overlay"), kind="flag"),
+            Given(name="relative", what=N_("record the path of the backing file relative to the overlay"), kind="flag"),
             Given(name="protect", what=N_("write-protect the backing file"), kind="flag"),
             FOLDER,
         ),
@@ -259,12 +259,12 @@ VERBS = (
                 many=True,
                 convert=_disks,
             ),
-            Given(name="quiesce", what=N_("let the guest agent freeze the file systems"), kind="flag"),
+            Given(name="quiesce", what=N_("have the guest agent freeze the file systems"), kind="flag"),
             Given(name="memory_file", what=N_("the file for the memory of an external checkpoint"), kind="file"),
             Given(
                 name="atomic",
                 word="not-atomic",
-                what=N_("keep the disks that succeed even if others fail"),
+                what=N_("keep the snapshots that succeed even if other disks fail"),
                 kind="flag",
                 off=True,
             ),
