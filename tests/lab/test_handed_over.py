@@ -116,7 +116,7 @@ def test_the_libvirt_for_virsh_is_checked_too(root: Path, command: str) -> None:
     done = run_python(BY_HAND.format(command=command), root)
     assert done.stdout == "opened\n", done.stderr
     put(hand / "etc" / "qemu" / "vm1.xml", domain(evil))
-    assert "names the emulator" in run_python(BY_HAND.format(command=command), root).stderr
+    assert "specifies the emulator" in run_python(BY_HAND.format(command=command), root).stderr
     assert not Path(f"{evil}.ran").exists()
 
 
@@ -293,7 +293,7 @@ def test_what_libvirt_was_killed_while_it_wrote_is_left_out(root: Path, length: 
     left = put(root / "lib" / "qemu" / "snapshot" / "vm1" / "snap.xml.new", whole[:length])
     check_definitions(root)
     left.write_text(whole.replace("qemu-system-x86_64", "evil")[:-1] + ">")
-    with pytest.raises(LabError, match="names"):
+    with pytest.raises(LabError, match="specifies"):
         check_definitions(root)
     left.write_text(f"<domainsnapshot><a></b>{domain('/evil')}")
     with pytest.raises(LabError, match="not XML"):

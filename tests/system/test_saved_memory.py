@@ -42,8 +42,8 @@ def test_a_file_of_this_user_may_be_restored(file: Path) -> None:
 @pytest.mark.parametrize(
     ("definition", "why"),
     [
-        (DEFINITION.format(emulator="/tmp/kvm"), "names the emulator /tmp/kvm"),
-        (DEFINITION.format(emulator="<x>/tmp/kvm</x>"), "names the emulator /tmp/kvm"),
+        (DEFINITION.format(emulator="/tmp/kvm"), "specifies the emulator /tmp/kvm"),
+        (DEFINITION.format(emulator="<x>/tmp/kvm</x>"), "specifies the emulator /tmp/kvm"),
         (f"<!--{' ' * (1 << 20)}-->{DEFINITION.format(emulator='/tmp/kvm')}", "cannot be checked"),
         ("<!DOCTYPE domain [<!ENTITY e SYSTEM '/tmp/name'>]>" + DEFINITION.format(emulator="&e;"), "cannot be checked"),
         ("<?xml version='1.0' encoding='UTF-7'?>" + DEFINITION.format(emulator=QEMU), "cannot be checked"),
@@ -56,7 +56,7 @@ def test_a_definition_that_was_not_checked_as_a_whole_is_refused(file: Path, def
 
 def test_the_length_counts_in_the_order_of_bytes_in_which_libvirt_reads_it(file: Path) -> None:
     definition = "\n" + DEFINITION.format(emulator="/tmp/kvm")
-    assert "names the emulator" in why_not_to_restore(str(saved(file, definition, ">", 1 << 24)))
+    assert "specifies the emulator" in why_not_to_restore(str(saved(file, definition, ">", 1 << 24)))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -141,7 +141,7 @@ def check_definitions(root: Path) -> None:
             raise LabError(
                 t("open the lab {folder}", folder=root),
                 why=t(
-                    "{path} names the emulator {program}, which is not a QEMU binary installed on this machine. "
+                    "{path} specifies the emulator {program}, which is not a QEMU binary installed on this machine. "
                     "libvirt would run it as soon as the lab is open",
                     path=path,
                     program=program,
@@ -227,7 +227,7 @@ def _is_running(root: Path, path: Path, status: ET.Element) -> bool:
     raise LabError(
         t("open the lab {folder}", folder=root),
         why=t(
-            "{path} names process {pid}, which runs that guest in another folder. libvirt would kill that process",
+            "{path} refers to process {pid}, which runs that guest in another folder. libvirt would kill that process",
             path=path,
             pid=pid,
         ),

@@ -58,7 +58,7 @@ def _libraries(data: bytes, at: int, size: int, parts: list[tuple[int, ...]]) ->
     names = [value for tag, value in entries if tag == _NEEDED]
     addresses = [value for tag, value in entries if tag == _STRINGS]
     if names and not addresses:
-        raise ValueError(t("it names libraries, but has no string table"))
+        raise ValueError(t("it lists libraries, but has no string table"))
     for name in names:
         yield _text(data, _offset(addresses[0], parts) + name)
 

@@ -27,8 +27,8 @@ def is_smaller(image: Image, base: Image) -> Message:
     if image.backing is not None and not image.backing.is_plain:
         return NOTHING  # what it reads is only a part of that file, or something else
     return t(
-        "its virtual size is {size} bytes, but that of its backing file {base} is {base_size} bytes. Data beyond the "
-        "end of the overlay cannot be read through it",
+        "its virtual size is {size} bytes, but its backing file {base} has a virtual size of {base_size} "
+        "bytes. Data beyond the end of the overlay cannot be read through it",
         size=image.virtual_size,
         base=base.name,
         base_size=base.virtual_size,

@@ -55,7 +55,7 @@ class Use(Carded):
         fields = {"target": self.target, "guest": self.guest}
         if self.named is not None:
             return t(
-                "QEMU writes disk {target} of {guest} to {path}, but libvirt names {named}",
+                "QEMU writes disk {target} of {guest} to {path}, but the image in libvirt's definition is {named}",
                 path=self.path,
                 named=self.named,
                 **fields,

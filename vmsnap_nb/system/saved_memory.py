@@ -97,4 +97,6 @@ def why_not_to_restore(path: str, users: Collection[int] = ()) -> Message:
         return t("the definition in it cannot be checked: {error}", error=str(error))
     if not emulator:
         return NOTHING
-    return t("it names the emulator {program}, which is not a QEMU binary installed on this machine", program=emulator)
+    return t(
+        "it specifies the emulator {program}, which is not a QEMU binary installed on this machine", program=emulator
+    )

@@ -44,7 +44,7 @@ def test_what_libvirt_does_not_know(guest: Guest, tmp_path: Path) -> None:
     guest.execute("echo later > /later").check()
     chain = guest.chain()
     assert chain.top == written
-    said = f"QEMU writes disk vda of {guest.name} to {written}, but libvirt names {named}"
+    said = f"QEMU writes disk vda of {guest.name} to {written}, but the image in libvirt's definition is {named}"
     assert said in repr(chain)
     assert said in text(chain)
     assert said in repr(guest.snapshots())
@@ -52,9 +52,9 @@ def test_what_libvirt_does_not_know(guest: Guest, tmp_path: Path) -> None:
     [concern] = guest.concerns()
     assert (concern.name, concern.images) == ("other-image", (written, named))
     for plan in (guest.snapshot(kind="external-disk"), guest.commit(), guest.pull(), guest.save()):
-        with pytest.raises(PlanRefusedError, match="libvirt names"):
+        with pytest.raises(PlanRefusedError, match="in libvirt's definition is"):
             plan.run(progress=False)
-    with pytest.raises(GuestError, match="libvirt names") as refused:
+    with pytest.raises(GuestError, match="in libvirt's definition is") as refused:
         guest.shutdown()
     assert "unfinished" in (refused.value.next_step or "")
     assert guest.running
@@ -84,7 +84,7 @@ def test_libvirt_fails_after_qemu_has_switched(guest: Guest, monkeypatch: pytest
 
     with monkeypatch.context() as patched:
         patched.setattr(libvirt.virDomain, "snapshotCreateXML", fails)
-        with pytest.raises(VmsnapError, match=f"but libvirt names {named}"):
+        with pytest.raises(VmsnapError, match=f"but the image in libvirt's definition is {named}"):
             plan.run(progress=False)
     for left in guest.unfinished():
         assert left.run(progress=False).as_predicted

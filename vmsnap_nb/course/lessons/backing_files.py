@@ -11,7 +11,9 @@ PREDICTIONS = (
     Asked(
         name="backing-files/offset-0",
         text=N_("Every layer of this chain has data at the start of the disk. Which layer does the guest read there?"),
-        why=N_("Reading starts at the active layer. The first layer that has the block wins and hides those below it."),
+        why=N_(
+            "Reading starts at the active layer. The first layer that has the block wins and hides the layers below it."
+        ),
         options=("RootBase", "Overlay-1", "Overlay-1A", "Overlay-1B"),
     ),
     Asked(

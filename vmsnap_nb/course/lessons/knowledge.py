@@ -155,8 +155,8 @@ AFTER = (
         why=N_("After the snapshot, both guests only read the shared image, and each writes to its own file."),
         options={
             "snapshot": N_("an external snapshot of the guest that writes to the shared image"),
-            "force": N_("start the second one with image locking disabled"),
-            "internal": N_("an internal snapshot of the first one"),
+            "force": N_("start the second guest with image locking disabled"),
+            "internal": N_("an internal snapshot of the first guest"),
         },
         answer="snapshot",
     ),

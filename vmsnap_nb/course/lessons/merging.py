@@ -15,9 +15,9 @@ PREDICTIONS = (
             "the commit of `Snap-3` into `Snap-1` copy?"
         ),
         why=N_(
-            "The commit copies each layer's own block and the block at the start of `Snap-3`, which hides that of "
-            "`Snap-2`. `Snap-4` hides that block as well, but `Snap-1` must be complete without it. Only data that "
-            "one merged layer hides in another is not copied."
+            "The commit copies each layer's own block and the block at the start of `Snap-3`, which hides the same "
+            "block in `Snap-2`. `Snap-4` hides that block as well, but `Snap-1` must be complete without it. Only "
+            "data that one merged layer hides in another is not copied."
         ),
         options=(64, 128, 192, 256),
     ),

@@ -37,7 +37,7 @@ PREDICTIONS = (
     ),
     Asked(
         name="quickstart/second-sees",
-        text=N_("A second guest starts from the same base. Does it see the file that the first one wrote?"),
+        text=N_("A second guest starts from the same base. Does it see the file that the first guest wrote?"),
         why=N_(
             "Overlays of one base are separate. What the first guest wrote is in its own overlay, and "
             "the base has not changed."
@@ -69,7 +69,7 @@ QUIZ = (
         name="quickstart/quiz/base-lost",
         text=N_("The base is deleted. Which of its ten overlays can still be read completely?"),
         why=N_("An overlay holds only differences. Everything else was in the base."),
-        options={"all": N_("all"), "new": N_("those created last"), "none": N_("none")},
+        options={"all": N_("all"), "new": N_("the overlays created last"), "none": N_("none")},
         answer="none",
     ),
     Asked(

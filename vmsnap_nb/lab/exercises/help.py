@@ -190,7 +190,7 @@ HELP: dict[str, Help] = {
         ),
     ),
     "second-guest": Help(
-        idea=N_("Neither guest may write to `Overlay-1`. What can give the running one a new file to write to?"),
+        idea=N_("Neither guest may write to `Overlay-1`. What can give the running guest a new file to write to?"),
         verb='guest.snapshot(kind="external-disk")',
         first='lab.guest("writer").snapshot("so-far", kind="external-disk").run()',
         why=N_("After the snapshot both read `Overlay-1`, and neither writes to it."),

@@ -141,7 +141,7 @@ def interrupted_snapshots(reading: Reading) -> Iterator[Concern]:
                 "other-image",
                 t(
                     "cannot start {guest}: snapshot {name} was interrupted, and QEMU may have written data of disk "
-                    "{disk} to {file} since then, but libvirt names {source}",
+                    "{disk} to {file} since then, but the image in libvirt's definition is {source}",
                     guest=guest,
                     name=entry.name,
                     disk=one.target,

@@ -439,7 +439,7 @@ class WriteOut(GuestStep):
     paused: bool = field(default=False, compare=False)  # need not be suspended: the command alone differs
 
     action = N_("flush tables")
-    what = Says(N_("QEMU writes out its tables of this image and of its overlays"))
+    what = Says(N_("QEMU writes out the tables of this image and of its overlays"))
 
     @property
     def image(self) -> str:
