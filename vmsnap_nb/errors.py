@@ -119,7 +119,7 @@ class MissingPartError(VmsnapError):
 
 
 class InvalidRequestError(VmsnapError, ValueError):
-    """An argument is invalid: a name, a size or an option out of range."""
+    """An argument is invalid, such as a name, a size or an option that is out of range."""
 
 
 class NotFoundError(VmsnapError, LookupError):

@@ -43,8 +43,8 @@ def connect(
     ----------
     uri : str, mapping of str to str, or list of str
         The URI of the host, such as ``qemu:///system``, ``qemu:///session`` or ``qemu+ssh://box/system``; see
-        https://libvirt.org/uri.html. If you pass several URIs, as a list or as a mapping from names of your choice, a
-        `Fleet` is returned. The connection to each host is opened when it is first needed.
+        https://libvirt.org/uri.html. If you pass several URIs, as a list or as a mapping of names of your choice to
+        URIs, a `Fleet` is returned. The connection to each host is opened when it is first needed.
     readonly : bool
         Whether the connection is read-only: libvirt refuses every change, and plans do not run.
     shared : iterable of path
@@ -59,8 +59,8 @@ def connect(
     Raises
     ------
     VmsnapError
-        A required part is missing, libvirt does not respond, or permission is denied. The error is an instance of a
-        subclass. If one of several hosts does not respond, no error is raised. The host's row in each table gives the
+        A required part is missing, libvirt does not respond, or permission is denied. The class of the error depends on
+        the cause. If one of several hosts does not respond, no error is raised. The host's row in each table gives the
         reason.
 
     Examples

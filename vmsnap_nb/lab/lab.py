@@ -270,7 +270,7 @@ class Lab(ExerciseLab):
             The number of virtual processors.
         boot : str, optional
             ``kernel``: the kernel of the lab's Alpine Linux, which mounts the disk as its root and accepts commands;
-            ``disk``: the system on the disk. Default: ``kernel`` on the lab's Alpine Linux, otherwise ``disk``.
+            ``disk``: the disk's own system. Default: ``kernel`` on the lab's Alpine Linux, otherwise ``disk``.
         overlay : str, optional
             The name of the overlay. Default: the name of the guest.
         protect : bool, optional

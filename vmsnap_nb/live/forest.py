@@ -73,7 +73,7 @@ class LiveForest(Forest):
 
     @classmethod
     def of(cls, world: Place) -> LiveForest:
-        """Read the forest from a place."""
+        """Read a forest from a place."""
         forest = world.forest()
         return cls(**{f.name: getattr(forest, f.name) for f in fields(Forest)}, place=world)
 
@@ -295,7 +295,7 @@ class LiveForest(Forest):
         Raises
         ------
         InvalidRequestError
-            The chain is already as short as requested, or does not contain an image to keep.
+            The chain is already as short as requested, or does not contain an image that must be kept.
         NotFoundError
             The forest does not contain the image.
 

@@ -313,7 +313,8 @@ class Guest(GuestFiles):
     # -- start and stop ---------------------------------------------------------------------------------
 
     def concerns(self) -> tuple[Concern, ...]:
-        """Return the reasons not to start the guest now or, if it is running, the data that it would lose by stopping.
+        """Return the reasons not to start the guest now or, if it is running, the data that it would lose if it
+        stopped.
 
         Do not start the guest if another process has its images open, or if its disk may contain wrong data after an
         interrupted merge. The same applies if layers are missing or invalid, or if headers do not record a backing
@@ -385,9 +386,9 @@ class Guest(GuestFiles):
         Raises
         ------
         GuestError
-            The guest is still running after `timeout`, or a shutdown would lose data. Data would be lost if QEMU writes
-            to a deleted file, or to an image other than the image in libvirt's definition. `unfinished` returns the
-            plan that prevents the loss.
+            The guest is still running after `timeout`, or a shutdown would lose data. Data would be lost if QEMU is
+            writing to a deleted file, or to an image other than the image in libvirt's definition. `unfinished` returns
+            the plan that prevents the loss.
         """
         self.power.shutdown(check_seconds(timeout))
 
@@ -745,7 +746,7 @@ class Guest(GuestFiles):
         Raises
         ------
         InvalidRequestError
-            The request is invalid, for example a base that is not below the top.
+            The request is invalid, for example because the base is not below the top.
         NotFoundError
             The disk or layer does not exist.
 
@@ -875,8 +876,7 @@ class Guest(GuestFiles):
         return self._merge(ShortenRequest(guest=self._name, disk=disk, keep=kept, remove=remove, verify=verify))
 
     def cleanup(self) -> LivePlan:
-        """Plan to remove the files that merges have marked as invalid among the guest's layers; nothing happens until
-        you call `run`.
+        """Plan to remove the guest's layers that merges have marked as invalid; nothing happens until you call `run`.
 
         Returns
         -------

@@ -192,7 +192,7 @@ class Host(Listed):
     # -- guests -----------------------------------------------------------------------------------------
 
     def domains(self) -> tuple[Domain, ...]:
-        """Read libvirt's information about all guests, in the order of their names."""
+        """Read libvirt's information about all guests, sorted by name."""
         return tuple(domain for domain, _ in self._link.roll().guests)
 
     def guest(self, name: str) -> Guest:
@@ -206,7 +206,7 @@ class Host(Listed):
         return Guest(self, find_domain(self.connection, name))
 
     def guests(self) -> Guests:
-        """List all guests, in the order of their names.
+        """List all guests, sorted by name.
 
         Examples
         --------

@@ -120,7 +120,7 @@ class LivePlan(Plan):
         return plans
 
     def start(self, *, waive: str | Iterable[str] = (), remove: bool | None = None, verify: bool | None = None) -> Job:
-        """Check the plan against the current state, and begin.
+        """Check the plan against the current state, and start running it.
 
         Parameters
         ----------
@@ -188,7 +188,7 @@ class LivePlan(Plan):
         Raises
         ------
         InvalidRequestError, ReadOnlyError, StalePlanError, PlanRefusedError
-            As in `start`: nothing was changed.
+            As in `start`; nothing was changed.
         VmsnapError
             A step failed; the steps before it were undone.
 

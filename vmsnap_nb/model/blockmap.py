@@ -251,7 +251,7 @@ class BlockMap(Listed):
 
     @cached_property
     def totals(self) -> tuple[tuple[int, int], ...]:
-        """For each layer, the bytes of its data that the guest sees, and the bytes that are hidden."""
+        """For each layer, the number of data bytes that the guest sees, and the number of bytes that are hidden."""
         seen = [0] * len(self.layers)
         hidden = [0] * len(self.layers)
         for run in self.runs:
@@ -261,7 +261,7 @@ class BlockMap(Listed):
 
     @cached_property
     def covers(self) -> Mapping[int, Mapping[int, int]]:
-        """For each layer, its bytes of data, grouped by the nearest layer that covers them.
+        """For each layer, the number of bytes of its data, grouped by the nearest layer that covers the data.
 
         Data that no layer covers is counted under a key equal to the number of layers. If layer j is the top, the
         visible data of layer k is the sum of the values whose keys are greater than j. A planner needs no other data to
@@ -339,7 +339,7 @@ class BlockMap(Listed):
         return LayerMap(target.path, max(target.size, self.size), tuple(found), target.cluster_size)
 
     def growth(self, first: int, last: int, into: int, *, own: Iterable[Extent] | None = None) -> int:
-        """Estimate by how many bytes the file `into` grows when the data of `to_copy` is copied into this file.
+        """Estimate the number of bytes by which the file `into` grows when the data of `to_copy` is copied into it.
 
         Parameters
         ----------
@@ -371,7 +371,7 @@ class BlockMap(Listed):
         return clusters, sum(end - start for start, end in clusters) - _overlap(clusters, held)
 
     def room_to_copy(self, first: int, last: int, into: int, *, fresh: bool = False) -> int:
-        """Return by how many bytes `into` may grow when the data of `to_copy` is copied, including qcow2 tables.
+        """Return the number of bytes by which `into` may grow when the data of `to_copy` is copied, with qcow2 tables.
 
         Parameters
         ----------

@@ -468,7 +468,7 @@ class FileParts(FileRead):
 
     `to_frame` returns a table with index ``start`` and columns ``length layer image kind place``. All numbers except
     ``layer`` are in bytes. ``kind`` is ``data``, ``zero``, ``inode`` or ``unknown``. ``zero`` is a hole, or zeros in a
-    layer; ``inode`` is content in the file system's own tables; ``unknown`` is compressed or encrypted.
+    layer; ``inode`` is content in the file system's own tables; ``unknown`` is compressed or encrypted content.
 
     Attributes
     ----------

@@ -47,9 +47,9 @@ class Forest(Shown):
     places : mapping of str to tuple
         The `Image.identity` of the names in records, definitions and headers under which no image was read.
     needs : tuple of Need
-        Other users of images: differing definitions of running guests, saved memory, block jobs and firmware.
+        Other uses of images: by differing definitions of running guests, saved memory, block jobs and firmware.
     stale_memory : tuple of Need
-        Saved memory files that can no longer be used, each with the image that is missing or was used later.
+        Saved memory files that are no longer usable, each with the image that is missing or has been used since.
     alone : str
         The name of the guest if only its images were read, and their other users are not known; otherwise empty.
     """

@@ -80,8 +80,8 @@ class Tabled(Listed):
         Returns
         -------
         pandas.DataFrame
-            A table with the columns that the object's class documents, even if there are no rows. Sizes are ``Int64``
-            in bytes, text is ``string``, times are in UTC.
+            A table with the columns that the object's class documents, even if there are no rows. Sizes are in bytes
+            (``Int64``), text has the dtype ``string``, and times are in UTC.
         """
         from vmsnap_nb.views.frames import to_frame
 
@@ -118,8 +118,8 @@ class Shown(Listed):
         Returns
         -------
         pandas.DataFrame
-            A table with the columns that the object's class documents, even if there are no rows. Sizes are ``Int64``
-            in bytes, text is ``string``.
+            A table with the columns that the object's class documents, even if there are no rows. Sizes are in bytes
+            (``Int64``), and text has the dtype ``string``.
         """
         from vmsnap_nb.views.frames import to_frame
 

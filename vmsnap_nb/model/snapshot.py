@@ -127,7 +127,7 @@ class Snapshot(Carded):
     Attributes
     ----------
     record : SnapshotRecord
-        libvirt's record; for an untracked snapshot, the information from the images in the same form.
+        libvirt's record. For an untracked snapshot, an equivalent record with the information from the images.
     status : str
         A value of `Drift`.
     problem : str
@@ -169,9 +169,9 @@ class SnapshotList(Shown):
     `to_frame` returns a table with index ``name`` and columns ``kind state created parent current disks files
     memory_file exclusive freed_if_deleted description status``. ``created`` is a time in UTC; ``disks`` are the targets
     of the included disks. "files" are the overlays of an external snapshot, or the images that contain an internal
-    snapshot. Both lists are separated by commas. ``exclusive`` is the number of bytes that only this snapshot holds.
-    ``freed_if_deleted`` is the number of bytes that `delete_snapshot` would free: ``<NA>`` if the deletion is refused
-    or the number is not known. Both numbers are measured when the table is first requested.
+    snapshot. Both columns are comma-separated lists. ``exclusive`` is the number of bytes that only this snapshot
+    holds. ``freed_if_deleted`` is the number of bytes that `delete_snapshot` would free: ``<NA>`` if the deletion is
+    refused or the number is not known. Both numbers are measured when the table is first requested.
 
     Attributes
     ----------
@@ -186,7 +186,8 @@ class SnapshotList(Shown):
     going_back_to : str or None
         The target of a revert that is running or was interrupted.
     problems : tuple of str
-        Descriptions of disks for which QEMU has a different image open than libvirt and the file system indicate.
+        Descriptions of disks for which QEMU has an image open other than the image that libvirt and the file system
+        indicate.
     read_at : datetime.datetime or None
         The time of reading, in UTC.
     """

@@ -93,8 +93,8 @@ class Space(Tabled):
         Returns
         -------
         pandas.DataFrame
-            One row for each snapshot of an image. ``exclusive`` is the number of bytes that deleting only this snapshot
-            would free; ``vm_state_size`` is the part of these bytes that holds the memory and device state.
+            One row for each internal snapshot of an image. ``exclusive`` is the number of bytes that deleting only this
+            snapshot would free; ``vm_state_size`` is the part of these bytes that holds the memory and device state.
         """
         from vmsnap_nb.views.frames import internal_frame
 

@@ -92,7 +92,7 @@ class Concern(Carded):
 
     @property
     def docs(self) -> str:
-        """The documentation's address for this kind of concern, relative to the first page."""
+        """The address of the section on this kind of concern, relative to the documentation's first page."""
         return f"troubleshooting.html#{self.name}"
 
     def __repr__(self) -> str:

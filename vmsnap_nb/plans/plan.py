@@ -257,7 +257,7 @@ class Plan(Shown):
         Returns
         -------
         pandas.DataFrame
-            The cheapest way first; no rows if there was no choice.
+            The table, with the cheapest way first; it has no rows if there was no choice.
         """
         from vmsnap_nb.views.frames import alternatives_frame
 
@@ -276,7 +276,7 @@ class Plan(Shown):
         InvalidRequestError
             No concern has this name, or the concern cannot be waived.
         PlanRefusedError
-            A concern stops the plan.
+            A concern prevents the plan from running.
         """
         waived = {waive} if isinstance(waive, str) else set(waive)
         if unknown := waived - CONCERNS:

@@ -89,7 +89,7 @@ class Report(Shown):
 
     @property
     def performed(self) -> Plan:
-        """The plan for the same images, with only the steps and moves that were performed and not undone."""
+        """A plan for the same images with only the steps and moves that were performed and not undone."""
         if not self.ended_early:
             return self.plan
         steps = tuple(done.step for done in self.steps if done.state == "done")

@@ -33,7 +33,7 @@ class Lines(Listed):
         self._box: Any = None
 
     def order(self, letters: str) -> Check:
-        """Answer the exercise with an order, and check this answer, as the button does.
+        """Submit an order of the lines as the answer, and check it, as the button does.
 
         Parameters
         ----------
