@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import struct
@@ -215,6 +216,37 @@ def test_dots_after_a_link_go_where_the_system_goes(tmp_path: Path) -> None:
     assert forest.parent(over) == str(tmp_path / "real" / "base")
     assert [forest[path].status for path in forest.lineage(over)] == ["ok", "ok"]
     qemu_img("info", "--backing-chain", over)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("way", ["relative", "absolute", "file:", "json:", "escaped", "from outside"])
+def test_dots_after_a_link_go_where_the_system_goes_in_any_reference(tmp_path: Path, way: str) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    create(tmp_path / "real" / "base", size=MIB)
+    (tmp_path / "link").symlink_to("real/deep")
+    folder, name = tmp_path, f"{tmp_path}/link/../base"
+    options = json.dumps({"driver": "qcow2", "file": {"driver": "file", "filename": name}})
+    written = {"absolute": name, "file:": f"file:{name}", "json:": f"json:{options}", "relative": "link/../base"}
+    written["escaped"] = "json:" + options.replace("..", "\\u002e\\u002e")
+    if way == "from outside":  # by its letters it is in no folder that is read
+        folder, written[way] = tmp_path / "real", "../link/../base"
+    create(folder / "over", written[way])
+    forest = scan(folder)
+    assert forest.lineage(str(folder / "over")) == (str(folder / "over"), str(tmp_path / "real" / "base"))
+    reference = forest[str(folder / "over")].backing
+    assert reference is not None
+    assert reference.is_certain
+
+
+@pytest.mark.system
+def test_dots_after_a_link_lead_to_the_data_file(tmp_path: Path) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real/deep")
+    image = create(tmp_path / "image", size=MIB, data_file=f"{tmp_path}/real/data")
+    qemu_img("amend", "-f", "qcow2", "-o", f"data_file={tmp_path}/link/../data", image)
+    data = scan(tmp_path)[str(image)].data_file
+    assert data is not None
+    assert data.path == str(tmp_path / "real" / "data")
 
 
 def test_a_folder_given_by_a_link_knows_its_real_name(tmp_path: Path) -> None:

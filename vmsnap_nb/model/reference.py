@@ -35,6 +35,14 @@ class Reference:
         return plain_address(self.written) if self.kind == "remote" else self.written
 
     @property
+    def name(self) -> str:
+        """The name of the file as it is written, without what comes before it; empty where there is none."""
+        if self.kind == "json:":
+            names = _files_of(self.written)
+            return names[0] if len(names) == 1 and isinstance(names[0], str) else ""
+        return self.written.partition(":")[2] if self.kind == "file:" else self.written
+
+    @property
     def is_plain(self) -> bool:
         """Whether it says no more than which file and which format: then it can be written anew without a loss.
 
@@ -54,8 +62,8 @@ class Reference:
         through a driver for tests (``blkdebug:``).
         """
         if self.path is not None:
-            names = _files_of(self.written) if self.kind == "json:" else ()
-            return not self.path.startswith("/proc/") and all(_absolute(name) == self.path for name in names)
+            names = set(map(_absolute, _files_of(self.written))) if self.kind == "json:" else {self.path}
+            return not self.path.startswith("/proc/") and None not in names and len(names) == 1
         if self.kind != "remote":
             return False
         scheme = _protocol_of_json(self.written) or self.written.partition(":")[0]

@@ -25,13 +25,14 @@ from vmsnap_nb.system.device_image import Devices
 from vmsnap_nb.system.entries import Listing, is_incomplete, listing_of, stamp_of
 from vmsnap_nb.system.files.allowed import Places
 from vmsnap_nb.system.files.devices import identity_of
-from vmsnap_nb.system.files.identity import place_of, same_place
+from vmsnap_nb.system.files.identity import place_of
 from vmsnap_nb.system.files.paths import real_path, tidy
 from vmsnap_nb.system.image_file import Stamp, as_raw, not_a_file, read_image, stamp, was_read, with_lock
 from vmsnap_nb.system.other_formats import read_other
 from vmsnap_nb.system.pace import Pace
 from vmsnap_nb.system.qcow2.directories import Room
 from vmsnap_nb.system.saved_memory import is_saved_memory
+from vmsnap_nb.system.straight import Straight
 from vmsnap_nb.system.unread import nowhere, outside, remote, too_much, unreachable, unread_folder
 from vmsnap_nb.words.language import one_language
 from vmsnap_nb.words.message import NOTHING, Message, clauses, t
@@ -123,7 +124,7 @@ class _Reading:
         self.notes: list[tuple[str, Message]] = []
         self.based: list[tuple[str, str]] = []
         self.cut, self.entries, self.room = False, 0, Room()
-        self.straight: dict[tuple[str, str], str | None] = {}
+        self.straight = Straight()
         self.reached: dict[str, str] = {}
         self.seen: set[Identity] = set()
 
@@ -213,9 +214,7 @@ class _Reading:
                         break
                     seen.add(image.identity)
                 above, reference = image, image.backing
-                if reference is not None and ".." in reference.written:
-                    reference = self._straight(image, reference)
-                path = None if reference is None else reference.path
+                path = None if reference is None else self.straight.of(image.path, reference).path
 
     def _files(self, entries: list[os.DirEntry[str]], pace: Pace) -> Iterator[str]:
         """Read the files of folders, and give the folders in these."""
@@ -365,8 +364,10 @@ class _Reading:
                 self.notes.append((image.path, t(DIRTY)))
             if reference is None:
                 continue
-            if ".." in reference.written:
-                reference = self._straight(image, reference)
+            straight = self.straight.of(image.path, reference)
+            if straight is not reference:
+                reference, image = straight, replace(image, backing=straight)
+                found[image.path] = image
             path = reference.path or reference.key
             base = found.get(path)
             if base is None:
@@ -405,24 +406,6 @@ class _Reading:
                 above = self.reached.get(above)
         self.seen.add(identity)
         return None
-
-    def _straight(self, image: Image, reference: Reference) -> Reference:
-        """Where a symbolic link comes before ``..``, the system goes elsewhere than the letters say."""
-        if reference.path is None or reference.kind == "json:" or not self.places.near(reference.path):
-            return reference
-        written = reference.written.partition(":")[2] if reference.kind == "file:" else reference.written
-        folder, _, last = written.rpartition("/")
-        where = (image.path.rpartition("/")[0], folder)
-        if where not in self.straight:
-            named = folder if folder.startswith("/") else "/".join(where)
-            same = same_place(named, os.path.dirname(reference.path))
-            self.straight[where] = None if same else real_path(named).rstrip("/")
-        real_folder = self.straight[where]
-        if real_folder is None or last in {"", ".", ".."}:
-            return reference
-        reference = replace(reference, path=f"{real_folder}/{last}")
-        self.found[image.path] = replace(image, backing=reference)
-        return reference
 
     @cached_property
     def _agreed(self) -> frozenset[tuple[str | None, str | None]]:
@@ -471,8 +454,9 @@ class _Reading:
             data = self.found[path].data_file
             if data is None:  # it turned out to be raw
                 continue
+            data = self.straight.of(path, data)
             status, problem = look_at_data(data, path, (*self.folders, *self.added))
-            image = replace(self.found[path], data_status=status)
+            image = replace(self.found[path], data_file=data, data_status=status)
             self.found[path] = replace(image, status="unreadable") if status in NO_DATA else image
             if problem:
                 self._note(path, problem)
