@@ -353,3 +353,26 @@ def test_a_container_of_an_image_is_not_that_image(folder: Path) -> None:
     assert refused(forest.pull("top")) == {"not-supported"}
     assert forest.commit("top").run(progress=False).as_predicted
     assert content(folder / "mid.qcow2") == was
+
+
+@pytest.mark.parametrize("verb", ["pull", "commit into it", "repoint it", "commit it"])
+def test_an_image_that_reads_other_data_under_another_name_is_not_changed(folder: Path, verb: str) -> None:
+    (folder / "a").mkdir(), (folder / "b").mkdir()
+    for place in "ab":
+        create(folder / place / "base", size=MIB)
+        write(folder / place / "base", f"write -q -P {ord(place)} 0 64k")
+        create(folder / place / "mid", "base")
+    create(folder / "a" / "over", "mid")
+    create(folder / "a" / "top", "over")
+    write(folder / "a" / "top", "write -q -P 3 64k 64k")
+    (folder / "b" / "over").symlink_to("../a/over")
+    forest, place = vs.scan(folder), folder / "a"
+    plan = {
+        "pull": lambda: forest.pull(place / "over"),
+        "commit into it": lambda: forest.commit(place / "top"),
+        "repoint it": lambda: forest.commit(place / "mid"),
+        "commit it": lambda: forest.commit(place / "over"),
+    }[verb]()
+    assert refused(plan) == {"shared-base"}
+    (folder / "b" / "mid").unlink()  # then nothing can be read by that name
+    assert not vs.scan(folder).pull(place / "over").refused

@@ -10,7 +10,7 @@ from vmsnap_nb.model.permit import Permit
 from vmsnap_nb.plans.concern import Concern, either, refuse, warn
 from vmsnap_nb.words.message import Message, joined, t
 
-__all__ = ["moved_into", "names_elsewhere", "new_readers"]
+__all__ = ["moved_into", "names_elsewhere", "new_readers", "other_bases"]
 
 
 def new_readers(permits: Mapping[str, Permit], sources: Iterable[str], into: str, *, up: bool) -> Iterator[Concern]:
@@ -79,6 +79,38 @@ def names_elsewhere(forest: Forest, permits: Mapping[str, Permit], written: Iter
                 images=(path,),
                 waivable=True,
             )
+
+
+def other_bases(forest: Forest, changed: Iterable[str]) -> Iterator[Concern]:
+    """Check that no image that changes or goes reads something else under another of its names.
+
+    A relative reference starts in the folder of the name by which the image is opened, also where that is a link.
+    """
+    for path in dict.fromkeys(changed):
+        below = forest.parent(path) if path in forest.images else None
+        for name in forest.same_file(path) if below is not None else ():
+            other = forest.parent(name)
+            if other is not None and not forest.same(below, other) and forest.status(other) != "missing":
+                yield refuse(
+                    "shared-base",
+                    t(
+                        "{path} and {other} are one file, but its relative backing path leads to {base} from the first "
+                        "name and to {other_base} from the second, where other data would be read after this",
+                        path=path,
+                        other=name,
+                        base=below,
+                        other_base=other,
+                    ),
+                    either(
+                        t(
+                            "copy what is read under the second name: {command}",
+                            command=shlex.join(("qemu-img", "convert", "-O", "qcow2", name, "NEW.qcow2")),
+                        ),
+                        t("waive this if nothing uses the file under its other name"),
+                    ),
+                    images=(path, name),
+                    waivable=True,
+                )
 
 
 def moved_into(permits: Mapping[str, Permit], paths: Iterable[str], folder: str) -> Iterator[Concern]:

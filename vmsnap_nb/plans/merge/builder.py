@@ -29,10 +29,9 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.reference import Reference
-from vmsnap_nb.plans.checks import bitmaps, layers, notes
+from vmsnap_nb.plans.checks import bitmaps, layers, notes, readers
 from vmsnap_nb.plans.checks.held import held_concerns
 from vmsnap_nb.plans.checks.needed import needed
-from vmsnap_nb.plans.checks.readers import names_elsewhere, new_readers
 from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, warn
 from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.plans.merge import checks
@@ -182,8 +181,8 @@ class MergeBuilder:
         )
         if self.engine.live:
             yield from layers.exposure(self.forest, parts, into)
-        yield from new_readers(self.reading.permits, parts, into, up=into == path)
-        yield from names_elsewhere(self.forest, self.reading.permits, (into, *merged))
+        yield from readers.new_readers(self.reading.permits, parts, into, up=into == path)
+        yield from readers.names_elsewhere(self.forest, self.reading.permits, (into, *merged))
 
     def _switch(self, top: str, base: str) -> None:
         """Let the base be the disk of the guest whose image is merged away: before that is marked invalid."""
@@ -360,6 +359,7 @@ class MergeBuilder:
             own = "" if self.engine.owner is None else self.engine.owner.domain.name
             written = [path for step in steps for path in step.writes]
             self.concerns += needed(self.before, written=written, changed=changed, lost=lost, own=own)
+            self.concerns += readers.other_bases(self.before, (*written, *lost))
         plan = Plan(
             title=title,
             before=self.before,
