@@ -100,6 +100,15 @@ def test_names_of_overlays_do_not_grow_once_the_records_are_gone() -> None:
     assert overlay_named(template, guest, "b") == "/i/top.a-2.b.qcow2"
 
 
+def test_a_disk_that_is_no_image_is_not_an_empty_drive() -> None:
+    guest = domain("shut off", VDA, Disk("vdb", None, "raw"))  # as NVMe devices and vhost-user disks
+    assert plan(guest).concerns[0].level != "refuse"
+    inside = [concern for concern in plan(guest, kind="internal-disk").concerns if concern.level == "refuse"]
+    assert ["vdb (it is raw" in concern.what for concern in inside] == [True]
+    said = [(c.level, c.what) for c in plan(guest, kind="external-disk").concerns if "disk vdb" in c.what]
+    assert [level for level, _ in said] == ["warn"]
+
+
 def test_disks_are_left_out_with_the_reason() -> None:
     guest = domain("shut off", VDA, RAW, CDROM, Disk("sdb", None, device="cdrom"), Disk("vdc", "nbd://h/x", "raw"))
     made = plan(guest, kind="internal-disk")

@@ -259,7 +259,7 @@ def _why_not_inside(
 
 def _why_never(disk: Disk) -> Message | None:
     """Return the reason why a disk is left out of every snapshot unless asked for, if there is one."""
-    if not disk.source:
+    if not disk.source and disk.device in {"cdrom", "floppy"}:  # others are NVMe devices, vhost-user and the like
         return t("the drive is empty")
     if disk.device == "cdrom":
         return t("it is a {device}", device=disk.device)
