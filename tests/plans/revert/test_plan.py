@@ -240,6 +240,16 @@ def test_an_image_that_is_gone_or_changed_or_shared_is_refused() -> None:
     assert (said.name, "reconcile()" in said.remedy) == ("not-supported", True)
 
 
+def test_a_cd_that_is_gone_is_needed_only_at_the_start() -> None:
+    before, domain = external()
+    gone = replace(image("cd.iso"), status="missing")
+    two = replace(domain, disks=(*domain.disks, Disk("sda", "/i/cd.iso", "raw", device="cdrom", readonly=True)))
+    records = [replace(one, disks=(*one.disks, SnapshotDisk("sda", "no", "/i/cd.iso"))) for one in before.records]
+    world = before.edited(put=[gone], uses=two.uses, records=records), two
+    assert "missing-base" not in named(plan(world, name="a", to="off"), "refuse")
+    assert "missing-base" in named(plan(world, name="a", to="running"), "refuse")
+
+
 def test_jobs_saved_memory_other_hardware_and_a_full_disk() -> None:
     world = external()
     jobs = {"jobs": {"vda": "pull"}}

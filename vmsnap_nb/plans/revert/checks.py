@@ -238,7 +238,8 @@ def _images(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
             ):
                 yield missing(path)
             continue
-        yield from broken(forest, path)
+        if not disk.readonly or choice.state != "shut off":  # a CD is needed at the start alone
+            yield from broken(forest, path)
         yield from _interrupted_merges(reading, choice, path)
         if choice.way == "inside" and disk.then is not None and not disk.readonly:
             yield from _image_inside(reading, choice, disk.target, image)
