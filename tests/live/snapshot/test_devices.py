@@ -113,6 +113,25 @@ def test_a_disk_of_which_libvirt_takes_no_snapshot(guest: Guest, device: str) ->
             guest.pull(disk="vdb").run(progress=False, waive=["not-supported"])
 
 
+@pytest.mark.parametrize("device", ["lun", "vhost-user"])
+def test_a_device_that_can_have_no_overlay(guest: Guest, device: str) -> None:
+    source, more = "type='unix' path='/nowhere/socket'", "<source type='memfd'/><access mode='shared'/>"
+    kind, way, bus = "vhostuser", "disk", "virtio"
+    if device == "lun":
+        source, more, kind, way, bus = "dev='/dev/loop0'", "", "block", "lun", "scsi"
+    disk = f"<disk type='{kind}' device='{way}'><driver type='raw'/><source {source}/><target dev='vdb' bus='{bus}'/>"
+    xml = guest.handle.definition().replace("</devices>", f"{disk}</disk></devices>")
+    xml = xml.replace("<devices>", f"<memoryBacking>{more}</memoryBacking><devices>")
+    guest.host.connection.defineXML(xml)
+    folder = Path(guest.chain().top).parent
+    asked = guest.snapshot("s", kind="external-disk", disks={"vdb": str(folder / "o.qcow2")})
+    assert any(f"vdb is a {'SCSI' if device == 'lun' else 'vhost'}" in what for what in refused(asked))
+    plan = guest.snapshot("s", kind="external-disk")
+    (concern,) = [one for one in plan.concerns if "disk vdb is left out" in one.what]
+    assert (concern.level, str(concern.remedy)) == ("warn", "")
+    assert plan.run(progress=False).as_predicted
+
+
 def test_no_overlay_is_put_on_a_part_of_a_file(guest: Guest) -> None:
     with_device(guest, DEVICES["sliced"][0])
     for running in (False, True):

@@ -16,7 +16,7 @@ from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.words.message import NOTHING, Message, joined, t
 
-__all__ = ["memory_stays", "no_jobs", "parts_of_files", "special_disks", "tpm"]
+__all__ = ["memory_stays", "no_jobs", "parts_of_files", "passed_through", "special_disks", "tpm"]
 
 _STAYS = frozenset({"parallels", "qcow", "vdi", "vhdx", "vmdk", "vpc"})
 """Formats of images with which QEMU does not write out a guest's memory: it does that as if the guest migrated."""
@@ -119,7 +119,14 @@ def special_disks(owner: GuestFacts, external: Collection[str]) -> Iterator[Conc
         out = t("leave it out: {argument}", argument=f"disks={{{target!r}: 'no'}}")
         if target not in external or disk.find("readonly") is not None:
             continue
-        if disk.find("transient") is not None and owner.running:
+        if device := _passed_through(disk):
+            yield refuse(
+                "not-supported",
+                t("disk {disk} is {device}, which cannot have an overlay", disk=target, device=device),
+                out,
+                holders=(guest,),
+            )
+        elif disk.find("transient") is not None and owner.running:
             yield refuse(
                 "not-supported",
                 t(
@@ -157,6 +164,20 @@ def special_disks(owner: GuestFacts, external: Collection[str]) -> Iterator[Conc
                 out,
                 holders=(guest,),
             )
+
+
+def passed_through(owner: GuestFacts) -> frozenset[str]:
+    """Return the targets of the disks that can have no overlay, whatever the guest does."""
+    root = _root(owner)
+    disks = () if root is None else root.iterfind("devices/disk")
+    return frozenset(_target(disk) for disk in disks if _passed_through(disk))
+
+
+def _passed_through(disk: ET.Element) -> Message:
+    """Return what a disk is that libvirt or QEMU give to the guest as a device; nothing for one that is an image."""
+    if disk.get("device") == "lun":  # libvirt makes an overlay while the guest is off, and then cannot start it
+        return t("a SCSI device of the host (device='lun')")
+    return t("a vhost-user device") if disk.get("type") == "vhostuser" else NOTHING
 
 
 def _start_paused(guest: str) -> str:

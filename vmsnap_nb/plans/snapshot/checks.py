@@ -11,6 +11,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image, InternalSnapshot
 from vmsnap_nb.model.inside import is_later_id, next_id, restored_by
 from vmsnap_nb.model.snapshot import SnapshotDisk
+from vmsnap_nb.plans.checks.devices import passed_through
 from vmsnap_nb.plans.checks.folders import free_name, room
 from vmsnap_nb.plans.checks.held import held_concerns
 from vmsnap_nb.plans.checks.host import too_deep
@@ -192,7 +193,7 @@ def _not_held(owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
             yield warn(
                 "not-supported",
                 t("disk {disk} is left out: {why}; a revert will not change it", disk=out.target, why=out.why),
-                _name_overlay(out.target),
+                NOTHING if out.target in passed_through(owner) else _name_overlay(out.target),
                 holders=(guest,),
             )
         elif not out.asked and not out.writable:
