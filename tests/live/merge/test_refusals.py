@@ -376,3 +376,41 @@ def test_an_image_that_reads_other_data_under_another_name_is_not_changed(folder
     assert refused(plan) == {"shared-base"}
     (folder / "b" / "mid").unlink()  # then nothing can be read by that name
     assert not vs.scan(folder).pull(place / "over").refused
+
+
+END = MIB + 4096
+"""Where an image ends inside of a cluster."""
+
+
+def test_data_behind_the_end_of_an_image_is_not_pulled_into_it(folder: Path) -> None:
+    base = create(folder / "base.qcow2", size=2 * MIB)
+    write(base, "write -q -P 1 0 2M")
+    mid = create(folder / "mid.qcow2", base, size=END)
+    top = create(folder / "top.qcow2", mid, size=2 * MIB)
+    was = content(top)
+    for plan in (vs.scan(folder).pull("mid"), vs.scan(folder).remove("base", method=2)):
+        assert refused(plan) == {"smaller-size"}
+        (remedy,) = {str(concern.remedy) for concern in plan.concerns if "inside a cluster" in concern.what}
+    run(*remedy.partition(": ")[2].split())
+    assert vs.scan(folder).pull("mid").run(progress=False).as_predicted
+    assert content(top) == was
+    assert vs.scan(folder).commit("top").run(progress=False).as_predicted
+    assert content(mid) == was
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_data_behind_the_end_of_a_base_does_not_become_visible(folder: Path, held: bool) -> None:
+    base = create(folder / "base.qcow2", size=2 * MIB)
+    write(base, "write -q -P 1 0 2M")
+    run("qemu-img", "resize", "-q", "-f", "qcow2", "--shrink", base, str(END))
+    top = create(folder / "top.qcow2", base, size=2 * MIB)
+    write(top, "write -q -P 2 0 64k", *([f"write -q -P 3 {END} 64k"] if held else []))
+    was = content(top)
+    plan = vs.scan(folder).commit("top")
+    if held:  # then all of the cluster is written over
+        assert plan.run(progress=False).as_predicted
+        assert content(base) == was
+    else:
+        assert refused(plan) == {"smaller-size"}
+        assert vs.scan(folder).pull("top").run(progress=False).as_predicted  # the remedy
+        assert content(top) == was

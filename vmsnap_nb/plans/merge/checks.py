@@ -161,6 +161,7 @@ def hidden_data(reading: Reading, base: str, top: str, children: Sequence[str]) 
         return
     if high.virtual_size > low.virtual_size:
         yield _grows(forest, low, high)
+        yield from _stale_tail(reading, low, high)
     longer = [child for child in children if _would_see(reading, base, child, high.virtual_size)]
     if low.virtual_size > high.virtual_size and longer:
         yield refuse(
@@ -218,6 +219,28 @@ def _grows(forest: Forest, low: Image, high: Image) -> Concern:
         t("upgrade it to version 3 first: {command}", command=shlex.join(_upgrade(low.path))),
         images=(low.path,),
     )
+
+
+def _stale_tail(reading: Reading, low: Image, high: Image) -> Iterator[Concern]:
+    """Check whether the base may hold data behind its end, in its last cluster: as it grows, that becomes visible."""
+    end, unit = low.virtual_size or 0, low.cluster_size or 1
+    if low.format != "qcow2" or not end % unit or not _may_hold(reading, low.path, end - end % unit, end):
+        return
+    stop = min(end - end % unit + unit, high.virtual_size or 0)
+    if not _holds(reading, high.path, end, stop):
+        yield refuse(
+            "smaller-size",
+            t(
+                "{base} ends after {size} bytes, inside a cluster. Data that it may hold beyond that end would become "
+                "visible when {base} grows to the size of {top}",
+                base=low.name,
+                size=end,
+                top=high.name,
+            ),
+            _pull_instead(reading.forest, high.path),
+            images=(low.path, high.path),
+            waivable=True,
+        )
 
 
 def _upgrade(path: str) -> tuple[str, ...]:
