@@ -179,7 +179,7 @@ class GuestFiles(Listed):
         Returns
         -------
         FileChanges
-            The comparison of content uses the parts of the disk that differ, and does not read all files.
+            The comparison uses the parts of the disk that differ, instead of reading all files.
 
         Raises
         ------

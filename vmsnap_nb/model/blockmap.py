@@ -316,7 +316,7 @@ class BlockMap(Listed):
         return tuple(found)
 
     def clusters_to_fill(self, first: int, last: int, into: int) -> tuple[Extent, ...]:
-        """Return `extents_to_copy` extended to whole clusters of the file `into`; it may already hold parts of them."""
+        """Return `extents_to_copy` with data rounded out to whole clusters, which `into` may already hold in part."""
         extents = self.extents_to_copy(first, last, into)
         unit, size = self.layers[into].cluster_size, self.layers[into].size
         data = (

@@ -45,7 +45,7 @@ class Forest(Shown):
     records : tuple of SnapshotRecord
         libvirt's snapshots of all guests of the host.
     places : mapping of str to tuple
-        The `Image.identity` of the names in records, definitions and headers under which no image was read.
+        The `Image.identity` of names that records, definitions and headers use, although no image was read under them.
     needs : tuple of Need
         Other uses of images: by differing definitions of running guests, saved memory, block jobs and firmware.
     stale_memory : tuple of Need
@@ -399,7 +399,7 @@ class Forest(Shown):
         needs: Iterable[Need] | None = None,
         stale_memory: Iterable[Need] | None = None,
     ) -> Forest:
-        """Return a forest with some images added or replaced and others removed, as plans do for predictions."""
+        """Return this forest with some images added, replaced or removed; plans use the result as a prediction."""
         images = {**self.images, **{image.path: image for image in put}}
         for path in drop:
             images.pop(path, None)

@@ -54,7 +54,7 @@ class Freed(Tabled):
 
     @property
     def found_total(self) -> int | None:
-        """The number of bytes that were actually freed; None before the plan has run, or if not measured."""
+        """The number of bytes actually freed; None if the plan has not run or the number could not be measured."""
         return sum(self.found.values()) if self.found or not self.foreseen else None
 
     def __repr__(self) -> str:
