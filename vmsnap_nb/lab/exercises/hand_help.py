@@ -23,7 +23,7 @@ HELP: dict[str, Help] = WITH_PACKAGE | {
         idea=N_("`qemu-img info` prints a line `backing file format` only if the header records it."),
         verb="qemu-img info --backing-chain, qemu-img rebase -u -F",
         first="qemu-img info --backing-chain Overlay-2.qcow2",
-        why=N_("Only one header has changed. The format is the one that `qemu-img info` shows for the base."),
+        why=N_("Only one header has changed. `qemu-img info` of the base shows the format."),
         other="qemu-img rebase -u -f qcow2 -F qcow2 -b {folder}/RootBase.qcow2 {folder}/Overlay-1.qcow2",
     ),
     "hand-export-internal": Help(

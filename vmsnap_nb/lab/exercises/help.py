@@ -88,7 +88,7 @@ HELP: dict[str, Help] = {
         ),
     ),
     "permissions": Help(
-        idea=N_("QEMU must be able to read every layer below the one that it writes to."),
+        idea=N_("QEMU must be able to read every layer below the layer that it writes to."),
         verb="chmod",
         first="chmod a=r {folder}/Base.qcow2",
         why=N_("Backing files are only read, so all users need read permission and no user needs write permission."),

@@ -414,8 +414,8 @@ def _two_paths(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
                 yield refuse(
                     "unknown-image",
                     t(
-                        "{path} and {other}, which {users} needs, have the same name and size: they may be "
-                        "the same file",
+                        "{path} has the same name and size as {other}, which is needed by {users}: they may be the "
+                        "same file",
                         path=path,
                         other=twin,
                         users=joined(dict.fromkeys(filter(None, (*guests, *overlays)))),

@@ -167,8 +167,8 @@ def hidden_data(reading: Reading, base: str, top: str, children: Sequence[str]) 
         yield refuse(
             "smaller-size",
             t(
-                "{top} ends after {size} bytes, and {overlays} reads zeros beyond that offset. {base} is larger, and "
-                "its data beyond that offset would become visible",
+                "{top} ends after {size} bytes, and data beyond that offset reads as zeros in {overlays}. {base} is "
+                "larger, and its data beyond that offset would become visible",
                 top=high.name,
                 size=high.virtual_size,
                 overlays=_names(longer, forest),
@@ -303,8 +303,8 @@ def stale_end(reading: Reading, lineage: Sequence[str], parts: Sequence[str]) ->
         yield refuse(
             "smaller-size",
             t(
-                "{image} ends after {size} bytes, inside a cluster, but {layers} is larger. QEMU would copy data "
-                "beyond that end, and the data would become visible if {image} grows",
+                "{image} ends after {size} bytes, inside a cluster, and is smaller than {layers}. QEMU would copy "
+                "data beyond that end, and the data would become visible if {image} grows",
                 image=image.name,
                 size=size,
                 layers=_names(longer, forest),

@@ -218,7 +218,7 @@ def _stopped(forest: Forest, base: Image, *, protect: bool) -> Iterator[Concern]
         yield warn(
             "shared-base",
             t(
-                "{image} is the disk of {guests}: as soon as {guests} writes to {image}, the overlay is corrupted",
+                "{image} is the disk of {guests}: any write to {image} by {guests} will corrupt the overlay",
                 image=base.name,
                 guests=joined(stopped),
             ),

@@ -140,7 +140,7 @@ def _why_not_forget(reading: Reading, snapshot: Snapshot) -> Concern | None:
         return remark(
             "deleted-image",
             t(
-                "the record of {name} is kept: {images} was deleted, but a running QEMU process still has it open",
+                "the record of {name} is kept: a running QEMU process still has {images} open after deletion",
                 name=snapshot.name,
                 images=joined(nameless),
             ),
@@ -173,15 +173,15 @@ def _why_not_adopt(domain: Domain, snapshot: Snapshot, left: set[str]) -> Messag
     lacking = [disk.target for disk in disks if disk.target in without]
     if lacking:
         return t(
-            "libvirt cannot have a record of snapshot {name}, because {disks} does not contain it. The snapshot may "
-            "have been interrupted; {call} removes it",
+            "libvirt cannot have a record of snapshot {name}, because the snapshot is missing from {disks}. The "
+            "snapshot may have been interrupted; {call} removes it",
             name=snapshot.name,
             disks=joined(lacking),
             call=f"guest.delete_snapshot({snapshot.name!r})",
         )
     if snapshot.name in left:
         return t(
-            "{images} contains a snapshot {name}, but another snapshot has the same name",
+            "a snapshot {name} is in {images}, but another snapshot has the same name",
             name=snapshot.name,
             images=joined(snapshot.record.files),
         )
