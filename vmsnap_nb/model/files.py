@@ -422,7 +422,7 @@ class LostFile(Carded):
 
 @dataclass(frozen=True, repr=False)
 class LostFiles(FileRead):
-    """Files that can no longer be restored after a plan has run: no remaining state contains them with this content.
+    """Files that can no longer be restored after a plan has run: no remaining state contains their content.
 
     `to_frame` returns a table with index ``path`` and columns ``state kind size mtime mode owner``. If several states
     can no longer be read, each state has its own rows. Folders, and changes to metadata alone, are not listed.
