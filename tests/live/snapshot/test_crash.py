@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from support.guests import discard
@@ -171,4 +172,29 @@ def test_the_entry_of_an_interrupted_snapshot_stays_when_the_guest_was_started_w
     assert guest.unfinished() == ()
     assert new.exists()
     guest.destroy()
+    discard(guest)
+
+
+def test_the_overlay_of_an_interrupted_snapshot_is_found_after_the_guest_was_defined_anew(
+    lab: Lab, base: Image
+) -> None:
+    """It has another UUID: what QEMU wrote to the overlay is in no disk of it."""
+    guest = lab.guest("anew", backing=base)
+    old = Path(guest.chain().top)
+    new = create(old.with_name("anew.lost.qcow2"), old.name)
+    write(new, "write -q -P 7 1M 64k")
+    switch = Switch(target="vda", source=str(old), file=str(new))
+    entry = SnapshotEntry(guest=guest.name, uuid=guest.uuid, name="lost", disks=(switch,), made=(str(new),))
+    write_entry(entry)
+    xml, connection = guest.xml(), guest.handle.domain.connect()
+    guest.undefine()
+    connection.defineXML(xml.replace(guest.uuid, str(uuid4())))
+    guest = lab.guest("anew")
+    assert "other-image" in {concern.name for concern in guest.concerns()}
+    [plan] = guest.unfinished()
+    assert refused(plan) == {"other-image"}
+    assert plan.run(progress=False, waive="other-image").as_predicted
+    assert guest.chain().top == str(new)
+    assert (guest.unfinished(), guest.concerns()) == ((), ())
+    assert not Path(entry.path).exists()
     discard(guest)

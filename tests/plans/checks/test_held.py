@@ -103,7 +103,9 @@ def test_a_guest_was_started_without_what_an_interrupted_snapshot_has_left(state
 
 
 def test_an_entry_of_another_guest() -> None:
-    assert list(held_requests(now("shut off", OFF, entries=(replace(ENTRY, uuid="other"),), maps=DATA))) == []
+    assert (
+        list(held_requests(now("shut off", OFF, entries=(replace(ENTRY, guest="web", uuid="other"),), maps=DATA))) == []
+    )
 
 
 @pytest.mark.parametrize(("below", "above", "refused"), [(2, 1, True), (1, 2, False), (None, 2, True)])

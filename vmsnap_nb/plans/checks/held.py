@@ -73,9 +73,17 @@ def _held(use: Use) -> Concern:
 
 
 def switched(reading: Reading) -> Iterator[SnapshotEntry]:
-    """Yield the entries of snapshots of the guest that were interrupted."""
+    """Yield the entries of snapshots of the guest that were interrupted.
+
+    If it was defined anew it has another UUID, and the same disks.
+    """
+    forest, domain = reading.forest, reading.owner.domain
+    now = {name for use in domain.uses for name in forest.same_file(use.path)}
     for entry in reading.entries:
-        if isinstance(entry, SnapshotEntry) and entry.uuid == reading.owner.domain.uuid:
+        if not isinstance(entry, SnapshotEntry):
+            continue
+        has = any(path in now for disk in entry.disks for path in (disk.source, disk.file))
+        if entry.uuid == domain.uuid or (entry.guest == domain.name and has):
             yield entry
 
 

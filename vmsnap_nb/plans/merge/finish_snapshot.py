@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.plans.checks.held import missed_switches, set_aside, unrecorded_switches
 from vmsnap_nb.plans.concern import Concern, either, refuse, sorted_concerns
@@ -75,12 +76,15 @@ class FinishSnapshotRequest(MergeRequest):
                 "only the definition changes, because QEMU was apparently writing to {files} when it exited",
                 files=joined(now.values()),
             )
+        doubts = (*_both_newest(forest, missed), *_started_without(reading, entry))
+        if missed or behind or left:
+            doubts = (*doubts, *_redefined(guest.domain, entry))
         return Plan(
             title=t("finish the interrupted snapshot {name} of {guest}", name=entry.name, guest=guest.domain.name),
             before=forest,
             steps=(*steps, *left, EndSnapshot(guest=guest.ref, entry=entry)),
             after=forest.edited(uses=uses, drop=tuple(step.path for step in left if step.path in forest.images)),
-            concerns=sorted_concerns((*_both_newest(forest, missed), *_started_without(reading, entry))),
+            concerns=sorted_concerns(doubts),
             way=way,
             subjects=tuple(path for one in entry.disks for path in (one.source, one.file) if path in forest.images),
         )
@@ -110,6 +114,28 @@ def _leftovers(reading: Reading, entry: SnapshotEntry, missed: Collection[str]) 
         if identity is not None:
             steps.append(RemoveFile(path=path, identity=identity))
     return tuple(steps)
+
+
+def _redefined(guest: Domain, entry: SnapshotEntry) -> Iterator[Concern]:
+    """Check that it was this guest whose snapshot it is: another one may have its name and its disks by now."""
+    if entry.uuid != guest.uuid:
+        yield refuse(
+            "other-image",
+            t(
+                "snapshot {name} was started for guest {guest} with the UUID {uuid}, but {guest} now has another UUID",
+                name=entry.name,
+                guest=entry.guest,
+                uuid=entry.uuid,
+            ),
+            t(
+                "waive this if {guest} was only redefined, and now has the UUID {uuid}",
+                guest=guest.name,
+                uuid=guest.uuid,
+            ),
+            images=tuple(disk.file for disk in entry.disks),
+            holders=(guest.name,),
+            waivable=True,
+        )
 
 
 def _both_newest(forest: Forest, missed: tuple[Switch, ...]) -> Iterator[Concern]:
