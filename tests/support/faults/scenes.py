@@ -13,7 +13,7 @@ from typing import Any
 
 import vmsnap_nb as vs
 from support.commands import qemu_img
-from support.content import content
+from support.content import content_or_refusal
 from support.images import MIB, create, handout_chain, write
 from support.labs import start_paused
 from vmsnap_nb.errors import VmsnapError
@@ -60,10 +60,15 @@ class World:
             write(Path(top), f"write -q -P {number + 20 * place} {number}M {size}")
 
     def content(self, path: Path | str, snapshot: str | None = None) -> str:
-        """Read a disk, or what was read when all files below it were as they are."""
+        """Read a disk, or what was read when all files below it were as they are.
+
+        A record can name a snapshot that is not in the image.
+        """
         key = (str(path), snapshot, self.stamps(path))
         if key not in self._read:
-            self._read[key] = content(path, snapshot=snapshot)
+            found = content_or_refusal(path, snapshot=snapshot)
+            assert not found.startswith("refused") or (snapshot and "Can't find snapshot" in found), found
+            self._read[key] = found
         return self._read[key]
 
     @staticmethod
