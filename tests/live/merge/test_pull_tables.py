@@ -124,6 +124,28 @@ def test_killed_before_the_tables_are_written(lab: Lab, short: Path) -> None:
     assert it.guest.concerns() == ()
 
 
+def test_what_another_program_has_based_on_the_image_waits_for_its_end_too(lab: Lab, short: Path) -> None:
+    it = Pulled(lab, short, "tables-above")
+    it.start()
+    it.pull_unfinished()
+    it.kill()
+    overlay = it.active.with_name("tables-above.s.qcow2")
+    disks = f"<disks><disk name='vda'><source file='{overlay}'/></disk></disks>"
+    flags = library().VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | library().VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
+    it.guest.handle.domain.snapshotCreateXML(f"<domainsnapshot><name>s</name>{disks}</domainsnapshot>", flags)
+    assert Path(it.guest.chain().top) == overlay
+    assert refused(it.guest.snapshot("t", kind="external-disk")) == {"active-job"}
+    with pytest.raises(InUseError, match="may be incomplete"):
+        it.guest.start(wait=False)
+    unneeded = {one.path for one in it.guest.host.leftovers()}
+    assert unneeded.isdisjoint(str(short / f"{name}.qcow2") for name in ("Snap-4", "Snap-1", "RootBase"))
+
+    [plan] = it.guest.unfinished()
+    assert plan.run(progress=False).as_predicted
+    assert content(overlay) == it.content
+    assert it.guest.unfinished() == it.guest.concerns() == ()
+
+
 def test_qemu_went_on_alone(lab: Lab, short: Path) -> None:
     it = Pulled(lab, short, "tables-alone")
     it.start()

@@ -1,4 +1,4 @@
-"""What is left where a commit was cut short: what its entry says, and what the images say of it."""
+"""What is left where a merge was cut short: what its entry says, and what the images say of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
-from vmsnap_nb.plans.journal import Began, MergeEntry
+from vmsnap_nb.plans.journal import Began, MergeEntry, PullEntry
 from vmsnap_nb.words.message import Message, t
 
 __all__ = [
@@ -16,7 +16,9 @@ __all__ = [
     "is_done",
     "is_gone",
     "is_torn",
+    "may_lack",
     "overlays_of_base",
+    "read_before",
     "reads_otherwise",
     "settled",
     "who",
@@ -84,6 +86,17 @@ def overlays_of_base(forest: Forest, entry: MergeEntry) -> tuple[str, ...]:
     """Return the overlays of what is merged that are based on the base."""
     bases = forest.same_file(entry.base)
     return tuple(path for path in entry.children if path in forest.images and forest.parent(path) in bases)
+
+
+def may_lack(forest: Forest, entry: PullEntry, path: str) -> bool:
+    """Return whether an image may lack data: it is one into which a pull was interrupted, or is based on it."""
+    return not set(forest.same_file(entry.image)).isdisjoint(forest.known_lineage(path) or (path,))
+
+
+def read_before(forest: Forest, entry: PullEntry) -> tuple[str, ...]:
+    """Return what the image of an interrupted pull was based on, which it reads again once the pull is finished."""
+    below = entry.before.key
+    return tuple(name for layer in forest.known_lineage(below) or (below,) for name in forest.same_file(layer))
 
 
 def who(began: Began) -> Message:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os.path
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.plans.checks.interrupted import finishing, reads_otherwise
+from vmsnap_nb.plans.checks.interrupted import finishing, may_lack, read_before, reads_otherwise
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark
 from vmsnap_nb.plans.journal import UnknownEntry, UnreadEntry
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.words.message import t
 
-__all__ = ["merging", "note_folders", "strangers"]
+__all__ = ["merging", "note_folders", "pulling", "strangers"]
 
 
 def note_folders(forest: Forest, paths: Iterable[str]) -> tuple[str, ...]:
@@ -44,6 +44,28 @@ def merging(reading: Reading, paths: Iterable[str], *, through: bool = True) -> 
                     t("wait until it ends, or finish it with {call}[0].run()", call=finishing(entry, guest)),
                     images=tuple(dict.fromkeys((path, entry.base, entry.top))),
                 )
+
+
+def pulling(
+    reading: Reading, paths: Iterable[str], *, lower: bool = False, besides: Collection[str] = ()
+) -> Iterator[Concern]:
+    """Check that no pull into these images, or into what they are based on, was interrupted: they may lack data.
+
+    With `lower` also that they are not what such an image was based on: only with that the pull can be finished. The
+    entries `besides` are those that the plan itself ends.
+    """
+    paths = tuple(dict.fromkeys(paths))
+    for entry in reading.pulls:
+        if entry.path in besides:
+            continue
+        below = read_before(reading.forest, entry) if lower else ()
+        if any(path in below or may_lack(reading.forest, entry, path) for path in paths):
+            yield refuse(
+                "active-job",
+                t("a pull into {path} is running, or was interrupted", path=entry.image),
+                t("wait until it ends, or finish it with {call}[0].run()", call="guest.unfinished()"),
+                images=(entry.image,),
+            )
 
 
 def strangers(reading: Reading) -> Iterator[Concern]:

@@ -11,7 +11,7 @@ from vmsnap_nb.model.guest import Domain, Use
 from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.plans.by_hand import rebase_argv, repair_commands
 from vmsnap_nb.plans.checks.held import interrupted_snapshots
-from vmsnap_nb.plans.checks.interrupted import finishing, reads_otherwise
+from vmsnap_nb.plans.checks.interrupted import finishing, may_lack, reads_otherwise
 from vmsnap_nb.plans.checks.layers import REBASED, doubts
 from vmsnap_nb.plans.checks.needed import other_chains
 from vmsnap_nb.plans.checks.notes import note_folders, strangers
@@ -133,19 +133,18 @@ def interrupted_reverts(reading: Reading) -> Iterator[Concern]:
 
 
 def interrupted_pulls(reading: Reading) -> Iterator[Concern]:
-    """Check that no pull into an image of the guest was interrupted."""
+    """Check that no pull into a layer of the guest was interrupted."""
     domain = reading.owner.domain
-    targets = {disk.source: disk.target for disk in domain.disks if disk.source is not None}
     for entry in reading.pulls:
-        if entry.image in targets:
+        disk = next((use.target for use in domain.uses if may_lack(reading.forest, entry, use.path)), None)
+        if disk is not None:
             yield refuse(
                 "active-job",
                 t(
-                    "cannot start {guest}: a pull into {image}, its disk {disk}, was interrupted, so the image may "
-                    "be incomplete",
+                    "cannot start {guest}: a pull into {image} was interrupted, so its disk {disk} may be incomplete",
                     guest=domain.name,
                     image=entry.image,
-                    disk=targets[entry.image],
+                    disk=disk,
                 ),
                 t("finish it first: guest.unfinished()[0].run()"),
                 images=(entry.image,),

@@ -9,7 +9,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.snapshot import Snapshot
 from vmsnap_nb.plans.checks.held import held_concerns
 from vmsnap_nb.plans.checks.needed import needed
-from vmsnap_nb.plans.checks.notes import strangers
+from vmsnap_nb.plans.checks.notes import pulling, strangers
 from vmsnap_nb.plans.concern import Concern, sorted_concerns
 from vmsnap_nb.plans.delete import checks
 from vmsnap_nb.plans.delete.directions import Direction, directions
@@ -152,6 +152,9 @@ class Deletion:
         removed = [path for step in (*parts.removing, *parts.ending) for path in step.unlinks]
         written = [path for step in parts.inside for path in step.writes]
         self.concerns += needed(before, written=written, lost=removed, own=domain.name)
+        held = [disk for row in self.rows for disk in row.record.held_disks]
+        named = [path for disk in held for path in (disk.source, disk.file) if path]
+        self.concerns += pulling(self.before, (*self._touched, *removed, *named), lower=True)
         self.concerns += checks.left_behind(after, (row.record for row in self.rows))
         plans = [direction.plan for _, direction in self.merged]
         way = clauses(dict.fromkeys(self.ways))

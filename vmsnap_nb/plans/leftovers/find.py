@@ -94,7 +94,8 @@ def _named(entry: Entry) -> Iterator[str]:
     if isinstance(entry, MergeEntry):
         yield from (entry.base, *entry.merged, *entry.children)
     elif isinstance(entry, PullEntry):
-        yield from (entry.image, *((entry.base,) if entry.base else ()))
+        # Its header may not name its old backing file any more, with which alone it can be finished.
+        yield from (entry.image, entry.before.key, *((entry.base,) if entry.base else ()))
     elif isinstance(entry, SnapshotEntry):
         yield from (path for disk in entry.disks for path in (disk.source, disk.file))
         yield from entry.made

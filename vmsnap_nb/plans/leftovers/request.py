@@ -13,7 +13,7 @@ from vmsnap_nb.model.leftovers import Leftover
 from vmsnap_nb.model.reference import parse_reference
 from vmsnap_nb.plans.checks.folders import free_name
 from vmsnap_nb.plans.checks.needed import needed
-from vmsnap_nb.plans.checks.notes import merging, strangers
+from vmsnap_nb.plans.checks.notes import merging, pulling, strangers
 from vmsnap_nb.plans.checks.readers import moved_into
 from vmsnap_nb.plans.checks.users import in_use
 from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, warn
@@ -102,6 +102,7 @@ class LeftoversRequest:
         yield from needed(forest, lost=images)
         yield from in_use(forest, images)
         yield from merging(reading, images)
+        yield from pulling(reading, images, lower=True)
         yield from strangers(reading)
         yield from self._about_each(forest, found, going)
         yield from other_names(forest, images)

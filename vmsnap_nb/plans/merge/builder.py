@@ -347,10 +347,8 @@ class MergeBuilder:
         if self.engine.live and self.engine.owner is not None:
             self.concerns += held_concerns(self.before, self.engine.owner.domain.name)
         others = [entry for entry in self.reading.merges if resumed is None or entry.path != resumed.path]
-        self.concerns += (
-            *checks.interrupted(others, self._touched, self.reading.guest),
-            *notes.strangers(self.reading),
-        )
+        self.concerns += checks.interrupted(others, self._touched, self.reading.guest)
+        self.concerns += notes.strangers(self.reading)
         copying = with_content(self.before, self.forest, self._copying, self._contents) if verify else self._copying
         steps = (*copying, *self._marking, *self._removing, *self._ending)
         if resumed is None:
@@ -358,8 +356,10 @@ class MergeBuilder:
             lost = [path for step in steps for path in (*step.invalidates, *step.unlinks)]
             own = "" if self.engine.owner is None else self.engine.owner.domain.name
             written = [path for step in steps for path in step.writes]
+            ended = {step.entry_path for step in steps}
             self.concerns += needed(self.before, written=written, changed=changed, lost=lost, own=own)
             self.concerns += readers.other_bases(self.before, (*written, *lost))
+            self.concerns += notes.pulling(self.reading, self._touched, lower=True, besides=ended)
         plan = Plan(
             title=title,
             before=self.before,

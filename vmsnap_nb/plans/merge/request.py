@@ -11,6 +11,7 @@ from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.model.find import find_disk
 from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.number import check_bandwidth, check_seconds
+from vmsnap_nb.plans.checks.interrupted import may_lack
 from vmsnap_nb.plans.checks.notes import note_folders
 from vmsnap_nb.plans.journal import MergeEntry, PullEntry
 from vmsnap_nb.plans.merge.evidence import is_compared
@@ -378,11 +379,11 @@ def unfinished(
     ]
     attached = {request.entry for request in found if not request.detached}
     commits = (request for request in found if not (request.detached and request.entry in attached))
-    disks = {use.path: use.target for use in forest.uses if use.guest == guest}
     pulls = (
-        FinishPullRequest(guest=guest, disk=disks[entry.image], entry=entry)
+        FinishPullRequest(guest=guest, disk=disk, entry=entry)
         for entry in reading.pulls
-        if entry.image in disks
+        for disk, top in _tops(forest, guest)
+        if disk is not None and may_lack(forest, entry, top)
     )
     return tuple(dict.fromkeys((*inside, *commits, *pulls)))
 

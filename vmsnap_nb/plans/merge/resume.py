@@ -360,6 +360,11 @@ def plan_finish_pull(reading: Reading, request: FinishPullRequest) -> Plan:
         builder.end_pull(entry)
         builder.concerns += [*evidence.author(entry), *evidence.originals(forest, entry)]
         return builder.plan(title, t("offline: no data is copied"))
+    if engine.source not in forest.same_file(entry.image):
+        guest = reading.owner.domain.name
+        why = t("{guest} is running, but no longer writes to {path}", guest=guest, path=entry.image)
+        remedy = t("shut {guest} down, then call unfinished() again", guest=guest)
+        return _missed_pull(reading, entry, why, "in-use", remedy)
     if entry.path in reading.owner.restarted:
         guest = reading.owner.domain.name
         why = t("{guest} was restarted after the interruption, and does not use the data copied before it", guest=guest)
@@ -385,7 +390,6 @@ def _missed_pull(
     """Return a plan that is refused: nobody knows how the pull is to be finished."""
     there = tuple(path for path in (entry.image, entry.before.key) if path in reading.forest.images)
     builder = _Resumption(reading, QemuImg())
-    builder.touch(*there)
     builder.concerns.append(
         refuse(
             name,
@@ -407,7 +411,7 @@ def _missed_pull(
         )
     )
     title = t("finish the pull into {image}", image=image_name(reading.forest, entry.image))
-    return builder.plan(title, t("not possible in this state"))
+    return builder.plan(title, t("not possible in this state"), subjects=there)
 
 
 def plan_unread(forest: Forest, request: Request, error: VmsnapError) -> Plan:

@@ -14,7 +14,7 @@ from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.plans.checks.folders import free_name, room
 from vmsnap_nb.plans.checks.layers import doubts, foreign_data, lower_keys, new_overlay_exposes, unreadable
-from vmsnap_nb.plans.checks.notes import merging, strangers
+from vmsnap_nb.plans.checks.notes import merging, pulling, strangers
 from vmsnap_nb.plans.checks.users import in_use
 from vmsnap_nb.plans.concern import Concern, either, refuse, sorted_concerns, warn
 from vmsnap_nb.plans.facts import FolderFacts
@@ -62,6 +62,7 @@ def plan_overlays(reading: Reading, request: OverlayRequest) -> Plan:
         *_concerns_of_base(known, base, request.backing_format, size, protect=request.protect),
         *_concerns_of_paths(known, paths, backing, NEW_OVERLAY_BYTES * len(paths), reading.folders),
         *merging(reading, (backing,)),
+        *pulling(reading, (backing,)),
         *strangers(reading),
     ]
     if request.protect:

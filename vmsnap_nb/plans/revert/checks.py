@@ -17,6 +17,7 @@ from vmsnap_nb.plans.checks.interrupted import finishing, reads_otherwise
 from vmsnap_nb.plans.checks.known import not_known
 from vmsnap_nb.plans.checks.layers import broken, lower_keys, missing, new_overlay_exposes
 from vmsnap_nb.plans.checks.needed import other_chains
+from vmsnap_nb.plans.checks.notes import pulling
 from vmsnap_nb.plans.checks.users import active_jobs, in_use, managed_save
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.overlay.reference import NEW_OVERLAY_BYTES
@@ -241,6 +242,7 @@ def _images(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         if not disk.readonly or choice.state != "shut off":  # a CD is needed at the start alone
             yield from broken(forest, path)
         yield from _interrupted_merges(reading, choice, path)
+        yield from pulling(reading, (path,))
         if choice.way == "inside" and disk.then is not None and not disk.readonly:
             yield from _image_inside(reading, choice, disk.target, image)
         elif disk.then is not None:

@@ -17,7 +17,7 @@ from vmsnap_nb.plans.checks.held import held_concerns
 from vmsnap_nb.plans.checks.host import too_deep
 from vmsnap_nb.plans.checks.layers import broken, lower_keys, missing, new_overlay_exposes
 from vmsnap_nb.plans.checks.needed import other_chains
-from vmsnap_nb.plans.checks.notes import merging, strangers
+from vmsnap_nb.plans.checks.notes import merging, pulling, strangers
 from vmsnap_nb.plans.checks.security import not_relabelled
 from vmsnap_nb.plans.checks.users import active_jobs, in_use, managed_save
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
@@ -55,6 +55,7 @@ def check_snapshot(reading: Reading, choice: SnapshotChoice) -> Iterator[Concern
         if disk.held == "external":
             yield from _overlay(owner, choice, disk)
     yield from merging(reading, (d.source for d in choice.disks if d.held == "external" and d.source), through=False)
+    yield from pulling(reading, (d.source for d in choice.disks if d.held != "no" and d.source))
     yield from strangers(reading)
     yield from not_relabelled(owner, choice.overlays)
     yield from _room(reading, choice)
