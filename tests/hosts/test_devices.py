@@ -217,6 +217,26 @@ def test_a_running_guest_on_a_device_is_snapshot_and_merged_by_libvirt(
     assert (disk.get("type"), disk.find("source").get("dev")) == ("block", str(base))  # type: ignore[union-attr]
 
 
+def test_a_device_that_only_headers_name_is_read_as_the_remedy_says(
+    host: Host, connection: Any, device: MakeDevice, tmp_path: Path
+) -> None:
+    base = create(device(), size=MIB)
+    overlay = create(IMAGES / "demo.qcow2", base)
+    scanned = create(tmp_path / "alone.qcow2", base)
+    plan = vs.scan(tmp_path).commit("alone")
+    [told] = [str(one.remedy) for one in plan.concerns if "only a header names" in one.what]
+    assert "also read its folder;" in told
+    assert "untrusted-backing" not in refusals(vs.scan(tmp_path, base.parent).commit("alone"))
+    scanned.unlink()
+    define(connection, "demo", file_disk(overlay))
+    guest = host.guest("demo")
+    [told] = [str(one.remedy) for one in guest.commit().concerns if "only a header names" in one.what]
+    assert "while the guest is running" in told
+    guest.start(wait=False)
+    assert guest.commit().run(progress=False).as_predicted
+    assert guest.chain().top == str(base)
+
+
 def test_a_guest_that_is_off_gets_its_device_back_when_its_overlay_is_committed(
     host: Host, connection: Any, device: MakeDevice
 ) -> None:

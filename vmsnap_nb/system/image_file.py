@@ -168,8 +168,7 @@ def unopened_device(path: str, status: os.stat_result) -> Image:
         path,
         status="outside",
         problem=t(
-            "it is a block device that only a header names, so it was not opened. To read it, also pass the device "
-            "or its folder"
+            "it is a block device that only a header names, so it was not opened. To read it, also read its folder"
         ),
         identity=identity_of(status),
         file_size=device_size(status),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.image import NOT_READ
+from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.plans.concern import Concern, refuse
 from vmsnap_nb.plans.request import Reading
-from vmsnap_nb.words.message import t
+from vmsnap_nb.words.message import Message, t
 
-__all__ = ["inner_names", "not_known", "why_not_known"]
+__all__ = ["how_to_read", "inner_names", "not_known", "why_not_known"]
 
 
 def why_not_known(reading: Reading, path: str) -> str:
@@ -19,6 +19,13 @@ def why_not_known(reading: Reading, path: str) -> str:
     if image is not None and image.status in NOT_READ:
         return image.problem or image.status
     return reading.unknown.get(path, "") if image is None else ""
+
+
+def how_to_read(image: Image) -> Message:
+    """Return how an image is read that is outside of the folders that were read."""
+    if image.device:  # nobody follows a header to one; the XML of a guest that runs lists its layers
+        return t("also read its folder; for the disk of a guest, do this while the guest is running")
+    return t("also read its folder, or pass follow=True")
 
 
 def inner_names(forest: Forest, path: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from vmsnap_nb.model.doubts import is_older, is_other, is_smaller
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image, Status
 from vmsnap_nb.plans.by_hand import repair_commands
+from vmsnap_nb.plans.checks.known import how_to_read
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.words.message import Message, counted, joined, t
 from vmsnap_nb.words.states import state_words
@@ -297,7 +298,7 @@ def unreadable(
         yield refuse(
             "untrusted-backing",
             t("{path} was not read: {why}", path=image.path, why=image.problem or status),
-            t("also read its folder, or pass follow=True")
+            how_to_read(image)
             if status == "outside"
             else t("copy it into a file on this machine first: {command}", command=copy),
             images=(image.path,),

@@ -13,6 +13,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.plans.checks.folders import free_name, room
+from vmsnap_nb.plans.checks.known import how_to_read
 from vmsnap_nb.plans.checks.layers import doubts, foreign_data, lower_keys, new_overlay_exposes, unreadable
 from vmsnap_nb.plans.checks.notes import merging, pulling, strangers
 from vmsnap_nb.plans.checks.users import in_use
@@ -175,7 +176,7 @@ def _concerns_of_base(
                     path=below.path,
                     why=below.problem or below.status,
                 ),
-                t("also read its folder, or pass follow=True") if below.status == "outside" else NOTHING,
+                how_to_read(below) if below.status == "outside" else NOTHING,
                 images=(below.path,),
             )
         else:
