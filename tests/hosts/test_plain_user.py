@@ -100,6 +100,14 @@ def test_a_guest_whose_folder_may_not_be_entered(system: SystemLibvirt, connecti
     define(connection, "demo", file_disk(closed / "disk.qcow2"))
     [snapshot] = tried(system, "guest.snapshot('s1', kind='external-disk')")
     assert (snapshot["as_predicted"], snapshot["differences"]) == (True, [])
+    done = system.python(
+        """
+        with vs.connect("qemu:///system") as host:
+            print(host.guest("demo").snapshots()["s1"].problem)
+        """
+    )
+    assert "no permission" in done.stdout, done
+    assert "machine" not in done.stdout
 
 
 def test_a_guest_that_is_off(system: SystemLibvirt, connection: Any) -> None:

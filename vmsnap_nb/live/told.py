@@ -53,7 +53,7 @@ def absent(knowledge: Knowledge, records: Iterable[SnapshotRecord], *, here: boo
                 gone.add(path)  # the record of a guest that somebody else has made can name any file
             continue
         told = knowledge.why_unknown(path, here=here and seen is False)
-        if told is None and seen is None and here:
+        if seen is None and here and (told is None or not knowledge.has_folder(path)):
             unknown[path] = why  # libvirt has it in no pool, and this process may not look
         elif told is None:
             gone.add(path)

@@ -142,6 +142,10 @@ class Knowledge:
         with libvirt_errors(t("list the storage pool {pool}", pool=pool.name)):
             return frozenset(self.volumes(pool)), int(pool.handle.info()[3])
 
+    def has_folder(self, path: str) -> bool:
+        """Return whether a storage pool has the folder in which a file would be, or one above it that is not active."""
+        return (self._pool_of(path) or self._away(path)) is not None
+
     def _pool_of(self, path: str) -> Pool | None:
         folder = os.path.dirname(path)
         return next((pool for pool in self.pools if pool.folder == folder), None)
