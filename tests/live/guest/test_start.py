@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import struct
 from collections.abc import Iterator
@@ -19,8 +20,11 @@ from vmsnap_nb.errors import ImageError, LibvirtError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.power import Power
-from vmsnap_nb.model.guest import Use
-from vmsnap_nb.plans.checks.start import layers
+from vmsnap_nb.model.guest import Disk, Domain, Use
+from vmsnap_nb.model.need import Need, NeedKind
+from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
+from vmsnap_nb.plans.checks.needed import written_by
+from vmsnap_nb.plans.checks.start import layers, snapshots_of_others
 from vmsnap_nb.system.libvirt.library import library
 
 pytestmark = pytest.mark.system
@@ -28,11 +32,12 @@ pytestmark = pytest.mark.system
 
 def forget_format(path: Path) -> None:
     """Turn the header extension with the backing format into one that nobody knows."""
-    data = path.read_bytes()
+    data, times = path.read_bytes(), path.stat()
     place = data.index(struct.pack(">II", 0xE2792ACA, len("qcow2")))
     with path.open("r+b") as file:
         file.seek(place)
         file.write(struct.pack(">I", 0x12345678))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # that it has changed is said of an overlay, too
 
 
 @pytest.fixture
@@ -168,3 +173,32 @@ def test_a_guest_does_not_start_on_an_image_that_overlays_are_based_on(guest: Gu
     assert not guest.running
     overlay.unlink()
     assert guest.concerns() == ()
+
+
+def test_a_guest_does_not_start_on_a_file_that_holds_the_data_of_an_image(guest: Guest, short: Path) -> None:
+    disk, other = guest.chain().top, create(short / "other.qcow2", size=MIB, data_file=short / "other.raw")
+    run("qemu-img", "amend", "-f", "qcow2", "-o", f"data_file={disk}", str(other))
+    with pytest.raises(ImageError, match=r"holds the data of the image .*other.qcow2, and formats would write to it"):
+        guest.start(wait=False)
+    assert not guest.running
+    other.unlink()
+    assert guest.concerns() == ()
+
+
+@pytest.mark.parametrize("kind", ["managed save", "saved memory", "nvdimm", "named", "definition"])
+def test_what_another_guest_needs_is_not_written_to(kind: NeedKind) -> None:
+    world = forest(image("base"), image("top", "base"))
+    need = Need(kind, "/i/top", "other", "/i/memory", layers=("/i/top", "/i/base"))
+    world = world.edited(needs=[replace(need, layers=("/i/x", "/i/top")) if kind == "definition" else need])
+    [concern] = written_by(world, "own", "/i/top")
+    assert (concern.name, concern.waivable, concern.holders) == ("shared-base", True, ("other",))
+    assert not [*written_by(world, "other", "/i/top")]  # it goes on with that itself
+
+
+def test_a_guest_does_not_start_on_the_state_of_another_ones_snapshot() -> None:
+    disk = SnapshotDisk("vda", "external", "/i/top", "/i/over")
+    world = forest(image("base"), image("top", "base")).edited(records=[SnapshotRecord("other", "s", disks=(disk,))])
+    own = Domain("own", "0c0c0c0c-1111-2222-3333-444444444444", disks=(Disk("vda", "/i/top", "qcow2"),))
+    [concern] = snapshots_of_others(world, own)
+    assert (concern.name, concern.waivable, concern.holders) == ("shared-base", True, ("other",))
+    assert not [*snapshots_of_others(world, replace(own, disks=(replace(own.disks[0], readonly=True),)))]

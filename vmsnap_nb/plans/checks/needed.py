@@ -11,7 +11,7 @@ from vmsnap_nb.model.need import Need
 from vmsnap_nb.plans.concern import Concern, either, refuse
 from vmsnap_nb.words.message import Message, joined, t
 
-__all__ = ["beyond", "needed", "other_chains"]
+__all__ = ["beyond", "needed", "other_chains", "written_by"]
 
 
 def needed(
@@ -49,6 +49,29 @@ def needed(
                     "belong together"
                 )
                 yield _concern(need, path, own, why)
+
+
+def written_by(forest: Forest, guest: str, path: str) -> Iterator[Concern]:
+    """Check that nothing but disks, overlays and snapshots needs an image to which a guest would write once it starts.
+
+    What goes on with it as its own disk is a matter of the guest itself.
+    """
+    for need in forest.known_needs(path):
+        if need.kind in _WRITTEN and (need.guest != guest or need.kind == "data"):
+            if need.kind == "definition" and need.layers[:1] == (need.path,):
+                continue
+            fact, _ = _WORDS[need.kind](need, path)
+            yield refuse(
+                "shared-base",
+                t("cannot start {guest}: {fact}, and {guest} would write to it", guest=guest, fact=fact),
+                either(
+                    t("give {guest} its own disk", guest=guest),
+                    t("use start(force=True) if nothing needs that content any more"),
+                ),
+                images=(path,),
+                holders=(need.guest,) if need.guest else (),
+                waivable=True,
+            )
 
 
 def beyond(forest: Forest, path: str) -> tuple[Need, ...]:
@@ -237,6 +260,8 @@ def other_chains(forest: Forest, guest: str, targets: Iterable[str]) -> Iterator
                 remedy = either(remedy, _write_headers(forest, rows))
             yield refuse("other-image", what, remedy, images=(own,), holders=(guest,))
 
+
+_WRITTEN = frozenset({"managed save", "saved memory", "firmware", "boot", "nvdimm", "named", "definition", "data"})
 
 _WORDS = {
     "snapshot": _snapshot,

@@ -13,7 +13,7 @@ from vmsnap_nb.plans.by_hand import rebase_argv, repair_commands
 from vmsnap_nb.plans.checks.held import interrupted_snapshots
 from vmsnap_nb.plans.checks.interrupted import finishing, may_lack, reads_otherwise
 from vmsnap_nb.plans.checks.layers import REBASED, doubts
-from vmsnap_nb.plans.checks.needed import other_chains
+from vmsnap_nb.plans.checks.needed import other_chains, written_by
 from vmsnap_nb.plans.checks.notes import note_folders, strangers
 from vmsnap_nb.plans.concern import Concern, ConcernName, either, refuse, warn
 from vmsnap_nb.plans.request import Needs, Reading
@@ -73,6 +73,7 @@ def start_concerns(reading: Reading) -> tuple[Concern, ...]:
         *holders(reading),
         *shared_bases(forest, domain),
         *snapshots_of_others(forest, domain),
+        *(concern for use in domain.uses if not use.readonly for concern in written_by(forest, domain.name, use.path)),
         *saved_layers(forest, domain),
         *layers(forest, domain.uses),
         *other_chains(forest, domain.name, (disk.target for disk in domain.disks)),
