@@ -14,7 +14,7 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain, Use
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotDisk, SnapshotRecord
-from vmsnap_nb.plans.journal import MergeEntry
+from vmsnap_nb.plans.journal import InsideEntry, MergeEntry
 from vmsnap_nb.plans.merge.request import (
     CleanupRequest,
     CommitRequest,
@@ -288,3 +288,21 @@ def test_what_stood_on_a_layer_that_has_gone_is_cleaned_up_too() -> None:
     assert plan.unlinks == ("/i/Orphan",)
     with pytest.raises(InvalidRequestError, match="is marked as invalid"):
         CleanupRequest(guest="g").plan(of(running(handout(gone, others))))
+
+
+def test_nothing_is_written_to_an_image_in_which_a_change_of_a_snapshot_was_interrupted() -> None:
+    facts = replace(NOTHING, entries=(InsideEntry(image="/i/Snap-2", name="s", change="delete", table=0, names=()),))
+    for guest in (OFF, GUEST):
+        now = of(running(handout()), guest, facts=facts)
+        [concern] = [
+            one
+            for one in CommitRequest(guest="g", top="Snap-3", base="Snap-2").plan(now).concerns
+            if one.name == "active-job"
+        ]
+        assert (concern.level, concern.images) == ("refuse", ("/i/Snap-2",))
+        assert "guest.unfinished()[0]" in concern.remedy
+        above = CommitRequest(guest="g", top="Snap-4", base="Snap-3")
+        assert "active-job" not in refused(above.plan(now)), "it is only read"
+    alone = replace(facts, forest=handout())
+    for request in (PullRequest(into="Snap-2"), CommitRequest(top="Snap-3", base="Snap-2")):
+        assert "active-job" in refused(request.plan(alone))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os.path
 import shlex
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.checks.interrupted import finishing, may_lack, read_before, reads_otherwise
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark
 from vmsnap_nb.plans.journal import UnknownEntry, UnreadEntry
 from vmsnap_nb.plans.request import Reading
+from vmsnap_nb.plans.step import Step
 from vmsnap_nb.words.message import t
 
-__all__ = ["merging", "note_folders", "pulling", "strangers"]
+__all__ = ["merging", "note_folders", "pulling", "strangers", "unsettled"]
 
 
 def note_folders(forest: Forest, paths: Iterable[str]) -> tuple[str, ...]:
@@ -47,16 +48,16 @@ def merging(reading: Reading, paths: Iterable[str], *, through: bool = True) -> 
 
 
 def pulling(
-    reading: Reading, paths: Iterable[str], *, lower: bool = False, besides: Collection[str] = ()
+    reading: Reading, paths: Iterable[str], *, lower: bool = False, steps: Iterable[Step] = ()
 ) -> Iterator[Concern]:
     """Check that no pull into these images, or into what they are based on, was interrupted: they may lack data.
 
-    With `lower` also that they are not what such an image was based on: only with that the pull can be finished. The
-    entries `besides` are those that the plan itself ends.
+    With `lower` also that they are not what such an image was based on: only with that the pull can be finished. An
+    entry that the steps of the plan end is not in their way.
     """
-    paths = tuple(dict.fromkeys(paths))
+    paths, ended = tuple(dict.fromkeys(paths)), {step.entry_path for step in steps}
     for entry in reading.pulls:
-        if entry.path in besides:
+        if entry.path in ended:
             continue
         below = read_before(reading.forest, entry) if lower else ()
         if any(path in below or may_lack(reading.forest, entry, path) for path in paths):
@@ -64,6 +65,20 @@ def pulling(
                 "active-job",
                 t("a pull into {path} is running, or was interrupted", path=entry.image),
                 t("wait until it ends, or finish it with {call}[0].run()", call="guest.unfinished()"),
+                images=(entry.image,),
+            )
+
+
+def unsettled(reading: Reading, written: Iterable[str]) -> Iterator[Concern]:
+    """Check that nothing writes to images in which a change of a snapshot was cut short: clusters may be miscounted."""
+    call = "forest.unfinished()" if reading.guest is None else "guest.unfinished()"
+    names = {name for path in written for name in reading.forest.same_file(path)}
+    for entry in reading.insides:
+        if entry.image in names:
+            yield refuse(
+                "active-job",
+                t("a change to an internal snapshot of {path} is running, or was interrupted", path=entry.image),
+                t("wait until it ends, or finish it with {call}[0].run()", call=call),
                 images=(entry.image,),
             )
 

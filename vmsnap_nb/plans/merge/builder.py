@@ -351,15 +351,15 @@ class MergeBuilder:
         self.concerns += notes.strangers(self.reading)
         copying = with_content(self.before, self.forest, self._copying, self._contents) if verify else self._copying
         steps = (*copying, *self._marking, *self._removing, *self._ending)
+        written = [path for step in steps for path in step.writes]
+        self.concerns += notes.unsettled(self.reading, written)
         if resumed is None:
             changed = [step.entry.base for step in steps if isinstance(step, CommitLayers | LiveCommit)]
             lost = [path for step in steps for path in (*step.invalidates, *step.unlinks)]
             own = "" if self.engine.owner is None else self.engine.owner.domain.name
-            written = [path for step in steps for path in step.writes]
-            ended = {step.entry_path for step in steps}
             self.concerns += needed(self.before, written=written, changed=changed, lost=lost, own=own)
             self.concerns += readers.other_bases(self.before, (*written, *lost))
-            self.concerns += notes.pulling(self.reading, self._touched, lower=True, besides=ended)
+            self.concerns += notes.pulling(self.reading, self._touched, lower=True, steps=steps)
         plan = Plan(
             title=title,
             before=self.before,
