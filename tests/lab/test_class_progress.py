@@ -32,7 +32,7 @@ def test_each_student_is_a_row_and_each_exercise_a_column(tmp_path: Path) -> Non
     assert vs.class_progress([]).empty
 
 
-@pytest.mark.parametrize("kind", ["link", "fifo", "folder", "text", "huge", "unreadable"])
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder", "text", "huge", "unreadable", "countless"])
 def test_what_a_student_has_put_there_instead_counts_as_nothing(tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "eve" / ".vmsnap" / "exercises"
     write_progress(tmp_path / "other", {"loop": DONE})
@@ -47,7 +47,8 @@ def test_what_a_student_has_put_there_instead_counts_as_nothing(tmp_path: Path, 
     elif kind == "huge":
         os.truncate(os.open(file, os.O_CREAT | os.O_WRONLY), 1 << 40)
     else:
-        file.write_text("[[[" if kind == "text" else '{"loop": {"checks": true}}')
+        texts = {"text": "[[[", "unreadable": '{"loop": {"checks": true}}'}
+        file.write_text(texts.get(kind, f'{{"loop": {{"checks": {10**30}}}}}'))
     assert vs.class_progress([folder.parent]).loc["eve", "checks"] == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -295,16 +296,25 @@ def test_chains_are_read_from_the_xml_of_a_running_guest() -> None:
     assert (off.backing, "is not known" in off.problem) == (None, True)
 
 
+def own_test_host(folder: Path) -> vs.Host:
+    """Return libvirt's pretended host, as no other test has it, with a guest that has a snapshot."""
+    (folder / "node.xml").write_text(
+        "<node><domain type='test'><name>test</name><memory>1</memory><os><type>hvm</type></os></domain></node>"
+    )
+    host = vs.connect(f"test://{folder}/node.xml")
+    host.guest("test").handle.domain.snapshotCreateXML("<domainsnapshot><name>s</name></domainsnapshot>")
+    return host
+
+
 @pytest.mark.parametrize(
     "answer", ["", "<domain", "None", "<a>" * 5000 + "</a>" * 5000, "<domain id='x'>&#0;</domain>", "<domain>\ud800"]
 )
 def test_what_is_not_as_libvirt_writes_it_is_an_error_that_says_so(
-    monkeypatch: pytest.MonkeyPatch, answer: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str
 ) -> None:
     libvirt = library()
-    with vs.connect("test:///default") as host:
+    with own_test_host(tmp_path) as host:
         guest = host.guest("test")
-        guest.handle.domain.snapshotCreateXML("<domainsnapshot><name>s</name></domainsnapshot>")
         calls: tuple[Callable[[], object], ...] = (host.survey, host.snapshots, host.leftovers, guest.snapshots)
         for kind, method in ((libvirt.virDomain, "XMLDesc"), (libvirt.virDomainSnapshot, "getXMLDesc")):
             with monkeypatch.context() as patch:
@@ -314,3 +324,24 @@ def test_what_is_not_as_libvirt_writes_it_is_an_error_that_says_so(
                         call()
         for call in calls:
             call()
+
+
+@pytest.mark.parametrize("time", ["9" * 18, "9" * 30, "²"])
+def test_a_snapshot_of_a_time_that_no_calendar_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, time: str) -> None:
+    libvirt = library()
+    with own_test_host(tmp_path) as host:
+        guest = host.guest("test")
+        read = libvirt.virDomainSnapshot.getXMLDesc
+        at = re.compile("(?<=<creationTime>)[^<]*")
+        monkeypatch.setattr(libvirt.virDomainSnapshot, "getXMLDesc", lambda *given: at.sub(time, read(*given)))
+        assert guest.snapshots().to_frame()["created"].isna().all()
+
+
+@pytest.mark.parametrize("number", ["9" * 30, "²", "-1", "1e9", ""])
+def test_sizes_times_and_modes_that_no_file_has_are_not_known(number: str) -> None:
+    image = read_volume(
+        f"<volume type='file'><capacity>{number}</capacity><target><path>/i/a</path><permissions><mode>{number}9</mode>"
+        f"</permissions><timestamps><mtime>{number}.5</mtime></timestamps></target></volume>"
+    )
+    assert image is not None
+    assert (image.virtual_size, image.mtime_ns) == (None, None)

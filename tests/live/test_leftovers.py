@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,3 +136,12 @@ def test_names_that_are_not_there(tmp_path: Path) -> None:
     assert "Lone" in found._repr_mimebundle_()["text/html"]
     (tmp_path / "Lone.qcow2").unlink()
     assert vs.scan(tmp_path).leftovers().to_frame().empty
+
+
+def test_a_file_of_a_time_that_no_calendar_has(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="vmsnap-test-", dir="/dev/shm") as folder:  # other file systems end earlier
+        image = create(Path(folder) / "far.qcow2")
+        os.utime(image, (253402300800, 253402300800))
+        (found,) = vs.scan(folder).leftovers()
+        assert (found.path, found.last_written) == (str(image), None)
+        assert vs.scan(folder).to_html(tmp_path / "report.html")

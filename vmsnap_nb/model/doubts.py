@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.moment import moment
 from vmsnap_nb.words.message import N_, NOTHING, Message, t
 
 __all__ = ["DIRTY", "MERGED", "is_older", "is_other", "is_smaller", "smaller_ones"]
@@ -105,7 +105,5 @@ def _is_remembered(image: Image, base: Image) -> bool:
 
 
 def _utc(seconds: int) -> str:
-    try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
-    except (OverflowError, ValueError, OSError):  # no time that a calendar has
-        return str(seconds)
+    time = moment(seconds * 10**9)
+    return str(seconds) if time is None else f"{time:%Y-%m-%d %H:%M:%S}"

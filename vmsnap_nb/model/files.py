@@ -5,10 +5,11 @@ from __future__ import annotations
 import stat
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, SupportsIndex
 
 from vmsnap_nb.errors import NotFoundError
+from vmsnap_nb.model.moment import moment
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.model.number import check_above_zero
 from vmsnap_nb.model.shown import Carded, Tabled
@@ -127,17 +128,6 @@ _TYPES = {
     "socket": stat.S_IFSOCK,
     "device": stat.S_IFCHR,
 }
-
-
-def moment(nanoseconds: int | None) -> datetime | None:
-    """Return a time in UTC, and None for one that no calendar has."""
-    if nanoseconds is None:
-        return None
-    try:
-        seconds, rest = divmod(nanoseconds, 1_000_000_000)
-        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-    except (OverflowError, ValueError, OSError):
-        return None
 
 
 @dataclass(frozen=True, repr=False)

@@ -21,6 +21,7 @@ __all__ = ["Progress", "Status", "read_progress", "with_check", "with_hint", "wr
 Status = Literal["new", "begun", "partly", "broken", "done"]
 _FILE = ".progress.json"
 _MOST = 1 << 20
+_MOST_COUNTED = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +61,13 @@ def read_progress(folder: Path, *, of_anyone: bool = False) -> dict[str, Progres
 
 
 def _checked(row: dict[str, Any]) -> Progress:
-    """Return a row of the file; TypeError if a value is of another type than its field."""
+    """Return a row of the file; TypeError or ValueError if a value cannot be that of its field."""
     numbers = {"hints", "checks", "passed", "of"}
     for name, value in row.items():
         if type(value) not in ((int,) if name in numbers else (bool,) if name == "broken" else (float, int, NoneType)):
             raise TypeError
+        if name in numbers and not 0 <= value <= _MOST_COUNTED:
+            raise ValueError
     made = Progress(**row)
     _ = made.when  # a time that cannot be is an error here, not later
     return made

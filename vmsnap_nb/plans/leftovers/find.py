@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.model.leftovers import Leftover, Leftovers
+from vmsnap_nb.model.moment import moment
 from vmsnap_nb.model.need import lost_volumes, may_need, parts_of
 from vmsnap_nb.model.twins import twins
 from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, RevertEntry, SnapshotEntry
@@ -130,7 +130,7 @@ def _image(forest: Forest, path: str, uri: str) -> Leftover:
         )
     else:
         said.append(t("none of the images that were read is based on it"))
-    written = None if image.mtime_ns is None else datetime.fromtimestamp(image.mtime_ns / 1e9, UTC)
+    written = moment(image.mtime_ns)
     if written is not None:
         said.append(t("last written on {date}", date=f"{written:%Y-%m-%d}"))
     return Leftover(

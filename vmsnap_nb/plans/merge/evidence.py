@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Literal
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.moment import moment
 from vmsnap_nb.plans.by_hand import repair_advice
 from vmsnap_nb.plans.checks.interrupted import finishing, is_gone, is_torn, settled, who
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
@@ -326,6 +326,5 @@ def _is_same(image: Image, fact: FileFact) -> bool:
 
 def _time(mtime_ns: int | None) -> str:
     """Return a time as people read it."""
-    if mtime_ns is None:
-        return t("at an unknown time")
-    return datetime.fromtimestamp(mtime_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    time = moment(mtime_ns)
+    return t("at an unknown time") if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"

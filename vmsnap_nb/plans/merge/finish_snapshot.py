@@ -5,10 +5,10 @@ from __future__ import annotations
 import os.path
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.model.moment import moment
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.plans.checks.held import missed_switches, set_aside, unrecorded_switches
 from vmsnap_nb.plans.concern import Concern, either, refuse, sorted_concerns
@@ -217,6 +217,5 @@ def _started_without(reading: Reading, entry: SnapshotEntry) -> Iterator[Concern
 
 
 def _time(mtime_ns: int | None) -> str:
-    if mtime_ns is None:
-        return t("an unknown time")
-    return datetime.fromtimestamp(mtime_ns / 1e9, UTC).isoformat(sep=" ", timespec="seconds")
+    time = moment(mtime_ns)
+    return t("an unknown time") if time is None else time.isoformat(sep=" ", timespec="seconds")

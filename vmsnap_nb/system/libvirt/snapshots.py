@@ -6,7 +6,7 @@ import gc
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from html import unescape
 from itertools import islice
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from vmsnap_nb.errors import ImageError, LibvirtError, NotFoundError
 from vmsnap_nb.model.guest import Disk
 from vmsnap_nb.model.libvirt_xml import parse_xml
+from vmsnap_nb.model.moment import moment
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, Held, SnapshotDisk, SnapshotRecord
 from vmsnap_nb.system.libvirt.domains import Roll, read_disks, unless_gone
@@ -168,7 +169,7 @@ _HELD: Mapping[str | None, Held] = {"internal": "internal", "external": "externa
 
 
 def _time(text: str | None) -> datetime | None:
-    return datetime.fromtimestamp(int(text), UTC) if text and text.isdigit() else None
+    return moment(int(text) * 10**9) if text and text.isascii() and text.isdigit() else None
 
 
 def _disk(target: str, word: str | None, source: str | None, file: str | None) -> SnapshotDisk:
@@ -220,7 +221,7 @@ _HEAD = re.compile(
     r"(?:  <description>([^<]*)</description>\n)?"
     r"  <state>([^<]*)</state>\n"
     r"(?:  <parent>\n    <name>([^<]*)</name>\n  </parent>\n)?"
-    r"  <creationTime>(\d+)</creationTime>\n"
+    r"  <creationTime>(\d{1,18})</creationTime>\n"
     r"  <memory snapshot='(\w+)'(?: file='([^']*)')?/>\n"
     r"(?:  <disks>\n((?:    .*\n)*)  </disks>\n)?"
     r"  <domain "
@@ -272,7 +273,7 @@ def _fields_as_set(xml: str) -> dict[str, Any] | None:
         "description": _text(description) or "",
         "state": state,
         "parent": _text(parent),
-        "created": datetime.fromtimestamp(int(created), UTC),
+        "created": _time(created),
         "memory": _HELD.get(memory, "no"),
         "memory_file": _text(memory_file),
         "disks": tuple(disks.values()),

@@ -23,6 +23,9 @@ __all__ = ["Pool", "read_domain_chains", "read_pools", "read_volume"]
 
 _DEEPEST = 1000
 """Layers after which a chain is not followed any further."""
+_MOST, _MOST_DIGITS = (1 << 63) - 1, 19
+"""What a file can have of bytes, and the digits of that."""
+_ALL_WRITE = 0o222
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def read_volume(xml: str) -> Image | None:
         backing=_reference(path, None if backing is None else backing.findtext("path"), _format(backing)),
         file_size=_number(volume.findtext("physical")),
         mtime_ns=_time(volume.findtext("target/timestamps/mtime")) if volume.get("type") == "file" else None,
-        writable=int(volume.findtext("target/permissions/mode") or "0666", 8) & 0o222 != 0,
+        writable=_is_writable(volume.findtext("target/permissions/mode")),
     )
 
 
@@ -87,14 +90,25 @@ def _format(element: ET.Element | None) -> str | None:
     return None if format is None else format.get("type")
 
 
+def _is_writable(mode: str | None) -> bool:
+    """Return whether somebody may write to a file; as long as libvirt does not tell, somebody may."""
+    try:
+        return not mode or int(mode, 8) & _ALL_WRITE != 0
+    except ValueError:
+        return True
+
+
 def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
+    """Return a size in bytes; None for one that no file can have."""
+    number = int(text) if text and text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
+    return None if number is None or number > _MOST else number
 
 
 def _time(text: str | None) -> int | None:
     """Return nanoseconds since 1970; libvirt writes seconds, and those of a second behind a dot."""
     seconds, _, rest = (text or "").partition(".")
-    return int(seconds) * 10**9 + int(rest or 0) if seconds.isdigit() and (rest or "0").isdigit() else None
+    whole, part = _number(seconds), _number(rest or "0")
+    return None if whole is None or part is None else whole * 10**9 + part
 
 
 def _reference(path: str, written: str | None, format: str | None) -> Reference | None:
