@@ -22,6 +22,7 @@ from vmsnap_nb.errors import (
 )
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.system.libvirt.connection import files_are_here
 from vmsnap_nb.system.libvirt.errors import from_libvirt
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.storage import read_domain_chains, read_volume
@@ -345,3 +346,9 @@ def test_sizes_times_and_modes_that_no_file_has_are_not_known(number: str) -> No
     )
     assert image is not None
     assert (image.virtual_size, image.mtime_ns) == (None, None)
+
+
+@pytest.mark.parametrize("query", ["socket=/s", "SOCKET=/s", "mode=auto;socket=/s", "socket=/run/libvirt/s&Socket=/s"])
+def test_a_socket_that_may_be_of_another_machine_is_seen_however_libvirt_takes_it(query: str) -> None:
+    assert not files_are_here(f"qemu:///system?{query}")
+    assert not files_are_here(f"qemu+unix:///system?{query}")

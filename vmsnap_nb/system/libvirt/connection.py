@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from vmsnap_nb.errors import InvalidRequestError, LibvirtError, VmsnapError
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
@@ -110,7 +110,9 @@ def files_are_here(uri: str) -> bool:
     parts = urlsplit(uri)
     driver, _, transport = parts.scheme.partition("+")
     here = driver == "qemu" and not parts.netloc and transport in {"", "unix"}
-    return here and all(_is_own(socket) for socket in parse_qs(parts.query).get("socket", ()))
+    # libvirt takes its parameters in any case, and parts them by ; as well.
+    given = parse_qsl(parts.query.replace(";", "&"), keep_blank_values=True)
+    return here and all(_is_own(value) for name, value in given if name.lower() == "socket")
 
 
 def _is_own(socket: str) -> bool:
