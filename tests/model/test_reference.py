@@ -6,9 +6,10 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from vmsnap_nb.model.address import address_of
 from vmsnap_nb.model.image import Image, InternalSnapshot
 from vmsnap_nb.model.reference import Reference, parse_reference
 
@@ -215,3 +216,42 @@ def test_a_file_of_which_a_part_is_read_has_no_format_of_that_part(level: str) -
     written = "json:" + json.dumps(node)
     assert parse_reference(written, folder="/", format="vmdk").format == "raw"
     assert parse_reference(written.replace("offset", "node-name"), folder="/", format="vmdk").format == "vmdk"
+
+
+KEYS = st.sampled_from(
+    [
+        "driver",
+        "file",
+        "filename",
+        "file.driver",
+        "server",
+        "server.0.host",
+        "host",
+        "port",
+        "type",
+        "path",
+        "export",
+        "portal",
+        "target",
+        "lun",
+        "url",
+    ]
+)
+VALUES = st.recursive(
+    st.sampled_from(["file", "qcow2", "raw", "nbd", "ssh", "iscsi", "/a/b", "unix", "box:abc", "nbd://[", None, 5, 1.5])
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@example({"driver": "raw", "file": {"driver": "iscsi", "portal": "box:abc", "target": "t"}})
+@example({"driver": ["raw"]})
+@given(st.dictionaries(KEYS, VALUES, max_size=5))
+def test_whatever_is_written_as_json_is_read(options: dict[str, object]) -> None:
+    reference = parse_reference(f"json:{json.dumps(options)}", folder="/i")
+    assert reference.path is None or reference.path.startswith("/")
+    assert isinstance(reference.is_plain, bool)
+    assert isinstance(reference.is_certain, bool)
+    hash(address_of(reference.written))
+    assert reference.key

@@ -55,11 +55,11 @@ def address_of(written: str) -> Identity | None:
     >>> address_of("nbd:///disk") is None
     True
     """
-    if written.startswith("json:"):
-        options = options_of(written[5:])
-        return None if options is None else _of_options(options)
     protocol, _, rest = written.partition(":")
     try:
+        if protocol == "json":
+            options = options_of(rest)
+            return None if options is None else _of_options(options)
         if rest.startswith("//"):
             return _of_url(written)
         if protocol == "nbd":
@@ -145,10 +145,7 @@ def _of_options(options: Mapping[str, Any]) -> Identity | None:
         return None
     if server.get("type") == "unix" or (protocol == "nbd" and server.get("path") and not server.get("host")):
         return _at_socket(protocol, server.get("path"), name)
-    try:
-        return _known(protocol, _text(server.get("host")), server.get("port"), name.removeprefix("/"))
-    except ValueError:
-        return None
+    return _known(protocol, _text(server.get("host")), server.get("port"), name.removeprefix("/"))
 
 
 def _text(value: object) -> str | None:

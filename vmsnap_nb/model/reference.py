@@ -211,5 +211,5 @@ def _is_plain(option: tuple[str, object]) -> bool:
     if levels[:-1] not in ([], ["file"], ["cache"], ["file", "cache"]):
         return False  # one node upon another: what is read is not what the file holds
     if name == "driver":
-        return value in _FORMATS
+        return isinstance(value, str) and value in _FORMATS
     return name in _HARMLESS or "cache" in levels
