@@ -15,12 +15,15 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.commands import qemu_img
 from support.disks import merged_parts
-from support.images import GIB, KIB, MIB, header
+from support.images import GIB, KIB, MIB, create, header, write
 
+import vmsnap_nb as vs
 from vmsnap_nb.errors import ImageError, StalePlanError
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.disk.disk import Disk
+from vmsnap_nb.system.disk.file_space import qcow2_space
 from vmsnap_nb.system.disk.layer import RawLayer
 from vmsnap_nb.system.disk.open import open_layer
 from vmsnap_nb.system.disk.qcow2_layer import Qcow2Layer
@@ -228,3 +231,62 @@ def test_a_raw_image_ends_with_its_sector() -> None:
     layer = RawLayer(BytesSource(b"x" * 700))
     assert layer.size == 1024
     assert Disk([layer]).pread(0, 2000) == b"x" * 700 + bytes(324)
+
+
+def with_snapshots(path: Path, tables: int, snapshots: int) -> Image:
+    """Make an image of clusters of 512 bytes: each L2 table is that of other snapshots, and full."""
+    cluster = 512
+    table = -(-8 * tables // cluster) * cluster
+    first = 2 * cluster
+    listed = first + (snapshots + 1) * table
+    l2 = -(-(listed + 128 * snapshots) // cluster) * cluster
+    data, each = l2 + tables * cluster, cluster // 8
+    size = tables * each * cluster
+    fields = {"cluster_bits": 9, "l1_size": tables, "l1_offset": first, "refcount_offset": cluster}
+    head = header(size=size, **fields, snapshots=snapshots, snapshots_offset=listed)
+    with open(path, "wb") as file:
+        file.write(head)
+        for number in range(snapshots):
+            place = first + (number + 1) * table
+            file.seek(place)
+            own = [l2 + n * cluster if (n * 2654435761 >> 3) >> number & 1 else 0 for n in range(tables)]
+            file.write(struct.pack(f">{tables}Q", *own))
+            name = f"{number + 1:04}".encode()
+            entry = struct.pack(">QIHHIIQII", place, tables, len(name), len(name), 0, 0, 0, 0, 16)
+            file.seek(listed + number * (len(entry) + 16 + 2 * len(name)))
+            file.write(entry + struct.pack(">QQ", 0, size) + 2 * name)
+        file.seek(l2)
+        for n in range(tables * each):
+            file.write(struct.pack(">Q", data + n * cluster))
+        file.truncate(data + tables * each * cluster)
+    (found,) = vs.scan(path.parent)
+    assert (found.status, len(found.snapshots)) == ("ok", snapshots)
+    return found
+
+
+def test_snapshots_that_share_in_many_ways_are_counted_soon(tmp_path: Path) -> None:
+    image = with_snapshots(tmp_path / "many", 24 * KIB, 18)
+    began = time.process_time()
+    assert len(qcow2_space(image).held) > 8 * KIB
+    assert time.process_time() - began < SOON
+
+
+def test_a_wrong_table_of_a_snapshot_is_named(tmp_path: Path) -> None:
+    image = create(tmp_path / "wrong", create(tmp_path / "base"))
+    write(image, "write -P 1 0 128k")
+    qemu_img("snapshot", "-c", "s", image)
+    write(image, "write -P 2 0 64k")
+    with open(image, "r+b") as file:
+
+        def number(place: int) -> int:
+            file.seek(place)
+            return int(struct.unpack(">Q", file.read(8))[0])
+
+        table = number(number(number(64))) & (1 << 56) - 1
+        entry = number(table)
+        file.seek(table)
+        file.write(struct.pack(">Q", entry + 512))
+    found = vs.scan(tmp_path)
+    with pytest.raises(ImageError, match="compute the space"):
+        qcow2_space(found["wrong"])
+    assert len(found.space().to_frame()) == 2

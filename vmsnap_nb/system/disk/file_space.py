@@ -12,7 +12,7 @@ from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.disk.disk import changing
 from vmsnap_nb.system.disk.open import open_layer
 from vmsnap_nb.system.disk.qcow2_layer import Qcow2Layer
-from vmsnap_nb.system.qcow2.tables import COMPRESSED, ZERO, Runs, compressed_place, host_clusters, parse_l2
+from vmsnap_nb.system.qcow2.tables import COMPRESSED, ZERO, Runs, TableError, compressed_place, host_clusters, parse_l2
 from vmsnap_nb.system.qemu.qemu_img import unreadable
 from vmsnap_nb.words.message import Message, t
 
@@ -94,19 +94,22 @@ class _Counting:
                 if not zero:
                     stored += self._stored(start, length, kind, place, shared)
             if len(extents) + len(stored) > _MOST_PARTS:
-                raise self._too_much(t("it has more than {most} parts, which is the limit", most=_MOST_PARTS))
+                raise self._unreadable(t("it has more than {most} parts, which is the limit", most=_MOST_PARTS))
         layer = LayerMap(self._image.path, self._layer.size, tuple(extents), self._geometry.cluster)
         return FileSpace(layer, tuple(stored), held, tuple(self._below()) if len(self._l1) > 1 else ())
 
     def _runs(self, number: int, offset: int, size: int) -> Runs:
         self._check_time()
-        return parse_l2(self._layer.read_cluster(offset), self._geometry, number, size)
+        try:
+            return parse_l2(self._layer.read_cluster(offset), self._geometry, number, size)
+        except TableError as error:
+            raise self._unreadable(error.why) from error
 
     def _check_time(self) -> None:
         if time.monotonic() > self._deadline:
-            raise self._too_much(t("it did not finish within {seconds} s", seconds=_SECONDS))
+            raise self._unreadable(t("it did not finish within {seconds} s", seconds=_SECONDS))
 
-    def _too_much(self, why: Message) -> Exception:
+    def _unreadable(self, why: Message) -> Exception:
         return unreadable(t("compute the space that {image} uses", image=self._image.path), why)
 
     def _stored(self, start: int, length: int, kind: int, place: int, shared: Numbers | None) -> Iterator[Stored]:
@@ -168,11 +171,13 @@ class _Counting:
         _, example, which = np.unique(sums, return_index=True, return_inverse=True)
         held: dict[frozenset[str], int] = {}
         shared = []
-        for number, at in enumerate(example):
+        alike = np.split(np.argsort(which, kind="stable"), np.cumsum(np.bincount(which))[:-1])
+        for at, some in zip(example, alike, strict=True):
+            self._check_time()
             holders = frozenset().union(*(kinds[kind] for kind in classes[begins[at] : ends[at]]))
             if holders == {_DISK}:
                 continue
-            mine = clusters[begins[which == number]]
+            mine = clusters[begins[some]]
             if _DISK in holders:
                 shared.append(mine)
                 continue
@@ -201,7 +206,7 @@ class _Counting:
             total += len(data) + 1
             if total > _MOST_CLUSTERS:
                 why = t("its tables have more than {most} entries, which is the limit", most=_MOST_CLUSTERS)
-                raise self._too_much(why)
+                raise self._unreadable(why)
         clusters = np.concatenate([some for some, _ in found])
         classes = np.repeat(np.array([kind for _, kind in found]), [len(some) for some, _ in found])
         return clusters.astype(np.int64), classes
