@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -118,6 +119,11 @@ def test_concerns_of_the_base() -> None:
     assert concerns(forest(base), size=65 * MIB) == {}
     assert concerns(forest(image("base", status="remote"))) == {"untrusted-backing": "refuse"}
     assert concerns(forest(image("base", "away"), image("away", status="outside"))) == {"untrusted-backing": "warn"}
+    other = forest(image("base", "/secret/low"), image("/secret/low"))
+    assert concerns(other) == {"untrusted-backing": "warn"}
+    assert concerns(replace(other, folders=("/i", "/secret"))) == {}
+    assert concerns(other.edited(uses=[Use("g", "vda", "/secret/low")])) == {"untrusted-backing": "warn"}
+    assert concerns(forest(image("above", "base"), *other).edited(uses=[Use("g", "vda", "/i/above")])) == {}
     assert concerns(forest(image("base", "gone"), image("gone", status="missing"))) == {"missing-base": "refuse"}
     assert concerns(forest(image("base", "base"))) == {"loop": "refuse"}
     data = {"data_file": Reference("/etc/shadow", "absolute", "/etc/shadow", "raw"), "data_status": "outside"}

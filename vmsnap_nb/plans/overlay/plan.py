@@ -181,6 +181,7 @@ def _concerns_of_base(
             )
         else:
             yield from _unreadable(below, forest.status(path))
+    yield from _named_by_headers(forest, base)
     yield from doubts(forest, base.path)
     yield from _size(base, size)
     yield from in_use(
@@ -194,6 +195,27 @@ def _concerns_of_base(
         concern=warn,
     )
     yield from _stopped(forest, base, protect=protect)
+
+
+def _named_by_headers(forest: Forest, base: Image) -> Iterator[Concern]:
+    """Warn of layers in other folders, unless guests are based on them so: a header can name any file."""
+    if forest.known_users(base.path):
+        return
+    folders = tuple(f"{folder.rstrip('/')}/" for folder in (*forest.folders, os.path.dirname(base.path)))
+    for path in forest.known_lineage(base.path)[1:]:
+        if forest.status(path) != "ok" or path.startswith(folders):
+            continue
+        yield warn(
+            "untrusted-backing",
+            t(
+                "{path} is in a folder that was not specified, and only the header of an image refers to it. A guest "
+                "on {base} reads it as its disk, whatever the file contains",
+                path=path,
+                base=base.name,
+            ),
+            t("run this only if you trust the author of {base}", base=base.name),
+            images=(path,),
+        )
 
 
 def _size(base: Image, size: int | None) -> Iterator[Concern]:
