@@ -12,6 +12,7 @@ from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.plans.by_hand import rebase_argv, repair_commands
 from vmsnap_nb.plans.checks.held import interrupted_snapshots
 from vmsnap_nb.plans.checks.interrupted import finishing, may_lack, reads_otherwise
+from vmsnap_nb.plans.checks.known import inner_names
 from vmsnap_nb.plans.checks.layers import REBASED, doubts
 from vmsnap_nb.plans.checks.needed import other_chains, written_by
 from vmsnap_nb.plans.checks.notes import note_folders, strangers
@@ -87,7 +88,7 @@ def interrupted_insides(reading: Reading) -> Iterator[Concern]:
     domain = reading.owner.domain
     layers = {layer for use in domain.uses for layer in reading.forest.known_lineage(use.path)}
     for entry in reading.insides:
-        if entry.image in layers:
+        if not layers.isdisjoint(reading.forest.same_file(entry.image)):
             yield refuse(
                 "active-job",
                 t(
@@ -109,7 +110,7 @@ def interrupted_reverts(reading: Reading) -> Iterator[Concern]:
         inside = {
             use.target: use.path
             for use in domain.uses
-            if use.path in forest.images and any(one.name == entry.name for one in forest[use.path].snapshots)
+            if use.path in forest.images and entry.name in inner_names(forest, use.path)
         }
         own = entry.uuid == domain.uuid
         remedy = t("finish it first: guest.unfinished()[0].run()")
@@ -157,11 +158,7 @@ def interrupted_commits(reading: Reading) -> Iterator[Concern]:
     forest, domain = reading.forest, reading.owner.domain
     paths = [use.path for use in domain.uses]
     for entry in reading.merges:
-        if any(
-            entry.base in forest.known_lineage(path) and reads_otherwise(forest, entry, path)
-            for path in paths
-            if path in forest.images
-        ):
+        if any(reads_otherwise(forest, entry, path) for path in paths):
             yield refuse(
                 "active-job",
                 t(

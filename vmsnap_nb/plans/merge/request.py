@@ -370,12 +370,16 @@ def unfinished(
         inside = (FinishInsideRequest(entry=entry) for entry in reading.insides)
         return (*inside, *(FinishRequest(entry=entry) for entry in reading.merges))
     layers = {layer for _, top in _tops(forest, guest) for layer in forest.known_lineage(top) or (top,)}
-    inside = (FinishInsideRequest(entry=entry) for entry in reading.insides if entry.image in layers)
+    inside = (
+        FinishInsideRequest(entry=entry)
+        for entry in reading.insides
+        if not layers.isdisjoint(forest.same_file(entry.image))
+    )
     found = [
         FinishRequest(guest=guest, disk=disk, entry=entry, detached=disk is None)
         for disk, top in _tops(forest, guest)
         for entry in reading.merges
-        if entry.base in forest.known_lineage(top)
+        if not set(forest.same_file(entry.base)).isdisjoint(forest.known_lineage(top))
     ]
     attached = {request.entry for request in found if not request.detached}
     commits = (request for request in found if not (request.detached and request.entry in attached))
