@@ -135,6 +135,8 @@ def test_memory_alone_goes_back_onto_a_disk_that_did_not_change(running: Guest) 
     running.host._has_made(memory, "a test")
     assert running.snapshots()["alone"].kind == "vm-state"
     assert not running.snapshots().managed_save
+    deletion = running.delete_snapshot("alone")
+    assert (deletion.unlinks, "saved memory is removed" in deletion.way) == ((memory,), True)
     kept = running.revert("alone")
     with pytest.raises(PlanRefusedError, match="memory-lost"):
         kept.run(progress=False)

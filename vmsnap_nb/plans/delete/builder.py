@@ -158,6 +158,8 @@ class Deletion:
         self.concerns += checks.left_behind(after, (row.record for row in self.rows))
         plans = [direction.plan for _, direction in self.merged]
         way = clauses(dict.fromkeys(self.ways))
+        if not way and removed:
+            way = t("only libvirt's records change, and saved memory is removed. No image is modified")
         self.concerns += refused_while_off(self.before.owner, (*parts.writing, *forgetting))
         return Plan(
             title=title,
