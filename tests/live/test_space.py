@@ -13,6 +13,7 @@ from support.images import KIB, MIB, create, write
 
 import vmsnap_nb as vs
 from vmsnap_nb.live.space import read_space
+from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 
 pytestmark = pytest.mark.system
@@ -164,6 +165,19 @@ def test_a_record_reads_its_image(chain: Path) -> None:
     record = SnapshotRecord("demo", "monday", disks=(disk,))
     with_record = {image.name: image.hidden for image in read_space(forest.edited(records=(record,)))}
     assert with_record == {"Base": 2 * MIB, "Middle": 0, "Top": 0}
+
+
+def test_saved_memory_counts_with_its_image(chain: Path) -> None:
+    for name, size in (("a.mem", MIB), ("b.save", 2 * MIB)):
+        (chain / name).write_bytes(b"m" * size)
+    forest, [base, mid, _] = vs.scan(chain), sorted(map(str, chain.glob("*.qcow2")))
+    disks = (SnapshotDisk("vda", "external", base, mid),)
+    record = SnapshotRecord("demo", "s", disks=disks, memory="external", memory_file=str(chain / "a.mem"))
+    need = Need("saved memory", mid, "demo", str(chain / "b.save"))
+    frame = read_space(forest.edited(records=[record], needs=[need])).to_frame()
+    assert frame["memory_files"].to_dict() == {base: MIB, mid: 2 * MIB} | dict.fromkeys(
+        set(frame.index) - {base, mid}, 0
+    )
 
 
 def test_a_compressed_layer_hides_what_it_takes(tmp_path: Path) -> None:
