@@ -116,6 +116,7 @@ WORDS = {
 
 WHEN = {
     " when merging into the base": "合并到基础镜像时",
+    " above parallels": "在 parallels 之上合并时",
     " if only a header names the device": "如果只有文件头提到该设备，则",
     " if the base is included": "如果包括基础镜像，则",
     " if the device is too small": "如果设备空间不足，则",

@@ -104,7 +104,14 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "base in vmdk, vdi, vhdx, vpc, qed, qcow or parallels": (
         "tests/hosts/test_disk_verbs.py",
         {
-            "off": (_W, _W, f"works; {_NO} (can be waived) when merging into the base", _W, _W, _W),
+            "off": (
+                _W,
+                _W,
+                f"works; {_NO} (can be waived) when merging into the base; {_NO} above parallels",
+                _W,
+                _W,
+                _W,
+            ),
             "running": (_W, "refused: not-supported, as libvirt could not save the memory", _W, _W, _W, _W),
         },
     ),

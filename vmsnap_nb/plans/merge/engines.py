@@ -69,6 +69,20 @@ class QemuImg:
             yield from devices.parts_of_files(self.owner, (self.own.target,))
             yield from other_chains(forest, self.own.guest, (self.own.target,))
 
+    def about_commit(self, forest: Forest, written: Sequence[str]) -> Iterator[Concern]:
+        """Check that qemu-img can reopen the base for writing: with all that it is based on."""
+        for path in forest.known_lineage(written[0])[1:]:
+            if forest[path].format == "parallels":
+                yield refuse(
+                    "not-supported",
+                    t(
+                        "{image} has the format parallels, and qemu-img cannot commit into an overlay on such an image",
+                        image=forest[path].name,
+                    ),
+                    t("pull instead"),
+                    images=(path,),
+                )
+
     def commit(self, forest: Forest, entry: MergeEntry, copied: Copied) -> Step:
         """Return one step for all layers."""
         # QEMU finds an image of a chain by its path, but one that was written as file: or json: only as written.
