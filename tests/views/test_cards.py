@@ -129,7 +129,7 @@ def test_concerns_name_their_place_in_the_documentation_and_link_to_it_once_it_h
 def test_of_a_long_output_the_end_is_shown_and_print_shows_all() -> None:
     done = vs.Completed(0, "".join(f"line {number}\n" for number in range(1000)), "")
     text = Reader(done._repr_html_()).text
-    assert "… 800 lines before" in text
+    assert "… 800 earlier lines" in text
     assert "line 999" in text
     assert "line 799\n" not in text
     assert len(repr(done)) < 400

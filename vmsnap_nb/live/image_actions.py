@@ -377,7 +377,7 @@ def _check_unwritten(path: str, identity: Identity | None, tried: Message) -> No
         if time.monotonic() > deadline:
             raise StalePlanError(
                 tried,
-                why=t("a guest was started meanwhile and writes to {image}", image=path),
+                why=t("a guest was started in the meantime and writes to {image}", image=path),
                 next_step=t("shut that guest down, then create the plan again, review it and run it"),
             )
         time.sleep(_LOOK)

@@ -249,7 +249,7 @@ class LivePlan(Plan):
         path : path
             The folder to search.
         seconds : float, optional
-            The maximum number of seconds for reading in total. Default: the general limit for reading files.
+            The maximum total number of seconds for reading. Default: the general limit for reading files.
 
         Returns
         -------
@@ -425,7 +425,7 @@ class LivePlan(Plan):
                 if not isinstance(failure, StaysError):
                     stays.append(step.what)
         if error is not None and len(stays) > 1:
-            error.add_note(t("the steps before it were also not undone: {steps}", steps=clauses(stays[1:])))
+            error.add_note(t("the steps before it were not undone either: {steps}", steps=clauses(stays[1:])))
         if error is not None and undo and not stays:
             error.add_note(t("the steps before it were undone"))
         return result

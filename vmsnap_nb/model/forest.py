@@ -273,7 +273,7 @@ class Forest(Shown):
             return self._walk[0][self.find(image)]
 
     def known_devices(self, *paths: str) -> tuple[str, ...]:
-        """Return those of the given paths that are block devices in this forest; used by plans."""
+        """Return which of the given paths are block devices in this forest; used by plans."""
         return tuple(path for path in paths if path in self.images and self.images[path].device)
 
     # -- people -----------------------------------------------------------------------------------------

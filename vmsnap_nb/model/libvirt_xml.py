@@ -40,7 +40,7 @@ def _check_depth(root: ET.Element) -> None:
         level = [child for element in level for child in element]
         if not level:
             return
-    raise ValueError(t("more than {most} elements are nested", most=_DEEPEST))
+    raise ValueError(t("its elements are nested more than {most} levels deep", most=_DEEPEST))
 
 
 def disk_at(root: ET.Element, target: str) -> ET.Element | None:

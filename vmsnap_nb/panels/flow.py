@@ -42,7 +42,7 @@ class Flow(widgets.VBox):
     """The part of a panel that shows a plan, asks for confirmation, shows the progress of the run, and shows the
     report.
 
-    Plans are read and run in a thread, so that the kernel stays free. The flow itself shows the details. The buttons
+    Plans are made and run in a thread, so that the kernel stays free. The flow itself shows the details. The buttons
     for the decision stay in view: they are in `decision`, a bar at the end of the panel.
 
     Parameters
@@ -229,7 +229,7 @@ class Flow(widgets.VBox):
 
     def _is_busy(self) -> bool:
         if self.busy:
-            self._say(t("This panel is busy: wait until it has finished, or cancel it."))
+            self._say(t("This panel is busy: wait until the operation has finished, or cancel it."))
         return self.busy
 
     def _propose(self) -> None:

@@ -282,7 +282,7 @@ class LabPanel(Panel):
     def _ask_remove(self, guest: Guest) -> None:
         paths = [use.path for use in guest.domain().uses]
         images = joined(path.rpartition("/")[2] for path in paths)
-        lost = t("the definition of {guest}; its images stay: {images}", guest=guest.name, images=images)
+        lost = t("the definition of {guest}; its images are kept: {images}", guest=guest.name, images=images)
 
         # What was its disks, and the layers below them, is offered next as far as nothing else needs it.
         then = (partial(self._remove_images, paths), t("Remove images"))

@@ -227,7 +227,8 @@ def _of_images(reading: Reading, name: str) -> Iterator[Finding]:
         yield from map(_finding, _formats(forest, path))
     for need in forest.stale_memory:
         what = t(
-            "this saved memory of {guest} cannot be used: {path}, to which it belongs, has changed or no longer exists",
+            "this saved memory of {guest} cannot be used: the image it belongs to, {path}, has changed or no "
+            "longer exists",
             guest=need.guest,
             path=need.path,
         )

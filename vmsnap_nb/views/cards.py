@@ -70,7 +70,7 @@ def _fact(name: str, value: str) -> str:
 def _lines(text: str) -> str:
     lines = text.removesuffix("\n").split("\n")
     if (hidden := len(lines) - _MOST_LINES) > 0:
-        lines = [counted("… {count} line before", "… {count} lines before", hidden), *lines[hidden:]]
+        lines = [counted("… {count} earlier line", "… {count} earlier lines", hidden), *lines[hidden:]]
     return "\n".join(escape(shown(line.replace("\t", "        "))) for line in lines)
 
 

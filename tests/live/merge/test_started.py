@@ -53,7 +53,7 @@ def test_what_a_guest_writes_that_virsh_has_started_is_kept(guest: Guest, what: 
 
     top = guest.chain().top
     plan = guest.commit(base=f"{guest.name}.a", remove=True)
-    with pytest.raises(StalePlanError, match=r"written to after|was started meanwhile"):
+    with pytest.raises(StalePlanError, match=r"written to after|was started in the meantime"):
         faulty(plan, "CommitLayers", partial(then, start)).run(progress=False)
     assert guest.chain().top == top
     guest.destroy()
@@ -71,7 +71,7 @@ def test_an_image_to_which_a_guest_writes_is_neither_marked_nor_removed(guest: G
     [step] = [one for one in guest.commit(base=f"{guest.name}.a", remove=True).steps if type(one).__name__ == kind]
     start_paused(guest)
     was = Path(top).read_bytes()
-    with pytest.raises(StalePlanError, match="was started meanwhile"):
+    with pytest.raises(StalePlanError, match="was started in the meantime"):
         guest.commit(base=f"{guest.name}.a").place.actions[type(step)](step)
     assert Path(top).read_bytes() == was
     guest.destroy()

@@ -273,7 +273,7 @@ def made_alone(folder: Path, number: int) -> Path:
     ("offset", "magic", "said"),
     [
         (0, b"", "the disk is empty"),
-        (0, b"\x01something", "the content of the disk is of an unknown kind"),
+        (0, b"\x01something", "the content of the disk is not recognized"),
         (0, b"LUKS\xba\xbe\0\2", "the disk contains LUKS, encrypted"),
         (0x10040, b"_BHRfS_M", "the disk contains Btrfs"),
         (0x20000, b"\x0c\xb1\xba\0\0\0\0\0", "the disk contains ZFS"),

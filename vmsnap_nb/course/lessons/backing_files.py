@@ -55,7 +55,7 @@ PREDICTIONS = (
         text=N_("`alice` is running and writes to `Overlay-1`. The image of `bob` is based on it. Does `bob` start?"),
         why=N_(
             "An overlay on an overlay works. What does not work is a backing file that changes: "
-            "`alice` writes to it, so QEMU refuses with a lock."
+            "`alice` writes to it, so QEMU's lock keeps `bob` from starting."
         ),
     ),
     Asked(

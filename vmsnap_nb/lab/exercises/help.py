@@ -162,7 +162,7 @@ HELP: dict[str, Help] = {
         idea=N_("After an external snapshot the old file is no longer written to. So the order matters."),
         verb="guest.snapshot(name, kind=…)",
         first='lab.guest("ledger").snapshot("inside", kind="internal-disk").run()',
-        why=N_("The internal snapshot had to be first, while `Ledger` was still the active layer."),
+        why=N_("The internal snapshot had to come first, while `Ledger` was still the active layer."),
         other=("virsh snapshot-create-as ledger inside; virsh snapshot-create-as ledger outside --disk-only"),
     ),
     "stale-records": Help(

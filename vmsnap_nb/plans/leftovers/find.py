@@ -178,7 +178,7 @@ def _memory(forest: Forest) -> Iterator[Leftover]:
     for path in dict.fromkeys(need.name for need in forest.stale_memory):
         need = next(need for need in forest.stale_memory if need.name == path)
         evidence = t(
-            "saved memory of {guest}; {path}, to which it belongs, has changed or no longer exists",
+            "saved memory of {guest}; the image it belongs to, {path}, has changed or no longer exists",
             guest=need.guest,
             path=need.path,
         )

@@ -316,7 +316,7 @@ class MergeBuilder:
             found = True
             self._removing.append(RemoveFile(path=need.name))
             what = t(
-                "the memory of {guest} saved in {file} is removed, because {path}, to which it belongs, has changed",
+                "the memory of {guest} saved in {file} is removed: the image it belongs to, {path}, has changed",
                 guest=need.guest,
                 file=need.name,
                 path=need.path,

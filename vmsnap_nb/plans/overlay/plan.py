@@ -188,7 +188,7 @@ def _concerns_of_base(
         forest,
         (),
         (base.path,) if base.path in forest.images else (),
-        so=t("until it ends, the guest on this overlay cannot start, and the overlay reads changing data"),
+        so=t("until it stops, no guest can start from this overlay, and the overlay reads changing data"),
         instead=lambda guest: t(
             "take an external snapshot of {guest} first: {image} then becomes read-only", guest=guest, image=base.name
         ),

@@ -81,7 +81,7 @@ def _name(forest: Forest, owner: GuestFacts, choice: SnapshotChoice) -> Iterator
         yield refuse(
             "name-taken",
             t(
-                "{images} already contains a snapshot {name}, but libvirt has no record of it",
+                "a snapshot {name} already exists in {images}, but libvirt has no record of it",
                 images=joined(map(str, inside)),
                 name=choice.name,
             ),

@@ -297,9 +297,7 @@ def _found(volume: Volume) -> Message:
     if volume.region is not None and not volume.content.kind:
         empty = not volume.region.pread(0, 1 << 20).strip(b"\0")
         return (
-            t("{where} is empty", where=where)
-            if empty
-            else t("the content of {where} is of an unknown kind", where=where)
+            t("{where} is empty", where=where) if empty else t("the content of {where} is not recognized", where=where)
         )
     return t("{where} contains {kind}", where=where, kind=volume.content.kind)
 

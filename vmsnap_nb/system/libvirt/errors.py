@@ -110,7 +110,7 @@ def _from_text(tried: Message, said: str) -> VmsnapError | None:
     if "no space left on device" in low or "disk quota exceeded" in low:
         return NoSpaceError(tried, said=said, next_step=t("free space on that file system and try again"))
     if "failed to parse user" in low or "failed to parse group" in low:
-        then = t("the installation of QEMU creates the user that libvirt requires")
+        then = t("installing QEMU creates the user that libvirt requires")
         return missing_part("libvirt-qemu-driver", tried, said, then=then)
     if "no connection driver available" in low or "failed to load module" in low or "driver not found" in low:
         return missing_part("libvirt-qemu-driver", tried, said)
