@@ -259,8 +259,8 @@ HELP: dict[str, Help] = {
         verb="guest.wait_ready(), guest.snapshot(…, quiesce=True)",
         first='lab.guest("bank").wait_ready()',
         why=N_(
-            "The agent froze the file system, which wrote everything to the disk and emptied its journal, and thawed "
-            "it after the snapshot."
+            "The agent froze the file system for the snapshot. Freezing wrote everything to the disk and emptied the "
+            "journal."
         ),
         other="virsh snapshot-create-as bank safe --disk-only --quiesce",
     ),
@@ -318,7 +318,7 @@ HELP: dict[str, Help] = {
         idea=N_("Deleting internal snapshots frees clusters inside the file. Only a copy has no free clusters."),
         verb="qemu-img snapshot -d, qemu-img convert",
         first="qemu-img snapshot -d one {folder}/Big.qcow2",
-        why=N_("The new file has only clusters that are in use. The guest must be off for this."),
+        why=N_("The new file has only clusters that are in use. The guest must be off while the image is copied."),
         other=(
             "qemu-img convert -O qcow2 {folder}/Big.qcow2 {folder}/Small.qcow2; mv {folder}/Small.qcow2"
             " {folder}/Big.qcow2"

@@ -182,7 +182,7 @@ def _nvdimm(need: Need, path: str) -> tuple[Message, Message]:
 
 
 def _also_named(need: Need, path: str) -> tuple[Message, Message]:
-    fact = t("the definition of {guest} names {path} outside of its disks", guest=need.guest, path=path)
+    fact = t("the definition of {guest} names {path}, but not as a disk", guest=need.guest, path=path)
     return fact, _boot(need, path)[1]
 
 
