@@ -82,7 +82,7 @@ WORDS = {
     "raw block device": "raw 格式的块设备",
     # how it ends
     "works": "可以",
-    "works if you specify a file for the overlay": "指定叠加层的文件时可以",
+    "works if you specify a file for the overlay": "可以，但须指定叠加层的文件名",
     "works, but only in the layers above the disk": "可以，但只限它上面的层",
     "works, in single steps": "可以，分步执行",
     "works from a managed save": "从保存的虚拟机状态（managed save）恢复时可以",
@@ -91,7 +91,7 @@ WORDS = {
     "works, with a warning: the overlay is not encrypted": "可以，并警告：叠加层没有加密",
     "works, using libvirt": "可以，由 libvirt 执行",
     "works, using libvirt, if unknown-image is waived": "可以，由 libvirt 执行，需放行 unknown-image",
-    "finds nothing: the journal is in files that cannot be opened from there": ("找不到：日志文件无法打开"),
+    "finds nothing: the journal is in files that cannot be opened from there": "查不到任何内容：从那里无法打开日志文件",
     "clean up after a merge": "合并后清理",
     "complete an interrupted operation": "完成被中断的操作",
     "reconcile the records": "使记录与实际一致",
@@ -110,7 +110,7 @@ WORDS = {
     "*the state is one file: remove a managed save with `virsh managedsave-remove`, and other files with `rm`*": (
         "*只有一个文件，由 libvirt 删除：`virsh managedsave-remove`；指定了文件名的用 `rm`*"
     ),
-    "*only a qcow2 layer above the disk can hold an internal snapshot*": "*只有它上面的 qcow2 层才能保存*",
+    "*only a qcow2 layer above the disk can hold an internal snapshot*": "*只有它上面的 qcow2 层才能保存内部快照*",
 }
 """By the English text: that of a cell, or of a part of it between semicolons."""
 
@@ -135,7 +135,7 @@ REASONS = {
     ", as libvirt could not save the memory": "：libvirt 无法保存内存",
     ", as libvirt takes such a snapshot only with the memory": "：libvirt 只能连同内存一起创建",
     ", as libvirt would not start the guest": "：libvirt 将无法启动客户机",
-    ", as only qcow2 can hold internal snapshots": "：只有 qcow2 能保存",
+    ", as only qcow2 can hold internal snapshots": "：只有 qcow2 能保存内部快照",
     ", as qemu-img has no key": "：qemu-img 没有密钥",
     ", as qemu-img would need both files": "：qemu-img 需要两个文件",
     ", as the data would no longer be encrypted": "：数据将不再加密",
