@@ -12,9 +12,9 @@ from vmsnap_nb.plans.step import GuestRef
 __all__ = ["LOST_JOB", "STARTING", "FolderFacts", "GuestFacts", "SavedState"]
 
 LOST_JOB = "active commit that libvirt has lost"
+"""The kind of a block job of whose second image libvirt does not know, since it was killed as the job began."""
 STARTING = "start"
 """What goes on with a guest while libvirt starts its QEMU, and until then answers no question about it."""
-"""The kind of a block job of whose second image libvirt does not know, since it was killed as the job began."""
 
 _WITH_NVRAM = (10, 10, 0)
 """Since this version internal snapshots hold the variables of UEFI firmware, and are taken of running guests too."""
