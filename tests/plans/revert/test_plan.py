@@ -15,6 +15,7 @@ from vmsnap_nb.model.guest import Disk, Domain, State, Use
 from vmsnap_nb.model.image import InternalSnapshot
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.facts import FolderFacts
+from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.revert.definition import changed_hardware
 from vmsnap_nb.plans.revert.request import RevertRequest
@@ -303,3 +304,49 @@ def test_memory_alone_is_a_snapshot_where_libvirt_has_a_record() -> None:
     put = [replace(before["/i/top.qcow2"], mtime_ns=20)]
     later = plan((before.edited(put=put), domain), {"times": {"/i/m.mem": 10}}, name="m")
     assert named(later, "refuse") == ["disk-changed"]
+
+
+def test_what_is_neither_internal_nor_external_is_not_reverted_to() -> None:
+    before, domain = internal()
+    [one] = before.records
+    more = SnapshotDisk("vdb", "external", "/i/base.qcow2", "/i/gone.qcow2")
+    mixed = before.edited(records=(replace(one, disks=(*one.disks, more)),))
+    assert "mixed-kinds" in named(plan((mixed, domain), name="a"), "refuse")
+
+
+def test_a_record_without_a_definition_says_nothing_of_the_guest_then() -> None:
+    for before, domain in (external(), internal()):
+        bare = before.edited(records=[replace(one, xml="<domainsnapshot/>") for one in before.records])
+        assert "not-supported" in named(plan((bare, domain), name="a"), "refuse")
+
+
+def test_an_image_that_is_being_written_is_no_state_to_go_back_to() -> None:
+    before, domain = external()
+    written = before.edited(put=[replace(before["/i/one.qcow2"], held="write")])
+    for to in ("off", "running"):
+        assert named(plan((written, domain), name="a", to=to), "refuse") == ["in-use"]
+    # Of what its own QEMU holds nothing can be told of other processes.
+    running, domain = external(state="running")
+    written = running.edited(put=[replace(running["/i/three.qcow2"], held="write")])
+    assert named(plan((written, domain), name="a"), "refuse") == []
+
+
+def test_a_merge_into_the_image_that_was_interrupted_comes_first() -> None:
+    before, domain = external()
+    tree = before.edited(put=[image("mid.qcow2", "base.qcow2"), image("base.qcow2"), image("one.qcow2", "base.qcow2")])
+    entry = MergeEntry(base="/i/base.qcow2", top="/i/mid.qcow2", merged=("/i/mid.qcow2",), children=("/i/one.qcow2",))
+    assert named(plan((tree, domain), {"entries": (entry,)}, name="a"), "refuse") == ["active-job"]
+    assert named(plan((tree, domain), {"entries": (replace(entry, phase="copied"),)}, name="a"), "refuse") == []
+
+
+def test_memory_of_now_is_kept_or_named() -> None:
+    kept = plan(external(state="running"), name="a", keep_current=True)
+    lost = plan(external(state="running"), name="a", keep_current=False)
+    assert "memory-lost" not in named(kept, "refuse", "warn")
+    assert "memory-lost" in named(lost, "warn")
+
+
+def test_an_image_that_cannot_be_read_is_not_gone_back_to() -> None:
+    before, domain = external()
+    closed = before.edited(put=[replace(before["/i/one.qcow2"], status="unreadable", problem="no permission")])
+    assert named(plan((closed, domain), name="a"), "refuse")

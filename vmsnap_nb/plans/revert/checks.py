@@ -387,6 +387,7 @@ def _shared(reading: Reading, name: str, path: str) -> Iterator[Concern]:
 def _image_of_then(reading: Reading, choice: RevertChoice, image: Image) -> Iterator[Concern]:
     """Check an image on which the guest would get a new overlay."""
     guest = reading.owner.domain.name
+    yield from in_use(reading.forest, (), (image.path,), besides=guest if reading.owner.running else "")
     yield from new_overlay_exposes(image)
     yield from lower_keys(
         reading.forest,
