@@ -12,10 +12,11 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.need import Need
+from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.checks.access import Access, with_access
 from vmsnap_nb.plans.facts import FolderFacts
-from vmsnap_nb.plans.journal import Entry, MergeEntry, PullEntry, RevertEntry, SnapshotEntry, Switch
+from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, RevertEntry, SnapshotEntry, Switch
 from vmsnap_nb.plans.leftovers.find import find_leftovers
 from vmsnap_nb.plans.leftovers.request import LeftoversRequest
 from vmsnap_nb.plans.plan import Plan
@@ -221,3 +222,21 @@ def test_libvirt_never_removes_what_was_to_be_moved() -> None:
 def test_no_file_is_an_error() -> None:
     with pytest.raises(InvalidRequestError, match="the file does not exist"):
         plan(world())
+
+
+def test_what_an_unclear_reference_or_a_lost_volume_may_mean_is_needed() -> None:
+    unclear = image("unclear")
+    reference = Reference("blkdebug::/i/old", "remote", None)
+    tree = world(
+        replace(unclear, backing=reference), uses=(Use("web", "vda", "/i/top"), Use("db", "vda", "/i/unclear"))
+    )
+    assert left(tree) == ["older"]
+    volume = SnapshotRecord("web", "s", disks=(SnapshotDisk("vda", "external", "pool/older"),))
+    assert left(world(records=(volume,))) == []
+
+
+def test_files_that_an_interrupted_snapshot_made_and_images_changed_inside_are_needed() -> None:
+    made = SnapshotEntry(guest="web", uuid="u", name="s", disks=(), made=("/i/older",))
+    inside = InsideEntry(image="/i/older", name="s", change="create", table=0)
+    for entry in (made, inside):
+        assert left(world(), entries=(entry,)) == []

@@ -7,7 +7,7 @@ from support.forests import forest, image
 from vmsnap_nb.model.guest import Domain, State, Use
 from vmsnap_nb.plans.checks.users import active_jobs, in_use, managed_save
 from vmsnap_nb.plans.concern import warn
-from vmsnap_nb.plans.facts import GuestFacts
+from vmsnap_nb.plans.facts import STARTING, GuestFacts
 from vmsnap_nb.plans.save.request import saved_record
 from vmsnap_nb.words.message import t
 
@@ -63,3 +63,13 @@ def test_saved_memory_of_this_guest_alone_counts() -> None:
     assert concern.level == "warn"
     assert concern.what.endswith("at the time of the save: and so on")
     assert "virsh managedsave-remove demo" in concern.remedy
+
+
+def test_while_libvirt_starts_a_guest_nothing_else_is_known_of_it() -> None:
+    owner = GuestFacts(domain=Domain("demo", "0" * 32, "running"), jobs={"": STARTING, "vda": "pull"})
+    for targets in (None, (), ("vdb",)):
+        [concern] = active_jobs(owner, targets, images=("/i/top",))
+        assert (concern.name, concern.level, concern.waivable) == ("active-job", "refuse", False)
+        assert (concern.images, concern.holders) == (("/i/top",), ("demo",))
+        assert "still starting demo" in concern.what
+        assert "remove demo.xml" in concern.remedy

@@ -16,6 +16,7 @@ from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.delete.edges import maybe_committed
 from vmsnap_nb.plans.delete.request import DeleteRequest
+from vmsnap_nb.plans.delete.steps import DeleteInternal
 from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.snapshot.steps import ForgetRecord, MoveRecord
@@ -242,3 +243,14 @@ def test_the_image_of_a_detached_disk_stays() -> None:
     assert "/i/hot.s" not in made.unlinks
     assert "/i/hot.s" in made.after.images
     assert [one.level for one in made.concerns if "/i/hot.s" in one.images] == ["note"]
+
+
+@pytest.mark.parametrize("unseen", [{"status": "unreadable"}, {"known_from": "volume"}])
+def test_what_may_be_inside_an_image_that_was_not_read(unseen: dict[str, object]) -> None:
+    """libvirt looks into the disks of the guest itself; into another image nobody does."""
+    records = (SnapshotRecord("demo", "s", disks=(SnapshotDisk("vda", "internal", "/i/c"),)),)
+    own = plan("s", images=[*CHAIN[:-1], image("c", "b", **unseen)], records=records)
+    assert (refused(own), [type(step) for step in own.steps]) == (set(), [DeleteInternal])
+    records = (SnapshotRecord("demo", "s", disks=(SnapshotDisk("vda", "internal", "/i/x"),)),)
+    elsewhere = plan("s", images=[*CHAIN, image("x", **unseen)], records=records)
+    assert refused(elsewhere) == {"unknown-image"}

@@ -14,6 +14,7 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain, Use
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotDisk, SnapshotRecord
+from vmsnap_nb.plans.facts import LOST_JOB
 from vmsnap_nb.plans.journal import InsideEntry, MergeEntry
 from vmsnap_nb.plans.merge.request import (
     CleanupRequest,
@@ -306,3 +307,21 @@ def test_nothing_is_written_to_an_image_in_which_a_change_of_a_snapshot_was_inte
     alone = replace(facts, forest=handout())
     for request in (PullRequest(into="Snap-2"), CommitRequest(top="Snap-3", base="Snap-2")):
         assert "active-job" in refused(request.plan(alone))
+
+
+def test_no_block_job_starts_on_a_disk_that_the_guest_only_reads() -> None:
+    reads = replace(GUEST, disks=(replace(GUEST.disks[0], readonly=True),))
+    tree = handout().edited(uses=reads.uses)
+    request = CommitRequest(guest="g", top="Snap-3", base="Snap-2")
+    assert "read-only" in refused(request.plan(of(tree, reads)))
+    assert "read-only" not in refused(request.plan(of(tree, replace(reads, state="shut off"))))
+    assert "read-only" not in refused(request.plan(of(running(handout()))))
+
+
+@pytest.mark.parametrize(("job", "names"), [(LOST_JOB, {"active-job"}), ("active commit", set())])
+def test_a_job_that_libvirt_has_lost_is_neither_adopted_nor_begun_anew(job: str, names: set[str]) -> None:
+    entry = MergeEntry(base="/i/Snap-3", top="/i/Snap-4", merged=("/i/Snap-4",), active=True, guest="g", uuid="u")
+    now = of(running(handout()), jobs={"vda": job}, facts=replace(NOTHING, entries=(entry,)))
+    made = finish(now, entry)
+    assert refused(made) == names
+    assert bool(made.steps) == (job != LOST_JOB)

@@ -207,3 +207,9 @@ def test_differences_are_told_in_sentences() -> None:
     assert any("virtual size is 1 MiB" in line for line in differences(plan.after, resized))
     moved = forest(image("base"), image("new", "base"), uses=(Use("g", "vda", "/i/new"),))
     assert differences(plan.after, moved) == ("/i/new is now disk vda of g",)
+
+
+def test_permissions_do_not_protect_a_device() -> None:
+    device = image("/dev/pool/base", device=True)
+    assert concerns(forest(device), backing="/dev/pool/base") == {}
+    assert concerns(forest(device), backing="/dev/pool/base", protect=True) == {"not-supported": "refuse"}
