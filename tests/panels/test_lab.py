@@ -26,9 +26,10 @@ def test_a_lab_shows_its_guests_and_all_about_the_selected_one(lab: Lab, guest: 
     assert isinstance(panel, LabPanel)
     try:
         assert panel.guests.value is not None  # one is selected from the beginning
+        assert panel.guest_page is not None
+        assert panel.guest_page.power_button.layout.display != "none"  # and can be started where it is waited for
         panel.guests.value = guest.name
         assert panel.tabs.titles == ("Console", "Snapshots", "Disk layers", "Files", "Block map")
-        assert panel.guest_page is not None
         panel.guest_page.console.execute("true").join()
         assert panel.guest_page.console.entries[-1]["state"] == "failed"
         assert "not running" in panel.guest_page.console.entries[-1]["text"]

@@ -114,6 +114,7 @@ class LabPanel(Panel):
         if page is not None and reading is not None and domain is not None:
             state = _state(domain)
             page.update(reading, domain, state, state_text(domain.state))
+            page.offer_power(domain, busy=domain.name in self._doing)  # the first reading had no page yet
 
     def _show_rows(self, reading: Reading) -> None:
         self.guests.show(self._row(domain, reading.forest) for domain in reading.domains)
