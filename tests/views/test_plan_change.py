@@ -18,10 +18,11 @@ from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.concern import refuse
 from vmsnap_nb.plans.plan import Move, Plan
+from vmsnap_nb.views.bundle import narrow_svg
 from vmsnap_nb.views.clickable import clickable
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Box, Figure, Options
-from vmsnap_nb.views.svg import figure_svg
+from vmsnap_nb.views.svg import MOST_NARROW, figure_svg, least_width
 from vmsnap_nb.words.message import t
 
 
@@ -137,6 +138,21 @@ def test_a_revert_in_a_long_chain_fits_into_a_narrow_column() -> None:
     found = re.search(r'viewBox="\S+ \S+ (\d+)', narrow.svg)
     assert found is not None
     assert int(found[1]) * 0.55 < 424  # pixels of a panel's tab in a window of 600, at the least size
+
+
+@pytest.mark.parametrize("gone", range(1, 13))
+@pytest.mark.parametrize("up", [False, True])
+def test_a_deletion_in_a_long_chain_fits_into_a_narrow_cell(gone: int, up: bool) -> None:
+    layers = [image(f"layer-{n}", f"layer-{n - 1}" if n else "Base") for n in range(14)]
+    before = forest(image("Base"), *layers, uses=(Use("web", "vda", "/i/layer-13"),))
+    below, here, above = (f"/i/layer-{gone + n}" for n in (-1, 0, 1))
+    after = before.edited(put=[image(f"layer-{gone + 1}", f"layer-{gone - 1}")], drop=[here])
+    move = Move(here, above if up else below, MIB, "stream data" if up else "commit data")
+    plan = Plan("delete", before, (), after, (move,), subjects=(here,))
+    narrow = clickable(plan, "scope", narrow=True)
+    assert {here, above, "/i/layer-13"} <= set(narrow.boxes.values())
+    assert least_width(narrow.svg) <= MOST_NARROW
+    assert least_width(narrow_svg(plan, figure_of(plan, Options()))) <= MOST_NARROW
 
 
 def test_moves_of_folded_layers_are_one_arrow_with_their_sum() -> None:

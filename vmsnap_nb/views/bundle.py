@@ -18,7 +18,7 @@ from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Figure, Options
 from vmsnap_nb.views.html import page
-from vmsnap_nb.views.svg import figure_svg
+from vmsnap_nb.views.svg import MOST_NARROW, figure_svg, least_width
 from vmsnap_nb.views.tables import table_of
 from vmsnap_nb.views.text import to_text
 
@@ -53,9 +53,13 @@ def mimebundle(
 def narrow_svg(thing: Shown, figure: Figure) -> str:
     """Return a picture with narrower boxes, or an empty text where there is no need of one.
 
-    It also has longer folds, since what is saved is read on telephones, too; of a plan all that it does is shown.
+    It also has longer folds, since what is saved is read on telephones, too; of a plan all that it does is shown if
+    there is room.
     """
     if all(box.column < _FEW for block in figure.blocks for box in block.boxes):
         return ""
-    folded = figure if isinstance(thing, Plan | Report) else figure_of(thing, Options(columns=_FEW + 1))
-    return figure_svg(folded, narrow=True)
+    if isinstance(thing, Plan | Report):
+        svg = figure_svg(figure, narrow=True)
+        if least_width(svg) <= MOST_NARROW:
+            return svg
+    return figure_svg(figure_of(thing, Options(columns=_FEW + 1)), narrow=True)

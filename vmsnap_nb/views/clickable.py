@@ -9,14 +9,14 @@ from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
 from vmsnap_nb.views.states import has_change, switch, switch_style
-from vmsnap_nb.views.svg import figure_svg, least_width
+from vmsnap_nb.views.svg import MOST_NARROW, figure_svg, least_width
 from vmsnap_nb.views.text import to_text
 from vmsnap_nb.words.message import Message, t
 
 __all__ = ["Clickable", "clickable", "spoken"]
 
-_MOST_NARROW, _NARROW_COLUMNS = 465, 4
-"""Pixels that a figure for a narrow column takes at most, and `Options.columns` of one that would take more."""
+_NARROW_COLUMNS = 4
+"""`Options.columns` of a figure that would take more than `MOST_NARROW`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ def clickable(thing: Shown, scope: str, *, narrow: bool = False, first: Collecti
     svg = wide = figure_svg(figure)
     if narrow:
         svg = figure_svg(figure, narrow=True)
-        if least_width(svg) > _MOST_NARROW:
+        if least_width(svg) > MOST_NARROW:
             figure = figure_of(thing, Options(first=first, columns=_NARROW_COLUMNS))
             svg = figure_svg(figure, narrow=True)
     boxes = {

@@ -55,9 +55,12 @@ def grow(
     Of `changed`, three in each stretch are drawn even without room. `children` are for each image its overlays, without
     loops; `fold`, `keep` and `columns` are as in `Options`.
     """
-    grower = _Grower(roots, children, fold=fold, keep=keep, run=columns, important=important, changed=changed)
+    narrow = columns <= _NARROW
+    grower = _Grower(
+        roots, children, fold=fold, keep=keep, run=columns, narrow=narrow, important=important, changed=changed
+    )
     trees, boxes, deepest = grower.grow(None)
-    least = _LEAST_RUN if columns > _NARROW else _LEAST_NARROW_RUN
+    least = _LEAST_NARROW_RUN if narrow else _LEAST_RUN
     while fold is not None and deepest > columns and grower.run > least:
         grower.run -= 1  # several stretches one behind the other: each gets less room
         trees, boxes, deepest = grower.grow(None)
@@ -80,6 +83,7 @@ class _Grower:
     fold: int | None
     keep: int
     run: int  # boxes that a stretch of layers may take
+    narrow: bool  # whether a base gives way to three layers that must be drawn
     important: AbstractSet[str]
     changed: AbstractSet[str]
     above_important: set[str] = field(default_factory=set)
@@ -190,7 +194,7 @@ class _Grower:
         must = _from_both_ends([place for place in inner if row[place] in self.important])
         forced = _from_both_ends([place for place in inner if row[place] in self.changed])[:_FORCED]
         ends = 2 if self.run > _LEAST_NARROW_RUN else 1
-        if forced and row[0] in self.roots:
+        if forced and row[0] in self.roots and (not self.narrow or len(forced) < _FORCED):
             forced.insert(0, 0)
         kept: list[int] = []
         for place in (len(row) - 1, *forced, 0, *must, *_from_both_ends(inner)):

@@ -19,6 +19,7 @@ from vmsnap_nb.views.positions import LEAD, place_figure
 
 __all__ = [
     "FIGURE_RULES",
+    "MOST_NARROW",
     "SMALLEST",
     "arrow_svg",
     "box_svg",
@@ -37,6 +38,8 @@ _SVG = "http://www.w3.org/2000/svg"
 SMALLEST = 0.7
 """As small a part of its size as a page may make a picture."""
 _SMALLEST_NARROW = 0.6
+MOST_NARROW = 465
+"""Pixels that a figure for a narrow column takes at most: a cell of JupyterLab in a window of 600."""
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TURN = 7.0  # the radius of an arrow's corners
 _SIZES = {"name": NAME_SIZE, "status": LINE_SIZE, "size": LINE_SIZE, "line": LINE_SIZE, "chip": CHIP_SIZE}
