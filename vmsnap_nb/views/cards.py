@@ -11,7 +11,7 @@ from vmsnap_nb.model.completed import Completed
 from vmsnap_nb.model.image import Bitmap, Image
 from vmsnap_nb.model.snapshot import Snapshot
 from vmsnap_nb.plans.concern import Concern, Concerns
-from vmsnap_nb.views.html import table_html
+from vmsnap_nb.views.html import scrolling, table_html
 from vmsnap_nb.views.labels import kind_text, state_text
 from vmsnap_nb.views.shown_text import human_size, isolate, shown
 from vmsnap_nb.views.tables import Column, Table
@@ -44,7 +44,7 @@ def card_html(card: Card) -> str:
     parts = ['<div class="vmsnap">', f"<p><strong>{_safe(card.title)}</strong></p>"]
     if rows := [_fact(name, value) for name, value in card.facts if value]:
         parts += ["<table><tbody>", *rows, "</tbody></table>"]
-    parts += [table_html(table, caption) for caption, table in card.tables if table.rows]
+    parts += [scrolling(table_html(table, caption), caption) for caption, table in card.tables if table.rows]
     for caption, text in card.texts:
         parts.append(f'<pre aria-label="{_safe(caption)}">{_lines(text)}</pre>')
     if card.pages:

@@ -22,7 +22,7 @@ from vmsnap_nb.views.svg import least_width, narrow_style, scope_of
 from vmsnap_nb.views.tables import Cell, Column, Table
 from vmsnap_nb.words.message import counted, t
 
-__all__ = ["UNWRAPPED", "idle_columns", "page", "picture_html", "picture_style", "table_html"]
+__all__ = ["UNWRAPPED", "idle_columns", "page", "picture_html", "picture_style", "scrolling", "table_html"]
 
 UNWRAPPED = ' tabindex="0" style="white-space: pre; overflow-x: auto"'
 """Attributes of text whose columns lie below each other: JupyterLab would wrap its lines."""
@@ -120,9 +120,9 @@ def _table_below(thing: Shown, table: Table) -> str:
     if isinstance(thing, Forest):
         table = replace(table, rows=tuple(sorted(table.rows, key=lambda row: natural(str(row[0])))))
     alone = isinstance(thing, Disks | SnapshotList)
-    html = table_html(table, caption, left_out=_LEFT_OUT | idle_columns(table), brief=True, heard=not alone)
+    html = table_html(table, caption, brief=True, heard=not alone)
     if alone:
-        return html
+        return scrolling(html, caption)
     summary = t("{caption} ({count})", caption=caption, count=len(table.rows))
     if steps:
         summary = counted("{count} step · as commands", "{count} steps · as commands", len(table.rows))
@@ -132,6 +132,11 @@ def _table_below(thing: Shown, table: Table) -> str:
         more = table_html(rows, said, left_out=_LEFT_OUT | {"command", "bytes"}, brief=True, heard=True)
         html += f"\n<details><summary>{escape(said)}</summary>\n{more}\n</details>"
     return f"<details><summary>{escape(summary)}</summary>\n{html}\n</details>"
+
+
+def scrolling(html: str, label: str) -> str:
+    """Return a table that has the scrollbar itself where it is wider than its column: what is above it stays."""
+    return f'<div tabindex="0" role="region" aria-label="{escape(label)}" style="overflow-x: auto">{html}</div>'
 
 
 def idle_columns(table: Table) -> set[str]:
@@ -153,7 +158,7 @@ def table_html(
     table: Table,
     caption: str,
     *,
-    left_out: AbstractSet[str] = _LEFT_OUT,
+    left_out: AbstractSet[str] | None = None,
     most: int | None = _MOST_ROWS,
     brief: bool = False,
     heard: bool = False,
@@ -161,8 +166,11 @@ def table_html(
     """Return a table for reading: sizes in binary units, the path as the row's tooltip, at most 60 rows.
 
     The ``<table>`` has a caption, and heads of columns and of rows: the index becomes the head of each row. In a
-    `brief` table, a file is given by its name. A caption that is `heard` is not seen.
+    `brief` table, a file is given by its name. A caption that is `heard` is not seen. If no columns to be `left_out`
+    are given, these are the paths and those that say nothing.
     """
+    if left_out is None:
+        left_out = _LEFT_OUT | idle_columns(table)
     places = [number for number, column in enumerate(table.columns) if column.name not in left_out]
     path = next((number for number, column in enumerate(table.columns) if column.kind == "path"), None)
     heads = "".join(

@@ -14,7 +14,7 @@ from vmsnap_nb.model.leftovers import Leftovers
 from vmsnap_nb.model.shown import Tabled
 from vmsnap_nb.model.space import Space
 from vmsnap_nb.plans.findings import Findings
-from vmsnap_nb.views.html import table_html
+from vmsnap_nb.views.html import scrolling, table_html
 from vmsnap_nb.views.labels import head_text, term_text
 from vmsnap_nb.views.shown_text import clip, human_size, isolate, shown, width
 from vmsnap_nb.views.tables import Cell, Column, Table, table_of
@@ -33,7 +33,7 @@ def listing_bundle(
     """Return what a notebook may show of a table, by MIME type."""
     table = table_of(thing)
     caption = caption_of(thing)
-    html = table_html(table, caption) if table.rows else f"<p>{escape(caption)}</p>"
+    html = scrolling(table_html(table, caption), caption) if table.rows else f"<p>{escape(caption)}</p>"
     bundle = {"text/html": f'<div class="vmsnap">\n{html}\n</div>', "text/plain": listing_text(thing)}
     return {
         kind: value
