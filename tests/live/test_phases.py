@@ -68,3 +68,21 @@ def test_a_short_wait_or_one_of_another_thread_shows_nothing(bars: list[Bar], mo
     with Phases(t("start {guest}", guest="alice")):
         pass
     assert bars == []
+
+
+def test_a_thread_hears_the_phases_of_its_own_calls() -> None:
+    heard: list[str] = []
+
+    def call() -> None:
+        with Phases(t("start {guest}", guest="bob")) as line:
+            line.tell(t("starting QEMU"))
+
+    def listen() -> None:
+        phases.listener.set(heard.append)
+        call()
+
+    for work in (listen, call):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert heard == ["starting QEMU"]

@@ -88,7 +88,9 @@ def test_start_a_guest_and_run_commands_in_it(nb: Notebook) -> None:
     root = nb.show("vs.panel(lab)")
     expect(root.get_by_role("radio", name="demo, shut off")).to_be_checked()  # the only one there is
     press(root, "Start: demo")
-    expect(root.get_by_text("starting …")).to_be_visible()
+    expect(root.locator(".vmsnap-item", has_text="starting …")).to_be_visible()
+    expect(root.locator(".vmsnap-chip", has_text="starting …")).to_be_visible()  # not running: nothing answers yet
+    expect(root.get_by_text("Booting its Linux …")).to_be_visible(timeout=LONG)
     assert nb.python("print(6 * 7)") == "42"  # the kernel answers meanwhile
     expect(root.get_by_role("radio", name="demo, running")).to_be_checked(timeout=120_000)
     command, log = root.get_by_label("Command"), root.get_by_role("log")

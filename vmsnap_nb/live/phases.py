@@ -5,23 +5,29 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextvars import ContextVar
 from html import escape
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from vmsnap_nb.words.message import NOTHING, Message, t
 
-__all__ = ["Phases"]
+__all__ = ["Phases", "listener"]
 
 _DELAY = 0.5
 """Seconds before the line appears: what is done sooner needs none."""
 _TICK = 0.5
 
 
+listener: ContextVar[Callable[[Message], None] | None] = ContextVar("listener", default=None)
+"""What is told each phase of the calls in this thread."""
+
+
 class Phases:
     """A line that says what is done now; it goes away in the end.
 
-    Only for a call in the main thread: a panel that works in others has its own display.
+    Only for a call in the main thread: a panel that works in others listens, and has its own display.
     """
 
     def __init__(self, title: Message) -> None:
@@ -47,6 +53,8 @@ class Phases:
     def tell(self, phase: Message) -> None:
         """Say what is done now."""
         self._phase, self._began = phase, time.monotonic()
+        if (told := listener.get()) is not None:
+            told(phase)
 
     @property
     def line(self) -> Message:

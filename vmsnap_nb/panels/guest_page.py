@@ -19,8 +19,9 @@ from vmsnap_nb.panels.panel import Panel, heading
 from vmsnap_nb.panels.snapshot import SnapshotPanel
 from vmsnap_nb.panels.source import Reading
 from vmsnap_nb.panels.terminal import TerminalSwitch
-from vmsnap_nb.views.shown_text import shown
-from vmsnap_nb.words.message import t
+from vmsnap_nb.views.labels import state_text
+from vmsnap_nb.views.shown_text import capital, shown
+from vmsnap_nb.words.message import Message, t
 
 __all__ = ["GuestPage"]
 
@@ -89,20 +90,28 @@ class GuestPage(widgets.VBox):
         part = self.part(_SNAPSHOTS)
         part.flow.guarded(part.create)
 
-    def offer_power(self, domain: Domain, *, busy: bool) -> None:
-        """Offer to start or resume the guest while it does not run, unless that is being done."""
+    def tell(self, domain: Domain, state: str, doing: Message | None = None, phase: Message | None = None) -> None:
+        """Show the state of the guest, or what is being done with it; offer to start or resume one that does not run.
+
+        While something is being done, `phase` is how far that is.
+        """
+        mark, text = (state, state_text(domain.state)) if doing is None else ("busy", doing)
+        self.badge.value = f'<span class="vmsnap-chip vmsnap-is-{mark}">{escape(text)}</span>'
+        if doing is not None:
+            hint: str = t("{phase} …", phase=capital(phase)) if phase else ""
+        else:
+            why = t("The console accepts commands while the guest is running.")
+            hint = "" if domain.state == "running" else why
+        self.console.hint = hint
         paused = domain.state == "paused"
         self._way = "resume" if paused else "start"
         name = shown(domain.name)
         self.power_button.description = t("Resume {guest}", guest=name) if paused else t("Start {guest}", guest=name)
-        self.power_button.disabled = busy
+        self.power_button.disabled = doing is not None
         self.power_button.layout.display = None if paused or not domain.running else "none"
 
-    def update(self, reading: Reading, domain: Domain, state: str, text: str) -> None:
-        """Show the state of the guest, and read again what the open tab shows."""
-        self.badge.value = f'<span class="vmsnap-chip vmsnap-is-{state}">{escape(text)}</span>'
-        why = t("The console accepts commands while the guest is running.")
-        self.console.hint = "" if domain.state == "running" else why
+    def update(self, reading: Reading, domain: Domain, state: str) -> None:
+        """Show how many snapshots there are, and read again what the open tab shows."""
         self.switch.update(domain.running)
         number = sum(record.guest == domain.name for record in reading.forest.records)
         number -= state == "saved"  # a managed save is no snapshot

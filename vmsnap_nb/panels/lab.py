@@ -11,6 +11,7 @@ import ipywidgets as widgets
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.live.phases import listener
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import OFF, Domain
@@ -60,6 +61,7 @@ class LabPanel(Panel):
         self._domains: dict[str, Domain] = {}
         self._consoles: dict[str, Console] = {}
         self._doing: dict[str, Message] = {}
+        self._phases: dict[str, Message] = {}
         self._wanted: str | None = None
         self._seen: set[str] = set()
         images = [self.new] if self.new else []
@@ -112,14 +114,18 @@ class LabPanel(Panel):
         page, reading = self.guest_page, self.reading
         domain = self._domains.get(page.guest.name) if page else None
         if page is not None and reading is not None and domain is not None:
-            state = _state(domain)
-            page.update(reading, domain, state, state_text(domain.state))
-            page.offer_power(domain, busy=domain.name in self._doing)  # the first reading had no page yet
+            page.update(reading, domain, _state(domain))
+            self._tell(domain)  # the first reading had no page yet
 
     def _show_rows(self, reading: Reading) -> None:
         self.guests.show(self._row(domain, reading.forest) for domain in reading.domains)
         if self.guest_page is not None and (domain := self._domains.get(self.guest_page.guest.name)):
-            self.guest_page.offer_power(domain, busy=domain.name in self._doing)
+            self._tell(domain)
+
+    def _tell(self, domain: Domain) -> None:
+        """Show on the page of the selected guest what its row shows."""
+        if self.guest_page is not None and self.guest_page.guest.name == domain.name:
+            self.guest_page.tell(domain, _state(domain), self._doing.get(domain.name), self._phases.get(domain.name))
 
     def _row(self, domain: Domain, forest: Forest) -> Row:
         state, doing = _state(domain), self._doing.get(domain.name)
@@ -197,9 +203,8 @@ class LabPanel(Panel):
             old.close()
         if self.guest_page is not None and self.reading is not None:
             domain = self._domains[guest.name]
-            state = _state(domain)
-            self.guest_page.update(self.reading, domain, state, state_text(domain.state))
-            self.guest_page.offer_power(domain, busy=domain.name in self._doing)
+            self.guest_page.update(self.reading, domain, _state(domain))
+            self._tell(domain)
 
     def _leave_practice(self) -> None:
         if self.practice is not None:
@@ -247,6 +252,7 @@ class LabPanel(Panel):
         def work() -> None:
             self._doing[guest.name] = doing
             self._refresh_rows()
+            listener.set(partial(self._reached, guest.name))
             what, code = (
                 t("{guest}: {what}", guest=guest.name, what=called),
                 f"{self.source.guest_called(guest)}.{called}",
@@ -259,10 +265,15 @@ class LabPanel(Panel):
                 self.activity.add(what, t("done"), code)
             finally:
                 self._doing.pop(guest.name, None)
+                self._phases.pop(guest.name, None)
                 self.refresh()
                 self._refresh_rows()
 
         in_thread(self.flow, work)
+
+    def _reached(self, name: str, phase: Message) -> None:
+        self._phases[name] = phase
+        self._refresh_rows()
 
     def _refresh_rows(self) -> None:
         if self.reading is not None:
