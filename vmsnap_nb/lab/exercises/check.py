@@ -175,5 +175,6 @@ def _row(aim: Aim) -> str:
     elif aim.kept:
         word, tint = (t("✗ broken"), _RED)
     seen = "" if aim.met else shown(aim.seen or "")
-    cells = f'<td {_LEFT}>{escape(word)}</td><th scope="row" {_LEFT}>{escape(shown(aim.what))}</th>'
+    mark = f'<td style="text-align: left; white-space: nowrap">{escape(word)}</td>'
+    cells = f'{mark}<th scope="row" {_LEFT}>{escape(shown(aim.what))}</th>'
     return f'<tr style="background: {tint}">{cells}<td {_LEFT}>{escape(seen)}</td></tr>'
