@@ -25,6 +25,18 @@ def test_a_host_shows_its_guests_and_versions() -> None:
     assert "closed" in host._repr_html_()
 
 
+def test_states_are_words_of_the_language() -> None:
+    host = vs.connect("test:///default", readonly=True)
+    vs.set_language("zh")
+    try:
+        for html in (host._repr_html_(), host.guest("test")._repr_html_()):
+            assert "运行中" in html
+            assert ">running<" not in html
+    finally:
+        vs.set_language(None)
+    host.close()
+
+
 def test_guests_are_asked_for_by_name() -> None:
     guests = vs.connect("test:///default", readonly=True).guests()
     assert guests["test"].name == "test"

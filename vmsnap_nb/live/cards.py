@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.views.cards import Card, card_html
+from vmsnap_nb.views.labels import state_text
 from vmsnap_nb.views.tables import Column, Table
 from vmsnap_nb.words.message import N_, joined, t
 
@@ -22,7 +23,7 @@ __all__ = ["fact", "guest_card", "guests_table", "host_card", "job_card", "read_
 _PATIENCE = 2.0
 """Seconds that a display may take: libvirt can be busy, or on another machine."""
 
-_GUESTS = (Column("guest"), Column("state"), Column("disks", "count"), Column("sources"))
+_GUESTS = (Column("guest"), Column("state", "state"), Column("disks", "count"), Column("sources"))
 _DISKS = (Column("disk"), Column("source", "path"), Column("format"), Column("bus"), Column("read-only", "yes or no"))
 
 
@@ -63,7 +64,7 @@ def guest_card(guest: Guest) -> Iterator[Card]:
     domain = guest.domain()
     rows = tuple((disk.target, disk.source, disk.format, disk.bus, disk.readonly) for disk in domain.disks)
     facts = (
-        (t("state"), domain.state),
+        (t("state"), state_text(domain.state)),
         (t("host"), guest.host.uri),
         (t("checkpoints"), joined(domain.checkpoints)),
         (t("persistent"), "" if domain.persistent else t("no: libvirt forgets the guest when it stops")),
