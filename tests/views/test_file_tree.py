@@ -15,6 +15,8 @@ from support.shown import HOSTILE
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.files import DiskLayer, FileChange, FileChanges, FileEntry, FilePart, FileParts, Files
+from vmsnap_nb.views.changes_figure import place_changes
+from vmsnap_nb.views.disk_layers import layer_rows
 
 NOON = int(datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()) * 10**9
 
@@ -238,3 +240,20 @@ def test_lines_of_a_tree_are_not_wrapped() -> None:
     for thing in (FILES, CHANGES):
         html = thing._repr_mimebundle_()["text/html"]
         assert 'style="white-space: pre; overflow-x: auto"' in html.partition("<pre")[2].partition(">")[0]
+
+
+@pytest.mark.parametrize(
+    "stack", [STACK, *(replace(CHANGES, layers=tuple(layer(f"L{n}") for n in range(count))) for count in range(2, 9))]
+)
+def test_each_layer_of_a_narrow_picture_points_to_the_one_below(stack: FileChanges) -> None:
+    picture = place_changes(stack, narrow=True)
+    boxes = {box.key: box for box in picture.boxes}
+    below = {(0, place): (0, row.below) for place, row in enumerate(layer_rows(stack)[:-1])}
+    assert {route.tail: route.head for route in picture.routes} == below
+    for route in picture.routes:
+        (x, y), (end, level) = route.corners[0], route.corners[-1]
+        tail, head = boxes[route.tail], boxes[route.head]
+        assert tail.left <= x <= tail.right
+        assert tail.top <= y <= tail.bottom
+        assert head.left <= end <= head.right
+        assert head.top <= level <= head.bottom

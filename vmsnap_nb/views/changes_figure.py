@@ -168,21 +168,36 @@ def _place_across(picture: ChangesPicture, rows: Sequence[LayerRow], y: float) -
     """Place the layers in a narrow picture, as many side by side as have room."""
     wide = (picture.wide - 2 * _MARGIN - (_ACROSS - 1) * _BOX_GAP) / _ACROSS
     ordered = list(reversed(list(enumerate(rows))))
+    above: dict[int, Placed] = {}
     for start in range(0, len(ordered), _ACROSS):
-        floor, beside = y, dict[int, Placed]()
-        for number, (place, row) in enumerate(ordered[start : start + _ACROSS]):
-            box = _box(row)
-            items, high = arrange(box, wide - 2 * PAD)
+        line = ordered[start : start + _ACROSS]
+        boxes = [_box(row) for _, row in line]
+        arranged = [arrange(box, wide - 2 * PAD) for box in boxes]
+        high, beside = max(high for _, high in arranged), dict[int, Placed]()
+        for number, ((place, row), box, (items, _)) in enumerate(zip(line, boxes, arranged, strict=True)):
             x = _MARGIN + number * (wide + _BOX_GAP)
             beside[place] = at = Placed(box, (0, place), left=x, top=y, wide=wide, high=high, items=items)
-            floor = max(floor, at.bottom)
-            head = beside.get(place + 1) if row.below == place + 1 else None
-            if head is not None:
-                level = y + min(at.high, head.high) / 2
-                picture.routes.append(Route(at.key, head.key, "", ((at.left, level), (head.right, level))))
+            if row.below is None or (head := {**above, **beside}.get(row.below)) is None:
+                continue
+            if row.below == place + 1 and head.top == y:
+                picture.routes.append(Route(at.key, head.key, "", ((at.left, at.middle), (head.right, head.middle))))
+            else:
+                picture.routes.append(Route(at.key, head.key, "", _over(at, head)))
         picture.boxes += beside.values()
-        y = floor + _BOX_GAP / 2
-    return y
+        above, y = beside, y + high + _BOX_GAP
+    return y - _BOX_GAP / 2
+
+
+def _over(tail: Placed, head: Placed) -> tuple[Point, ...]:
+    """Return the corners of an arrow above its layer, to one in the line above, or past others in its own line."""
+    same = tail.top == head.top
+    lane = tail.top - _BOX_GAP / (4 if same else 2)
+    return (
+        (tail.across, tail.top),
+        (tail.across, lane),
+        (head.across, lane),
+        (head.across, head.top if same else head.bottom),
+    )
 
 
 def _down(tail: Placed, head: Placed, *, passes: bool) -> tuple[Point, ...]:
