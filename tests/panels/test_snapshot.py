@@ -12,7 +12,9 @@ from support.waiting import eventually
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import NotFoundError
+from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.model.image import Image
 from vmsnap_nb.panels import SnapshotPanel
 
 pytestmark = pytest.mark.system
@@ -71,6 +73,15 @@ def test_the_history_has_the_newest_first_with_times_and_sizes(guest: Guest) -> 
     assert "with <b>" in one.notes
     assert eventually(lambda: " B" in str(panel.table.shown_rows) or "KiB" in str(panel.table.shown_rows))
     panel.close()
+
+
+def test_without_snapshots_the_figure_is_the_chain_of_this_guest_alone(guest: Guest, lab: Lab, base: Image) -> None:
+    other = lab.guest(f"{guest.name}-other", backing=base)
+    panel = SnapshotPanel(guest, every=0)
+    assert list(panel.chain.boxes.values()) == [image.path for image in guest.chain()]
+    assert "other overlay" in panel.chain.text
+    panel.close()
+    other.undefine()
 
 
 def test_a_moment_has_its_chain_files_and_map_and_offers_the_revert(guest: Guest) -> None:

@@ -155,7 +155,7 @@ class SnapshotPanel(Panel):
         if reading.snapshots is None:
             super().update(reading)
         else:
-            self.draw(reading.snapshots if len(reading.snapshots) else reading.shown)
+            self.draw(reading.snapshots if len(reading.snapshots) else _layers(reading))
         self._show_rows(reading)
         disks = [disk.target for domain in reading.domains for disk in domain.disks if disk.source]
         if list(self.disks.options) != disks:
@@ -192,7 +192,7 @@ class SnapshotPanel(Panel):
     def shown(self) -> Shown:
         """The tree of snapshots, or the chain if there are no snapshots."""
         reading = self.reading
-        return reading.snapshots if reading is not None and reading.snapshots else super().shown
+        return super().shown if reading is None else reading.snapshots or _layers(reading)
 
     def _guest(self, tried: Message) -> Guest:
         if self.source.guest is None:
@@ -307,6 +307,13 @@ class SnapshotPanel(Panel):
     def reconcile(self) -> None:
         """Plan to correct libvirt's records."""
         self._propose("reconcile", {})
+
+
+def _layers(reading: Reading) -> Shown:
+    """Return the chain of a guest with one disk: of the images, those of other guests are beside the point here."""
+    paths = {disk.source for domain in reading.domains for disk in domain.disks if disk.source in reading.shown.images}
+    only = paths.pop() if len(paths) == 1 else None
+    return reading.shown if only is None else reading.forest.chain(only)
 
 
 def _explained(kind: str) -> str:
