@@ -339,8 +339,8 @@ def test_a_running_guest_is_shortened_and_shut_down(nb: Notebook, running: None)
     press(root, "Shorten")
     root.get_by_label("Top", exact=True).select_option(nb.python("print(vm.chain()[-1].name)"))
     root.get_by_label("Keep").fill("2")
-    press(root, "Merge…")
-    confirm(root, "Merge now")
+    press(root, "Shorten…")
+    confirm(root, "Shorten now")
     assert nb.python("print(len(vm.chain()))") == "2"
     assert nb.python("print(vm.execute('cat /etc/alpine-release').exit_status)") == "0"
     # Seen from the folder the guest is in the way, and can be told to go.

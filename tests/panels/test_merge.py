@@ -108,8 +108,10 @@ def test_one_layer_is_taken_out_and_every_disk_compared(
     opened.append(panel)
     panel.direction.value, panel.top.value, panel.verify.value = "remove", str(images["first"]), True
     assert panel.base.layout.display == panel.remove.layout.display == "none"
+    assert panel.plan_button.description == "Remove image…"
     panel.plan_button.click()
     panel.flow.wait()
+    assert panel.flow.confirm_button.description == "Remove image"  # what the title of the plan says
     panel.flow.understood.value = True
     panel.flow.confirm_button.click()
     panel.flow.wait()

@@ -57,11 +57,13 @@ def test_an_exercise_from_its_start_to_done(panel: LabPanel, lab: Lab) -> None:
     assert eventually(lambda: "0 of 3" in page.result.value)
     form = page.layers.overlay
     assert page.layers.new_overlay.unfolded  # nothing can be merged
+    assert page.layers.choices.layout.display == "none"
     form.name.value = "Overlay-1"
     form.plan_button.click()
     page.layers.flow.wait()
     page.layers.flow.confirm_button.click()
     page.layers.flow.wait()
+    assert page.layers.choices.layout.display is None
     page.check_button.click()
     assert eventually(lambda: "An overlay: done" in page.result.value)
     assert signs(practice, "first-overlay") == "✓"

@@ -98,7 +98,7 @@ class GuestPage(widgets.VBox):
         mark, text = (state, state_text(domain.state)) if doing is None else ("busy", doing)
         self.badge.value = f'<span class="vmsnap-chip vmsnap-is-{mark}">{escape(text)}</span>'
         if doing is not None:
-            hint: str = t("{phase} …", phase=capital(phase)) if phase else ""
+            hint: str = t("{what} …", what=capital(phase)) if phase else ""
         else:
             why = t("The console accepts commands while the guest is running.")
             hint = "" if domain.state == "running" else why

@@ -37,6 +37,15 @@ _WAYS = {
 }
 
 
+_VERBS = {
+    "commit": (N_("Merge…"), N_("Merge now")),
+    "pull": (N_("Merge…"), N_("Merge now")),
+    "shorten": (N_("Shorten…"), N_("Shorten now")),
+    "remove": (N_("Remove image…"), N_("Remove image")),
+}
+"""What the buttons say that plan it and that do it: the same as the title of the plan."""
+
+
 class MergePanel(Panel):
     """A panel for merges. Choose two images from lists, by clicking them, or by dragging one image onto another; then
     review the plan and confirm it.
@@ -90,22 +99,24 @@ class MergePanel(Panel):
         self.direction.observe(lambda _: self._fit(), "value")
         self._fit()
         self.hint = widgets.HTML()
-        form = group(
-            t("Merge"),
-            self.hint,
-            self.direction,
-            self.explained,
-            row(self.top, self.base, self.keep, self.limit),
-            self.remove,
-            self.verify,
-            row(self.plan_button, self.map_button, self.cleanup_button),
+        self.choices = widgets.VBox(
+            [
+                self.direction,
+                self.explained,
+                row(self.top, self.base, self.keep, self.limit),
+                self.remove,
+                self.verify,
+                row(self.plan_button, self.map_button, self.cleanup_button),
+            ]
         )
+        form = group(t("Merge"), self.hint, self.choices)
         self.children = (self.time_line, self.chain, form, self.map_view, self.flow, self.flow.decision)
 
     def _fit(self) -> None:
         """Show the controls that mean something for this direction."""
         way = self.direction.value
         copies = way in {"commit", "pull"}
+        self.plan_button.description = t(_VERBS[way][0])
         self.explained.value = f"<p>{escape(t(_WAYS[way]))}</p>"
         for control, wanted in (
             (self.base, copies),
@@ -128,6 +139,7 @@ class MergePanel(Panel):
         images = names_of(reading.shown)
         tops = [pair for pair in images if reading.shown.parent(pair[1]) is not None]
         self.hint.value = f"<p>{escape(t(_HINT if tops else _NOTHING))}</p>"
+        self.choices.layout.display = None if tops or not clean else "none"
         self.plan_button.disabled, self.plan_button.tooltip = not tops, "" if tops else t(_NOTHING)
         choose(self.top, tops)
         choose(self.base, [(t("(the next below, or none)"), ""), *images])
@@ -198,7 +210,7 @@ class MergePanel(Panel):
         """
         top, way = self._top(t("plan a merge")), self.direction.value
         call = self._call(top, way, self.base.value)
-        self.flow.propose(call.plan, str(call), t("Merge now"))
+        self.flow.propose(call.plan, str(call), t(_VERBS[way][1]))
 
     def _top(self, tried: Message) -> str:
         if not self.top.value or self.reading is None:
