@@ -24,6 +24,7 @@ DOCS = ""
 """Where the documentation is published, with a slash at its end; empty as long as it has no address."""
 _MOST_LINES = 200
 _LEFT = ' style="text-align: left"'  # JupyterLab sets all cells to the right
+_NAME = ' style="text-align: left; white-space: nowrap"'
 _LOCKED = {"read": N_("for reading"), "write": N_("for writing")}
 _CONCERNS = (Column("concern"), Column("level"), Column("what"), Column("remedy"))
 
@@ -64,7 +65,7 @@ def _safe(text: str) -> str:
 
 def _fact(name: str, value: str) -> str:
     lines = "<br>".join(_safe(line) for line in value.split("\n"))
-    return f'<tr><th scope="row"{_LEFT}>{_safe(name)}</th><td{_LEFT}>{lines}</td></tr>'
+    return f'<tr><th scope="row"{_NAME}>{_safe(name)}</th><td{_LEFT}>{lines}</td></tr>'
 
 
 def _lines(text: str) -> str:
