@@ -42,6 +42,7 @@ class FilesView(widgets.VBox):
         self.since = widgets.Dropdown(description=t("Changes since"), options=[(t("(not compared)"), "")], value="")
         self.layers = RowList(label=t("Layers"))
         self._counts: dict[str, int] = {}  # by the path of a layer: how many files it changed, where that was read
+        self._counted: list[str] = []  # the chain that they are of
         self.filter = widgets.Text(description=t("Filter"), placeholder=t("name or pattern"))
         self.up_button = widgets.Button(description=t("Up"), layout=widgets.Layout(width="auto"))
         self.again_button = widgets.Button(description=t("Read again"), layout=widgets.Layout(width="auto"))
@@ -133,6 +134,8 @@ class FilesView(widgets.VBox):
         self.up_button.disabled = self.path == "/"
         chain = None if self._moment else self.guest.chain()
         name = self.layers.value
+        if chain is not None:
+            self._forget_counts(chain)
         layer = None if chain is None or name is None or name not in chain else chain[name]
         if chain is not None and layer is not None:
             self._read_layer(chain, layer)
@@ -152,6 +155,14 @@ class FilesView(widgets.VBox):
         if self.path == "/":
             self._counts[layer.path] = len(changes)
         self._show_changes(changes)
+
+    def _forget_counts(self, chain: LiveChain) -> None:
+        """Forget what no longer holds: of the layer that the guest writes to, and after a merge of all."""
+        paths = [image.path for image in chain]
+        if paths != self._counted:
+            self._counts.clear()
+        self._counted = paths
+        self._counts.pop(paths[-1], None)
 
     def _offer_layers(self, chain: LiveChain) -> None:
         """Offer the layers of the disk, the newest first; the one that is chosen stays so."""
