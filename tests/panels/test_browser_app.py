@@ -73,7 +73,7 @@ def test_the_page_keeps_lab_and_panel_when_it_is_reloaded_or_opened_twice(short:
             start = panel.get_by_role("button", name="Start demo", exact=True)  # in the console, which waits for it
             start.click()
             expect(panel.locator(".vmsnap-item", has_text="starting …")).to_be_visible()
-            expect(start).to_be_disabled()
+            expect(start).to_be_disabled()  # and not "Resume demo" while QEMU is there, and waits
             expect(page.get_by_text("import vmsnap_nb")).to_have_count(0)
             page.reload()
             running = panel.get_by_role("radio", name="demo, running")

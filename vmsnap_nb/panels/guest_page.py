@@ -104,10 +104,12 @@ class GuestPage(widgets.VBox):
             hint = "" if domain.state == "running" else why
         self.console.hint = hint
         paused = domain.state == "paused"
-        self._way = "resume" if paused else "start"
-        name = shown(domain.name)
-        self.power_button.description = t("Resume {guest}", guest=name) if paused else t("Start {guest}", guest=name)
         self.power_button.disabled = doing is not None
+        if doing is None:  # a guest that is started is paused for a moment
+            self._way = "resume" if paused else "start"
+            name = shown(domain.name)
+            resume, start = t("Resume {guest}", guest=name), t("Start {guest}", guest=name)
+            self.power_button.description = resume if paused else start
         self.power_button.layout.display = None if paused or not domain.running else "none"
 
     def update(self, reading: Reading, domain: Domain, state: str) -> None:

@@ -135,7 +135,8 @@ class LabPanel(Panel):
         notes = (text, t("{count} layers", count=layers)) if read else (text,)
         mark = state if doing is None else "busy"
         actions = tuple(self._actions(domain, state, forest)) if doing is None else ()
-        return Row(key=domain.name, title=domain.name, notes=notes, sign=_SIGNS[state], mark=mark, actions=actions)
+        sign = _SIGNS[state if doing is None else "running"]  # while it starts it is paused for a moment
+        return Row(key=domain.name, title=domain.name, notes=notes, sign=sign, mark=mark, actions=actions)
 
     def _actions(self, domain: Domain, state: str, forest: Forest) -> Iterator[Action]:
         if domain.state == "paused":
