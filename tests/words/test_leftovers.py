@@ -49,7 +49,7 @@ NAMES = {
 """Texts by which things are known, and which no user reads."""
 SENTENCE = re.compile(r"(?:[A-Za-z]{2,}|§)[,;:.)]? [a-z]{2,}|[a-z]{2,} §")
 CODE = re.compile(
-    r"<\w|</|%H:|=\"|var\(|position: absolute|white-space: |"
+    r"<\w|</|%H:|=\"|var\(|position: absolute|white-space: |overflow-wrap: |"
     r"^\.?vmsnap|^graph |^node |fontsize=|shape=plain|stroke:|display: none|max-width: |@media |word-break|"
     r"^pip |^(?:qemu-img|virsh|chmod|cp|rm) |^row wrap$|^%%|console=|"
     r"^(?:domblkinfo|domstate|domblklist|snapshot-list) |^; echo "

@@ -22,7 +22,16 @@ from vmsnap_nb.views.svg import least_width, narrow_style, scope_of
 from vmsnap_nb.views.tables import Cell, Column, Table
 from vmsnap_nb.words.message import counted, t
 
-__all__ = ["UNWRAPPED", "idle_columns", "page", "picture_html", "picture_style", "scrolling", "table_html"]
+__all__ = [
+    "UNWRAPPED",
+    "idle_columns",
+    "lines_html",
+    "page",
+    "picture_html",
+    "picture_style",
+    "scrolling",
+    "table_html",
+]
 
 UNWRAPPED = ' tabindex="0" style="white-space: pre; overflow-x: auto"'
 """Attributes of text whose columns lie below each other: JupyterLab would wrap its lines."""
@@ -53,7 +62,6 @@ _STYLE = """
 .{0} .vmsnap-refused ul {{ margin: 4px 0 0; padding-left: 20px; }}
 .{0} summary {{ cursor: pointer; }}
 .{0} .vmsnap-words {{ min-width: 9em; }}
-.{0} .vmsnap-long {{ min-width: 9em; overflow-wrap: anywhere; }}
 .{0} .vmsnap-picture svg {{ display: block; direction: ltr; margin-right: auto; }}
 .{0} details {{ container-type: inline-size; }}
 @container (max-width: 560px) {{
@@ -134,6 +142,11 @@ def _table_below(thing: Shown, table: Table) -> str:
     return f"<details><summary>{escape(summary)}</summary>\n{html}\n</details>"
 
 
+def lines_html(text: str) -> str:
+    """Return lines of text as HTML."""
+    return "<br>".join(map(escape, text.split("\n")))
+
+
 def scrolling(html: str, label: str) -> str:
     """Return a table that has the scrollbar itself where it is wider than its column: what is above it stays."""
     return f'<div tabindex="0" role="region" aria-label="{escape(label)}" style="overflow-x: auto">{html}</div>'
@@ -184,16 +197,12 @@ def table_html(
     return "\n".join(
         [
             "<table>",
-            f"<caption{_more(_LEFT, _HEARD) if heard else _LEFT}>{_lines(caption)}</caption>",
+            f"<caption{_more(_LEFT, _HEARD) if heard else _LEFT}>{lines_html(caption)}</caption>",
             f"<thead><tr>{heads}</tr></thead>",
             f"<tbody>\n{_join(rows)}\n</tbody>",
             "</table>",
         ]
     )
-
-
-def _lines(text: str) -> str:
-    return "<br>".join(map(escape, text.split("\n")))
 
 
 def _join(rows: Iterable[str]) -> str:
@@ -227,16 +236,19 @@ def _file_name(column: Column, path: str) -> str:
     return f"…/{name}" if column.name in _PATHS and path.startswith("/") and ", /" not in path else ""
 
 
+def _is_long(text: object) -> bool:
+    return isinstance(text, str) and any(len(word) > _LONG_WORD for word in text.split())
+
+
 def _room(text: object) -> str:
-    if not isinstance(text, str) or len(text) <= _LONG_WORD:
-        return ""
-    if any(len(word) > _LONG_WORD for word in text.split()):
-        return ' class="vmsnap-long"'
-    return ' class="vmsnap-words"' if len(text) > _LONG_TEXT else ""
+    words = isinstance(text, str) and len(text) > _LONG_TEXT and not _is_long(text)
+    return ' class="vmsnap-words"' if words else ""
 
 
 def _align(column: Column, value: Cell = None) -> str:
     style = _RIGHT if column.kind in {"bytes", "count", "seconds"} else _LEFT
+    if _is_long(value):  # here, and not in a style sheet: cards and listings have none
+        return _more(style, "; min-width: 9em; overflow-wrap: anywhere")
     name = isinstance(value, str) and " " not in value and width(value) <= _LONG_WORD
     return _more(style, "; white-space: nowrap") if name or (value is not None and column.kind in _WHOLE) else style
 
