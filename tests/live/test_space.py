@@ -216,5 +216,8 @@ def test_text_and_html(tmp_path: Path) -> None:
     head, row = space.to_text().splitlines()
     assert head.split() == ["path", "image", "allocated", "exclusive", "hidden", "internal", "memory", "files"]
     assert row.split()[:2] == ["快照<x>.qcow2", "快照<x>"]
-    assert "快照&lt;x&gt;" in space._repr_mimebundle_()["text/html"]
+    html = space._repr_mimebundle_()["text/html"]
+    assert "快照&lt;x&gt;" in html
+    assert "hidden" not in html  # nor anything else of which there is nothing
+    assert "0 B" not in html
     assert space._repr_mimebundle_()["text/plain"] == space.to_text()

@@ -83,7 +83,9 @@ class Space(Tabled):
         return iter(self.images)
 
     def __repr__(self) -> str:
-        sums = (f"{human_size(self.total(what))} {word}" for what, word in _SUMS)
+        sums = (
+            f"{human_size(self.total(what))} {word}" for what, word in _SUMS if what == "allocated" or self.total(what)
+        )
         return f"<Space of {plural(len(self), 'image')}: {', '.join(sums)}>"
 
     def internal_frame(self) -> pd.DataFrame:

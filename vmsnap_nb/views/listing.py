@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Container
 from datetime import datetime
 from functools import singledispatch
-from html import escape
 
 from vmsnap_nb.model.by_host import TablesByHost
 from vmsnap_nb.model.guest import Domains
@@ -14,7 +13,7 @@ from vmsnap_nb.model.leftovers import Leftovers
 from vmsnap_nb.model.shown import Tabled
 from vmsnap_nb.model.space import Space
 from vmsnap_nb.plans.findings import Findings
-from vmsnap_nb.views.html import scrolling, table_html
+from vmsnap_nb.views.html import lines_html, scrolling, table_html
 from vmsnap_nb.views.labels import head_text, term_text
 from vmsnap_nb.views.shown_text import clip, human_size, isolate, shown, width
 from vmsnap_nb.views.tables import Cell, Column, Table, table_of
@@ -33,7 +32,9 @@ def listing_bundle(
     """Return what a notebook may show of a table, by MIME type."""
     table = table_of(thing)
     caption = caption_of(thing)
-    html = scrolling(table_html(table, caption), caption) if table.rows else f"<p>{escape(caption)}</p>"
+    html = f"<p>{lines_html(caption)}</p>"
+    if table.rows:
+        html = scrolling(table_html(table, caption), caption)
     bundle = {"text/html": f'<div class="vmsnap">\n{html}\n</div>', "text/plain": listing_text(thing)}
     return {
         kind: value
@@ -87,16 +88,15 @@ def _(leftovers: Leftovers) -> str:
 
 @caption_of.register
 def _(space: Space) -> str:
+    parts = [t("{size} allocated", size=human_size(space.total("allocated")))]
+    if hidden := space.total("hidden"):
+        parts.append(t("{size} hidden", size=human_size(hidden)))
+    if internal := space.total("internal"):
+        parts.append(t("{size} in internal snapshots", size=human_size(internal)))
+    if memory := space.total("memory_files"):
+        parts.append(t("{size} in memory files", size=human_size(memory)))
     return counted(
-        "Space of {count} image: {allocated} allocated, {hidden} hidden, {internal} in internal snapshots, "
-        "{memory} in memory files",
-        "Space of {count} images: {allocated} allocated, {hidden} hidden, {internal} in internal snapshots, "
-        "{memory} in memory files",
-        len(space),
-        allocated=human_size(space.total("allocated")),
-        hidden=human_size(space.total("hidden")),
-        internal=human_size(space.total("internal")),
-        memory=human_size(space.total("memory_files")),
+        "Space of {count} image: {parts}", "Space of {count} images: {parts}", len(space), parts=joined(parts)
     )
 
 
