@@ -19,12 +19,14 @@ from vmsnap_nb.plans.journal import (
     Entry,
     InsideEntry,
     MergeEntry,
+    PullEntry,
     RevertEntry,
     UnknownEntry,
 )
 from vmsnap_nb.plans.merge.request import unfinished
 
 DOMAIN = Domain("demo", "u", "shut off", True, (Disk("vda", "/i/top", "qcow2"), Disk("vdb", "/i/data", "qcow2")))
+READING = replace(DOMAIN, disks=(Disk("vda", "/i/top", "qcow2", readonly=True),))
 INSIDE = (InternalSnapshot("1", "s"),)
 UNRECORDED = replace(image("top"), backing=Reference("low", "relative", "/i/low"))
 
@@ -72,6 +74,19 @@ COMMIT = MergeEntry(base="/i/low", top="/i/mid", merged=("/i/mid",), children=("
 )
 def test_what_was_interrupted_comes_first(tree: Forest, entry: Entry | UnknownEntry) -> None:
     assert said(tree, entry) == [("active-job", "refuse")]
+
+
+def test_an_interrupted_pull_counts_for_all_that_is_based_on_its_image() -> None:
+    for path in ("/i/top", "/i/low"):
+        assert said(world(), PullEntry(image=path, written="low")) == [("active-job", "refuse")]
+    assert said(world(), PullEntry(image="/i/other", written="low")) == []
+
+
+def test_an_interrupted_revert_is_of_the_guest_with_that_uuid_or_name() -> None:
+    tree = world(image("top", "low", snapshots=INSIDE), image("data", snapshots=INSIDE))
+    refused = [("active-job", "refuse")]
+    assert said(tree, replace(REVERT, guest="renamed")) == said(tree, replace(REVERT, uuid="anew")) == refused
+    assert said(tree, replace(REVERT, guest="another", uuid="another")) == []
 
 
 def test_a_pivot_does_not_matter_to_who_is_on_neither_image_and_a_revert_not_to_one_disk() -> None:
@@ -127,14 +142,20 @@ def test_an_overlay_on_what_it_would_write_to() -> None:
     assert said(world(image("above", "top"))) == [("shared-base", "refuse")]
     assert said(world(image("above", "top", status="invalid"))) == []
     assert said(world(image("beside", "low"))) == []
-    reading_only = replace(DOMAIN, disks=(Disk("vda", "/i/top", "qcow2", readonly=True),))
-    assert said(world(image("above", "top"), uses=reading_only.uses), domain=reading_only) == []
+    assert said(world(image("above", "top"), uses=READING.uses), domain=READING) == []
 
 
 def test_a_snapshot_of_another_guest_in_what_it_would_write_to() -> None:
     assert said(world(records=(record("other", "/i/top"),))) == [("shared-base", "refuse")]
     for harmless in (record("other", "/i/low"), record("other", "/i/top", "internal"), record("demo", "/i/top")):
         assert said(world(records=(harmless,))) == []
+    assert said(world(records=(record("other", "/i/top"),), uses=READING.uses), domain=READING) == []
+    linked = image("top", "low", identity=(1, 2))
+    twice = world(linked, replace(linked, path="/i/link"), records=(record("other", "/i/link"),))
+    assert said(twice) == [("shared-base", "refuse")]
+    need = Need("nvdimm", "/i/top", "other")
+    assert said(world(needs=(need,))) == [("shared-base", "refuse")]
+    assert said(world(needs=(need,), uses=READING.uses), domain=READING) == []
 
 
 @pytest.mark.parametrize("status", ["missing", "invalid"])
@@ -157,8 +178,22 @@ def test_layers_that_its_definition_lists_otherwise_than_the_headers_do() -> Non
         (image("low", status="missing"), ("missing-base", "refuse")),
         (image("low", status="invalid"), ("missing-base", "refuse")),
         (image("data", status="corrupt"), ("damaged-image", "refuse")),
+        (image("data", status="unsupported"), ("not-supported", "refuse")),
+        (image("data", "data"), ("loop", "refuse")),
         (UNRECORDED, ("backing-format-missing", "warn")),
     ],
 )
 def test_chains_that_it_could_not_read(changed: Image, expected: tuple[str, str]) -> None:
     assert expected in said(world(changed))
+
+
+def test_a_layer_that_qemu_marked_corrupt_is_read_below_others_but_is_no_disk() -> None:
+    damaged = ("damaged-image", "refuse")
+    assert damaged not in said(world(image("low", status="corrupt", corrupt=True)))
+    assert damaged in said(world(image("low", status="corrupt")))
+    assert damaged in said(world(image("top", "low", status="corrupt", corrupt=True)))
+
+
+def test_a_guest_starts_without_a_read_only_disk_that_cannot_be_opened() -> None:
+    gone = world(image("low", status="missing"), uses=READING.uses)
+    assert said(gone, domain=READING) == []
