@@ -227,6 +227,34 @@ def test_what_is_not_read_here_is_an_error_that_says_why(change: dict[str, str])
         open_layer(Image("/i/a", **({"format": "qcow2"} | change)))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("data", "why", "step"),
+    [
+        ("{outside}/data", "its data file {outside}/data is outside the folders that were read", True),
+        ("{inside}/link", "its data file {inside}/link is outside the folders that were read", True),
+        ("nbd://host/data", "its data file is at a network address", False),
+    ],
+)
+def test_a_data_file_that_was_not_read_is_named_and_not_to_be_copied(
+    tmp_path: Path, data: str, why: str, *, step: bool
+) -> None:
+    places = {"inside": str(tmp_path / "inside"), "outside": str(tmp_path / "outside")}
+    for place in places.values():
+        Path(place).mkdir()
+    (tmp_path / "outside" / "data").write_bytes(bytes(MIB))
+    (tmp_path / "inside" / "link").symlink_to(tmp_path / "outside" / "data")
+    name = data.format(**places).encode()
+    extension = struct.pack(">II", 0x44415441, len(name)) + name.ljust(-(-len(name) // 8) * 8, b"\0") + bytes(8)
+    path = tmp_path / "inside" / "image.qcow2"
+    path.write_bytes(header(incompatible=4, autoclear=2, extensions=extension).ljust(256 * KIB, b"\0"))
+    # QEMU's tools would open whatever file the header names: no remedy is to run them.
+    with pytest.raises(ImageError) as caught:
+        vs.chain(path, follow=True).files()
+    assert why.format(**places) in str(caught.value)
+    assert "qemu-img" not in str(caught.value)
+    assert ("also pass the folder" in str(caught.value)) == step
+
+
 def test_a_raw_image_ends_with_its_sector() -> None:
     layer = RawLayer(BytesSource(b"x" * 700))
     assert layer.size == 1024

@@ -74,6 +74,11 @@ def _closed(image: Image) -> ImageError:
         step = _STEPS.get(image.status)
         why = image.problem or t("its status is {status}", status=state_words(image.status))
         return ImageError(tried, why=why, next_step=None if step is None else t(step))
+    if image.data_status not in {None, "ok"}:
+        # To copy it with qemu-img is no way: that would open whatever file of this machine the header names.
+        is_outside = image.data_status == "outside"
+        step = t("when you read the image, also pass the folder of that file") if is_outside else None
+        return ImageError(tried, why=image.problem, next_step=step)
     why = t("its format is {format}, but only unencrypted qcow2 and raw images can be read", format=image.format)
     if image.encryption:
         why = t("it is encrypted ({method}) and needs a key", method=image.encryption)
