@@ -157,8 +157,8 @@ ORDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("lost_states",),
     ),
     "live": (
-        ("base_records", "cards", "claim", "confined", "files", "freed", "hands_off", "held", "image_names", "journal"),
-        ("listed", "phases", "saved", "told"),
+        ("base_records", "cards", "claim", "confined", "freed", "hands_off", "held", "image_names", "journal"),
+        ("files", "listed", "phases", "saved", "told"),
         ("check", "inside", "job", "step_action"),
         ("lost_files", "place", "progress", "report"),
         ("plan", "reading"),

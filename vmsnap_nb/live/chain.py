@@ -85,8 +85,8 @@ class LiveChain(Chain):
         Returns
         -------
         Files
-            The files. Their `notes` list data that may be missing because a guest was writing, or because a journal
-            contains changes that are not written back yet.
+            The files. Their `notes` list data that may be missing because a guest was writing, because a journal
+            contains changes that are not written back yet, or because a merge was interrupted.
 
         Raises
         ------
@@ -151,7 +151,7 @@ class LiveChain(Chain):
         InvalidRequestError
             The path is not a file, or the file is larger than `most`.
         NotFoundError, ImageError
-            As in `files`.
+            As in `files`. Also if a merge that was interrupted may have left a mixture of old and new data.
 
         Examples
         --------
@@ -181,7 +181,7 @@ class LiveChain(Chain):
         InvalidRequestError
             The path is not a file, or the target already exists.
         NotFoundError, ImageError
-            As in `files`.
+            As in `read`.
         """
         return copy_out(self._state(at), path, to)
 

@@ -11,19 +11,23 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.errors import ImageError, InvalidRequestError
+from vmsnap_nb.live.journal import read_all
 from vmsnap_nb.model.files import DiskLayer, FileChange, FileChanges, FileParts, Files
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.number import whole_number
+from vmsnap_nb.plans.checks.interrupted import finishing
 from vmsnap_nb.plans.disk_states import DiskPoint
+from vmsnap_nb.plans.journal import MergeEntry, PullEntry
 from vmsnap_nb.system.files.errors import os_errors
+from vmsnap_nb.system.files.identity import same_place
 from vmsnap_nb.system.files.paths import absolute
 from vmsnap_nb.system.files.temporary import publish_new, temporary
 from vmsnap_nb.system.filesystems.messages import Answers
 from vmsnap_nb.system.filesystems.reader import COPY, QUESTION, DiskState, ask
 from vmsnap_nb.system.sources.source import Source
-from vmsnap_nb.words.message import t
+from vmsnap_nb.words.message import Message, t
 
 __all__ = [
     "MOST_READ",
@@ -71,7 +75,9 @@ def read_file(state: DiskState, path: PathLike, most: int) -> bytes:
     """Return the content of a file."""
     name, content = _path(path), bytearray()
     most = whole_number(most, "most", t("bytes"), least=0)
-    ask([state], t("read {path}", path=name), {"do": "read", "path": name, "most": most}, sink=content.extend)
+    tried = t("read {path}", path=name)
+    _check_settled(state, tried)
+    ask([state], tried, {"do": "read", "path": name, "most": most}, sink=content.extend)
     return bytes(content)
 
 
@@ -87,6 +93,7 @@ def copy_out(state: DiskState, path: PathLike, to: PathLike) -> str:
             why=t("the target already exists"),
             next_step=t("choose another name, because existing files are not overwritten"),
         )
+    _check_settled(state, tried)
     with os_errors(tried), temporary(os.path.dirname(target)) as new:
         size = 0
 
@@ -109,7 +116,7 @@ def where(state: DiskState, path: PathLike) -> FileParts:
     name = _path(path)
     answers = ask([state], t("find {path}", path=name), {"do": "where", "path": name})
     parts = tuple(part._replace(image=_layer(state.layers, part.layer)) for part in answers.parts)
-    return FileParts(state.label, name, parts, volumes=tuple(answers.volumes), notes=(*in_use(state), *answers.notes))
+    return FileParts(state.label, name, parts, volumes=tuple(answers.volumes), notes=(*_doubts(state), *answers.notes))
 
 
 def changes(before: DiskState, after: DiskState, path: PathLike, *, seconds: float | None = None) -> FileChanges:
@@ -128,7 +135,7 @@ def changes(before: DiskState, after: DiskState, path: PathLike, *, seconds: flo
         )
         for row in answers.rows
     )
-    notes = dict.fromkeys((*in_use(before), *in_use(after), *answers.notes))
+    notes = dict.fromkeys((*_doubts(before), *_doubts(after), *answers.notes))
     return FileChanges(
         after.layers[-1].name,
         before.name,
@@ -163,17 +170,60 @@ def _layers(before: Sequence[Image], after: Sequence[Image]) -> Iterator[DiskLay
             )
 
 
-def in_use(state: DiskState) -> tuple[str, ...]:
-    """Return a note if a process can be writing to what is read."""
+def _doubts(state: DiskState) -> tuple[Message, ...]:
+    """Return notes if what is read can be incomplete: a process is writing to it, or was interrupted."""
+    return (*_in_use(state), *(why for why, _ in _unsettled(state)))
+
+
+def _in_use(state: DiskState) -> Iterator[Message]:
     image = state.layers[-1]
-    if state.snapshot is not None or image.held != "write":
-        return ()
-    return (
-        t(
+    if state.snapshot is None and image.held == "write":
+        yield t(
             "a process was writing to {image} while the image was read, so its file systems may be inconsistent",
             image=image.name,
-        ),
-    )
+        )
+
+
+def _unsettled(state: DiskState) -> Iterator[tuple[Message, str]]:
+    """Yield what has left a layer with a part of its data, as the journal tells, and the call whose plans finish it."""
+    layers = [image.path for image in state.layers if image.known_from == "file" and image.path.startswith("/")]
+    if state.snapshot is not None:  # its clusters are never written to
+        layers = layers[:-1]
+    for entry in read_all(dict.fromkeys(map(os.path.dirname, layers))):
+        if isinstance(entry, MergeEntry):
+            is_begun = entry.phase == "copying" and _number(layers, entry.base) is not None
+            # What is merged hides what the base has already.
+            if is_begun and all(_number(layers, layer) is None for layer in entry.merged):
+                why = t(
+                    "a merge of {top} into {base} is running or was interrupted, so the files of {image} may be a "
+                    "mixture of old and new data",
+                    top=entry.top,
+                    base=entry.base,
+                    image=state.label,
+                )
+                yield why, finishing(entry)
+        elif isinstance(entry, PullEntry) and (number := _number(layers, entry.image)) is not None:
+            # On what it was based on before, it reads the same in any case.
+            if number and same_place(layers[number - 1], entry.before.key):
+                continue
+            why = t(
+                "a pull into {path} was interrupted, so data may be missing from the files of {image}",
+                path=entry.image,
+                image=state.label,
+            )
+            yield why, "guest.unfinished()"
+
+
+def _number(layers: Sequence[str], path: str) -> int | None:
+    return next((number for number, layer in enumerate(layers) if same_place(layer, path)), None)
+
+
+def _check_settled(state: DiskState, tried: Message) -> None:
+    """Check that the content of a file, which comes without notes, is whole."""
+    for why, call in _unsettled(state):
+        raise ImageError(
+            tried, why=why, next_step=t("wait until it ends, or finish it with {call}[0].run()", call=call)
+        )
 
 
 def _files(state: DiskState, answers: Answers) -> Files:
@@ -181,7 +231,7 @@ def _files(state: DiskState, answers: Answers) -> Files:
         state.label,
         tuple(answers.entries),
         volumes=tuple(answers.volumes),
-        notes=(*in_use(state), *answers.notes),
+        notes=(*_doubts(state), *answers.notes),
     )
 
 

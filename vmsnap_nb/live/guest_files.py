@@ -132,7 +132,7 @@ class GuestFiles(Listed):
         InvalidRequestError
             The path is not a file, or the file is larger than `most`.
         NotFoundError, ImageError
-            As in `files`.
+            As in `files`. Also if a merge that was interrupted may have left a mixture of old and new data.
         """
         return read_file(self._disk_state(at, target), path, most)
 
@@ -156,7 +156,7 @@ class GuestFiles(Listed):
         InvalidRequestError
             The path is not a file, or the target already exists.
         NotFoundError, ImageError
-            As in `files`.
+            As in `read`.
         """
         return copy_out(self._disk_state(at, target), path, to)
 

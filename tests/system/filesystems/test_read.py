@@ -7,9 +7,11 @@ import itertools
 import os
 import random
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.commands import qemu_img
 from support.filesystems import (
     as_base,
     debugfs,
@@ -30,6 +32,8 @@ from support.images import KIB, MIB
 import vmsnap_nb as vs
 from vmsnap_nb.errors import ImageError, InvalidRequestError, NotFoundError
 from vmsnap_nb.live.chain import LiveChain
+from vmsnap_nb.live.journal import begun, write_entry
+from vmsnap_nb.plans.journal import MergeEntry, PullEntry
 
 pytestmark = pytest.mark.system
 
@@ -378,6 +382,55 @@ def test_a_file_is_copied_out_and_nothing_overwritten(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"/ does not contain 'fil'[\s\S]*did you mean file"):
         chain.read("/fil")
     assert sorted(os.listdir(tmp_path)) == ["e.img", "file", "images", "tree"]
+
+
+def refused(chain: LiveChain, target: Path) -> str:
+    """Why the content of a file is neither read nor copied; empty if both work."""
+    said = []
+    for call in (lambda: chain.read("/one"), lambda: chain.copy_out("/one", target)):
+        try:
+            call()
+        except ImageError as error:
+            said.append(f"{error.why}: {error.next_step}")
+    assert len(set(said)) == len(said) // 2
+    assert bool(said) != target.exists()
+    target.unlink(missing_ok=True)
+    return said[0] if said else ""
+
+
+def test_what_an_interrupted_merge_has_left_half_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "one").write_text("1")
+    base = as_base(ext4(tmp_path / "raw", tmp_path / "tree"), tmp_path / "base.qcow2")
+    top, other = overlay(base, tmp_path / "top.qcow2"), overlay(base, tmp_path / "other.qcow2")
+    entry = begun(MergeEntry(base=str(base), top=str(top), merged=(str(top),)))
+    write_entry(entry)
+    # What is in the base already is hidden by what is merged, and by nothing else.
+    assert (vs.chain(top).files().notes, refused(vs.chain(top), tmp_path / "copy")) == ((), "")
+    for chain in (vs.chain(base), vs.chain(other)):
+        (note,) = chain.files().notes
+        assert f"a merge of {top} into {base} is running or was interrupted" in note
+        assert note in refused(chain, tmp_path / "copy")
+        assert "finish it with forest.unfinished()[0].run()" in refused(chain, tmp_path / "copy")
+    assert vs.chain(other).where("/one").notes == vs.chain(other).files().notes
+    assert vs.chain(other).diff("base", "other").notes[1:] == vs.chain(other).files().notes
+    write_entry(replace(entry, phase="copied"))
+    assert (vs.chain(base).files().notes, refused(vs.chain(base), tmp_path / "copy")) == ((), "")
+
+
+def test_what_an_interrupted_pull_may_have_lost_is_said(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "one").write_text("1")
+    base = as_base(ext4(tmp_path / "raw", tmp_path / "tree"), tmp_path / "base.qcow2")
+    middle = overlay(base, tmp_path / "middle.qcow2")
+    top = overlay(middle, tmp_path / "top.qcow2")
+    write_entry(begun(PullEntry(image=str(top), written=str(middle), format="qcow2", base=str(base))))
+    # On what it was based on it reads the same, with or without the tables that QEMU had not written.
+    assert (vs.chain(top).files().notes, refused(vs.chain(top), tmp_path / "copy")) == ((), "")
+    qemu_img("rebase", "-u", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
+    (note,) = vs.chain(top).files().notes
+    assert f"a pull into {top} was interrupted" in note
+    assert note in refused(vs.chain(top), tmp_path / "copy")
 
 
 def test_files_are_found_by_name_and_time(tmp_path: Path) -> None:
