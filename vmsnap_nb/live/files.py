@@ -22,7 +22,7 @@ from vmsnap_nb.plans.disk_states import DiskPoint
 from vmsnap_nb.plans.journal import MergeEntry, PullEntry
 from vmsnap_nb.system.files.errors import os_errors
 from vmsnap_nb.system.files.identity import same_place
-from vmsnap_nb.system.files.paths import absolute
+from vmsnap_nb.system.files.paths import absolute, check_link
 from vmsnap_nb.system.files.temporary import publish_new, temporary
 from vmsnap_nb.system.filesystems.messages import Answers
 from vmsnap_nb.system.filesystems.reader import COPY, QUESTION, DiskState, ask
@@ -84,6 +84,7 @@ def read_file(state: DiskState, path: PathLike, most: int) -> bytes:
 def copy_out(state: DiskState, path: PathLike, to: PathLike) -> str:
     """Copy a file to a new one on this machine; return its path."""
     name, target = _path(path), absolute(to)
+    check_link(target, t("copy {source} to {target}", source=name, target=target))
     if os.path.isdir(target):
         target = os.path.join(target, name.rstrip("/").rpartition("/")[2])
     tried = t("copy {source} to {target}", source=name, target=target)

@@ -16,7 +16,7 @@ from vmsnap_nb.model.shown import Shown, Tabled
 from vmsnap_nb.plans.findings import find_all, findings_needs
 from vmsnap_nb.system.files.atomic import write_whole
 from vmsnap_nb.system.files.errors import os_errors
-from vmsnap_nb.system.files.paths import absolute
+from vmsnap_nb.system.files.paths import absolute, check_link
 from vmsnap_nb.views.whole_page import MARK, Chapter, Part, page_html
 from vmsnap_nb.words.message import t
 from vmsnap_nb.words.options import option
@@ -35,13 +35,8 @@ def write_page(
     """
     target = absolute(path)
     tried = t("write the report {path}", path=target)
+    check_link(target, tried)
     if os.path.islink(target):
-        if os.lstat(target).st_uid not in (0, os.geteuid()):
-            raise InvalidRequestError(
-                tried,
-                why=t("this is a symbolic link that belongs to another user"),
-                next_step=t("choose another name"),
-            )
         target = os.path.realpath(target)
     if os.path.isdir(target):
         raise InvalidRequestError(

@@ -28,6 +28,7 @@ from support.filesystems import (
     xfs,
 )
 from support.images import KIB, MIB
+from support.nobody import NOBODY
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import ImageError, InvalidRequestError, NotFoundError
@@ -382,6 +383,22 @@ def test_a_file_is_copied_out_and_nothing_overwritten(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"/ does not contain 'fil'[\s\S]*did you mean file"):
         chain.read("/fil")
     assert sorted(os.listdir(tmp_path)) == ["e.img", "file", "images", "tree"]
+
+
+def test_no_file_is_copied_into_a_folder_that_another_user_chooses(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "one").write_text("1")
+    (tmp_path / "folder").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "folder")
+    chain = vs.chain(as_base(ext4(tmp_path / "raw", tmp_path / "tree"), tmp_path / "base.qcow2"))
+    if os.geteuid() == 0:
+        os.lchown(link, NOBODY, NOBODY)
+        with pytest.raises(InvalidRequestError, match="a symbolic link that belongs to another user"):
+            chain.copy_out("/one", link)
+        assert not list((tmp_path / "folder").iterdir())
+        os.lchown(link, 0, 0)
+    assert Path(chain.copy_out("/one", link)).read_text() == "1"
 
 
 def refused(chain: LiveChain, target: Path) -> str:

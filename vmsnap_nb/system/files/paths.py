@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 
 from vmsnap_nb.errors import InvalidRequestError
-from vmsnap_nb.words.message import t
+from vmsnap_nb.words.message import Message, t
 
-__all__ = ["absolute", "is_address", "real_path", "tidy"]
+__all__ = ["absolute", "check_link", "is_address", "real_path", "tidy"]
 
 _NAME_MAX = 255
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -37,6 +38,18 @@ def absolute(path: str | os.PathLike[str]) -> str:
             why=t("the name is longer than {most} bytes", most=_NAME_MAX),
         )
     return full
+
+
+def check_link(path: str, tried: Message) -> None:
+    """Check that a path to write to is no symbolic link of another user: it leads where that user wants."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return
+    if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid()):
+        raise InvalidRequestError(
+            tried, why=t("this is a symbolic link that belongs to another user"), next_step=t("choose another name")
+        )
 
 
 def real_path(path: str) -> str:
