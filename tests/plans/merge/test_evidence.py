@@ -226,3 +226,22 @@ def test_the_files_that_are_finished_are_those_that_were_merged() -> None:
     numbered = replace(entry, files=(*none.files, device))
     assert found(top(identity=("device", 3), file_size=7), numbered) == []
     assert found(top(identity=("device", 4)), numbered) == refused
+
+
+def test_a_merge_of_another_guest_is_left_to_that_guest() -> None:
+    def asked(entry: MergeEntry, name: str = "g", uuid: str = "u") -> list[tuple[str, bool, bool]]:
+        found = evidence.others(Domain(name, uuid, "shut off"), entry)
+        return [(one.name, one.waivable, "redefined" in one.remedy) for one in found]
+
+    assert asked(ENTRY) == asked(ENTRY, "renamed") == []
+    assert asked(ENTRY, uuid="anew") == [("other-image", True, True)]
+    assert asked(ENTRY, "another", "anew") == [("other-image", True, False)]
+    assert asked(replace(ENTRY, guest="", uuid=""), "another") == []
+
+
+def test_a_base_with_damaged_tables_is_not_written_to() -> None:
+    at = now(world(), damaged={BASE: "3 errors"})
+    assert [(one.name, one.level, one.waivable) for one in evidence.damaged(at, BASE)] == [
+        ("damaged-image", "refuse", False)
+    ]
+    assert list(evidence.damaged(at, TOP)) == []

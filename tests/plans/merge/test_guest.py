@@ -325,3 +325,14 @@ def test_a_job_that_libvirt_has_lost_is_neither_adopted_nor_begun_anew(job: str,
     made = finish(now, entry)
     assert refused(made) == names
     assert bool(made.steps) == (job != LOST_JOB)
+
+
+@pytest.mark.parametrize("transient", [True, False])
+def test_no_block_job_starts_on_a_transient_disk(transient: bool) -> None:
+    xml = f"<domain><devices><disk><target dev='vda'/>{'<transient/>' * transient}</disk></devices></domain>"
+    for guest in (GUEST, OFF):
+        now = of(handout().edited(uses=guest.uses), guest)
+        assert now.guest is not None
+        now = replace(now, guest=replace(now.guest, xml=xml))
+        made = CommitRequest(guest="g", top="Snap-3", base="Snap-2").plan(now)
+        assert ("not-supported" in refused(made)) is (transient and guest.running)

@@ -350,3 +350,12 @@ def test_an_image_that_cannot_be_read_is_not_gone_back_to() -> None:
     before, domain = external()
     closed = before.edited(put=[replace(before["/i/one.qcow2"], status="unreadable", problem="no permission")])
     assert named(plan((closed, domain), name="a"), "refuse")
+
+
+@pytest.mark.parametrize(("memory", "restored"), [("internal", True), ("no", False)])
+def test_the_state_of_a_tpm_goes_back_with_the_memory_alone(memory: str, restored: bool) -> None:
+    xml = "<domain><devices><tpm><backend type='emulator'/></tpm></devices></domain>"
+    made = plan(internal(memory=memory), {"xml": xml}, name="a")
+    [said] = [concern.what for concern in made.concerns if "TPM" in concern.what]
+    assert said.endswith("is restored with the memory" if restored else "is not reverted")
+    assert (f"/swtpm/{UUID}" in said) is not restored
