@@ -17,8 +17,10 @@ from vmsnap_nb.plans.delete.request import DeleteRequest
 from vmsnap_nb.plans.journal import FileFact, PullEntry
 from vmsnap_nb.plans.leftovers.find import find_leftovers
 from vmsnap_nb.plans.leftovers.request import LeftoversRequest
-from vmsnap_nb.plans.merge.request import CommitRequest, PullRequest, RemoveRequest, unfinished
+from vmsnap_nb.plans.merge.request import CommitRequest, FinishPullRequest, PullRequest, RemoveRequest, unfinished
+from vmsnap_nb.plans.merge.steps import LivePull
 from vmsnap_nb.plans.overlay.request import OverlayRequest
+from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Reading, Request
 from vmsnap_nb.plans.revert.request import RevertRequest
 from vmsnap_nb.plans.snapshot.request import SnapshotRequest
@@ -131,3 +133,45 @@ def test_no_snapshot_of_it_is_deleted_or_reverted_to() -> None:
         assert said(now, DeleteRequest(guest=REF, name=name))
     assert said(now, RevertRequest(guest=REF, name="b"))
     assert not said(now, RevertRequest(guest=REF, name="a")), "what is below is whole"
+
+
+def finish(at: Reading, **owner: object) -> Plan:
+    """The plan that finishes the pull into b of a guest with that disk; the images are those of the entry."""
+    tree = at.forest.edited(put=[replace(at.forest[f"/i/{name}"], mtime_ns=1, file_size=1) for name in "ab"])
+    assert at.guest is not None
+    now = replace(at, forest=tree, guest=replace(at.guest, **owner))  # type: ignore[arg-type]
+    return FinishPullRequest(guest="demo", disk="vda", entry=ENTRY).plan(now)
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_while_the_guest_is_off_the_image_gets_its_old_backing_file(cut: bool) -> None:
+    made = finish(world(cut=cut))
+    assert refused(made) == set()
+    assert [step.action for step in made.steps] == ["repoint", "finish"][not cut :]
+
+
+@pytest.mark.parametrize("gone", ["a", "b"])
+def test_without_one_of_its_images_a_pull_is_not_finished(gone: str) -> None:
+    for state in ("running", "shut off"):
+        at = world(state=state)  # type: ignore[arg-type]
+        at = replace(at, forest=at.forest.edited(put=[image(gone, status="missing")]))
+        made = FinishPullRequest(guest="demo", disk="vda", entry=ENTRY).plan(at)
+        assert refused(made) == {"missing-base"}
+        assert made.steps == ()
+
+
+def test_a_qemu_that_has_the_image_writes_its_tables_and_any_other_is_ended_first() -> None:
+    running = world(state="running", cut=False)
+    assert [type(step) for step in finish(running).steps] == [LivePull]
+    assert refused(finish(running)) == set()
+    assert refused(finish(running, restarted=frozenset({ENTRY.path}))) == {"in-use"}
+    assert refused(finish(running, restarted=frozenset({"/i/another"}))) == set()
+    assert refused(finish(world("c", state="running", cut=False))) == {"in-use"}
+    going_on = finish(running, jobs={"vda": "pull"})
+    assert [step.adopt for step in going_on.steps if isinstance(step, LivePull)] == [True]
+
+
+def test_files_that_are_not_those_of_the_entry_are_not_changed() -> None:
+    at = world()
+    other = replace(at, forest=at.forest.edited(put=[replace(at.forest["/i/b"], identity=(1, 99))]))
+    assert refused(finish(other)) == {"disk-changed"}

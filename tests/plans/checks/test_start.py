@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.forests import forest, image
+from support.forests import MIB, forest, image
 from support.readings import reading
 
+from vmsnap_nb.model.blockmap import Extent, LayerMap
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain, Use
 from vmsnap_nb.model.image import Image, InternalSnapshot
@@ -21,6 +22,8 @@ from vmsnap_nb.plans.journal import (
     MergeEntry,
     PullEntry,
     RevertEntry,
+    SnapshotEntry,
+    Switch,
     UnknownEntry,
 )
 from vmsnap_nb.plans.merge.request import unfinished
@@ -80,6 +83,21 @@ def test_an_interrupted_pull_counts_for_all_that_is_based_on_its_image() -> None
     for path in ("/i/top", "/i/low"):
         assert said(world(), PullEntry(image=path, written="low")) == [("active-job", "refuse")]
     assert said(world(), PullEntry(image="/i/other", written="low")) == []
+
+
+def test_what_an_interrupted_snapshot_left_above_a_disk_comes_first() -> None:
+    switch = Switch(target="vda", source="/i/top", file="/i/new")
+    entry = SnapshotEntry(guest="demo", uuid="u", name="s", disks=(switch,))
+    tree = world(image("new", "top"))
+    maps = {"/i/new": LayerMap("/i/new", 1 << 20, (Extent(0, 65536),))}
+    found = start_concerns(reading(tree, DOMAIN, entries=(entry,), maps=maps))
+    assert ("other-image", "refuse") in [(one.name, one.level) for one in found]
+    none = start_concerns(reading(world(), DOMAIN, entries=(entry,), maps=maps))
+    assert list(none) == []
+
+
+def test_an_overlay_that_may_not_belong_to_its_base_is_warned_of() -> None:
+    assert said(world(image("low", virtual_size=96 * MIB))) == [("smaller-size", "warn")]
 
 
 def test_an_interrupted_revert_is_of_the_guest_with_that_uuid_or_name() -> None:
