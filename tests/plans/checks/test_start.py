@@ -15,7 +15,7 @@ from vmsnap_nb.model.image import Image, InternalSnapshot
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
-from vmsnap_nb.plans.checks.start import start_concerns
+from vmsnap_nb.plans.checks.start import held_images, missing_formats, start_concerns
 from vmsnap_nb.plans.journal import (
     Entry,
     InsideEntry,
@@ -111,6 +111,8 @@ def test_a_pivot_does_not_matter_to_who_is_on_neither_image_and_a_revert_not_to_
     assert said(world(), replace(COMMIT, base="/i/x", top="/i/y", merged=("/i/y",), phase="pivoting")) == []
     assert said(world(image("top", snapshots=INSIDE)), REVERT) == []
     assert said(world(), replace(COMMIT, phase="copied")) == []
+    top = replace(COMMIT, top="/i/top", merged=("/i/top",), children=())
+    assert said(world(), top) == [], "nothing but the base was written to"
 
 
 def test_a_revert_counts_where_only_libvirt_says_what_is_inside() -> None:
@@ -145,7 +147,8 @@ def test_an_entry_counts_by_whatever_name_its_image_is_known() -> None:
 )
 def test_who_runs_on_the_images(holder: Use, refused: bool) -> None:
     tree = world(uses=(*DOMAIN.uses, holder))
-    assert (("in-use", "refuse") in said(tree)) == refused
+    found = [one for one in start_concerns(reading(tree, DOMAIN)) if one.name == "in-use"]
+    assert [(one.level, one.waivable, one.holders) for one in found] == [("refuse", True, ("other",))] * refused
 
 
 @pytest.mark.parametrize(
@@ -154,6 +157,26 @@ def test_who_runs_on_the_images(holder: Use, refused: bool) -> None:
 def test_a_process_that_has_the_images_open(path: str, held: str, refused: bool) -> None:
     below = {} if path == "low" else {"backing": "low"}
     assert said(world(image(path, **below, held=held))) == ([("in-use", "refuse")] if refused else [])  # type: ignore[arg-type]
+
+
+def test_a_read_only_disk_is_shared_with_others_that_read_it() -> None:
+    held = world(image("top", "low", held="read"), uses=READING.uses)
+    also = world(uses=(*READING.uses, other("/i/top", state="running", readonly=True)))
+    assert said(held, domain=READING) == said(also, domain=READING) == []
+    written = world(image("top", "low", held="write"), uses=READING.uses)
+    assert said(written, domain=READING) == [("in-use", "refuse")]
+
+
+def test_a_disk_that_is_in_no_forest_has_nothing_that_speaks_against_it() -> None:
+    elsewhere = replace(DOMAIN, disks=(Disk("vda", "/elsewhere/top", "qcow2"),))
+    assert said(world(uses=elsewhere.uses), domain=elsewhere) == []
+    assert held_images(world(uses=elsewhere.uses), "demo") == ()
+
+
+def test_the_layers_that_somebody_holds_are_those_of_the_guest() -> None:
+    held = world(image("low", held="write"), image("data"), image("beside", held="write"))
+    assert held_images(held, "demo") == ("/i/low",)
+    assert held_images(held, "other") == ()
 
 
 def test_an_overlay_on_what_it_would_write_to() -> None:
@@ -181,6 +204,8 @@ def test_a_layer_of_its_saved_memory_that_is_gone(status: str) -> None:
     gone = image("old", status=status)
     need = Need("managed save", "/i/top", "demo", layers=("/i/old",))
     assert said(world(gone, needs=(need,))) == [("managed-save", "refuse")]
+    [concern] = start_concerns(reading(world(gone, needs=(need,)), DOMAIN))
+    assert concern.images == ("/i/old",)
     for none in (replace(need, guest="other"), replace(need, kind="saved memory")):
         assert ("managed-save", "refuse") not in said(world(gone, needs=(none,)))
 
@@ -215,3 +240,14 @@ def test_a_layer_that_qemu_marked_corrupt_is_read_below_others_but_is_no_disk() 
 def test_a_guest_starts_without_a_read_only_disk_that_cannot_be_opened() -> None:
     gone = world(image("low", status="missing"), uses=READING.uses)
     assert said(gone, domain=READING) == []
+
+
+@pytest.mark.parametrize(
+    ("format", "among", "told"), [("qcow2", True, True), ("qed", True, False), ("qcow2", False, False)]
+)
+def test_formats_are_missed_in_headers_of_qcow2_that_lead_to_one_of_the_images(
+    format: str, among: bool, told: bool
+) -> None:
+    tree = world(replace(UNRECORDED, format=format))
+    found = missing_formats(tree, ["/i/top", "/i/low"] if among else ["/i/top"])
+    assert [one.name for one in found] == ["backing-format-missing"] * told

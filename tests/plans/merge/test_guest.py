@@ -336,3 +336,26 @@ def test_no_block_job_starts_on_a_transient_disk(transient: bool) -> None:
         now = replace(now, guest=replace(now.guest, xml=xml))
         made = CommitRequest(guest="g", top="Snap-3", base="Snap-2").plan(now)
         assert ("not-supported" in refused(made)) is (transient and guest.running)
+
+
+def test_records_of_a_merge_that_was_cut_short_name_the_base_in_the_end() -> None:
+    entry = MergeEntry(
+        base="/i/Snap-2", top="/i/Snap-3", merged=("/i/Snap-3",), children=("/i/Snap-4",), phase="copied"
+    )
+    tree = handout().edited(uses=OFF.uses, records=[external("s", "Snap-3", "Snap-4")])
+    plan = finish(of(tree, OFF, facts=replace(SMALL_BETWEEN_LARGE, entries=(entry,)), alike=True), entry)
+    assert refused(plan) == set()
+    assert [step.action for step in plan.steps] == ["repoint", "mark invalid", "write record", "finish"]
+
+
+@pytest.mark.parametrize("defined", [True, False])
+def test_a_merge_of_a_detached_disk_waits_only_where_the_next_start_attaches_it_again(defined: bool) -> None:
+    entry = MergeEntry(base="/i/Snap-3", top="/i/Snap-4", merged=("/i/Snap-4",), phase="copied")
+    facts = replace(SMALL_BETWEEN_LARGE, entries=(entry,))
+    source = "Snap-4" if defined else "other"
+    xml = f"<domain><devices><disk><source file='/i/{source}'/><target dev='vda'/></disk></devices></domain>"
+    now = of(identified(handout()), facts=facts, alike=True)
+    now = replace(now, guest=replace(now.owner, definition=xml))
+    plan = FinishRequest(guest="g", entry=recorded(now.forest, entry), detached=True).plan(now)
+    assert ("in-use" in refused(plan)) is defined
+    assert bool(plan.steps) is not defined
