@@ -14,7 +14,7 @@ from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import parse_reference
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
-from vmsnap_nb.plans.checks.access import unresolved
+from vmsnap_nb.plans.checks.access import on_other_machine, unresolved
 
 OTHER = Use("other", "vdb", "/other/disk")
 
@@ -139,3 +139,11 @@ def test_another_path_may_lead_to_what_changes_where_only_libvirt_knows(
     assert found(needed) == ([("/link/base",)] if refused else [])
     used = tree.edited(uses=(Use("other", "vda", "/link/base", readonly=True),))
     assert found(used) == ([("other",)] if refused else [])
+
+
+def test_a_libvirt_of_another_machine_may_have_other_files_under_these_paths() -> None:
+    plan = commit(world(), "/i/top")
+    [concern] = on_other_machine(plan, "box", "container")
+    assert (concern.name, concern.level, concern.waivable) == ("unknown-image", "refuse", True)
+    assert "/i/base" in concern.images
+    assert list(on_other_machine(replace(plan, steps=()), "box", "container")) == []

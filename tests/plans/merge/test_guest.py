@@ -359,3 +359,11 @@ def test_a_merge_of_a_detached_disk_waits_only_where_the_next_start_attaches_it_
     plan = FinishRequest(guest="g", entry=recorded(now.forest, entry), detached=True).plan(now)
     assert ("in-use" in refused(plan)) is defined
     assert bool(plan.steps) is not defined
+
+
+def test_a_snapshot_that_a_merge_makes_meaningless_is_warned_of() -> None:
+    records = (external("two", "Snap-2", "Snap-3"),)
+    plan = CommitRequest(guest="g", top="Snap-3", base="Snap-1").plan(of(running(handout(), *records)))
+    assert refused(plan) == set()
+    assert plan.after.records == ()
+    assert [one.level for one in plan.concerns if one.name == "state-lost"] == ["warn"]
