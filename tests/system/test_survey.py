@@ -162,6 +162,16 @@ def test_when_overlays_disagree_the_content_decides(tmp_path: Path) -> None:
     assert "records vmdk as its backing format" in scan(tmp_path)[base].problem
 
 
+def test_the_format_that_a_guest_gives_counts_more_than_what_an_overlay_records(tmp_path: Path) -> None:
+    sparse(tmp_path / "base", header())
+    disk = str(overlay(tmp_path / "disk", "base", "qcow2"))
+    overlay(tmp_path / "two", "disk", "raw")
+    for told in ("qcow2", "raw"):
+        image = Survey((str(tmp_path),), images={disk: told}).read()[disk]
+        assert (image.format, image.backing is not None) == (told, told == "qcow2")
+        assert ("/two records raw as its backing format" in image.problem) == (told == "qcow2")
+
+
 def test_taken_for_what_it_is_not(tmp_path: Path) -> None:
     (tmp_path / "base").write_bytes(b"x" * 1000)
     overlay(tmp_path / "over", "base", "qcow2")

@@ -424,7 +424,7 @@ class _Reading:
             return
         if image.format is None:
             self._settle_unmarked(path, image, claims)
-        elif "raw" in claims and (path, image.format) not in self._agreed:
+        elif "raw" in claims and self.named.get(path) != image.format and (path, image.format) not in self._agreed:
             self.cut = True  # what it seemed to be based on may be there for nobody else
             self.found[path] = replace(as_raw(image), problem=taken_for_raw(claims["raw"], image.format))
         else:
