@@ -185,6 +185,9 @@ class Image(FastBuild, Carded):
     known_from : str
         The source of this information, one of `KnownFrom`. Unless the source is ``file``, this process cannot open the
         image, and only libvirt can work with it.
+    hidden_base : tuple or None
+        For a file that an overlay records as raw, but whose content is an overlay itself: the identity of the backing
+        file that is recorded in it.
     base_record : BaseRecord or None
         The state of the backing file when vmsnap_nb created the overlay; None if that state is not known.
 
@@ -224,6 +227,7 @@ class Image(FastBuild, Carded):
     data_status: Status | None = field(default=None, repr=False)
     known_from: KnownFrom = "file"
     link: Identity | None = field(default=None, repr=False)
+    hidden_base: Identity | None = field(default=None, repr=False)
     base_record: BaseRecord | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:

@@ -426,7 +426,9 @@ class _Reading:
             self._settle_unmarked(path, image, claims)
         elif "raw" in claims and self.named.get(path) != image.format and (path, image.format) not in self._agreed:
             self.cut = True  # what it seemed to be based on may be there for nobody else
-            self.found[path] = replace(as_raw(image), problem=taken_for_raw(claims["raw"], image.format))
+            base = None if image.backing is None else self.found.get(image.backing.key)
+            raw = replace(as_raw(image), problem=taken_for_raw(claims["raw"], image.format))
+            self.found[path] = raw if base is None else replace(raw, hidden_base=base.identity)
         else:
             for claim, who in claims.items():
                 if claim is not None:

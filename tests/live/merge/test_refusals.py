@@ -190,6 +190,19 @@ def test_an_image_that_is_recorded_as_raw_is_not_overwritten_as_raw(tmp_path: Pa
     assert content(base, "raw") == top
 
 
+def test_an_image_that_an_overlay_records_as_raw_may_be_an_overlay_itself(folder: Path) -> None:
+    base = create(folder / "base.qcow2", size=MIB)
+    mid = create(folder / "mid.qcow2", base)
+    create(folder / "a.qcow2", mid, backing_format="raw", size=MIB)
+    create(folder / "top.qcow2", base)
+    forest = vs.scan(folder)
+    [concern] = [one for one in forest.commit("top").concerns if one.level == "refuse"]
+    assert (concern.name, concern.waivable) == ("unknown-image", True)
+    assert f"{mid} may be an overlay of {base}" in concern.what
+    assert str(base) not in [one.path for one in forest.leftovers().files]
+    assert not forest.pull("top").refused
+
+
 def test_a_file_that_was_not_read_may_be_an_overlay(folder: Path) -> None:
     top, sibling = siblings(folder, "absolute")
     (folder / "given").mkdir()

@@ -11,6 +11,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.model.need import lost_volumes, may_need, parts_of
 from vmsnap_nb.model.twins import twins
+from vmsnap_nb.plans.checks.known import raw_overlays
 from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, warn
 from vmsnap_nb.plans.journal import kind_of
 from vmsnap_nb.plans.plan import Plan
@@ -279,6 +280,7 @@ def unresolved(plan: Plan, *, here: bool = True) -> Iterator[Concern]:
     yield from _unseen_disks(before, tuple(changed), here=here)
     yield from _of_lost_volumes(before, tuple(changed))
     yield from _uncertain(before, tuple(changed))
+    yield from raw_overlays(before, tuple(changed))
     yield from _two_paths(before, tuple(changed))
     yield from _hidden(plan, changed, here=here)
     for folder in dict.fromkeys(map(os.path.dirname, changed)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image
@@ -10,7 +10,7 @@ from vmsnap_nb.plans.concern import Concern, refuse
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["how_to_read", "inner_names", "not_known", "why_not_known"]
+__all__ = ["how_to_read", "inner_names", "not_known", "raw_overlays", "why_not_known"]
 
 
 def why_not_known(reading: Reading, path: str) -> str:
@@ -26,6 +26,26 @@ def how_to_read(image: Image) -> Message:
     if image.device:  # nobody follows a header to one; the XML of a guest that runs lists its layers
         return t("also read its folder; for the disk of a guest, do this while the guest is running")
     return t("also read its folder, or pass follow=True")
+
+
+def raw_overlays(forest: Forest, changed: Sequence[str]) -> Iterator[Concern]:
+    """Check that no file is an overlay of what changes that another overlay records as raw: it may be wrong."""
+    images = (forest.images[path] for path in changed if path in forest.images)
+    bases = {image.identity: image.path for image in images if image.identity is not None}
+    for path, image in forest.images.items():
+        if image.hidden_base in bases and image.identity not in bases:
+            yield refuse(
+                "unknown-image",
+                t(
+                    "{path} may be an overlay of {base}, which this plan changes: {why}",
+                    path=path,
+                    base=bases[image.hidden_base],
+                    why=image.problem,
+                ),
+                t("correct the backing format in the overlay. If {path} is a raw disk, waive this", path=path),
+                images=(*changed, path),
+                waivable=True,
+            )
 
 
 def inner_names(forest: Forest, path: str) -> tuple[str, ...]:

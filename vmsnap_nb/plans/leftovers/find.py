@@ -76,16 +76,24 @@ def _needed(reading: Reading) -> set[str]:
 
 
 def _perhaps_needed(forest: Forest) -> Iterator[str]:
-    """Yield the images that another one, or a snapshot, may name in a way that leads to no file that is known."""
+    """Yield the images that another one, or a snapshot, may name in a way that leads to no file that is known.
+
+    Or that are named in a file that is taken for raw, and may be an overlay.
+    """
     uncertain = [
         image
         for image in forest.images.values()
         if any(reference is not None and not reference.is_certain for reference in (image.backing, *parts_of(image)))
     ]
     volumes = {volume.rpartition("/")[2] for _, volume in lost_volumes(forest.records)}
-    for path in forest.images if uncertain or volumes else ():
+    hidden = {image.hidden_base for image in forest.images.values()} - {None}
+    for path in forest.images if uncertain or volumes or hidden else ():
         names = forest.same_file(path)
-        if any(name.rpartition("/")[2] in volumes for name in names) or any(may_need(uncertain, names)):
+        if (
+            forest[path].identity in hidden
+            or any(name.rpartition("/")[2] in volumes for name in names)
+            or any(may_need(uncertain, names))
+        ):
             yield path
 
 
