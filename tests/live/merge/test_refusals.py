@@ -411,6 +411,24 @@ def test_data_behind_the_end_of_an_image_is_not_pulled_into_it(folder: Path) -> 
     assert content(mid) == was
 
 
+@pytest.mark.parametrize("longer", [False, True])
+def test_data_that_an_image_holds_behind_its_own_end_stays_hidden(folder: Path, longer: bool) -> None:
+    base = create(folder / "base.qcow2", size=2 * MIB if longer else END)
+    mid = create(folder / "mid.qcow2", base, size=2 * MIB)
+    write(mid, "write -q -P 1 0 2M")
+    top = create(folder / "top.qcow2", mid, size=END)
+    write(top, f"write -q -P 2 {MIB} 512")  # QEMU copies the rest of the cluster
+    plan = vs.scan(folder).pull("top", "base")
+    if not longer:
+        assert refused(plan) == {"smaller-size"}
+        (remedy,) = {str(concern.remedy) for concern in plan.concerns if "inside a cluster" in concern.what}
+        run(*remedy.partition(": ")[2].split())
+        plan = vs.scan(folder).pull("top", "base")
+    assert plan.run(progress=False).as_predicted
+    run("qemu-img", "resize", "-q", "-f", "qcow2", top, str(2 * MIB))
+    assert not any(content(top)[END:])
+
+
 @pytest.mark.parametrize("held", [False, True])
 def test_data_behind_the_end_of_a_base_does_not_become_visible(folder: Path, held: bool) -> None:
     base = create(folder / "base.qcow2", size=2 * MIB)

@@ -285,37 +285,61 @@ def short_layers(reading: Reading, base: str, guest: str, parts: Sequence[str]) 
 
 
 def stale_end(reading: Reading, lineage: Sequence[str], parts: Sequence[str]) -> Iterator[Concern]:
-    """Check whether a pull copies what lies behind the end of an image: QEMU copies whole clusters.
+    """Check whether data behind the end of an image that a pull writes to could be read when the image grows.
 
-    That cannot be seen until the image grows, when it should read zeros there.
+    It should read zeros there. But QEMU copies whole clusters, and so it does when a guest writes to a part of one. As
+    an image grows, QEMU writes zeros only if its backing file is longer.
     """
     forest, image = reading.forest, reading.forest[lineage[0]]
     size, unit = image.virtual_size or 0, image.cluster_size or 65536
     if not size % unit:
         return
     start, end = size - size % unit, size - size % unit + unit
-    if not any(_may_hold(reading, path, start, size) for path in parts[1:]) or _holds(reading, image.path, start, size):
-        return  # nothing of that cluster is copied
-    longer = [
-        path for path in lineage[1:] if (forest[path].virtual_size or 0) > size and _may_hold(reading, path, size, end)
-    ]
-    if longer:
-        yield refuse(
-            "smaller-size",
-            t(
-                "{image} ends after {size} bytes, inside a cluster, and is smaller than {layers}. QEMU would copy "
-                "data beyond that end, and the data would become visible if {image} grows",
-                image=image.name,
-                size=size,
-                layers=_names(longer, forest),
-            ),
-            t(
-                "extend the image to a cluster boundary first: {command}",
-                command=f"qemu-img resize -f qcow2 {shlex.quote(image.path)} {end}",
-            ),
-            images=(image.path, *longer),
-            waivable=True,
+    if _holds(reading, image.path, start, size):  # nothing of that cluster is copied
+        copied, longer = False, []
+    else:
+        copied = any(_may_hold(reading, path, start, size) for path in parts[1:])
+        longer = [
+            path for path in lineage[1:] if _ends_after(forest, path, size) and _may_hold(reading, path, size, end)
+        ]
+    below = lineage[len(parts) :][:1]
+    if copied and longer:
+        what = t(
+            "{image} ends after {size} bytes, inside a cluster, and is smaller than {layers}. QEMU would copy "
+            "data beyond that end, and the data would become visible if {image} grows",
+            image=image.name,
+            size=size,
+            layers=_names(longer, forest),
         )
+    elif (
+        _ends_after(forest, lineage[1], size)
+        and not any(_ends_after(forest, path, size) for path in below)
+        and _may_hold(reading, image.path, start, size)
+    ):
+        longer = [lineage[1]]
+        what = t(
+            "{image} ends after {size} bytes, inside a cluster, and is smaller than {layer}. Data that it may hold "
+            "beyond that end would become visible if {image} grows on a backing file that is not larger, or on none",
+            image=image.name,
+            size=size,
+            layer=forest[lineage[1]].name,
+        )
+    else:
+        return
+    yield refuse(
+        "smaller-size",
+        what,
+        t(
+            "extend the image to a cluster boundary first: {command}",
+            command=f"qemu-img resize -f qcow2 {shlex.quote(image.path)} {end}",
+        ),
+        images=(image.path, *longer),
+        waivable=True,
+    )
+
+
+def _ends_after(forest: Forest, path: str, size: int) -> bool:
+    return (forest[path].virtual_size or 0) > size
 
 
 def _may_hold(reading: Reading, path: str, start: int, end: int) -> bool:
