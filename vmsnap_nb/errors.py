@@ -65,7 +65,7 @@ class VmsnapError(Exception):
     --------
     >>> error = VmsnapError("open 'a.qcow2'", said="No such file or directory", next_step="check the name")
     >>> print(error)
-    open 'a.qcow2'
+    cannot open 'a.qcow2'
       said: No such file or directory
       next: check the name
     """
@@ -89,7 +89,7 @@ class VmsnapError(Exception):
         super().add_note(printable(note))
 
     def _text(self) -> str:
-        parts = [self.tried]
+        parts = [self.headline]
         if self.why:
             parts.append(t("  why:  {text}", text=_indented(self.why)))
         if self.quoted:
@@ -97,6 +97,11 @@ class VmsnapError(Exception):
         if self.next_step:
             parts.append(t("  next: {text}", text=_indented(self.next_step)))
         return "\n".join(parts)
+
+    @property
+    def headline(self) -> str:
+        """The first line of the error's text, which states what could not be done."""
+        return t("cannot {tried}", tried=self.tried)
 
     @property
     def reason(self) -> str:

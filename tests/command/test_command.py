@@ -168,7 +168,7 @@ def test_run_asks_only_where_somebody_can_answer(run: Run, images: Path, monkeyp
 
 def test_errors_say_what_why_and_what_next(run: Run, images: Path) -> None:
     assert run("scan", images / "none")[2] == (
-        f"vmsnap-nb: scan {images / 'none'}\n  why:  there is no such folder\n  next: check the path\n"
+        f"vmsnap-nb: cannot scan {images / 'none'}\n  why:  there is no such folder\n  next: check the path\n"
     )
     status, text, _ = run("plan", "commit", images / "c.qcow2", "--base", "zzz", "--json")
     whole = json.loads(text)
@@ -217,7 +217,7 @@ def test_check_is_one_line_and_a_status(run: Run, images: Path) -> None:
     whole = json.loads(text)
     assert (status, whole["state"], whole["records"][0]["finding"]) == (2, "CRITICAL", "missing-base")
     status, text, _ = run("check", images / "none")
-    assert (status, text) == (2, f"CRITICAL: scan {images / 'none'}: there is no such folder\n")
+    assert (status, text) == (2, f"CRITICAL: cannot scan {images / 'none'}: there is no such folder\n")
 
 
 def test_a_plan_over_a_connection_that_is_read_only(run: Run) -> None:
@@ -236,7 +236,7 @@ def test_a_host_is_named_by_option_or_environment(run: Run, monkeypatch: pytest.
     assert run("check")[0] == 0
     monkeypatch.setenv("VIRSH_DEFAULT_CONNECT_URI", "nonsense")
     status, text, _ = run("check")
-    assert (status, text) == (2, "CRITICAL: connect to 'nonsense': it is not a libvirt URI\n")
+    assert (status, text) == (2, "CRITICAL: cannot connect to 'nonsense': it is not a libvirt URI\n")
 
 
 def test_verbs_of_a_guest(run: Run, lab: Lab, base: Image) -> None:

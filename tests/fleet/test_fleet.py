@@ -38,7 +38,7 @@ def test_tables_have_a_column_for_the_host() -> None:
             assert frame.index.name == "host"
             assert list(frame.columns) == [*own.columns, *(() if "status" in own.columns else ("status",))]
             assert len(frame.loc[["a"]] if len(own) else []) == len(own)
-            assert frame.loc["c", "status"].startswith("unreachable: connect to test:///no/such/file.xml")
+            assert frame.loc["c", "status"].startswith("unreachable: cannot connect to test:///no/such/file.xml")
             assert frame.dtypes.to_dict().items() >= own.dtypes.to_dict().items()
             assert "c" in found.problems
             with pytest.raises(vs.VmsnapError):

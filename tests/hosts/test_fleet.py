@@ -145,7 +145,7 @@ def test_a_host_that_gives_no_answer_is_a_row_and_refuses_what_it_may_need(conne
             fleet.leftovers(),
         ):
             frame = found.to_frame()
-            assert str(frame.loc["b", "status"]).startswith("unreachable: connect to qemu+tcp://")
+            assert str(frame.loc["b", "status"]).startswith("unreachable: cannot connect to qemu+tcp://")
         plan = fleet.guest("a/web").commit()
         assert "host b did not respond" in refusals(plan)["unknown-image"]
         assert plan.run(waive=["unknown-image"], progress=False).as_predicted

@@ -121,7 +121,7 @@ def test_roots_session_is_the_systems_libvirt(short: Path) -> None:
     done = run_python(code, short / "l", before=daemon)
     assert done.stdout.splitlines() == ["running ['demo']", "() False"], done.stderr
     none = run_python(code, short / "l", before=mounted("mount -t tmpfs tmpfs /run"))
-    assert "LibvirtError: connect to qemu:///session" in none.stderr
+    assert "LibvirtError: cannot connect to qemu:///session" in none.stderr
     assert "systemctl start libvirtd" in none.stderr
 
 

@@ -27,7 +27,7 @@ def test_without_ipython_there_are_no_colours_and_no_frames_of_this_package() ->
 
 
 def test_one_that_was_not_raised_yet() -> None:
-    assert VmsnapError("tried")._render_traceback_() == ["VmsnapError: tried"]
+    assert VmsnapError("open the door")._render_traceback_() == ["VmsnapError: cannot open the door"]
 
 
 @pytest.mark.parametrize("colours", ["nocolor", "neutral"])

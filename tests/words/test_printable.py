@@ -25,7 +25,7 @@ def concern() -> Concern:
 def test_errors_and_their_notes() -> None:
     error = InUseError(t("read {image}", image=NAME), said=NAME, why=NAME, next_step=NAME)
     error.add_note(NAME)
-    assert str(error) == f"read {SHOWN}\n  why:  {SHOWN}\n  said: {SHOWN}\n  next: {SHOWN}"
+    assert str(error) == f"cannot read {SHOWN}\n  why:  {SHOWN}\n  said: {SHOWN}\n  next: {SHOWN}"
     for text in ("\n".join(error_lines(error)), "".join(traceback.format_exception(error))):
         assert text.count(SHOWN) == 5
         assert NAME[0] not in text

@@ -53,7 +53,7 @@ def _check(values: dict[str, Any]) -> int:
     except VmsnapError as error:
         if output.as_json:
             raise
-        _line(output, 2, t("{tried}: {reason}", tried=error.tried, reason=error.reason))
+        _line(output, 2, t("{headline}: {reason}", headline=error.headline, reason=error.reason))
         return 2
     rows = tuple(_rows(found))
     counts = Counter(severity for severity, _ in rows)

@@ -75,7 +75,7 @@ class Where:
         try:
             self._host = Host(DEFAULT, readonly=self.readonly)
         except VmsnapError as error:
-            return t("{tried}: {reason}", tried=error.tried, reason=error.reason)
+            return t("{headline}: {reason}", headline=error.headline, reason=error.reason)
         self.uris = (DEFAULT,)
         return None
 
@@ -102,7 +102,7 @@ class Where:
             return cast("Host", host)
         uris = cast("Fleet", host).uris
         raise InvalidRequestError(
-            t("choose one of these hosts: {names}", names=joined(uris)),
+            t("choose one of the hosts {names}", names=joined(uris)),
             why=t("this command acts on images of one host, but several hosts were named"),
             next_step=t("specify one host: {option}", option=f"--connect {next(iter(uris.values()))}"),
         )
@@ -116,7 +116,7 @@ class Where:
         name, colon, rest = image.partition(":")
         if not colon or "/" in name:
             raise InvalidRequestError(
-                t("choose one of these hosts: {names}", names=joined(fleet)),
+                t("choose one of the hosts {names}", names=joined(fleet)),
                 why=t("this command acts on images of one host, but several hosts were named"),
                 next_step=t(
                     "specify the image as HOST:IMAGE, such as {example}",

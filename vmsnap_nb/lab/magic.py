@@ -20,7 +20,7 @@ __all__ = ["register"]
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InvalidRequestError(
-            Message("{command}", command="%%guest"),
+            t("run {command}", command="%%guest"),
             said=message,
             next_step=Message("{usage}", usage=self.format_usage()),
         )
@@ -63,7 +63,7 @@ def _find(names: dict[str, Any], name: str, lab: str | None) -> Guest:
         host = names.get(lab)
         if not isinstance(host, Host):
             raise NotFoundError(
-                Message("{command}", command=f"%%guest {name} --lab {lab}"),
+                t("run {command}", command=f"%%guest {name} --lab {lab}"),
                 why=t("the variable {variable} holds no lab or host", variable=lab),
                 next_step=t("pass a variable that holds a lab or a host: --lab VARIABLE"),
             )
@@ -77,13 +77,13 @@ def _find(names: dict[str, Any], name: str, lab: str | None) -> Guest:
         return held
     if found:
         raise NotFoundError(
-            Message("{command}", command=f"%%guest {name}"),
+            t("run {command}", command=f"%%guest {name}"),
             why=t("several open labs have a guest '{guest}'", guest=name),
             next_step=t("specify the lab: --lab VARIABLE"),
         )
     there = sorted(guest.name for lab in labs for guest in lab.guests())
     raise NotFoundError(
-        Message("{command}", command=f"%%guest {name}"),
+        t("run {command}", command=f"%%guest {name}"),
         why=t("no open lab has a guest '{guest}'", guest=name) if labs else t("no lab is open"),
         next_step=there_are(name, there, none=t("open a lab and create a guest first")),
     )

@@ -68,7 +68,7 @@ def checked(function: F) -> F:
     ... def remove(name: str, *, verify: bool = False) -> None: ...
     >>> remove("a", verify="no")
     Traceback (most recent call last):
-    vmsnap_nb.errors.InvalidRequestError: use verify='no'
+    vmsnap_nb.errors.InvalidRequestError: cannot use verify='no'
       why:  verify must be True or False
       next: choose another value for verify
     """

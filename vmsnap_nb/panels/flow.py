@@ -146,8 +146,8 @@ class Flow(widgets.VBox):
         text = str(error) if known else f"{type(error).__name__}: {error}"
         words = "\n".join([text, *getattr(error, "__notes__", ())])
         self.message.value = said_html(t("Failed"), details=words, mark="vmsnap-failed", role="alert")
-        tried = error.tried if isinstance(error, VmsnapError) else t("unexpected error")
-        self.activity.add(tried, words.removeprefix(f"{tried}\n"))
+        headline = error.headline if isinstance(error, VmsnapError) else t("unexpected error")
+        self.activity.add(headline, words.removeprefix(f"{headline}\n"))
         if not self.busy:
             self._offer()
 

@@ -145,6 +145,6 @@ class Session:
 
 
 def _error_html(error: VmsnapError) -> str:
-    parts = [f"<p><strong>{escape(error.tried)}</strong></p>"]
+    parts = [f"<p><strong>{escape(error.headline)}</strong></p>"]
     parts += [f"<p>{escape(text)}</p>" for text in (error.why, error.quoted, error.next_step) if text]
     return "".join(parts)

@@ -214,7 +214,7 @@ def plan_finish(reading: Reading, request: FinishRequest) -> Plan:
 
 
 def _reason(error: VmsnapError) -> Message:
-    return Message("{reason}", reason=error.reason or error.tried)
+    return Message("{reason}", reason=error.reason or error.headline)
 
 
 def _plan_finish(reading: Reading, request: FinishRequest, entry: MergeEntry) -> Plan:
@@ -420,9 +420,9 @@ def plan_unread(forest: Forest, request: Request, error: VmsnapError) -> Plan:
     title = _finish(forest, entry) if isinstance(entry, MergeEntry) else t("finish the interrupted operation")
     concern = refuse(
         "in-use",
-        t("cannot read the progress of the operation: {tried}: {why}", tried=error.tried, why=error.reason)
+        t("cannot read the progress of the operation: {headline}: {why}", headline=error.headline, why=error.reason)
         if error.reason
-        else t("cannot read the progress of the operation: {tried}", tried=error.tried),
+        else t("cannot read the progress of the operation: {headline}", headline=error.headline),
         t("call unfinished() again later, or when the guest is off"),
     )
     way = t("not possible at this moment")
