@@ -105,7 +105,7 @@ class VmsnapError(Exception):
 
     @property
     def reason(self) -> str:
-        """The reason for the failure, as diagnosed by vmsnap_nb or as stated by the program that refused."""
+        """The reason for the failure, as diagnosed by vmsnap_nb or as reported by the program that failed."""
         return self.why or self.quoted or ""
 
     def _render_traceback_(self) -> list[str]:  # IPython asks for it

@@ -81,7 +81,7 @@ class Report(Shown):
 
     @property
     def differences(self) -> tuple[Message, ...]:
-        """Sentences that describe the differences from the prediction or, after an early end, from the initial
+        """Sentences that describe the differences from the prediction or, if the run ended early, from the initial
         state.
         """
         expected = self.plan.before if self.ended_early else self.plan.after
