@@ -178,14 +178,14 @@ class Power:
             raise GuestError(
                 tried,
                 why=t("it is paused, so it cannot respond"),
-                next_step=t("resume() it first, or use destroy(), which stops it without shutting it down"),
+                next_step=t("resume() it first, or use destroy(), which stops the guest forcibly"),
             )
         if losses := self.losses():
             raise GuestError(
                 tried,
                 why=lines(concern.what for concern in losses),
                 next_step=t(
-                    "{remedy}. To stop it without shutting it down, use destroy()",
+                    "{remedy}. To stop the guest forcibly, use destroy()",
                     remedy=lines(one.remedy for one in losses),
                 ),
             )
@@ -195,7 +195,7 @@ class Power:
                 raise GuestError(
                     tried,
                     why=t("it is still running after {seconds:g} s", seconds=timeout),
-                    next_step=t("allow more time, or use destroy(), which stops it without shutting it down"),
+                    next_step=t("allow more time, or use destroy(), which stops the guest forcibly"),
                 )
             time.sleep(0.05)
 

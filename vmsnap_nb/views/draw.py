@@ -236,8 +236,10 @@ def _report_sections(report: Report) -> Iterable[Section]:
         yield Section(t("Stopped early"), (tuple(shown(line) for line in str(report.error).splitlines()),))
     if left := report.invalid:
         said = counted(
-            "{names} is now INVALID but still on disk; report.cleanup(), or Clean up in a panel, plans its removal",
-            "{names} are now INVALID but still on disk; report.cleanup(), or Clean up in a panel, plans their removal",
+            "{names} is now INVALID but still on disk; to plan its removal, call report.cleanup(), "
+            "or click “Clean up” in a panel",
+            "{names} are now INVALID but still on disk; to plan their removal, call report.cleanup(), "
+            "or click “Clean up” in a panel",
             len(left),
             names=joined(isolate(clip(shown(report.after[path].name))) for path in left),
         )

@@ -233,7 +233,8 @@ STATES = (
         level="medium",
         task=N_(
             "Archive-1.qcow2 contains the internal snapshot `monday`. Create monday.qcow2 with the disk "
-            "content of that snapshot. It must need no other file, and Archive-1 must not change."
+            "content of that snapshot. monday.qcow2 must not depend on any other file, and Archive-1 must not "
+            "change."
         ),
         build=_export_internal,
         aims=_export_internal_aims,

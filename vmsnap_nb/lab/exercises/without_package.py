@@ -97,7 +97,7 @@ HAND_OVERLAYS = (
         "missing-format",
         N_("By hand: a missing backing format"),
         N_(
-            "With qemu-img alone: find the image of the chain of Overlay-2.qcow2 whose header does not record the "
+            "With qemu-img alone: in the chain of Overlay-2.qcow2, find the image whose header does not record the "
             "backing format, and repair it. The chain and the data must not change."
         ),
     ),
@@ -108,8 +108,8 @@ HAND_SNAPSHOTS = (
         N_("By hand: export an internal snapshot"),
         N_(
             "With qemu-img alone: list the internal snapshots of Archive-1.qcow2, and create monday.qcow2 "
-            "with the disk content of the snapshot `monday`. It must need no other file, and Archive-1 "
-            "must not change."
+            "with the disk content of the snapshot `monday`. monday.qcow2 must not depend on any other file, and "
+            "Archive-1 must not change."
         ),
     ),
     Exercise(

@@ -369,7 +369,7 @@ def inner_snapshots(forest: Forest, lost: Iterable[str], why: Message) -> Iterat
                     names=several(list(inside), 5),
                     why=why,
                 ),
-                t("delete them first. To keep their content, copy it out with qemu-img convert -l NAME"),
+                t("to keep their content, first copy it out with qemu-img convert -l NAME; then delete them"),
                 images=(path,),
                 waivable=True,
             )

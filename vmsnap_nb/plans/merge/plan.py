@@ -169,7 +169,7 @@ def plan_cleanup(reading: Reading, request: CleanupRequest) -> Plan:
         raise InvalidRequestError(
             t("remove invalid files"),
             why=t("no image is marked as invalid") if among is None else t("none of these images is marked as invalid"),
-            next_step=t("no action is needed: the images from which a pull copied data remain valid"),
+            next_step=t("no action is needed; a pull leaves the lower layers valid"),
         )
     builder.remove(sorted(invalid, key=forest.depth, reverse=True), asked=True)
     return builder.plan(t("remove invalid files"), t("unlink: these files are no longer valid"), subjects=invalid)

@@ -148,9 +148,9 @@ class PullLayers(Step):
     @property
     def what(self) -> Message:
         if self.backing is None:
-            return t("copy all data that this image reads from its backing files into it; it then has no backing file")
+            return t("copy into this image all data that it reads from its backing files; it then has no backing file")
         return t(
-            "copy the data that this image reads from the layers above {base} into it; {base} becomes its backing file",
+            "copy into this image the data that it reads from the layers above {base}; {base} becomes its backing file",
             base=self.backing.written,
         )
 
@@ -415,11 +415,11 @@ class LivePull(BlockJobStep):
     def what(self) -> Message:
         if self.base is None:
             return t(
-                "QEMU copies all data that this image reads from its backing files into it, then writes out its "
+                "QEMU copies into this image all data that it reads from its backing files, then writes out its "
                 "tables; it then has no backing file"
             )
         return t(
-            "QEMU copies the data that this image reads from the layers above {base} into it, then writes out its "
+            "QEMU copies into this image the data that it reads from the layers above {base}, then writes out its "
             "tables; {base} becomes its backing file",
             base=self.base,
         )

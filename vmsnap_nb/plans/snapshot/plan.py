@@ -59,9 +59,12 @@ def plan_snapshot(reading: Reading, choice: SnapshotChoice) -> Plan:
 
 def _way(choice: SnapshotChoice, *, running: bool) -> Message:
     if choice.kind == "internal-disk":
-        how = t("libvirt runs qemu-img, which writes the snapshot into the same images")
+        how = t("libvirt runs qemu-img, which writes the snapshot into the guest's current images")
     elif choice.kind == "internal-checkpoint":
-        how = t("libvirt pauses the guest while QEMU writes its memory and the snapshot into the same images")
+        how = t(
+            "libvirt pauses the guest while QEMU writes the guest's memory and the snapshot into the guest's current "
+            "images"
+        )
     elif choice.kind == "external-checkpoint":
         how = t("libvirt pauses the guest, writes its memory to a file, and switches to new overlays")
     elif running:
