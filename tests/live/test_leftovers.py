@@ -103,6 +103,12 @@ def test_a_folder_without_libvirt_is_refused_unless_waived(tmp_path: Path) -> No
     plan = found.remove()
     with pytest.raises(PlanRefusedError, match="no libvirt connection was available"):
         plan.run(progress=False)
+    [doubt] = [one for one in plan.concerns if one.name == "unknown-image" and one.level == "refuse"]
+    assert "move the file to another folder" in str(doubt.remedy)
+    [doubt] = [
+        one for one in found.move(tmp_path / "elsewhere").concerns if one.name == "unknown-image" and one.waivable
+    ]
+    assert doubt.remedy == "check which guests use the file, then waive this concern"
     assert plan.run(progress=False, waive="unknown-image").as_predicted
     assert not (tmp_path / "Lone.qcow2").exists()
 

@@ -158,6 +158,13 @@ def test_a_wrong_option_is_an_error_that_says_which_there_are(wrong: dict[str, o
     assert caught.value.next_step
 
 
+def test_the_reason_names_the_unknown_options() -> None:
+    for wrong, why in (({"theme": "x"}, "unknown option: theme"), ({"a": 1, "b": 2}, "unknown options: a, b")):
+        with pytest.raises(InvalidRequestError) as caught:
+            figure_1().to_text(**wrong)
+        assert caught.value.why == why
+
+
 # -- broken things ---------------------------------------------------------------------------------------
 
 

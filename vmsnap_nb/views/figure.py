@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from vmsnap_nb.errors import InvalidRequestError
-from vmsnap_nb.words.message import N_, Message, joined, t
+from vmsnap_nb.words.message import N_, Message, counted, joined, t
 
 __all__ = [
     "DETAILS",
@@ -129,7 +129,7 @@ class Options:
         if unknown := sorted(set(options) - set(known)):
             raise InvalidRequestError(
                 t("draw a figure with {options}", options=joined(unknown)),
-                why=t("unknown options"),
+                why=counted("unknown option: {names}", "unknown options: {names}", len(unknown), names=joined(unknown)),
                 next_step=t("the options are: {names}", names=joined(known)),
             )
         return cls(**options)

@@ -115,6 +115,9 @@ def test_concerns_of_the_base() -> None:
     assert concerns(forest(image("base", format=None, status="unknown"))) == {"backing-format-missing": "refuse"}
     assert concerns(forest(image("base", format=None, status="unknown")), backing_format="raw") == {}
     assert concerns(forest(base), backing_format="raw") == {"backing-format-wrong": "refuse"}
+    for wanted, why in (("raw", "a guest would see the image file itself as its disk"), ("foo", "could not open")):
+        [concern] = plan_overlays(forest(base), ["/i/new"], "/i/base", backing_format=wanted).concerns
+        assert why in concern.what
     assert concerns(forest(base), size=MIB) == {"smaller-size": "refuse"}
     assert concerns(forest(base), size=65 * MIB) == {}
     assert concerns(forest(image("base", status="remote"))) == {"untrusted-backing": "refuse"}

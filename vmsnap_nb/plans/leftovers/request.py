@@ -130,10 +130,15 @@ class LeftoversRequest:
             elif one.doubt:
                 concern = warn if self.folder is not None and one.kind != "memory" and self.uri else refuse
                 what = t("{path} may still be needed: {why}", path=path, why=one.doubt)
-                remedy = t(
-                    "if you are not certain, move the file to another folder instead of removing it. "
-                    "Otherwise, waive this"
-                )
+                if self.folder is None:
+                    remedy = t(
+                        "if you are not certain, move the file to another folder instead of removing it. "
+                        "Otherwise, waive this"
+                    )
+                elif concern is warn:
+                    remedy = t("first check which guests use the file")
+                else:
+                    remedy = t("check which guests use the file, then waive this concern")
                 yield concern("unknown-image", what, remedy, images=(path,), waivable=True)
             children = forest.known_children(path) if path in forest.images else ()
             staying = tuple(child for child in children if child not in going and forest.status(child) != "invalid")

@@ -23,7 +23,7 @@ from vmsnap_nb.plans.overlay.reference import NEW_OVERLAY_BYTES, backing_referen
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.step import CreateOverlay, DefineDomain, Protect, Step
-from vmsnap_nb.words.message import NOTHING, Message, joined, t
+from vmsnap_nb.words.message import N_, NOTHING, Message, joined, t
 
 if TYPE_CHECKING:
     from vmsnap_nb.plans.overlay.request import GuestsRequest, OverlayRequest
@@ -143,6 +143,10 @@ def _check_request(paths: Sequence[str], size: int | None, cluster_size: int | N
         )
 
 
+_WRONG_AS_RAW = N_("{path} is {format}, not {wanted}: a guest would see the image file itself as its disk")
+_WRONG = N_("{path} is {format}, not {wanted}: QEMU could not open the overlay")
+
+
 def _concerns_of_base(
     forest: Forest, base: Image, backing_format: str | None, size: int | None, *, protect: bool
 ) -> Iterator[Concern]:
@@ -150,14 +154,10 @@ def _concerns_of_base(
     if against := tuple(_unreadable(base, status)):
         yield from against
     elif backing_format and base.format and backing_format != base.format:
+        wrong = _WRONG_AS_RAW if backing_format == "raw" else _WRONG
         yield refuse(
             "backing-format-wrong",
-            t(
-                "{path} is {format}, not {wanted}: a guest would see the image file itself as its disk",
-                path=base.path,
-                format=base.format,
-                wanted=backing_format,
-            ),
+            t(wrong, path=base.path, format=base.format, wanted=backing_format),
             t("omit backing_format, or pass {argument}", argument=f"backing_format={base.format!r}"),
             images=(base.path,),
             waivable=True,
