@@ -377,6 +377,12 @@ def completed(line: str, tmp_path: Path, then: str) -> str:
     ).stdout
 
 
+def test_help_says_what_the_exit_status_tells(run: Run) -> None:
+    for verb, told in (("plan", "0 if the plan can run"), ("run", "0 if the plan runs as predicted")):
+        assert told in " ".join(run(verb, "--help")[1].split())
+        assert "--waive NAME" in run(verb, "commit", "--help")[1]
+
+
 def test_help_is_in_the_language_of_the_user(run: Run) -> None:
     assert run("--help")[1].startswith("Usage: vmsnap-nb COMMAND")
     vs.set_language("zh")

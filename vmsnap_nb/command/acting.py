@@ -34,18 +34,23 @@ _PLAN = (
         kind="flag",
     ),
     Given(name="ansible", what=N_("print Ansible tasks that carry out the same plan"), kind="flag"),
-    Given(name="waive", what=N_("with --script or --ansible: override a refusal that can be waived"), many=True),
+    Given(
+        name="waive",
+        value="NAME",
+        what=N_("with --script or --ansible: override the refusal with this name, if it can be waived"),
+        many=True,
+    ),
     READONLY,
 )
 _RUN = (
     Given(name="yes", what=N_("run the plan without asking"), kind="flag"),
-    Given(name="waive", what=N_("override a refusal that can be waived, by its name"), many=True),
+    Given(name="waive", value="NAME", what=N_("override the refusal with this name, if it can be waived"), many=True),
 )
 
 
 def plan_group() -> Group:
     """Return ``vmsnap-nb plan``."""
-    group = Group("plan", N_("Show what a verb would do, without changing anything"), notes=(_STATUS,))
+    group = Group("plan", N_("Show what a verb would do, without changing anything"), notes=(_PLAN_STATUS,))
     for verb in VERBS:
         group.add_command(_command(verb, partial(_plan, verb), _PLAN))
     return group
@@ -53,14 +58,16 @@ def plan_group() -> Group:
 
 def run_group() -> Group:
     """Return ``vmsnap-nb run``."""
-    group = Group("run", N_("Show what a verb would do, and do it after confirmation"), notes=(_STATUS,))
+    group = Group("run", N_("Show what a verb would do, and do it after confirmation"), notes=(_RUN_STATUS,))
     for verb in VERBS:
         group.add_command(_command(verb, partial(_run, verb), _RUN))
     return group
 
 
-_STATUS = N_(
-    "The exit status is 0 if the plan succeeded as predicted, 1 if a plan is refused or not run, and 2 after an error."
+_PLAN_STATUS = N_("The exit status is 0 if the plan can run, 1 if it is refused, and 2 after an error.")
+_RUN_STATUS = N_(
+    "The exit status is 0 if the plan runs as predicted, 1 if it is refused, is not confirmed or does not run as "
+    "predicted, and 2 after an error."
 )
 
 
