@@ -58,7 +58,7 @@ class Alternative(Carded):
     chosen : bool
         Whether the plan uses this way.
     refused : Message
-        The reason why this way cannot be chosen; empty if it can be chosen.
+        The reason to refuse this way; empty if there is none. If the chosen way has one, the plan is refused.
     """
 
     what: Message

@@ -227,7 +227,11 @@ def _concern(concern: Concern) -> tuple[str, ...]:
 def _alternative(way: Alternative) -> Message:
     size: str = t("unknown size") if way.size is None else human_size(way.size) if way.size else t("no data")
     what = shown(way.what)
-    said = t("{size}, chosen: {way}", size=size, way=what) if way.chosen else t("{size}: {way}", size=size, way=what)
+    if way.chosen and way.refused:  # the plan is refused for this reason, unless it is waived
+        return t("{size}, would be chosen: {way}; refused: {reason}", size=size, way=what, reason=shown(way.refused))
+    if way.chosen:
+        return t("{size}, chosen: {way}", size=size, way=what)
+    said = t("{size}: {way}", size=size, way=what)
     return t("{way}; not possible: {reason}", way=said, reason=shown(way.refused)) if way.refused else said
 
 

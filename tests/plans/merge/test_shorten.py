@@ -69,6 +69,17 @@ def test_the_ways_are_shown_with_their_bytes_as_a_frame_and_below_the_figure() -
     assert "Ways compared" not in only.to_text()
 
 
+def test_the_best_way_of_a_refused_plan_is_shown_with_its_refusal() -> None:
+    inside = (InternalSnapshot("1", "precious"),)
+    last = handout().edited(put=[image("Snap-4", "Snap-3", snapshots=inside)])
+    plan = shorten(last, "/i/Snap-4", keep=1, facts=FACTS)
+    assert plan.refused
+    best = next(way for way in plan.alternatives if way.chosen)
+    said = " ".join(plan.to_text().partition("Ways compared\n")[2].split())
+    assert f", would be chosen: {best.what}; refused: {best.refused} * " in said
+    assert ", chosen:" not in said
+
+
 def test_a_way_that_is_not_possible_names_the_image_in_its_way() -> None:
     facts = maps(RootBase=(0, 1), Snap_1=(2,), Snap_2=(3,), Snap_3=(4,), Snap_4=(5,))
     plan = shorten(handout(), "/i/Snap-4", keep=("/i/Snap-2",), facts=facts)
