@@ -20,6 +20,8 @@ from vmsnap_nb.system.guest.console import console_log, read_console
 from vmsnap_nb.system.guest.port import COMMAND_PORT, Port, ask_port, grace, run_on_port
 from vmsnap_nb.system.guest.serial import SerialConsole
 from vmsnap_nb.system.libvirt.domains import channels, is_starting
+from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.within import within
 from vmsnap_nb.words.message import t
 
 __all__ = ["Commands"]
@@ -30,6 +32,8 @@ _BUSY_PORTS: dict[str, threading.Lock] = {}
 os.register_at_fork(after_in_child=_BUSY_PORTS.clear)
 _OPEN_PORTS: dict[str, Port] = {}
 """By the guest's UUID: where a command of this process runs."""
+_SILENT: set[str] = set()
+"""By the guest's UUID: where nothing came from the port when it was open last."""
 _AGENT_STARTS = 10.0
 """Seconds that the agent of a lab's guest may take to start after the guest takes commands: without KVM about one."""
 _ONE_TRY = 5.0
@@ -159,12 +163,24 @@ class Commands:
             )
         try:
             wait = min(5.0, max(0.0, deadline - time.monotonic()))
+            if handle.ref.uuid in _SILENT:
+                # A QEMU that hangs takes no connection, and the socket keeps only two of them. libvirt would wait
+                # with the next one without an end, and let nobody else ask for the guest's state meanwhile.
+                within(wait, tried, self._ask_qemu)
             with Port(handle.link.handle, handle.domain, COMMAND_PORT, wait=wait) as port:
                 _OPEN_PORTS[handle.ref.uuid] = port
-                return act(port)
+                try:
+                    return act(port)
+                finally:
+                    (_SILENT.discard if port.has_heard else _SILENT.add)(handle.ref.uuid)
         finally:
             _OPEN_PORTS.pop(handle.ref.uuid, None)
             lock.release()
+
+    def _ask_qemu(self) -> None:
+        """Ask QEMU for something small, which shows that it does not hang."""
+        with libvirt_errors(t("open the port {port} of {guest}", port=COMMAND_PORT, guest=self.handle.name)):
+            self.handle.domain.diskErrors()
 
     def interrupt(self) -> bool:
         """End the command that another thread runs by the listener of a lab's guest; return whether there is one."""

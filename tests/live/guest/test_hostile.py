@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.guests import discard
 from support.labs import run_python
 from support.waiting import eventually
 
@@ -143,3 +146,25 @@ def test_guests_that_hang_do_not_hold_a_lab_up(short: Path) -> None:
         short / "l",
     )
     assert done.stdout.splitlines() == ["it is still running after 3 s True", "True", "[]"], done.stderr
+
+
+def test_a_qemu_that_hangs_is_not_waited_for_however_often_its_port_is_opened(lab: Lab, base: Image) -> None:
+    guest = lab.guest("hung", backing=base).start()
+    pid = int((lab.root / "run" / "qemu" / "hung.pid").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    freed = threading.Timer(90, os.kill, (pid, signal.SIGCONT))  # without the limits the calls would never return
+    freed.start()
+    try:
+        for _ in range(4):
+            with within(SOON), pytest.raises(GuestNotReadyError):
+                guest.execute("true", timeout=2)
+        with within(SOON), pytest.raises(GuestError, match="still running after 3 s"):
+            guest.shutdown(timeout=3)
+        with within(SOON):
+            assert guest.state == "running"
+        os.kill(pid, signal.SIGCONT)
+        assert eventually(lambda: guest.state == "off" or hears(guest), seconds=60)
+    finally:
+        freed.cancel()
+        os.kill(pid, signal.SIGCONT)
+        discard(guest)

@@ -44,6 +44,7 @@ class GuestStream:
         self._buffer = bytearray()
         self._ended = ""
         self._full = self._stopped = False
+        self.has_heard = False  # whether anything has come
         self._stream = self._open(connection, attach, deadline)
         self._events: int = (
             self._libvirt.VIR_STREAM_EVENT_READABLE
@@ -83,6 +84,7 @@ class GuestStream:
                         self._ended = t("the guest closed its end of the port")
                         break
                     self._buffer += data
+                    self.has_heard = True
                 else:
                     self._full = True
                     self._renew_events()
