@@ -32,7 +32,7 @@ def test_errors_and_their_notes() -> None:
     assert error.quoted == NAME  # for programs it is as it was
     assert SHOWN in str(PlanRefusedError(NAME, [concern()]))
     assert str(ConcernWarning(NAME, concern())).count(SHOWN) == 3
-    assert str(VmsnapError("two\nlines")) == "two\nlines"
+    assert str(VmsnapError("read\nlines")) == "cannot read\nlines"
 
 
 def test_what_objects_say_of_themselves() -> None:
