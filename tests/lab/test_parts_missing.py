@@ -134,7 +134,7 @@ def test_a_full_disk(short: Path) -> None:
             short / "l",
         )
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("copy "), done.stderr
+    assert lines[0].startswith("cannot copy "), done.stderr
     assert "No space left on device" in lines[1]
     assert "free space" in lines[2]
     assert lines[3] == "[] {}"
