@@ -508,7 +508,8 @@ class LiveForest(Forest):
         image : Image, path or name
             The image.
         path : path
-            The new file. A name without a folder is created beside the image; a name without a suffix gets ``.qcow2``.
+            The new file. If its name has no folder, the file is created beside the image; ``.qcow2`` is the suffix
+            of a name without one.
 
         Returns
         -------

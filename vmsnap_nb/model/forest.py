@@ -325,7 +325,7 @@ class Forest(Shown):
         return self._needs.get(self._first(path), ())
 
     def active(self, image: ImageLike) -> bool:
-        """Return whether an image is written to, as a guest's source or, if no guests are known, as a writable leaf."""
+        """Return whether an image is active: the source of a guest's disk or, without guests, a writable leaf."""
         path = image if type(image) is str and image in self.images else self.find(image)
         found = self.images[path]
         if self.uses:
