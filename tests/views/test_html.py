@@ -117,6 +117,6 @@ def test_ways_and_steps_that_copy_nothing_do_not_say_so_in_bytes() -> None:
     ways = (Alternative("up", 0, chosen=True), Alternative("down", None))
     plan = replace(commit(handout(), "/i/Snap-2", "/i/Snap-1", facts=FACTS), alternatives=ways)
     html = plan._repr_mimebundle_()["text/html"]
-    assert "no data, chosen: up" in html
+    assert "up (nothing to copy, chosen)" in html
     assert [cell for cell in cells(html, "Steps") if "KiB" in cell]  # some do
     assert not re.search(r">0 B\b", html)

@@ -123,7 +123,9 @@ def _run(verb: Verb, values: dict[str, Any]) -> int:
         raise InvalidRequestError(
             t("run {verb}", verb=verb.name),
             why=t("confirmation requires a terminal, and is not possible with --json"),
-            next_step=t("review the plan with: vmsnap-nb plan {verb} …, then add --yes", verb=verb.name),
+            next_step=t(
+                "review the plan with: vmsnap-nb plan {verb} …; then repeat this command with --yes", verb=verb.name
+            ),
         )
     reports: list[LiveReport] = []
     try:
@@ -202,7 +204,8 @@ def _plans(verb: Verb, where: Where, values: dict[str, Any], output: Output) -> 
         if why:
             output.remark(
                 t(
-                    "note: cannot determine the guests: {why}. To select a libvirt connection, use --connect URI",
+                    "note: cannot determine which guests use these images: {why}. To select a libvirt connection, "
+                    "use --connect URI",
                     why=why,
                 )
             )

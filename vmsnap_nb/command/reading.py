@@ -28,7 +28,7 @@ _FOLDERS = Given(
 _MORE = Given(name="folder", what=N_("additional folders to read"), place="FOLDER", many=True, kind="file")
 FOLDERS_OR_HOST = Given(
     name="folder",
-    what=N_("folders to read; without --connect, only these folders or the current folder"),
+    what=N_("folders to read; without --connect, only these are read (default: the current folder)"),
     place="FOLDER",
     many=True,
     kind="file",

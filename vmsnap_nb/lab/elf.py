@@ -30,7 +30,7 @@ class Needs:
 
 def read_needs(data: bytes) -> Needs:
     """Read what a program or a library for a 64-bit little-endian processor needs."""
-    tried = t("read which libraries a program needs")
+    tried = t("determine which libraries a program needs")
     if not data.startswith(_IDENT):
         raise ImageError(tried, why=t("it is not an ELF file for a 64-bit little-endian processor"))
     try:

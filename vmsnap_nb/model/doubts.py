@@ -59,7 +59,7 @@ def is_other(image: Image, base: Image) -> Message:
         return NOTHING
     if (base.file_size, now) == (record.size, record.mtime):
         return t(
-            "{base} is not the file on which {image} was created, although both have the same size and time",
+            "{base} is not the file on which {image} was created, although it has the same size and modification time",
             base=base.name,
             image=image.name,
         )

@@ -225,13 +225,15 @@ def _concern(concern: Concern) -> tuple[str, ...]:
 
 
 def _alternative(way: Alternative) -> Message:
-    size: str = t("unknown size") if way.size is None else human_size(way.size) if way.size else t("no data")
+    size: str = t("unknown size") if way.size is None else human_size(way.size) if way.size else t("nothing to copy")
     what = shown(way.what)
     if way.chosen and way.refused:  # the plan is refused for this reason, unless it is waived
-        return t("{size}, would be chosen: {way}; refused: {reason}", size=size, way=what, reason=shown(way.refused))
+        return t(
+            "{way} ({size}, would be chosen, but refused: {reason})", size=size, way=what, reason=shown(way.refused)
+        )
     if way.chosen:
-        return t("{size}, chosen: {way}", size=size, way=what)
-    said = t("{size}: {way}", size=size, way=what)
+        return t("{way} ({size}, chosen)", size=size, way=what)
+    said = t("{way} ({size})", size=size, way=what)
     return t("{way}; not possible: {reason}", way=said, reason=shown(way.refused)) if way.refused else said
 
 

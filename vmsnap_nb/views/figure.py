@@ -128,7 +128,7 @@ class Options:
         known = [f.name for f in fields(cls)]
         if unknown := sorted(set(options) - set(known)):
             raise InvalidRequestError(
-                t("draw a figure with {options}", options=joined(unknown)),
+                t("draw a figure with the options {options}", options=joined(map(repr, unknown))),
                 why=counted("unknown option: {names}", "unknown options: {names}", len(unknown), names=joined(unknown)),
                 next_step=t("the options are: {names}", names=joined(known)),
             )

@@ -62,8 +62,8 @@ def test_the_ways_are_shown_with_their_bytes_as_a_frame_and_below_the_figure() -
         assert str(28 * UNIT) not in shown
     assert frame["bytes"].tolist() == [2 * UNIT, 28 * UNIT], "displaying a frame changes nothing in it"
     section = plan.to_text().partition("Ways compared\n")[2].splitlines()
-    assert section[0] == f"  * {2 * UNIT >> 10} KiB, chosen: pull RootBase into Snap-1"
-    assert section[1].startswith("  * 1.75 MiB: commit everything down; not possible: the last image would be merged")
+    assert section[0] == f"  * pull RootBase into Snap-1 ({2 * UNIT >> 10} KiB, chosen)"
+    assert section[1].startswith("  * commit everything down (1.75 MiB); not possible: the top image would be merged")
     only = commit(two, "/i/Snap-1", "/i/RootBase")
     assert only.alternatives_frame().empty
     assert "Ways compared" not in only.to_text()
@@ -76,8 +76,9 @@ def test_the_best_way_of_a_refused_plan_is_shown_with_its_refusal() -> None:
     assert plan.refused
     best = next(way for way in plan.alternatives if way.chosen)
     said = " ".join(plan.to_text().partition("Ways compared\n")[2].split())
-    assert f", would be chosen: {best.what}; refused: {best.refused} * " in said
-    assert ", chosen:" not in said
+    assert f"{best.what} (" in said
+    assert f", would be chosen, but refused: {best.refused}) * " in said
+    assert ", chosen)" not in said
 
 
 def test_a_way_that_is_not_possible_names_the_image_in_its_way() -> None:

@@ -67,7 +67,7 @@ PREDICTIONS = (
     Asked(
         name="external-snapshots/saved-state",
         text=N_("You save the guest. What is its state afterwards?"),
-        why=N_("The memory is in a file, and the guest is off. The next start continues from that file."),
+        why=N_("The memory is in a file, and the guest is off. At the next start, it resumes from that file."),
         options={"saved": N_("off, with its memory in a file"), "running": N_("running"), "paused": N_("paused")},
     ),
 )

@@ -12,8 +12,8 @@ PREDICTIONS = (
         name="real-host/start-without-format",
         text=N_("The image of `intranet` records no backing format. Does its guest start with this libvirt?"),
         why=N_(
-            "libvirt 9.0 starts it, because its base has no backing file itself. It refuses only if such a "
-            "backing file is an overlay. Repair both."
+            "libvirt 9.0 starts it, because its base itself has no backing file. libvirt refuses only if a backing "
+            "file without a recorded format is itself an overlay. Repair both images."
         ),
     ),
     Asked(

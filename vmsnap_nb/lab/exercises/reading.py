@@ -96,8 +96,8 @@ READING = (
         level="easy",
         task=N_(
             "Do not change anything. The guest `diary` has two external snapshots, `monday` and `tuesday`. Which "
-            "file did the guest write to just before the snapshot `monday`, so that it holds that state? Give its "
-            "name with lab.answer."
+            "file holds the state of `monday`, that is, which file did the guest write to just before that snapshot? "
+            "Give its name with lab.answer."
         ),
         build=_read_monday,
         aims=_read_monday_aims,

@@ -131,7 +131,7 @@ def _saved_state_aims(seen: Seen) -> Iterator[Aim]:
     if domain is not None:
         found = t("the state of {guest} is: {state}", guest="sleeper", state=state_text(domain.state))
     saved = domain is not None and domain.state == "saved"
-    yield Aim(t("sleeper is off, and its next start continues from its memory"), saved, found)
+    yield Aim(t("sleeper is off, and will resume from its saved memory at the next start"), saved, found)
     yield source(seen, "sleeper", "vda", "Sleeper")
 
 

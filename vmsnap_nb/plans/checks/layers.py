@@ -267,7 +267,7 @@ def unreadable(
     if status == "loop":
         yield refuse(
             "loop",
-            t("{path} is based on itself, so QEMU cannot open it", path=image.path),
+            t("{path} is part of its own backing chain (a loop), so QEMU cannot open it", path=image.path),
             t("break the loop first with qemu-img rebase -u"),
             images=(image.path,),
         )

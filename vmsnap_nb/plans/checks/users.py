@@ -114,7 +114,7 @@ def active_jobs(
 def _end_of_start(guest: str) -> Message:
     """Return what can be done about a start that does not end: libvirt reads what it has recorded of it again."""
     return t(
-        "wait until the guest has started. If libvirt was interrupted and the start does not end, stop libvirt, "
+        "wait until the guest has started. If libvirt was interrupted and the start never completes, stop libvirt, "
         "remove {file} from its state folder (/run/libvirt/qemu for qemu:///system), and start libvirt again",
         file=f"{guest}.xml",
     )

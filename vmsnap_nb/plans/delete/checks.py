@@ -35,7 +35,7 @@ def other_guests(reading: Reading, written: Iterable[str]) -> Iterator[Concern]:
                 ),
                 either(
                     t("give {guest} a separate disk first by pulling everything into it", guest=guests[0]),
-                    t("it is safe to waive this, because the content of its disk does not change"),
+                    t("waive this, which is safe because the content of the guest's disk does not change"),
                 ),
                 images=(path,),
                 holders=guests,

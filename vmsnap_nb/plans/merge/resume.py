@@ -119,7 +119,12 @@ class _Resumption(MergeBuilder):
                             "restore the image that was merged. If it is that image, waive this (a copy "
                             "has a later modification time)"
                         ),
-                        t("if {base} holds all of its data, remove {path}", base=base, path=entry.path),
+                        t(
+                            "if {base} holds all data of {top}, remove the journal entry {path}",
+                            base=base,
+                            top=top,
+                            path=entry.path,
+                        ),
                     ),
                     images=(entry.top,),
                     waivable=True,

@@ -288,7 +288,7 @@ def _others(
     kept = next((staying[g.last] for g in groups if g.first < g.last and g.last in staying), "")
     no_commit = t("the file of {image} must be kept", image=kept) if kept else NOTHING
     if not kept and not top_may_go and groups[-1].first < groups[-1].last:
-        no_commit = t("the last image would be merged into another. To permit this, pass top_may_go=True")
+        no_commit = t("the top image would be merged into another. To permit this, pass top_may_go=True")
     step_by_step = sum(
         sum(costs.row(group.last)[layer : group.last + 1])
         for group in groups

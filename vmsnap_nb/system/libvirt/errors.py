@@ -103,7 +103,7 @@ def _from_text(tried: Message, said: str) -> VmsnapError | None:
             tried,
             said=said,
             next_step=t(
-                "a process can use only one embedded folder: use the folder that is open, restart the kernel, or use "
+                "a process can use only one embedded lab: use the lab that is open, restart the kernel, or use "
                 "driver='session'"
             ),
         )
