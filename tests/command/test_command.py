@@ -93,7 +93,7 @@ def test_a_plan_is_shown_and_changes_nothing(run: Run, images: Path) -> None:
     assert status == 0
     assert "Plan: commit c into b" in text
     assert "qemu-img commit" in text
-    assert "cannot determine the guests: no libvirt connection was given" in remark
+    assert "cannot determine which guests use these images: no libvirt connection was given" in remark
     assert {path: path.read_bytes() for path in images.iterdir()} == before
     status, text, _ = run("plan", "commit", images / "c.qcow2", "--json")
     whole = json.loads(text)
@@ -125,7 +125,7 @@ def test_run_does_it(run: Run, images: Path) -> None:
 
 def test_a_remark_is_printed_once(run: Run, images: Path) -> None:
     _, _, remarks = run("finish", images, "--yes")
-    assert remarks.count("cannot determine the guests") == 1
+    assert remarks.count("cannot determine which guests use these images") == 1
 
 
 def interrupted(folder: Path) -> Path:
