@@ -38,6 +38,8 @@ def test_a_disk_that_changed_since_does_not_go_with_the_memory() -> None:
         return refusals(restore(tree, off, "/i/f", SavedState(**given)))  # type: ignore[arg-type]
 
     assert refused() == []
+    unknown = restore(tree, off, "/i/f", SavedState("demo", UUID, {"vda": "/i/top.qcow2"}, None))
+    assert [(one.name, one.level) for one in unknown.concerns if one.level != "note"] == [("disk-changed", "warn")]
     assert refused(mtime_ns=99) == ["disk-changed"]
     assert refused(uuid="another") == ["not-supported"]
     assert refused(guest="old-name") == ["not-supported"]

@@ -241,7 +241,20 @@ def _about_disk(forest: Forest, domain: Domain, target: str, source: str, saved:
             holders=(domain.name,),
             waivable=True,
         )
-    elif saved.mtime_ns is not None and image.mtime_ns is not None and image.mtime_ns > saved.mtime_ns:
+    elif saved.mtime_ns is None or image.mtime_ns is None:
+        # A refusal would hit each restore on another machine, where libvirt tells no time of the saved memory.
+        yield warn(
+            "disk-changed",
+            t(
+                "it is unknown whether {path} was written to after the memory was saved. In that case, the guest's "
+                "cached data would corrupt its file systems",
+                path=source,
+            ),
+            t("start the guest without its saved memory if its disk may have changed"),
+            images=(source,),
+            holders=(domain.name,),
+        )
+    elif image.mtime_ns > saved.mtime_ns:
         yield refuse(
             "disk-changed",
             t(
