@@ -52,4 +52,4 @@ def test_a_user_without_permission_is_told(system: SystemLibvirt) -> None:
     """
     done = system.python(code, groups=())
     assert done.returncode == 0, done.stderr
-    assert "note: cannot determine the guests: connect to qemu:///system: " in done.stderr
+    assert "note: cannot determine which guests use these images: cannot connect to qemu:///system: " in done.stderr

@@ -190,3 +190,12 @@ def test_a_plan_interrupted_while_it_starts_has_its_claim_until_it_has_ended(
     assert free(base, shared=False)
     [found] = [image for image in vs.scan(tmp_path) if image.name == "top"]
     assert found.status == "ok", "the interrupt has cancelled it"
+
+
+def test_a_file_with_two_names_is_claimed_once(tmp_path: Path) -> None:
+    image, link = tmp_path / "image", tmp_path / "link"
+    image.write_bytes(b"x")
+    link.hardlink_to(image)
+    both = (str(image), str(link))
+    Claim("try", "7cf0b1a4-2b1a-4a36-8c8b-3a1c0e7a9d11", both, own=both).release()
+    Claim("try", "7cf0b1a4-2b1a-4a36-8c8b-3a1c0e7a9d11", both[:1], both[1:], own=both).release()

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from vmsnap_nb.errors import StalePlanError
+from vmsnap_nb.model.identity import Identity
+from vmsnap_nb.system.files.devices import identity_of
 from vmsnap_nb.system.files.locks import claim, claim_guest, release
 from vmsnap_nb.system.files.paths import real_path
 from vmsnap_nb.system.files.temporary import is_temporary
@@ -46,7 +48,7 @@ class Claim:
         self._files: list[int] = []
         try:
             self._take(tried, guest, paths, relies)
-            for path in dict.fromkeys(map(real_path, own)) if guest else ():
+            for path in _by_file(own).values() if guest else ():
                 self._lock(tried, path, t(_GUEST_TAKEN), partial(claim_guest, path, guest))
         except BaseException:  # an interrupt as well
             self.release()
@@ -58,9 +60,9 @@ class Claim:
                 raise _taken(tried, t(_GUEST_TAKEN))
             self._guest = guest
             _GUESTS.add(guest)
-        alone = dict.fromkeys(map(real_path, paths))
-        shared = (path for path in dict.fromkeys(map(real_path, relies)) if path not in alone)
-        for path, how in (*((path, False) for path in alone), *((path, True) for path in shared)):
+        alone = _by_file(paths)
+        shared = [path for file, path in _by_file(relies).items() if file not in alone]
+        for path, how in (*((path, False) for path in alone.values()), *((path, True) for path in shared)):
             why = t("another plan is currently changing {image}", image=path)
             self._lock(tried, path, why, partial(claim, path, shared=how))
 
@@ -81,6 +83,17 @@ class Claim:
         with _LOCK:
             _GUESTS.discard(self._guest)
         self._guest = ""
+
+
+def _by_file(paths: Iterable[str]) -> dict[Identity | str, str]:
+    """Return one name of each file: a second lock on one, by a hard link or a bind mount, would meet the first."""
+    found: dict[Identity | str, str] = {}
+    for path in map(real_path, paths):
+        try:
+            found.setdefault(identity_of(os.stat(path)), path)
+        except (OSError, ValueError):
+            found.setdefault(path, path)
+    return found
 
 
 def _taken(tried: str, why: Message) -> StalePlanError:
