@@ -126,7 +126,7 @@ class MergeBuilder:
             *checks.readers(forest, top, base, engine.own),
             *engine.about_users(forest, (base, *others, *merged), (*forest.lineage(base)[1:], *own)),
             *self._about_layers(engine.source if engine.live else top, (base, *merged), into=base, merged=merged),
-            *(engine.about_security if isinstance(engine, BlockJobs) else engine.about_commit)(forest, (base, *own)),
+            *engine.about_commit(forest, (base, *own)),
             *layers.plain_references(forest, (*merged, *children)),
             *layers.locked(forest, others),
             *checks.hidden_data(self.reading, base, top, children),

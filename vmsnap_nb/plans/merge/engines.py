@@ -151,7 +151,7 @@ class BlockJobs:
             )
         yield from users.in_use(forest, written, read, besides=own.guest)
 
-    def about_security(self, forest: Forest, written: Sequence[str]) -> Iterator[Concern]:
+    def about_commit(self, forest: Forest, written: Sequence[str]) -> Iterator[Concern]:
         """Check that QEMU may write to these layers, beside the image that the guest writes to."""
         below = tuple(path for path in written if path != self.source)
         yield from security.denied_writes(self.owner, forest, below)
