@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import struct
 import subprocess
@@ -282,8 +284,37 @@ def test_definitions_as_libvirt_writes_them_are_not_refused(root: Path) -> None:
     put(root / "lib" / "qemu" / "snapshot" / "vm1" / "s1.xml", f"<domainsnapshot>{domain()}</domainsnapshot>")
     put(root / "lib" / "qemu" / "save" / "vm1.save", saved(domain()))
     put(root / "lib" / "qemu" / "save" / "vm2.save", b"LibvirtQemudPart" + bytes(200))
-    put(root / "etc" / "qemu" / "vm2.xml", bytes(100))  # as a power failure leaves a file
     check_files(root)
+    check_definitions(root)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(100), b"\n"])
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("etc/qemu/vm1.xml", "libvirt does not know the guest vm1"),
+        ("etc/qemu/networks/net.xml", "libvirt ignores it"),
+        ("lib/qemu/snapshot/vm1/s1.xml", "libvirt does not list the snapshot or checkpoint s1 of the guest vm1"),
+    ],
+)
+def test_what_a_power_failure_left_empty_is_said(root: Path, place: str, said: str, content: bytes) -> None:
+    """Nothing else says that there was a guest: libvirt reads what is left of it as nothing."""
+    put(root / place, content)
+    with pytest.warns(UserWarning, match=f"{place} is empty, so {said}.*estore the file from a backup"):
+        check_definitions(root)
+
+
+@pytest.mark.parametrize("place", ["etc/qemu/vm1.xml", "lib/qemu/snapshot/vm1/s 1.xml"])
+def test_what_is_there_by_half_is_kept_by_what_is_advised(root: Path, place: str) -> None:
+    half = put(root / place, domain()[:200])
+    with pytest.raises(LabError, match="not XML") as caught:
+        check_definitions(root)
+    assert "remove" not in caught.value.next_step
+    command = re.search(r"mv -- .*?(?=\. Then)", caught.value.next_step)
+    assert command is not None
+    subprocess.run(shlex.split(command[0]), check=True)
+    assert not half.exists()
+    assert [path.read_text() for path in root.parent.glob("l-*")] == [domain()[:200]]
     check_definitions(root)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import stat
 import xml.etree.ElementTree as ET
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vmsnap_nb.errors import LabError
+from vmsnap_nb.model.caller import warn_caller
 from vmsnap_nb.system.files.small import read_small
 from vmsnap_nb.system.qemu.program import foreign_emulator, parse_definition
 from vmsnap_nb.system.saved_memory import read_definition
@@ -37,6 +39,8 @@ _MOST_FILES = 100_000
 _MOST = 16 << 20
 """Bytes of a definition."""
 _AUTOSTART = "autostart"
+_NOTHING = "nothing"
+"""The tag of what a file without content holds."""
 _DISTRUST = N_("If another user created this lab, do not trust its other files.")
 _RECORDS = frozenset({"snapshot", "checkpoint"})
 """Folders of which libvirt reads every file."""
@@ -162,7 +166,37 @@ def _definitions(root: Path) -> Iterator[tuple[Path, ET.Element]]:
             if path.suffix == ".save":
                 yield path, _parsed(root, path, _xml_of_saved)
             elif path.suffix == ".xml" or _RECORDS.intersection(path.parts):
-                yield path, _parsed(root, path, _xml)
+                yield path, (xml := _parsed(root, path, _xml))
+                if xml.tag == _NOTHING and path.suffix != ".new":
+                    _say_empty(path)
+
+
+def _say_empty(path: Path) -> None:
+    """Say that libvirt does not know what a file without content described, as after a loss of power."""
+    if _RECORDS.intersection(path.parts):
+        warn_caller(
+            t(
+                "{path} is empty, so libvirt does not list the snapshot or checkpoint {name} of the guest {guest}. The "
+                "disk images are unchanged. Do not delete or merge any of them, and run the plans of "
+                "guest.unfinished() first. If the snapshot is still missing, close the lab and restore the file from a "
+                "backup.",
+                path=path,
+                name=path.stem if path.suffix == ".xml" else path.name,
+                guest=path.parent.name,
+            )
+        )
+    elif path.parent.name == "qemu":
+        warn_caller(
+            t(
+                "{path} is empty, so libvirt does not know the guest {guest}. Its disk images are unchanged. Close the "
+                "lab and restore the file from a backup. Without a backup, remove the file, then create the guest "
+                "again on its last image: lab.guest({guest!r}, backing=…, overlay=…)",
+                path=path,
+                guest=path.stem,
+            )
+        )
+    else:
+        warn_caller(t("{path} is empty, so libvirt ignores it. Restore the file from a backup, or remove it.", path=path))
 
 
 def _parsed(root: Path, path: Path, read: Callable[[Path], bytes]) -> ET.Element:
@@ -172,12 +206,20 @@ def _parsed(root: Path, path: Path, read: Callable[[Path], bytes]) -> ET.Element
     """
     try:
         text = read(path).strip(b"\0").decode()
-        return parse_definition(text) if text.strip() else ET.Element("nothing")
+        return parse_definition(text) if text.strip() else ET.Element(_NOTHING)
     except (OSError, ValueError, ET.ParseError) as error:
         if path.suffix == ".new" and isinstance(error, ET.ParseError) and error.code in _TOO_SHORT:
-            return ET.Element("nothing")
-        raise _refused(
-            root, t("{path} is not XML as libvirt writes it: {error}", path=path, error=error), path
+            return ET.Element(_NOTHING)
+        raise LabError(
+            t("open the lab {folder}", folder=root),
+            why=t("{path} is not XML as libvirt writes it: {error}", path=path, error=error),
+            next_step=t(
+                "restore the file from a backup. Without a backup, move it out of the lab's folder and keep it, because "
+                "it may be the only copy: {command}. Then open the lab again, and run the plans of unfinished() for "
+                "each guest. {warning}",
+                command=shlex.join(("mv", "--", str(path), f"{root}-{path.name}")),
+                warning=t(_DISTRUST),
+            ),
         ) from error
 
 
