@@ -196,7 +196,9 @@ def _say_empty(path: Path) -> None:
             )
         )
     else:
-        warn_caller(t("{path} is empty, so libvirt ignores it. Restore the file from a backup, or remove it.", path=path))
+        warn_caller(
+            t("{path} is empty, so libvirt ignores it. Restore the file from a backup, or remove it.", path=path)
+        )
 
 
 def _parsed(root: Path, path: Path, read: Callable[[Path], bytes]) -> ET.Element:
@@ -214,9 +216,9 @@ def _parsed(root: Path, path: Path, read: Callable[[Path], bytes]) -> ET.Element
             t("open the lab {folder}", folder=root),
             why=t("{path} is not XML as libvirt writes it: {error}", path=path, error=error),
             next_step=t(
-                "restore the file from a backup. Without a backup, move it out of the lab's folder and keep it, because "
-                "it may be the only copy: {command}. Then open the lab again, and run the plans of unfinished() for "
-                "each guest. {warning}",
+                "restore the file from a backup. Without a backup, move it out of the lab's folder and keep it, "
+                "because it may be the only copy: {command}. Then open the lab again, and run the plans of "
+                "unfinished() for each guest. {warning}",
                 command=shlex.join(("mv", "--", str(path), f"{root}-{path.name}")),
                 warning=t(_DISTRUST),
             ),

@@ -16,7 +16,7 @@ from vmsnap_nb.live.commands import Commands
 from vmsnap_nb.live.guest_actions.delete import delete_actions
 from vmsnap_nb.live.guest_actions.merge import guest_merge_actions
 from vmsnap_nb.live.guest_actions.records import lost_records
-from vmsnap_nb.live.guest_actions.revert import revert_actions, unfinished_revert
+from vmsnap_nb.live.guest_actions.revert import revert_actions, unfinished_reverts
 from vmsnap_nb.live.guest_actions.snapshot import asked_of_disks, snapshot_actions
 from vmsnap_nb.live.guest_files import GuestFiles
 from vmsnap_nb.live.handle import GuestHandle
@@ -908,7 +908,7 @@ class Guest(GuestFiles):
         place = self._merge_place()
         now = place.survey()
         looked = place.look(now, unfinished_needs(now.forest, self._name))
-        lost = lost_records(looked)
+        lost = lost_records(self._handle, looked)
         if any(one.is_lost(now.forest) for one in lost):  # merges and reverts must find the records that they change
             return tuple(LivePlan.bind_each(lost, place, now))
         requests = (*lost, *held_requests(looked), *unfinished(looked, self._name))
@@ -922,7 +922,7 @@ class Guest(GuestFiles):
         plans = [plan for plan in plans if not (plan.refused and _finished_disk(plan.request) in corrected)]
         # What can be done comes first, and of that commits.
         plans.sort(key=lambda plan: (isinstance(plan.request, FinishPullRequest), plan.refused))
-        if (revert := unfinished_revert(self._handle, now)) is not None:
+        for revert in unfinished_reverts(self._handle, looked):
             place = self._place(revert.files)
             plans += LivePlan.bind_each([revert], place, place.survey())
         return tuple(plans)

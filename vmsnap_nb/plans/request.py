@@ -133,6 +133,12 @@ class Reading:
         return tuple(entry for entry in self.entries if isinstance(entry, RecordEntry) and entry.uuid == uuid)
 
     @property
+    def old_records(self) -> tuple[RecordEntry, ...]:
+        """Records of other guests' snapshots: of this one before it was defined anew, perhaps."""
+        uuid = self.owner.domain.uuid
+        return tuple(entry for entry in self.entries if isinstance(entry, RecordEntry) and entry.uuid != uuid)
+
+    @property
     def owner(self) -> GuestFacts:
         """The guest that the request is about."""
         assert self.guest is not None, "the request is about a guest, and none was read"

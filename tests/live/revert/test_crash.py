@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from support.guests import discard
@@ -13,10 +14,11 @@ from support.small_disk import small_disk
 
 from vmsnap_nb.errors import GuestError, LibvirtError
 from vmsnap_nb.lab.lab import Lab
+from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.guest_actions.revert import _explained
 from vmsnap_nb.live.journal import write_entry
 from vmsnap_nb.model.image import Image
-from vmsnap_nb.plans.journal import RevertEntry
+from vmsnap_nb.plans.journal import RecordEntry, RevertEntry
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.snapshots import find_snapshot
 
@@ -98,6 +100,55 @@ def test_an_interrupted_revert_to_a_snapshot_that_was_deleted_since_can_be_forgo
     assert plan.run(progress=False, waive="active-job").as_predicted
     assert guest.unfinished() == ()
     discard(guest)
+
+
+@pytest.mark.parametrize("kind", ["internal-disk", "external-disk"])
+def test_an_interrupted_revert_of_a_guest_that_was_defined_anew_is_named_and_ends(
+    lab: Lab, base: Image, kind: Literal["internal-disk", "external-disk"]
+) -> None:
+    """Its entry has the UUID of before, by which nothing finds it any more."""
+    guest, old = defined_anew(lab, base, kind, f"anew-{kind}")
+    write_entry(RevertEntry(folder=str(lab.root / "images"), guest=guest.name, uuid=old, name="a", to="off", kept="k"))
+    [plan] = guest.unfinished()
+    concerns = {concern.name: concern for concern in plan.concerns}
+    concern = concerns["active-job"]
+    assert (concern.level, concern.waivable) == ("refuse", True)
+    assert old in concern.what
+    assert guest.uuid in concern.what
+    if kind == "internal-disk":
+        assert "reconcile()" in concerns["not-supported"].remedy
+        assert guest.reconcile().run(progress=False).as_predicted
+        [plan] = guest.unfinished()
+        assert plan.title == f"revert {guest.name} to a"
+    assert refused(plan) == {"active-job"}
+    assert plan.run(progress=False, waive="active-job").as_predicted
+    assert guest.unfinished() == ()
+    discard(guest)
+
+
+def test_a_lost_record_of_a_guest_that_was_defined_anew_is_named_and_ends(lab: Lab, base: Image) -> None:
+    guest, old = defined_anew(lab, base, "external-disk", "anew-record")
+    xml = f"<domainsnapshot><name>a</name><domain><name>{guest.name}</name><uuid>{old}</uuid></domain></domainsnapshot>"
+    write_entry(RecordEntry(folder=str(lab.root / "images"), guest=guest.name, uuid=old, name="a", xml=xml))
+    assert refused(guest.snapshot("b", kind="external-disk")) == set()
+    [plan] = guest.unfinished()
+    assert refused(plan) == {"active-job"}
+    assert old in plan.concerns[0].what
+    assert plan.run(progress=False, waive="active-job").as_predicted
+    assert guest.unfinished() == ()
+    discard(guest)
+
+
+def defined_anew(
+    lab: Lab, base: Image, kind: Literal["internal-disk", "external-disk"], name: str
+) -> tuple[Guest, str]:
+    """Return a guest with the disk of one that had a snapshot and was undefined, and the UUID of that one."""
+    guest = lab.guest(name, backing=base, boot="disk")
+    guest.snapshot("a", kind=kind).run(progress=False)
+    old, xml = guest.uuid, guest.xml()
+    guest.handle.domain.undefineFlags(library().VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA)
+    lab.connection.defineXML(xml.replace(f"<uuid>{old}</uuid>", ""))
+    return lab.guest(name), old
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from vmsnap_nb.plans.checks.start import interrupted_reverts
 from vmsnap_nb.plans.journal import RevertEntry
 
 
-@pytest.mark.parametrize(("uuid", "guest", "remedy"), [("u", "old", "unfinished()"), ("before", "g", "UUID before")])
+@pytest.mark.parametrize(("uuid", "guest", "remedy"), [("u", "old", "unfinished()"), ("before", "g", "unfinished()")])
 def test_a_guest_is_not_started_whose_disks_may_differ_also_if_it_was_defined_anew(
     uuid: str, guest: str, remedy: str
 ) -> None:

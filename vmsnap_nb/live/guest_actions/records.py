@@ -90,10 +90,15 @@ def _noted(handle: GuestHandle, name: str, *, current: bool, undoes: bool) -> Re
     return entry
 
 
-def lost_records(now: Reading) -> list[RestoreRecordRequest]:
-    """Return the requests that write records again which libvirt may have dropped."""
+def lost_records(handle: GuestHandle, now: Reading) -> list[RestoreRecordRequest]:
+    """Return the requests that write records again which libvirt may have dropped.
+
+    A guest that was undefined, and defined again, has another UUID: of the one before only the name tells.
+    """
     requests = []
-    for entry in now.lost_records:
+    before = [entry for entry in now.old_records if entry.guest == now.owner.domain.name]
+    known = {guest.uuid for guest, _ in handle.link.roll().guests} if before else set()
+    for entry in (*now.lost_records, *(entry for entry in before if entry.uuid not in known)):
         with contextlib.suppress(LibvirtError, KeyError):
             record = parse_record(now.owner.domain.name, entry.xml, entry.name if entry.current else None)
             if record.name == entry.name:
@@ -104,7 +109,7 @@ def lost_records(now: Reading) -> list[RestoreRecordRequest]:
 def restore_record(handle: GuestHandle, step: RestoreRecord) -> Undo:
     """Write a record again that libvirt does not list, and remove its entry."""
     entry = step.entry
-    if all(record.name != entry.name for record in handle.records(xml=False)):
+    if entry.uuid == step.guest.uuid and all(record.name != entry.name for record in handle.records(xml=False)):
         _write(handle.domain, entry.xml, current=entry.current)
     drop_entry(entry)
     return lambda: write_entry(entry)

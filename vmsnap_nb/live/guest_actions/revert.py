@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 import time
@@ -48,7 +49,7 @@ from vmsnap_nb.system.libvirt.written import written_paths
 from vmsnap_nb.words.message import Message, clauses, joined, lines, t
 from vmsnap_nb.words.states import state_words
 
-__all__ = ["revert_actions", "unfinished_revert"]
+__all__ = ["revert_actions", "unfinished_reverts"]
 
 _SETTLES = 0.5
 """Seconds in which libvirt takes note of the end of a QEMU."""
@@ -56,12 +57,19 @@ _ENDS = 5.0
 """Seconds in which the locks of a QEMU that has ended are gone."""
 
 
-def unfinished_revert(guest: GuestHandle, now: Reading) -> RevertRequest | None:
-    """Return the request that finishes a revert which was cut short, if there was one."""
+def unfinished_reverts(guest: GuestHandle, now: Reading) -> list[RevertRequest]:
+    """Return the requests that finish reverts which were cut short: the guest's, and of one that had its name before.
+
+    A guest that was undefined, and defined again, has another UUID, by which its own entry is found.
+    """
     if not guest.link.files_are_here:
-        return None
-    entry = next(revert_entries(now.owner.domain, now.forest.records), None)
-    return None if entry is None else RevertRequest.finishing(now.owner.ref, entry, now.forest.records)
+        return []
+    domain = now.owner.domain
+    entries = [*itertools.islice(revert_entries(domain, now.forest.records), 1)]
+    before = [entry for entry in now.reverts if entry.guest == domain.name and entry.uuid != domain.uuid]
+    known = {other.uuid for other, _ in guest.link.roll().guests} if before else set()
+    entries += [entry for entry in before if entry.uuid not in known]
+    return [RevertRequest.finishing(now.owner.ref, entry, now.forest.records) for entry in entries]
 
 
 def revert_actions(link: Connection) -> Mapping[type[Step], Action]:
@@ -88,8 +96,9 @@ def _begin(_: GuestHandle, step: BeginRevert) -> Undo:
     return lambda: drop_entry(step.entry) if before is None else write_entry(before)
 
 
-def _end(guest: GuestHandle, _: EndRevert) -> Undo:
-    entries = list(revert_entries(guest.read(), guest.records(xml=False)))
+def _end(guest: GuestHandle, step: EndRevert) -> Undo:
+    begun = read_entry(step.entry.path, RevertEntry)  # of a guest that was defined anew it has the UUID of before
+    entries = dict.fromkeys((*revert_entries(guest.read(), guest.records(xml=False)), *([begun] if begun else ())))
     for entry in entries:
         drop_entry(entry)
 

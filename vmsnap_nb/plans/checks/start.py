@@ -116,7 +116,7 @@ def interrupted_reverts(reading: Reading) -> Iterator[Concern]:
         remedy = t("finish it first: guest.unfinished()[0].run()")
         if not own:  # it was defined anew, or another guest has its name and its images
             remedy = either(
-                t("define {guest} with the UUID {uuid}, then finish the revert", guest=domain.name, uuid=entry.uuid),
+                t("finish it first: its plan is one of guest.unfinished()"),
                 t("if the disks hold the same state, remove {path}", path=entry.path),
             )
         if (own or entry.guest == domain.name) and len(inside) > 1:

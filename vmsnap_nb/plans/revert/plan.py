@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.guest import Use
+from vmsnap_nb.model.guest import Domain, Use
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans.checks.notes import strangers
@@ -33,7 +33,7 @@ from vmsnap_nb.plans.revert.steps import (
 )
 from vmsnap_nb.plans.snapshot.plan import plan_snapshot
 from vmsnap_nb.plans.step import CreateOverlay, Step
-from vmsnap_nb.words.message import Message, clauses, t
+from vmsnap_nb.words.message import Message, clauses, joined, t
 
 if TYPE_CHECKING:
     from vmsnap_nb.plans.revert.request import RevertRequest
@@ -57,7 +57,12 @@ def plan_revert(reading: Reading, request: RevertRequest) -> Plan:
         steps=tuple(_steps(secured, owner, choice, () if kept is None else kept.steps)),
         after=_after(secured, owner.domain.name, choice),
         concerns=sorted_concerns(
-            (*check_revert(reading, choice), *strangers(reading), *(() if kept is None else _of_keeping(kept)))
+            (
+                *check_revert(reading, choice),
+                *_redefined(owner.domain, request.interrupted),
+                *strangers(reading),
+                *(() if kept is None else _of_keeping(kept)),
+            )
         ),
         way=_way(owner.domain.name, choice),
         space_needed=NEW_OVERLAY_BYTES * len(choice.overlays) + (0 if kept is None else kept.space_needed),
@@ -71,7 +76,7 @@ def _without_snapshot(reading: Reading, entry: RevertEntry) -> Plan:
     other = t("revert to another snapshot")
     if entry.kept is not None and entry.kept in snapshots_of(reading).names:
         other = t("revert to {kept}, which holds the previous state", kept=entry.kept)
-    concern = refuse(
+    concern = _of_before(reading, entry) or refuse(
         "active-job",
         t(
             "a revert of {guest} to {name} was interrupted, and libvirt no longer lists snapshot {name}",
@@ -96,6 +101,63 @@ def _without_snapshot(reading: Reading, entry: RevertEntry) -> Plan:
         concerns=(concern,),
         way=t("only the journal entry still has to be removed"),
     )
+
+
+def _of_before(reading: Reading, entry: RevertEntry) -> Concern | None:
+    """Return what is known of a revert of the guest before it was defined anew, which has none of its snapshots now."""
+    forest, domain = reading.forest, reading.owner.domain
+    if entry.uuid == domain.uuid:
+        return None
+    fields = {"guest": domain.name, "name": entry.name, "uuid": entry.uuid, "now": domain.uuid}
+    images = tuple(use.path for use in domain.uses if use.path in forest.images)
+    known = t("no image of the guest contains an internal snapshot with that name")
+    if entry.kept is not None:
+        known = clauses((known, t("the previous state was to be kept in the snapshot {kept}", kept=entry.kept)))
+    if entry.discards:
+        files = joined(entry.discards)
+        known = clauses((known, t("the content of these overlays was to be discarded: {files}", files=files)))
+    return refuse(
+        "active-job",
+        t(
+            "a revert to {name} was interrupted when {guest} had the UUID {uuid}. {guest} was defined again and now "
+            "has the UUID {now}, without snapshot {name}. It is unknown how far the revert was: {known}",
+            known=known,
+            **fields,
+        ),
+        either(
+            t(
+                "define {guest} with the UUID {uuid} again, restore its snapshot records with virsh snapshot-create "
+                "--redefine, then call unfinished() again",
+                **fields,
+            ),
+            t("waive this to keep the disks as they are now: only the journal entry is removed"),
+        ),
+        images=images,
+        holders=(domain.name,),
+        waivable=True,
+    )
+
+
+def _redefined(guest: Domain, entry: RevertEntry | None) -> Iterator[Concern]:
+    """Check that it was this guest whose revert it is: another one may have its name by now."""
+    if entry is not None and entry.uuid != guest.uuid:
+        yield refuse(
+            "active-job",
+            t(
+                "the revert to {name} was started for guest {guest} with the UUID {uuid}, but {guest} now has the UUID "
+                "{now}",
+                name=entry.name,
+                guest=guest.name,
+                uuid=entry.uuid,
+                now=guest.uuid,
+            ),
+            either(
+                t("waive this if {guest} was only defined again: the revert is then finished", guest=guest.name),
+                t("if the disks already hold the state that you need, remove {path}", path=entry.path),
+            ),
+            holders=(guest.name,),
+            waivable=True,
+        )
 
 
 def _of_keeping(kept: Plan) -> Iterator[Concern]:

@@ -198,7 +198,10 @@ class RestoreRecord(GuestStep):
 
     @property
     def what(self) -> Message:
-        return t("restore the record of snapshot {name} of {guest}", name=self.entry.name, guest=self.guest.name)
+        fields = {"name": self.entry.name, "guest": self.guest.name}
+        if self.is_there:
+            return t("remove the journal entry of the record of snapshot {name} of {guest}", **fields)
+        return t("restore the record of snapshot {name} of {guest}", **fields)
 
     @property
     def commands(self) -> tuple[str, ...]:
