@@ -135,7 +135,7 @@ def _cost(record: SnapshotRecord, reading: Reading, readers: Readers, request: D
 
 def snapshot_lists(link: Connection) -> SnapshotLists:
     """Read the snapshots of all guests at once, and whether they agree with the files."""
-    with link.one_pass():
+    with link.one_pass(), one_language():
         return _snapshot_lists(link)
 
 
@@ -154,12 +154,11 @@ def _snapshot_lists(link: Connection) -> SnapshotLists:
             forest.known_users(use.path)
     costs = _Costs(link, forest, told)
     lists = []
-    with one_language():
-        for (guest, xml), of_guest in zip(guests, every, strict=True):
-            found = list_snapshots(guest, _with_records(forest, of_guest), gone=told[0], unknown=told[1])
-            if link.files_are_here:
-                found = replace(found, measure=partial(costs.of, guest, xml, found))
-            lists.append(found)
+    for (guest, xml), of_guest in zip(guests, every, strict=True):
+        found = list_snapshots(guest, _with_records(forest, of_guest), gone=told[0], unknown=told[1])
+        if link.files_are_here:
+            found = replace(found, measure=partial(costs.of, guest, xml, found))
+        lists.append(found)
     return SnapshotLists(tuple(lists))
 
 

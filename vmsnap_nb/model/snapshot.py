@@ -107,7 +107,7 @@ class SnapshotRecord(FastBuild, Carded):
         """Whether it is memory that was saved apart from snapshots: libvirt has no record of it."""
         return self.kind == "vm-state" and not self.state
 
-    @property
+    @cached_property
     def held_disks(self) -> tuple[SnapshotDisk, ...]:
         """Those disks that it holds."""
         return tuple(disk for disk in self.disks if disk.held != "no")
