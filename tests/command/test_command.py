@@ -358,6 +358,30 @@ def test_a_name_is_not_a_command_in_the_line_that_bash_completes(tmp_path: Path)
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.parametrize(
+    ("word", "replaced"),
+    [
+        ("--guest My", r"My\ Guest"),
+        (r"--guest My\ G", r"My\ Guest"),
+        ('--guest "My G', "My Guest"),
+        ("--guest 'My G", "My Guest"),
+        (r"--guest=My\ G", r"My\ Guest"),
+        ('--guest "a', r"a\"b\$c"),
+        ("--guest 'a", 'a"b$c'),
+        ("--guest a:b", r"b\'c"),
+        ("--guest 'd", r"d'\''e"),
+    ],
+)
+def test_a_name_is_completed_within_the_quotes_that_were_begun(word: str, replaced: str, tmp_path: Path) -> None:
+    guests = "".join(
+        f"<domain type='test'><name>{name}</name><memory>1</memory><os><type>hvm</type></os></domain>"
+        for name in ("My Guest", 'a"b$c', "a:b'c", "d'e")
+    )
+    (tmp_path / "node.xml").write_text(f"<node>{guests}</node>")
+    line = f"vmsnap-nb chain --connect test://{tmp_path}/node.xml {word}"
+    assert replaced in completed(line, tmp_path, "printf '%s\\n' \"${COMPREPLY[@]}\"").splitlines()
+
+
 def completed(line: str, tmp_path: Path, then: str) -> str:
     """Return what a bash says that has completed a line in a folder, and does something then."""
     program = tmp_path / "vmsnap-nb"

@@ -10,20 +10,20 @@ from click.shell_completion import BashComplete, CompletionItem, split_arg_strin
 __all__ = ["BashLine"]
 
 _SPECIAL = re.compile(r"[^\w%+,./:=@-]")
+_SPECIAL_IN_QUOTES = re.compile(r"[$`\"\\]")
 
 
 class BashLine(BashComplete):
     """Reads the line up to the cursor, instead of bash's own words; offers what comes after the last cut.
 
-    bash puts into the line what it is given. A name may be anything that is a command there, so it is escaped.
+    bash puts into the line what it is given. A name may be anything that is a command there, so it is escaped as the
+    quotes ask for in which the cursor is.
     """
 
     source_template = """\
 %(complete_func)s() {
     local response completion type value
     local line=${COMP_LINE:0:COMP_POINT}
-    local word=${line##*[[:space:]]}
-    local before=${word%%"${word##*[:=]}"}
     response=$(env COMP_LINE="$line" %(complete_var)s=bash_complete "$1")
     COMPREPLY=()
     while IFS= read -r completion; do
@@ -33,7 +33,7 @@ class BashLine(BashComplete):
         elif [[ $type == 'file' ]]; then
             compopt -o default
         elif [[ $type == 'plain' ]]; then
-            COMPREPLY+=("${value#"$before"}")
+            COMPREPLY+=("$value")
         fi
     done <<< "$response"
     return 0
@@ -55,5 +55,33 @@ class BashLine(BashComplete):
 
     def format_completion(self, item: CompletionItem) -> str:
         """Return a line of the answer."""
-        value = _SPECIAL.sub(r"\\\g<0>", item.value)
+        kept, quote = _end(os.environ.get("COMP_LINE", ""))
+        value = item.value.removeprefix(kept)
+        if quote == "'":
+            value = value.replace("'", r"'\''")
+        else:
+            value = (_SPECIAL_IN_QUOTES if quote else _SPECIAL).sub(r"\\\g<0>", value)
         return f"{item.type},{value}"
+
+
+def _end(line: str) -> tuple[str, str]:
+    """Return what bash keeps of the last word, up to its last cut, and the quote that is open at the end."""
+    kept = word = quote = ""
+    escaped = False
+    for char in line:
+        if escaped:
+            word, escaped = word + char, False
+        elif char == "\\" and quote != "'":
+            escaped = True
+        elif quote or char in "'\"":
+            if quote and char != quote:
+                word += char
+            else:
+                quote = "" if quote else char
+        elif char.isspace():
+            kept = word = ""
+        else:
+            word += char
+            if char in ":=":
+                kept = word
+    return kept, quote
