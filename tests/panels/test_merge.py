@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from support.waiting import eventually
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.live.claim import Claim
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.journal import begun, write_entry
@@ -40,8 +42,8 @@ def test_what_was_cut_short_can_be_finished(forest: LiveForest, images: dict[str
     panel = MergePanel(forest, every=0)
     opened.append(panel)
     assert f'title="the merge of {entry.top} into {entry.base}' in panel.begun.value
-    assert f">The merge of {images['second'].name} into {images['first'].name} is running" in panel.begun.value
-    assert panel.unfinished.layout.display != "none"
+    assert f">The merge of {images['second'].name} into {images['first'].name} was cancelled or" in panel.begun.value
+    assert (panel.unfinished.layout.display, panel.complete.layout.display) == ("", None)
     panel.merge_onto(str(images["second"]), str(images["base"]))
     panel.flow.wait()
     (finish,) = (button for button in panel.flow._buttons.children if button.description.startswith("Complete"))
@@ -74,6 +76,28 @@ def test_a_panel_says_by_itself_what_was_cut_short(
     assert panel.flow.plan is not None
     assert not panel.flow.plan.refused
     assert panel.flow.plan.title == "commit Snap-2 into Snap-1"
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_what_runs_needs_nobody_to_complete_it(
+    forest: LiveForest, images: dict[str, Path], opened: list[Panel], is_own: bool
+) -> None:
+    merged = MergeEntry(base=str(images["first"]), top=str(images["second"]), merged=(str(images["second"]),))
+    entry = begun(merged)
+    assert entry.began is not None
+    pid = entry.began.pid if is_own else entry.began.pid + 1
+    write_entry(replace(entry, began=replace(entry.began, pid=pid)))
+    claim = Claim("", "", [entry.base])
+    panel = MergePanel(forest, every=0)
+    opened.append(panel)
+    said = "" if is_own else f"The merge of {images['second'].name} into {images['first'].name} is running</span>"
+    assert said in panel.begun.value
+    assert panel.unfinished.layout.display == ("none" if is_own else "")
+    assert panel.complete.layout.display == "none"
+    claim.release()
+    panel.refresh()
+    assert "was cancelled or interrupted" in panel.begun.value
+    assert panel.complete.layout.display is None
 
 
 def test_a_block_map_is_drawn(forest: LiveForest, images: dict[str, Path], opened: list[Panel]) -> None:

@@ -82,13 +82,13 @@ class Panel(widgets.VBox):
         super().__init__()
         self.add_class("vmsnap-panel")
         self.begun = widgets.HTML()
-        complete = widgets.Button(
+        self.complete = widgets.Button(
             description=t("Complete operation"),
             tooltip=t("plan how to finish or undo the operation"),
             layout=widgets.Layout(width="auto"),
         )
-        complete.on_click(lambda _: self._finish())
-        self.unfinished = row(self.begun, complete).add_class("vmsnap-banner")
+        self.complete.on_click(lambda _: self._finish())
+        self.unfinished = row(self.begun, self.complete).add_class("vmsnap-banner")
         self.unfinished.layout.display = "none"
         self.build()
         self.children = (self.unfinished, *self.children)
@@ -170,9 +170,11 @@ class Panel(widgets.VBox):
     def _tell_begun(self, reading: Reading) -> None:
         """Say what an earlier process may have left half done; while this panel runs a plan, that is its own."""
         begun = () if self.flow.busy else reading.begun
-        lines = "<br>".join(f'<span title="{escape(shown(one))}">{escape(_brief(one))}</span>' for one in begun)
+        said = ((shown(one.what), _brief(one.what)) for one in begun)
+        lines = "<br>".join(f'<span title="{escape(whole)}">{escape(brief)}</span>' for whole, brief in said)
         self.begun.value = lines and f'<div class="vmsnap-begun" role="alert">{lines}</div>'
         self.unfinished.layout.display = "" if begun else "none"
+        self.complete.layout.display = "none" if all(one.is_running for one in begun) else None
 
     def _watch(self, every: float) -> None:
         seen = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vmsnap_nb.live.begun import begun
+from vmsnap_nb.live.begun import Begun, begun
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Host
@@ -13,7 +13,6 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.snapshot import SnapshotList
 from vmsnap_nb.plans.journal import MergeEntry
-from vmsnap_nb.words.message import Message
 
 __all__ = ["Reading", "Source", "Subject"]
 
@@ -28,7 +27,7 @@ class Reading:
     shown: Forest  # the part that the panel is about
     snapshots: SnapshotList | None = None  # where the panel is about a guest
     domains: tuple[Domain, ...] = ()  # the guests of the host
-    begun: tuple[Message, ...] = ()  # what is going on, or was interrupted
+    begun: tuple[Begun, ...] = ()  # what is going on, or was not completed
 
     def differs(self, other: Reading | None) -> bool:
         """Return whether there is anything new to show; the time of reading is nothing new."""
