@@ -76,13 +76,21 @@ def test_a_thread_hears_the_phases_of_its_own_calls() -> None:
     def call() -> None:
         with Phases(t("start {guest}", guest="bob")) as line:
             line.tell(t("starting QEMU"))
+            line.tell(t("booting its Linux"), lambda: "Linux version")
 
     def listen() -> None:
-        phases.listener.set(heard.append)
+        phases.listener.set(lambda phase, tail: heard.append(f"{phase}{': ' + tail() if tail else ''}"))
         call()
 
     for work in (listen, call):
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()
-    assert heard == ["starting QEMU"]
+    assert heard == ["starting QEMU", "booting its Linux: Linux version"]
+
+
+def test_a_notebook_shows_what_is_written_meanwhile_below_the_line() -> None:
+    bundle = phases._bundle("start <b>", "[1.0] <i>\n[2.0]")
+    assert bundle["text/plain"] == "start <b>\n[1.0] <i>\n[2.0]"
+    assert bundle["text/html"] == "<div>start &lt;b&gt;</div><pre>[1.0] &lt;i&gt;\n[2.0]</pre>"
+    assert phases._bundle("") == {"text/plain": "", "text/html": ""}

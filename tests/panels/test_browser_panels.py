@@ -91,8 +91,11 @@ def test_start_a_guest_and_run_commands_in_it(nb: Notebook) -> None:
     expect(root.locator(".vmsnap-item", has_text="starting …")).to_be_visible()
     expect(root.locator(".vmsnap-chip", has_text="starting …")).to_be_visible()  # not running: nothing answers yet
     expect(root.get_by_text("Booting its Linux …")).to_be_visible(timeout=LONG)
+    booting = root.get_by_role("group", name="Last lines of the console")
+    expect(booting).to_contain_text("Linux version", timeout=LONG)
     assert nb.python("print(6 * 7)") == "42"  # the kernel answers meanwhile
     expect(root.get_by_role("radio", name="demo, running")).to_be_checked(timeout=120_000)
+    expect(booting).to_be_hidden()
     command, log = root.get_by_label("Command"), root.get_by_role("log")
     command.fill("echo '<b>快照' > /made-by-panel; cat /made-by-panel; false")
     command.press("Enter")

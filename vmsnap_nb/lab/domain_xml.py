@@ -58,8 +58,9 @@ def domain_xml(spec: DomainSpec) -> str:
         # Without no_timer_check the kernel panics where a busy host lets its first timer interrupts come late.
         # Where QEMU translates, it would translate a program anew each time that it starts at another address: all is
         # slower by a fifth, and QEMU's memory grows to a gigabyte and more.
+        # At this level the console says how far the kernel is, in some twenty lines; all of it would cost time.
         # The firmware has the routes of interrupts in a table, too: to ask ACPI's program for each device's takes long.
-        options = ["console=ttyS0", "quiet", "no_timer_check", f"hostname={_host_name(spec.name)}"]
+        options = ["console=ttyS0", "loglevel=6", "no_timer_check", f"hostname={_host_name(spec.name)}"]
         options += [] if spec.kvm else ["norandmaps", "acpi=noirq"]
         _text(system, "cmdline", " ".join(options))
     ET.SubElement(system, "boot", dev="hd")

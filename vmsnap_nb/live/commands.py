@@ -83,7 +83,7 @@ class Commands:
             if ports.get(AGENT_PORT) and self._agent_answers_by(deadline):
                 return
             time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))
-        tail = self._console_tail()
+        tail = self.console_tail()
         if tail:
             why = t("{why}; the end of its console:\n{console}", why=why, console=tail)
         raise GuestNotReadyError(tried, why=why, next_step=next_step)
@@ -223,7 +223,8 @@ class Commands:
             )
         return read_console(path)
 
-    def _console_tail(self) -> str:
+    def console_tail(self) -> str:
+        """Return the last lines of its console; empty where they cannot be read."""
         try:
             return "\n".join(line[:_LINE] for line in self.console().splitlines()[-8:])
         except VmsnapError:

@@ -13,14 +13,17 @@ from typing import Any, Protocol, Self
 
 from vmsnap_nb.words.message import NOTHING, Message, t
 
-__all__ = ["Phases", "listener"]
+__all__ = ["Phases", "Tail", "listener"]
 
 _DELAY = 0.5
 """Seconds before the line appears: what is done sooner needs none."""
 _TICK = 0.5
 
 
-listener: ContextVar[Callable[[Message], None] | None] = ContextVar("listener", default=None)
+Tail = Callable[[], str]
+"""Returns the last lines of what a phase writes elsewhere, as a guest does on its console."""
+
+listener: ContextVar[Callable[[Message, Tail | None], None] | None] = ContextVar("listener", default=None)
 """What is told each phase of the calls in this thread."""
 
 
@@ -33,6 +36,7 @@ class Phases:
     def __init__(self, title: Message) -> None:
         self._title = title
         self._phase = NOTHING
+        self._tail: Tail | None = None
         self._began = time.monotonic()
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -50,11 +54,11 @@ class Phases:
         if self._thread is not None:
             self._thread.join()
 
-    def tell(self, phase: Message) -> None:
-        """Say what is done now."""
-        self._phase, self._began = phase, time.monotonic()
+    def tell(self, phase: Message, tail: Tail | None = None) -> None:
+        """Say what is done now; a notebook shows what `tail` returns below the line."""
+        self._phase, self._tail, self._began = phase, tail, time.monotonic()
         if (told := listener.get()) is not None:
-            told(phase)
+            told(phase, tail)
 
     @property
     def line(self) -> Message:
@@ -68,6 +72,9 @@ class Phases:
         bar = _bar(self.line)
         try:
             while not self._over.wait(_TICK):
+                tail = self._tail
+                if isinstance(bar, _Display) and tail is not None:
+                    bar.tail = tail()
                 bar.set_description_str(self.line)
         finally:
             bar.close()
@@ -85,17 +92,20 @@ class _Display:
     def __init__(self, line: str) -> None:
         from IPython.display import display
 
+        self.tail = ""
         self._handle: Any = display(_bundle(line), raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def set_description_str(self, desc: str) -> None:
-        self._handle.update(_bundle(desc), raw=True)
+        self._handle.update(_bundle(desc, self.tail), raw=True)
 
     def close(self) -> None:
         self._handle.update(_bundle(""), raw=True)
 
 
-def _bundle(line: str) -> dict[str, str]:
-    return {"text/plain": line, "text/html": f"<div>{escape(line)}</div>" if line else ""}
+def _bundle(line: str, tail: str = "") -> dict[str, str]:
+    html = f"<div>{escape(line)}</div>" if line else ""
+    below = f"<pre>{escape(tail)}</pre>" if tail else ""
+    return {"text/plain": "\n".join(filter(None, (line, tail))), "text/html": html + below}
 
 
 def _bar(line: str) -> _Shown:

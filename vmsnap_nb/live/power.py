@@ -105,7 +105,7 @@ class Power:
                     self._create()
                 handle.has_started()
             if wait and self.commands.takes_commands:
-                phases.tell(t("booting its Linux"))
+                phases.tell(t("booting its Linux"), self.commands.console_tail)
                 self.commands.wait_ready(timeout)
 
     def _raise_concerns(self) -> None:

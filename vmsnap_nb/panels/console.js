@@ -16,6 +16,9 @@ function render({ model, el }) {
   const pending = []; // lines that were entered here, and of which Python has not said anything yet
   const root = element("div", "vmsnap-terminal");
   const hint = element("p", "vmsnap-hint");
+  const booting = element("pre", "vmsnap-screen vmsnap-booting");
+  booting.setAttribute("role", "group");
+  booting.setAttribute("aria-label", words.booting);
   const output = element("div", "vmsnap-screen");
   output.tabIndex = 0;
   output.setAttribute("role", "log");
@@ -35,7 +38,7 @@ function render({ model, el }) {
   stop.type = "button";
   stop.title = words.stop_title;
   form.append(label, run, stop);
-  root.append(hint, output, form);
+  root.append(hint, booting, output, form);
   el.append(root);
 
   function entry({ prompt, line, text, state, badge }) {
@@ -64,6 +67,8 @@ function render({ model, el }) {
     stop.hidden = !entries.some((one) => one.state === "running") && pending.length === 0;
     hint.textContent = model.get("hint");
     hint.hidden = !hint.textContent;
+    booting.textContent = model.get("booting");
+    booting.hidden = !booting.textContent;
   }
 
   form.addEventListener("submit", (event) => {
@@ -98,10 +103,10 @@ function render({ model, el }) {
     input.addEventListener(kind, (event) => event.stopPropagation()); // a key means something else to a notebook
   }
 
-  for (const what of ["entries", "hint", "prompt"]) model.on(`change:${what}`, draw);
+  for (const what of ["entries", "hint", "prompt", "booting"]) model.on(`change:${what}`, draw);
   draw();
   return () => {
-    for (const what of ["entries", "hint", "prompt"]) model.off(`change:${what}`, draw);
+    for (const what of ["entries", "hint", "prompt", "booting"]) model.off(`change:${what}`, draw);
   };
 }
 

@@ -28,6 +28,7 @@ class Console(anywidget.AnyWidget):
     # Each a token, the prompt, the line, its output, a state (running, ok, failed) and the words on its badge.
     entries: Any = traitlets.List([]).tag(sync=True)
     prompt = traitlets.Unicode("").tag(sync=True)
+    booting = traitlets.Unicode("").tag(sync=True)  # the last lines of the guest's own console while it boots
     hint = traitlets.Unicode("").tag(sync=True)  # why nothing can be run now
     words: Any = traitlets.Dict({}).tag(sync=True)  # what the JavaScript says
 
@@ -40,6 +41,7 @@ class Console(anywidget.AnyWidget):
             "stop_title": t("stop the running command (Ctrl-C)"),
             "running": t("running"),
             "output": t("Output of the console"),
+            "booting": t("Last lines of the console"),
         }
         super().__init__(words=words, prompt=guest.name)
         self.guest = guest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from html import escape
@@ -11,7 +13,7 @@ import ipywidgets as widgets
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.guest import Guest
-from vmsnap_nb.live.phases import listener
+from vmsnap_nb.live.phases import Tail, listener
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import OFF, Domain
@@ -29,6 +31,8 @@ from vmsnap_nb.words.message import Message, counted, joined, t
 
 __all__ = ["LabPanel"]
 
+_TAIL = 0.5
+"""Seconds between two looks at what a guest writes while it boots."""
 _SIGNS = {"running": "●", "paused": "❚❚", "saved": "◐", "off": "○"}
 
 
@@ -253,7 +257,7 @@ class LabPanel(Panel):
         def work() -> None:
             self._doing[guest.name] = doing
             self._refresh_rows()
-            listener.set(partial(self._reached, guest.name))
+            listener.set(partial(self._reached, guest))
             what, code = (
                 t("{guest}: {what}", guest=guest.name, what=called),
                 f"{self.source.guest_called(guest)}.{called}",
@@ -272,9 +276,20 @@ class LabPanel(Panel):
 
         in_thread(self.flow, work)
 
-    def _reached(self, name: str, phase: Message) -> None:
-        self._phases[name] = phase
+    def _reached(self, guest: Guest, phase: Message, tail: Tail | None) -> None:
+        self._phases[guest.name] = phase
         self._refresh_rows()
+        if tail is not None:
+            args = (guest, phase, tail)
+            threading.Thread(target=self._show_tail, args=args, name="vmsnap boot", daemon=True).start()
+
+    def _show_tail(self, guest: Guest, phase: Message, tail: Tail) -> None:
+        """Show in the console of a guest what it writes itself during a phase."""
+        console = self._console(guest)
+        while self._phases.get(guest.name) is phase:
+            console.booting = tail()
+            time.sleep(_TAIL)
+        console.booting = ""
 
     def _refresh_rows(self) -> None:
         if self.reading is not None:

@@ -2,6 +2,7 @@
 B="/run/vmsnap/ld.so /run/vmsnap/busybox"
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=vt100 LANG=C.UTF-8
 
+echo 4 >/proc/sys/kernel/printk # from here on the console is the terminal's: only errors of the kernel appear there
 $B mkdir -p /dev/pts /dev/shm
 $B ln -s /proc/self/fd /dev/fd
 $B ln -s fd/0 /dev/stdin
