@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.forests import figure_2, image
+from support.forests import forest as forest_of
 
 import vmsnap_nb as vs
 from vmsnap_nb.lab.scenarios import build_scenario
 from vmsnap_nb.live.forest import LiveForest
+from vmsnap_nb.model.guest import Use
 from vmsnap_nb.panels import ChainView
+from vmsnap_nb.panels.source import own_images
 from vmsnap_nb.views.svg import least_width
 
 pytestmark = pytest.mark.system
@@ -59,3 +63,11 @@ def test_a_narrow_view_has_narrower_boxes_for_the_same_images(tmp_path: Path) ->
     narrow = view.svg
     view.is_narrow = False
     assert view.svg != narrow
+
+
+def test_what_concerns_a_guest_is_its_own_and_what_only_it_needs() -> None:
+    uses = (Use("mine", "vda", "/i/Overlay-1C"), Use("other", "vda", "/i/Overlay-2A"))
+    tree = forest_of(*figure_2(), image("Overlay-1X", "Overlay-1A"), uses=uses)
+    own = {"RootBase", *(f"Overlay-1{end}" for end in ("", "A", "B", "C", "X"))}
+    assert own_images(tree, "mine") == {f"/i/{name}" for name in own}
+    assert own_images(tree, "nobody") == frozenset()

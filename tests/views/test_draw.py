@@ -440,3 +440,22 @@ def test_the_branch_of_what_comes_first_is_on_the_row_of_its_base() -> None:
     assert upper()[1:] == ["Overlay-1", "Overlay-1A", "Overlay-1B", "Overlay-1C"]
     assert upper("/i/Overlay-3A")[1:] == ["Overlay-3", "Overlay-3A"]
     assert upper("/i/none") == upper()
+
+
+def test_the_branches_of_other_guests_are_one_box() -> None:
+    mine = ("/i/Overlay-1C", "/i/Overlay-1A")
+    uses = tuple(Use(f"guest-{name}", "vda", f"/i/Overlay-{name}") for name in ("1C", "2A", "3A"))
+    tree = forest(*figure_2(), image("Overlay-1X", "Overlay-1A"), image("Overlay-4", "RootBase"), uses=uses)
+
+    def drawn(only: tuple[str, ...], **more: int | None) -> list[str]:
+        return names(figure_of(tree, Options(only=only, first=only, **more)))  # type: ignore[arg-type]
+
+    others = "… 3 more overlays …"  # and one of them has no guest
+    assert drawn((*mine, "/i/Overlay-1X")) == [
+        "RootBase", "Overlay-1", "Overlay-1A", "Overlay-1B", "Overlay-1C", "Overlay-1X", others
+    ]  # fmt: skip
+    assert drawn((*mine, "/i/Overlay-4"))[-2:] == ["Overlay-4", "… 2 other guests …"]
+    assert len(drawn(())) == len(drawn(mine, fold=None)) == len(tree)
+    assert names(figure_of(tree, Options(only=("/i/none",)))) == drawn(())
+    fold = figure_of(tree, Options(only=(*mine, "/i/Overlay-4"))).blocks[0].boxes[-1]
+    assert [line.text for line in fold.lines] == ["… 2 other guests …", "(4 images)", "(2 Active)", "4 MiB on disk"]

@@ -75,6 +75,7 @@ class ChainView(anywidget.AnyWidget):
         self.on_msg(lambda _, content, __: self._asked(content))
         self.thing: Shown | BlockMap = Forest()
         self.first: tuple[str, ...] = ()  # images whose branches come first
+        self.only: frozenset[str] = frozenset()  # what is drawn one by one, unless it is empty: the rest is folded
         self.show(Forest() if thing is None else thing)
         self.observe(lambda _: self._again(), "is_narrow")
 
@@ -87,7 +88,7 @@ class ChainView(anywidget.AnyWidget):
             A Forest, Chain, Plan or SnapshotList.
         """
         self.thing = thing
-        self._draw(clickable(thing, self.scope, narrow=self.is_narrow, first=self.first))
+        self._draw(clickable(thing, self.scope, narrow=self.is_narrow, first=self.first, only=self.only))
 
     def show_map(self, blocks: BlockMap) -> None:
         """Show a block map instead.

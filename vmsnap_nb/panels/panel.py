@@ -21,7 +21,7 @@ from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.panels.activity import Activity
 from vmsnap_nb.panels.chain_view import ChainView, with_static
 from vmsnap_nb.panels.flow import Flow, Remedy
-from vmsnap_nb.panels.source import Reading, Source, Subject
+from vmsnap_nb.panels.source import Reading, Source, Subject, own_images
 from vmsnap_nb.views.shown_text import capital, distinct_names, shown
 from vmsnap_nb.words.message import Message, t
 
@@ -102,8 +102,9 @@ class Panel(widgets.VBox):
 
     def update(self, reading: Reading) -> None:
         """Show what was read: each panel adds its own."""
-        if self.source.guest is not None:  # other guests are below it
+        if self.source.guest is not None:  # other guests are below it, folded
             self.chain.first = tuple(disk.source for one in reading.domains for disk in one.disks if disk.source)
+            self.chain.only = own_images(reading.shown, self.source.guest.name)
         self.draw(reading.shown)
 
     def reset(self) -> None:

@@ -14,7 +14,7 @@ from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.snapshot import SnapshotList
 from vmsnap_nb.plans.journal import MergeEntry
 
-__all__ = ["Reading", "Source", "Subject"]
+__all__ = ["Reading", "Source", "Subject", "own_images"]
 
 Subject = Guest | Host | LiveForest
 
@@ -39,6 +39,21 @@ class Reading:
             or self.domains != other.domains
             or self.begun != other.begun
         )
+
+
+def own_images(forest: Forest, guest: str) -> frozenset[str]:
+    """Return what concerns a guest: what it needs, the layers below, and overlays on them that no other needs."""
+    needed = [(use.guest, use.path) for use in forest.uses] + [
+        (need.guest, need.path) for need in forest.needs if need.guest
+    ]
+    named = [(name, forest.same_file(path)[0]) for name, path in needed if path in forest.images]
+    others = {path for name, path in named if name != guest}
+    found: set[str] = set()
+    for path in {path for name, path in named if name == guest}:
+        for layer in forest.known_lineage(path):
+            above = forest.descendants(layer)
+            found.update([layer] if others.intersection(above) else [layer, *above])
+    return frozenset(found)
 
 
 class Source:

@@ -31,17 +31,19 @@ class Clickable:
     switch: str = ""  # of a plan, between before, change and after
 
 
-def clickable(thing: Shown, scope: str, *, narrow: bool = False, first: Collection[str] = ()) -> Clickable:
+def clickable(
+    thing: Shown, scope: str, *, narrow: bool = False, first: Collection[str] = (), only: Collection[str] = ()
+) -> Clickable:
     """Return the figure of an object, which may be for a narrow column.
 
-    `scope` is a class of the element that it is shown in; `first` is as in `Options`.
+    `scope` is a class of the element that it is shown in; `first` and `only` are as in `Options`.
     """
-    figure = figure_of(thing, Options(first=first))
+    figure = figure_of(thing, Options(first=first, only=only))
     svg = wide = figure_svg(figure)
     if narrow:
         svg = figure_svg(figure, narrow=True)
         if least_width(svg) > MOST_NARROW:
-            figure = figure_of(thing, Options(first=first, columns=_NARROW_COLUMNS))
+            figure = figure_of(thing, Options(first=first, only=only, columns=_NARROW_COLUMNS))
             svg = figure_svg(figure, narrow=True)
     boxes = {
         f"{number}-{place}": meant

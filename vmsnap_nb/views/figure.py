@@ -86,6 +86,9 @@ class Options:
         cell.
     first : collection of str
         Paths of the overlays that, with their branches, are drawn before the other overlays of the same image.
+    only : collection of str
+        Paths of images. If given, the other overlays of each image are folded into one box, unless such an image is
+        among their branches.
     style : str
         ``change`` draws a plan as one picture that contains the change. ``rows`` draws the state after the plan below
         the state before the plan, as text figures always do. ``handout`` does the same, and marks each image that would
@@ -98,6 +101,7 @@ class Options:
     keep: int = 5
     columns: int = 5
     first: Collection[str] = ()
+    only: Collection[str] = ()
     style: Literal["change", "rows", "handout"] = "change"
 
     def __post_init__(self) -> None:

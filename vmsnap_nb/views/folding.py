@@ -49,15 +49,24 @@ def grow(
     columns: int,
     important: AbstractSet[str] = frozenset(),
     changed: AbstractSet[str] = frozenset(),
+    apart: AbstractSet[str] = frozenset(),
 ) -> list[Node]:
     """Decide what is drawn: a tree for each root, in which the images of `important` are drawn if there is room.
 
     Of `changed`, three in each stretch are drawn even without room. `children` are for each image its overlays, without
-    loops; `fold`, `keep` and `columns` are as in `Options`.
+    loops; `fold`, `keep` and `columns` are as in `Options`. Of a row, those of `apart` are one box.
     """
     narrow = columns <= _NARROW
     grower = _Grower(
-        roots, children, fold=fold, keep=keep, run=columns, narrow=narrow, important=important, changed=changed
+        roots,
+        children,
+        fold=fold,
+        keep=keep,
+        run=columns,
+        narrow=narrow,
+        important=important,
+        changed=changed,
+        apart=apart,
     )
     trees, boxes, deepest = grower.grow(None)
     least = _LEAST_NARROW_RUN if narrow else _LEAST_RUN
@@ -86,6 +95,7 @@ class _Grower:
     narrow: bool  # whether a base gives way to three layers that must be drawn
     important: AbstractSet[str]
     changed: AbstractSet[str]
+    apart: AbstractSet[str]
     above_important: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -153,6 +163,10 @@ class _Grower:
 
     def _row(self, row: Sequence[str], kind: Literal["layers", "overlays", "bases"]) -> list[str | Fold]:
         """Fold the middle of a row, around what is important in it."""
+        if kind != "layers" and self.apart and not self.apart.isdisjoint(row):
+            others = [path for path in row if path in self.apart]
+            near = self._row([path for path in row if path not in self.apart], kind)
+            return [*near, Fold(kind, len(others), tuple(self._members(others)))]
         if self.fold is None or len(row) <= (self.run if kind == "layers" else max(self.fold, self.keep)):
             return list(row)
         if kind == "layers":

@@ -230,6 +230,7 @@ class _Trees:
         changed = frozenset(important)
         if len(broken) <= _MOST_BROKEN:
             important.update(broken)
+        apart = self._apart(children) if fold is not None and self.only is None else frozenset()
         trees = grow(
             roots,
             children,
@@ -238,6 +239,7 @@ class _Trees:
             columns=self.options.columns,
             important=important,
             changed=changed,
+            apart=apart,
         )
         blocks = [self._block(tree) for tree in trees]
         notes: list[str] = [
@@ -247,6 +249,18 @@ class _Trees:
             more = sum(len(names) for names in list(self.problems.values())[_MOST_NOTES - 1 :])
             notes[_MOST_NOTES - 1 :] = [t("… and {count} more images with a problem", count=more)]
         return blocks, notes
+
+    def _apart(self, children: Mapping[str, Sequence[str]]) -> frozenset[str]:
+        """Return the branches that have none of the images of `Options.only`."""
+        forest = self.graph.forest
+        near = {forest.same_file(path)[0] for path in self.options.only if path in forest.images}
+        if not near:
+            return frozenset()
+        parents = {child: path for path, overlays in children.items() for child in overlays}
+        for path in list(near):
+            while (path := parents.get(path, "")) and path not in near:
+                near.add(path)
+        return frozenset(self.graph.paths) - near
 
     def _place_in_row(self, path: str) -> tuple[int, bool, tuple[tuple[int, str], ...]]:
         """Return by what images side by side are sorted: as given, memory and invalid images last, then by name."""
@@ -390,7 +404,10 @@ class _Trees:
     def _fold_lines(self, fold: Fold) -> list[Line]:
         graph, shows = self.graph, self.options.shows
         images = [graph.forest[path] for path in fold.members]
-        lines = [fold_name(_folded(fold))]
+        guests = {use.guest for path in fold.members for use in graph.forest.known_users(path)}
+        of_guests = bool(self.options.only) and fold.kind != "layers" and len(guests) == fold.count
+        name = counted("… {count} other guest …", "… {count} other guests …", len(guests)) if of_guests else None
+        lines = [fold_name(name or _folded(fold))]
         if len(images) != fold.count:
             lines.append(Line(counted("({count} image)", "({count} images)", len(images))))
         for status, count in sorted(Counter(graph.status(path) for path in fold.members).items()):
@@ -405,10 +422,8 @@ class _Trees:
         sizes = [image.allocated for image in images if image.allocated is not None]
         if shows("sizes") and sizes:
             lines += _known(sizes_line(None, sum(sizes)))
-        if shows("users"):
-            guests = {use.guest for path in fold.members for use in graph.forest.known_users(path)}
-            if guests:
-                lines.append(Line(counted("used by {count} guest", "used by {count} guests", len(guests))))
+        if shows("users") and guests and not of_guests:
+            lines.append(Line(counted("used by {count} guest", "used by {count} guests", len(guests))))
         snapshots = sum(len(image.snapshots) for image in images)
         if shows("snapshots") and snapshots:
             lines.append(snapshots_line(snapshots))
