@@ -9,8 +9,10 @@ import vmsnap_nb as vs
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.live.journal import begun, drop_entry, write_entry
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.panels import LabPanel
+from vmsnap_nb.plans.journal import MergeEntry
 
 pytestmark = pytest.mark.system
 
@@ -75,6 +77,26 @@ def test_a_snapshot_takes_two_clicks(lab: Lab, guest: Guest) -> None:
         assert not panel.guests[guest.name].actions[-1].why_not
     finally:
         panel.close()
+
+
+def test_what_was_interrupted_is_said_once(lab: Lab, guest: Guest) -> None:
+    guest.snapshot("s", kind="external-disk").run(progress=False)
+    base, top = (image.path for image in list(guest.chain())[-2:])
+    entry = begun(MergeEntry(base=base, top=top, merged=(top,), guest=guest.name))
+    write_entry(entry)
+    panel = LabPanel(lab, every=0)
+    try:
+        panel.guests.value = guest.name
+        assert panel.guest_page is not None
+        assert "was cancelled or interrupted" in panel.begun.value
+        panel.tabs.selected_index = 2
+        panel.refresh()
+        inner = panel.guest_page.part(2)
+        assert "was cancelled or interrupted" in inner.begun.value
+        assert panel.unfinished.layout.display == "none"
+    finally:
+        panel.close()
+        drop_entry(entry)
 
 
 def test_a_guest_is_paused_resumed_forced_off_and_saved(lab: Lab, guest: Guest) -> None:

@@ -69,6 +69,12 @@ class GuestPage(widgets.VBox):
             self.tabs.children[number].children = (part,)
         return self._parts[number]
 
+    @property
+    def reading(self) -> Reading | None:
+        """What the open tab has read of the guest; None if it reads none of it."""
+        part = self._parts.get(self.tabs.selected_index or 0)
+        return part.reading if isinstance(part, Panel) else None
+
     def open_tab(self) -> None:
         """Make what the open tab has, and read it."""
         number = self.tabs.selected_index

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from html import escape
 from typing import Any
@@ -119,7 +120,14 @@ class LabPanel(Panel):
         domain = self._domains.get(page.guest.name) if page else None
         if page is not None and reading is not None and domain is not None:
             page.update(reading, domain, _state(domain))
+            self._tell_begun(reading)
             self._tell(domain)  # the first reading had no page yet
+
+    def _tell_begun(self, reading: Reading) -> None:
+        """Say what was begun with all images; what the open tab says of its guest is not said twice."""
+        inner = self.guest_page.reading if self.guest_page is not None else None
+        told = () if inner is None else inner.begun
+        super()._tell_begun(replace(reading, begun=tuple(one for one in reading.begun if one not in told)))
 
     def _show_rows(self, reading: Reading) -> None:
         self.guests.show(self._row(domain, reading.forest) for domain in reading.domains)
