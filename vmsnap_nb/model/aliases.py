@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from vmsnap_nb.model.address import address_of
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.image import Image
 
-__all__ = ["Aliases"]
+if TYPE_CHECKING:
+    from vmsnap_nb.model.forest import Forest
+
+__all__ = ["Aliases", "is_among", "names_of"]
 
 
 class Aliases:
@@ -66,3 +70,13 @@ class Aliases:
             return path
         place = self.place(path)
         return None if place is None else self.first.get(place)
+
+
+def names_of(forest: Forest, paths: Iterable[str]) -> set[str]:
+    """Return all names of some files."""
+    return {name for path in paths for name in forest.same_file(path)}
+
+
+def is_among(forest: Forest, path: str, layers: Collection[str]) -> bool:
+    """Return whether a file is one of some layers, under whichever of its names."""
+    return any(name in layers for name in forest.same_file(path))

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.model.need import lost_volumes, may_need, parts_of
@@ -333,7 +334,7 @@ def _unseen_disks(forest: Forest, changed: tuple[str, ...], *, here: bool) -> It
 
 def _of_lost_volumes(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
     """Check that no snapshot needs a volume whose file libvirt does not report, if that may be what changes."""
-    names = {os.path.basename(name) for path in changed for name in forest.same_file(path)}
+    names = set(map(os.path.basename, names_of(forest, changed)))
     for record, volume in lost_volumes(forest.records):
         if os.path.basename(volume) not in names:
             continue
@@ -451,7 +452,7 @@ def _hidden(plan: Plan, changed: Collection[str], *, here: bool) -> Iterator[Con
     forest = plan.before
     refused = {path for concern in plan.concerns if concern.level == "refuse" for path in concern.images}
     entries = {path for path in refused if kind_of(path) is not None}
-    known = entries | {name for layer in _with_lower(forest, changed) for name in forest.same_file(layer)}
+    known = entries | names_of(forest, _with_lower(forest, changed))
     known |= {use.path for use in forest.uses if (disk := forest.images.get(use.path)) is not None and _is_unseen(disk)}
     found = [path for path, image in forest.images.items() if path not in known and _may_hide(forest, image, here=here)]
     if found:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vmsnap_nb.model.aliases import is_among, names_of
 from vmsnap_nb.model.disk_xml import defined_source
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
@@ -78,7 +79,7 @@ def switched(reading: Reading) -> Iterator[SnapshotEntry]:
     If it was defined anew it has another UUID, and the same disks.
     """
     forest, domain = reading.forest, reading.owner.domain
-    now = {name for use in domain.uses for name in forest.same_file(use.path)}
+    now = names_of(forest, (use.path for use in domain.uses))
     for entry in reading.entries:
         if not isinstance(entry, SnapshotEntry):
             continue
@@ -114,7 +115,7 @@ def set_aside(reading: Reading, entry: SnapshotEntry) -> tuple[Switch, ...]:
         for one in entry.disks
         if one not in missed
         and one.file not in reading.incomplete
-        and used.isdisjoint(forest.same_file(one.file))
+        and not is_among(forest, one.file, used)
         and one.file in forest.images
         and forest[one.file].status != "missing"
         and not (one.file in reading.maps and not reading.maps[one.file].extents)

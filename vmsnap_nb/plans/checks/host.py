@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import OPENABLE, Image
 from vmsnap_nb.model.size import human_size
@@ -134,15 +135,8 @@ def unrecorded(forest: Forest) -> Iterator[tuple[Image, str]]:
 
     So look overlays in a guest's chain on an image that nothing but this guest has ever been based on.
     """
-    named = {
-        name
-        for record in forest.records
-        for disk in record.held_disks
-        if disk.held == "external"
-        for path in (disk.source, disk.file)
-        if path is not None
-        for name in forest.same_file(path)
-    }
+    held = [disk for record in forest.records for disk in record.held_disks if disk.held == "external"]
+    named = names_of(forest, (path for disk in held for path in (disk.source, disk.file) if path is not None))
     for use in forest.uses:
         for path in () if use.readonly else forest.known_lineage(use.path):
             below = forest.parent(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from dataclasses import replace
 
+from vmsnap_nb.model.aliases import is_among
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.plans.journal import Began, MergeEntry, PullEntry
@@ -43,7 +44,7 @@ def settled(forest: Forest, entry: MergeEntry) -> MergeEntry:
 def is_chain(forest: Forest, entry: MergeEntry) -> bool:
     """Return whether what is merged is there and is still based on the base."""
     below = forest.known_lineage(entry.top)[1:]
-    return not is_gone(forest, entry.top) and not set(forest.same_file(entry.base)).isdisjoint(below)
+    return not is_gone(forest, entry.top) and is_among(forest, entry.base, below)
 
 
 def is_done(forest: Forest, entry: MergeEntry) -> bool:
@@ -67,11 +68,10 @@ def reads_otherwise(forest: Forest, entry: MergeEntry, path: str) -> bool:
     """Return whether an image may read otherwise than it should: it is based on the base, without what was merged."""
     if settled(forest, entry).phase == "copied" or is_done(forest, entry) or path not in forest.images:
         return False
-    bases = set(forest.same_file(entry.base))
-    if any(use.path in bases for use in forest.uses):
+    if any(use.path in forest.same_file(entry.base) for use in forest.uses):
         return False  # a guest has it as its disk, as it is
     lineage = set(forest.known_lineage(path))
-    return bool(lineage & bases) and not any(lineage & set(forest.same_file(layer)) for layer in entry.merged)
+    return is_among(forest, entry.base, lineage) and not any(is_among(forest, one, lineage) for one in entry.merged)
 
 
 def is_torn(forest: Forest, entry: MergeEntry) -> bool:
@@ -90,7 +90,7 @@ def overlays_of_base(forest: Forest, entry: MergeEntry) -> tuple[str, ...]:
 
 def may_lack(forest: Forest, entry: PullEntry, path: str) -> bool:
     """Return whether an image may lack data: it is one into which a pull was interrupted, or is based on it."""
-    return not set(forest.same_file(entry.image)).isdisjoint(forest.known_lineage(path) or (path,))
+    return is_among(forest, entry.image, forest.known_lineage(path) or (path,))
 
 
 def read_before(forest: Forest, entry: PullEntry) -> tuple[str, ...]:

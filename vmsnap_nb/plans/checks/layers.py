@@ -44,7 +44,7 @@ REBASED = frozenset({"qcow2", "qed"})
 
 def named_in(forest: Forest, lineage: Sequence[str], image: str) -> str:
     """Return the name under which a chain has an image, which may be known by another one."""
-    names = {image, *forest.same_file(image)}
+    names = forest.same_file(image)
     return next((layer for layer in lineage if layer in names), image)
 
 

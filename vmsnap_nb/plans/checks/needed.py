@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
+from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.plans.concern import Concern, either, refuse
@@ -30,8 +31,8 @@ def needed(
     Guests that have an image as their disk, and overlays, have checks of their own. So have the snapshots of `own`,
     the guest whose chain is merged: they change with it.
     """
-    gone = {name for path in lost for name in forest.same_file(path)}
-    other = {name for path in changed for name in forest.same_file(path)} - gone
+    gone = names_of(forest, lost)
+    other = names_of(forest, changed) - gone
     for path in dict.fromkeys((*gone, *other)):
         for need in forest.known_needs(path):
             if need.kind == "disk" or (need.kind in {"snapshot", "block job"} and need.guest == own):

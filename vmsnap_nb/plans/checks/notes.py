@@ -6,6 +6,7 @@ import os.path
 import shlex
 from collections.abc import Iterable, Iterator
 
+from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.checks.interrupted import finishing, may_lack, read_before, reads_otherwise
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark
@@ -30,7 +31,7 @@ def merging(reading: Reading, paths: Iterable[str], *, through: bool = True) -> 
     """
     forest, guest = reading.forest, None if reading.guest is None else reading.guest.domain
     for path in dict.fromkeys(paths):
-        names = {path, *forest.same_file(path)}
+        names = set(forest.same_file(path))
         for entry in reading.merges:
             if names & {entry.base, *entry.merged} or (through and reads_otherwise(forest, entry, path)):
                 yield refuse(
@@ -72,7 +73,7 @@ def pulling(
 def unsettled(reading: Reading, written: Iterable[str]) -> Iterator[Concern]:
     """Check that nothing writes to images in which a change of a snapshot was cut short: clusters may be miscounted."""
     call = "forest.unfinished()" if reading.guest is None else "guest.unfinished()"
-    names = {name for path in written for name in reading.forest.same_file(path)}
+    names = names_of(reading.forest, written)
     for entry in reading.insides:
         if entry.image in names:
             yield refuse(

@@ -62,7 +62,7 @@ def _like(closed: tuple[str, ...], into: str) -> str:
 def names_elsewhere(forest: Forest, permits: Mapping[str, Permit], written: Iterable[str]) -> Iterator[Concern]:
     """Check that files that are written to have no further name, by which they may be something else to somebody."""
     for path in dict.fromkeys(written):
-        names = (path, *forest.same_file(path))
+        names = forest.same_file(path)
         known = {permits[name].place for name in names if name in permits}
         if path in permits and permits[path].links > len(known):
             yield refuse(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from vmsnap_nb.model.aliases import is_among
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.concern import Concern, either, refuse, warn
 from vmsnap_nb.plans.facts import GuestFacts
@@ -25,7 +26,7 @@ def denied_writes(owner: GuestFacts, forest: Forest, written: Iterable[str]) -> 
         t("pull instead: a pull writes only to the active layer of {guest}", guest=guest),
         t("shut {guest} down, then merge: AppArmor does not confine qemu-img", guest=guest),
     )
-    denied = tuple(path for path in written if not owner.denied.isdisjoint(forest.same_file(path)))
+    denied = tuple(path for path in written if is_among(forest, path, owner.denied))
     if denied:
         yield refuse(
             "no-permission",

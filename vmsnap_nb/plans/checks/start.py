@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from vmsnap_nb.model.aliases import is_among
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain, Use
 from vmsnap_nb.model.image import Image, Status
@@ -88,7 +89,7 @@ def interrupted_insides(reading: Reading) -> Iterator[Concern]:
     domain = reading.owner.domain
     layers = {layer for use in domain.uses for layer in reading.forest.known_lineage(use.path)}
     for entry in reading.insides:
-        if not layers.isdisjoint(reading.forest.same_file(entry.image)):
+        if is_among(reading.forest, entry.image, layers):
             yield refuse(
                 "active-job",
                 t(
@@ -174,7 +175,7 @@ def interrupted_commits(reading: Reading) -> Iterator[Concern]:
                 ),
                 images=(entry.base, entry.top),
             )
-        elif entry.phase in ("ready", "pivoting") and set(paths) & {entry.top, *forest.same_file(entry.top)}:
+        elif entry.phase in ("ready", "pivoting") and is_among(forest, entry.top, paths):
             yield refuse(
                 "active-job",
                 t(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.model.leftovers import Leftover, Leftovers
@@ -64,7 +65,7 @@ def unseen(forest: Forest) -> tuple[str, ...]:
 def _needed(reading: Reading) -> set[str]:
     """Return the images that anything needs, with all that they are based on."""
     forest = reading.forest
-    begun = {name for entry in reading.entries for path in _named(entry) for name in forest.same_file(path)}
+    begun = names_of(forest, (path for entry in reading.entries for path in _named(entry)))
     found: set[str] = set()
     kept = {*unseen(forest), *_perhaps_needed(forest)}
     kept.update(twin for path in forest.images if forest.known_needs(path) for twin in twins(forest, path))

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from vmsnap_nb.model.aliases import is_among
 from vmsnap_nb.model.blockmap import Extent
 from vmsnap_nb.model.doubts import MERGED
 from vmsnap_nb.model.forest import Forest
@@ -92,7 +93,7 @@ class MergeBuilder:
         """Return the overlays of an image that count, each file once."""
         found: dict[str, None] = {}
         for child in self.forest.known_children(path):
-            if checks.sound(self.forest, child) and not any(name in found for name in self.forest.same_file(child)):
+            if checks.sound(self.forest, child) and not is_among(self.forest, child, found):
                 found[child] = None
         return tuple(found)
 
@@ -106,8 +107,7 @@ class MergeBuilder:
         merged, forest, engine, top = tuple(merged), self.forest, self.engine, merged[-1]
         # A block job lets the overlay in the guest's own chain refer to the base itself.
         own = (engine.above(forest, top),) if isinstance(engine, BlockJobs) and top != engine.source else ()
-        aliases = {name for path in own for name in forest.same_file(path)}
-        others = tuple(child for child in self.overlays(top) if child not in aliases)
+        others = tuple(child for child in self.overlays(top) if not is_among(forest, child, own))
         children, pivots = (*own, *others), top == engine.source and not keep
         domain = None if self.reading.guest is None else self.reading.guest.domain
         entry = MergeEntry(

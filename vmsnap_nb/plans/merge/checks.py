@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import NOT_READ, Image
@@ -66,7 +67,7 @@ def _names(paths: Iterable[str], forest: Forest) -> Message:
 
 def outsiders(forest: Forest, base: str, merged: Sequence[str]) -> tuple[str, ...]:
     """Return overlays that read the base, or a merged layer, and not through the top one: a commit corrupts these."""
-    inside = {name for path in merged for name in forest.same_file(path)}
+    inside = names_of(forest, merged)
     found: dict[str, None] = {}
     for path in (base, *merged[:-1]):
         for child in forest.known_children(path):
@@ -100,7 +101,7 @@ def sharing(forest: Forest, base: str, merged: Sequence[str]) -> Iterator[Concer
             holders=guests,
             waivable=True,
         )
-    inner = {alias for path in (base, *merged[:-1]) for alias in forest.same_file(path)}
+    inner = names_of(forest, (base, *merged[:-1]))
     direct = [use for use in forest.uses if use.path in inner]
     if direct:
         guests = tuple(dict.fromkeys(use.guest for use in direct))

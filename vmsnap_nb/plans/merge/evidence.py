@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from vmsnap_nb.model.aliases import is_among, names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import Image
@@ -113,8 +114,8 @@ def has_pivoted(forest: Forest, entry: MergeEntry, written: frozenset[str] = fro
     `written` are the images that QEMU has as disks, where it was asked; else its locks tell.
     """
     if written and entry.active:
-        return bool(written & {entry.base, *forest.same_file(entry.base)})
-    names = {name for path in (entry.base, entry.top) for name in (path, *forest.same_file(path))}
+        return is_among(forest, entry.base, written)
+    names = names_of(forest, (entry.base, entry.top))
     if not entry.active or not any(use.running and use.path in names for use in forest.uses):
         return False
     top = "" if is_gone(forest, entry.top) else forest[entry.top].held
@@ -131,7 +132,7 @@ def pivot(reading: Reading, entry: MergeEntry, *, live: bool) -> Literal["", "ba
     written = reading.guest.written if reading.guest is not None and live else frozenset()
     if has_pivoted(forest, entry, written):
         return "base"
-    at_top = any(use.path in (entry.top, *forest.same_file(entry.top)) for use in forest.uses)
+    at_top = any(use.path in forest.same_file(entry.top) for use in forest.uses)
     late = entry.phase in ("ready", "pivoting") or (entry.phase == "copied" and entry.active and at_top)
     if not late:
         return ""
@@ -255,7 +256,7 @@ def _may_name(forest: Forest, entry: MergeEntry) -> bool:
     named = [use.path for use in forest.uses if use.guest == entry.guest]
     records = [record for record in forest.records if record.guest == entry.guest]
     named += [path for record in records for disk in record.held_disks for path in (disk.source, disk.file) if path]
-    merged = {name for path in entry.merged for name in (path, *forest.same_file(path))}
+    merged = names_of(forest, entry.merged)
     return not named or not merged.isdisjoint(named)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from vmsnap_nb.errors import NotFoundError
+from vmsnap_nb.model.aliases import is_among, names_of
 from vmsnap_nb.model.find import find_disk
 from vmsnap_nb.model.forest import Chain, Forest
 from vmsnap_nb.model.number import check_bandwidth, check_seconds
@@ -103,7 +104,7 @@ class MergeRequest:
         places = tuple(path for path in dict.fromkeys(paths) if path in forest.images and path.startswith("/"))
         maps = tuple(maps)
         # What a job copies into lets nobody look; the plan is refused.
-        copied = {name for need in forest.needs if need.kind == "block job" for name in forest.same_file(need.path)}
+        copied = names_of(forest, (need.path for need in forest.needs if need.kind == "block job"))
         return Needs(
             maps=tuple(path for path in maps if path not in copied),
             places=places,
@@ -370,16 +371,12 @@ def unfinished(
         inside = (FinishInsideRequest(entry=entry) for entry in reading.insides)
         return (*inside, *(FinishRequest(entry=entry) for entry in reading.merges))
     layers = {layer for _, top in _tops(forest, guest) for layer in forest.known_lineage(top) or (top,)}
-    inside = (
-        FinishInsideRequest(entry=entry)
-        for entry in reading.insides
-        if not layers.isdisjoint(forest.same_file(entry.image))
-    )
+    inside = (FinishInsideRequest(entry=entry) for entry in reading.insides if is_among(forest, entry.image, layers))
     found = [
         FinishRequest(guest=guest, disk=disk, entry=entry, detached=disk is None)
         for disk, top in _tops(forest, guest)
         for entry in reading.merges
-        if not set(forest.same_file(entry.base)).isdisjoint(forest.known_lineage(top))
+        if is_among(forest, entry.base, forest.known_lineage(top))
     ]
     attached = {request.entry for request in found if not request.detached}
     commits = (request for request in found if not (request.detached and request.entry in attached))

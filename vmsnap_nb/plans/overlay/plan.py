@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import Image, Status
@@ -265,9 +266,7 @@ def _unreadable(base: Image, status: Status) -> Iterator[Concern]:
 def _concerns_of_paths(
     forest: Forest, paths: Sequence[str], backing: str, space: int, ground: FolderFacts
 ) -> Iterator[Concern]:
-    below = {name for path in forest.known_lineage(backing) or (backing,) for name in forest.same_file(path)} | {
-        backing
-    }
+    below = names_of(forest, forest.known_lineage(backing) or (backing,))
     for path in paths:
         if path in below:
             yield refuse(
