@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-__all__ = ["moment"]
+from vmsnap_nb.words.message import t
+
+__all__ = ["moment", "time_text"]
 
 
 def moment(nanoseconds: int | None) -> datetime | None:
@@ -16,3 +18,9 @@ def moment(nanoseconds: int | None) -> datetime | None:
         return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
     except (OverflowError, ValueError, OSError):
         return None
+
+
+def time_text(nanoseconds: int | None) -> str:
+    """Return a time since 1970 as people read it."""
+    time = moment(nanoseconds)
+    return t("an unknown time") if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"

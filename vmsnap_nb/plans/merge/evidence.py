@@ -9,7 +9,7 @@ from vmsnap_nb.model.aliases import is_among, names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import Image
-from vmsnap_nb.model.moment import moment
+from vmsnap_nb.model.moment import time_text
 from vmsnap_nb.plans.by_hand import repair_advice
 from vmsnap_nb.plans.checks.interrupted import finishing, is_gone, is_torn, settled, who
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
@@ -71,9 +71,9 @@ def originals(forest: Forest, entry: MergeEntry | PullEntry) -> Iterator[Concern
                 "file is inode {found}, last written at {now}",
                 path=path,
                 inode=fact.inode,
-                time=_time(fact.mtime_ns),
+                time=time_text(fact.mtime_ns),
                 found=image.identity[1],
-                now=_time(image.mtime_ns),
+                now=time_text(image.mtime_ns),
             )
             yield _refused(entry, path, what)
         elif (
@@ -89,8 +89,8 @@ def originals(forest: Forest, entry: MergeEntry | PullEntry) -> Iterator[Concern
                 else t(
                     "{path} was last written at {now}, but the journal entry of its merge records {time}",
                     path=path,
-                    now=_time(image.mtime_ns),
-                    time=_time(fact.mtime_ns),
+                    now=time_text(image.mtime_ns),
+                    time=time_text(fact.mtime_ns),
                 ),
                 images=(path,),
             )
@@ -156,9 +156,9 @@ def unknown(forest: Forest, entry: MergeEntry) -> Message:
         "either image may hold the guest's latest data: {base} was last written at {base_time} and {top} at "
         "{top_time}, and they differ or could not be compared",
         base=entry.base,
-        base_time=_time(forest[entry.base].mtime_ns),
+        base_time=time_text(forest[entry.base].mtime_ns),
         top=entry.top,
-        top_time=_time(forest[entry.top].mtime_ns),
+        top_time=time_text(forest[entry.top].mtime_ns),
     )
 
 
@@ -187,9 +187,9 @@ def content(reading: Reading, entry: MergeEntry) -> Iterator[Concern]:
         if pair not in reading.alike:
             fields = {
                 "base": base,
-                "base_time": _time(forest[base].mtime_ns),
+                "base_time": time_text(forest[base].mtime_ns),
                 "top": top,
-                "top_time": _time(forest[top].mtime_ns),
+                "top_time": time_text(forest[top].mtime_ns),
             }
             if pair in reading.unlike:
                 what = t(
@@ -323,9 +323,3 @@ def _is_same(image: Image, fact: FileFact) -> bool:
         return True
     assert image.identity is not None
     return image.identity[1] == fact.inode and (image.file_size, image.mtime_ns) == (fact.size, fact.mtime_ns)
-
-
-def _time(mtime_ns: int | None) -> str:
-    """Return a time as people read it."""
-    time = moment(mtime_ns)
-    return t("at an unknown time") if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
-from vmsnap_nb.model.moment import moment
+from vmsnap_nb.model.moment import time_text
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.plans.checks.held import missed_switches, set_aside, unrecorded_switches
 from vmsnap_nb.plans.concern import Concern, either, refuse, sorted_concerns
@@ -149,9 +149,9 @@ def _both_newest(forest: Forest, missed: tuple[Switch, ...]) -> Iterator[Concern
                     "{base} was last written at {base_time}, and its overlay {overlay} at {overlay_time}. "
                     "Either may hold the current content of disk {disk}",
                     base=one.source,
-                    base_time=_time(below),
+                    base_time=time_text(below),
                     overlay=one.file,
-                    overlay_time=_time(above),
+                    overlay_time=time_text(above),
                     disk=one.target,
                 ),
                 t("compare both images in separate guests. If the overlay holds the current content, waive this"),
@@ -170,12 +170,12 @@ def _started_without(reading: Reading, entry: SnapshotEntry) -> Iterator[Concern
         fields = {
             "overlay": one.file,
             "size": human_size(known.data) if known is not None else "",
-            "time": _time(forest[one.file].mtime_ns),
+            "time": time_text(forest[one.file].mtime_ns),
             "name": entry.name,
             "guest": guest.name,
             "disk": one.target,
             "source": one.source,
-            "now": _time(source.mtime_ns) if source is not None else t("an unknown time"),
+            "now": time_text(None if source is None else source.mtime_ns),
         }
         if known is None:
             what = t(
@@ -214,8 +214,3 @@ def _started_without(reading: Reading, entry: SnapshotEntry) -> Iterator[Concern
             holders=(guest.name,),
             waivable=True,
         )
-
-
-def _time(mtime_ns: int | None) -> str:
-    time = moment(mtime_ns)
-    return t("an unknown time") if time is None else time.isoformat(sep=" ", timespec="seconds")
