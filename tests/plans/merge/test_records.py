@@ -23,9 +23,9 @@ def record(name: str, source: str, file: str, **fields: object) -> SnapshotRecor
     return SnapshotRecord("g", name, "disk-snapshot", disks=(disk,), xml="<domainsnapshot/>", **fields)  # type: ignore[arg-type]
 
 
-def commit(base: str, *records: SnapshotRecord, remove: bool = False) -> Plan:
+def commit(base: str, *records: SnapshotRecord, remove: bool = False, guest: Domain = GUEST) -> Plan:
     tree = handout().edited(uses=GUEST.uses, records=records)
-    return CommitRequest(guest="g", top="Snap-3", base=base, remove=remove).plan(reading(tree, GUEST))
+    return CommitRequest(guest="g", top="Snap-3", base=base, remove=remove).plan(reading(tree, guest))
 
 
 def moved(plan: Plan) -> list[str]:
@@ -65,3 +65,16 @@ def test_memory_goes_with_its_snapshot_and_the_layers(remove: bool) -> None:
     assert forgotten(shared) == ["s"]
     other = commit("Snap-1", own, replace(own, guest="other"), remove=remove)
     assert "/i/s.mem" not in removed(other)
+
+
+def test_the_records_above_one_that_goes_are_given_its_parent_first() -> None:
+    """By hand as well: libvirt would change the images that they name. With checkpoints it refuses that."""
+    below, above = record("r", "RootBase", "Snap-1"), record("t", "RootBase", "Snap-1", parent="s")
+    own = record("s", "Snap-2", "Snap-3", parent="r")
+    plan = commit("Snap-1", below, own, above)
+    (step,) = (one for one in plan.steps if isinstance(one, ForgetRecord))
+    assert (step.name, step.parent, step.children) == ("s", "r", (above,))
+    assert [one.parent for one in plan.after.records] == [None, "r"]
+    marked = replace(GUEST, checkpoints=("c",))
+    assert "backup-chain" in {one.name for one in commit("Snap-1", below, own, above, guest=marked).concerns}
+    assert "backup-chain" not in {one.name for one in commit("Snap-1", below, own, guest=marked).concerns}

@@ -19,8 +19,8 @@ from vmsnap_nb.plans.merge.steps import Finish, RemoveFile
 from vmsnap_nb.plans.plan import Alternative, Plan
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.snapshot.backup_checkpoints import refused_while_off
-from vmsnap_nb.plans.snapshot.records import moved_record, without_record
-from vmsnap_nb.plans.snapshot.steps import ForgetRecord, MoveRecord
+from vmsnap_nb.plans.snapshot.records import forgotten, moved_record
+from vmsnap_nb.plans.snapshot.steps import MoveRecord
 from vmsnap_nb.plans.step import Step
 from vmsnap_nb.words.message import Message, clauses, joined, t
 
@@ -196,12 +196,9 @@ class Deletion:
         for row in reversed(self.rows):
             if row.status == "untracked":
                 continue
+            step, records = forgotten(owner.ref, records, row.name)
             if row.name not in self._forgotten:
-                own = (record for record in records if record.guest == owner.domain.name)
-                above = tuple(record for record in own if record.parent == row.name)
-                step = ForgetRecord(guest=owner.ref, name=row.name, parent=row.record.parent, children=above)
                 steps.append(step)
-            records = without_record(records, owner.domain.name, row.name)
         return steps, self.forest.edited(records=records)
 
 

@@ -17,8 +17,8 @@ from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.plans.merge.steps import Finish, RemoveFile
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.snapshot.backup_checkpoints import refused_while_off
-from vmsnap_nb.plans.snapshot.records import moved_record, without_record
-from vmsnap_nb.plans.snapshot.steps import ForgetRecord, MoveRecord
+from vmsnap_nb.plans.snapshot.records import forgotten, moved_record
+from vmsnap_nb.plans.snapshot.steps import MoveRecord
 from vmsnap_nb.plans.step import Step
 from vmsnap_nb.words.message import NOTHING, joined, t
 
@@ -68,12 +68,13 @@ def with_records(plan: Plan, guest: GuestFacts, gone: Collection[str] = (), *, r
     left = {row.name: _left(plan.after, row.record, merged) for row in rows if row.name in bad and resumed}
     stale = [name for name in bad if not left.get(name)]
     ended = [row.record for row in rows if row.name in stale]
+    staying = tuple(records)
     for name in stale:
-        records = list(without_record(records, domain.name, name))
-    staying = {record.memory_file for record in records}
-    memory = {r.memory_file: r for r in ended if r.memory_file and r.memory_file not in {*gone, *staying}}
+        step, staying = forgotten(guest.ref, staying, name)
+        steps.append(step)
+    files = {record.memory_file for record in staying}
+    memory = {r.memory_file: r for r in ended if r.memory_file and r.memory_file not in {*gone, *files}}
     removing = any(entry.remove for entry in entries) or any(isinstance(step, RemoveFile) for step in plan.steps)
-    steps += [ForgetRecord(guest=guest.ref, name=name) for name in stale]
     ends = [_forgotten(domain, name) for name in stale]
     ends += [_half_deleted(domain, name, targets) for name, targets in left.items() if targets]
     ends += [_about_memory(plan, path, record, removing=removing) for path, record in memory.items()]
@@ -82,7 +83,7 @@ def with_records(plan: Plan, guest: GuestFacts, gone: Collection[str] = (), *, r
     return replace(
         plan,
         steps=(*plan.steps[:at], *steps, *removed, *plan.steps[at:]),
-        after=plan.after.edited(records=records),
+        after=plan.after.edited(records=staying),
         concerns=sorted_concerns((*plan.concerns, *ends, *refused_while_off(guest, steps))),
     )
 

@@ -16,10 +16,10 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.snapshot.backup_checkpoints import refused_while_off
 from vmsnap_nb.plans.snapshot.steps import DefineRecord, ForgetRecord, MoveRecord
-from vmsnap_nb.plans.step import GuestStep
+from vmsnap_nb.plans.step import GuestRef, GuestStep
 from vmsnap_nb.words.message import Message, joined, t
 
-__all__ = ["moved_record", "plan_reconcile", "without_record"]
+__all__ = ["forgotten", "moved_record", "plan_reconcile"]
 
 
 def plan_reconcile(reading: Reading) -> Plan:
@@ -46,11 +46,8 @@ def plan_reconcile(reading: Reading) -> Plan:
                 concerns += (_moving(domain, move) for move in moves)
                 left.add(snapshot.name)
                 continue
-            own = [record for record in records if record.guest == domain.name]
-            parent = next(record.parent for record in own if record.name == snapshot.name)
-            above = tuple(record for record in own if record.parent == snapshot.name)
-            steps.append(ForgetRecord(guest=guest, name=snapshot.name, parent=parent, children=above))
-            records = without_record(records, domain.name, snapshot.name)
+            step, records = forgotten(guest, records, snapshot.name)
+            steps.append(step)
             if snapshot.status == "missing-file":
                 concerns.append(_forgetting(domain, snapshot))
     for snapshot in found:
@@ -192,20 +189,22 @@ def _why_not_adopt(domain: Domain, snapshot: Snapshot, left: set[str]) -> Messag
     return None
 
 
-def without_record(records: Iterable[SnapshotRecord], guest: str, name: str) -> tuple[SnapshotRecord, ...]:
-    """Predict the records once libvirt has forgotten one: its children, and being current, go to its parent."""
+def forgotten(
+    guest: GuestRef, records: Iterable[SnapshotRecord], name: str
+) -> tuple[ForgetRecord, tuple[SnapshotRecord, ...]]:
+    """Return the step that forgets a record, and the records then: children, and being current, go to its parent."""
     records = tuple(records)
-    gone = next(record for record in records if (record.guest, record.name) == (guest, name))
-    result = []
+    gone = next(record for record in records if (record.guest, record.name) == (guest.name, name))
+    above = tuple(record for record in records if (record.guest, record.parent) == (guest.name, name))
+    left = []
     for record in records:
-        if record is gone:
-            continue
-        if record.guest == guest and record.parent == name:
+        if record in above:
             record = replace(record, parent=gone.parent)
-        if record.guest == guest and gone.current and record.name == gone.parent:
+        if record.guest == guest.name and gone.current and record.name == gone.parent:
             record = replace(record, current=True)
-        result.append(record)
-    return tuple(result)
+        if record is not gone:
+            left.append(record)
+    return ForgetRecord(guest=guest, name=name, parent=gone.parent, children=above), tuple(left)
 
 
 def moved_record(record: SnapshotRecord, path: str, now: str) -> SnapshotRecord:
