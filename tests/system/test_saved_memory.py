@@ -13,6 +13,7 @@ from support.images import create
 
 import vmsnap_nb as vs
 from vmsnap_nb.system.libvirt.security import qemu_users
+from vmsnap_nb.system.qemu.program import emulators
 from vmsnap_nb.system.saved_memory import why_not_to_restore
 
 QEMU = shutil.which("qemu-system-x86_64") or "/usr/bin/qemu-system-x86_64"
@@ -57,6 +58,15 @@ def test_a_definition_that_was_not_checked_as_a_whole_is_refused(file: Path, def
 def test_the_length_counts_in_the_order_of_bytes_in_which_libvirt_reads_it(file: Path) -> None:
     definition = "\n" + DEFINITION.format(emulator="/tmp/kvm")
     assert "specifies the emulator" in why_not_to_restore(str(saved(file, definition, ">", 1 << 24)))
+
+
+def test_an_emulator_that_libvirt_runs_for_the_guest_anyway_is_accepted(file: Path) -> None:
+    own = "<domain><devices><emulator>/opt/wrapper</emulator></devices></domain>"
+    saved(file, DEFINITION.format(emulator="/opt/wrapper"))
+    assert "specifies the emulator" in why_not_to_restore(str(file))
+    assert not why_not_to_restore(str(file), emulators=emulators(own))
+    saved(file, DEFINITION.format(emulator="/tmp/kvm"))
+    assert "specifies the emulator" in why_not_to_restore(str(file), emulators=emulators(own))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

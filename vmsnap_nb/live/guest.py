@@ -697,7 +697,7 @@ class Guest(GuestFiles):
         """
         file = None if path is None else absolute(path)
         link = self.handle.link
-        sources = sources_of(link.handle, file, here=link.files_are_here)
+        sources = sources_of(link.handle, file, here=link.files_are_here, xml=self.handle.xml())
         return self._plan(RestoreRequest(path=file), sources, saved=file)
 
     # -- merging ----------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.security import qemu_users
 from vmsnap_nb.system.libvirt.snapshots import read_all_records, read_records
+from vmsnap_nb.system.qemu.program import emulators
 from vmsnap_nb.system.saved_memory import why_not_to_restore
 from vmsnap_nb.system.survey import Survey
 from vmsnap_nb.words.message import Message, clauses, t
@@ -131,9 +132,13 @@ class GuestHandle:
                 tried, why=t("the connection is read-only"), next_step=t("connect without readonly=True")
             )
 
+    def why_not_to_restore(self, path: str) -> Message:
+        """Return why libvirt should not be given a file as saved memory of this guest; empty if nothing does."""
+        return why_not_to_restore(path, qemu_users(self.link.handle), emulators(self.xml()))
+
     def check_saved(self, path: str, tried: Message) -> None:
         """Check that libvirt can be given a file as saved memory, once more: it may be another one by now."""
-        if self.link.files_are_here and (why := why_not_to_restore(path, qemu_users(self.link.handle))):
+        if self.link.files_are_here and (why := self.why_not_to_restore(path)):
             raise StalePlanError(
                 tried, why=t("{image}: {why}", image=path, why=why), next_step=t("find out who created it")
             )

@@ -38,13 +38,15 @@ from vmsnap_nb.system.libvirt.domains import channels, is_starting
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.knowledge import Knowledge
 from vmsnap_nb.system.libvirt.library import library
-from vmsnap_nb.system.libvirt.security import denied_among, not_relabelled, secmodels, unconfined
+from vmsnap_nb.system.libvirt.security import denied_among, not_relabelled, qemu_users, secmodels, unconfined
 from vmsnap_nb.system.libvirt.snapshots import read_saved_state
 from vmsnap_nb.system.libvirt.volumes import with_volume_paths
 from vmsnap_nb.system.libvirt.written import written_paths
 from vmsnap_nb.system.maps import MapReader, map_inside
 from vmsnap_nb.system.qemu.check import damage
+from vmsnap_nb.system.qemu.program import emulators
 from vmsnap_nb.system.qemu.started import started
+from vmsnap_nb.system.saved_memory import why_not_to_restore
 from vmsnap_nb.words.message import Message, clauses, t
 
 __all__ = [
@@ -339,9 +341,17 @@ def look_at_guest(
     looked = look_at_files(now, needs, by_libvirt=by_libvirt) if here else look_elsewhere(knowledge, now, needs)
     if here and known.running and looked.pulls:
         guest = replace(guest, restarted=_restarted(known.domain.uuid, looked.pulls))
-    saved = None if needs.saved is None else saved_state(connection, needs.saved, here=here)
+    saved = None if needs.saved is None else saved_state(connection, needs.saved, here=here, xml=known.xml)
     gone, unknown = absent(knowledge, now.forest.records, here=here) if told is None else told
-    return replace(looked, guest=guest, saved=saved, gone=gone, unknown=unknown)
+    distrusted = _distrusted(connection, known.xml, needs.restored) if here else {}
+    return replace(looked, guest=guest, saved=saved, gone=gone, unknown=unknown, distrusted=distrusted)
+
+
+def _distrusted(connection: Any, xml: str, paths: tuple[str, ...]) -> dict[str, Message]:
+    """Return which saved memory of a guest libvirt should not be given, each with the reason."""
+    users = qemu_users(connection) if paths else frozenset()
+    found = {path: why_not_to_restore(path, users, emulators(xml)) for path in paths}
+    return {path: why for path, why in found.items() if why}
 
 
 def _restarted(uuid: str, entries: Iterable[PullEntry]) -> frozenset[str]:
@@ -380,15 +390,15 @@ def jobs_of(handle: Any, domain: Domain, targets: Iterable[str]) -> dict[str, st
     return jobs
 
 
-def sources_of(connection: Any, path: str | None, *, here: bool) -> tuple[str, ...]:
-    """Return the images of the disks that a file of saved memory names."""
-    sources = {} if path is None else read_saved_state(connection, path, here=here)[2]
+def sources_of(connection: Any, path: str | None, *, here: bool, xml: str) -> tuple[str, ...]:
+    """Return the images of the disks that a file of saved memory names; `xml` is what libvirt has of the guest."""
+    sources = {} if path is None else read_saved_state(connection, path, here=here, emulators=emulators(xml))[2]
     return tuple(source for source in sources.values() if source)
 
 
-def saved_state(connection: Any, path: str, *, here: bool) -> SavedState:
-    """Return what a file of saved memory says."""
-    name, uuid, sources = read_saved_state(connection, path, here=here)
+def saved_state(connection: Any, path: str, *, here: bool, xml: str) -> SavedState:
+    """Return what a file of saved memory says; `xml` is what libvirt has of the guest."""
+    name, uuid, sources = read_saved_state(connection, path, here=here, emulators=emulators(xml))
     try:
         mtime: int | None = os.stat(path).st_mtime_ns if here else None
     except PermissionError:

@@ -26,6 +26,7 @@ from vmsnap_nb.plans.journal import (
 
 if TYPE_CHECKING:
     from vmsnap_nb.plans.plan import Plan
+    from vmsnap_nb.words.message import Message
 
 __all__ = ["Needs", "Reading", "Request", "Settled"]
 
@@ -43,7 +44,7 @@ class Needs:
     it matters that the guest's agent answers, `written` whether QEMU is asked which images it has as the guest's disks,
     and `disk` is the one disk of a guest whose layers are looked at: only its jobs keep others from looking. Of `space`
     it is wanted what they take in their files, internal snapshots included, of `modes` the bits of permission, and of
-    `permits` who may read them.
+    `permits` who may read them. `restored` are files of saved memory that libvirt would be given.
     """
 
     maps: tuple[str, ...] = ()
@@ -63,6 +64,7 @@ class Needs:
     space: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
     permits: tuple[str, ...] = ()
+    restored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ class Reading:
     not there, `unknown` those of which that is not known, with the reason, `leftovers` files of ours that were never
     completed, `incomplete` such of libvirt and QEMU, `processes` those that hold an image, as ``qemu-img (123)``, and
     `space` what images take in their files. `modes` has the bits of permission of files, `permits` who may read
-    them.
+    them, `distrusted` which saved memory libvirt should not be given, each with the reason.
     """
 
     forest: Forest
@@ -99,6 +101,7 @@ class Reading:
     space: Mapping[str, FileSpace] = field(default_factory=dict)
     modes: Mapping[str, int] = field(default_factory=dict)
     permits: Mapping[str, Permit] = field(default_factory=dict)
+    distrusted: Mapping[str, Message] = field(default_factory=dict)
 
     def block_map(self, layers: Sequence[str]) -> BlockMap | None:
         """Return the maps of some layers laid over each other, base first; None where one of them is not known."""

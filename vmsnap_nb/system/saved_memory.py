@@ -73,11 +73,11 @@ def is_other_file(path: str) -> bool:
     return head not in (b"", _BEGUN)
 
 
-def why_not_to_restore(path: str, users: Collection[int] = ()) -> Message:
+def why_not_to_restore(path: str, users: Collection[int] = (), emulators: Collection[str] = ()) -> Message:
     """Return why libvirt should not be given a file as saved memory; empty if nothing speaks against it.
 
     Its definition can name scripts and devices, too, so it must be a file of root, of this user, or of the `users` as
-    whom QEMU runs.
+    whom QEMU runs. `emulators` are programs that libvirt runs for the guest anyway.
     """
     real = os.path.realpath(path)
     try:
@@ -92,7 +92,7 @@ def why_not_to_restore(path: str, users: Collection[int] = ()) -> Message:
         if found.st_mode & 0o022:
             return t("other users can write to it")
     try:
-        emulator = foreign_emulator(parse_definition(read_definition(real) or "<nothing/>"))
+        emulator = foreign_emulator(parse_definition(read_definition(real) or "<nothing/>"), emulators)
     except (ValueError, ET.ParseError) as error:
         return t("the definition in it cannot be checked: {error}", error=str(error))
     if not emulator:

@@ -168,6 +168,10 @@ def test_memory_is_restored_and_the_guest_ended_before() -> None:
     gone = {"gone": frozenset({"/i/a.mem"})}
     assert named(plan((before, domain), gone, name="a"), "refuse") == ["missing-base"]
     assert named(plan((before, domain), gone, name="a", to="off"), "refuse") == []
+    distrusted = {"distrusted": {"/i/a.mem": "other users can write to it"}}
+    refused = plan((before, domain), distrusted, name="a")
+    assert "other users can write to it" in next(one.what for one in refused.concerns if one.level == "refuse")
+    assert named(plan((before, domain), distrusted, name="a", to="off"), "refuse") == []
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from vmsnap_nb.plans.overlay.reference import NEW_OVERLAY_BYTES
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.revert.choice import RevertChoice
 from vmsnap_nb.plans.revert.definition import definition_of, recorded_name
-from vmsnap_nb.plans.revert.losses import check_losses
+from vmsnap_nb.plans.revert.losses import check_losses, saved_memory
 from vmsnap_nb.words.message import counted, joined, t
 from vmsnap_nb.words.states import state_words
 
@@ -224,11 +224,8 @@ def _guest(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
 def _images(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
     """Check the images and files that hold the state of the snapshot."""
     forest, record = reading.forest, choice.record
-    memory = record.memory_file
-    if choice.with_memory and memory is not None and memory in reading.gone:
-        yield missing(
-            memory, either(t("restore the file"), t("revert only the disks: {argument}", argument="to='off'"))
-        )
+    if choice.with_memory and record.memory_file is not None:
+        yield from saved_memory(reading, record.memory_file)
     for disk in choice.disks:
         path = disk.held
         image = forest.images.get(path)

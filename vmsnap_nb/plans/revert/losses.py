@@ -1,4 +1,4 @@
-"""What a revert takes from a guest beside its state: hardware, firmware, data, dirty bitmaps."""
+"""What a revert takes from a guest beside its state: hardware, firmware, data, dirty bitmaps; and its memory file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from shlex import join
 
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.plans.checks import devices
+from vmsnap_nb.plans.checks.layers import missing
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.revert.choice import RevertChoice
@@ -15,7 +16,7 @@ from vmsnap_nb.plans.snapshot.backup_checkpoints import while_off
 from vmsnap_nb.plans.snapshot.choice import SnapshotChoice
 from vmsnap_nb.words.message import NOTHING, joined, t
 
-__all__ = ["check_losses"]
+__all__ = ["check_losses", "saved_memory"]
 
 
 def check_losses(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
@@ -24,6 +25,20 @@ def check_losses(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
     yield from _firmware(reading, choice)
     yield from _loss(reading, choice)
     yield from _bitmaps(reading, choice)
+
+
+def saved_memory(reading: Reading, path: str) -> Iterator[Concern]:
+    """Check that the memory of a snapshot is there, and that libvirt can be given it."""
+    disks_only = t("revert only the disks: {argument}", argument="to='off'")
+    if path in reading.gone:
+        yield missing(path, either(t("restore the file"), disks_only))
+    elif path in reading.distrusted:
+        yield refuse(
+            "not-supported",
+            t("the memory in {path} cannot be restored: {why}", path=path, why=reading.distrusted[path]),
+            either(t("find out who created it, and correct this"), disks_only),
+            images=(path,),
+        )
 
 
 def _hardware(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:

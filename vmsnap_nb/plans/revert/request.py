@@ -66,8 +66,8 @@ class RevertRequest:
         tops += [disk.source for disk in disks if disk.source]
         layers = [layer for top in tops for layer in forest.known_lineage(top)]
         files = (*tops, *(disk.file for disk in disks if disk.file), *self.files)
-        memory = None if record is None else record.memory_file
-        return Needs(listed=_folders(files), journal=_folders(layers), times=() if memory is None else (memory,))
+        memory = () if record is None or record.memory_file is None else (record.memory_file,)
+        return Needs(listed=_folders(files), journal=_folders(layers), times=memory, restored=memory)
 
     def plan(self, reading: Reading) -> Plan:
         """Return the plan."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from html import unescape
@@ -304,13 +304,16 @@ def _sources_as_set(xml: str, start: int) -> dict[str, str | None] | None:
     return sources
 
 
-def read_saved_state(connection: Any, path: str, *, here: bool) -> tuple[str, str, dict[str, str | None]]:
+def read_saved_state(
+    connection: Any, path: str, *, here: bool, emulators: Collection[str] = ()
+) -> tuple[str, str, dict[str, str | None]]:
     """Read whose memory a file of `virsh save` holds: name and UUID of the guest, and its disks' sources by target.
 
     One that is `here` is looked at first: libvirt would wait for a FIFO, and run whatever is named as the emulator.
+    `emulators` are those that it runs anyway.
     """
     tried = t("read the saved memory {path}", path=path)
-    if here and (why := why_not_to_restore(path, qemu_users(connection))):
+    if here and (why := why_not_to_restore(path, qemu_users(connection), emulators)):
         raise ImageError(tried, why=why, next_step=t("find out who created it, or restore from a different file"))
     with libvirt_errors(tried):
         try:

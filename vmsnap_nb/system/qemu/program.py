@@ -6,10 +6,12 @@ import os
 import re
 import stat
 import xml.etree.ElementTree as ET
+from collections.abc import Collection, Iterator
 
+from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.words.message import t
 
-__all__ = ["foreign_emulator", "parse_definition"]
+__all__ = ["emulators", "foreign_emulator", "parse_definition"]
 
 _NAME = re.compile(r"qemu-system-[\w-]+|qemu-kvm|kvm")
 _FOLDERS = ("/usr/bin", "/usr/local/bin", "/usr/libexec", "/usr/lib/qemu", "/bin")
@@ -26,13 +28,22 @@ def parse_definition(text: str) -> ET.Element:
     return ET.fromstring(text)
 
 
-def foreign_emulator(xml: ET.Element) -> str | None:
+def emulators(xml: str) -> frozenset[str]:
+    """Return the programs that XML of a guest which libvirt has itself names as emulators: those it runs anyway."""
+    return frozenset(_named(parse_xml(xml)))
+
+
+def foreign_emulator(xml: ET.Element, known: Collection[str] = ()) -> str | None:
     """Return the first program that XML names as an emulator and that is no QEMU of this machine, or None.
 
-    libvirt takes the whole text of the element, that of elements in it and blanks at its ends included.
+    `known` are those that libvirt runs already. It takes the whole text of the element, that of elements in it and
+    blanks at its ends included.
     """
-    programs = ("".join(emulator.itertext()) for emulator in xml.iter("emulator"))
-    return next((program for program in programs if program and not _is_qemu(program)), None)
+    return next((program for program in _named(xml) if program not in known and not _is_qemu(program)), None)
+
+
+def _named(xml: ET.Element) -> Iterator[str]:
+    return filter(None, ("".join(emulator.itertext()) for emulator in xml.iter("emulator")))
 
 
 def _is_qemu(program: str) -> bool:
