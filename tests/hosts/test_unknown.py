@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -324,6 +326,41 @@ def test_a_layer_in_whose_place_another_file_was_put_is_not_what_qemu_has_open(c
         guest.destroy()
         assert content(guest.chain().top) == was
     (IMAGES.parent / "away").unlink()
+
+
+@pytest.mark.parametrize("lost", ["all layers", "a raw disk", "the image above a shared base", "a layer, replaced"])
+def test_what_no_layer_can_take_is_copied_as_the_remedy_says(connection: Any, lost: str) -> None:
+    base, top, other = (IMAGES / f"{name}.qcow2" for name in ("base", "top", "other"))
+    disk = create(top, create(base, size=4 * MIB), size=4 * MIB)
+    disks = [file_disk(disk)]
+    gone = {"all layers": (top, base), "the image above a shared base": (top,), "a layer, replaced": (base,)}
+    if lost == "the image above a shared base":
+        disks.append(file_disk(create(other, base), "vdb"))
+    format = "raw" if lost == "a raw disk" else "qcow2"
+    if format == "raw":
+        disk = create(IMAGES / "disk.raw", size=4 * MIB, format="raw")
+        disks = [file_disk(disk, format="raw")]
+    write(disk, "write -q -P 1 0 1M", format=format)
+    write(base, "write -q -P 2 1M 1M")
+    was = content(disk, format)
+    domain = define(connection, "demo", *disks, running=True)
+    for path in gone.get(lost, (disk,)):
+        path.unlink()
+    if lost == "a layer, replaced":
+        create(base, create(other, size=8 * MIB), size=4 * MIB)
+    with vs.connect("qemu:///system") as host:
+        guest = host.guest("demo")
+        [concern] = guest.concerns()
+        assert str(other) not in concern.what
+        plans = guest.unfinished()
+        assert bool(plans) == ("guest.unfinished()" in concern.remedy) == (lost in tuple(gone)[1:])
+        remedies = {concern.remedy, *(one.remedy for plan in plans for one in plan.concerns if one.level == "refuse")}
+        assert len(remedies) == len(plans) + 1
+        [command] = {remedy[remedy.index("virsh blockcopy") :] for remedy in remedies}
+        subprocess.run(shlex.split(command), check=True)
+        assert guest.concerns() == ()
+        domain.destroy()
+        assert content(guest.chain().top, format) == was
 
 
 @pytest.mark.parametrize("running", [False, True])

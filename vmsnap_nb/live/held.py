@@ -109,13 +109,20 @@ def _is_not_held(image: Image) -> bool:
     return image.identity is not None and not image.device and not image.held and image.known_from == "file"
 
 
-def _replaced(forest: Forest, use: Use) -> list[str]:
-    """Return the layers of a disk that are other files by now than those that QEMU has open."""
-    layers = [forest[path] for path in forest.known_lineage(use.path)]
-    if not any(map(_is_not_held, layers)):
+def _known_to_qemu(forest: Forest, use: Use, xml: str) -> tuple[str, ...]:
+    """Return the layers of a disk without those that only a header names which was put in the place of another."""
+    layers = forest.known_lineage(use.path)
+    named = {name for path, _ in named_below(xml).get(use.target, ()) for name in forest.same_file(path)}
+    return tuple(path for path in layers if path == use.path or not named or path in named)
+
+
+def _replaced(forest: Forest, use: Use, layers: Iterable[str]) -> list[str]:
+    """Return those layers of a disk that are other files by now than those that QEMU has open."""
+    images = [forest[path] for path in layers]
+    if not any(map(_is_not_held, images)):
         return []
     opened = open_in_guest(use.guest)
-    found = (image.path for image in layers if _is_not_held(image) and _is_local(image))
+    found = (image.path for image in images if _is_not_held(image) and _is_local(image))
     return [] if opened is None else [path for path in found if forest[path].identity not in opened]
 
 
@@ -153,8 +160,9 @@ def _real(
             after = None if after is not None and after in (image.path, *forest.same_file(image.path)) else after
             yield use, replace(use, path=image.path, named=use.path, next=after), image.size
             continue
-        gone = [path for path in forest.lineage(use.path) if forest[path].status == "missing"]
-        gone += _replaced(forest, use)
+        layers = _known_to_qemu(forest, use, xml)
+        gone = [path for path in layers if forest[path].status == "missing"]
+        gone += _replaced(forest, use, layers)
         if (use.path in nameless or image is not None) and (gone or use.path in nameless):
             deleted = tuple(dict.fromkeys((*((use.path,) if use.path in nameless else ()), *gone)))
             yield use, replace(use, deleted=deleted), None if image is None else image.size

@@ -5,6 +5,8 @@ An external snapshot that was interrupted leads to the same, so what its entry s
 
 from __future__ import annotations
 
+import os.path
+import shlex
 from collections.abc import Iterator
 
 from vmsnap_nb.model.aliases import is_among, names_of
@@ -17,6 +19,8 @@ from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.words.message import t
 
 __all__ = [
+    "can_be_merged",
+    "copied_by",
     "held_concerns",
     "held_losses",
     "interrupted_snapshots",
@@ -29,28 +33,47 @@ __all__ = [
 
 def held_concerns(forest: Forest, guest: str) -> Iterator[Concern]:
     """Return what speaks against doing anything with the disks of a guest that runs."""
-    yield from (_held(use) for use in forest.uses if use.guest == guest and (use.named is not None or use.deleted))
+    doubtful = (use for use in forest.uses if use.guest == guest and (use.named is not None or use.deleted))
+    yield from (_held(forest, use) for use in doubtful)
 
 
 def held_losses(forest: Forest, guest: str) -> Iterator[Concern]:
     """Return those of them that speak against the end of the guest, since something would be lost with it."""
-    yield from (_held(use) for use in forest.uses if use.guest == guest and (use.next or use.deleted))
+    yield from (_held(forest, use) for use in forest.uses if use.guest == guest and (use.next or use.deleted))
 
 
-def _held(use: Use) -> Concern:
+def can_be_merged(forest: Forest, use: Use) -> bool:
+    """Return whether a layer of the disk is still there that can take what QEMU holds of those that were deleted."""
+    return use.path not in use.deleted or forest.known_lineage(use.path)[-1] not in use.deleted
+
+
+def copied_by(forest: Forest, use: Use) -> str:
+    """Return the command that copies all that QEMU holds of a disk into a new image, which the guest then uses."""
+    new = use.path if forest.status(use.path) == "missing" else os.path.join(os.path.dirname(use.path), "NEW")
+    options = ("--transient-job", "--wait", "--pivot")
+    return shlex.join(("virsh", "blockcopy", use.guest, use.target, "--dest", new, *options))
+
+
+def _held(forest: Forest, use: Use) -> Concern:
     guest = use.guest
     if use.named is None:
-        return refuse(
-            "deleted-image",
-            use.problem,
-            t(
+        command = copied_by(forest, use)
+        if can_be_merged(forest, use):
+            remedy = t(
                 "if the file was moved, move it back. Otherwise, leave {guest} running: guest.unfinished() returns "
-                "the plan that copies its content into another image",
+                "the plan that copies its content into another image. If that plan is refused, copy the whole disk "
+                "into a new image: {command}",
                 guest=guest,
-            ),
-            images=use.deleted,
-            holders=(guest,),
-        )
+                command=command,
+            )
+        else:
+            remedy = t(
+                "if the file was moved, move it back. Otherwise, leave {guest} running, and copy the whole disk into "
+                "a new image: {command}",
+                guest=guest,
+                command=command,
+            )
+        return refuse("deleted-image", use.problem, remedy, images=use.deleted, holders=(guest,))
     if use.next is None:
         what = t(
             "{problem}. The definition for the next start names {path}, so a shutdown loses no data",

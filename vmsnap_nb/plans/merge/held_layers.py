@@ -9,7 +9,7 @@ from shlex import quote
 from vmsnap_nb.model.find import find_disk
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
-from vmsnap_nb.plans.checks.held import held_concerns, switched
+from vmsnap_nb.plans.checks.held import can_be_merged, copied_by, held_concerns, switched
 from vmsnap_nb.plans.concern import Concern, refuse, sorted_concerns
 from vmsnap_nb.plans.merge.builder import MergeBuilder
 from vmsnap_nb.plans.merge.engines import BlockJobs, engine_of
@@ -19,7 +19,7 @@ from vmsnap_nb.plans.merge.steps import MarkInvalid, RemoveFile, SetSource
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.plans.step import Step
-from vmsnap_nb.words.message import t
+from vmsnap_nb.words.message import Message, t
 
 __all__ = ["CorrectRequest", "SaveDeletedRequest", "held_requests"]
 
@@ -123,11 +123,21 @@ class SaveDeletedRequest(MergeRequest):
         )
         known = {concern for concern in held_concerns(forest, self.guest) if concern.name == "deleted-image"}
         concerns = [one for one in plan.concerns if one not in known and not _is_missing(one, own.deleted)]
+        concerns = [replace(one, remedy=_copied(forest, own)) if one.level == "refuse" else one for one in concerns]
         steps = (step for step in plan.steps if not _is_of_gone(step, own.deleted))
         gone = () if down else own.deleted
         if down and base is not None and forest.status(own.path) != "missing":
             concerns.append(_in_its_place(own.path, forest[base].name))
         return replace(plan, steps=tuple(steps), concerns=sorted_concerns(concerns), after=plan.after.edited(drop=gone))
+
+
+def _copied(forest: Forest, use: Use) -> Message:
+    """Return what helps wherever no layer can take what QEMU holds: the guest must not stop before."""
+    return t(
+        "leave {guest} running, and copy the whole disk into a new image: {command}",
+        guest=use.guest,
+        command=copied_by(forest, use),
+    )
 
 
 def _in_its_place(path: str, base: str) -> Concern:
@@ -163,5 +173,5 @@ def held_requests(reading: Reading) -> Iterator[CorrectRequest | SaveDeletedRequ
             continue
         if use.named is not None and use.next is not None:
             yield CorrectRequest(guest=guest, disk=use.target)
-        elif use.deleted and (use.path not in use.deleted or forest.known_lineage(use.path)[-1] not in use.deleted):
+        elif use.deleted and can_be_merged(forest, use):
             yield SaveDeletedRequest(guest=guest, disk=use.target)
