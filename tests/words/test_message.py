@@ -59,6 +59,21 @@ def test_chinese_has_no_space_beside_full_width_punctuation() -> None:
     assert named.in_language("zh") == "（ 甲） x 以自身为后备镜像"  # a name keeps its own spaces
 
 
+def test_chinese_has_no_space_beside_chinese_text_but_beside_names() -> None:
+    for device, shown in (
+        ("a SCSI device of the host (device='lun')", "磁盘 甲 是宿主机的 SCSI 设备（device='lun'），不能有叠加层"),
+        ("a vhost-user device", "磁盘 甲 是 vhost-user 设备，不能有叠加层"),
+    ):
+        message = t("disk {disk} is {device}, which cannot have an overlay", disk="甲", device=t(device))
+        assert message.in_language("zh") == shown
+    used = t(
+        "QEMU cannot save the memory of {guest} because the guest uses {devices}",
+        guest="b",
+        devices=listed([t("a vhost-user device"), t("the host's TPM")]),
+    )
+    assert used.in_language("zh") == "b 使用了 vhost-user 设备和宿主机的 TPM，QEMU 无法保存其内存"
+
+
 def test_a_number_chooses_its_form() -> None:
     forms = [counted("{count} layer", "{count} layers", number) for number in (0, 1, 2)]
     assert forms == ["0 layers", "1 layer", "2 layers"]

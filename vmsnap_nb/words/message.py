@@ -74,19 +74,25 @@ def _again(template: str, plural: str, fields: dict[str, Any]) -> Message:
 
 _SPACE = re.compile(r" (?=\{)|(?<=\}) ")
 _MARK = "\uffff"  # a space of the template; the values of fields keep theirs
-_NEEDLESS = re.compile(f"(?<=[，。：；、）]){_MARK}|{_MARK}(?=（)")
+_TEXT = "\ufdd0"  # around a value that is a message, and not a name
+_HAN = "\u4e00-\u9fff"
+_NEEDLESS = re.compile(
+    f"(?<=[，。：；、）]){_TEXT}?{_MARK}|{_MARK}{_TEXT}?(?=（)"
+    f"|(?<=[{_HAN}])(?:{_TEXT}{_MARK}{_TEXT}?|{_MARK}{_TEXT})(?=[{_HAN}])"
+)
 
 
 def _fitted(words: str, fields: Mapping[str, Any]) -> str:
-    """Fill in a template, without its space beside a value that has full-width punctuation there.
+    """Fill in a template, without spaces that Chinese does not want: at full-width punctuation, or between two texts.
 
     Examples
     --------
     >>> _fitted("把 {images} 合并", {"images": "a … b（4 层）"}), _fitted("把 {images} 合并", {"images": "a"})
     ('把 a … b（4 层）合并', '把 a 合并')
     """
-    marked = _marked(words)
-    return _NEEDLESS.sub("", marked.format_map(fields)).replace(_MARK, " ")
+    told = {name: f"{_TEXT}{one}{_TEXT}" if isinstance(one, Message) else one for name, one in fields.items()}
+    filled = _NEEDLESS.sub("", _marked(words).format_map(told))
+    return filled.replace(_MARK, " ").replace(_TEXT, "")
 
 
 @lru_cache(maxsize=4096)
