@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
 import vmsnap_nb as vs
+from vmsnap_nb.lab.exercises.hint import hint_of
+from vmsnap_nb.model.arguments import checked
+from vmsnap_nb.system.packages import install_sentence
 from vmsnap_nb.words.language import VARIABLE, language, one_language, set_language
 from vmsnap_nb.words.message import NOTHING, Message, clauses, counted, joined, lines, listed, t
 
@@ -42,6 +47,26 @@ def test_lists_are_those_of_the_language() -> None:
     assert lines(["a", joined("bc")]).in_language("zh") == "a\nb、c"
     assert len(joined(["name"] * 3000).in_language("zh")) == 5 * 3000 - 1
     assert (NOTHING, NOTHING.in_language("zh")) == ("", "")
+
+
+def test_commands_and_values_are_such_lists(tmp_path: Path) -> None:
+    for exercise, chinese in (
+        ("hand-missing-format", "使用 qemu-img info --backing-chain、qemu-img rebase -u -F。"),
+        ("thin-guests", "使用 forest.overlay([…], backing=…, protect=True)。"),
+    ):
+        said = hint_of(exercise, 2, tmp_path).text
+        assert isinstance(said, Message)
+        assert said.in_language("zh") == chinese
+    assert install_sentence("qemu-img").in_language("zh").count("、") == 3
+
+    @checked
+    def delete(children: Literal[False, "also"] = False) -> None:
+        """Take a value of a list."""
+
+    with pytest.raises(vs.errors.InvalidRequestError) as raised:
+        delete("all")  # type: ignore[arg-type]
+    assert isinstance(raised.value.why, Message)
+    assert raised.value.why.in_language("zh") == "children 的值应为：False、'also'"
 
 
 def test_fields_that_are_messages_change_their_language_too() -> None:

@@ -46,7 +46,7 @@ from vmsnap_nb.plans.repair.request import RepairRequest
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.system.files.paths import absolute, real_path
 from vmsnap_nb.system.survey import Survey
-from vmsnap_nb.words.message import t
+from vmsnap_nb.words.message import joined, t
 
 __all__ = ["LiveForest", "chain", "create_overlay", "scan"]
 
@@ -467,7 +467,7 @@ class LiveForest(Forest):
         'report.html'
         """
         return write_page(
-            path, t("Report of {what}", what=", ".join(self.folders)), [folder_chapter(self.place)], overwrite=overwrite
+            path, t("Report of {what}", what=joined(self.folders)), [folder_chapter(self.place)], overwrite=overwrite
         )
 
     def check(self, image: ImageLike, *, timeout: float = 600.0) -> ImageCheck:

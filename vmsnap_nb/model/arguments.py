@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from vmsnap_nb.model.lookup import path_of
 from vmsnap_nb.model.number import invalid
-from vmsnap_nb.words.message import N_, listed, t
+from vmsnap_nb.words.message import N_, Message, joined, listed, t
 
 __all__ = ["checked", "checked_methods"]
 
@@ -32,7 +32,7 @@ class _Kind:
     """What one alternative of an annotation accepts, and what it is called."""
 
     accepts: Callable[[object], bool]
-    words: str
+    words: str  # a template, or a message
 
 
 def _is_path(value: object) -> bool:
@@ -131,7 +131,7 @@ class _Checker:
     def _check(self, name: str, value: object) -> None:
         kinds = self._rules[name]
         if not any(kind.accepts(value) for kind in kinds):
-            words = listed(list(dict.fromkeys(t(kind.words) for kind in kinds)), last="or")
+            words = listed(list(dict.fromkeys(_words(kind) for kind in kinds)), last="or")
             raise invalid(value, name, t("{name} must be {kinds}", name=name, kinds=words))
         if isinstance(value, str) and "\0" in value:
             raise invalid(value, name, t("{name} must not contain a null character", name=name))
@@ -171,8 +171,12 @@ def _rule(node: ast.expr) -> Callable[[object], bool]:
     return lambda value: not kinds or any(kind.accepts(value) for kind in kinds)
 
 
+def _words(kind: _Kind) -> Message:
+    return kind.words if isinstance(kind.words, Message) else t(kind.words)
+
+
 def _choice(values: list[Any]) -> _Kind:
-    names = ", ".join(map(repr, values))
+    names = joined(map(repr, values))
     return _Kind(lambda value: any(type(value) is type(one) and value == one for one in values), names)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmsnap_nb.errors import MissingPartError
-from vmsnap_nb.words.message import Message, lines, t
+from vmsnap_nb.words.message import Message, joined, lines, t
 
 __all__ = ["how_to_install", "install_sentence", "missing_module", "missing_part"]
 
@@ -66,10 +66,10 @@ def missing_module(name: str, error: ModuleNotFoundError) -> MissingPartError:
     return MissingPartError(t("use vmsnap_nb.{name}", name=name), said=str(error), next_step=step)
 
 
-def install_sentence(program: str) -> str:
+def install_sentence(program: str) -> Message:
     """Return the same in one line with the names of the systems; of a program that is not known, its name."""
     packages = _PACKAGES.get(program, {})
-    return ", ".join(f"{_VERBS[m]} {names} ({_SYSTEMS[m]})" for m, names in packages.items()) or program
+    return joined([f"{_VERBS[m]} {names} ({_SYSTEMS[m]})" for m, names in packages.items()] or [program])
 
 
 def missing_part(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 from vmsnap_nb.lab.exercises.hand_help import HELP
 from vmsnap_nb.model.shown import Listed
-from vmsnap_nb.words.message import t
+from vmsnap_nb.words.message import joined, t
 
 __all__ = ["MOST", "Hint", "hint_of"]
 
@@ -53,7 +54,7 @@ def hint_of(exercise: str, number: int, folder: Path) -> Hint:
     if number == 1:
         text = t(help_.idea)
     elif number == 2:
-        text = t("Use {verb}.", verb=help_.verb)
+        text = t("Use {verb}.", verb=joined(re.split(r", (?![^(]*\))", help_.verb)))
     else:
         text = t("Begin with: {line}", line=help_.first.replace("{folder}", str(folder)))
     return Hint(exercise, number, text)

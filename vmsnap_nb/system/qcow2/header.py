@@ -14,7 +14,7 @@ from vmsnap_nb.model.image import MOST_BYTES
 from vmsnap_nb.model.reference import Reference, parse_reference
 from vmsnap_nb.system.qcow2 import format as f
 from vmsnap_nb.system.qcow2.directories import BitmapsHeader, Pread, Room, read_bitmaps, read_snapshots, text
-from vmsnap_nb.words.message import N_, NOTHING, Message, clauses, t
+from vmsnap_nb.words.message import N_, NOTHING, Message, clauses, joined, t
 
 __all__ = ["Header", "parse_header", "read_qcow2"]
 
@@ -302,7 +302,7 @@ def _incompatible(fields: dict[str, Any], bits: int) -> None:
         fields["corrupt"] = True
         _complain(fields, t("QEMU marked it as corrupt; `qemu-img check -r all` may repair a copy of it"))
     if unknown := bits & ~f.KNOWN_INCOMPATIBLE:
-        numbers = ", ".join(str(bit) for bit in range(64) if unknown >> bit & 1)
+        numbers = joined(str(bit) for bit in range(64) if unknown >> bit & 1)
         _not_known(
             fields, t("it requires features that this version does not know (incompatible bits {bits})", bits=numbers)
         )
