@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vmsnap_nb.words.message import lines, t
+from vmsnap_nb.words.message import joined, lines, t
 from vmsnap_nb.words.printable import printable
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class VmsnapError(Exception):
     @property
     def headline(self) -> str:
         """The first line of the error's text, which states what could not be done."""
-        return t("cannot {tried}", tried=self.tried)
+        return t("cannot {tried}", tried=joined([self.tried]))  # a text, even if it came from another process
 
     @property
     def reason(self) -> str:

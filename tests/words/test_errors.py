@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import vmsnap_nb as vs
+from vmsnap_nb.words.message import t
 
 
 @pytest.mark.parametrize(
@@ -18,3 +19,11 @@ def test_an_error_says_what_why_and_what_next(kind: type[vs.VmsnapError]) -> Non
     assert [own.reason, quoted.reason, kind("x").reason] == ["b is\nbased on it", "Image is locked", ""]
     assert [own.said, own.quoted] == ["b is\nbased on it", None]
     assert [quoted.said, quoted.quoted] == ["Image is locked", "Image is locked"]
+
+
+def test_in_chinese_a_space_is_only_before_what_is_not_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VMSNAP_LANG", "zh")
+    tried = t("read {file}", file="a")
+    headlines = {vs.VmsnapError(one).headline for one in (tried, str(tried), t("{text}", text=tried))}
+    assert headlines == {"无法读取 a"}
+    assert vs.VmsnapError("map a").headline == "无法 map a"
