@@ -53,9 +53,9 @@ def _notes(tree: Tree) -> Iterator[str]:
         if volume.name in tree.systems and volume.region is not None:
             yield from _of_journal(volume, tree)
         elif volume.problem:
-            yield t("{volume} was not read: {why}", volume=volume.name, why=volume.problem)
+            yield t("{volume} was not read: {why}", volume=volume.where, why=volume.problem)
         elif volume.content.kind not in {"", "swap"}:
-            yield t("{volume} was not read: it contains {kind}", volume=volume.name, kind=volume.content.kind)
+            yield t("{volume} was not read: it contains {kind}", volume=volume.where, kind=volume.content.kind)
     yield from tree.problems
 
 
@@ -70,14 +70,14 @@ def _of_journal(volume: Volume, tree: Tree) -> Iterator[str]:
                 "the {kind} file system on {volume} was in use. The latest changes may be only in its journal, which "
                 "was not read",
                 kind=kind,
-                volume=volume.name,
+                volume=volume.where,
             )
         return
     if dirty is None:
         yield t(
             "cannot tell whether the log of the XFS file system on {volume} is empty. Changes that are only in the "
             "log were not read",
-            volume=volume.name,
+            volume=volume.where,
         )
     elif dirty:
         folder = next((folder for folder, name in tree.mounts.items() if name == volume.name), "FOLDER")
@@ -85,7 +85,7 @@ def _of_journal(volume: Volume, tree: Tree) -> Iterator[str]:
             "the XFS file system on {volume} was in use, and its log is not empty. Changes that are only in the log "
             "were not read, even after a sync. To include them, take a snapshot with quiesce=True, or run `fsfreeze "
             "-f {folder}; fsfreeze -u {folder}` in the guest",
-            volume=volume.name,
+            volume=volume.where,
             folder=folder,
         )
 

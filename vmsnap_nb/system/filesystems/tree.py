@@ -291,7 +291,7 @@ def _open(volume: Volume) -> FileSystem:
 
 
 def _found(volume: Volume) -> Message:
-    where = t("the disk") if volume.name == "disk" else volume.name
+    where = volume.where
     if volume.problem:
         return t("{where}: {problem}", where=where, problem=volume.problem)
     if volume.region is not None and not volume.content.kind:

@@ -32,6 +32,11 @@ class Volume:
     part: PartName = _NO_NAME
 
     @property
+    def where(self) -> str:
+        """The name in a sentence."""
+        return t("the disk") if self.name == "disk" else self.name
+
+    @property
     def readable(self) -> bool:
         """Whether it has a file system that is read here."""
         return self.region is not None and self.content.kind in READABLE
