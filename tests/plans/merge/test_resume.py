@@ -102,3 +102,30 @@ def test_a_merge_of_a_guest_is_finished_without_it_where_it_no_longer_names_what
     disk = SnapshotDisk("vda", "external", "/i/Snap-4", "/i/later")
     record = SnapshotRecord("g", "s", "disk-snapshot", disks=(disk,), xml="<domainsnapshot/>")
     assert "other-image" in refused(finish(off.edited(records=[record]), entry, facts=facts))
+
+
+COPIED = MergeEntry(
+    base="/i/Snap-2",
+    top="/i/Snap-3",
+    merged=("/i/Snap-3",),
+    children=("/i/Snap-4",),
+    phase="copied",
+    guest="g",
+    uuid="u",
+)
+ALIKE = replace(FACTS, alike=frozenset({("/i/Snap-3", "/i/Snap-2")}))
+
+
+def test_an_overlay_that_cannot_be_given_the_base_as_it_is_is_refused() -> None:
+    """It may have been made on the merged layer since, and nobody has checked it yet."""
+    one = handout()
+    offset = 'json:{"driver":"raw","offset":512,"file":{"driver":"qcow2","file":{"filename":"/i/Snap-3"}}}'
+    entry = replace(COPIED, guest="")
+    for later, names in (
+        (image("later", "Snap-3"), set()),
+        (image("later", "Snap-3", encryption="luks"), {"not-supported"}),
+        (replace(image("later", "Snap-3"), backing=Reference(offset, "json:", "/i/Snap-3", "raw")), {"not-supported"}),
+    ):
+        plan = finish(one.edited(put=[later]), entry, facts=ALIKE)
+        assert refused(plan) == names
+        assert "/i/later" in {path for step in plan.steps for path in step.writes}

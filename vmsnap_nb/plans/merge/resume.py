@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,8 @@ class _Resumption(MergeBuilder):
         self.concerns += users.in_use(forest, (*children, *merged), besides=besides, instead=instead)
         if entry.top in merged:
             self.concerns += checks.readers(forest, entry.top, entry.base, own)
+        self.concerns += layers.plain_references(forest, children)
+        self._need_key(children, entry.base)
         if merged == entry.merged and not forest[entry.base].held and all(checks.sound(forest, one) for one in merged):
             self._carry(entry.base, merged_down(forest, entry.base, merged, forest[entry.base].virtual_size))
         self._after_copying(entry, children, merged)
@@ -130,25 +133,30 @@ class _Resumption(MergeBuilder):
                     waivable=True,
                 )
             )
+        self._need_key(children, entry.top)
         for child in children:
-            if forest[child].encryption:
+            self._repoint(child, entry.top, back=True)
+            self.concerns += layers.usable(self.forest, child, layers=(child,), keys=True)
+
+    def _need_key(self, children: Iterable[str], base: str) -> None:
+        """Refuse to write another backing file into an encrypted image."""
+        for child in children:
+            if self.forest[child].encryption:
                 self.concerns.append(
                     refuse(
                         "not-supported",
                         t(
                             "{image} is encrypted, and qemu-img cannot change it without the key",
-                            image=forest[child].name,
+                            image=self.forest[child].name,
                         ),
                         t(
                             "rebase the image onto {top} with qemu-img rebase -u, and pass its key with --object and "
                             "--image-opts",
-                            top=entry.top,
+                            top=base,
                         ),
                         images=(child,),
                     )
                 )
-            self._repoint(child, entry.top, back=True)
-            self.concerns += layers.usable(self.forest, child, layers=(child,), keys=True)
 
     def miss(self, entry: MergeEntry, why: Message, name: ConcernName, remedy: Message | None) -> None:
         """Refuse to go on with a merge whose images are not as it had left them."""
