@@ -15,6 +15,10 @@ from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import parse_reference
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.checks.access import on_other_machine, unresolved
+from vmsnap_nb.plans.concern import refuse, remark
+from vmsnap_nb.plans.journal import MergeEntry
+from vmsnap_nb.plans.merge.steps import MarkInvalid, RemoveFile
+from vmsnap_nb.words.message import t
 
 OTHER = Use("other", "vdb", "/other/disk")
 
@@ -147,3 +151,74 @@ def test_a_libvirt_of_another_machine_may_have_other_files_under_these_paths() -
     assert (concern.name, concern.level, concern.waivable) == ("unknown-image", "refuse", True)
     assert "/i/base" in concern.images
     assert list(on_other_machine(replace(plan, steps=()), "box", "container")) == []
+
+
+def told(tree: Forest, *, here: bool = True) -> list[tuple[str, str]]:
+    plan = replace(commit(world(), "/i/top"), before=tree, concerns=())
+    return [(str(one.what), str(one.remedy)) for one in unresolved(plan, here=here)]
+
+
+def test_what_can_be_done_about_a_disk_depends_on_who_could_read_it() -> None:
+    disk = image("/other/disk", status="unreadable", format=None, problem="not mounted")
+    ((what, remedy),) = told(world(disk, uses=(OTHER,)))
+    assert what.startswith("disk vdb of other is /other/disk")
+    assert "mount its file system" in remedy
+    assert "so that libvirt reads the image" in told(world(disk, uses=(OTHER,)), here=False)[0][1]
+    known = replace(disk, known_from="definition")
+    assert "so that libvirt reads the image" in told(world(known, uses=(OTHER,)))[0][1]
+    ((what, _),) = told(world(disk, uses=(OTHER, replace(OTHER, guest="more"))))
+    assert what.startswith("2 disks")
+    assert "other (vdb), more (vdb)" in what
+
+
+@pytest.mark.parametrize(
+    ("fields", "here", "remedy"),
+    [
+        ({"status": "outside"}, True, "also read its folder"),
+        ({"status": "unreadable"}, True, "use an account that can read it"),
+        ({"status": "outside", "known_from": "definition"}, True, "so that libvirt reads the image"),
+        ({"status": "outside"}, False, "so that libvirt reads the image"),
+    ],
+)
+def test_what_can_be_done_about_a_file_depends_on_why_it_was_not_read(
+    fields: Mapping[str, object], here: bool, remedy: str
+) -> None:
+    tree = world(image("/other/file", format=None, identity=(1, 9), **fields))  # type: ignore[arg-type]
+    assert [remedy in one for _, one in told(tree, here=here)] == [True]
+
+
+def test_files_that_are_removed_or_marked_count_as_changed() -> None:
+    hidden = image("/other/file", status="outside", format=None, identity=(1, 9))
+    tree = world(hidden)
+    for step in (RemoveFile(path="/i/leaf"), MarkInvalid(path="/i/leaf", into="/i/top")):
+        plan = replace(commit(world(), "/i/top"), before=tree, concerns=(), steps=(step,))
+        assert [one.images for one in unresolved(plan)] == [("/i/leaf", "/other/file")]
+
+
+def test_an_entry_for_which_the_plan_is_refused_is_no_overlay_as_well() -> None:
+    entry = f"/i/{MergeEntry(base='/i/x', top='/i/y', merged=('/i/y',), children=()).path.rpartition('/')[2]}"
+    tree = world(image(entry, status="unreadable", format=None, identity=(1, 9)))
+    plan = replace(commit(world(), "/i/top"), before=tree, concerns=())
+    for concern, hides in (
+        (refuse("active-job", t("x"), t("y"), images=(entry,)), False),
+        (remark("active-job", t("x"), t("y"), images=(entry,)), True),
+        (refuse("active-job", t("x"), t("y"), images=("/i/base",)), True),
+    ):
+        assert bool(list(unresolved(replace(plan, concerns=(concern,))))) is hides
+    other = world(image("/other/file", status="outside", format=None, identity=(1, 9)))
+    named = refuse("active-job", t("x"), t("y"), images=("/other/file",))
+    assert list(unresolved(replace(plan, before=other, concerns=(named,)))), "it is none of ours"
+
+
+def test_a_data_file_that_only_qemu_finds_may_be_what_changes() -> None:
+    reference = parse_reference("blkdebug::base", folder="/i", format=None)
+    assert found(world(replace(image("/other/x"), data_file=reference))) == [("/other/x",)]
+    below = replace(image("base"), backing=reference)
+    assert found(world().edited(put=[below])) == [], "it is below what changes"
+
+
+def test_a_file_taken_for_raw_that_is_an_overlay_of_what_changes() -> None:
+    base = image("base", identity=(1, 2))
+    taken = image("/other/raw", format="raw", hidden_base=(1, 2), problem="its content is a qcow2 header")
+    assert found(world(taken).edited(put=[base])) == [("/other/raw",)]
+    assert found(world(replace(taken, hidden_base=(1, 3))).edited(put=[base])) == []
