@@ -7,13 +7,20 @@ from dataclasses import replace
 import pytest
 from support.forests import MIB, UNIT, forest, handout, image
 from support.merges import FACTS, commit, parents, pull, remove, shorten
-from support.readings import maps
+from support.readings import identified, maps, reading
 from support.refusals import refused
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.blockmap import LayerMap
-from vmsnap_nb.model.image import InternalSnapshot, Status
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Disk, Domain
+from vmsnap_nb.model.image import Bitmap, InternalSnapshot, Status
+from vmsnap_nb.model.permit import Permit
 from vmsnap_nb.model.reference import Reference
+from vmsnap_nb.plans.journal import UnknownEntry
+from vmsnap_nb.plans.merge.request import CleanupRequest, CommitRequest
+from vmsnap_nb.plans.merge.steps import CarryBitmaps, Finish
+from vmsnap_nb.plans.plan import Plan
 
 # -- commit ---------------------------------------------------------------------------------------------------------
 
@@ -233,3 +240,140 @@ def test_a_layer_is_removed_whose_base_its_overlay_knows_by_another_name() -> No
     assert "/i/bound/middle" not in plan.after.images
     [said] = [one for one in plan.concerns if "other names" in one.what]
     assert said.images == ("/i/middle", "/i/bound/middle")
+
+
+# -- what a plan takes care of, whatever is merged ------------------------------------------------------------------
+
+MARKED = (Bitmap("b", UNIT, ("auto",)),)
+
+
+def with_fields(path: str, **fields: object) -> Forest:
+    one = handout()
+    return one.edited(put=[replace(one[path], **fields)])  # type: ignore[arg-type]
+
+
+def carried(plan: Plan) -> list[str]:
+    return [step.path for step in plan.steps if isinstance(step, CarryBitmaps)]
+
+
+def test_a_commit_and_a_pull_carry_the_bitmaps_of_layers_and_need_room_for_them() -> None:
+    top = with_fields("/i/Snap-3", bitmaps=MARKED)
+    down, plain = (commit(tree, "/i/Snap-3", "/i/Snap-2", facts=FACTS) for tree in (top, handout()))
+    assert (carried(down), carried(plain)) == (["/i/Snap-2"], [])
+    assert [one.name for one in down.after["/i/Snap-2"].bitmaps] == ["b"]
+    assert down.space_needed > plain.space_needed
+    up, plain = (pull(tree, "/i/Snap-4", "/i/Snap-2", facts=FACTS) for tree in (top, handout()))
+    assert carried(plain) == []
+    assert carried(up) == []
+    both = top.edited(put=[replace(top["/i/Snap-4"], bitmaps=MARKED)])
+    up = pull(both, "/i/Snap-4", "/i/Snap-2", facts=FACTS)
+    assert carried(up) == ["/i/Snap-4"]
+    assert refused(up) == set()
+    assert up.space_needed > plain.space_needed
+    off = both.edited(put=[replace(both["/i/Snap-4"], bitmaps=(replace(MARKED[0], flags=()),))])
+    assert "backup-chain" in refused(pull(off, "/i/Snap-4", "/i/Snap-2", facts=FACTS)), "only one of them records"
+    lost = commit(with_fields("/i/Snap-2", bitmaps=MARKED), "/i/Snap-3", "/i/Snap-1", facts=FACTS)
+    assert "backup-chain" in refused(lost), "the top has no such bitmap"
+
+
+def test_a_layer_that_is_removed_with_a_bitmap_is_refused_unless_that_was_carried() -> None:
+    top = with_fields("/i/Snap-3", bitmaps=MARKED)
+    both = top.edited(put=[replace(top["/i/Snap-4"], bitmaps=MARKED)])
+    assert refused(pull(both, "/i/Snap-4", "/i/Snap-2", remove=True, facts=FACTS)) == set()
+    assert refused(pull(top, "/i/Snap-4", "/i/Snap-2", remove=True, facts=FACTS)) == {"backup-chain"}
+
+
+def test_the_guest_may_write_to_the_base_that_becomes_its_disk() -> None:
+    guest = Domain("g", "u", "shut off", True, (Disk("vda", "/i/Snap-4", "qcow2"),))
+    tree = with_fields("/i/Snap-3", writable=False).edited(uses=guest.uses)
+    plan = CommitRequest(guest="g").plan(reading(tree, guest))
+    assert [use.path for use in plan.after.uses] == ["/i/Snap-3"]
+    assert plan.after["/i/Snap-3"].writable
+    (entry,) = (step.entry for step in plan.steps if isinstance(step, Finish))
+    assert (entry.guest, entry.uuid, entry.active) == ("g", "u", False)
+    running = replace(guest, state="running")
+    live = CommitRequest(guest="g").plan(reading(tree.edited(uses=running.uses), running))
+    (entry,) = (step.entry for step in live.steps if isinstance(step, Finish))
+    assert entry.active, "a pivot can be interrupted"
+    kept = CommitRequest(guest="g", keep_active=True).plan(reading(tree.edited(uses=running.uses), running))
+    assert (kept.invalid, kept.unlinks, [use.path for use in kept.after.uses]) == ((), (), ["/i/Snap-4"])
+    lower = CommitRequest(guest="g", top="/i/Snap-3").plan(reading(handout(uses=running.uses), running))
+    (entry,) = (step.entry for step in lower.steps if isinstance(step, Finish))
+    assert not entry.active
+
+
+def test_a_pull_down_to_a_server_keeps_its_address_as_it_is_written() -> None:
+    written = 'json:{"driver":"qcow2","file":{"driver":"nbd","host":"h","export":"x","tls-creds":"t"}}'
+    far = Reference(written, "remote", None, "qcow2")
+    server = replace(image("x"), path=far.key, status="remote")
+    tree = forest(server, replace(image("Snap-1"), backing=far), image("Snap-2", "Snap-1"))
+    plan = pull(tree, "/i/Snap-2", far.key)
+    assert plan.after["/i/Snap-2"].backing == far
+
+
+def test_a_device_is_never_removed_and_must_be_large_enough() -> None:
+    tree = with_fields("/i/Snap-3", device=True, file_size=64 * MIB)
+    plan = commit(tree, "/i/Snap-3", "/i/Snap-2", remove=True, facts=FACTS)
+    assert plan.unlinks == ()
+    assert [one.level for one in plan.concerns if one.name == "not-supported"] == ["note"]
+    pulled = pull(tree, "/i/Snap-4", "/i/Snap-2", remove=True, facts=FACTS)
+    assert pulled.unlinks == ()
+    for size, names in ((64 * MIB, set()), (MIB, {"no-space"})):
+        small = with_fields("/i/Snap-2", device=True, file_size=size)
+        assert refused(commit(small, "/i/Snap-3", "/i/Snap-2", facts=FACTS)) == names
+
+
+def test_what_the_journal_has_that_is_not_understood_is_in_the_way() -> None:
+    later = UnknownEntry(path="/i/.entry", version=99)
+    assert refused(commit(handout(), "/i/Snap-3", facts=replace(FACTS, strangers=(later,)))) == {"active-job"}
+
+
+def test_a_guest_whose_image_is_gone_or_another_one_has_nothing_merged() -> None:
+    guest = Domain("g", "u", "running", True, (Disk("vda", "/i/Snap-4", "qcow2"),))
+    use = replace(guest.uses[0], named="/i/other")
+    tree = handout().edited(uses=(use,))
+    assert "other-image" in refused(CommitRequest(guest="g", top="/i/Snap-3").plan(reading(tree, guest)))
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "name"),
+    [
+        ("/i/RootBase", {"format": "parallels"}, "not-supported"),
+        ("/i/Snap-3", {"backing": Reference('json:{"offset":1}', "json:", "/i/Snap-2", "qcow2")}, "not-supported"),
+        ("/i/Snap-4", {"encryption": "luks"}, "not-supported"),
+    ],
+)
+def test_what_qemu_img_would_fail_at_or_write_otherwise_is_refused(
+    path: str, fields: dict[str, object], name: str
+) -> None:
+    assert name in refused(commit(with_fields(path, **fields), "/i/Snap-3", "/i/Snap-2", facts=FACTS))
+
+
+def test_names_of_files_that_nobody_has_read_are_in_the_way_and_others_are_named() -> None:
+    for path in ("/i/Snap-2", "/i/Snap-3"):
+        permits = {path: Permit(owner=0, links=2, place=path)}
+        assert refused(commit(handout(), "/i/Snap-3", "/i/Snap-2", facts=replace(FACTS, permits=permits))) == {
+            "shared-base"
+        }
+    linked = identified(handout())
+    linked = linked.edited(put=[replace(linked["/i/Snap-3"], path="/i/link")])
+    removing = commit(linked, "/i/Snap-3", "/i/Snap-2", remove=True)
+    assert ("/i/Snap-3", "/i/link") in {one.images for one in removing.concerns}
+    assert ("/i/Snap-3", "/i/link") not in {one.images for one in commit(linked, "/i/Snap-3", "/i/Snap-2").concerns}
+    assert any("covered these folders: /i" in one.what for one in removing.concerns)
+
+
+def test_only_leftovers_that_are_no_images_are_removed() -> None:
+    one = handout(image("Old", "RootBase", status="invalid", identity=(1, 5)))
+    left = {"/i/.x.partial": (1, 9), "/i/.y.partial": (1, 5)}
+    plan = CleanupRequest().plan(reading(one, leftovers=left))
+    assert set(plan.unlinks) == {"/i/Old", "/i/.x.partial"}
+
+
+def test_the_growth_of_an_image_with_snapshots_counts_what_they_keep() -> None:
+    inside = InternalSnapshot("1", "s")
+    plain = commit(handout(), "/i/Snap-3", "/i/Snap-2", facts=FACTS)
+    assert plain.growth == {"/i/Snap-2": UNIT}
+    keeps = commit(with_fields("/i/Snap-2", snapshots=(inside,)), "/i/Snap-3", "/i/Snap-2", facts=FACTS)
+    assert keeps.growth == {"/i/Snap-2": 2 * UNIT}
+    assert keeps.space_needed > plain.space_needed
