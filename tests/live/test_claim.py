@@ -21,6 +21,7 @@ from vmsnap_nb.live.step_action import Action, Undo
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.step import Step
 from vmsnap_nb.system.files import locks
+from vmsnap_nb.system.files.temporary import temporary
 
 HOLD = """
 import sys
@@ -199,3 +200,66 @@ def test_a_file_with_two_names_is_claimed_once(tmp_path: Path) -> None:
     both = (str(image), str(link))
     Claim("try", "7cf0b1a4-2b1a-4a36-8c8b-3a1c0e7a9d11", both, own=both).release()
     Claim("try", "7cf0b1a4-2b1a-4a36-8c8b-3a1c0e7a9d11", both[:1], both[1:], own=both).release()
+
+
+GUEST, OTHER = "7cf0b1a4-2b1a-4a36-8c8b-3a1c0e7a9d11", "8cf0b1a4-2b1a-4a36-8c8b-3a1c0e7a9d11"
+
+
+def taken(*arguments: object, **own: object) -> bool:
+    """Whether a claim cannot be made, that is given back at once."""
+    try:
+        Claim("try", *arguments, **own).release()  # type: ignore[arg-type]
+    except StalePlanError:
+        return True
+    return False
+
+
+def test_a_guest_is_one_plans_alone_until_that_has_ended() -> None:
+    claim = Claim("hold", GUEST, ())
+    with pytest.raises(StalePlanError, match="changing the snapshots of this guest"):
+        Claim("try", GUEST, ())
+    assert taken(GUEST, ()), "who was refused has not given it back"
+    assert not taken(OTHER, ())
+    assert not taken("", ())
+    claim.release()
+    claim.release()
+    assert not taken(GUEST, ())
+
+
+def test_plans_without_a_guest_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    (tmp_path / "image").touch()
+    claim = Claim("hold", "", (), own=[str(tmp_path / "image")])
+    assert not taken("", (), own=[str(tmp_path / "image")])
+    claim.release()
+
+
+def test_another_process_sees_by_the_images_of_a_guest_that_it_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(b"x")
+    claim = Claim("hold", GUEST, (), own=[str(image)])
+    monkeypatch.setattr("vmsnap_nb.live.claim._GUESTS", set())
+    assert taken(GUEST, (), own=[str(image)])
+    assert not taken(OTHER, (), own=[str(image)])
+    assert free(image, shared=False), "its images are not what it changes"
+    claim.release()
+    assert not taken(GUEST, (), own=[str(image)])
+
+
+def test_what_a_plan_changes_it_has_alone_though_it_builds_on_it_as_well(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(b"x")
+    claim = Claim("hold", "", [str(image)], [str(image)])
+    assert not free(image, shared=True)
+    claim.release()
+    assert free(image, shared=False)
+
+
+def test_an_image_that_cannot_be_opened_is_left_out_and_the_others_are_not(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(b"x")
+    with temporary(str(tmp_path)) as partial:  # whoever writes it has locked it
+        claim = Claim("hold", "", [str(tmp_path / "gone"), partial.path, str(image)])
+        assert not free(image, shared=True)
+        claim.release()
