@@ -20,7 +20,9 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system import survey as survey_module
-from vmsnap_nb.system.image_file import Stamp
+from vmsnap_nb.system.entries import is_incomplete, listing_of, stamp_of
+from vmsnap_nb.system.files.temporary import temporary
+from vmsnap_nb.system.image_file import Stamp, stamp
 from vmsnap_nb.system.qcow2.directories import Room
 from vmsnap_nb.system.qcow2.format import BACKING_FORMAT, DATA_FILE_NAME
 from vmsnap_nb.system.survey import Survey
@@ -530,3 +532,44 @@ def test_a_reference_through_a_link_that_may_not_be_read_stops_no_reading(nobody
     found = as_nobody(statuses)
     assert found.pop(str(folder / "own")) == "ok"
     assert set(found.values()) <= {"ok", "unreadable", "not-a-file", "outside", "missing"}
+
+
+# -- what is in a folder --------------------------------------------------------------------------------------------
+
+
+def test_folders_of_the_kernel_are_not_entered_and_long_ones_not_to_their_end(tmp_path: Path) -> None:
+    assert [listing_of(folder, most=3) for folder in ("/proc", "/sys", "/dev")] == [[], [], []]
+    for name in "edcba":
+        (tmp_path / name).touch()
+    found = listing_of(str(tmp_path), most=2)
+    assert isinstance(found, list)
+    assert len(found) == 3, "one more tells that there are more"
+    every = listing_of(str(tmp_path), most=5)
+    assert isinstance(every, list)
+    assert [entry.name for entry in every] == list("abcde")
+    assert isinstance(listing_of(str(tmp_path / "none"), most=5), FileNotFoundError)
+
+
+def test_files_of_ours_that_are_not_complete_are_told_by_their_names(tmp_path: Path) -> None:
+    with temporary(str(tmp_path)) as own:
+        name = os.path.basename(own.path)
+        (tmp_path / "theirs.partial").touch()
+        (tmp_path / "target").mkdir()
+        with os.scandir(tmp_path) as entries:
+            assert {entry.name for entry in entries if is_incomplete(entry)} == {name}
+    (tmp_path / name).mkdir()
+    with os.scandir(tmp_path) as entries:
+        assert not any(map(is_incomplete, entries)), "a folder may hold images"
+    (tmp_path / name).rmdir()
+    (tmp_path / name).symlink_to(tmp_path / "target")
+    with os.scandir(tmp_path) as entries:
+        assert [entry.name for entry in entries if is_incomplete(entry)] == [name], "links are not followed"
+
+
+def test_a_link_has_a_stamp_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "file").write_bytes(b"x" * 77)
+    with os.scandir(tmp_path) as entries:
+        stamps = {entry.name: stamp_of(entry) for entry in entries}
+    assert stamps == {name: stamp((tmp_path / name).lstat()) for name in ("link", "file")}
+    assert stamps["link"] != stamps["file"]
