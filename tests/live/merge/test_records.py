@@ -6,16 +6,20 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import libvirt
 import pytest
 from support.faulty import perform
 from support.guests import discard
 from support.images import MIB, create
 from support.labs import start_paused
 
+from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.plans.revert.steps import MakeCurrent
 from vmsnap_nb.plans.snapshot.steps import ForgetRecord
 from vmsnap_nb.plans.step import GuestRef
 
@@ -82,6 +86,27 @@ def test_forgetting_a_record_leaves_the_others_as_they_are(guest: Guest) -> None
     after = {row.name: row.record for row in guest.snapshots()}
     assert after == {"two": replace(before["two"], parent=None), "three": before["three"]}
     undo()
+    assert {row.name: row.record for row in guest.snapshots()} == before
+
+
+def test_a_record_that_libvirt_could_not_write_as_the_current_one_is_as_it_was(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {row.name: row.record for row in guest.snapshots()}
+    write = libvirt.virDomain.snapshotCreateXML
+    written: list[int] = []
+
+    def fails_once(domain: Any, xml: str, flags: int) -> Any:
+        written.append(flags)
+        if len(written) == 1:
+            raise libvirt.libvirtError("no space left on device")
+        return write(domain, xml, flags)
+
+    step = MakeCurrent(guest=GuestRef(guest.name, guest.uuid, guest.host.uri), name="one")
+    monkeypatch.setattr(libvirt.virDomain, "snapshotCreateXML", fails_once)
+    with pytest.raises(VmsnapError):
+        perform(guest.reconcile(), step)
+    assert len(written) == 2
     assert {row.name: row.record for row in guest.snapshots()} == before
 
 

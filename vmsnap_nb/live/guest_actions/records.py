@@ -42,13 +42,13 @@ def redefine(handle: GuestHandle, xml: str, *, current: bool, undoes: bool = Fal
     written again then. Without that entry nothing is written, unless it `undoes` a change.
     """
     domain = handle.domain
-    entry = _noted(handle, parse_xml(xml).findtext("name", ""), current=current, undoes=undoes)
+    entry = _noted(handle, parse_xml(xml).findtext("name", ""), undoes=undoes)
     try:
         _write(domain, xml, current=current)
     except VmsnapError as error:
         if entry is not None:
             try:
-                _write(domain, entry.xml, current=current)
+                _write(domain, entry.xml, current=entry.current)
             except VmsnapError as failure:
                 error.add_note(
                     t(
@@ -70,10 +70,10 @@ def _drop_if_written(entry: RecordEntry) -> None:
         drop_entry(entry)
 
 
-def _noted(handle: GuestHandle, name: str, *, current: bool, undoes: bool) -> RecordEntry | None:
+def _noted(handle: GuestHandle, name: str, *, undoes: bool) -> RecordEntry | None:
     """Write an entry with the record of this name, if there is one; it is returned, though it could not be written."""
     try:
-        before = whole_record(handle.domain, name)
+        before, current = _read(handle.domain, name)
     except NotFoundError:
         return None
     domain = handle.read()
@@ -126,9 +126,15 @@ def _write(domain: Any, xml: str, *, current: bool) -> None:
 
 def whole_record(domain: Any, name: str) -> str:
     """Read a record with the passwords in it, which libvirt leaves out otherwise."""
+    return _read(domain, name)[0]
+
+
+def _read(domain: Any, name: str) -> tuple[str, bool]:
+    """Read the whole record of a snapshot, and whether it is the current one."""
     snapshot = find_snapshot(domain, name)
     with libvirt_errors(t("read the record of the snapshot {name} of {guest}", name=name, guest=domain.name())):
-        return str(snapshot.getXMLDesc(library().VIR_DOMAIN_SNAPSHOT_XML_SECURE))
+        xml = str(snapshot.getXMLDesc(library().VIR_DOMAIN_SNAPSHOT_XML_SECURE))
+        return xml, bool(snapshot.isCurrent())
 
 
 def forget_record(handle: GuestHandle, step: ForgetRecord) -> Undo:
