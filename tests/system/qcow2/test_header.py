@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import struct
@@ -13,10 +14,12 @@ from support.commands import qemu_img
 from support.images import KIB, MIB, create, extension, header, sparse
 from support.oracle import in_our_words, in_the_same_words
 
+from vmsnap_nb.model.doubts import MERGED
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.disk.snapshot_table import read_table
 from vmsnap_nb.system.image_file import read_image
 from vmsnap_nb.system.qcow2.format import BACKING_FORMAT, BITMAPS, DATA_FILE_NAME
+from vmsnap_nb.system.qcow2.format import MERGED as MERGED_BIT
 
 FEATURE_NAMES, LUKS_HEADER = 0x6803F857, 0x0537BE77
 
@@ -404,3 +407,84 @@ def test_every_size_of_cluster(tmp_path: Path) -> None:
     for bits in range(9, 22):
         path = create(tmp_path / f"{bits}", "b" * 300, size=3 * MIB, backing_format="raw", cluster_size=1 << bits)
         assert in_the_same_words(read(path)) == in_our_words(json.loads(qemu_img("info", "--output=json", path)))
+
+
+@pytest.mark.parametrize(
+    ("bits", "status", "told"),
+    [
+        (1, "ok", {"dirty": True}),
+        (2, "corrupt", {"corrupt": True}),
+        (16, "ok", {"extended_l2": True}),
+        (MERGED_BIT, "invalid", {}),
+        (MERGED_BIT | 2, "invalid", {"corrupt": True}),
+        (MERGED_BIT | 1, "invalid", {"dirty": True}),
+        (32, "unsupported", {}),
+        (0, "ok", {}),
+    ],
+)
+def test_what_each_bit_says_that_a_program_must_understand(
+    tmp_path: Path, bits: int, status: str, told: dict[str, bool]
+) -> None:
+    image = read_bytes(tmp_path, header(incompatible=bits))
+    assert image.status == status
+    assert {name: True for name in ("dirty", "corrupt", "extended_l2") if getattr(image, name)} == told
+    assert (MERGED in image.problem) is bool(bits & MERGED_BIT)
+    # An L2 table of extended entries has half of them, and so reaches half as far.
+    assert read_bytes(tmp_path, header(incompatible=bits & 16, size=512 * MIB)).status == (
+        "corrupt" if bits & 16 else "ok"
+    )
+
+
+def test_nothing_more_is_said_of_a_header_that_cannot_be_read(tmp_path: Path) -> None:
+    for fields in ({"version": 4}, {"cluster_bits": 8}):
+        image = read_bytes(tmp_path, header(backing=b"base", **fields))  # type: ignore[arg-type]
+        assert image.backing is None
+        assert "backing" not in image.problem
+    image = read_bytes(tmp_path, header(size=2**63, l1_size=4 << 20))
+    assert image.virtual_size is None
+    assert "at most" in image.problem
+
+
+def test_snapshots_are_not_read_where_a_table_cannot_be(tmp_path: Path) -> None:
+    entry = header().ljust(0x20001, b"\0") + bytes(40)
+    for fields in ({"snapshots_offset": 0x20001}, {"snapshots_offset": 0x20000, "l1_offset": 513}):
+        content = header(snapshots=1, **fields)  # type: ignore[arg-type]
+        image = read_bytes(tmp_path, content + entry[len(content) :])
+        assert (image.status, image.snapshots) == ("corrupt", ())
+        assert image.problem.endswith("which is not a cluster boundary")
+
+
+@pytest.mark.parametrize("kind", [BACKING_FORMAT, DATA_FILE_NAME, BITMAPS])
+def test_an_extension_across_the_end_of_what_is_read_first_is_read_whole(tmp_path: Path, kind: int) -> None:
+    data = struct.pack(">IIQQ", 1, 0, 32, 0x20000) if kind == BITMAPS else b"raw"
+    for padding, end in itertools.product((880, 888, 896, 904), (b"", bytes(8))):
+        extensions = extension(0x12345678, bytes(padding)) + extension(kind, data) + end
+        start = header(extensions=extensions, backing=b"base", incompatible=4 * (kind == DATA_FILE_NAME), autoclear=1)
+        image = read_bytes(tmp_path, start.ljust(0x20000, b"\0") + bitmap().ljust(32, b"\0"))
+        assert (image.status, image.problem) == ("ok", "")
+        assert image.backing is not None
+        assert {
+            BACKING_FORMAT: image.backing.format,
+            DATA_FILE_NAME: image.data_file and image.data_file.written,
+            BITMAPS: ",".join(one.name for one in image.bitmaps),
+        }[kind] == ("chk1" if kind == BITMAPS else "raw")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"refcount_clusters": 128}, "ok"),
+        ({"refcount_clusters": 129}, "corrupt"),
+        ({"l1_size": 4 << 20}, "ok"),
+        ({"l1_size": (4 << 20) + 1}, "corrupt"),
+        ({"size": 512 * MIB}, "ok"),
+        ({"size": 512 * MIB + 512}, "corrupt"),
+        ({"size": 256 * MIB, "incompatible": 16}, "ok"),
+        ({"size": 256 * MIB + 512, "incompatible": 16}, "corrupt"),
+        ({"extensions": extension(BACKING_FORMAT, b"x" * 15) + bytes(8)}, "ok"),
+        ({"extensions": extension(0x12345678, bytes(16)), "backing": b"base"}, "ok"),
+        ({"extensions": struct.pack(">II", 0x12345678, 17) + bytes(16), "backing": b"base"}, "corrupt"),
+    ],
+)
+def test_what_is_just_at_a_limit_is_valid(tmp_path: Path, fields: dict[str, object], status: str) -> None:
+    assert read_bytes(tmp_path, header(**fields)).status == status  # type: ignore[arg-type]
