@@ -11,11 +11,13 @@ from support.readings import reading
 from vmsnap_nb.model.blockmap import Extent, LayerMap
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain, State, Use
+from vmsnap_nb.model.image import Image, InternalSnapshot
+from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.checks.held import held_concerns, interrupted_snapshots
 from vmsnap_nb.plans.journal import SnapshotEntry, Switch
 from vmsnap_nb.plans.merge.finish_snapshot import FinishSnapshotRequest
 from vmsnap_nb.plans.merge.held_layers import CorrectRequest, SaveDeletedRequest, held_requests
-from vmsnap_nb.plans.merge.steps import SetSource
+from vmsnap_nb.plans.merge.steps import RemoveFile, SetSource
 from vmsnap_nb.plans.request import Reading
 
 SWITCH = Switch(target="vda", source="/i/old.qcow2", file="/i/new.qcow2")
@@ -126,3 +128,54 @@ def test_the_next_start_is_from_the_overlay_of_an_interrupted_snapshot(later: st
     [request] = held_requests(at)
     steps = [step for step in request.plan(at).steps if isinstance(step, SetSource)]
     assert [(step.before, step.path) for step in steps] == [("/i/old.qcow2", "/i/new.qcow2")] * corrected
+
+
+def left(put: Image | None = None, **facts: object) -> list[tuple[str, object]]:
+    """What is removed of an overlay that was made, and of memory, before the snapshot was interrupted."""
+    entry = replace(ENTRY, made=("/i/new.qcow2", "/i/s.mem"))
+    empty = {"/i/new.qcow2": LayerMap("/i/new.qcow2", 1 << 20)}
+    use = facts.pop("use", OFF)
+    records = facts.pop("records", ())
+    assert isinstance(use, Use)
+    at = now("shut off", OFF, **{"entries": (entry,), "maps": empty, **facts})
+    new = image("new.qcow2", "old.qcow2", identity=(1, 3))
+    tree = at.forest.edited(put=[new] if put is None else [new, put], uses=(OFF, use), records=records)  # type: ignore[arg-type]
+    plan = FinishSnapshotRequest(guest="demo", entry=entry).plan(replace(at, forest=tree))
+    return [(step.path, step.identity) for step in plan.steps if isinstance(step, RemoveFile)]
+
+
+def test_an_overlay_goes_with_its_entry_only_where_nothing_is_in_it_and_nobody_has_it() -> None:
+    new = image("new.qcow2", "old.qcow2", identity=(1, 3))
+    assert left() == [("/i/new.qcow2", (1, 3))]
+    assert left(replace(new, backing=None)) == [("/i/new.qcow2", (1, 3))]
+    for other in (
+        image("new.qcow2", "base.qcow2", identity=(1, 3)),
+        replace(new, format="raw"),
+        replace(new, snapshots=(InternalSnapshot("1", "s"),)),
+        image("above", "new.qcow2"),
+    ):
+        assert left(other) == []
+    assert left(maps={}) == left(maps=DATA) == []
+    mine = Use("other", "vda", "/i/new.qcow2")
+    assert left(use=mine) == left(image("above", "new.qcow2"), use=replace(mine, path="/i/above")) == []
+    linked = replace(new, path="/i/link")
+    assert left(linked, use=replace(mine, path="/i/link")) == [], "a guest has it by another name"
+    for disk in (
+        SnapshotDisk("vda", "external", "/i/new.qcow2"),
+        SnapshotDisk("vda", "external", "/x", "/i/new.qcow2"),
+    ):
+        assert left(records=[SnapshotRecord("demo", "t", disks=(disk,))]) == []
+
+
+def test_memory_goes_with_its_entry_only_where_it_is_not_complete() -> None:
+    incomplete = {"/i/s.mem": (1, 9)}
+    assert left(incomplete=incomplete, maps={}) == [("/i/s.mem", (1, 9))]
+    saved = SnapshotRecord("demo", "t", memory="external", memory_file="/i/s.mem")
+    assert left(incomplete=incomplete, maps={}, records=[saved]) == []
+
+
+def test_what_a_snapshot_of_a_guest_with_another_uuid_has_left_is_asked_about() -> None:
+    at = now("shut off", OFF, entries=(ENTRY,), maps=DATA)
+    for uuid, names in (("u", set()), ("other", {"other-image"})):
+        plan = FinishSnapshotRequest(guest="demo", entry=replace(ENTRY, uuid=uuid)).plan(at)
+        assert {one.name for one in plan.concerns if one.level == "refuse"} - {"disk-changed"} == names

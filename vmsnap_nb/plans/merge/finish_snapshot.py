@@ -6,6 +6,7 @@ import os.path
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
+from vmsnap_nb.model.aliases import is_among
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.moment import time_text
@@ -104,7 +105,7 @@ def _leftovers(reading: Reading, entry: SnapshotEntry, missed: Collection[str]) 
     steps = []
     for path in entry.made:
         image, identity = forest.images.get(path), reading.incomplete.get(path)
-        if path in used or path in missed:
+        if is_among(forest, path, used) or path in missed:
             continue
         if identity is None and image is not None and image.format == "qcow2" and path in sources:
             is_empty = path in reading.maps and not reading.maps[path].extents and not image.snapshots
