@@ -19,6 +19,7 @@ from support.nobody import as_nobody
 import vmsnap_nb as vs
 from vmsnap_nb.errors import NoSpaceError, NotFoundError, PermissionDeniedError, VmsnapError
 from vmsnap_nb.live import journal
+from vmsnap_nb.live.begun import begun
 from vmsnap_nb.live.journal import (
     drop_entry,
     drop_unless_begun,
@@ -31,9 +32,20 @@ from vmsnap_nb.live.journal import (
     write_entry,
 )
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.guest import Disk, Domain
+from vmsnap_nb.model.guest import Disk, Domain, Use
 from vmsnap_nb.plans.checks.notes import strangers
-from vmsnap_nb.plans.journal import MergeEntry, PullEntry, RevertEntry, Stranger, UnknownEntry, UnreadEntry, text_of
+from vmsnap_nb.plans.journal import (
+    InsideEntry,
+    MergeEntry,
+    PullEntry,
+    RevertEntry,
+    SnapshotEntry,
+    Stranger,
+    Switch,
+    UnknownEntry,
+    UnreadEntry,
+    text_of,
+)
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.system.files.temporary import leftovers
 
@@ -415,6 +427,42 @@ def test_an_entry_that_was_begun_under_another_name_of_its_folder_is_not_ignored
     assert not vs.scan(link).overlay("new.qcow2", backing="base").refused
 
 
+def test_what_was_begun_is_said_of_the_guest_whose_image_it_is_by_any_name(tmp_path: Path) -> None:
+    path = {name: str(tmp_path / name) for name in ("base", "other", "top", "lone")}
+    filled(Path(path["base"]))
+    os.link(path["base"], path["other"])
+    create(Path(path["top"]), "other")
+    filled(Path(path["lone"]))
+    uses = (Use("demo", "vda", path["top"]), Use("lone", "vda", path["lone"]))
+    switch = Switch(target="vda", source=path["base"], file=path["top"])
+    for entry in (
+        merge(tmp_path),
+        PullEntry(image=path["base"], written="below"),
+        InsideEntry(image=path["base"], name="s", change="create", table=0),
+        SnapshotEntry(guest="demo", uuid="0c0c", name="s", disks=(switch,)),
+    ):
+        write_entry(entry)
+    read = replace(vs.scan(tmp_path), uses=uses)
+    base = path["base"]
+    merge_said = f"the merge of {path['top']} into {base} was cancelled or interrupted; {base} may already contain some"
+    said = [
+        f"a change to an internal snapshot of {base} is running, or was interrupted",
+        f"{merge_said} of the data",
+        f"a pull into {base} is running, or was interrupted",
+    ]
+    assert [str(one.what) for one in begun(read)] == said
+    assert [str(one.what) for one in begun(read, "demo")] == [
+        *said,
+        "snapshot s of demo is being taken, or was interrupted",
+    ]
+    assert list(begun(read, "lone")) == []
+    later = tmp_path / ".vmsnap-merge-0.json"
+    later.write_text('{"version": 7}')
+    assert [str(one.what) for one in begun(read, "lone")] == [
+        f"{later} records an operation that is running, or was interrupted"
+    ]
+
+
 def test_the_reverts_of_a_guest_are_found_beside_its_images(tmp_path: Path) -> None:
     domain = Domain("demo", "0c0c", disks=(Disk("vda", str(tmp_path / "top")),))
     assert list(revert_entries(domain, ())) == []
@@ -433,10 +481,10 @@ def test_times_tell_what_was_written_since(tmp_path: Path) -> None:
         path.write_text("")
     write_entry(entry)
     written = os.stat(entry.path).st_mtime_ns
-    for since, begun, untouched in ((-1, False, True), (0, True, True), (1, True, False)):
+    for since, started, untouched in ((-1, False, True), (0, True, True), (1, True, False)):
         for path in (base, top):
             os.utime(path, ns=(0, written + since))
-        assert is_begun(entry) is begun
+        assert is_begun(entry) is started
         assert is_untouched(entry) is untouched
     assert drop_unless_begun(entry, known=False)
     os.utime(base, ns=(0, written - 1))

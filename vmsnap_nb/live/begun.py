@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.journal import read_all
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.plans.journal import InsideEntry, MergeEntry, PullEntry, SnapshotEntry
+from vmsnap_nb.plans.journal import InsideEntry, MergeEntry, PullEntry, SnapshotEntry, UnknownEntry
 from vmsnap_nb.plans.merge.request import unfinished_needs
 from vmsnap_nb.system.files.locks import is_claimed
 from vmsnap_nb.words.message import Message, t
@@ -32,11 +32,14 @@ def begun(forest: LiveForest, guest: str = "") -> Iterator[Begun]:
     """
     if not forest.place.here:
         return
-    layers = {layer for use in forest.uses if use.guest == guest for layer in forest.known_lineage(use.path)}
+    tops = (use.path for use in forest.uses if use.guest == guest)
+    layers = {name for top in tops for layer in forest.known_lineage(top) for name in forest.same_file(layer)}
     for entry in read_all(unfinished_needs(forest, guest).journal):
         if isinstance(entry, SnapshotEntry) and guest == entry.guest:
             what = t("snapshot {name} of {guest} is being taken, or was interrupted", name=entry.name, guest=guest)
             yield Begun(what)
+        if isinstance(entry, UnknownEntry):  # of a later version, or begun under another name of the folder
+            yield Begun(t("{path} records an operation that is running, or was interrupted", path=entry.path))
         if not isinstance(entry, MergeEntry | PullEntry | InsideEntry):
             continue
         image = entry.base if isinstance(entry, MergeEntry) else entry.image
