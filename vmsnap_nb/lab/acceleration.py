@@ -110,11 +110,14 @@ def _judged(boot: _Boot) -> Acceleration:
     return Acceleration("tcg", t("QEMU does not start with KVM, and prints no error"))
 
 
-def _cache_file() -> Path:
-    return user_cache() / "acceleration.json"
+def _cache_file() -> Path | None:
+    folder = user_cache()
+    return None if folder is None else folder / "acceleration.json"
 
 
-def _recall(cache: Path, circumstances: list[object]) -> _Boot | None:
+def _recall(cache: Path | None, circumstances: list[object]) -> _Boot | None:
+    if cache is None:
+        return None
     try:
         found = json.loads(read_small(cache, 1 << 16))
         if found["circumstances"] == circumstances and found["boot"]["outcome"] in get_args(Outcome):
@@ -124,7 +127,9 @@ def _recall(cache: Path, circumstances: list[object]) -> _Boot | None:
     return None
 
 
-def _remember(cache: Path, circumstances: list[object], boot: _Boot) -> None:
+def _remember(cache: Path | None, circumstances: list[object], boot: _Boot) -> None:
+    if cache is None:
+        return
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         write_whole(cache, json.dumps({"circumstances": circumstances, "boot": asdict(boot)}).encode())

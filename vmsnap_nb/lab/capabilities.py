@@ -17,23 +17,23 @@ from vmsnap_nb.system.files.small import read_small
 __all__ = ["keep_capabilities", "lend_capabilities"]
 
 _OF_LIBVIRT = Path("cache", "qemu", "capabilities")
+_KEPT = "capabilities"
 _MODE = 0o700
 _MOST = 16 << 20
 
 
 def lend_capabilities(root: Path) -> None:
     """Copy what an earlier lab has kept into one that has none, before its libvirt is loaded."""
-    if not (root / _OF_LIBVIRT).exists():
-        _copy(_kept(), root / _OF_LIBVIRT)
+    kept = user_cache()
+    if kept is not None and not (root / _OF_LIBVIRT).exists():
+        _copy(kept / _KEPT, root / _OF_LIBVIRT)
 
 
 def keep_capabilities(root: Path) -> None:
     """Keep what a lab's libvirt found out for those that come."""
-    _copy(root / _OF_LIBVIRT, _kept())
-
-
-def _kept() -> Path:
-    return user_cache() / "capabilities"
+    kept = user_cache()
+    if kept is not None:
+        _copy(root / _OF_LIBVIRT, kept / _KEPT)
 
 
 def _copy(source: Path, target: Path) -> None:
