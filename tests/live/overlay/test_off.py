@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,29 @@ def test_a_raw_base_needs_its_format_once(tmp_path: Path) -> None:
     assert vs.create_overlay(tmp_path / "second", base).run().as_predicted  # the first overlay says it
     with pytest.raises(PlanRefusedError, match="backing-format-wrong"):
         vs.create_overlay(tmp_path / "third", new, backing_format="raw").run()
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+@pytest.mark.parametrize("on", ["sent.qcow2", "top.qcow2"])
+def test_a_link_in_a_downloaded_folder_to_a_file_of_another_is_said(
+    tmp_path: Path, link: Callable[[str, str], None], on: str
+) -> None:
+    """An archive can have links; what is linked would be the guest's disk."""
+    secret, folder = tmp_path / "host" / "secret.qcow2", tmp_path / "sent"
+    for path in (secret.parent, folder):
+        path.mkdir()
+    create(secret)
+    link(str(secret), str(folder / "sent.qcow2"))
+    create(folder / "top.qcow2", "sent.qcow2")
+    concerns = vs.scan(folder, follow=True).overlay("new.qcow2", backing=on).concerns
+    assert [(one.name, one.level) for one in concerns] == [("untrusted-backing", "warn")]
+    assert str(folder / "sent.qcow2") in concerns[0].what
+    assert vs.scan(folder, secret.parent).overlay("new.qcow2", backing=on).concerns == ()
+    own = folder / "own.qcow2"
+    own.symlink_to("sub/below.qcow2")
+    (folder / "sub").mkdir()
+    create(folder / "sub" / "below.qcow2")
+    assert vs.scan(folder, follow=True).overlay("new.qcow2", backing="own.qcow2").concerns == ()
 
 
 def test_nothing_is_ever_overwritten(base: Path) -> None:

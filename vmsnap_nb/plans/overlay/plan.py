@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import Image, Status
+from vmsnap_nb.model.permit import Permit
 from vmsnap_nb.plans.checks.folders import free_name, room
 from vmsnap_nb.plans.checks.known import how_to_read
 from vmsnap_nb.plans.checks.layers import doubts, foreign_data, lower_keys, new_overlay_exposes, unreadable
@@ -29,7 +30,7 @@ from vmsnap_nb.words.message import N_, NOTHING, Message, joined, t
 if TYPE_CHECKING:
     from vmsnap_nb.plans.overlay.request import GuestsRequest, OverlayRequest
 
-__all__ = ["plan_guests", "plan_overlays"]
+__all__ = ["link_folders", "plan_guests", "plan_overlays"]
 
 _SECTOR = 512
 
@@ -62,6 +63,7 @@ def plan_overlays(reading: Reading, request: OverlayRequest) -> Plan:
         )
     concerns = [
         *_concerns_of_base(known, base, request.backing_format, size, protect=request.protect),
+        *_places(known, base, reading.permits),
         *_concerns_of_paths(known, paths, backing, NEW_OVERLAY_BYTES * len(paths), reading.folders),
         *merging(reading, (backing,)),
         *pulling(reading, (backing,)),
@@ -217,6 +219,54 @@ def _named_by_headers(forest: Forest, base: Image) -> Iterator[Concern]:
             t("run this only if you trust the author of {base}", base=base.name),
             images=(path,),
         )
+
+
+def _places(forest: Forest, base: Image, permits: Mapping[str, Permit]) -> Iterator[Concern]:
+    """Warn of layers that are another's file by a link, unless guests are based on them so: an archive can have one."""
+    if forest.known_users(base.path):
+        return
+    named = [permits[folder].place for folder in link_folders(forest, base.path) if folder in permits]
+    folders = tuple(f"{folder.rstrip('/')}/" for folder in named)
+    for path in forest.known_lineage(base.path) or (base.path,):
+        permit = permits.get(path)
+        if (
+            permit is None
+            or forest.status(path) != "ok"
+            or not path.startswith(tuple(f"{folder.rstrip('/')}/" for folder in forest.folders))
+        ):
+            continue  # of what is in other folders by its name this is said anyway
+        if not permit.place.startswith(folders):
+            yield _linked(
+                base,
+                path,
+                t(
+                    "{path} is a symbolic link to {file}, in a folder that was not specified",
+                    path=path,
+                    file=permit.place,
+                ),
+            )
+        elif permit.links > len({permits[name].place for name in forest.same_file(path) if name in permits}):
+            yield _linked(
+                base, path, t("{path} has another name (hard link), which is not among the images read", path=path)
+            )
+
+
+def link_folders(forest: Forest, backing: str) -> tuple[str, ...]:
+    """Return the folders in which the layers of a base may be: those that were named, and that of the base."""
+    return tuple(dict.fromkeys((*forest.folders, os.path.dirname(backing))))
+
+
+def _linked(base: Image, path: str, what: Message) -> Concern:
+    return warn(
+        "untrusted-backing",
+        t("{fact}. A guest on {base} reads it as its disk, whatever the file contains", fact=what, base=base.name),
+        t(
+            "if you did not create this link, do not run this: an archive can contain links to files of other users. "
+            "To see the file, run {command}",
+            command=shlex.join(("ls", "-l", "--", path)),
+        ),
+        images=(path,),
+    )
 
 
 def _size(base: Image, size: int | None) -> Iterator[Concern]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.checks.notes import note_folders
-from vmsnap_nb.plans.overlay.plan import plan_guests, plan_overlays
+from vmsnap_nb.plans.overlay.plan import link_folders, plan_guests, plan_overlays
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading
 
@@ -34,7 +34,10 @@ class OverlayRequest:
 
     def needs(self, forest: Forest) -> Needs:
         """Return what must be read beside the forest."""
-        return Needs(places=self.paths, journal=note_folders(forest, (self.backing,)))
+        layers = forest.known_lineage(self.backing) or (self.backing,)
+        names = (name for path in layers for name in forest.same_file(path) if name.startswith("/"))
+        permits = tuple(dict.fromkeys((*names, *link_folders(forest, self.backing))))
+        return Needs(places=self.paths, journal=note_folders(forest, (self.backing,)), permits=permits)
 
     def plan(self, reading: Reading) -> Plan:
         """Return the plan."""
