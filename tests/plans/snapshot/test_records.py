@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
+from support.forests import forest, image
 from support.readings import reading
 from support.snapshots import WHEN, domain, drifted, world
 
 from vmsnap_nb.model.drift import list_snapshots
+from vmsnap_nb.model.guest import Disk, Domain
+from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.snapshot.record_xml import moved_xml, record_xml
 from vmsnap_nb.plans.snapshot.request import ReconcileRequest
 
@@ -42,6 +45,24 @@ def test_reconcile_forgets_and_adopts_and_touches_no_file() -> None:
     source = adopted.find("domain/devices/disk/source")
     assert source is not None
     assert source.get("file") == "/i/top.c.qcow2"
+
+
+def test_the_record_of_a_deletion_that_was_interrupted_between_two_disks_is_kept() -> None:
+    """Nothing else says that the layers of the other disk are those of a snapshot, and that it is to be deleted."""
+    guest = Domain("demo", "u", disks=(Disk("vda", "/i/a.s", "qcow2"), Disk("vdb", "/i/b.s", "qcow2")))
+    disks = tuple(SnapshotDisk(f"vd{name}", "external", f"/i/{name}", f"/i/{name}.s") for name in "ab")
+    one, two = image("b", "/i/base"), image("b.s", "/i/base")  # of vdb all was pulled, and its lower layer may be gone
+    for rest in ((one, two), (two,)):
+        tree = forest(image("base"), image("a", "base"), image("a.s", "a"), *rest, uses=guest.uses)
+        tree = tree.edited(records=[SnapshotRecord("demo", "s", disks=disks)])
+        plan = ReconcileRequest().plan(reading(tree, guest, gone=frozenset({"/i/b"} - tree.images.keys())))
+        assert plan.steps == ()
+        [concern] = plan.concerns
+        assert (concern.name, concern.level) == ("state-lost", "note")
+        assert "vda" in concern.what
+        assert concern.remedy == "to delete it completely, run guest.delete_snapshot('s')"
+    over = tree.edited(put=[image("a.s", "/i/base")])
+    assert [step.action for step in ReconcileRequest().plan(reading(over, guest)).steps] == ["remove record"]
 
 
 def test_a_name_that_libvirt_cannot_have_is_not_adopted() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from vmsnap_nb.model.drift import list_snapshots
-from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.model.snapshot import SnapshotRecord
@@ -17,7 +16,7 @@ from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.plans.merge.steps import Finish, RemoveFile
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.snapshot.backup_checkpoints import refused_while_off
-from vmsnap_nb.plans.snapshot.records import forgotten, moved_record
+from vmsnap_nb.plans.snapshot.records import disks_left, forgotten, moved_record
 from vmsnap_nb.plans.snapshot.steps import MoveRecord
 from vmsnap_nb.plans.step import Step
 from vmsnap_nb.words.message import NOTHING, joined, t
@@ -65,7 +64,7 @@ def with_records(plan: Plan, guest: GuestFacts, gone: Collection[str] = (), *, r
     # What is still wrong with one that was moved is another disk's, as where its merge was interrupted as well.
     waiting = {row.name for row in rows if row.name in moved and not _names(row.record, merged)}
     bad = [row.name for row in rows if row.status in ("stale", "missing-file") and row.name in sound - waiting]
-    left = {row.name: _left(plan.after, row.record, merged) for row in rows if row.name in bad and resumed}
+    left = {row.name: disks_left(plan.after, row.record, merged) for row in rows if row.name in bad and resumed}
     stale = [name for name in bad if not left.get(name)]
     ended = [row.record for row in rows if row.name in stale]
     staying = tuple(records)
@@ -147,21 +146,6 @@ def _about_memory(plan: Plan, path: str, record: SnapshotRecord, *, removing: bo
 def _names(record: SnapshotRecord, images: Collection[str]) -> bool:
     """Return whether a record names one of some images."""
     return any({disk.source, disk.file}.intersection(images) for disk in record.held_disks)
-
-
-def _left(forest: Forest, record: SnapshotRecord, merged: Collection[str]) -> tuple[str, ...]:
-    """Return the disks that were not merged and still have a snapshot: its overlay is based on what holds its state."""
-    return tuple(
-        disk.target
-        for disk in record.held_disks
-        if disk.held == "external"
-        and disk.source is not None
-        and disk.file is not None
-        and disk.file in forest.images
-        and not {disk.source, disk.file}.intersection(merged)
-        and forest.status(disk.file) != "invalid"
-        and forest.parent(disk.file) in forest.same_file(disk.source)
-    )
 
 
 def _is_on(record: SnapshotRecord, domain: Domain, entry: MergeEntry) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.drift import corrected, list_snapshots
+from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.names import check_name
 from vmsnap_nb.model.snapshot import Snapshot, SnapshotRecord
@@ -19,7 +20,7 @@ from vmsnap_nb.plans.snapshot.steps import DefineRecord, ForgetRecord, MoveRecor
 from vmsnap_nb.plans.step import GuestRef, GuestStep
 from vmsnap_nb.words.message import Message, joined, t
 
-__all__ = ["forgotten", "moved_record", "plan_reconcile"]
+__all__ = ["disks_left", "forgotten", "moved_record", "plan_reconcile"]
 
 
 def plan_reconcile(reading: Reading) -> Plan:
@@ -160,7 +161,34 @@ def _why_not_forget(reading: Reading, snapshot: Snapshot) -> Concern | None:
                 ),
                 images=(entry.base, entry.top),
             )
+    if left := disks_left(reading.forest, snapshot.record):
+        return remark(
+            "state-lost",
+            t(
+                "the record of {name} is kept: the snapshot remains for these disks, so its deletion may have been "
+                "interrupted: {disks}",
+                name=snapshot.name,
+                disks=joined(left),
+            ),
+            t("to delete it completely, run {call}", call=f"guest.delete_snapshot({snapshot.name!r})"),
+            holders=(snapshot.record.guest,),
+        )
     return None
+
+
+def disks_left(forest: Forest, record: SnapshotRecord, merged: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the disks that were not merged and still have a snapshot: its overlay is based on what holds its state."""
+    return tuple(
+        disk.target
+        for disk in record.held_disks
+        if disk.held == "external"
+        and disk.source is not None
+        and disk.file is not None
+        and disk.file in forest.images
+        and not {disk.source, disk.file}.intersection(merged)
+        and forest.status(disk.file) != "invalid"
+        and forest.parent(disk.file) in forest.same_file(disk.source)
+    )
 
 
 def _why_not_adopt(domain: Domain, snapshot: Snapshot, left: set[str]) -> Message | None:
