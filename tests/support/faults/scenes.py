@@ -109,8 +109,11 @@ class Facts:
         """Read them; the guest must be off."""
         read = world.content
         snapshots = {}
-        for record in world.guest.snapshots().records:
-            parts = []
+        for row in world.guest.snapshots():
+            record, parts = row.record, list[str]()
+            if row.status in ("stale", "missing-file"):  # as where it is deleted of one disk, and not yet of the other
+                snapshots[row.name] = row.status
+                continue
             for disk in record.held_disks:
                 inside = record.name if disk.held == "internal" else None
                 parts.append(read(disk.source or "", inside))
