@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.images import create
 
-from vmsnap_nb.errors import LabBusyError, LabError, VmsnapError
+from vmsnap_nb.errors import InvalidRequestError, LabBusyError, LabError, VmsnapError
+from vmsnap_nb.lab import bases, scenarios
 from vmsnap_nb.lab.folder import MAX_ROOT, LabFolder, default_root
 from vmsnap_nb.lab.holder import busy
 from vmsnap_nb.words.message import t
@@ -189,6 +192,32 @@ def test_lock_and_mark_are_not_followed(elsewhere: Path, tmp_path: Path) -> None
     os.mkfifo(folder.root / ".vmsnap-lab.json")
     with pytest.raises(LabError, match="regular file"):
         folder.made()
+
+
+def test_a_base_that_is_another_file_is_not_write_protected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive can have a hard link, which becomes one to a file of the user."""
+    monkeypatch.setattr("vmsnap_nb.lab.folder.MAX_ROOT", 4096)
+    own = create(tmp_path / "own.qcow2")
+    folder = handed_over(tmp_path / "lab")
+    path = folder.images / "Base.qcow2"
+    path.hardlink_to(own)
+    folder.add(path, bases.ALPINE)
+    with pytest.raises(InvalidRequestError, match="hard link") as caught:
+        bases.base(folder, "Base", None, None)
+    assert own.stat().st_mode & 0o200
+    command = caught.value.next_step.split(": ", 1)[1].replace("NEW", shlex.quote(f"{path}.new"))
+    subprocess.run(command, shell=True, check=True)
+    assert not bases.base(folder, "Base", None, None).writable
+    assert own.stat().st_mode & 0o200
+
+
+def test_the_folder_of_a_scenario_that_is_a_link_is_not_read(elsewhere: Path, tmp_path: Path) -> None:
+    folder = handed_over(tmp_path / "lab")
+    (folder.root / "scenarios" / "figure-1").symlink_to(elsewhere.parent)
+    for use in (scenarios.keep_scenario, lambda *of: scenarios.remove_scenario(*of, uses=())):
+        with pytest.raises(LabError, match="leads elsewhere"):
+            use(folder, "figure-1")
+    assert elsewhere.exists()
 
 
 @pytest.mark.parametrize("mark", ["[]", '{"made": []}', '{"made": {"x": 1}}', "[" * 100_000])

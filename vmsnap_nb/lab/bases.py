@@ -49,7 +49,17 @@ def base(folder: LabFolder, name: str, image: str | os.PathLike[str] | None, for
         folder.add(path, source)
     survey = Survey(images={str(path): "raw" if suffix == ".img" else None})
     # The lab may be out of an archive.
-    _check_alone(survey.read()[str(path)], t("use the base {name}", name=name), str(path))
+    found, tried = survey.read()[str(path)], t("use the base {name}", name=name)
+    _check_alone(found, tried, str(path))
+    if found.link is not None and found.writable:
+        raise InvalidRequestError(
+            tried,
+            why=t("{path} is a hard link, so the lab would write-protect another file", path=path),
+            next_step=t(
+                "make it a file of its own: {command}",
+                command=f"cp -- {shlex.quote(str(path))} NEW && mv -- NEW {shlex.quote(str(path))}",
+            ),
+        )
     _protect(path)
     return survey.read()[str(path)]
 

@@ -21,7 +21,7 @@ from vmsnap_nb.plans.by_hand import create_overlay_argv
 from vmsnap_nb.plans.overlay.reference import backing_reference
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.qemu import qemu_img
-from vmsnap_nb.words.message import joined, t
+from vmsnap_nb.words.message import Message, joined, t
 
 __all__ = [
     "PATTERN_SIZE",
@@ -114,6 +114,8 @@ def keep_scenario(folder: LabFolder, name: str) -> Path:
     """Return the folder of a scenario in a lab's; it is made when it is asked for first."""
     layers = find_scenario(name)
     path = folder.root / "scenarios" / name
+    if os.path.lexists(path) and not folder.has(path):
+        raise _linked(t("open the scenario {scenario}", scenario=name), path)
     if not path.exists():
         build_scenario(name, path)
         for layer in layers:
@@ -129,11 +131,7 @@ def remove_scenario(folder: LabFolder, name: str, uses: Iterable[Use]) -> None:
     found = {os.path.join(top, file) for top, _, names in os.walk(path) for file in names}
     used = [use.guest for use in uses if use.path in files]
     if not all(map(folder.has, (str(path), *found))):
-        raise LabError(
-            t("rebuild the scenario {scenario}", scenario=name),
-            why=t("{path}, or a file in it, is a symbolic link that leads elsewhere", path=path),
-            next_step=t("remove that link"),
-        )
+        raise _linked(t("rebuild the scenario {scenario}", scenario=name), path)
     if used or found - files:
         raise LabError(
             t("rebuild the scenario {scenario}", scenario=name),
@@ -149,6 +147,14 @@ def remove_scenario(folder: LabFolder, name: str, uses: Iterable[Use]) -> None:
             os.rmdir(top)
     except OSError as error:
         raise from_os_error(error, t("rebuild the scenario {scenario}", scenario=name)) from error
+
+
+def _linked(tried: Message, path: Path) -> LabError:
+    return LabError(
+        tried,
+        why=t("{path}, or a file in it, is a symbolic link that leads elsewhere", path=path),
+        next_step=t("remove that link"),
+    )
 
 
 def make_layers(layers: Iterable[Layer], folder: Path, *, size: int = _DISK) -> None:
