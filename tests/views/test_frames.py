@@ -12,10 +12,12 @@ from support.forests import figure_2, forest, image
 from support.shown import overlay_plan, things
 
 from vmsnap_nb.model.forest import Chain, Forest
-from vmsnap_nb.model.guest import Disks, Use
+from vmsnap_nb.model.guest import Disks, Domain, Domains, Use
 from vmsnap_nb.model.image import Bitmap, InternalSnapshot
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.model.space import ImageSpace, Space
+from vmsnap_nb.panels.panel import names_of
 from vmsnap_nb.plans.report import Report
 
 TEXT, INT = "string", "Int64"
@@ -166,3 +168,11 @@ def test_a_frame_can_be_summed_and_saved(tmp_path: Path) -> None:
     assert frame["allocated"].sum() == 9 << 20
     frame.to_csv(tmp_path / "x.csv")
     assert len(pd.read_csv(tmp_path / "x.csv")) == 9
+
+
+def test_rows_that_have_a_name_and_no_other_order_are_in_natural_order() -> None:
+    names = ["night-2", "night-10"]
+    space = Space(tuple(ImageSpace(f"/i/{name}", name) for name in reversed(names)))
+    assert list(space.to_frame()["image"]) == names
+    assert list(Domains(tuple(Domain(name, name) for name in reversed(names))).to_frame().index) == names
+    assert [name for name, _ in names_of(image(name) for name in reversed(names))] == names

@@ -27,7 +27,7 @@ from vmsnap_nb.panels.practice import PracticeList, PracticePage
 from vmsnap_nb.panels.row_list import Action, Row, RowList
 from vmsnap_nb.panels.source import Reading
 from vmsnap_nb.views.labels import state_text
-from vmsnap_nb.views.shown_text import human_size, shown
+from vmsnap_nb.views.shown_text import human_size, natural, shown
 from vmsnap_nb.words.message import Message, counted, joined, t
 
 __all__ = ["LabPanel"]
@@ -130,7 +130,8 @@ class LabPanel(Panel):
         super()._tell_begun(replace(reading, begun=tuple(one for one in reading.begun if one not in told)))
 
     def _show_rows(self, reading: Reading) -> None:
-        self.guests.show(self._row(domain, reading.forest) for domain in reading.domains)
+        domains = sorted(reading.domains, key=lambda domain: natural(domain.name))
+        self.guests.show(self._row(domain, reading.forest) for domain in domains)
         if self.guest_page is not None and (domain := self._domains.get(self.guest_page.guest.name)):
             self._tell(domain)
 

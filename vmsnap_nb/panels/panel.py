@@ -22,7 +22,7 @@ from vmsnap_nb.panels.activity import Activity
 from vmsnap_nb.panels.chain_view import ChainView, with_static
 from vmsnap_nb.panels.flow import Flow, Remedy
 from vmsnap_nb.panels.source import Reading, Source, Subject, own_images
-from vmsnap_nb.views.shown_text import capital, distinct_names, shown
+from vmsnap_nb.views.shown_text import capital, distinct_names, natural, shown
 from vmsnap_nb.words.message import Message, t
 
 __all__ = [
@@ -215,7 +215,8 @@ def _brief(message: Message) -> str:
 
 def names_of(images: Iterable[Image]) -> list[tuple[str, str]]:
     """Return for each image a name that no other has, and its path: the options of a list."""
-    return [(name, path) for path, name in distinct_names((image.path, image.name) for image in images).items()]
+    names = distinct_names((image.path, image.name) for image in images)
+    return sorted(((name, path) for path, name in names.items()), key=lambda option: natural(option[0]))
 
 
 def row(*controls: Any) -> Any:

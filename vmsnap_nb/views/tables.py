@@ -23,6 +23,7 @@ from vmsnap_nb.plans.findings import Findings
 from vmsnap_nb.plans.freed import Freed
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
+from vmsnap_nb.views.shown_text import natural
 from vmsnap_nb.words.message import Message, t
 
 __all__ = ["Cell", "Column", "Table", "table_of", "table_of_alternatives", "table_of_check", "table_of_internal"]
@@ -285,7 +286,8 @@ def _(disks: Disks) -> Table:
 @table_of.register
 def _(domains: Domains) -> Table:
     rows = (
-        (d.name, d.state, d.persistent, len(d.disks), ", ".join(use.path for use in d.uses) or None) for d in domains
+        (d.name, d.state, d.persistent, len(d.disks), ", ".join(use.path for use in d.uses) or None)
+        for d in sorted(domains, key=lambda d: natural(d.name))
     )
     return Table(_DOMAINS, tuple(rows))
 
@@ -297,7 +299,8 @@ def _(snapshots: SnapshotList) -> Table:
 
 @table_of.register
 def _(lists: SnapshotLists) -> Table:
-    rows = tuple((snapshots.guest, *row) for snapshots in lists for row in _snapshots(snapshots))
+    ordered = sorted(lists, key=lambda snapshots: natural(snapshots.guest))
+    rows = tuple((snapshots.guest, *row) for snapshots in ordered for row in _snapshots(snapshots))
     return Table((Column("guest"), Column("name"), *_SNAPSHOT), rows)
 
 
@@ -362,7 +365,7 @@ def _(space: Space) -> Table:
             image.memory_files,
             image.reclaim,
         )
-        for image in space
+        for image in sorted(space, key=lambda image: natural(image.path))
     )
     return Table(_SPACE, rows)
 
