@@ -270,6 +270,27 @@ def test_revert_and_delete(nb: Notebook) -> None:
     expect(chosen).to_have_count(0)
 
 
+def test_many_snapshots_with_long_names_fit_into_a_narrow_cell(nb: Notebook) -> None:
+    nb.python(
+        """
+        import ipywidgets as widgets
+        from vmsnap_nb.panels.row_list import Row, RowList
+        from vmsnap_nb.panels.time_slider import TimeSlider
+        names = [f"night-{number}-{'long' * 20}" for number in range(40)]
+        rows = [Row(key=name, title=name, notes=(name,), when="2026-11-30T12:00:00Z") for name in names]
+        slider = TimeSlider()
+        """
+    )
+    root = nb.show("widgets.VBox([panels.ChainView(), slider, RowList(rows=[])]).add_class('vmsnap-panel')")
+    nb.page.set_viewport_size({"width": 600, "height": 1000})
+    for stops in (40, 5):
+        nb.python(f"panel.children[2].show(rows[:{stops}]); slider.show(rows[:{stops}])")
+        expect(root.locator(".vmsnap-stop")).to_have_count(stops + 1)
+        for key in ("Home", "ArrowRight", "End"):
+            root.get_by_role("slider", name="Point in time").press(key)
+            assert root.evaluate("root => root.scrollWidth <= root.clientWidth + 1"), (stops, key)
+
+
 def test_a_live_merge_with_progress_and_cancel(nb: Notebook, running: None) -> None:
     nb.python(
         """

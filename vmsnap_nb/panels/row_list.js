@@ -91,7 +91,10 @@ function render({ model, el }) {
     const sign = element("span", `vmsnap-mark ${row.mark ? `vmsnap-${row.mark}` : ""}`, row.sign);
     sign.title = row.meaning;
     sign.setAttribute("aria-hidden", "true"); // the radio button says it
-    const text = element("span", "vmsnap-title", row.title);
+    const text = element("span", "vmsnap-title");
+    const name = element("span", "vmsnap-name", row.title);
+    name.title = row.title; // it may have more lines than there is room for
+    text.append(name);
     label.append(input, sign, text);
     if (row.notes.length) text.append(element("small", "", row.notes.join(" · ")));
     for (const [cell, tip] of row.cells) {

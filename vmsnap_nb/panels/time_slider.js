@@ -1,12 +1,19 @@
 // A slider over moments: one stop for each snapshot, oldest first, and the last stop is now.
 
 const MOST_NAMES = 8; // of more stops only the ends and the chosen one are named
+const NEAR = 0.3; // of the slider: an end that the chosen stop is as near to is not named beside it
+const MOST_LETTERS = 24; // of a name where few are named: its tooltip has all
 
 function element(name, className, text) {
   const made = document.createElement(name);
   if (className) made.className = className;
   if (text !== undefined) made.textContent = text;
   return made;
+}
+
+function clip(text) {
+  const letters = [...text];
+  return letters.length > MOST_LETTERS ? `${letters.slice(0, MOST_LETTERS - 1).join("")}…` : text;
 }
 
 function render({ model, el }) {
@@ -48,10 +55,15 @@ function render({ model, el }) {
     slider.value = String(chosen);
     const { title, meaning } = stops[chosen];
     slider.setAttribute("aria-valuetext", [title, meaning, time(stops[chosen])].filter(Boolean).join(", "));
+    const many = stops.length > MOST_NAMES;
+    marks.classList.toggle("vmsnap-stops-many", many);
     [...marks.children].forEach((made, number) => {
-      const ends = number === 0 || number === stops.length - 1;
+      const ends = (number === 0 || number === stops.length - 1) && Math.abs(number - chosen) > NEAR * stops.length;
+      made.classList.toggle("vmsnap-stop-left", number < stops.length / 2);
+      made.classList.toggle("vmsnap-stop-right", number >= stops.length / 2);
+      made.lastChild.textContent = many ? clip(stops[number].title) : stops[number].title;
       made.classList.toggle("vmsnap-stop-chosen", number === chosen);
-      made.classList.toggle("vmsnap-stop-named", stops.length <= MOST_NAMES || ends || number === chosen);
+      made.classList.toggle("vmsnap-stop-named", !many || ends || number === chosen);
       made.classList.toggle("vmsnap-stop-later", number > chosen);
     });
   }
