@@ -54,7 +54,7 @@ def test_a_tree_of_files() -> None:
     assert FILES.to_text().splitlines() == [
         "5 files on Top",
         "/etc/                                                drwxr-xr-x  2026-11-29 12:00:00",
-        "  link                                          4 B  lrwxrwxrwx  2026-11-29 12:00:00 -> motd",
+        "  link                                          4 B  lrwxrwxrwx  2026-11-29 12:00:00 → motd",
         "  motd                                         12 B  -rw-r--r--  2026-11-29 12:00:00",
         "/usr/share/",
         "  快照\\n\\xff\\u202e                            2 KiB  -rw-r--r--  2026-11-29 12:00:00",
@@ -70,8 +70,8 @@ def test_a_tree_of_changes() -> None:
         "From monday to now: 5 changes  (+ added  ~ changed  - removed  > renamed  * metadata)",
         "/etc/",
         "  + added                                5 B  [Top]",
-        "  ~ motd                                 5 B -> 2 KiB  [Top]",
-        "  * shadow                               -rw-r--r-- -> -rw-------",
+        "  ~ motd                                 5 B → 2 KiB  [Top]",
+        "  * shadow                               -rw-r--r-- → -rw-------",
         "- /gone                                  7 B",
         "/home/",
         "  > new                                  before /home/old",
@@ -144,7 +144,7 @@ def test_a_picture_of_changes_has_a_row_for_each_with_sign_and_size() -> None:
     assert texts(svg)[:2] == ["From monday to now: 5 changes", "+ 1 added"]
     assert rows_of(CHANGES, "folder") == [["/etc/"], ["/home/"]]
     assert rows_of(CHANGES, "added") == [["+", "added", "5 B  [Top]"]]
-    assert rows_of(CHANGES, "changed") == [["~", "motd", "5 B -> 2 KiB  [Top]"]]
+    assert rows_of(CHANGES, "changed") == [["~", "motd", "5 B → 2 KiB  [Top]"]]
     assert rows_of(CHANGES, "removed") == [["−", "/gone", "7 B"]]
     hostile = FileChange("/<b>\u202e&快照", "added", None, entry("/x", size=1))
     assert rows_of(FileChanges("Top", "a", "b", (hostile,)), "added") == [["+", "/<b>\\u202e&快照", "1 B"]]

@@ -97,21 +97,19 @@ def change_text(change: FileChange) -> str:
 
 def _sizes(before: FileEntry, after: FileEntry) -> str:
     if before.kind != after.kind:
-        return f"{before.kind} -> {after.kind}"
+        return f"{before.kind} → {after.kind}"
     if before.target != after.target:
-        return f"{shown(before.target)} -> {shown(after.target)}"
+        return f"{shown(before.target)} → {shown(after.target)}"
     return (
-        human_size(after.size)
-        if before.size == after.size
-        else f"{human_size(before.size)} -> {human_size(after.size)}"
+        human_size(after.size) if before.size == after.size else f"{human_size(before.size)} → {human_size(after.size)}"
     )
 
 
 def _metadata(before: FileEntry, after: FileEntry) -> str:
     pairs = ((before.permissions, after.permissions), (before.owner, after.owner))
-    found = [f"{one} -> {other}" for one, other in pairs if one != other]
+    found = [f"{one} → {other}" for one, other in pairs if one != other]
     if not found and before.mtime_ns != after.mtime_ns and before.mtime and after.mtime:
-        found.append(f"{before.mtime:%Y-%m-%d %H:%M:%S} -> {after.mtime:%Y-%m-%d %H:%M:%S}")
+        found.append(f"{before.mtime:%Y-%m-%d %H:%M:%S} → {after.mtime:%Y-%m-%d %H:%M:%S}")
     return ", ".join(found)
 
 

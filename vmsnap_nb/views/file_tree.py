@@ -159,5 +159,5 @@ def _tree(rows: Iterable[Row[Any]]) -> Iterator[str]:
 def _of_entry(entry: FileEntry) -> str:
     moment = f"{entry.mtime:%Y-%m-%d %H:%M:%S}" if entry.mtime else ""
     size = "" if entry.kind == "folder" else human_size(entry.size)
-    target = f" -> {shown(entry.target)}" if entry.kind == "link" else ""
+    target = f" → {shown(entry.target)}" if entry.kind == "link" else ""
     return f"{size:>10}  {entry.permissions or '':10}  {moment}{target}".rstrip()
