@@ -211,6 +211,7 @@ def test_a_loop_is_drawn_and_says_so(length: int) -> None:
     assert names(figure)[wrong.head] == f"L{1 % length}"
     assert len([arrow for arrow in figure.blocks[0].arrows if not arrow.beside]) == length
     assert figure_svg(figure).count('class="arrow wrong"') == 1
+    assert "its backing" not in figure_svg(figure)  # the arrow says it
     assert "LOOP" in tree.chain("/i/over").to_text()
 
 

@@ -271,12 +271,14 @@ class _Trees:
     def _block(self, tree: Node) -> Block:
         block = lay_out(tree, self.box, columns=self.columns, changed=self._changed)
         places = {box.path: place for place, box in enumerate(block.boxes) if box.path is not None}
-        closing = (
-            Arrow(places[path], places[backing], wrong=True, beside=True)
-            for path, backing in self.graph.cuts.items()
-            if path in places and backing in places
-        )
-        return replace(block, arrows=(*block.arrows, *closing))
+        ends = [(path, backing) for path, backing in self.graph.cuts.items() if path in places and backing in places]
+        closing = (Arrow(places[path], places[backing], wrong=True, beside=True) for path, backing in ends)
+        boxes = list(block.boxes)
+        for path, _ in ends:  # a picture says it by the arrow
+            box, said = boxes[places[path]], self._cut_line(path)
+            lines = tuple(replace(line, picture="") if line == said else line for line in box.lines)
+            boxes[places[path]] = replace(box, lines=lines)
+        return replace(block, boxes=tuple(boxes), arrows=(*block.arrows, *closing))
 
     def _changed(self, path: str) -> bool:
         return path in self.marks and self.marks[path].changed_arrow
@@ -350,7 +352,7 @@ class _Trees:
             known = status == "unknown" and image.format is not None  # and qemu-img, which reads it, is not here
             lines.append(Line(t("NOT READ") if known else t(STATUS_WORDS[status][0]), "status"))
         if path in self.graph.cuts:
-            lines.append(Line(t("its backing file is {image}", image=self.names[self.graph.cuts[path]]), "status"))
+            lines.append(self._cut_line(path))
         elif image.backing is not None and path not in self.graph.parents and image.backing.key not in forest.images:
             lines.append(Line(t("on {image}, not read", image=isolate(clip(shown(image.backing.key)))), "status"))
         if image.format == "qcow2" and image.backing is not None and image.backing.format is None:
@@ -386,6 +388,9 @@ class _Trees:
         if shows("protected") and not image.writable and image.status == "ok":
             lines.append(Line(t("write-protected")))
         return lines
+
+    def _cut_line(self, path: str) -> Line:
+        return Line(t("its backing file is {image}", image=self.names[self.graph.cuts[path]]), "status")
 
     def _users(self, path: str) -> list[Line]:
         names = set(self.graph.forest.same_file(path))
