@@ -7,11 +7,12 @@ from support.forests import UNIT, figure_2, handout
 from support.merges import FACTS, commit, pull
 from support.readings import reading
 
-from vmsnap_nb.panels.decision import decision_html, lost_html, outcome_html
+from vmsnap_nb.panels.decision import brief, brief_html, decision_html, lost_html, outcome_html, said_html
 from vmsnap_nb.plans.merge.steps import CommitLayers
 from vmsnap_nb.plans.overlay.request import OverlayRequest
 from vmsnap_nb.plans.report import Report, StepDone
 from vmsnap_nb.words.language import set_language
+from vmsnap_nb.words.message import Message, joined, t
 
 pytestmark = pytest.mark.quick
 
@@ -51,6 +52,17 @@ def test_time_is_estimated_only_from_a_known_rate() -> None:
     plan = commit(handout(), "/i/Snap-3", "/i/Snap-1", facts=FACTS)
     assert "about" not in decision_html(plan)
     assert "about 2 s" in decision_html(plan, 3 * UNIT / 2)
+
+
+def test_files_are_named_without_their_folders_which_the_tooltip_has() -> None:
+    paths = joined(["/i/a <b>.qcow2", "/i/b.qcow2"])
+    said = Message("the guest {guest} needs {images}", guest="web", images=paths)
+    tip = "the guest web needs /i/a &lt;b&gt;.qcow2, /i/b.qcow2"
+    assert brief_html(said) == f'<span title="{tip}">The guest web needs a &lt;b&gt;.qcow2, b.qcow2</span>'
+    assert brief_html(Message("{folder} is full", folder="/i")) == "<span>/i is full</span>"
+    assert brief(Message("{action} {image}", action=t("commit live"), image="/i/a")) == "commit live a"
+    moved = said_html("x", details="a", tip="/i/a")
+    assert 'class="vmsnap-below" title="/i/a">A<' in moved
 
 
 def test_a_refused_plan_gives_its_reason_and_the_way_out() -> None:

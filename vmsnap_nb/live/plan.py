@@ -37,7 +37,7 @@ from vmsnap_nb.system.confine import only
 from vmsnap_nb.system.files.errors import named_error
 from vmsnap_nb.system.process import hearing
 from vmsnap_nb.system.survey import Survey
-from vmsnap_nb.words.message import clauses, joined, t
+from vmsnap_nb.words.message import Message, clauses, joined, t
 
 __all__ = ["LivePlan"]
 
@@ -342,7 +342,7 @@ class LivePlan(Plan):
         for number, step in enumerate(self.steps):
             if job.cancelled:
                 break
-            text = f"{t(step.action)} {step.image}"
+            text = Message("{action} {image}", action=t(step.action), image=step.image)
             if any(sizes):
                 job.begin_part(Progress(sum(sizes[:number]), sum(sizes), "bytes", text), sizes[number])
             else:

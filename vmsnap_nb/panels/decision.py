@@ -13,7 +13,17 @@ from vmsnap_nb.views.moves import copied
 from vmsnap_nb.views.shown_text import capital, distinct_names, human_size, shown
 from vmsnap_nb.words.message import Message, clauses, counted, joined, t
 
-__all__ = ["changed_anything", "decision_html", "losses_html", "lost_html", "outcome_html", "said_html", "waivable"]
+__all__ = [
+    "brief",
+    "brief_html",
+    "changed_anything",
+    "decision_html",
+    "losses_html",
+    "lost_html",
+    "outcome_html",
+    "said_html",
+    "waivable",
+]
 
 _NAMED = 4
 """Files that the bar names; the list beside the figure has all."""
@@ -29,17 +39,23 @@ def decision_html(plan: Plan, rate: float | None = None) -> str:
     """
     if plan.refused:
         first = next(concern for concern in plan.concerns if concern.level == "refuse")
-        reasons = [first.what] if not first.remedy else [first.what, first.remedy]
+        reasons = clauses([first.what] if not first.remedy else [first.what, first.remedy])
         return said_html(
-            t("Refused: {title}", title=shown(plan.title)), details=clauses(reasons), mark="vmsnap-refused"
+            t("Refused: {title}", title=shown(plan.title)), details=brief(reasons), tip=reasons, mark="vmsnap-refused"
         )
     return said_html(shown(plan.title), chips=_costs(plan, rate), details=t("Nothing has been changed yet."))
 
 
 def said_html(
-    sentence: str, *, chips: Iterable[tuple[str, str]] = (), details: str = "", mark: str = "", role: str = "status"
+    sentence: str,
+    *,
+    chips: Iterable[tuple[str, str]] = (),
+    details: str = "",
+    tip: str = "",
+    mark: str = "",
+    role: str = "status",
 ) -> str:
-    """Return a sentence for the bar, with chips (text and tooltip) and a line below."""
+    """Return a sentence for the bar, with chips (text and tooltip) and a line below, which may have a tooltip."""
     parts = "".join(
         f'<span class="vmsnap-chip" title="{escape(tip)}">{escape(text)}</span>'
         if tip
@@ -47,7 +63,8 @@ def said_html(
         for text, tip in chips
     )
     scrolls = ' tabindex="0"' if len(details) > _LONG else ""
-    below = f'<span class="vmsnap-below"{scrolls}>{escape(capital(details))}</span>' if details else ""
+    tooltip = f' title="{escape(shown(tip))}"' if tip and tip != details else ""
+    below = f'<span class="vmsnap-below"{scrolls}{tooltip}>{escape(capital(details))}</span>' if details else ""
     text = f"<strong>{escape(capital(sentence))}</strong>"
     return f'<div role="{role}" class="vmsnap-sentence {mark}">{text}{parts}{below}</div>'
 
@@ -89,12 +106,30 @@ def _lost(plan: Plan) -> Iterator[str]:
         words = t("Removed: {names}", names="{names}")
         yield _files(words, [(names[path], path) for path in plan.unlinks])
     losses = [c.what for c in plan.concerns if c.level == "warn" and c.name in _LOSSES]
-    yield from (escape(capital(what)) for what in losses)
+    yield from map(brief_html, losses)
     if plan.writes and not losses:  # a record alone holds no data
         after = {(record.guest, record.name) for record in plan.after.records}
         for record in plan.before.records:
             if (record.guest, record.name) not in after and record.name != MANAGED_SAVE:
                 yield escape(t("Snapshot {name} is deleted", name=shown(record.name)))
+
+
+def brief(text: str) -> str:
+    """Return a message that names files without their folders; a folder itself is named as a whole."""
+    if not isinstance(text, Message):
+        return text.rstrip("/").rpartition("/")[2] if text.startswith("/") and "\n" not in text else text
+    fields = {
+        name: brief(value) if isinstance(value, str) and not name.startswith("folder") else value
+        for name, value in text.fields.items()
+    }
+    return Message(text.template, text.plural, **fields)
+
+
+def brief_html(text: str) -> str:
+    """Return a sentence that names files without their folders, in HTML; its tooltip has the whole paths."""
+    said = brief(text)
+    tip = f' title="{escape(shown(text))}"' if said != text else ""
+    return f"<span{tip}>{escape(shown(capital(said)))}</span>"
 
 
 def _paths(paths: Iterable[str]) -> str:
@@ -113,7 +148,7 @@ def waivable(plan: Plan) -> dict[str, list[str]]:
     refusing = [concern for concern in plan.concerns if concern.level == "refuse"]
     found: dict[str, list[str]] = {}
     for concern in refusing:
-        found.setdefault(concern.name, []).append(concern.what)
+        found.setdefault(concern.name, []).append(brief(concern.what))
     return found if all(concern.waivable for concern in refusing) else {}
 
 
@@ -141,7 +176,7 @@ def outcome_html(report: Report) -> str:
         return said_html(t("Cancelled: {title}", title=title), details=_after_cancelling(report))
     if not report.as_predicted:
         said = t("Done, but not as the plan predicted: {differences}", differences=clauses(report.differences))
-        return said_html(title, details=said, mark="vmsnap-failed")
+        return said_html(title, details=brief(said), tip=said, mark="vmsnap-failed")
     chips: list[tuple[str, str]] = []
     if copied := sum(step.size for step in report.steps):
         chips.append((t("copied {size}", size=human_size(copied)), ""))

@@ -16,6 +16,7 @@ from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.number import check_seconds
 from vmsnap_nb.panels.activity import Activity
 from vmsnap_nb.panels.decision import (
+    brief,
     changed_anything,
     decision_html,
     losses_html,
@@ -423,7 +424,7 @@ class Flow(widgets.VBox):
             self.bar.value = (
                 f'<div role="progressbar" aria-label="{escape(job.title)}" aria-valuemin="0" aria-valuemax="100" '
                 f'aria-valuenow="{part:.0f}"><div style="width: {part:.1f}%"></div></div>'
-                f"<p>{escape(_progress(now))}</p>"
+                f'<p title="{escape(shown(now.text))}">{escape(_progress(now))}</p>'
             )
             job.watch(0.2)
 
@@ -477,10 +478,10 @@ def _button(text: str, style: Literal["", "primary"] = "") -> Any:
 
 def _progress(now: Progress) -> Message:
     if now.unit != "bytes":
-        return t("{what}: {done} of {total} steps", what=now.text, done=now.done, total=now.total)
+        return t("{what}: {done} of {total} steps", what=brief(now.text), done=now.done, total=now.total)
     words = [t("{done} of {total}", done=human_size(now.done), total=human_size(now.total))]
     if now.rate:
         words.append(t("{size}/s", size=human_size(int(now.rate))))
     if now.seconds_left is not None:
         words.append(t("{seconds:.0f} s left", seconds=now.seconds_left))
-    return t("{what}: {amount}", what=now.text, amount=joined(words))
+    return t("{what}: {amount}", what=brief(now.text), amount=joined(words))

@@ -20,10 +20,11 @@ from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.panels.activity import Activity
 from vmsnap_nb.panels.chain_view import ChainView, with_static
+from vmsnap_nb.panels.decision import brief_html
 from vmsnap_nb.panels.flow import Flow, Remedy
 from vmsnap_nb.panels.source import Reading, Source, Subject, own_images
-from vmsnap_nb.views.shown_text import capital, distinct_names, natural, shown
-from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.views.shown_text import distinct_names, natural
+from vmsnap_nb.words.message import t
 
 __all__ = [
     "Fold",
@@ -171,8 +172,7 @@ class Panel(widgets.VBox):
     def _tell_begun(self, reading: Reading) -> None:
         """Say what an earlier process may have left half done; while this panel runs a plan, that is its own."""
         begun = () if self.flow.busy else reading.begun
-        said = ((shown(one.what), _brief(one.what)) for one in begun)
-        lines = "<br>".join(f'<span title="{escape(whole)}">{escape(brief)}</span>' for whole, brief in said)
+        lines = "<br>".join(brief_html(one.what) for one in begun)
         self.begun.value = lines and f'<div class="vmsnap-begun" role="alert">{lines}</div>'
         self.unfinished.layout.display = "" if begun else "none"
         self.complete.layout.display = "none" if all(one.is_running for one in begun) else None
@@ -202,15 +202,6 @@ class Panel(widgets.VBox):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return with_static(super()._repr_mimebundle_(**kwargs), self.shown)
-
-
-def _brief(message: Message) -> str:
-    """Return a sentence that names files without their folders, with a capital letter."""
-    names = {
-        name: value.rpartition("/")[2] if isinstance(value, str) and value.startswith("/") else value
-        for name, value in message.fields.items()
-    }
-    return capital(Message(message.template, message.plural, **names))
 
 
 def names_of(images: Iterable[Image]) -> list[tuple[str, str]]:
