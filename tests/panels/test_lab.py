@@ -38,8 +38,10 @@ def test_a_lab_shows_its_guests_and_all_about_the_selected_one(lab: Lab, guest: 
         assert state(panel, guest) == ("off", "shut off", ["start", "remove"])
         panel.guests.act("stop", guest.name)  # as from a page that is older
         assert panel.activity.count == 1  # of the command
+        assert all("Reading …" in tab.children[0].value for tab in panel.tabs.children[1:])
         for number in range(1, 5):
             panel.tabs.selected_index = number
+        assert not any("Reading …" in getattr(tab.children[0], "value", "") for tab in panel.tabs.children)
         files, blocks = panel.guest_page.part(3), panel.guest_page.part(4)
         assert eventually(lambda: "/etc" in files.list.names and "<svg" in blocks.view.svg)
         files.list.value = "/etc"

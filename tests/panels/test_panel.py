@@ -12,8 +12,10 @@ from support.images import filled
 from support.waiting import eventually
 
 from vmsnap_nb.live.forest import LiveForest
+from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.panels import LabPanel, MergePanel, OverlayPanel, SnapshotPanel
 from vmsnap_nb.panels.panel import Panel
+from vmsnap_nb.panels.source import Source
 
 pytestmark = pytest.mark.system
 
@@ -54,6 +56,16 @@ def test_a_panel_reads_as_long_as_it_is_shown(forest: LiveForest, images: dict[s
     reading = panel.reading
     panel.chain.views = 1
     assert eventually(lambda: panel.reading is not reading)
+
+
+def test_a_guest_in_which_nothing_changed_is_not_drawn_again(guest: Guest) -> None:
+    guest.snapshot("s", kind="internal-disk").run(progress=False)
+    source = Source(guest)
+    first, second = source.read(), source.read()
+    assert first.snapshots is not None
+    assert second.snapshots is not None
+    assert first.snapshots.read_at != second.snapshots.read_at
+    assert not second.differs(first)
 
 
 def test_a_closed_panel_reads_no_more(forest: LiveForest, opened: list[Panel]) -> None:

@@ -28,6 +28,12 @@ __all__ = ["GuestPage"]
 _CONSOLE, _SNAPSHOTS, _LAYERS, _FILES, _MAP = range(5)
 
 
+def _waiting() -> Any:
+    """Return what a tab shows from the click that opens it until its content is there."""
+    reading = t("Reading …")
+    return widgets.HTML(f'<p role="status">{escape(reading)}</p>').add_class("vmsnap-waiting")
+
+
 class GuestPage(widgets.VBox):
     """What is in a tab is made, and read, when the tab is opened.
 
@@ -43,7 +49,7 @@ class GuestPage(widgets.VBox):
             description=t("Take snapshot…"), button_style="primary", layout=widgets.Layout(width="auto")
         )
         self.snapshot_button.on_click(lambda _: self.take_snapshot())
-        self.tabs = widgets.Tab([widgets.VBox().add_class("vmsnap-tab") for _ in range(5)])
+        self.tabs = widgets.Tab([widgets.VBox([_waiting()]).add_class("vmsnap-tab") for _ in range(5)])
         self.tabs.titles = (t("Console"), t("Snapshots"), t("Disk layers"), t("Files"), t("Block map"))
         self.switch = TerminalSwitch(guest, console)
         self._way = "start"
@@ -82,9 +88,11 @@ class GuestPage(widgets.VBox):
             self._parts[_MAP].is_open = number == _MAP
         if number in (None, _CONSOLE):
             return
+        is_new = number not in self._parts  # then it has just been read
         part = self.part(number)
         if isinstance(part, Panel):
-            part.refresh()
+            if not is_new:
+                part.refresh()
             return
         if isinstance(part, FilesView):
             part.show_snapshots(self.guest.snapshots().names)

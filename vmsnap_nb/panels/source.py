@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vmsnap_nb.live.begun import Begun, begun
 from vmsnap_nb.live.forest import LiveForest
@@ -35,10 +35,14 @@ class Reading:
             self.shown.images != other.shown.images
             or self.shown.uses != other.shown.uses
             or self.shown.records != other.shown.records
-            or self.snapshots != other.snapshots
+            or _timeless(self.snapshots) != _timeless(other.snapshots)
             or self.domains != other.domains
             or self.begun != other.begun
         )
+
+
+def _timeless(snapshots: SnapshotList | None) -> SnapshotList | None:
+    return None if snapshots is None else replace(snapshots, read_at=None)
 
 
 def own_images(forest: Forest, guest: str) -> frozenset[str]:
