@@ -460,3 +460,11 @@ def test_the_branches_of_other_guests_are_one_box() -> None:
     assert names(figure_of(tree, Options(only=("/i/none",)))) == drawn(())
     fold = figure_of(tree, Options(only=(*mine, "/i/Overlay-4"))).blocks[0].boxes[-1]
     assert [line.text for line in fold.lines] == ["… 2 other guests …", "(4 images)", "(2 Active)", "4 MiB on disk"]
+
+
+def test_a_fold_with_branches_of_the_guest_itself_is_not_of_others() -> None:
+    guests = {"mine": "1C", "a": "2A", "b": "3A"}
+    tree = forest(*figure_2(), uses=tuple(Use(name, "vda", f"/i/Overlay-{end}") for name, end in guests.items()))
+    plan = overlay_plan(tree)
+    drawn = names(figure_of(plan, Options(only=("/i/Overlay-1C",))))
+    assert not [name for name in drawn if "other guest" in name]

@@ -410,7 +410,9 @@ class _Trees:
         graph, shows = self.graph, self.options.shows
         images = [graph.forest[path] for path in fold.members]
         guests = {use.guest for path in fold.members for use in graph.forest.known_users(path)}
-        of_guests = bool(self.options.only) and fold.kind != "layers" and len(guests) == fold.count
+        only = self.options.only
+        of_others = bool(only) and set(only).isdisjoint(fold.members) and fold.kind != "layers"
+        of_guests = of_others and len(guests) == fold.count
         name = counted("… {count} other guest …", "… {count} other guests …", len(guests)) if of_guests else None
         lines = [fold_name(name or _folded(fold))]
         if len(images) != fold.count:
