@@ -7,9 +7,11 @@ from support.forests import UNIT, figure_2, handout
 from support.merges import FACTS, commit, pull
 from support.readings import reading
 
+from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.panels.decision import brief, brief_html, decision_html, lost_html, outcome_html, said_html
 from vmsnap_nb.plans.merge.steps import CommitLayers
 from vmsnap_nb.plans.overlay.request import OverlayRequest
+from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report, StepDone
 from vmsnap_nb.words.language import set_language
 from vmsnap_nb.words.message import Message, joined, t
@@ -61,8 +63,16 @@ def test_files_are_named_without_their_folders_which_the_tooltip_has() -> None:
     assert brief_html(said) == f'<span title="{tip}">The guest web needs a &lt;b&gt;.qcow2, b.qcow2</span>'
     assert brief_html(Message("{folder} is full", folder="/i")) == "<span>/i is full</span>"
     assert brief(Message("{action} {image}", action=t("commit live"), image="/i/a")) == "commit live a"
+    assert ">Cannot <i>\n  why: x<".replace("<i>", "&lt;i&gt;") in said_html("x", details="cannot <i>\n  why: x")
     moved = said_html("x", details="a", tip="/i/a")
     assert 'class="vmsnap-below" title="/i/a">A<' in moved
+
+
+def test_a_plan_that_only_removes_records_says_which() -> None:
+    before = figure_2().edited(records=[SnapshotRecord("web", "a <b>"), SnapshotRecord("web", "kept")])
+    after = before.edited(records=[SnapshotRecord("web", "kept")])
+    said = decision_html(Plan(title=Message("correct"), before=before, steps=(), after=after))
+    assert 'title="a &lt;b&gt;">removes 1 record<' in said
 
 
 def test_a_refused_plan_gives_its_reason_and_the_way_out() -> None:

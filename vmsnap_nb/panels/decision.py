@@ -64,7 +64,9 @@ def said_html(
     )
     scrolls = ' tabindex="0"' if len(details) > _LONG else ""
     tooltip = f' title="{escape(shown(tip))}"' if tip and tip != details else ""
-    below = f'<span class="vmsnap-below"{scrolls}{tooltip}>{escape(capital(details))}</span>' if details else ""
+    first, *more = details.split("\n")
+    said = "\n".join([capital(first if more else details), *map(shown, more)])
+    below = f'<span class="vmsnap-below"{scrolls}{tooltip}>{escape(said)}</span>' if details else ""
     text = f"<strong>{escape(capital(sentence))}</strong>"
     return f'<div role="{role}" class="vmsnap-sentence {mark}">{text}{parts}{below}</div>'
 
@@ -80,6 +82,9 @@ def _costs(plan: Plan, rate: float | None) -> Iterator[tuple[str, str]]:
         yield counted("creates {count} file", "creates {count} files", len(plan.creates)), _paths(plan.creates)
     if written := [path for path in plan.writes if path not in plan.unlinks]:
         yield counted("changes {count} file", "changes {count} files", len(written)), _paths(written)
+    if not plan.writes and (records := _gone_records(plan)):  # otherwise they are among the losses
+        names = "\n".join(map(shown, records))
+        yield counted("removes {count} record", "removes {count} records", len(records)), names
     freed = plan.frees.total if plan.unlinks else None
     if freed:
         yield t("frees {size}", size=human_size(freed)), ""
@@ -108,10 +113,13 @@ def _lost(plan: Plan) -> Iterator[str]:
     losses = [c.what for c in plan.concerns if c.level == "warn" and c.name in _LOSSES]
     yield from map(brief_html, losses)
     if plan.writes and not losses:  # a record alone holds no data
-        after = {(record.guest, record.name) for record in plan.after.records}
-        for record in plan.before.records:
-            if (record.guest, record.name) not in after and record.name != MANAGED_SAVE:
-                yield escape(t("Snapshot {name} is deleted", name=shown(record.name)))
+        yield from (escape(t("Snapshot {name} is deleted", name=shown(name))) for name in _gone_records(plan))
+
+
+def _gone_records(plan: Plan) -> list[str]:
+    after = {(record.guest, record.name) for record in plan.after.records}
+    gone = (record for record in plan.before.records if (record.guest, record.name) not in after)
+    return [record.name for record in gone if record.name != MANAGED_SAVE]
 
 
 def brief(text: str) -> str:

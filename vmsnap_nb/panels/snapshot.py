@@ -17,6 +17,7 @@ from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.model.snapshot import Snapshot, SnapshotCost
 from vmsnap_nb.panels.call import Call
+from vmsnap_nb.panels.decision import brief, brief_html
 from vmsnap_nb.panels.moment import MomentView
 from vmsnap_nb.panels.panel import Panel, fold, group, row
 from vmsnap_nb.panels.row_list import Action, Row, RowList
@@ -164,8 +165,8 @@ class SnapshotPanel(Panel):
         self._allow(running=any(domain.running for domain in reading.domains))
         drifted = [snapshot for snapshot in snapshots if snapshot.status != "ok"]
         self.reconcile_button.disabled = not drifted
-        problems = [t("{snapshot}: {problem}", snapshot=shown(one.name), problem=shown(one.problem)) for one in drifted]
-        items = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
+        problems = [t("{snapshot}: {problem}", snapshot=shown(one.name), problem=one.problem) for one in drifted]
+        items = "".join(f"<li>{brief_html(problem)}</li>" for problem in problems)
         if drifted:
             self._records.unfolded = True
         agree = escape(t("libvirt's records match the files."))
@@ -329,7 +330,7 @@ def _box(text: str, *, value: bool = False) -> Any:
 
 
 def _row(snapshot: Snapshot, cost: SnapshotCost | None) -> Row:
-    record, problem = snapshot.record, snapshot.problem if snapshot.status != "ok" else ""
+    record, problem = snapshot.record, brief(snapshot.problem) if snapshot.status != "ok" else ""
     size = None if cost is None else cost.exclusive
     return Row(
         key=snapshot.name,
