@@ -46,6 +46,7 @@ caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { border: 1px solid var(--line); padding: .25rem .5rem; vertical-align: top; font-weight: normal; }
 thead th { background: var(--head); font-weight: 600; } pre, code { font-size: .85em; overflow-wrap: anywhere; }
 .vmsnap-words { min-width: 14em; }
+@page { size: landscape; margin: 12mm; }
 @media print { body { padding: 0; max-width: none; font-size: 10pt; } nav { display: none; }
   .wide { overflow: visible; } svg { max-width: 100%; } table { font-size: 8pt; } thead { display: table-header-group; }
   tr, figure, h2, h3 { break-inside: avoid; } h2, h3 { break-after: avoid; } }
