@@ -95,7 +95,7 @@ def test_a_moment_has_its_chain_files_and_map_and_offers_the_revert(guest: Guest
     assert moment.layout.display == "none"  # it is now
     panel.slider.value = "one"
     assert (panel.table.value, panel.chain.selected, moment.layout.display) == ("one", "one", None)
-    assert eventually(lambda: moment.said.value == "")
+    assert eventually(lambda: moment.said.value == "" and chain[0] in moment.figure.text)
     assert [name in moment.figure.text for name in (*chain, f"{guest.name}.one")] == [True, True, False]
     moment.part.value = "map"
     assert eventually(lambda: "guest reads" in moment.figure.text)
