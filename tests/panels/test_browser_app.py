@@ -90,6 +90,10 @@ def test_the_page_keeps_lab_and_panel_when_it_is_reloaded_or_opened_twice(short:
             assert dark.evaluate("document.body.dataset.jpThemeLight") == "false"
             assert violations(dark, ".vmsnap-panel") == []
             dark.close()
+            stranger = browser.new_page()
+            stranger.goto(told[1].partition("?")[0], timeout=START)
+            assert "/login" in stranger.url
+            stranger.close()
             page.close()
     finally:
         end(app)
