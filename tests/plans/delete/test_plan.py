@@ -254,3 +254,86 @@ def test_what_may_be_inside_an_image_that_was_not_read(unseen: dict[str, object]
     records = (SnapshotRecord("demo", "s", disks=(SnapshotDisk("vda", "internal", "/i/x"),)),)
     elsewhere = plan("s", images=[*CHAIN, image("x", **unseen)], records=records)
     assert refused(elsewhere) == {"unknown-image"}
+
+
+# -- external snapshots whose images are not all as they were --------------------------------------------------------
+
+
+def at(top: str, name: str, images: list[Image], *records: SnapshotRecord, **facts: object) -> Plan:
+    """Delete a snapshot of a guest that goes on in `top`."""
+    domain = guest(top)
+    request = DeleteRequest(guest=GuestRef("demo", "0" * 8, ""), name=name)
+    return request.plan(reading(forest(domain, images, *(records or RECORDS)), domain, **facts))
+
+
+REVERTED = [*CHAIN, image("d", "b", writable=True)]
+"""The guest has gone back to the snapshot c, and left its overlay behind."""
+
+
+def levels(made: Plan, name: str) -> list[str]:
+    return [concern.level for concern in made.concerns if concern.name == name]
+
+
+def test_an_overlay_that_nobody_reads_goes_without_a_merge_and_its_data_is_named() -> None:
+    made = at("d", "c", REVERTED)
+    assert (made.unlinks, made.writes, refused(made)) == (("/i/c",), (), set())
+    assert levels(made, "state-lost") == ["warn"]
+    inside = [replace(one, snapshots=(InternalSnapshot("1", "in"),)) if one.name == "c" else one for one in REVERTED]
+    assert any("internal snapshots (in)" in one.what for one in at("d", "c", inside).concerns)
+    marked = [replace(one, status="invalid") if one.name == "c" else one for one in REVERTED]
+    made = at("d", "c", marked)
+    assert made.unlinks == ("/i/c",)
+    assert levels(made, "state-lost") == [], "what it held is elsewhere"
+    protected = [replace(one, writable=False) if one.name == "c" else one for one in REVERTED]
+    made = at("d", "c", protected)
+    assert (made.unlinks, levels(made, "read-only")) == ((), ["note"])
+    other = replace(RECORDS[2], disks=(replace(RECORDS[2].disks[0], target="vdb"),))
+    made = at("d", "c", REVERTED, *RECORDS[:2], other)
+    assert made.unlinks == ()
+    assert "no longer has disk vdb" in made.way
+    assert [step.name for step in made.steps if isinstance(step, ForgetRecord)] == ["c"]
+
+
+def test_what_an_overlay_that_is_gone_had_needs_no_merge_but_what_is_based_on_it_is_not_left() -> None:
+    gone = [replace(one, status="missing", backing=None) if one.name == "c" else one for one in REVERTED]
+    made = at("d", "c", gone)
+    assert (made.unlinks, made.writes, refused(made)) == ((), (), set())
+    assert "there is nothing to merge for disk vda" in made.way
+    assert [step.name for step in made.steps if isinstance(step, ForgetRecord)] == ["c"]
+    assert refused(at("e", "c", [*gone, image("e", "c")])) == {"missing-base"}
+    away = [one for one in REVERTED if one.name != "c"]
+    assert refused(at("d", "c", away)) == {"unknown-image"}
+    assert refused(at("d", "c", away, gone=frozenset({"/i/c"}))) == set()
+    (concern,) = (one for one in at("d", "c", away, unknown={"/i/c": "no"}).concerns if one.name == "unknown-image")
+    assert concern.what == "cannot tell whether /i/c exists: no"
+
+
+def test_a_layer_that_was_marked_or_whose_base_is_gone_is_not_merged() -> None:
+    marked = [replace(one, status="invalid") if one.name == "b" else one for one in CHAIN]
+    assert at("c", "b", marked).writes == ()
+    base = [replace(one, status="missing", backing=None) if one.name == "own" else one for one in CHAIN]
+    made = at("c", "a", base)
+    assert made.writes == made.unlinks == ()
+    assert "warn" in levels(made, "missing-base")
+
+
+def test_the_layer_that_an_interrupted_pull_left_behind_is_removed_unless_it_is_needed() -> None:
+    pulled = [replace(one, backing=CHAIN[2].backing) if one.name == "b" else one for one in CHAIN]
+    made = at("c", "b", pulled)
+    assert made.unlinks == ("/i/a",)
+    assert levels(made, "state-lost") == ["warn"]
+    assert [(step.name, step.path, step.now) for step in made.steps if isinstance(step, MoveRecord)] == [
+        ("a", "/i/a", "/i/b")
+    ]
+    assert at("c", "b", [*pulled, image("x", "a")]).unlinks == ()
+    elsewhere = [replace(one, backing=CHAIN[1].backing) if one.name == "b" else one for one in CHAIN]
+    assert at("c", "b", elsewhere).unlinks == ()
+
+
+def test_memory_goes_with_the_last_snapshot_that_has_it() -> None:
+    own = replace(RECORDS[1], memory="external", memory_file="/i/m")
+    assert "/i/m" in at("c", "b", CHAIN, RECORDS[0], own, RECORDS[2]).unlinks
+    both = replace(RECORDS[2], memory="external", memory_file="/i/m")
+    assert "/i/m" not in at("c", "b", CHAIN, RECORDS[0], own, both).unlinks
+    assert "/i/m" not in at("c", "b", CHAIN, RECORDS[0], own, RECORDS[2], gone=frozenset({"/i/m"})).unlinks
+    assert "unknown-image" in refused(at("c", "b", CHAIN, RECORDS[0], own, RECORDS[2], unknown={"/i/m": "no"}))
