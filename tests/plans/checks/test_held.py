@@ -130,14 +130,14 @@ def test_the_next_start_is_from_the_overlay_of_an_interrupted_snapshot(later: st
     assert [(step.before, step.path) for step in steps] == [("/i/old.qcow2", "/i/new.qcow2")] * corrected
 
 
-def left(put: Image | None = None, **facts: object) -> list[tuple[str, object]]:
+def left(put: Image | None = None, state: State = "shut off", **facts: object) -> list[tuple[str, object]]:
     """What is removed of an overlay that was made, and of memory, before the snapshot was interrupted."""
     entry = replace(ENTRY, made=("/i/new.qcow2", "/i/s.mem"))
     empty = {"/i/new.qcow2": LayerMap("/i/new.qcow2", 1 << 20)}
     use = facts.pop("use", OFF)
     records = facts.pop("records", ())
     assert isinstance(use, Use)
-    at = now("shut off", OFF, **{"entries": (entry,), "maps": empty, **facts})
+    at = now(state, OFF, **{"entries": (entry,), "maps": empty, **facts})
     new = image("new.qcow2", "old.qcow2", identity=(1, 3))
     tree = at.forest.edited(put=[new] if put is None else [new, put], uses=(OFF, use), records=records)  # type: ignore[arg-type]
     plan = FinishSnapshotRequest(guest="demo", entry=entry).plan(replace(at, forest=tree))
@@ -155,7 +155,8 @@ def test_an_overlay_goes_with_its_entry_only_where_nothing_is_in_it_and_nobody_h
         image("above", "new.qcow2"),
     ):
         assert left(other) == []
-    assert left(maps={}) == left(maps=DATA) == []
+    for state in ("shut off", "running"):
+        assert left(maps={}, state=state) == left(maps=DATA, state=state) == []  # type: ignore[arg-type]
     mine = Use("other", "vda", "/i/new.qcow2")
     assert left(use=mine) == left(image("above", "new.qcow2"), use=replace(mine, path="/i/above")) == []
     linked = replace(new, path="/i/link")
@@ -179,3 +180,22 @@ def test_what_a_snapshot_of_a_guest_with_another_uuid_has_left_is_asked_about() 
     for uuid, names in (("u", set()), ("other", {"other-image"})):
         plan = FinishSnapshotRequest(guest="demo", entry=replace(ENTRY, uuid=uuid)).plan(at)
         assert {one.name for one in plan.concerns if one.level == "refuse"} - {"disk-changed"} == names
+        assert all(one.waivable for one in plan.concerns)
+
+
+def test_the_disk_of_the_guest_and_of_no_other_is_the_overlay_then_or_what_is_left_is_gone() -> None:
+    at = now("shut off", OFF, entries=(ENTRY,), maps=DATA)
+    others = replace(OFF, guest="other"), replace(OFF, target="vdb", path="/i/base.qcow2")
+    plan = FinishSnapshotRequest(guest="demo", entry=ENTRY).plan(
+        replace(at, forest=at.forest.edited(uses=(OFF, *others)))
+    )
+    assert plan.after.uses == (replace(OFF, path="/i/new.qcow2"), *others)
+    assert plan.subjects == ("/i/old.qcow2", "/i/new.qcow2")
+    assert "QEMU was apparently writing to /i/new.qcow2" in plan.way
+    entry = replace(ENTRY, made=("/i/new.qcow2",), uuid="other")
+    tree = at.forest.edited(put=[image("new.qcow2", "old.qcow2", identity=(1, 3))])
+    empty = {"/i/new.qcow2": LayerMap("/i/new.qcow2", 1 << 20)}
+    plan = FinishSnapshotRequest(guest="demo", entry=entry).plan(replace(at, forest=tree, maps=empty))
+    assert "/i/new.qcow2" not in plan.after.images
+    assert "contain no guest data" in plan.way
+    assert [one.name for one in plan.concerns] == ["other-image"]
