@@ -172,6 +172,38 @@ def test_nothing_is_merged_where_a_volume_may_be_any_image(system: SystemLibvirt
             assert "volume base.qcow2 of pool images" in text
 
 
+def test_nothing_is_unneeded_on_which_a_volume_of_an_inactive_pool_may_be_based(connection: Any) -> None:
+    volumes = "<source><device path='/dev/none'/><name>vg</name></source><target><path>/dev/vg</path></target>"
+    connection.storagePoolDefineXML(f"<pool type='logical'><name>lvm</name>{volumes}</pool>")
+    qemu_img("create", "-q", "-f", "qcow2", "spare.qcow2", "1M")
+    define(connection, "hidden", volume_disk("lvm", "disk"))
+    with vs.connect("qemu:///system") as host:
+        found = host.survey(IMAGES).leftovers()
+        assert found.unseen == ("lvm/disk",)
+        plan = found.remove()
+        assert "unknown-image" in {concern.name for concern in plan.concerns if concern.level == "refuse"}
+        [image] = host.guest("hidden").chain()
+        assert "volume of a storage pool" in image.problem
+
+
+def test_what_libvirt_refuses_while_a_pool_is_inactive_is_refused_before(connection: Any) -> None:
+    qemu_img("create", "-q", "-f", "qcow2", "disk.qcow2", "1M")
+    images = pool(connection, "images", IMAGES)
+    define(connection, "demo", volume_disk("images", "disk.qcow2"))
+    with vs.connect("qemu:///system") as host:
+        guest = host.guest("demo")
+        assert guest.snapshot("a", kind="internal-disk").run(progress=False).as_predicted
+        images.destroy()
+        with pytest.raises(vs.errors.LibvirtError, match="virsh pool-start"):
+            guest.start(wait=False)
+        plans = [guest.snapshot("b", kind=kind) for kind in ("internal-disk", "external-disk")]  # type: ignore[arg-type]
+        for plan in (*plans, guest.revert("a", keep_current=False)):
+            [against] = [one for one in plan.concerns if one.level == "refuse"]
+            assert against.remedy.endswith("virsh pool-start images"), plan.title
+        images.create()
+        assert guest.revert("a", keep_current=False).run(progress=False).as_predicted
+
+
 def test_overlays_of_a_guest_that_is_off_get_owner_and_mode_of_the_image_below(
     system: SystemLibvirt, connection: Any
 ) -> None:

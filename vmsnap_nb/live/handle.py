@@ -205,8 +205,8 @@ _MONITOR_LOST = ("read from", "write to", "closed", "End of file")
 """What libvirt says, in the same sentence as "monitor", where a QEMU has ended in the middle of something."""
 
 
-def explained(error: VmsnapError) -> VmsnapError:
-    """Return an error of libvirt about snapshots with what is known of it."""
+def explained(error: VmsnapError, *, taking: bool = False) -> VmsnapError:
+    """Return an error of libvirt about snapshots with what is known of it; `taking` is of one that is undone then."""
     libvirt = library()
     if not isinstance(error, LibvirtError):
         return error
@@ -228,6 +228,6 @@ def explained(error: VmsnapError) -> VmsnapError:
         return ended
     if "writing VM state" in said and error.next_step is None:
         error.next_step = t("free space on the file system of the image that stores the memory, and try again")
-    if error.next_step is None:
+    if error.next_step is None and taking:
         error.next_step = t("call the guest's snapshots() again: this snapshot was removed completely")
     return error

@@ -40,7 +40,7 @@ from vmsnap_nb.system.libvirt.knowledge import Knowledge
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.security import denied_among, not_relabelled, qemu_users, secmodels, unconfined
 from vmsnap_nb.system.libvirt.snapshots import read_saved_state
-from vmsnap_nb.system.libvirt.volumes import with_volume_paths
+from vmsnap_nb.system.libvirt.volumes import idle_pools, with_volume_paths
 from vmsnap_nb.system.libvirt.written import written_paths
 from vmsnap_nb.system.maps import MapReader, map_inside
 from vmsnap_nb.system.qemu.check import damage
@@ -315,6 +315,8 @@ def look_at_guest(
         if known.running and not known.domain.persistent:
             definition = with_volume_paths(handle.connect, handle.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE))
         memory = handle.info()[1] * 1024
+        inactive = [] if known.running else [pool.name for pool in knowledge.pools if not pool.active]
+        idle = idle_pools(handle, inactive)
     root = parse_xml(known.xml)
     loader, nvram = root.find("os/loader"), root.find("os/nvram")
     targets = [disk.target for disk in known.domain.disks if disk.source]
@@ -335,6 +337,7 @@ def look_at_guest(
         nvram_format="raw" if nvram is None else nvram.get("format", "raw"),
         libvirt_version=(version // 1_000_000, version // 1000 % 1000, version % 1000),
         is_system=by_libvirt,
+        idle_pools=idle,
     )
     if jobs.keys() & (jobs.keys() if needs.disk is None else {"", needs.disk}):
         needs = replace(needs, maps=(), compared=(), checked=(), space=())

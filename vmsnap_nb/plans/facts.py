@@ -68,6 +68,7 @@ class GuestFacts:
     not_relabelled: tuple[str, ...] = ()
     is_system: bool = False
     restarted: frozenset[str] = frozenset()
+    idle_pools: tuple[str, ...] = ()
 
     @property
     def ref(self) -> GuestRef:

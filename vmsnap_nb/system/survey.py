@@ -33,7 +33,7 @@ from vmsnap_nb.system.pace import Pace
 from vmsnap_nb.system.qcow2.directories import Room
 from vmsnap_nb.system.saved_memory import is_saved_memory
 from vmsnap_nb.system.straight import Straight
-from vmsnap_nb.system.unread import nowhere, outside, remote, too_much, unreachable, unread_folder
+from vmsnap_nb.system.unread import nowhere, outside, remote, too_much, unreachable, unread_folder, volume
 from vmsnap_nb.words.language import one_language
 from vmsnap_nb.words.message import NOTHING, Message, clauses, t
 
@@ -271,7 +271,7 @@ class _Reading:
         elif path.startswith("/"):
             image = self._open(path, os.path.dirname(path), trusted=True)
         else:
-            image = remote(path)
+            image = remote(path) if ":" in path else volume(path)
         told = self.named[path]
         if told is not None and image.status in {"unreadable", "remote"} and image.format is None:
             image = replace(image, format=told)

@@ -8,13 +8,19 @@ from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.system.files.identity import place_of
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["nowhere", "outside", "remote", "too_much", "unreachable", "unread_folder"]
+__all__ = ["nowhere", "outside", "remote", "too_much", "unreachable", "unread_folder", "volume"]
 
 
 def remote(path: str) -> Image:
     """Return the image at a network address."""
     problem = t("it is at a network address, and such addresses are never opened")
     return Image(path, status="remote", problem=problem, identity=address_of(path))
+
+
+def volume(path: str) -> Image:
+    """Return the image that is a volume, as POOL/VOLUME, of which libvirt does not report the file."""
+    problem = t("it is a volume of a storage pool, and libvirt does not report its file: the pool may not be active")
+    return Image(path, status="remote", problem=problem)
 
 
 def nowhere(path: str) -> Image:

@@ -109,7 +109,7 @@ def _take(handle: GuestHandle, step: TakeSnapshot) -> Undo:
         with _inside(handle, step, "create"), libvirt_errors(tried):
             handle.domain.snapshotCreateXML(step.xml, flags)
     except VmsnapError as error:
-        named = explained(error)
+        named = explained(error, taking=True)
         _clean_up(handle, step, there, named)
         if entry is not None and not any(map(os.path.lexists, (*(one.file for one in entry.disks), *entry.made))):
             _end_entry(entry, earlier)

@@ -11,7 +11,7 @@ from vmsnap_nb.plans.concern import Concern, either, refuse
 from vmsnap_nb.plans.facts import STARTING, GuestFacts
 from vmsnap_nb.words.message import Message, counted, joined, t
 
-__all__ = ["active_jobs", "has_managed_save", "in_use", "managed_save", "merge_while_running"]
+__all__ = ["active_jobs", "has_managed_save", "idle_pools", "in_use", "managed_save", "merge_while_running"]
 
 
 def in_use(
@@ -118,6 +118,21 @@ def _end_of_start(guest: str) -> Message:
         "remove {file} from its state folder (/run/libvirt/qemu for qemu:///system), and start libvirt again",
         file=f"{guest}.xml",
     )
+
+
+def idle_pools(owner: GuestFacts) -> Iterator[Concern]:
+    """Check that no disk of a guest that is off is a volume of a storage pool that is not active."""
+    for pool in owner.idle_pools:
+        yield refuse(
+            "not-supported",
+            t(
+                "the storage pool {pool} is not active, so libvirt does not open the disks of {guest} that are in it",
+                pool=pool,
+                guest=owner.domain.name,
+            ),
+            t("start the storage pool first: {command}", command=shlex.join(("virsh", "pool-start", pool))),
+            holders=(owner.domain.name,),
+        )
 
 
 def has_managed_save(forest: Forest, guest: str) -> bool:

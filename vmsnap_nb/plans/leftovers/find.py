@@ -49,7 +49,8 @@ def find_leftovers(reading: Reading, uri: str = "") -> Leftovers:
 
 def unseen(forest: Forest) -> tuple[str, ...]:
     """Return the images, and folders, of which it is not known what they are based on."""
-    return tuple(
+    lost = (use.path for use in forest.uses if use.volume)
+    images = (
         path
         for path, image in forest.images.items()
         if path.startswith("/")
@@ -60,6 +61,7 @@ def unseen(forest: Forest) -> tuple[str, ...]:
         )
         and image.status != "missing"
     )
+    return tuple(dict.fromkeys((*images, *lost)))
 
 
 def _needed(reading: Reading) -> set[str]:

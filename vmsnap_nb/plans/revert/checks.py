@@ -18,7 +18,7 @@ from vmsnap_nb.plans.checks.known import not_known
 from vmsnap_nb.plans.checks.layers import broken, lower_keys, missing, new_overlay_exposes
 from vmsnap_nb.plans.checks.needed import other_chains
 from vmsnap_nb.plans.checks.notes import pulling
-from vmsnap_nb.plans.checks.users import active_jobs, in_use, managed_save
+from vmsnap_nb.plans.checks.users import active_jobs, idle_pools, in_use, managed_save
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.overlay.reference import NEW_OVERLAY_BYTES
 from vmsnap_nb.plans.request import Reading
@@ -174,6 +174,8 @@ def _guest(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
     domain, record = reading.owner.domain, choice.record
     me = (domain.name,)
     yield from active_jobs(reading.owner)
+    if choice.way == "inside" or choice.state != "shut off":
+        yield from idle_pools(reading.owner)
     yield from managed_save(
         reading.forest,
         domain.name,

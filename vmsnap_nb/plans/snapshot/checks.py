@@ -19,7 +19,7 @@ from vmsnap_nb.plans.checks.layers import broken, lower_keys, missing, new_overl
 from vmsnap_nb.plans.checks.needed import other_chains
 from vmsnap_nb.plans.checks.notes import merging, pulling, strangers
 from vmsnap_nb.plans.checks.security import not_relabelled
-from vmsnap_nb.plans.checks.users import active_jobs, in_use, managed_save
+from vmsnap_nb.plans.checks.users import active_jobs, idle_pools, in_use, managed_save
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.plans.overlay.reference import NEW_OVERLAY_BYTES
@@ -40,6 +40,7 @@ def check_snapshot(reading: Reading, choice: SnapshotChoice) -> Iterator[Concern
     yield from _agent(owner, choice)
     if not owner.running:
         yield from _managed_save(forest, owner, choice)
+        yield from idle_pools(owner)
     yield from _not_held(owner, choice)
     # Jobs of a disk that is left out matter to checkpoints, and to what is inside, alone.
     held = [disk.target for disk in choice.disks if disk.held != "no"]

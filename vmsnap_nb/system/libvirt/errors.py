@@ -66,6 +66,9 @@ def from_libvirt(tried: Message, said: str, code: int = 0, domain: int = 0) -> V
         return by_text
     if code in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL):
         return NotFoundError(tried, said=said)
+    if "storage pool" in said and "is not active" in said:
+        then = t("start the storage pool with virsh pool-start, and try again")
+        return LibvirtError(tried, said=said, code=code, domain=domain, next_step=then)
     if any(words in said.lower() for words in _LOST):
         then = t("check the network, and make sure that libvirt is running there. Then try again: this reconnects")
         return LibvirtError(tried, said=said, code=code, domain=domain, next_step=then)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.system.libvirt.library import library
 
-__all__ = ["with_volume_paths"]
+__all__ = ["idle_pools", "with_volume_paths"]
 
 
 def with_volume_paths(connection: Callable[[], Any], xml: str) -> str:
@@ -34,6 +34,15 @@ def with_volume_paths(connection: Callable[[], Any], xml: str) -> str:
             source.set("dev" if is_device else "file", path)
             disk.set("type", "block" if is_device else "file")
     return ET.tostring(root, encoding="unicode")
+
+
+def idle_pools(domain: Any, inactive: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the inactive storage pools that a guest's definition names: libvirt opens none of these disks."""
+    names = frozenset(inactive)
+    if not names:
+        return ()
+    sources = parse_xml(domain.XMLDesc(library().VIR_DOMAIN_XML_INACTIVE)).iterfind("devices/disk/source[@pool]")
+    return tuple(dict.fromkeys(name for source in sources if (name := source.get("pool", "")) in names))
 
 
 def _volume(connection: Any, pool: str, volume: str) -> tuple[str | None, bool]:
