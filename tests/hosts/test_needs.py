@@ -332,3 +332,18 @@ def test_what_only_a_record_names_is_kept(connection: Any, way: str) -> None:
         )
         assert not host.survey(IMAGES).commit("top").refused
         assert str(base) in [one.path for one in host.survey(IMAGES).leftovers()]
+
+
+def test_a_folder_as_a_disk_and_the_overlay_of_a_transient_disk_are_nothing_to_correct(connection: Any) -> None:
+    folder = IMAGES / "files"
+    folder.mkdir()
+    create(IMAGES / "d.qcow2", size=4 * MIB)
+    files = (
+        f"<disk type='dir' device='disk'><driver name='qemu' type='fat'/><source dir='{folder}'/>"
+        "<target dev='vdb' bus='virtio'/><readonly/></disk>"
+    )
+    transient = file_disk(IMAGES / "d.qcow2").replace("<target", "<transient/><target")
+    define(connection, "d", transient, files, running=True)
+    with vs.connect(SYSTEM) as host:
+        assert [str(one.name) for one in host.findings()] == ["writable-base"]
+        assert [disk.source for disk in host.guest("d").disks()][1] == str(folder)

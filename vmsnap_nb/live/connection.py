@@ -246,7 +246,10 @@ class Connection:
         listed = (pool.folder or "" for pool in pools if pool not in closed)
         survey.folders = tuple(dict.fromkeys((*folders, *listed)))
         survey.images = dict(self.customs.formats()) | {
-            disk.source: disk.format for domain, _ in domains for disk in domain.disks if disk.source
+            disk.source: disk.format
+            for domain, _ in domains
+            for disk in domain.disks
+            if disk.source is not None and disk.is_image
         }
         chains = (read_domain_chains(xml) for _, xml in domains if "<backingStore" in xml)
         survey.devices.update(image.path for chain in chains for image in chain)

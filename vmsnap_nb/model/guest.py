@@ -96,6 +96,11 @@ class Disk(Carded):
     allocated: int | None = None
     volume: str = ""  # of which libvirt does not say which file it is, in words
 
+    @property
+    def is_image(self) -> bool:
+        """Whether it has an image: no empty drive has one, and none that QEMU makes up of the files in a folder."""
+        return bool(self.source) and self.format != "fat"
+
 
 @dataclass(frozen=True)
 class Disks(Shown):
@@ -142,7 +147,7 @@ class Domain(Carded):
         return tuple(
             Use(self.name, d.target, d.source, self.state, readonly=d.readonly, volume=d.volume)
             for d in self.disks
-            if d.source
+            if d.source is not None and d.is_image
         )
 
 

@@ -130,6 +130,10 @@ def closed_bases(forest: Forest, modes: Mapping[str, int]) -> Iterator[tuple[Ima
             yield forest[path], below
 
 
+_TRANSIENT = ".TRANSIENT-"
+"""How libvirt calls the overlay of a transient disk, before the name of the guest."""
+
+
 def unrecorded(forest: Forest) -> Iterator[tuple[Image, str]]:
     """Yield overlays that look as if a snapshot had made them, and that no record names, each with its guest.
 
@@ -142,6 +146,8 @@ def unrecorded(forest: Forest) -> Iterator[tuple[Image, str]]:
             below = forest.parent(path)
             if below is None or below not in forest.images or path in named or below in named:
                 continue
+            if path.endswith(f"{_TRANSIENT}{use.guest}"):
+                continue  # libvirt removes it as soon as the guest stops
             if forest[below].backing is None and not _is_named_like_a_snapshot(path, below):
                 continue  # the guest's own overlay on a template
             alone = all(user.guest == use.guest for user in forest.known_users(below))

@@ -261,7 +261,7 @@ def _listed(guest: str, xml: str) -> Iterator[Need]:
     for disk in parse_xml(xml).iterfind("devices/disk") if "<backingStore" in xml else ():
         target, own = disk.find("target"), _source(disk.find("source"))
         listed = [_source(layer.find("source")) for layer in layers_below(disk)]
-        if own and target is not None and all(listed):
+        if own and target is not None and all(listed) and disk.get("type") != "dir":
             found = (own, *filter(None, listed))
             layers = (*found, "") if is_ended(disk) else found
             name = target.get("dev", "")
