@@ -347,3 +347,12 @@ def test_a_folder_as_a_disk_and_the_overlay_of_a_transient_disk_are_nothing_to_c
     with vs.connect(SYSTEM) as host:
         assert [str(one.name) for one in host.findings()] == ["writable-base"]
         assert [disk.source for disk in host.guest("d").disks()][1] == str(folder)
+
+
+def test_two_names_of_one_file_are_one_image_to_a_user(connection: Any) -> None:
+    create(IMAGES / "base.qcow2", size=4 * MIB)
+    create(IMAGES / "top.qcow2", backing=IMAGES / "base.qcow2")
+    (IMAGES / "link").symlink_to(IMAGES)
+    define(connection, "d", file_disk(IMAGES / "link" / "top.qcow2"))
+    with vs.connect(SYSTEM) as host:
+        assert host.survey(IMAGES).pull("top").run(progress=False).as_predicted

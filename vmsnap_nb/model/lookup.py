@@ -63,7 +63,8 @@ class ImageNames:
     def find(self, image: object, kind: Literal["image", "layer"], *, order: Iterable[str] | None = None) -> str:
         """Return the path of the one image that is meant; `kind` and `order` are for the error."""
         found = self.candidates(image)
-        if len(found) == 1:
+        identities = {self._images[path].identity for path in found}
+        if len(found) == 1 or (len(identities) == 1 and None not in identities):  # names of one file
             return next(iter(found))
         text = path_of(image)
         named = repr(image) if text is None else text
