@@ -356,3 +356,17 @@ def test_two_names_of_one_file_are_one_image_to_a_user(connection: Any) -> None:
     define(connection, "d", file_disk(IMAGES / "link" / "top.qcow2"))
     with vs.connect(SYSTEM) as host:
         assert host.survey(IMAGES).pull("top").run(progress=False).as_predicted
+
+
+def test_an_image_of_a_running_guest_is_extended_as_the_remedy_says(connection: Any) -> None:
+    base = create(IMAGES / "base.qcow2", size=2 * MIB)
+    write(base, "write -q -P 1 0 2M")
+    create(IMAGES / "top.qcow2", base, size=MIB + 512)
+    write(IMAGES / "top.qcow2", "write -q -P 2 1M 512")
+    define(connection, "d", file_disk(IMAGES / "top.qcow2"), running=True)
+    with vs.connect(SYSTEM) as host:
+        plan = host.guest("d").pull()
+        assert refused(plan) == {"smaller-size"}
+        [remedy] = [str(one.remedy) for one in plan.concerns if one.level == "refuse"]
+        subprocess.run(remedy.partition(": ")[2].split(), check=True)
+        assert host.guest("d").pull().run(progress=False).as_predicted

@@ -332,11 +332,19 @@ def stale_end(reading: Reading, lineage: Sequence[str], parts: Sequence[str]) ->
         what,
         t(
             "extend the image to a cluster boundary first: {command}",
-            command=f"qemu-img resize -f qcow2 {shlex.quote(image.path)} {end}",
+            command=_extend(forest, image, end),
         ),
         images=(image.path, *longer),
         waivable=True,
     )
+
+
+def _extend(forest: Forest, image: Image, end: int) -> str:
+    """Return the command that makes an image longer: QEMU itself does so for a guest that runs."""
+    use = next((use for use in forest.known_users(image.path) if use.running and not use.readonly), None)
+    if use is not None:
+        return shlex.join(("virsh", "blockresize", use.guest, use.target, f"{end}B"))
+    return shlex.join(("qemu-img", "resize", "-f", "qcow2", image.path, str(end)))
 
 
 def _ends_after(forest: Forest, path: str, size: int) -> bool:
