@@ -12,6 +12,7 @@ from vmsnap_nb.live.step_action import Action
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.checks.access import Access, on_other_machine, unresolved, with_access
+from vmsnap_nb.plans.checks.locked import with_guests_off
 from vmsnap_nb.plans.concern import Concern, sorted_concerns
 from vmsnap_nb.plans.leftovers.steps import MoveFile
 from vmsnap_nb.plans.machine import Machine
@@ -107,4 +108,5 @@ class Place:
             plan = replace(plan, concerns=sorted_concerns((*plan.concerns, *found)))
         plan = with_sizes_of_files(plan) if self.here else plan
         plan = replace(plan, machine=machine)
-        return plan if self.access is None else with_access(plan, self.access(plan))
+        plan = plan if self.access is None else with_access(plan, self.access(plan))
+        return replace(plan, concerns=tuple(with_guests_off(plan.before, plan.concerns)))

@@ -201,7 +201,7 @@ def doubt(forest: Forest, path: str) -> Iterator[Concern]:
             t(
                 "if this is not intended, the backing file may have been replaced by one of a different "
                 "disk. To see both sizes, run: {command}",
-                command=f"qemu-img info --backing-chain {shlex.quote(path)}",
+                command=f"qemu-img info -U --backing-chain {shlex.quote(path)}",
             ),
             images=both,
         )
