@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.plans.concern import Concern
+from vmsnap_nb.plans.concern import Concern, either
 from vmsnap_nb.words.message import Message, joined, t
 
 __all__ = ["with_guests_off"]
@@ -19,16 +19,24 @@ _CHANGE = frozenset({"amend", "bitmap", "rebase", "resize"})
 def with_guests_off(forest: Forest, concerns: Iterable[Concern]) -> Iterator[Concern]:
     """Yield concerns with remedies that say which guests must be off before their commands can be run."""
     for concern in concerns:
-        commands = tuple(_commands(concern.remedy))
-        guests = dict.fromkeys(guest for command in commands for guest in _holders(forest, command))
-        if guests:
-            remedy = t(
-                "shut down {guests} first, because QEMU locks the images of running guests. Then {remedy}",
-                remedy=concern.remedy,
-                guests=joined(guests),
-            )
-            concern = replace(concern, remedy=remedy)
-        yield concern
+        remedy = _remedy(forest, concern.remedy)
+        yield concern if remedy == concern.remedy else replace(concern, remedy=remedy)
+
+
+def _remedy(forest: Forest, remedy: Message) -> Message:
+    """Return a remedy that says which guests must be off; one that leaves a choice says so where that is needed."""
+    fields = getattr(remedy, "fields", {})
+    if set(fields) == {"first", "second"}:
+        return either(_remedy(forest, fields["first"]), _remedy(forest, fields["second"]))
+    commands = tuple(_commands(remedy))
+    guests = dict.fromkeys(guest for command in commands for guest in _holders(forest, command))
+    if not guests:
+        return remedy
+    return t(
+        "shut down {guests} first, because QEMU locks the images of running guests. Then {remedy}",
+        remedy=remedy,
+        guests=joined(guests),
+    )
 
 
 def _commands(remedy: Message) -> Iterator[str]:
