@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 import pytest
+from support.content import content
 from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool, volume_disk
 from support.images import MIB, create, write
 from support.refusals import refused
@@ -370,3 +371,23 @@ def test_an_image_of_a_running_guest_is_extended_as_the_remedy_says(connection: 
         [remedy] = [str(one.remedy) for one in plan.concerns if one.level == "refuse"]
         subprocess.run(remedy.partition(": ")[2].split(), check=True)
         assert host.guest("d").pull().run(progress=False).as_predicted
+
+
+def test_a_running_guest_over_a_part_of_a_file_is_snapshot_and_reads_the_same(connection: Any) -> None:
+    part = {"driver": "raw", "offset": MIB, "size": MIB}
+    (IMAGES / "container").write_bytes(b"A" * MIB + b"B" * MIB)
+    file = {"driver": "file", "filename": str(IMAGES / "container")}
+    top = create(IMAGES / "top.qcow2", "json:" + json.dumps({**part, "file": file}), backing_format="raw", size=MIB)
+    write(top, "write -q -P 7 0 64k")
+    was = content(top)
+    domain = define(connection, "d", file_disk(top), running=True)
+    assert "<slices>" in domain.XMLDesc()
+    with vs.connect(SYSTEM) as host:
+        guest = host.guest("d")
+        assert guest.snapshot("s", kind="external-disk").run(progress=False).as_predicted
+        copied = ("blockcopy", "d", "vda", "--dest", IMAGES / "copy", "--transient-job", "--wait", "--finish")
+        virsh(*copied)
+        assert content(IMAGES / "copy") == was
+        assert guest.delete_snapshot("s").run(progress=False).as_predicted
+        domain.destroy()
+        assert content(guest.chain().top) == was

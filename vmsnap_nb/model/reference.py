@@ -55,6 +55,18 @@ class Reference:
         return options is not None and all(map(_is_plain, options.items()))
 
     @property
+    def part(self) -> tuple[str, str] | None:
+        """Offset and size of the only part of the file that it names, in digits, or None if it names all of it."""
+        options = options_of(self.written[5:]) if self.written.startswith("json:") else None
+        ends = [
+            str(value)
+            for name in ("offset", "size")
+            for key, value in (options or {}).items()
+            if key.rpartition(".")[2] == name
+        ]
+        return (ends[0], ends[1]) if len(ends) == 2 else None
+
+    @property
     def is_certain(self) -> bool:
         """Whether it leads to `path`, or to a place on the network, and to no other file of this machine.
 

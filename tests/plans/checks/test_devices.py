@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 from support.snapshots import RAW, UUID, VDA, domain, plan, record, refusals, save, world
 
 from vmsnap_nb.model.guest import State
+from vmsnap_nb.model.reference import parse_reference
 from vmsnap_nb.plans.plan import Plan
 
 
@@ -96,6 +98,23 @@ def test_a_disk_that_can_have_no_overlay_is_refused_only_where_it_would_get_one(
     assert of(asked, words or "vdb ") == (REFUSED if words else [])
     out = plan(guest, facts=facts, kind="external-disk", disks={"vda": "external", "vdb": "no"})
     assert refusals(out) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "offset", "refused"), [("running", 4096, False), ("running", 0, True), ("shut off", 4096, True)]
+)
+def test_a_part_of_a_file_below_the_image_is_no_obstacle_where_the_headers_name_it_too(
+    state: State, offset: int, refused: bool
+) -> None:
+    guest = domain(state, VDA)
+    below = f"<backingStore type='file'><format type='raw'/><source file='/i/base.qcow2'>{PART}</source></backingStore>"
+    facts = {"xml": xml(disk("vda", f"<source file='/i/top.qcow2'/>{below}"))}
+    options = {"driver": "raw", "offset": offset, "size": 8192, "file": {"driver": "file", "filename": "/i/base.qcow2"}}
+    before = world(guest)
+    backing = parse_reference("json:" + json.dumps(options), folder="/i", format="raw")
+    before = before.edited(put=[replace(before["/i/top.qcow2"], backing=backing)])
+    words = of(plan(guest, before, facts, kind="external-disk"), "uses only part of a file")
+    assert words == (REFUSED if refused else [])
 
 
 @pytest.mark.parametrize(("kind", "with_memory"), [("external-disk", False), ("external-checkpoint", True)])

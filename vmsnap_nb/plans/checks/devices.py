@@ -9,7 +9,7 @@ import shlex
 import xml.etree.ElementTree as ET
 from collections.abc import Collection, Iterator
 
-from vmsnap_nb.model.disk_xml import sliced_disks
+from vmsnap_nb.model.disk_xml import layers_below, named_image, sliced_disks
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.libvirt_xml import disk_at, parse_xml
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
@@ -207,14 +207,17 @@ def _edit(owner: GuestFacts) -> str:
     return f"virsh edit {shlex.quote(owner.domain.name)}"
 
 
-def parts_of_files(owner: GuestFacts, targets: Collection[str], remedy: Message = NOTHING) -> Iterator[Concern]:
+def parts_of_files(
+    owner: GuestFacts, targets: Collection[str], remedy: Message = NOTHING, *, forest: Forest | None = None
+) -> Iterator[Concern]:
     """Check that no such disk is a part of a file: the header of an overlay can only name all of it.
 
-    Beside the `remedy` there is always that of an image of its own.
+    Beside the `remedy` there is always that of an image of its own. With the `forest`, what is below the image of a
+    disk may be a part of a file if the headers say the same: a running QEMU goes on with the layers that it has.
     """
     sources = {disk.target: disk.source or "" for disk in owner.domain.disks}
     for target in sliced_disks(owner.xml):
-        if target in targets:
+        if target in targets and not (forest is not None and owner.running and _is_in_headers(forest, owner, target)):
             copied = t(
                 "copy the disk into a separate image, then name that image in the definition of {guest}: {command}",
                 guest=owner.domain.name,
@@ -231,6 +234,24 @@ def parts_of_files(owner: GuestFacts, targets: Collection[str], remedy: Message 
                 either(remedy, copied) if remedy else copied,
                 holders=(owner.domain.name,),
             )
+
+
+def _is_in_headers(forest: Forest, owner: GuestFacts, target: str) -> bool:
+    """Return whether the image of a disk is a whole file, and headers name the parts of files below it as libvirt."""
+    root = _root(owner)
+    disk = None if root is None else disk_at(root, target)
+    if disk is None or disk.find("source/slices") is not None:
+        return False
+    above = named_image(disk.find("source"))
+    for layer in layers_below(disk):
+        part = layer.find("source/slices/slice")
+        image = forest.images.get(above or "")
+        if part is not None:
+            reference = None if image is None else image.backing
+            if reference is None or reference.part != (part.get("offset"), part.get("size")):
+                return False
+        above = named_image(layer.find("source"))
+    return True
 
 
 def _copy_of(owner: GuestFacts, target: str, source: str) -> str:

@@ -25,7 +25,7 @@ def check_kind(forest: Forest, owner: GuestFacts, choice: SnapshotChoice) -> Ite
     yield from devices.special_disks(owner, external)
     for target in external:
         yield from devices.parts_of_files(
-            owner, (target,), t("leave it out: {argument}", argument=f"disks={{{target!r}: 'no'}}")
+            owner, (target,), t("leave it out: {argument}", argument=f"disks={{{target!r}: 'no'}}"), forest=forest
         )
     yield from devices.tpm(owner, with_memory=choice.with_memory, reverting=False)
     yield from _firmware(owner, choice)
