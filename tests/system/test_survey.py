@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import qemu_img
-from support.images import MIB, create, extension, header, sparse
+from support.images import MIB, create, extension, header, luks, sparse
 from support.nobody import as_nobody
 from support.watch import watch
 
@@ -573,3 +573,10 @@ def test_a_link_has_a_stamp_of_its_own(tmp_path: Path) -> None:
         stamps = {entry.name: stamp_of(entry) for entry in entries}
     assert stamps == {name: stamp((tmp_path / name).lstat()) for name in ("link", "file")}
     assert stamps["link"] != stamps["file"]
+
+
+def test_an_encrypted_image_that_an_overlay_takes_for_raw_is_encrypted_all_the_same(tmp_path: Path) -> None:
+    luks("luks", tmp_path / "base.img", MIB)
+    create(tmp_path / "top.qcow2", tmp_path / "base.img", size=MIB, backing_format="raw")
+    image = Survey((str(tmp_path),)).read()[str(tmp_path / "base.img")]
+    assert (image.format, image.encryption) == ("raw", "luks")

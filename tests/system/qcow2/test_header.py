@@ -129,6 +129,7 @@ def test_a_field_that_cannot_be(tmp_path: Path, fields: dict[str, object], words
     image = read_bytes(tmp_path, header(**fields))  # type: ignore[arg-type]
     assert (image.status, image.format) == ("corrupt", "qcow2")
     assert words in image.problem
+    assert (image.virtual_size or 0) < 2**63  # more is no number of a table
 
 
 @pytest.mark.system
