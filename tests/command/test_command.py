@@ -468,8 +468,8 @@ def test_a_plan_as_a_script_or_as_tasks(run: Run, images: Path) -> None:
     create(images / "top.qcow2", images / "base.qcow2")
     assert run("plan", "commit", images / "top.qcow2", "--script")[0] == 1
     _, shown, _ = run("plan", "commit", images / "top.qcow2")
-    assert "(to override: --waive shared-base)" in " ".join(shown.split())
-    assert '(to override: waive="shared-base")' in " ".join(vs.scan(images).commit("top").to_text().split())
+    assert "(override with --waive shared-base)" in " ".join(shown.split())
+    assert '(override with waive="shared-base")' in " ".join(vs.scan(images).commit("top").to_text().split())
     status, script, _ = run("plan", "commit", images / "top.qcow2", "--script", "--waive", "shared-base")
     assert (status, script.splitlines()[0]) == (0, "#!/bin/sh")
 

@@ -550,7 +550,7 @@ def test_guests_of_others_on_its_images_are_left_alone(lab: Lab, begun: Path) ->
 def test_a_name_that_is_taken_leaves_nothing_half_done(lab: Lab, begun: Path) -> None:
     practice.clear(lab, "one-disk")
     mine = lab.guest("accounts", backing=lab.exercise("first-overlay").find("RootBase"), boot="disk")
-    with pytest.raises(LabError, match="a guest 'accounts' already exists"):
+    with pytest.raises(LabError, match="a guest named accounts already exists"):
         lab.exercise("one-disk")
     assert not begun.exists()
     mine.undefine()

@@ -111,7 +111,7 @@ def test_several_processes_that_are_left_are_named() -> None:
     ended.wait()
     error = busy(t("open the lab"), f"{ended.pid}\n\n", [(1, "one"), (2, "two")])
     assert error.why == (
-        f"process 1 (one), process 2 (two) still have it open, although process {ended.pid}, which opened the lab, "
+        f"process 1 (one) and process 2 (two) still have it open, although process {ended.pid}, which opened the lab, "
         "has ended"
     )
     assert str(error.next_step).startswith("end these processes")

@@ -94,7 +94,7 @@ def test_words_for_yes_and_no_are_no_flags(tmp_path: Path) -> None:
 @pytest.mark.parametrize("keep", [None, Thing(), 0, 2.5, True])
 def test_how_many_images_remain_is_a_number(tmp_path: Path, keep: Any) -> None:
     create(tmp_path / "top.qcow2")
-    with pytest.raises(vs.InvalidRequestError, match="keep must be a whole number of remaining images, 1 or more"):
+    with pytest.raises(vs.InvalidRequestError, match="keep must be a whole number of images, 1 or more"):
         vs.scan(tmp_path).shorten("top", keep=keep)
 
 

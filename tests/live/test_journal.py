@@ -299,7 +299,7 @@ def test_a_folder_under_the_name_of_an_entry_has_a_next_step(tmp_path: Path) -> 
     for act in (write_entry, drop_entry):
         with pytest.raises(VmsnapError, match=entry.path) as raised:
             act(entry)
-        assert raised.value.next_step == "a folder has that name: move it away, then try again"
+        assert raised.value.next_step == "move the folder with that name away, then try again"
     assert os.listdir(tmp_path) == [os.path.basename(entry.path)]
 
 

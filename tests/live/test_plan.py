@@ -49,9 +49,9 @@ def test_run_does_what_the_plan_says() -> None:
 def test_a_plan_that_does_not_merge_has_nothing_to_remove_or_to_compare() -> None:
     world = ListWorld()
     plan = world.plan("/i/a")
-    with pytest.raises(InvalidRequestError, match=r"with remove[\s\S]*does not merge images"):
+    with pytest.raises(InvalidRequestError, match=r"with the option remove[\s\S]*does not merge images"):
         plan.run(remove=True)
-    with pytest.raises(InvalidRequestError, match="with verify"):
+    with pytest.raises(InvalidRequestError, match="with the option verify"):
         plan.start(verify=False)
     assert set(world.forest.images) == {"/i/base"}
     with pytest.raises(InvalidRequestError, match="is marked as invalid"):

@@ -92,7 +92,7 @@ def test_close_names_are_named(forest: Forest) -> None:
         forest.chain("Snap-2")["base"]
     with pytest.raises(NotFoundError, match=r"next: available: "):
         forest["quite different"]
-    assert there_are("x", ()) == "there are none yet"
+    assert there_are("x", ()) == "create one first"
     assert there_are(3, ["13", "b"], most=1).endswith("Available: 13")
 
 

@@ -46,7 +46,7 @@ def test_a_limit_is_not_zero() -> None:
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "2"])
 def test_a_chain_keeps_one_image_or_more(wrong: object) -> None:
-    with pytest.raises(InvalidRequestError, match="keep must be a whole number of remaining images, 1 or more"):
+    with pytest.raises(InvalidRequestError, match="keep must be a whole number of images, 1 or more"):
         check_images(wrong)
 
 

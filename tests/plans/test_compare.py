@@ -20,8 +20,8 @@ def test_a_snapshot_that_came_or_went_makes_a_plan_stale() -> None:
         "libvirt no longer has a record of snapshot b of demo",
     )
     assert differences(before.edited(records=()), before) == (
-        "demo now has a snapshot a",
-        "demo now has a snapshot b",
+        "demo now has a snapshot named a",
+        "demo now has a snapshot named b",
     )
     moved = (before.records[0], replace(before.records[1], parent=None))
     assert differences(before, before.edited(records=moved)) == ("snapshot b of demo: parent is none, not a",)
@@ -38,7 +38,7 @@ def test_what_is_missing_before_and_after_is_no_difference() -> None:
 def test_a_bitmap_that_was_in_the_memory_of_qemu_may_come_and_none_may_go() -> None:
     without, held = image("a"), image("a", bitmaps=(Bitmap("kept", 65536),))
     assert differences(forest(without), forest(held)) == ()
-    assert differences(forest(held), forest(without)) == ("/i/a: dirty bitmaps is none, not kept",)
+    assert differences(forest(held), forest(without)) == ("/i/a has no dirty bitmaps (expected kept)",)
 
 
 def test_differences_are_words() -> None:
@@ -47,14 +47,14 @@ def test_differences_are_words() -> None:
     (one,) = before.records
     outside = replace(one, current=True, disks=(SnapshotDisk("vda", "external", "/i/base", "/i/top"),))
     assert differences(before, before.edited(records=(outside,))) == (
-        "snapshot a of demo: current is yes, not no",
+        "snapshot a of demo is now the current snapshot",
         "snapshot a of demo: disk vda is in /i/base, below the overlay /i/top, not in /i/top.qcow2",
     )
     was = forest(image("a", identity=(1, 2)))
     assert differences(was, forest(image("a", identity=(1, 3)))) == ("/i/a is now a different file",)
     assert differences(was, forest(image("a", identity=(1, 2), virtual_size=MIB))) == (
-        "/i/a: virtual size is 1 MiB, not 64 MiB",
+        "/i/a has virtual size 1 MiB (expected 64 MiB)",
     )
     assert differences(was, forest(image("a", identity=(1, 2), virtual_size=64 * MIB + 512))) == (
-        "/i/a: virtual size is 67109376 B, not 67108864 B",
+        "/i/a has virtual size 67109376 B (expected 67108864 B)",
     )

@@ -50,7 +50,7 @@ def test_a_chain_that_nothing_needs_is_found_from_its_end() -> None:
         "no disk, snapshot or saved memory of a guest on qemu:///system refers to it; none of the images that "
         "were read is based on it; last written on 2023-11-14"
     )
-    assert "its only overlay is not needed either: older" in second.evidence
+    assert "its only overlay is not needed either (older)" in second.evidence
     assert "certain" not in first.evidence
     assert repr(found).startswith("<Leftovers: 2 unneeded files, as far as was checked")
 

@@ -244,7 +244,7 @@ def test_the_playground_in_a_browser(site: Path, address: str, tmp_path: Path) -
         root.get_by_role("button", name="Start the playground").press("Enter")
         root.locator("[data-path$='Snap-3.qcow2']").press("m")
         root.locator("[data-path$='Snap-1.qcow2']").press("Enter")
-        expect(root.get_by_role("heading", name="commit Snap-2, Snap-3 into Snap-1")).to_be_visible()
+        expect(root.get_by_role("heading", name="commit Snap-2 and Snap-3 into Snap-1")).to_be_visible()
         expect(root.locator("pre.lines", has_text="qemu-img commit")).to_be_visible()
         expect(root.get_by_label("Image", exact=True)).to_have_value("/images/merge/Snap-3.qcow2")
         assert violations(page, "#vmsnap-playground") == []

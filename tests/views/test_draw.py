@@ -204,7 +204,7 @@ def test_a_loop_is_drawn_and_says_so(length: int) -> None:
     figure = figure_of(tree, Options())
     assert sorted(names(figure)) == [*(f"L{n}" for n in range(length)), "over"]
     for n in range(length):
-        assert lines_of(figure, f"L{n}")[1] == "LOOP, based on itself"
+        assert lines_of(figure, f"L{n}")[1] == "LOOP in its backing chain"
     assert lines_of(figure, "L0")[2] == f"its backing file is L{1 % length}"  # where the drawn tree ends
     (wrong,) = [arrow for arrow in figure.blocks[0].arrows if arrow.wrong]
     assert names(figure)[wrong.tail] == "L0"
@@ -217,7 +217,7 @@ def test_a_loop_is_drawn_and_says_so(length: int) -> None:
 
 def test_a_loop_by_way_of_a_link_ends_as_well() -> None:
     tree = forest(image("a", "link", identity=(1, 1)), image("link", "link", identity=(1, 1)), image("over", "a"))
-    assert lines_of(figure_of(tree, Options()), "a")[1] == "LOOP, based on itself"
+    assert lines_of(figure_of(tree, Options()), "a")[1] == "LOOP in its backing chain"
 
 
 def test_a_backing_file_that_was_not_read_is_named() -> None:

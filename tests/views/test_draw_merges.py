@@ -217,7 +217,7 @@ def test_a_refused_merge_is_drawn_and_names_who_stands_in_its_way(tmp_path: Path
     assert plan.refused
     assert text.splitlines()[0].endswith(", refused")
     (why,) = [line for line in re.sub(r"\n {4}", " ", text).splitlines() if "REFUSED, shared-base" in line]
-    assert "Overlay-2, Overlay-3 also depend on RootBase" in why
+    assert "Overlay-2 and Overlay-3 also depend on RootBase" in why
     *_, after = figure_of(plan, Options(details="none", style="handout")).blocks
     corrupted = {box.lines[0].text for box in after.boxes if box.lines[1].text.startswith("CORRUPTED")}
     assert corrupted == {"Overlay-2", "Overlay-2A", "Overlay-3", "Overlay-3A"}
@@ -236,7 +236,7 @@ def test_a_report_says_what_is_left_behind_and_the_plan_to_remove_it_spares_the_
     report = vs.scan(tmp_path / "m").commit("Snap-3", "Snap-1").run(progress=False)
     assert report.as_predicted
     text = re.sub(r"\n {4}", " ", report.to_text())
-    assert "Snap-3, Snap-2 are now INVALID" in text or "Snap-2, Snap-3 are now INVALID" in text
+    assert "Snap-3 and Snap-2 are now INVALID" in text or "Snap-2 and Snap-3 are now INVALID" in text
     plan = vs.scan(tmp_path / "m").cleanup()
     before, after = figure_of(plan, Options(style="rows")).blocks
     gone = {box.lines[0].text for box in before.boxes if "(removed)" in [line.text for line in box.lines]}

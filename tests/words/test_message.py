@@ -66,7 +66,7 @@ def test_commands_and_values_are_such_lists(tmp_path: Path) -> None:
     with pytest.raises(vs.errors.InvalidRequestError) as raised:
         delete("all")  # type: ignore[arg-type]
     assert isinstance(raised.value.why, Message)
-    assert raised.value.why.in_language("zh") == "children 的值应为：False、'also'"
+    assert raised.value.why.in_language("zh") == "children 的值应为：False 或 'also'"
 
 
 def test_fields_that_are_messages_change_their_language_too() -> None:

@@ -16,7 +16,7 @@ from vmsnap_nb.command.output import Output, facts_of_plan, facts_of_report
 from vmsnap_nb.command.verbs import VERBS, Verb
 from vmsnap_nb.command.where import Where, opened
 from vmsnap_nb.errors import InvalidRequestError, VmsnapError
-from vmsnap_nb.words.message import N_, joined, t
+from vmsnap_nb.words.message import N_, clauses, listed, t
 
 if TYPE_CHECKING:
     from vmsnap_nb.live.plan import LivePlan
@@ -124,7 +124,7 @@ def _run(verb: Verb, values: dict[str, Any]) -> int:
             t("run {verb}", verb=verb.name),
             why=t("confirmation requires a terminal, and is not possible with --json"),
             next_step=t(
-                "review the plan with: vmsnap-nb plan {verb} …; then repeat this command with --yes", verb=verb.name
+                "review the plan with vmsnap-nb plan {verb} …, then repeat this command with --yes", verb=verb.name
             ),
         )
     reports: list[LiveReport] = []
@@ -182,7 +182,7 @@ def _run_one(output: Output, plan: LivePlan, values: dict[str, Any], reports: li
         raise KeyboardInterrupt
     good = report.as_predicted
     said = (
-        t("Done, as predicted.") if good else t("Done, but not as predicted: {what}", what=joined(report.differences))
+        t("Done, as predicted.") if good else t("Done, but not as predicted: {what}", what=clauses(report.differences))
     )
     output.line(label=said, colour="green" if good else "yellow")
     return 0 if good else NOT_RUN
@@ -258,9 +258,9 @@ def _check(verb: Verb, values: dict[str, Any]) -> None:
     ]
     if wrong:
         raise InvalidRequestError(
-            t("{verb} with {options}", verb=verb.name, options=joined(wrong)),
+            t("{verb} with {options}", verb=verb.name, options=listed(wrong)),
             why=t("this is not possible for a guest") if of_guest else t("this is possible only for a guest"),
-            next_step=t("see: vmsnap-nb plan {verb} --help", verb=verb.name),
+            next_step=t("run vmsnap-nb plan {verb} --help", verb=verb.name),
         )
     if not of_guest and verb.main is not None and not values.get(verb.main.name):
         raise _missing(verb, "IMAGE", t("pass the image, or add --guest NAME"))

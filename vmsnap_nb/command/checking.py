@@ -36,8 +36,8 @@ def check_command() -> Command:
         givens=(FOLDERS_OR_HOST, READONLY, *COMMON),
         notes=(
             N_(
-                "The exit status is 0 if all is well, 1 if there are warnings, and 2 if there are errors or a check "
-                "failed. “vmsnap-nb findings” shows the details."
+                "The exit status is 0 if no problem was found, 1 if there are warnings, and 2 if there "
+                "are errors or a check failed. “vmsnap-nb findings” shows the details."
             ),
         ),
         examples=("vmsnap-nb check --connect qemu:///system --readonly", "vmsnap-nb check /srv/images"),

@@ -92,7 +92,7 @@ def _run(words: list[str]) -> int:
         raise InvalidRequestError(
             t("read the command line {line}", line=" ".join([PROGRAM, *words])),
             said=error.format_message(),
-            next_step=t("see: {command} --help", command=path),
+            next_step=t("run {command} --help", command=path),
         ) from error
 
 
@@ -100,7 +100,7 @@ def _defect(error: Exception) -> VmsnapError:
     return VmsnapError(
         t("run the command"),
         why=t("this is a bug in {program}: {error}", program=PROGRAM, error=f"{type(error).__name__}: {error}"),
-        next_step=t("please report it. Include the output of the same command after: export VMSNAP_DEBUG=1"),
+        next_step=t("please report it, with the output of the same command after export VMSNAP_DEBUG=1"),
     )
 
 

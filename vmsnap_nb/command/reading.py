@@ -74,7 +74,7 @@ def _scan(_: Where, values: Mapping[str, Any]) -> Thing:
         raise InvalidRequestError(
             t("scan with --connect"),
             why=t("scan reads folders on this machine, without libvirt"),
-            next_step=t("use: vmsnap-nb survey --connect URI [FOLDER…]"),
+            next_step=t("use vmsnap-nb survey --connect URI [FOLDER…]"),
         )
     return scan(*values["folder"], follow=values["follow"])
 

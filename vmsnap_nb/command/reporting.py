@@ -22,7 +22,7 @@ def report_command() -> Command:
         _report,
         givens=(
             FOLDERS_OR_HOST,
-            Given(name="output", short="-o", value="FILE", what=N_("the file"), required=True, kind="file"),
+            Given(name="output", short="-o", value="FILE", what=N_("the file to write"), required=True, kind="file"),
             Given(name="overwrite", what=N_("replace the file even if it is not an older report"), kind="flag"),
             READONLY,
             *COMMON,

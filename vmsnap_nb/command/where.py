@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from vmsnap_nb.errors import InvalidRequestError, VmsnapError
-from vmsnap_nb.words.message import Message, joined, t
+from vmsnap_nb.words.message import Message, listed, t
 
 if TYPE_CHECKING:
     from vmsnap_nb.fleet.fleet import Fleet
@@ -102,7 +102,7 @@ class Where:
             return cast("Host", host)
         uris = cast("Fleet", host).uris
         raise InvalidRequestError(
-            t("choose one of the hosts {names}", names=joined(uris)),
+            t("choose between the hosts {names}", names=listed(uris)),
             why=t("this command acts on images of one host, but several hosts were named"),
             next_step=t("specify one host: {option}", option=f"--connect {next(iter(uris.values()))}"),
         )
@@ -116,7 +116,7 @@ class Where:
         name, colon, rest = image.partition(":")
         if not colon or "/" in name:
             raise InvalidRequestError(
-                t("choose one of the hosts {names}", names=joined(fleet)),
+                t("choose between the hosts {names}", names=listed(fleet)),
                 why=t("this command acts on images of one host, but several hosts were named"),
                 next_step=t(
                     "specify the image as HOST:IMAGE, such as {example}",

@@ -51,6 +51,6 @@ def find_quiz(lesson: str) -> tuple[Asked, ...]:
     except KeyError as error:
         raise NotFoundError(
             t("find the quiz {lesson!r}", lesson=lesson),
-            why=t("there is no lesson {lesson!r}", lesson=lesson),
+            why=t("no lesson has that name"),
             next_step=there_are(lesson, quizzes),
         ) from error

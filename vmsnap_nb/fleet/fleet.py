@@ -300,7 +300,7 @@ class Fleet(Listed):
         chapters = [
             parts[name] if name in parts else Chapter(heading=name, problem=str(problems[name])) for name in self._slots
         ]
-        return write_page(path, t("Report of {what}", what=joined(self._slots)), chapters, overwrite=overwrite)
+        return write_page(path, t("Report of {what}", what=listed(self._slots)), chapters, overwrite=overwrite)
 
     # -- reading --------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans.concern import Concern, refuse
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.system.libvirt.shared_pools import PoolKey
-from vmsnap_nb.words.message import joined, t
+from vmsnap_nb.words.message import listed, t
 
 __all__ = ["Around", "Seen", "concerns_of", "joined_forest"]
 
@@ -212,7 +212,7 @@ def concerns_of(plan: Plan, pools: tuple[PoolKey, ...], around: Around) -> Itera
                 t(
                     "host {host} did not respond, and may need {images}, which may be shared with it: {why}",
                     host=host,
-                    images=joined(at_risk[:_NAMED]),
+                    images=listed(at_risk[:_NAMED]),
                     why=why,
                 ),
                 t("make the host reachable, or waive this if nothing on it needs these images"),
@@ -246,7 +246,7 @@ def _unread(
             t(
                 "the backing files of {images} on host {host} are unknown, and may be among the images that this "
                 "plan changes",
-                images=joined(unread[:_NAMED]),
+                images=listed(unread[:_NAMED]),
                 host=host,
             ),
             t("create a storage pool for the folder on that host, so that libvirt reads the images"),

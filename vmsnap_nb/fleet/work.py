@@ -180,7 +180,7 @@ def _called(machine: Machine | None, other: Machine | None) -> str:
 def _unreadable(name: str, error: Exception) -> VmsnapError:
     return VmsnapError(
         t("read the host {name}", name=name),
-        why=t("cannot parse what its libvirt returned: {error}", error=str(error)),
+        why=t("cannot parse what its libvirt returned ({error})", error=str(error)),
         next_step=t("check which program answers there, and its version"),
     )
 

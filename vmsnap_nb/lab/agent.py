@@ -17,7 +17,7 @@ from vmsnap_nb.errors import ImageError, MissingPartError
 from vmsnap_nb.lab.elf import Needs, read_needs
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.packages import missing_part
-from vmsnap_nb.words.message import N_, Message, joined, t
+from vmsnap_nb.words.message import N_, Message, listed, t
 
 __all__ = ["Agent", "find_agent"]
 
@@ -82,7 +82,7 @@ def find_agent(
                     "{program} needs the library {library}, which was not found in {folders}",
                     program=found,
                     library=name,
-                    folders=joined(map(str, where)),
+                    folders=listed(map(str, where)),
                 ),
                 next_step=t("reinstall the package qemu-guest-agent of this system with all its dependencies"),
             )

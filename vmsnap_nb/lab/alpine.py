@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vmsnap_nb.errors import ImageError, MissingPartError
 from vmsnap_nb.system.files.copying import copy_file
-from vmsnap_nb.words.message import Message, joined, t
+from vmsnap_nb.words.message import Message, listed, t
 
 __all__ = ["KERNEL", "Alpine", "copy_checked", "find_alpine", "read_checked"]
 
@@ -53,7 +53,7 @@ def find_alpine() -> Alpine:
     if lost:
         raise MissingPartError(
             tried,
-            why=t("it is for another processor architecture and lacks {files}", files=joined(lost)),
+            why=t("it is for another processor architecture and lacks {files}", files=listed(lost)),
             next_step=t("use a machine with an x86-64 processor, or your own image: lab.base(name, image=…)"),
         )
     return Alpine(*files)

@@ -40,7 +40,7 @@ def break_image(root: Path, fault: str, path: str | os.PathLike[str]) -> None:
     tried = t("break {image}", image=os.fspath(path))
     if fault not in _FAULTS:
         raise NotFoundError(
-            tried, why=t("there is no fault {fault!r}", fault=fault), next_step=there_are(fault, _FAULTS)
+            tried, why=t("no fault has the name {fault!r}", fault=fault), next_step=there_are(fault, _FAULTS)
         )
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise InvalidRequestError(

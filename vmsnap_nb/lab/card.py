@@ -42,7 +42,10 @@ def lab_card(lab: Lab, acceleration: Acceleration | None) -> Iterator[Card]:
                 "{count} guest, {running} running", "{count} guests, {running} running", len(domains), running=running
             ),
         ),
-        (t("acceleration"), t("not known yet: lab.acceleration") if acceleration is None else _how(acceleration)),
+        (
+            t("acceleration"),
+            t("not known yet (lab.acceleration tests it)") if acceleration is None else _how(acceleration),
+        ),
         (t("when closed"), t("guests keep running") if lab.keep else t("guests that it started are shut down")),
     )
     card = Card(t("Lab {folder}", folder=lab.root), facts, ((t("Guests"), guests_table(domains)),))

@@ -41,7 +41,7 @@ _MOST = 16 << 20
 _AUTOSTART = "autostart"
 _NOTHING = "nothing"
 """The tag of what a file without content holds."""
-_DISTRUST = N_("If another user created this lab, do not trust its other files.")
+_DISTRUST = N_("If another user created this lab, do not trust its other files")
 _RECORDS = frozenset({"snapshot", "checkpoint"})
 """Folders of which libvirt reads every file."""
 _TOO_SHORT = frozenset({3, 5, 6, 20})
@@ -214,7 +214,7 @@ def _parsed(root: Path, path: Path, read: Callable[[Path], bytes]) -> ET.Element
             return ET.Element(_NOTHING)
         raise LabError(
             t("open the lab {folder}", folder=root),
-            why=t("{path} is not XML as libvirt writes it: {error}", path=path, error=error),
+            why=t("{path} is not XML as libvirt writes it ({error})", path=path, error=error),
             next_step=t(
                 "restore the file from a backup. Without a backup, move it out of the lab's folder and keep it, "
                 "because it may be the only copy: {command}. Then open the lab again, and run the plans of "

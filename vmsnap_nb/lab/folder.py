@@ -25,7 +25,7 @@ from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.files.locks import holders, keep, release
 from vmsnap_nb.system.files.small import read_small
 from vmsnap_nb.system.files.temporary import is_temporary, sync_folder
-from vmsnap_nb.words.message import Message, joined, t
+from vmsnap_nb.words.message import Message, joined, listed, t
 
 __all__ = ["MAX_ROOT", "LabFolder", "check_guest_fits", "default_root"]
 
@@ -204,7 +204,7 @@ class LabFolder:
         except (OSError, ValueError, RecursionError) as error:
             raise LabError(
                 t("read the file {file} of the lab", file=self.root / _MARK),
-                said=str(error),
+                why=(error.strerror if isinstance(error, OSError) else None) or str(error),
                 next_step=t(
                     "restore the file. Without it, the lab cannot tell which files belong to it, and removes none"
                 ),
@@ -318,9 +318,8 @@ def _files_in(folder: Path) -> list[Path]:
 
 def _some(paths: Sequence[Path]) -> Message:
     """Return the first few of these paths as a list, and the number of the others."""
-    names = joined(str(path) for path in paths[:_NAMED])
-    more = len(paths) - _NAMED
-    return t("{files} and {count} more", files=names, count=more) if more > 0 else names
+    names, more = [str(path) for path in paths[:_NAMED]], len(paths) - _NAMED
+    return t("{files} and {count} more", files=joined(names), count=more) if more > 0 else listed(names)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from vmsnap_nb.model.number import whole_number
 from vmsnap_nb.model.size import Size, in_bytes
 from vmsnap_nb.plans.overlay.request import GuestsRequest
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
-from vmsnap_nb.words.message import counted, joined, t
+from vmsnap_nb.words.message import counted, listed, t
 
 if TYPE_CHECKING:
     from vmsnap_nb.lab.lab import Lab
@@ -102,7 +102,7 @@ class LabGuests:
                 known = there_are(name, by_name)
                 raise NotFoundError(
                     t("find the guest {guest} in the lab {folder}", guest=name, folder=self._lab.root),
-                    why=t("the lab has no guest '{guest}'", guest=name),
+                    why=t("the lab has no guest named {guest}", guest=name),
                     next_step=t("{names}. To create it, pass its backing file: lab.guest(name, backing=…)", names=known)
                     if guests
                     else t("to create it, pass its backing file: lab.guest(name, backing=…)"),
@@ -161,7 +161,7 @@ class LabGuests:
             ours = sorted(taken & {guest.name for guest in self.all()})
             raise InvalidRequestError(
                 counted(
-                    "create the guest {names}", "create the guests {names}", len(taken), names=joined(sorted(taken))
+                    "create the guest {names}", "create the guests {names}", len(taken), names=listed(sorted(taken))
                 ),
                 why=t("the name is already in use"),
                 next_step=t("choose another name, or use that guest: lab.guest({guest!r})", guest=ours[0])
@@ -197,7 +197,7 @@ class LabGuests:
             raise InvalidRequestError(
                 t("create the guest {guest} on {image}", guest=guest.name, image=forest[base].name),
                 why=t(
-                    "a guest '{guest}' already exists, based on {chain}",
+                    "a guest named {guest} already exists, based on {chain}",
                     guest=guest.name,
                     chain=" <- ".join(i.name for i in chain),
                 ),

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from vmsnap_nb.errors import LabBusyError
-from vmsnap_nb.words.message import Message, counted, joined, t
+from vmsnap_nb.words.message import Message, counted, listed, t
 
 __all__ = ["MOST_OF_HOLDER", "busy", "has_ended", "own_name"]
 
@@ -65,12 +65,12 @@ def busy(tried: Message, holder: str, left: Sequence[tuple[int, str]] = ()) -> L
                 "{left} still has it open, although process {pid}, which opened the lab, has ended",
                 "{left} still have it open, although process {pid}, which opened the lab, has ended",
                 len(left),
-                left=joined(names),
+                left=listed(names),
                 pid=pid,
             ),
             next_step=counted(
-                "end that process, or wait until it ends; or open another lab: Lab(root=…)",
-                "end these processes, or wait until they end; or open another lab: Lab(root=…)",
+                "end that process or wait until it ends, or open another lab: Lab(root=…)",
+                "end these processes or wait until they end, or open another lab: Lab(root=…)",
                 len(left),
             ),
         )

@@ -78,12 +78,12 @@ def _find(names: dict[str, Any], name: str, lab: str | None) -> Guest:
     if found:
         raise NotFoundError(
             t("run {command}", command=f"%%guest {name}"),
-            why=t("several open labs have a guest '{guest}'", guest=name),
+            why=t("several open labs have a guest named {guest}", guest=name),
             next_step=t("specify the lab: --lab VARIABLE"),
         )
     there = sorted(guest.name for lab in labs for guest in lab.guests())
     raise NotFoundError(
         t("run {command}", command=f"%%guest {name}"),
-        why=t("no open lab has a guest '{guest}'", guest=name) if labs else t("no lab is open"),
+        why=t("no open lab has a guest named {guest}", guest=name) if labs else t("no lab is open"),
         next_step=there_are(name, there, none=t("open a lab and create a guest first")),
     )

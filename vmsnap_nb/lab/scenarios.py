@@ -84,7 +84,7 @@ def find_scenario(name: str) -> tuple[Layer, ...]:
     except KeyError as error:
         raise NotFoundError(
             t("build the scenario {scenario!r}", scenario=name),
-            why=t("there is no scenario {scenario!r}", scenario=name),
+            why=t("no scenario has that name"),
             next_step=there_are(name, SCENARIOS),
         ) from error
 

@@ -65,7 +65,7 @@ class Commands:
         handle = self.handle
         tried = t("wait until {guest} accepts commands", guest=handle.name)
         deadline = time.monotonic() + timeout
-        why, next_step = t("it did not become ready in time"), t("read console()")
+        why, next_step = t("it did not become ready in time"), t("check the output of console()")
         while time.monotonic() < deadline:
             if not handle.still_running:
                 why, next_step = t("it is not running"), t("start it")
@@ -110,7 +110,7 @@ class Commands:
         while is_starting(handle.domain) and time.monotonic() < end:
             time.sleep(0.1)
         if handle.state == "paused":
-            raise GuestNotReadyError(tried, why=t("it is paused"), next_step=t("resume() it first"))
+            raise GuestNotReadyError(tried, why=t("it is paused"), next_step=t("call resume() first"))
         ports = channels(handle.xml())
         # The agent refuses to run commands while it has the file systems frozen; the listener still runs them.
         if ports.get(COMMAND_PORT):

@@ -74,7 +74,7 @@ class Guests(Sequence[Guest], Listed):
             )
             if self._guests
             else t("no guest has that name"),
-            next_step=there_are(name, self._ipython_key_completions_(), none=t("there are no guests yet")),
+            next_step=there_are(name, self._ipython_key_completions_(), none=t("create a guest first")),
         )
 
     def __contains__(self, guest: object) -> bool:

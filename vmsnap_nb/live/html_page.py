@@ -49,7 +49,7 @@ def write_page(
         raise InvalidRequestError(
             tried,
             why=t("the file already exists and is not a report"),
-            next_step=t("choose another name; or pass {option}", option=option("overwrite")),
+            next_step=t("choose another name, or pass {option}", option=option("overwrite")),
         )
     text = page_html(title, chapters, made=datetime.now(UTC), by=_PROGRAM)
     with os_errors(tried):

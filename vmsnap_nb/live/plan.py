@@ -32,12 +32,12 @@ from vmsnap_nb.plans.merge.steps import Unprotect
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import StepDone
 from vmsnap_nb.plans.request import Reading, Request
-from vmsnap_nb.plans.step import Protect
+from vmsnap_nb.plans.step import Protect, Step
 from vmsnap_nb.system.confine import only
 from vmsnap_nb.system.files.errors import named_error
 from vmsnap_nb.system.process import hearing
 from vmsnap_nb.system.survey import Survey
-from vmsnap_nb.words.message import Message, clauses, joined, t
+from vmsnap_nb.words.message import Message, clauses, counted, joined, listed, t
 
 __all__ = ["LivePlan"]
 
@@ -282,7 +282,13 @@ class LivePlan(Plan):
             if known:
                 why = t("this plan does not have that option. Its options: {options}", options=joined(sorted(known)))
             raise InvalidRequestError(
-                t("{plan}, with {options}", plan=self.title, options=joined(unknown)),
+                counted(
+                    "{plan}, with the option {options}",
+                    "{plan}, with the options {options}",
+                    len(unknown),
+                    plan=self.title,
+                    options=listed(sorted(unknown)),
+                ),
                 why=why,
                 next_step=t("omit it"),
             )
@@ -342,7 +348,7 @@ class LivePlan(Plan):
         for number, step in enumerate(self.steps):
             if job.cancelled:
                 break
-            text = Message("{action} {image}", action=t(step.action), image=step.image)
+            text = _named(step)
             if any(sizes):
                 job.begin_part(Progress(sum(sizes[:number]), sum(sizes), "bytes", text), sizes[number])
             else:
@@ -360,12 +366,12 @@ class LivePlan(Plan):
                 error = failure.error
                 done.append(StepDone(step, "failed", time.perf_counter() - began))
                 if undo:
-                    steps = clauses(one.step.what for one in done[:-1])
+                    steps = clauses(_named(one.step) for one in done[:-1])
                     error.add_note(t("the steps before it were not undone: {steps}", steps=steps))
                     undo = []
                 break
             except Exception as failure:  # noqa: BLE001 - taken back, then raised by Job.wait
-                error = named_error(failure, step.what)
+                error = named_error(failure, t("perform the step “{step}”", step=_named(step)))
                 done.append(StepDone(step, "failed", time.perf_counter() - began))
                 break
             done.append(StepDone(step, "done", time.perf_counter() - began, step.size or 0, said="\n".join(said)))
@@ -391,7 +397,7 @@ class LivePlan(Plan):
                 error.add_note(t("could not read the images again: {error}", error=str(failure)))
                 raise error from error.__cause__
             steps = (one.step for one in done if one.state == "done")
-            stay = clauses(t("{image}: {why}", image=step.image, why=step.what) for step in steps)
+            stay = clauses(map(_named, steps))
             failure.add_note(t("the images could not be read again. Completed steps: {steps}", steps=stay or "–"))
             raise failure from (raw if failure is not raw else raw.__cause__)
 
@@ -414,18 +420,26 @@ class LivePlan(Plan):
         for number in reversed(range(len(undo))):
             step = done[number].step
             if stays and not isinstance(step, _APART):
-                stays.append(step.what)
+                stays.append(_named(step))
                 continue
             try:
                 undo[number]()
                 result[number] = replace(done[number], state="undone", size=0)
             except Exception as failure:  # noqa: BLE001 - what was done before it must still be looked at
                 if error is not None:
-                    error.add_note(t("could not undo: {step}: {error}", step=step.what, error=str(failure)))
+                    error.add_note(
+                        t("could not undo the step “{step}”: {error}", step=_named(step), error=str(failure))
+                    )
                 if not isinstance(failure, StaysError):
-                    stays.append(step.what)
+                    stays.append(_named(step))
         if error is not None and len(stays) > 1:
             error.add_note(t("the steps before it were not undone either: {steps}", steps=clauses(stays[1:])))
         if error is not None and undo and not stays:
             error.add_note(t("the steps before it were undone"))
         return result
+
+
+def _named(step: Step) -> Message:
+    """Return what a step is called in an error: its action and its image."""
+    action = t(step.action)
+    return Message("{action} {image}", action=action, image=step.image) if step.image else action

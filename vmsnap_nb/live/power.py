@@ -33,7 +33,7 @@ from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.within import within
 from vmsnap_nb.system.survey import Survey
-from vmsnap_nb.words.message import Message, counted, joined, lines, t
+from vmsnap_nb.words.message import Message, counted, lines, listed, t
 
 __all__ = ["Power"]
 
@@ -178,7 +178,7 @@ class Power:
             raise GuestError(
                 tried,
                 why=t("it is paused, so it cannot respond"),
-                next_step=t("resume() it first, or use destroy(), which stops the guest forcibly"),
+                next_step=t("call resume() first, or use destroy(), which stops the guest forcibly"),
             )
         if losses := self.losses():
             raise GuestError(
@@ -297,7 +297,7 @@ class Power:
         while failed and handle.still_running and time.monotonic() < deadline:
             if handle.state == "paused":
                 full = library().VIR_DOMAIN_DISK_ERROR_NO_SPACE in failed.values()
-                tried, disks = t("resume {guest}", guest=handle.name), joined(sorted(failed))
+                tried, disks = t("resume {guest}", guest=handle.name), listed(sorted(failed))
                 if full:
                     raise GuestError(
                         tried,

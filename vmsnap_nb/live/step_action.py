@@ -46,4 +46,4 @@ def no_way_back(tried: Message, why: Message, next_step: Message | None = None, 
 
 def undo_of(tried: Message) -> Message:
     """Return what is tried when a step is undone."""
-    return t("undo: {action}", action=tried)
+    return t("undo the step “{action}”", action=tried)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from vmsnap_nb.model.lookup import path_of
 from vmsnap_nb.model.number import invalid
-from vmsnap_nb.words.message import N_, Message, joined, listed, t
+from vmsnap_nb.words.message import N_, listed, t
 
 __all__ = ["checked", "checked_methods"]
 
@@ -32,7 +32,7 @@ class _Kind:
     """What one alternative of an annotation accepts, and what it is called."""
 
     accepts: Callable[[object], bool]
-    words: str  # a template, or a message
+    words: tuple[str, ...]  # templates, and values as they are written
 
 
 def _is_path(value: object) -> bool:
@@ -44,13 +44,13 @@ def _is_image(value: object) -> bool:
     return isinstance(value, str) or path_of(value) is not None
 
 
-_TEXT = _Kind(lambda value: isinstance(value, str), N_("a string"))
-_PATH = _Kind(_is_path, N_("a path"))
-_IMAGE = _Kind(_is_image, N_("an image, a path or a name"))
+_TEXT = _Kind(lambda value: isinstance(value, str), (N_("a string"),))
+_PATH = _Kind(_is_path, (N_("a path"),))
+_IMAGE = _Kind(_is_image, (N_("an image"), N_("a path"), N_("a name")))
 _KINDS: dict[str, _Kind] = {
     "str": _TEXT,
-    "bool": _Kind(lambda value: isinstance(value, bool), N_("True or False")),
-    "None": _Kind(lambda value: value is None, N_("None")),
+    "bool": _Kind(lambda value: isinstance(value, bool), ("True", "False")),
+    "None": _Kind(lambda value: value is None, ("None",)),
     "os.PathLike": _PATH,
     "PathLike": _PATH,
     "ImageLike": _IMAGE,
@@ -131,7 +131,7 @@ class _Checker:
     def _check(self, name: str, value: object) -> None:
         kinds = self._rules[name]
         if not any(kind.accepts(value) for kind in kinds):
-            words = listed(list(dict.fromkeys(_words(kind) for kind in kinds)), last="or")
+            words = listed(list(dict.fromkeys(t(word) for kind in kinds for word in kind.words)), last="or")
             raise invalid(value, name, t("{name} must be {kinds}", name=name, kinds=words))
         if isinstance(value, str) and "\0" in value:
             raise invalid(value, name, t("{name} must not contain a null character", name=name))
@@ -162,8 +162,8 @@ def _kind(node: ast.expr) -> _Kind | None:
     if name == "Literal":
         return _choice([ast.literal_eval(one) for one in inner])
     if name == "Mapping":
-        return _Kind(_mapping(*(_rule(one) for one in inner)), N_("a dictionary"))
-    return _Kind(_several(_rule(inner[0])), N_("a list")) if name in _SEVERAL else None
+        return _Kind(_mapping(*(_rule(one) for one in inner)), (N_("a dictionary"),))
+    return _Kind(_several(_rule(inner[0])), (N_("a list"),)) if name in _SEVERAL else None
 
 
 def _rule(node: ast.expr) -> Callable[[object], bool]:
@@ -171,12 +171,8 @@ def _rule(node: ast.expr) -> Callable[[object], bool]:
     return lambda value: not kinds or any(kind.accepts(value) for kind in kinds)
 
 
-def _words(kind: _Kind) -> Message:
-    return kind.words if isinstance(kind.words, Message) else t(kind.words)
-
-
 def _choice(values: list[Any]) -> _Kind:
-    names = joined(map(repr, values))
+    names = tuple(map(repr, values))
     return _Kind(lambda value: any(type(value) is type(one) and value == one for one in values), names)
 
 

@@ -11,7 +11,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import NOT_READ, InternalSnapshot
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, Drift, Snapshot, SnapshotDisk, SnapshotList, SnapshotRecord
-from vmsnap_nb.words.message import Message, clauses, joined, t
+from vmsnap_nb.words.message import Message, clauses, listed, t
 
 __all__ = ["corrected", "list_snapshots"]
 
@@ -228,7 +228,7 @@ def _from_images(domain: Domain, name: str, by_target: dict[str, tuple[str, Inte
         ),
         created=min(times) if times else None,
     )
-    where = joined(dict.fromkeys(path for path, _ in by_target.values()))
+    where = listed(dict.fromkeys(path for path, _ in by_target.values()))
     return Snapshot(
         record, "untracked", t("the snapshot is in {images}, but libvirt has no record of it", images=where)
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.shown import Carded, Shown, Tabled
-from vmsnap_nb.words.message import NOTHING, Message, counted, joined, t
+from vmsnap_nb.words.message import NOTHING, Message, counted, listed, t
 
 __all__ = ["OFF", "Disk", "Disks", "Domain", "Domains", "State", "Use"]
 
@@ -74,7 +74,7 @@ class Use(Carded):
                 "QEMU reads disk {target} of {guest} from {paths}, which were deleted or moved. QEMU still has the "
                 "files open, but their data will be lost when {guest} stops",
                 len(self.deleted),
-                paths=joined(self.deleted),
+                paths=listed(self.deleted),
                 **fields,
             )
         return NOTHING

@@ -28,7 +28,7 @@ def parse_xml(text: str) -> ET.Element:
     except (ET.ParseError, ValueError) as error:
         raise LibvirtError(
             t("read what libvirt returned"),
-            why=t("cannot parse it: {error}", error=str(error)),
+            why=t("cannot parse it ({error})", error=str(error)),
             next_step=t("check which program answers there, and its version"),
         ) from error
     return root

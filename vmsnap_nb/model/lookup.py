@@ -82,6 +82,10 @@ class ImageNames:
                 next_step=t("pass the path of one of them"),
             )
         names = sorted({image.name for image in self._images.values()}) if order is None else list(order)
+        if not self._images:
+            raise NotFoundError(
+                tried, why=t("no image was read"), next_step=t("read the folder that contains the image")
+            )
         if kind == "image":
             none = counted(
                 "the only image that was read has a different name",

@@ -79,7 +79,7 @@ def there_are(name: object, names: Iterable[str], *, most: int | None = None, no
     """
     known = list(names)
     if not known:
-        return none if none is not None else t("there are none yet")
+        return none if none is not None else t("create one first")
     close, shown = close_names(name, known), joined(known[:most])
     if close:
         return t("did you mean {close}? Available: {names}", close=listed(close, last="or"), names=shown)

@@ -52,7 +52,7 @@ def check_bandwidth(bandwidth: object) -> int:
 
 def check_images(keep: object) -> int:
     """Return how many images of a chain may remain, if it is such a number."""
-    return whole_number(keep, "keep", t("remaining images"), least=1)
+    return whole_number(keep, "keep", t("images"), least=1)
 
 
 def check_seconds(seconds: Any, name: str = "timeout", *, above_zero: bool = False) -> float:

@@ -306,9 +306,7 @@ class SnapshotLists(Shown):
         raise NotFoundError(
             t("find the snapshots of {guest}", guest=guest),
             why=t("no guest has that name"),
-            next_step=there_are(
-                guest, (snapshots.guest for snapshots in self.lists), none=t("there are no guests yet")
-            ),
+            next_step=there_are(guest, (snapshots.guest for snapshots in self.lists), none=t("create a guest first")),
         )
 
     def __repr__(self) -> str:

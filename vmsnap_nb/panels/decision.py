@@ -11,7 +11,7 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.moves import copied
 from vmsnap_nb.views.shown_text import capital, distinct_names, human_size, shown
-from vmsnap_nb.words.message import Message, clauses, counted, joined, t
+from vmsnap_nb.words.message import Message, clauses, counted, joined, listed, t
 
 __all__ = [
     "brief",
@@ -172,7 +172,7 @@ def _after_cancelling(report: Report) -> Message:
     begun = (done.step for done in report.steps if done.state == "undone" and done.step.entry_path)
     paths = [path for step in begun for path in step.writes if path in report.after.images]
     if images := [shown(report.after[path].name) for path in paths]:
-        return t("the chain is unchanged, but {images} may already contain some of the data", images=joined(images))
+        return t("the chain is unchanged, but {images} may already contain some of the data", images=listed(images))
     return t("nothing was changed")
 
 

@@ -236,7 +236,7 @@ class SnapshotPanel(Panel):
         """Check again whether it exists."""
         if name not in self._guest(tried).snapshots():
             raise NotFoundError(
-                tried, why=t("snapshot '{name}' no longer exists", name=name), next_step=t("select another snapshot")
+                tried, why=t("snapshot {name} no longer exists", name=name), next_step=t("select another snapshot")
             )
         return name
 

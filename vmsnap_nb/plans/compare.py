@@ -32,16 +32,15 @@ def differences(
 _HEARSAY = {"outside", "remote"}
 """What an image is that was not read, only others say; and not all of them are asked each time."""
 
-_FIELD = N_("{path}: {what} is {now}, not {was}")
 _OF_RECORDS = {
     "state": N_("state"),
     "parent": N_("parent"),
-    "current": N_("current"),
+    "current": "",
     "memory": N_("memory"),
     "memory_file": N_("memory file"),
     "description": N_("description"),
 }
-"""The fields of a record that are compared, and what they are called."""
+"""The fields of a record that are compared, and what they are called; a change of ``current`` has its own words."""
 
 
 class _Comparison:
@@ -88,7 +87,7 @@ class _Comparison:
                 yield t("{path} was missing, but now exists", path=path)
         else:
             for what, was, now in self._fields(image, other):
-                yield t(_FIELD, path=path, what=t(what), now=_words(now), was=_words(was))
+                yield _of_image(path, t(what), was, now)
             if image.identity is not None and image.identity != other.identity:
                 yield t("{path} is now a different file", path=path)
 
@@ -145,12 +144,14 @@ class _Comparison:
             yield from self._record(record, other)
         for guest, name in has:
             if (guest, name) not in had:
-                yield t("{guest} now has a snapshot {name}", guest=guest, name=name)
+                yield t("{guest} now has a snapshot named {name}", guest=guest, name=name)
 
     def _record(self, record: SnapshotRecord, other: SnapshotRecord) -> Iterator[Message]:
         for field, what in _OF_RECORDS.items():
             was, now = getattr(record, field), getattr(other, field)
-            if was != now:
+            if was != now and field == "current":
+                yield _made_current(record, now=now)
+            elif was != now:
                 yield _changed(record, t(what), _words(was), _words(now))
         had, has = ({disk.target: disk for disk in one.disks} for one in (record, other))
         for target in dict.fromkeys((*had, *has)):
@@ -163,6 +164,19 @@ class _Comparison:
 
     def _disk(self, disk: SnapshotDisk) -> tuple[object, ...]:
         return disk.target, disk.held, self._placed(disk.source), self._placed(disk.file)
+
+
+def _of_image(path: str, what: str, was: object, now: object) -> Message:
+    if now in (None, "", [], ()):
+        return t("{path} has no {what} (expected {was})", path=path, what=what, was=_words(was))
+    return t("{path} has {what} {now} (expected {was})", path=path, what=what, now=_words(now), was=_words(was))
+
+
+def _made_current(record: SnapshotRecord, *, now: bool) -> Message:
+    fields = {"name": record.name, "guest": record.guest}
+    if now:
+        return t("snapshot {name} of {guest} is now the current snapshot", **fields)
+    return t("snapshot {name} of {guest} is no longer the current snapshot", **fields)
 
 
 def _changed(record: SnapshotRecord, what: str, was: str, now: str) -> Message:

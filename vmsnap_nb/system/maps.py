@@ -16,7 +16,7 @@ from vmsnap_nb.system.disk.open import can_open, open_layer
 from vmsnap_nb.system.qemu.blockmap import LayerParser, Piece, map_argv, read_map
 from vmsnap_nb.system.qemu.qemu_img import unreadable
 from vmsnap_nb.system.threads import in_threads
-from vmsnap_nb.words.message import joined, t
+from vmsnap_nb.words.message import listed, t
 
 __all__ = ["MapReader", "map_inside"]
 
@@ -60,7 +60,7 @@ class MapReader:
                 left -= parts
             if left < 0:
                 why = t("the maps have more than {most} parts, which is the limit", most=self._most)
-                raise unreadable(t("map {image}", image=joined(wanted)), why)
+                raise unreadable(t("map {image}", image=listed(wanted)), why)
 
         return take
 

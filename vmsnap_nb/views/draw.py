@@ -28,7 +28,7 @@ from vmsnap_nb.views.trees import (
     name_images,
     tree_blocks,
 )
-from vmsnap_nb.words.message import N_, Message, counted, joined, t
+from vmsnap_nb.words.message import N_, Message, counted, listed, t
 from vmsnap_nb.words.options import option
 
 __all__ = ["figure_of"]
@@ -68,7 +68,7 @@ def _(found: ByHost[Shown], options: Options) -> Figure:
     for host in found.hosts:
         name = isolate(clip(shown(host)))
         if host in found.problems:
-            notes.append(t("{host}: no response: {why}", host=name, why=found.problems[host].reason))
+            notes.append(t("{host} did not respond: {why}", host=name, why=found.problems[host].reason))
             continue
         figure = figure_of(found.parts[host], options)
         for number, block in enumerate(figure.blocks):
@@ -217,10 +217,10 @@ def _concern(concern: Concern) -> tuple[str, ...]:
     said = t(_LEVELS[concern.level], name=concern.name, what=shown(concern.what))
     remedy = shown(concern.remedy or "")
     if concern.waivable and remedy:
-        override = t("remedy: {remedy} (to override: {option})", remedy=remedy, option=option("waive", concern.name))
+        override = t("remedy: {remedy} (override with {option})", remedy=remedy, option=option("waive", concern.name))
         return said, override
     if concern.waivable:
-        return said, t("to override: {option}", option=option("waive", concern.name))
+        return said, t("override with {option}", option=option("waive", concern.name))
     return (said, t("remedy: {remedy}", remedy=remedy)) if remedy else (said,)
 
 
@@ -229,7 +229,7 @@ def _alternative(way: Alternative) -> Message:
     what = shown(way.what)
     if way.chosen and way.refused:  # the plan is refused for this reason, unless it is waived
         return t(
-            "{way} ({size}, would be chosen, but refused: {reason})", size=size, way=what, reason=shown(way.refused)
+            "{way} ({size}; would be chosen, but is refused: {reason})", size=size, way=what, reason=shown(way.refused)
         )
     if way.chosen:
         return t("{way} ({size}, chosen)", size=size, way=what)
@@ -247,7 +247,7 @@ def _report_sections(report: Report) -> Iterable[Section]:
             "{names} are now INVALID but still on disk; to plan their removal, call report.cleanup(), "
             "or click “Clean up” in a panel",
             len(left),
-            names=joined(isolate(clip(shown(report.after[path].name))) for path in left),
+            names=listed(isolate(clip(shown(report.after[path].name))) for path in left),
         )
         yield Section(t("Left behind"), ((said,),))
     if report.said:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from vmsnap_nb.errors import InvalidRequestError
-from vmsnap_nb.words.message import N_, Message, counted, joined, t
+from vmsnap_nb.words.message import N_, Message, counted, joined, listed, t
 
 __all__ = [
     "DETAILS",
@@ -132,7 +132,12 @@ class Options:
         known = [f.name for f in fields(cls)]
         if unknown := sorted(set(options) - set(known)):
             raise InvalidRequestError(
-                t("draw a figure with the options {options}", options=joined(map(repr, unknown))),
+                counted(
+                    "draw a figure with the option {options}",
+                    "draw a figure with the options {options}",
+                    len(unknown),
+                    options=listed(unknown),
+                ),
                 why=counted("unknown option: {names}", "unknown options: {names}", len(unknown), names=joined(unknown)),
                 next_step=t("the options are: {names}", names=joined(known)),
             )

@@ -25,7 +25,7 @@ from vmsnap_nb.views.labels import moment_text
 from vmsnap_nb.views.shown_text import clip, human_size, isolate, shown, sizes_text, width, wrap
 from vmsnap_nb.views.svg import scope_of
 from vmsnap_nb.views.tables import table_of
-from vmsnap_nb.words.message import Message, counted, joined, t
+from vmsnap_nb.words.message import Message, counted, listed, t
 
 __all__ = ["file_bundle", "file_text", "lost_heading"]
 
@@ -123,7 +123,7 @@ def lost_heading(lost: LostFiles) -> Message:
     """Return how many files of which state can no longer be restored."""
     if not lost.states:
         return t("No state of a disk becomes unreadable")
-    states = joined(map(moment_text, lost.states))
+    states = listed(map(moment_text, lost.states))
     if not lost.files:
         return t("All files of {states} can still be restored", states=states)
     return counted(

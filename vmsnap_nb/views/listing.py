@@ -52,7 +52,9 @@ def caption_of(thing: Tabled) -> str:
 @caption_of.register(TablesByHost)
 def _(found: TablesByHost[Tabled]) -> str:
     answers = (t("{host}: {note}", host=host, note=caption_of(part)) for host, part in found.items())
-    missing = (t("{host}: no response: {why}", host=host, why=error.reason) for host, error in found.problems.items())
+    missing = (
+        t("{host} did not respond: {why}", host=host, why=error.reason) for host, error in found.problems.items()
+    )
     return lines((*answers, *missing))
 
 

@@ -390,7 +390,7 @@ def _(found: ByHost[Shown] | TablesByHost[Tabled]) -> Table:
 
 def _unreachable(error: VmsnapError) -> Message:
     """Return why a host gave no answer, in one line."""
-    return t("unreachable: {headline}: {why}", headline=error.headline, why=error.reason)
+    return t("unreachable: {headline} ({why})", headline=error.headline, why=error.reason)
 
 
 def table_of_internal(space: Space) -> Table:

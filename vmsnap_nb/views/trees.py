@@ -30,7 +30,7 @@ STATUS_WORDS: Mapping[Status, tuple[str, Shape]] = {
     "unknown": (N_("UNKNOWN FORMAT"), "unopened"),
     "outside": (N_("OUTSIDE, not opened"), "unopened"),
     "remote": (N_("REMOTE, not opened"), "unopened"),
-    "loop": (N_("LOOP, based on itself"), "loop"),
+    "loop": (N_("LOOP in its backing chain"), "loop"),
     "invalid": (N_("INVALID, was merged"), "gone"),
     "in-use": (N_("IN USE by a process"), "in-use"),
     "dirty": (N_("DIRTY, not closed"), "image"),

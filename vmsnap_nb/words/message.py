@@ -121,8 +121,10 @@ def N_(template: str) -> str:  # noqa: N802, the name that gettext's tools look 
     return template
 
 
-def listed(parts: Iterable[str], *, last: str = "and") -> Message:
+def listed(parts: Iterable[str], *, last: str = "and", most: int | None = None) -> Message:
     """Return names as a list of the current language; `last` is the conjunction: ``and`` or ``or``.
+
+    With more than `most` names, an ellipsis stands for the others.
 
     Examples
     --------
@@ -130,6 +132,8 @@ def listed(parts: Iterable[str], *, last: str = "and") -> Message:
     ('a, b and c', 'a or b')
     """
     several = list(parts)
+    if most is not None and len(several) > most:
+        return joined(several, most=most)
     if len(several) < 2:
         return Message("{only}", only=several[0] if several else "")
     first = joined(several[:-1])

@@ -324,7 +324,7 @@ def test_a_plan_is_stale_once_a_snapshot_came(off: Off) -> None:
     off.take("a", size="64k")
     plan = off.guest.delete_snapshot("a")
     off.take("b", size="64k")
-    with pytest.raises(StalePlanError, match="now has a snapshot b"):
+    with pytest.raises(StalePlanError, match="now has a snapshot named b"):
         plan.run(progress=False)
     assert off.statuses == {"a": "ok", "b": "ok"}
 

@@ -47,9 +47,9 @@ def test_a_forest_plans_for_an_image(guest: vs.Guest, short: Path) -> None:
     assert forest.commit(middle).steps == forest.commit("Middle").steps
     assert forest.pull(middle).steps == forest.pull("Middle").steps
     assert forest.blockmap(middle).layers == forest.blockmap("Middle").layers
-    with pytest.raises(vs.InvalidRequestError, match="keep must be a whole number of remaining images, 1 or more"):
+    with pytest.raises(vs.InvalidRequestError, match="keep must be a whole number of images, 1 or more"):
         forest.shorten("Middle", keep=0)
-    with pytest.raises(vs.InvalidRequestError, match="keep must be a whole number of remaining images, 1 or more"):
+    with pytest.raises(vs.InvalidRequestError, match="keep must be a whole number of images, 1 or more"):
         guest.shorten(keep=1.5)  # type: ignore[arg-type]
 
 

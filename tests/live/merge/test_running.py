@@ -80,7 +80,7 @@ def one(lab: Lab, short: Path) -> Iterator[Running]:
 def test_commit_and_pull_of_a_running_guest(one: Running) -> None:
     guest = one.start()
     plan = guest.commit(top="Snap-3", base="Snap-1")
-    assert plan.way.startswith("live: QEMU block job")
+    assert plan.way.startswith("live, with a QEMU block job")
     assert any("virsh" in line and "blockcommit" in line for line in plan.commands)
     assert plan.bytes_to_copy
     report = plan.run(progress=False)

@@ -292,7 +292,7 @@ def test_two_at_once_from_two_threads(guest: Guest) -> None:
 
 
 def test_what_is_refused_changes_nothing(guest: Guest) -> None:
-    with pytest.raises(NotFoundError, match="there are none yet"):
+    with pytest.raises(NotFoundError, match="create one first"):
         guest.revert("a")
     guest.snapshot("inside").run(progress=False)
     guest.snapshot("a", kind="external-disk").run(progress=False)

@@ -169,7 +169,7 @@ def test_a_plan_is_stale_once_a_snapshot_came_or_went(guest: Guest) -> None:
     guest.handle.domain.snapshotCreateXML("<domainsnapshot><name>other</name></domainsnapshot>", 0)
     with pytest.raises(LibvirtError, match=r"delete .* first with delete_snapshot\(\)"):
         guest.undefine()
-    with pytest.raises(StalePlanError, match=f"{guest.name} now has a snapshot other"):
+    with pytest.raises(StalePlanError, match=f"{guest.name} now has a snapshot named other"):
         plan.run(progress=False)
     assert guest.snapshots().names == ("other",)
 

@@ -41,7 +41,7 @@ REFUSED, PERHAPS, WARNED = [("refuse", False)], [("refuse", True)], [("warn", Fa
         (xml("<interface type='vdpa'/>"), "a vdpa network device", REFUSED),
         (xml("<interface type='network'/>"), "network device", []),
         (xml(disk("vdb", "<transient/>")), "the transient disk vdb", REFUSED),
-        (xml("<hostdev type='pci'/>"), "a host pci device", PERHAPS),
+        (xml("<hostdev type='pci'/>"), "a host PCI device", PERHAPS),
         (xml("<tpm><backend type='passthrough'/></tpm>"), "the host's TPM", PERHAPS),
         (xml(beside="<cpu><feature name='invtsc' policy='require'/></cpu>"), "feature invtsc", PERHAPS),
         (xml(beside="<cpu><feature name='invtsc' policy='disable'/></cpu>"), "feature invtsc", []),

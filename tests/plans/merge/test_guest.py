@@ -89,7 +89,7 @@ def test_small_layers_between_large_ones_go_down_one_job_after_the_other() -> No
     assert [one.name for one in plan.after.chain("/i/Snap-4")] == ["RootBase", "Snap-2", "Snap-4"]
     assert plan.bytes_to_copy == 2 * UNIT
     assert [step.action for step in plan.steps if step.size] == ["commit live", "commit live"]
-    assert plan.way.startswith("live: QEMU block jobs")
+    assert plan.way.startswith("live, with QEMU block jobs")
     assert set(plan.invalid) == {"/i/Snap-1", "/i/Snap-3"}
     up = next(way for way in plan.alternatives if "everything up" in way.what)
     assert "only into the active layer" in up.refused

@@ -128,7 +128,7 @@ def test_the_same_request_is_done_by_qemu_img_or_by_a_block_job() -> None:
     assert running.steps[0].action == "commit live"
     assert off.after.images == running.after.images
     assert off.title == running.title
-    for kind, engine in ((off, "offline"), (running, "live: QEMU block job")):
+    for kind, engine in ((off, "offline"), (running, "live, with a QEMU block job")):
         assert kind.way.startswith(engine)
     verified = replace(request, verify=True)
     assert verified.plan(of_guest()).steps[0].action == "checksum before"

@@ -77,7 +77,7 @@ def test_the_best_way_of_a_refused_plan_is_shown_with_its_refusal() -> None:
     best = next(way for way in plan.alternatives if way.chosen)
     said = " ".join(plan.to_text().partition("Ways compared\n")[2].split())
     assert f"{best.what} (" in said
-    assert f", would be chosen, but refused: {best.refused}) * " in said
+    assert f"; would be chosen, but is refused: {best.refused}) * " in said
     assert ", chosen)" not in said
 
 

@@ -207,7 +207,7 @@ def test_differences_are_told_in_sentences() -> None:
     assert differences(plan.after, plan.before) == ("/i/new no longer exists",)
     assert differences(plan.before, plan.after) == ("/i/new is now based on /i/base",)
     resized = forest(image("base", virtual_size=MIB), image("new", "base"))
-    assert any("virtual size is 1 MiB" in line for line in differences(plan.after, resized))
+    assert any("virtual size 1 MiB" in line for line in differences(plan.after, resized))
     moved = forest(image("base"), image("new", "base"), uses=(Use("g", "vda", "/i/new"),))
     assert differences(plan.after, moved) == ("/i/new is now disk vda of g",)
 

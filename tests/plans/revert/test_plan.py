@@ -265,7 +265,7 @@ def test_jobs_saved_memory_other_hardware_and_a_full_disk() -> None:
     other = {"definition": definition("/i/three.qcow2", "/i/more.qcow2", memory=512)}
     [warned] = [c for c in plan(world, other, name="a").concerns if c.level == "warn"]
     assert warned.name == "hardware-changed"
-    assert warned.what.endswith("memory, disk vdb")
+    assert warned.what.endswith("memory and disk vdb")
     full = {"folders": FolderFacts(free={"/i": 1000})}
     assert set(named(plan(world, full, name="a"), "refuse")) == {"no-space"}
     closed = {"folders": FolderFacts(closed={"/i": "no permission to write there"})}

@@ -96,7 +96,7 @@ QUIZ = (
         name="real-host/quiz/first",
         text=N_("What should be backed up first?"),
         why=N_("If a base is lost, everything above it is lost."),
-        options={"large": N_("the largest files"), "bases": N_("images with the most dependent overlays")},
+        options={"large": N_("the largest files"), "bases": N_("the images with the most dependent overlays")},
         answer="bases",
     ),
 )

@@ -188,7 +188,7 @@ def recorded(seen: Seen, guest: str, name: str) -> tuple[Aim, Snapshot | None]:
     missing = t("libvirt has no snapshots of {guest}", guest=guest)
     if names:
         missing = t("libvirt has these snapshots of {guest}: {names}", guest=guest, names=joined(names))
-    return Aim(t("libvirt has a record of the snapshot {name}", name=name), found is not None, missing), found
+    return Aim(t("libvirt has a record of the snapshot '{name}'", name=name), found is not None, missing), found
 
 
 def source(seen: Seen, guest: str, target: str, image: str, *, kept: bool = True) -> Aim:

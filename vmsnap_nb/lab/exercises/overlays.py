@@ -151,9 +151,9 @@ OVERLAYS = (
         topic="overlays",
         level="easy",
         task=N_(
-            "Three guests start with the content of Template.qcow2, and none must see what another writes. Create "
-            "the images web.qcow2, mail.qcow2 and data.qcow2 for them, which take almost no space, and write-protect "
-            "the template."
+            "Three guests start with the content of Template.qcow2, and none may see what another "
+            "writes. Create the images web.qcow2, mail.qcow2 and data.qcow2 for them, and "
+            "write-protect the template. The three images must take almost no space."
         ),
         build=_thin_guests,
         aims=_thin_guests_aims,
@@ -189,9 +189,10 @@ OVERLAYS = (
         topic="overlays",
         level="medium",
         task=N_(
-            "web and mail are based on Template-1. Update.qcow2 is another overlay of it, with all updates "
-            "installed. Create Template-2.qcow2 for new guests: with the content of Update, without a backing file, "
-            "and write-protected. web and mail must keep their template and their data."
+            "web and mail are based on Template-1. Update.qcow2 is another overlay of it, with all "
+            "updates installed. Create Template-2.qcow2 for new guests. It must have the content of "
+            "Update and no backing file, and must be write-protected. web and mail must keep their "
+            "template and their data."
         ),
         build=_template_update,
         aims=_template_update_aims,

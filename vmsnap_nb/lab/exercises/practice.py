@@ -109,7 +109,7 @@ def find_exercise(name: str) -> Exercise:
     except KeyError as error:
         raise NotFoundError(
             t("find the exercise {exercise!r}", exercise=name),
-            why=t("there is no exercise {exercise!r}", exercise=name),
+            why=t("no exercise has that name"),
             next_step=there_are(name, EXERCISES),
         ) from error
 

@@ -165,9 +165,9 @@ SNAPSHOTS = (
         topic="snapshots",
         level="medium",
         task=N_(
-            "The guest `ledger` is shut off. Keep the current state of its disk in two ways: an internal snapshot "
-            "`inside`, in the file Ledger.qcow2, and an external snapshot `outside`, after which nothing is written "
-            "to Ledger.qcow2."
+            "The guest `ledger` is shut off. Keep the current state of its disk in two ways. Create "
+            "an internal snapshot `inside` in the file Ledger.qcow2, and an external snapshot "
+            "`outside`. Afterwards, nothing may be written to Ledger.qcow2."
         ),
         build=_inside_and_outside,
         aims=_inside_and_outside_aims,

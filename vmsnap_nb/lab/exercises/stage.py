@@ -89,7 +89,7 @@ class Stage(ExercisePlace):
         if name in (guest.name for guest in self.lab.guests()):
             raise LabError(
                 t("create the guest {guest} of the exercise {exercise}", guest=name, exercise=self.name),
-                why=t("a guest '{guest}' already exists", guest=name),
+                why=t("a guest named {guest} already exists", guest=name),
                 next_step=t("rename or undefine it, or use another lab: Lab(root=…)"),
             )
         spec = self._machine.domain(name, *map(self.path, images), memory=256 if boots else 32, cpus=1, by_kernel=boots)

@@ -78,7 +78,7 @@ def _delete_external_aims(seen: Seen) -> Iterator[Aim]:
     yield Aim(t("the chain of mail2 has two images"), len(lineage) == 2, chain)
     kept, row = recorded(seen, "mail2", "new")
     yield Aim(kept.what, kept.met, kept.seen, kept=True)
-    agrees = t("the record of the snapshot {name} matches the files", name="new")
+    agrees = t("the record of the snapshot '{name}' matches the files", name="new")
     yield Aim(agrees, row is not None and row.status == "ok", row.problem if row else kept.seen, kept=True)
     yield source(seen, "mail2", "vda", "Mail-new")
     yield from unchanged(seen, "Mail-new")

@@ -259,7 +259,7 @@ def _end_active(guest: GuestHandle, job: BlockJob, step: LiveCommit, tried: Mess
         raise GuestError(tried, why=why, next_step=t("shut the guest down, then finish the merge: guest.unfinished()"))
     if not same_place(has, wanted):
         why = t("the guest writes to {image} instead of {expected}", image=has, expected=wanted)
-        raise GuestError(tried, why=why, next_step=t("check chain()"))
+        raise GuestError(tried, why=why, next_step=t("check the disks of the guest with chain()"))
 
 
 def _write_definition(guest: GuestHandle, tried: Message) -> None:

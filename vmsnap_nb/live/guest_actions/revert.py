@@ -46,7 +46,7 @@ from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.snapshots import find_snapshot, parse_record
 from vmsnap_nb.system.libvirt.written import written_paths
-from vmsnap_nb.words.message import Message, clauses, joined, lines, t
+from vmsnap_nb.words.message import Message, clauses, lines, listed, t
 from vmsnap_nb.words.states import state_words
 
 __all__ = ["revert_actions", "unfinished_reverts"]
@@ -317,7 +317,7 @@ def _make_current(guest: GuestHandle, step: MakeCurrent) -> Undo:
 
 def _discard(step: DiscardOverlays) -> Undo:
     """Make everything ready first, since from the first file on nothing can be taken back."""
-    tried = t("discard {images}", images=joined(one.path for one in step.overlays))
+    tried = t("discard {images}", images=listed(one.path for one in step.overlays))
     with os_errors(tried), contextlib.ExitStack() as making:
         for one in step.overlays:
             check_same(one.path, one.identity, tried)

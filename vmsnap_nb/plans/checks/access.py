@@ -17,7 +17,7 @@ from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, wa
 from vmsnap_nb.plans.journal import kind_of
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.step import CreateOverlay, CreateVolume, RemoveVolume, Step
-from vmsnap_nb.words.message import Message, counted, joined, t
+from vmsnap_nb.words.message import Message, counted, joined, listed, t
 from vmsnap_nb.words.options import option
 
 __all__ = ["Access", "on_other_machine", "opened", "unresolved", "with_access"]
@@ -233,8 +233,8 @@ def _unnoted(step: Step, why: str) -> Concern:
     return remark(
         "no-permission",
         t(
-            "cannot write a journal entry to {folder} ({why}): if the machine fails while this plan runs, check "
-            "chain() afterwards",
+            "cannot write a journal entry to {folder} ({why}): if the machine fails while this plan "
+            "runs, check the images with chain() afterwards",
             folder=os.path.dirname(step.entry_path),
             why=why,
         ),
@@ -421,7 +421,7 @@ def _two_paths(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
                         "same file",
                         path=path,
                         other=twin,
-                        users=joined(dict.fromkeys(filter(None, (*guests, *overlays)))),
+                        users=listed(dict.fromkeys(filter(None, (*guests, *overlays)))),
                     ),
                     t("if they are different files, waive this; otherwise use only one path for their folder"),
                     images=(path, twin),
@@ -469,7 +469,7 @@ def _hidden(plan: Plan, changed: Collection[str], *, here: bool) -> Iterator[Con
                 "{paths} was not read and may be based on an image that this plan changes: {why}",
                 "{paths} were not read and may be based on an image that this plan changes: {why}",
                 len(found),
-                paths=joined(found, most=_MOST_NAMED),
+                paths=listed(found, most=_MOST_NAMED),
                 why=first.problem,
             ),
             remedy,

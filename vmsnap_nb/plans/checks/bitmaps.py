@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Bitmap, Image
 from vmsnap_nb.plans.concern import Concern, refuse, remark
-from vmsnap_nb.words.message import Message, counted, joined, t
+from vmsnap_nb.words.message import Message, counted, listed, t
 
 __all__ = [
     "BitmapMerge",
@@ -245,7 +245,7 @@ def lost(forest: Forest, merged: Merged, into: str, *, up: bool = False, live: b
     for why, keys in by_reason.items():
         paths = tuple(dict.fromkeys(path for path, _ in keys))
         names = list(dict.fromkeys(name for _, name in keys))
-        where = joined(forest[path].name for path in paths)
+        where = listed(forest[path].name for path in paths)
         if up:
             yield _missed(forest, into, names, where, why, live=live, images=(into, *paths))
         else:
@@ -257,7 +257,7 @@ def lost(forest: Forest, merged: Merged, into: str, *, up: bool = False, live: b
                     "the dirty bitmaps {names} of {image} would be lost, and the next backup would have to be a full "
                     "one: {why}",
                     len(names),
-                    names=joined(names),
+                    names=listed(names),
                     image=where,
                     why=why,
                 ),
@@ -277,7 +277,7 @@ def lost(forest: Forest, merged: Merged, into: str, *, up: bool = False, live: b
                 "the dirty bitmaps {names} will be removed with their layers. They were not saved when QEMU exited, "
                 "so they were already unusable",
                 len(useless),
-                names=joined(useless),
+                names=listed(useless),
             ),
             images=tuple(dict.fromkeys(path for path, _ in merged.worthless)),
         )
@@ -308,7 +308,7 @@ def _missed(
             "the dirty bitmaps {names} of {image} would miss what {layers} recorded, and backups would silently miss "
             "those changes: {why}",
             len(names),
-            names=joined(names),
+            names=listed(names),
             image=forest[into].name,
             layers=layers,
             why=why,
@@ -327,7 +327,7 @@ def _carried(forest: Forest, into: str, merged: Merged, *, live: bool) -> Concer
             "libvirt will copy the dirty bitmap {names} into {image}, so incremental backups can continue",
             "libvirt will copy the dirty bitmaps {names} into {image}, so incremental backups can continue",
             len(names),
-            names=joined(names),
+            names=listed(names),
             image=forest[into].name,
         )
     else:
@@ -335,7 +335,7 @@ def _carried(forest: Forest, into: str, merged: Merged, *, live: bool) -> Concer
             "qemu-img will copy the dirty bitmap {names} into {image}, so incremental backups can continue",
             "qemu-img will copy the dirty bitmaps {names} into {image}, so incremental backups can continue",
             len(names),
-            names=joined(names),
+            names=listed(names),
             image=forest[into].name,
         )
     images = (into, *dict.fromkeys(path for one in merged.carried for path in one.sources))
@@ -355,7 +355,7 @@ def enlarged(forest: Forest, path: str, merged: Merged) -> Iterator[Concern]:
                 "the dirty bitmaps {names} of {image} will also record the copied data, so the next incremental "
                 "backup will be larger",
                 len(names),
-                names=joined(names),
+                names=listed(names),
                 image=forest[path].name,
             ),
             images=(path,),
@@ -383,7 +383,7 @@ def removed(
                 "the dirty bitmaps {names} of {image} would be lost with the file, and the next backup would have to "
                 "be a full one",
                 len(names),
-                names=joined(names),
+                names=listed(names),
                 image=image.name,
             ),
             _backup_first(),

@@ -14,12 +14,14 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.libvirt_xml import disk_at, parse_xml
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.facts import GuestFacts
-from vmsnap_nb.words.message import NOTHING, Message, joined, t
+from vmsnap_nb.words.message import NOTHING, Message, listed, t
 
 __all__ = ["memory_stays", "no_jobs", "parts_of_files", "passed_through", "special_disks", "tpm"]
 
 _STAYS = frozenset({"parallels", "qcow", "vdi", "vhdx", "vmdk", "vpc"})
 """Formats of images with which QEMU does not write out a guest's memory: it does that as if the guest migrated."""
+_KINDS = {"pci": "PCI", "scsi": "SCSI", "scsi_host": "SCSI", "usb": "USB"}
+"""The kinds of host devices that have a name of their own."""
 _TPM_STATE = "/var/lib/libvirt/swtpm"
 
 
@@ -56,7 +58,7 @@ def memory_stays(forest: Forest, owner: GuestFacts, instead: Message) -> Iterato
             t(
                 "QEMU cannot save the memory of {guest} because the guest uses {devices}",
                 guest=guest,
-                devices=joined(fixed),
+                devices=listed(fixed),
             ),
             either(instead, detach),
             holders=(guest,),
@@ -65,12 +67,11 @@ def memory_stays(forest: Forest, owner: GuestFacts, instead: Message) -> Iterato
         yield refuse(
             "not-supported",
             t(
-                "QEMU cannot save the memory of {guest}, which uses {devices}, unless this QEMU version can migrate "
-                "such devices",
+                "QEMU cannot save the memory of {guest}, which uses {devices}, unless this QEMU version supports that",
                 guest=guest,
-                devices=joined(passed),
+                devices=listed(passed),
             ),
-            either(either(instead, detach), t("waive this if you know that it can migrate them")),
+            either(either(instead, detach), t("waive this if you know that it does")),
             holders=(guest,),
             waivable=True,
         )
@@ -81,7 +82,7 @@ def memory_stays(forest: Forest, owner: GuestFacts, instead: Message) -> Iterato
             t(
                 "QEMU cannot save the memory of {guest} while the guest has the host folder {folders} mounted",
                 guest=guest,
-                folders=joined(shared),
+                folders=listed(shared),
             ),
             either(t("unmount it in the guest first"), instead),
             holders=(guest,),
@@ -104,7 +105,8 @@ def _fixed(root: ET.Element) -> Iterator[Message]:
 
 def _passed(root: ET.Element) -> Iterator[Message]:
     for device in root.iterfind("devices/hostdev"):
-        yield t("a host {kind} device", kind=device.get("type", "host"))
+        kind = device.get("type", "")
+        yield t("a host {kind} device", kind=_KINDS.get(kind, kind))
     if root.find("devices/tpm/backend[@type='passthrough']") is not None:
         yield t("the host's TPM")
     if root.find("cpu/feature[@name='invtsc'][@policy='require']") is not None:

@@ -107,7 +107,7 @@ def who(began: Began) -> Message:
         uid=began.uid,
         pid=began.pid,
         host=began.host,
-        time=began.at,
+        time=began.at.replace("T", " ").replace("+00:00", " UTC"),
     )
 
 

@@ -11,7 +11,7 @@ from vmsnap_nb.model.image import NOT_READ, Image, Status
 from vmsnap_nb.plans.by_hand import repair_commands
 from vmsnap_nb.plans.checks.known import how_to_read
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
-from vmsnap_nb.words.message import Message, counted, joined, t
+from vmsnap_nb.words.message import Message, counted, joined, listed, t
 from vmsnap_nb.words.states import state_words
 
 __all__ = [
@@ -333,6 +333,7 @@ def locked(forest: Forest, paths: Iterable[str]) -> Iterator[Concern]:
 
 def _mergeable(image: Image, *, layer: bool, written: bool) -> Iterator[Concern]:
     """Check that data can be merged into an image, or as a layer into another."""
+    format = image.format or t("of unknown format")
     if image.data_file is not None:
         yield refuse(
             "not-supported",
@@ -347,7 +348,7 @@ def _mergeable(image: Image, *, layer: bool, written: bool) -> Iterator[Concern]
     elif image.format != "qcow2" and layer:
         yield refuse(
             "not-supported",
-            t("{image} is {format}, and only qcow2 layers can be merged", image=image.name, format=image.format),
+            t("{image} is {format}, and only qcow2 layers can be merged", image=image.name, format=format),
             t(
                 "copy it into one image first: {command}",
                 command=f"qemu-img convert -O qcow2 {shlex.quote(image.path)} NEW.qcow2",
@@ -357,7 +358,7 @@ def _mergeable(image: Image, *, layer: bool, written: bool) -> Iterator[Concern]
     elif image.format not in (_FORMATS if written else _READ):
         fields = {
             "image": image.name,
-            "format": image.format,
+            "format": format,
             "formats": joined(sorted(_FORMATS if written else _READ)),
         }
         if written:
@@ -447,7 +448,7 @@ def exposure(forest: Forest, layers: Iterable[str], into: str) -> Iterator[Conce
                 "{images} is encrypted but {target} is not: its data would be stored in plain text",
                 "{images} are encrypted but {target} is not: their data would be stored in plain text",
                 len(secret),
-                images=joined(forest[path].name for path in secret),
+                images=listed(forest[path].name for path in secret),
                 target=forest[into].name,
             ),
             t("merge into an encrypted image"),

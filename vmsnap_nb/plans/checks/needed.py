@@ -10,7 +10,7 @@ from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.plans.concern import Concern, either, refuse
-from vmsnap_nb.words.message import Message, joined, t
+from vmsnap_nb.words.message import Message, listed, t
 
 __all__ = ["beyond", "needed", "other_chains", "written_by"]
 
@@ -235,28 +235,28 @@ def other_chains(forest: Forest, guest: str, targets: Iterable[str]) -> Iterator
     own_needs = (need for need in forest.needs if need.kind == "definition" and need.guest == guest)
     chains = {need.name: need.layers for need in own_needs if need.layers}
     for target, layers in chains.items():
-        own, *listed = filter(None, layers)
-        if target in targets and not listed:
+        own, *below = filter(None, layers)
+        if target in targets and not below:
             what = t(
                 "the definition of {guest} lists no backing file for {path}, the image of disk {disk}, but "
                 "the headers name {others}: {guest} reads none of them",
                 guest=guest,
                 path=own,
                 disk=target,
-                others=joined(forest.known_lineage(own)[1:]),
+                others=listed(forest.known_lineage(own)[1:]),
             )
             yield refuse("other-image", what, _remove_list(guest), images=(own,), holders=(guest,))
         elif target in targets:
             what = t(
                 "libvirt lists {layers} below {path}, the image of disk {disk} of {guest}, but the image headers "
                 "name {others}. {guest} reads the listed layers",
-                layers=joined(listed),
+                layers=listed(below),
                 path=own,
                 disk=target,
                 guest=guest,
-                others=joined(forest.known_lineage(own)[1:]),
+                others=listed(forest.known_lineage(own)[1:]),
             )
-            remedy, rows = _remove_list(guest), tuple(pairwise((own, *listed)))
+            remedy, rows = _remove_list(guest), tuple(pairwise((own, *below)))
             if not all(forest.same(_below(forest, above), below) for above, below in rows):
                 remedy = either(remedy, _write_headers(forest, rows))
             yield refuse("other-image", what, remedy, images=(own,), holders=(guest,))

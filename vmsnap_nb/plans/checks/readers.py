@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.permit import Permit
 from vmsnap_nb.plans.concern import Concern, either, refuse, warn
-from vmsnap_nb.words.message import Message, joined, t
+from vmsnap_nb.words.message import Message, listed, t
 
 __all__ = ["moved_into", "names_elsewhere", "new_readers", "other_bases"]
 
@@ -29,7 +29,7 @@ def new_readers(permits: Mapping[str, Permit], sources: Iterable[str], into: str
             "{user}, the owner of {into}, has no read access to {paths}, but could read the data copied into {into}",
             user=to.user,
             into=into,
-            paths=joined(closed),
+            paths=listed(closed),
         )
         give = t(
             "first give {into} that owner, and remove access for other users: {command}",
@@ -40,11 +40,11 @@ def new_readers(permits: Mapping[str, Permit], sources: Iterable[str], into: str
         yield (refuse if up else warn)("other-readers", what, remedy, images=(into, *closed), waivable=True)
     every = tuple(path for path, one in known.items() if to.everyone and not one.everyone)
     if every:
-        what = t("every user on this machine can read {into}, but not {paths}", into=into, paths=joined(every))
+        what = t("every user on this machine can read {into}, but not {paths}", into=into, paths=listed(every))
         yield _open(what, ("chmod", "o-r", "--", into), into, every)
     members = tuple(path for path, one in known.items() if to.group and not one.everyone and one.group != to.group)
     if members and not every:
-        what = t("the group {group} can read {into}, but not {paths}", group=to.group, into=into, paths=joined(members))
+        what = t("the group {group} can read {into}, but not {paths}", group=to.group, into=into, paths=listed(members))
         yield _open(what, ("chmod", "g-r", "--", into), into, members)
 
 
@@ -122,7 +122,7 @@ def moved_into(permits: Mapping[str, Permit], paths: Iterable[str], folder: str)
             "other-readers",
             t(
                 "every user on this machine can read {paths} in {folder}, but not in its current folder",
-                paths=joined(paths),
+                paths=listed(paths),
                 folder=folder,
             ),
             t("before you run this plan: {command}", command=shlex.join(("chmod", "o-r", "--", *paths))),

@@ -8,7 +8,7 @@ from vmsnap_nb.model.aliases import is_among
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.concern import Concern, either, refuse, warn
 from vmsnap_nb.plans.facts import GuestFacts
-from vmsnap_nb.words.message import joined, t
+from vmsnap_nb.words.message import joined, listed, t
 
 __all__ = ["denied_writes", "not_relabelled"]
 
@@ -34,7 +34,7 @@ def denied_writes(owner: GuestFacts, forest: Forest, written: Iterable[str]) -> 
                 "AppArmor does not let the QEMU process of {guest} write to {images}. When {guest} was started, "
                 "libvirt {version} added the rule {rule}. Only libvirt 12.1 and later lift it for a block job",
                 guest=guest,
-                images=joined(denied),
+                images=listed(denied),
                 version=version,
                 rule=f'deny "{denied[0]}" w',
             ),
@@ -50,7 +50,7 @@ def denied_writes(owner: GuestFacts, forest: Forest, written: Iterable[str]) -> 
                 "the AppArmor rules of {guest} cannot be read ({why}). With libvirt before 12.1, AppArmor may "
                 "prevent the QEMU process of {guest} from writing to {images}",
                 guest=guest,
-                images=joined(written),
+                images=listed(written),
                 why=owner.denied_unknown,
             ),
             either(
@@ -77,7 +77,7 @@ def not_relabelled(owner: GuestFacts, paths: tuple[str, ...]) -> Iterator[Concer
                 "permission to write to {images}",
                 guest=guest,
                 drivers=joined(one or every for one in owner.not_relabelled),
-                images=joined(paths),
+                images=listed(paths),
             ),
             t("give these files the same owner and label as the guest's disks, or change <seclabel>"),
             images=paths,

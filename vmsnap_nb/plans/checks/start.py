@@ -19,7 +19,7 @@ from vmsnap_nb.plans.checks.needed import other_chains, written_by
 from vmsnap_nb.plans.checks.notes import note_folders, strangers
 from vmsnap_nb.plans.concern import Concern, ConcernName, either, refuse, warn
 from vmsnap_nb.plans.request import Needs, Reading
-from vmsnap_nb.words.message import N_, Message, counted, joined, t
+from vmsnap_nb.words.message import N_, Message, counted, listed, t
 
 __all__ = ["held_images", "missing_formats", "shared_bases", "start_concerns", "start_needs"]
 
@@ -128,7 +128,7 @@ def interrupted_reverts(reading: Reading) -> Iterator[Concern]:
                     "different states",
                     guest=domain.name,
                     name=entry.name,
-                    disks=joined(inside),
+                    disks=listed(inside),
                 ),
                 remedy,
                 images=tuple(inside.values()),
@@ -227,7 +227,7 @@ def shared_bases(forest: Forest, domain: Domain) -> Iterator[Concern]:
                 user.guest for path in every for user in forest.known_users(path) if user.guest != domain.name
             )
         )
-        image, names = forest[use.path].name, joined(forest[path].name for path in overlays)
+        image, names = forest[use.path].name, listed(forest[path].name for path in overlays)
         yield refuse(
             "shared-base",
             counted(
@@ -239,7 +239,7 @@ def shared_bases(forest: Forest, domain: Domain) -> Iterator[Concern]:
                 guest=domain.name,
                 disk=use.target,
                 image=image,
-                overlays=t("{images} (used by {guests})", images=names, guests=joined(guests)) if guests else names,
+                overlays=t("{images} (used by {guests})", images=names, guests=listed(guests)) if guests else names,
             ),
             either(
                 t("give {guest} its own overlay on {image}", guest=domain.name, image=image),
@@ -318,7 +318,7 @@ def saved_layers(forest: Forest, domain: Domain) -> Iterator[Concern]:
 def _held(reading: Reading, domain: Domain, use: Use, layer: str, guests: tuple[str, ...]) -> Concern:
     name = reading.forest[layer].name
     if guests:
-        who = t("guest {names}", names=joined(guests))
+        who = t("guest {names}", names=listed(guests))
         own = t("give {guest} its own overlay on {image}", guest=domain.name, image=name)
         snapshot = t(
             "take an external snapshot of {guest} first: the guest then writes to a new overlay, and {image} becomes "
@@ -329,7 +329,7 @@ def _held(reading: Reading, domain: Domain, use: Use, layer: str, guests: tuple[
         remedy = either(t("shut {guest} down", guest=guests[0]), own if layer == use.path else snapshot)
     else:
         guests = reading.processes.get(layer, ())
-        who = t("process {names}", names=joined(guests)) if guests else t("a process that cannot be seen from here")
+        who = t("process {names}", names=listed(guests)) if guests else t("a process that cannot be seen from here")
         remedy = t("end the process that has {image} open, then try again", image=name)
     if layer == use.path:
         what = t("cannot start {guest}: {holder} has {image} open", guest=domain.name, holder=who, image=name)

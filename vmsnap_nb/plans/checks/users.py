@@ -9,7 +9,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.snapshot import MANAGED_SAVE
 from vmsnap_nb.plans.concern import Concern, either, refuse
 from vmsnap_nb.plans.facts import STARTING, GuestFacts
-from vmsnap_nb.words.message import Message, counted, joined, t
+from vmsnap_nb.words.message import Message, counted, listed, t
 
 __all__ = ["active_jobs", "has_managed_save", "idle_pools", "in_use", "managed_save", "merge_while_running"]
 
@@ -64,7 +64,7 @@ def _held(guests: Collection[str], image: str, *, writes: bool) -> Message:
             if writes
             else t("a process is writing to {image}", image=image)
         )
-    names = joined(guests)
+    names = listed(guests)
     if writes:
         return counted(
             "{guests} is running and has {image} open",

@@ -12,7 +12,7 @@ from vmsnap_nb.plans.concern import Concern, either, refuse, remark
 from vmsnap_nb.plans.merge.steps import RemoveFile
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.step import Step
-from vmsnap_nb.words.message import counted, joined, t
+from vmsnap_nb.words.message import counted, listed, t
 
 __all__ = ["left_behind", "lost_snapshots", "other_guests"]
 
@@ -30,7 +30,7 @@ def other_guests(reading: Reading, written: Iterable[str]) -> Iterator[Concern]:
                     "{guests} depends on {image}, which this plan would write to",
                     "{guests} depend on {image}, which this plan would write to",
                     len(guests),
-                    guests=joined(guests),
+                    guests=listed(guests),
                     image=forest[path].name,
                 ),
                 either(

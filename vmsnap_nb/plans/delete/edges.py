@@ -13,7 +13,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.plans.checks.needed import beyond
 from vmsnap_nb.plans.merge.checks import sound
-from vmsnap_nb.words.message import Message, counted, joined, t
+from vmsnap_nb.words.message import Message, counted, listed, t
 
 __all__ = ["Run", "Staying", "below", "edges_of", "maybe_committed", "runs_of"]
 
@@ -80,7 +80,7 @@ class Staying:
             "{image} is kept because {needing} still need it",
             len(found),
             image=name,
-            needing=joined(list(found)[:3]),
+            needing=listed(list(found)[:3]),
         )
 
     def is_inner(self, path: str) -> bool:

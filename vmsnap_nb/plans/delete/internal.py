@@ -17,7 +17,7 @@ from vmsnap_nb.plans.delete.builder import Deletion
 from vmsnap_nb.plans.delete.steps import DeleteInternal, DropInside
 from vmsnap_nb.plans.merge.steps import Unprotect
 from vmsnap_nb.plans.step import Protect
-from vmsnap_nb.words.message import joined, t
+from vmsnap_nb.words.message import listed, t
 
 __all__ = ["delete_internal"]
 
@@ -62,7 +62,7 @@ def _delete_unseen(deletion: Deletion, row: Snapshot, paths: tuple[str, ...]) ->
         deletion.concerns += found or (
             refuse(
                 "unknown-image",
-                t("cannot tell whether {name} is in {images}", images=joined(paths), name=row.name),
+                t("cannot tell whether {name} is in {images}", images=listed(paths), name=row.name),
                 t("use an account that can read it, on the machine where it is stored"),
                 images=paths,
             ),

@@ -133,8 +133,8 @@ def _image(forest: Forest, path: str, uri: str) -> Leftover:
     if overlays:
         said.append(
             counted(
-                "its only overlay is not needed either: {images}",
-                "its {count} overlays are not needed either: {images}",
+                "its only overlay is not needed either ({images})",
+                "its {count} overlays are not needed either ({images})",
                 len(overlays),
                 images=joined(forest[child].name for child in overlays),
             )
@@ -168,8 +168,8 @@ def _doubt(image: Image, uri: str) -> str:
     if image.known_from in _VOLUMES:
         found.append(
             t(
-                "only libvirt was checked: it is unknown whether a process has the file open, or whether an "
-                "operation on it was interrupted"
+                "only libvirt was checked, so it is unknown whether a process has the file open, or "
+                "whether an operation on it was interrupted"
             )
         )
         if image.format == "raw":

@@ -24,7 +24,7 @@ from vmsnap_nb.plans.merge.steps import RemoveFile, RemoveLeftover
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.plans.step import Step
-from vmsnap_nb.words.message import Message, counted, joined, t
+from vmsnap_nb.words.message import Message, counted, joined, listed, t
 
 __all__ = ["LeftoversRequest"]
 
@@ -56,7 +56,7 @@ class LeftoversRequest:
             raise InvalidRequestError(
                 t("move or remove unneeded files"),
                 why=t("the file does not exist"),
-                next_step=t("there is nothing to do"),
+                next_step=t("no action is needed"),
             )
         found = {one.path: one for one in find_leftovers(reading, self.uri).files}
         order = [path for path in found if path in self.paths]
@@ -147,10 +147,14 @@ class LeftoversRequest:
                     "shared-base",
                     t(
                         "{overlays} would lose the backing file {image}",
-                        overlays=joined(forest[child].name for child in staying),
+                        overlays=listed(forest[child].name for child in staying),
                         image=forest[path].name,
                     ),
-                    t("if these overlays are not needed either, include them in the plan"),
+                    counted(
+                        "include it in the plan if it is not needed either",
+                        "include them in the plan if they are not needed either",
+                        len(staying),
+                    ),
                     images=(path, *staying),
                 )
 
@@ -160,10 +164,14 @@ class LeftoversRequest:
             yield refuse(
                 "unknown-image",
                 t(
-                    "these images could not be read and may be based on one of the files in this plan: {paths}",
-                    paths=joined(hidden),
+                    "{paths} could not be read, and may be based on one of the files in this plan",
+                    paths=listed(hidden),
                 ),
-                t("use an account that can read them, or pass their folders. Waive this if you know what they are"),
+                counted(
+                    "use an account that can read it, or pass its folder. Waive this if you know what it is",
+                    "use an account that can read them, or pass their folders. Waive this if you know what they are",
+                    len(hidden),
+                ),
                 images=hidden,
                 waivable=True,
             )
@@ -208,6 +216,6 @@ def _is_below(path: str, folder: str) -> bool:
 
 def _needed_or_unknown(forest: Forest, path: str) -> tuple[Message, Message]:
     if path in forest.images and (needs := forest.needed_by(path)):
-        what = t("{path} is needed by: {needs}", path=path, needs=joined(dict.fromkeys(need.text for need in needs)))
+        what = t("{path} is needed by {needs}", path=path, needs=listed(dict.fromkeys(need.text for need in needs)))
         return what, t("leave the file in place")
     return t("{path} is not among the unneeded files", path=path), t("choose from the files that leftovers() lists")

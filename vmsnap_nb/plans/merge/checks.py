@@ -18,7 +18,7 @@ from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.facts import FolderFacts, GuestFacts
 from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.plans.request import Reading
-from vmsnap_nb.words.message import Message, counted, joined, t
+from vmsnap_nb.words.message import Message, counted, joined, listed, t
 
 __all__ = [
     "check_read",
@@ -57,12 +57,12 @@ def sound(forest: Forest, path: str) -> bool:
 def several(names: Sequence[str], most: int = 3) -> Message:
     """Return names, and how many more there are."""
     if len(names) <= most:
-        return joined(names)
+        return listed(names)
     return t("{names}, and {count} more", names=joined(names[:most]), count=len(names) - most)
 
 
 def _names(paths: Iterable[str], forest: Forest) -> Message:
-    return joined(forest[path].name if path in forest.images else path for path in paths)
+    return listed(forest[path].name if path in forest.images else path for path in paths)
 
 
 def outsiders(forest: Forest, base: str, merged: Sequence[str]) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ def sharing(forest: Forest, base: str, merged: Sequence[str]) -> Iterator[Concer
                 "{overlays} also depends on {base} or a layer above it, and would be silently corrupted",
                 "{overlays} also depend on {base} or a layer above it, and would be silently corrupted",
                 len(others),
-                overlays=t("{images} (used by {guests})", images=names, guests=joined(guests)) if guests else names,
+                overlays=t("{images} (used by {guests})", images=names, guests=listed(guests)) if guests else names,
                 base=name,
             ),
             either(
@@ -110,7 +110,7 @@ def sharing(forest: Forest, base: str, merged: Sequence[str]) -> Iterator[Concer
             t(
                 "the content of {images}, used as a disk by {guests}, would change",
                 images=_names(dict.fromkeys(use.path for use in direct), forest),
-                guests=joined(guests),
+                guests=listed(guests),
             ),
             t("give {guest} its own overlay first", guest=guests[0]),
             images=tuple(dict.fromkeys(use.path for use in direct)),
@@ -139,7 +139,7 @@ def readers(forest: Forest, top: str, base: str, own: Use | None = None) -> Iter
             t(
                 "{image} is the disk of {guests}, and would no longer be valid",
                 image=forest[top].name,
-                guests=joined(guests),
+                guests=listed(guests),
             ),
             t(
                 "use commit() of the guest {guest} instead: {base} then becomes its disk",
@@ -472,17 +472,17 @@ def searched(forest: Forest, base: str) -> Iterator[Concern]:
     name = forest[base].name
     if forest.folders:
         what = t(
-            "the search for other overlays of {base} covered these folders: {folders}",
+            "the search for other overlays of {base} covered {folders}",
             base=name,
-            folders=joined(forest.folders),
+            folders=listed(forest.folders),
         )
     else:
-        what = t("the search for other overlays of {base} covered only the images of guests, not folders", base=name)
+        what = t("the search for other overlays of {base} covered only the images of guests, and no folders", base=name)
     yield remark(
         "shared-base",
         what,
         t(
-            "if other folders may contain overlays of the base, also read them: {call}",
+            "if other folders may contain overlays of the base, also read them with {call}",
             call="vmsnap_nb.scan(folder, folder, …)",
         ),
         images=(base,),

@@ -52,9 +52,12 @@ class QemuImg:
     own: Use | None = None
 
     commit_way = Says(
-        N_("offline: qemu-img commit copies all layers in one pass; data that several layers hold is copied only once")
+        N_(
+            "offline, with qemu-img commit, which copies all layers in one pass; data that several "
+            "layers hold is copied only once"
+        )
     )
-    pull_way = Says(N_("offline: qemu-img rebase in safe mode; the header changes only after the data is on disk"))
+    pull_way = Says(N_("offline, with qemu-img rebase in safe mode; the header changes only after the data is on disk"))
     live = False
 
     @property
@@ -113,7 +116,7 @@ class BlockJobs:
     timeout: float | None = None
     adopt: bool = False
 
-    commit_way = pull_way = Says(N_("live: QEMU block job; the guest keeps running"))
+    commit_way = pull_way = Says(N_("live, with a QEMU block job; the guest keeps running"))
     live = True
 
     @property

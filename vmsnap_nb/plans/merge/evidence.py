@@ -153,8 +153,8 @@ def pivot(reading: Reading, entry: MergeEntry, *, live: bool) -> Literal["", "ba
 def unknown(forest: Forest, entry: MergeEntry) -> Message:
     """Return what is known where both images may hold what the guest has written last."""
     return t(
-        "either image may hold the guest's latest data: {base} was last written at {base_time} and {top} at "
-        "{top_time}, and they differ or could not be compared",
+        "either image may hold the guest's latest data. {base} was last written at {base_time} "
+        "and {top} at {top_time}, and they differ or could not be compared",
         base=entry.base,
         base_time=time_text(forest[entry.base].mtime_ns),
         top=entry.top,

@@ -19,7 +19,7 @@ from vmsnap_nb.plans.merge.steps import RemoveFile, SetSource
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.plans.snapshot.steps import EndSnapshot
-from vmsnap_nb.words.message import clauses, joined, t
+from vmsnap_nb.words.message import clauses, listed, t
 
 __all__ = ["FinishSnapshotRequest"]
 
@@ -70,12 +70,12 @@ class FinishSnapshotRequest(MergeRequest):
         if behind:
             way = t(
                 "only the definition for the next start changes, because it still names {files}",
-                files=joined(behind.values()),
+                files=listed(behind.values()),
             )
         if now:
             way = t(
                 "only the definition changes, because QEMU was apparently writing to {files} when it exited",
-                files=joined(now.values()),
+                files=listed(now.values()),
             )
         doubts = (*_both_newest(forest, missed), *_started_without(reading, entry))
         if missed or behind or left:

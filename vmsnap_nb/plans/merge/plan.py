@@ -15,7 +15,7 @@ from vmsnap_nb.plans.merge.checks import check_read, sound
 from vmsnap_nb.plans.merge.engines import Engine, QemuImg, check_verify, engine_of
 from vmsnap_nb.plans.plan import Alternative, Plan
 from vmsnap_nb.plans.request import Reading
-from vmsnap_nb.words.message import N_, Message, clauses, joined, t
+from vmsnap_nb.words.message import N_, Message, clauses, joined, listed, t
 from vmsnap_nb.words.states import state_words
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def image_names(forest: Forest, paths: Sequence[str]) -> Message:
     if len(paths) > 3:
         first, last = image_name(forest, paths[0]), image_name(forest, paths[-1])
         return t("{first} … {last} ({count} layers)", first=first, last=last, count=len(paths))
-    return joined(image_name(forest, path) for path in paths)
+    return listed(image_name(forest, path) for path in paths)
 
 
 def _cost(size: int | None) -> float:

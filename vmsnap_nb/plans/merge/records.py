@@ -19,7 +19,7 @@ from vmsnap_nb.plans.snapshot.backup_checkpoints import refused_while_off
 from vmsnap_nb.plans.snapshot.records import disks_left, forgotten, moved_record
 from vmsnap_nb.plans.snapshot.steps import MoveRecord
 from vmsnap_nb.plans.step import Step
-from vmsnap_nb.words.message import NOTHING, joined, t
+from vmsnap_nb.words.message import NOTHING, joined, listed, t
 
 __all__ = ["with_records"]
 
@@ -135,7 +135,7 @@ def _about_memory(plan: Plan, path: str, record: SnapshotRecord, *, removing: bo
         what = t(
             "the memory of {name} in {file} is kept without a snapshot record. It belongs to {images}, which are "
             "also kept",
-            images=joined(sources),
+            images=listed(sources),
             **fields,
         )
         remedy = t("remove the file together with those images: {command}", command=by_hand)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.errors import NotFoundError, VmsnapError
 from vmsnap_nb.model.disk_xml import defined_source, defined_sources
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.checks import layers, users
@@ -227,6 +227,8 @@ def plan_finish(reading: Reading, request: FinishRequest) -> Plan:
 
 
 def _reason(error: VmsnapError) -> Message:
+    if isinstance(error, NotFoundError) and error.reason:  # that none has the name tells nothing without the name
+        return t("{headline} ({why})", headline=error.headline, why=error.reason)
     return Message("{reason}", reason=error.reason or error.headline)
 
 
@@ -433,9 +435,9 @@ def plan_unread(forest: Forest, request: Request, error: VmsnapError) -> Plan:
     title = _finish(forest, entry) if isinstance(entry, MergeEntry) else t("finish the interrupted operation")
     concern = refuse(
         "in-use",
-        t("cannot read the progress of the operation: {headline}: {why}", headline=error.headline, why=error.reason)
+        t("the progress of the operation is unknown: {headline} ({why})", headline=error.headline, why=error.reason)
         if error.reason
-        else t("cannot read the progress of the operation: {headline}", headline=error.headline),
+        else t("the progress of the operation is unknown: {headline}", headline=error.headline),
         t("call unfinished() again later, or when the guest is off"),
     )
     way = t("not possible at this moment")

@@ -23,7 +23,7 @@ from vmsnap_nb.plans.merge.checks import check_read, sound
 from vmsnap_nb.plans.merge.engines import check_verify, engine_of
 from vmsnap_nb.plans.plan import Alternative, Plan
 from vmsnap_nb.plans.request import Reading
-from vmsnap_nb.words.message import NOTHING, Message, clauses, counted, joined, t
+from vmsnap_nb.words.message import NOTHING, Message, clauses, counted, joined, listed, t
 
 if TYPE_CHECKING:
     from vmsnap_nb.plans.merge.request import ShortenRequest
@@ -87,9 +87,7 @@ def plan_shorten(reading: Reading, request: ShortenRequest) -> Plan:
     words = _words(forest, layers, groups)
     chosen = Alternative(words, costs.total(groups), True, builder.refused)
     if engine.live:
-        way = t(
-            "live: QEMU block jobs while the guest keeps running: {merges}; no other way copies less data", merges=words
-        )
+        way = t("live, with QEMU block jobs: {merges}; no other way copies less data", merges=words)
     else:
         way = t("offline: {merges}; no other way copies less data", merges=words)
     return builder.plan(
@@ -309,7 +307,7 @@ def _words(forest: Forest, layers: Sequence[str], groups: Sequence[Group]) -> Me
     def names(first: int, last: int) -> str:
         if last - first > 2:
             return f"{forest[layers[first]].name} … {forest[layers[last]].name}"
-        return joined(forest[path].name for path in layers[first : last + 1])
+        return listed(forest[path].name for path in layers[first : last + 1])
 
     words: list[Message] = []
     for group in groups:

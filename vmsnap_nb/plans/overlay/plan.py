@@ -25,7 +25,7 @@ from vmsnap_nb.plans.overlay.reference import NEW_OVERLAY_BYTES, backing_referen
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.step import CreateOverlay, DefineDomain, Protect, Step
-from vmsnap_nb.words.message import N_, NOTHING, Message, joined, t
+from vmsnap_nb.words.message import N_, NOTHING, Message, counted, joined, listed, t
 
 if TYPE_CHECKING:
     from vmsnap_nb.plans.overlay.request import GuestsRequest, OverlayRequest
@@ -96,7 +96,7 @@ def plan_guests(reading: Reading, request: GuestsRequest) -> Plan:
     forest = reading.forest
     uses = (*forest.uses, *(Use(name, "vda", path) for name, path in disks.items()))
     base = forest.images[request.backing].name if request.backing in forest.images else request.backing
-    keys = lower_keys(forest, request.backing, joined(disks), t("use a base that is not encrypted"))
+    keys = lower_keys(forest, request.backing, listed(disks), t("use a base that is not encrypted"))
     return replace(
         overlays,
         concerns=sorted_concerns((*overlays.concerns, *keys)),
@@ -130,7 +130,13 @@ def _check_request(paths: Sequence[str], size: int | None, cluster_size: int | N
     twice = sorted({path for path in paths if list(paths).count(path) > 1}) if len(set(paths)) < len(paths) else []
     if twice:
         raise InvalidRequestError(
-            t("create overlays"), why=t("these paths were given more than once: {paths}", paths=joined(twice))
+            t("create overlays"),
+            why=counted(
+                "this path was given more than once: {paths}",
+                "these paths were given more than once: {paths}",
+                len(twice),
+                paths=joined(twice),
+            ),
         )
     if size is not None and not 0 < size < 2**63:
         raise InvalidRequestError(
@@ -295,7 +301,7 @@ def _stopped(forest: Forest, base: Image, *, protect: bool) -> Iterator[Concern]
             t(
                 "{image} is the disk of {guests}: any write to {image} by {guests} will corrupt the overlay",
                 image=base.name,
-                guests=joined(stopped),
+                guests=listed(stopped),
             ),
             own if protect else either(own, t("use protect=True")),
             images=(base.path,),
@@ -348,7 +354,7 @@ def _concerns_of_protecting(forest: Forest, base: Image) -> Iterator[Concern]:
             t(
                 "{image} is the disk of {guests}, and once {image} is protected, {guests} can no longer write to it",
                 image=base.name,
-                guests=joined(writers),
+                guests=listed(writers),
             ),
             t("omit protect"),
             images=(base.path,),

@@ -25,7 +25,7 @@ from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.revert.choice import RevertChoice
 from vmsnap_nb.plans.revert.definition import definition_of, recorded_name
 from vmsnap_nb.plans.revert.losses import check_losses, saved_memory
-from vmsnap_nb.words.message import counted, joined, t
+from vmsnap_nb.words.message import counted, listed, t
 from vmsnap_nb.words.states import state_words
 
 __all__ = ["check_revert"]
@@ -55,7 +55,7 @@ def _record(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
     if choice.snapshot.status == "untracked":
         yield refuse(
             "not-supported",
-            t("libvirt has no record of {name}: {why}", name=record.name, why=choice.snapshot.problem),
+            choice.snapshot.problem,
             t("create the record with reconcile(), then revert"),
             holders=me,
         )
@@ -289,7 +289,7 @@ def _image_inside(reading: Reading, choice: RevertChoice, target: str, image: Im
     if image.status == "ok" and image.is_seen and name not in (inside.name for inside in image.snapshots):
         yield refuse(
             "missing-base",
-            t("{path} no longer contains a snapshot {name}", path=path, name=name),
+            t("{path} no longer contains a snapshot named {name}", path=path, name=name),
             t("restore the image from a backup"),
             images=(path,),
         )
@@ -316,7 +316,7 @@ def _image_inside(reading: Reading, choice: RevertChoice, target: str, image: Im
                 path=path,
                 name=name,
             ),
-            t("make the device writable: {command}", command=f"chmod u+w {quote(path)}"),
+            t("make the image writable: {command}", command=f"chmod u+w {quote(path)}"),
             images=(path,),
             waivable=True,
         )
@@ -356,7 +356,7 @@ def _shared(reading: Reading, name: str, path: str) -> Iterator[Concern]:
                 "{overlays} is based on {base}, and would be corrupted if {base} is reverted to {name}",
                 "{overlays} are based on {base}, and would be corrupted if {base} is reverted to {name}",
                 len(above),
-                overlays=joined(above),
+                overlays=listed(above),
                 base=path,
                 name=name,
             ),
@@ -374,7 +374,7 @@ def _shared(reading: Reading, name: str, path: str) -> Iterator[Concern]:
     if others and not above:
         yield refuse(
             "shared-base",
-            t("{path} is also a disk of {guests}", path=path, guests=joined(others)),
+            t("{path} is also a disk of {guests}", path=path, guests=listed(others)),
             t("give {guest} its own image first", guest=others[0]),
             images=(path,),
             holders=others,
@@ -423,7 +423,7 @@ def _image_of_then(reading: Reading, choice: RevertChoice, image: Image) -> Iter
                 "{guests} writes to {path}, so that image no longer holds the content of {name}",
                 "{guests} write to {path}, so that image no longer holds the content of {name}",
                 len(others),
-                guests=joined(others),
+                guests=listed(others),
                 path=image.path,
                 name=choice.record.name,
             ),
@@ -475,7 +475,7 @@ def _files(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
                     "{overlays} are based on {base}, but no guest or snapshot uses them: earlier reverts may have "
                     "left them behind",
                     len(left),
-                    overlays=joined(left),
+                    overlays=listed(left),
                     base=disk.then,
                 ),
                 t("remove it if you know that nothing needs it any more"),

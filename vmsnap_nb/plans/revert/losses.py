@@ -14,7 +14,7 @@ from vmsnap_nb.plans.revert.choice import RevertChoice
 from vmsnap_nb.plans.revert.definition import changed_hardware, definition_of, pending_sources
 from vmsnap_nb.plans.snapshot.backup_checkpoints import while_off
 from vmsnap_nb.plans.snapshot.choice import SnapshotChoice
-from vmsnap_nb.words.message import NOTHING, joined, t
+from vmsnap_nb.words.message import NOTHING, joined, listed, t
 
 __all__ = ["check_losses", "saved_memory"]
 
@@ -65,10 +65,10 @@ def _hardware(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         yield warn(
             "hardware-changed",
             t(
-                "{guest} had different hardware at the time of {name}, and the revert restores it: {parts}",
+                "{guest} had different hardware at the time of {name}, and the revert restores that hardware: {parts}",
                 guest=guest,
                 name=choice.record.name,
-                parts=joined(changed),
+                parts=listed(changed),
             ),
             t("if you want the current hardware, change the definition again afterwards"),
             holders=(guest,),

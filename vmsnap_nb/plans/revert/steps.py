@@ -11,7 +11,7 @@ from vmsnap_nb.plans.by_hand import create_overlay_argv, with_input
 from vmsnap_nb.plans.journal import RevertEntry
 from vmsnap_nb.plans.revert.definition import NewSource
 from vmsnap_nb.plans.step import GuestStep, PathOf, PathsOf
-from vmsnap_nb.words.message import N_, Message, clauses, joined, t
+from vmsnap_nb.words.message import N_, Message, clauses, joined, listed, t
 from vmsnap_nb.words.states import state_words
 
 __all__ = [
@@ -176,7 +176,7 @@ class RevertInside(GuestStep):
 
     @property
     def what(self) -> Message:
-        images = joined(self.sources)
+        images = listed(self.sources)
         fields = {"images": images, "name": self.name, "guest": self.guest.name}
         if self.to == "off":
             return t("restore the content of {images} from {name}; {guest} is then off", **fields)
@@ -244,8 +244,8 @@ class DiscardOverlays(GuestStep):
 
     @property
     def what(self) -> Message:
-        removed = t("remove {images}", images=joined(self.unlinks))
-        emptied = t("empty {images}, because a snapshot record still names it", images=joined(self.writes))
+        removed = t("remove {images}", images=listed(self.unlinks))
+        emptied = t("empty {images}, because a snapshot record still names it", images=listed(self.writes))
         return clauses([*([removed] if self.unlinks else []), *([emptied] if self.writes else [])])
 
     @property

@@ -24,7 +24,7 @@ from vmsnap_nb.plans.facts import SavedState
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.plans.snapshot.steps import RestoreState, SaveState
-from vmsnap_nb.words.message import joined, t
+from vmsnap_nb.words.message import listed, t
 from vmsnap_nb.words.states import state_words
 
 __all__ = ["RestoreRequest", "SaveRequest", "saved_record"]
@@ -233,7 +233,7 @@ def _about_disk(forest: Forest, domain: Domain, target: str, source: str, saved:
                 "that backing file",
                 disk=target,
                 guest=domain.name,
-                overlays=joined(over),
+                overlays=listed(over),
                 base=source,
             ),
             t("revert to the snapshot first, or discard that overlay"),

@@ -26,7 +26,7 @@ from vmsnap_nb.plans.overlay.reference import NEW_OVERLAY_BYTES
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.snapshot.choice import SnapshotChoice
 from vmsnap_nb.plans.snapshot.kind_checks import check_kind
-from vmsnap_nb.words.message import NOTHING, Message, joined, t
+from vmsnap_nb.words.message import NOTHING, Message, joined, listed, t
 
 __all__ = ["check_snapshot"]
 
@@ -74,7 +74,7 @@ def _name(forest: Forest, owner: GuestFacts, choice: SnapshotChoice) -> Iterator
     if choice.request.metadata and choice.name in choice.taken:
         yield refuse(
             "name-taken",
-            t("{guest} already has a snapshot {name}", guest=guest, name=choice.name),
+            t("{guest} already has a snapshot named {name}", guest=guest, name=choice.name),
             t("choose another name, or omit it"),
             holders=(guest,),
         )
@@ -82,8 +82,8 @@ def _name(forest: Forest, owner: GuestFacts, choice: SnapshotChoice) -> Iterator
         yield refuse(
             "name-taken",
             t(
-                "a snapshot {name} already exists in {images}, but libvirt has no record of it",
-                images=joined(map(str, inside)),
+                "a snapshot named {name} already exists in {images}, but libvirt has no record of it",
+                images=listed(map(str, inside)),
                 name=choice.name,
             ),
             either(t("choose another name"), t("create the missing record with reconcile()")),
@@ -222,7 +222,7 @@ def _image(forest: Forest, owner: GuestFacts, disk: SnapshotDisk, image: Image) 
             "read-only",
             t("{path} is write-protected, and an internal snapshot would be written into it", path=image.path),
             either(
-                t("make the device writable: {command}", command=f"chmod u+w {shlex.quote(image.path)}"),
+                t("make the image writable: {command}", command=f"chmod u+w {shlex.quote(image.path)}"),
                 t("use {argument}", argument="kind='external-disk'"),
             ),
             images=(image.path,),

@@ -9,7 +9,7 @@ from vmsnap_nb.plans.checks import devices
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark
 from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.plans.snapshot.choice import SnapshotChoice
-from vmsnap_nb.words.message import Message, clauses, joined, t
+from vmsnap_nb.words.message import Message, clauses, listed, t
 from vmsnap_nb.words.states import state_words
 
 __all__ = ["check_kind"]
@@ -54,7 +54,7 @@ def _disks(owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
             else t("name the disks and their overlays"),
         )
     elif held - {wanted}:
-        mixed = joined(d.target for d in choice.disks if d.held not in ("no", wanted))
+        mixed = listed(d.target for d in choice.disks if d.held not in ("no", wanted))
         if choice.inside:
             what = t(
                 "a snapshot must be internal or external for all its disks, but {disks} would be external", disks=mixed
@@ -78,8 +78,8 @@ def _inside(forest: Forest, owner: GuestFacts, choice: SnapshotChoice) -> Iterat
         yield refuse(
             "not-supported",
             t(
-                "an internal snapshot must include all disks, but these would be left out: {disks}",
-                disks=joined(left_out),
+                "an internal snapshot must include all disks, but {disks} would be left out",
+                disks=listed(left_out),
             ),
             t(
                 "use {argument}, which supports disks of any format and can leave disks out",

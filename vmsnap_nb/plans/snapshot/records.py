@@ -18,7 +18,7 @@ from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.snapshot.backup_checkpoints import refused_while_off
 from vmsnap_nb.plans.snapshot.steps import DefineRecord, ForgetRecord, MoveRecord
 from vmsnap_nb.plans.step import GuestRef, GuestStep
-from vmsnap_nb.words.message import Message, joined, t
+from vmsnap_nb.words.message import Message, joined, listed, t
 
 __all__ = ["disks_left", "forgotten", "moved_record", "plan_reconcile"]
 
@@ -140,7 +140,7 @@ def _why_not_forget(reading: Reading, snapshot: Snapshot) -> Concern | None:
             t(
                 "the record of {name} is kept: a running QEMU process still has {images} open after deletion",
                 name=snapshot.name,
-                images=joined(nameless),
+                images=listed(nameless),
             ),
             t("call guest.unfinished(), which returns the plan that saves the content"),
             images=nameless,
@@ -201,14 +201,14 @@ def _why_not_adopt(domain: Domain, snapshot: Snapshot, left: set[str]) -> Messag
             "libvirt cannot have a record of snapshot {name}, because the snapshot is missing from {disks}. The "
             "snapshot may have been interrupted; {call} removes it",
             name=snapshot.name,
-            disks=joined(lacking),
+            disks=listed(lacking),
             call=f"guest.delete_snapshot({snapshot.name!r})",
         )
     if snapshot.name in left:
         return t(
-            "a snapshot {name} is in {images}, but another snapshot has the same name",
+            "a snapshot named {name} is in {images}, but another snapshot has the same name",
             name=snapshot.name,
-            images=joined(snapshot.record.files),
+            images=listed(snapshot.record.files),
         )
     try:
         check_name(snapshot.name, "snapshot")

@@ -14,7 +14,7 @@ from vmsnap_nb.plans.by_hand import as_libvirt_writes, edited, other_image, subs
 from vmsnap_nb.plans.journal import RecordEntry, SnapshotEntry, Switch
 from vmsnap_nb.plans.snapshot.record_xml import record_xml
 from vmsnap_nb.plans.step import GuestStep, PathOf, PathsOf
-from vmsnap_nb.words.message import N_, Message, joined, t
+from vmsnap_nb.words.message import N_, Message, listed, t
 
 __all__ = [
     "DefineRecord",
@@ -60,12 +60,9 @@ class TakeSnapshot(GuestStep):
 
     @property
     def what(self) -> Message:
-        held = joined(disk.target for disk in self.disks if disk.held != "no") or t("no disk")
-        if self.kind.endswith("checkpoint"):
-            return t(
-                "snapshot {name} of {guest}: memory and {disks}", name=self.name, guest=self.guest.name, disks=held
-            )
-        return t("snapshot {name} of {guest}: {disks}", name=self.name, guest=self.guest.name, disks=held)
+        disks = [disk.target for disk in self.disks if disk.held != "no"] or [t("no disk")]
+        held = listed([t("memory"), *disks] if self.kind.endswith("checkpoint") else disks)
+        return t("snapshot {name} of {guest}: {held}", name=self.name, guest=self.guest.name, held=held)
 
     @property
     def overlays(self) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def _closed(image: Image) -> ImageError:
     return ImageError(
         tried,
         why=why,
-        next_step=t("copy it to a qcow2 image with `qemu-img convert` (pass the key if the image is encrypted)"),
+        next_step=t("copy it to a qcow2 image with qemu-img convert (pass the key if the image is encrypted)"),
     )
 
 

@@ -32,7 +32,7 @@ def from_os_error(error: OSError, tried: Message) -> VmsnapError:
                 tried, said=said, next_step=t("choose another name, because existing files are not overwritten")
             )
         case errno.EISDIR:
-            return VmsnapError(tried, said=said, next_step=t("a folder has that name: move it away, then try again"))
+            return VmsnapError(tried, said=said, next_step=t("move the folder with that name away, then try again"))
     return VmsnapError(tried, said=said, next_step=_raise_limits() if error.errno in _LIMITED else None)
 
 

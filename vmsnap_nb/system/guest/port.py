@@ -195,7 +195,7 @@ def odd_answer(tried: Message, what: str) -> GuestError:
     """Return the error of an answer that is none."""
     return GuestError(
         tried,
-        why=t("the guest's response is not valid: {answer}", answer=what),
+        why=t("the guest's response is not valid ({answer})", answer=what),
         next_step=t("check the guest on its console(); do not rely on its responses"),
     )
 

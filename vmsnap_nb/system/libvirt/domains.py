@@ -71,7 +71,7 @@ def find_domain(connection: Any, name: str) -> Any:
             if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                 raise
         names = sorted(domain.name() for domain in connection.listAllDomains())
-    next_step = there_are(name, names, none=t("there are no guests yet"))
+    next_step = there_are(name, names, none=t("create a guest first"))
     raise NotFoundError(tried, why=t("no guest has that name"), next_step=next_step)
 
 

@@ -38,6 +38,6 @@ def within(seconds: float, tried: Message, call: Callable[[], T]) -> T:
         raise GuestNotReadyError(
             tried,
             why=t("it did not respond within {seconds:.1f} s", seconds=max(0.0, seconds)),
-            next_step=t("wait, then check console()"),
+            next_step=t("wait, then check the output of console()"),
         )
     return result[0]

@@ -300,7 +300,7 @@ def _incompatible(fields: dict[str, Any], bits: int) -> None:
         fields["extended_l2"] = True
     if bits & f.CORRUPT:
         fields["corrupt"] = True
-        _complain(fields, t("QEMU marked it as corrupt; `qemu-img check -r all` may repair a copy of it"))
+        _complain(fields, t("QEMU marked it as corrupt; qemu-img check -r all may repair a copy of it"))
     if unknown := bits & ~f.KNOWN_INCOMPATIBLE:
         numbers = joined(str(bit) for bit in range(64) if unknown >> bit & 1)
         _not_known(

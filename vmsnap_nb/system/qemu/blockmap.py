@@ -89,7 +89,7 @@ class MapParser:
                 self._each(entry)
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise unreadable(
-                self._tried, t("cannot parse the output of qemu-img: {error}", error=str(error))
+                self._tried, t("cannot parse the output of qemu-img ({error})", error=str(error))
             ) from error
 
 

@@ -77,7 +77,9 @@ def _size(path: str, format: str) -> int:
     try:
         return int(answer["virtual-size"])
     except (ValueError, KeyError, TypeError) as error:
-        raise qemu_img.unreadable(tried, t("cannot parse the output of qemu-img: {error}", error=str(error))) from error
+        raise qemu_img.unreadable(
+            tried, t("cannot parse the output of qemu-img ({error})", error=str(error))
+        ) from error
 
 
 def _pieces(path: str, format: str, end: int) -> Iterator[tuple[int, bytes]]:

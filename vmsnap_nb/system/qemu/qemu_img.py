@@ -72,7 +72,7 @@ def read_json(argv: Sequence[str], *, tried: Message, limits: Limits) -> Any:
     try:
         return json.loads(done.stdout)
     except (ValueError, RecursionError) as error:
-        raise unreadable(tried, t("the output of qemu-img is not JSON: {error}", error=str(error))) from error
+        raise unreadable(tried, t("the output of qemu-img is not JSON ({error})", error=str(error))) from error
 
 
 def unreadable(tried: Message, why: str | None, *, said: str | None = None) -> ImageError:
@@ -81,7 +81,7 @@ def unreadable(tried: Message, why: str | None, *, said: str | None = None) -> I
         tried,
         why=why,
         said=said,
-        next_step=t("run `qemu-img check` to find damage. If you did not create the image yourself, do not use it"),
+        next_step=t("run qemu-img check to find damage. If you did not create the image yourself, do not use it"),
     )
 
 
@@ -152,7 +152,7 @@ def error_of(done: ProcessResult, tried: Message) -> VmsnapError:
         how = t("check the path and the backing file that the image names")
         error = NotFoundError(tried, said=said, next_step=how)
     elif _BAD_IMAGE.search(words):
-        how = t("inspect the image with vmsnap_nb.chain(path); to find damage, run `qemu-img check`")
+        how = t("inspect the image with vmsnap_nb.chain(path); to find damage, run qemu-img check")
         error = ImageError(tried, said=said, next_step=how)
     else:
         return process.command_error(done, tried)
