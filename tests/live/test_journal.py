@@ -19,7 +19,6 @@ from support.nobody import as_nobody
 import vmsnap_nb as vs
 from vmsnap_nb.errors import NoSpaceError, NotFoundError, PermissionDeniedError, VmsnapError
 from vmsnap_nb.live import journal
-from vmsnap_nb.live.begun import begun
 from vmsnap_nb.live.journal import (
     drop_entry,
     drop_unless_begun,
@@ -31,6 +30,7 @@ from vmsnap_nb.live.journal import (
     revert_entries,
     write_entry,
 )
+from vmsnap_nb.live.journal_notices import begun
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain, Use
 from vmsnap_nb.plans.checks.notes import strangers

@@ -37,7 +37,7 @@ from vmsnap_nb.plans.merge.request import (
 )
 from vmsnap_nb.plans.overlay.request import GuestsRequest, OverlayRequest
 from vmsnap_nb.plans.plan import Plan
-from vmsnap_nb.plans.repair.inside import FinishInsideRequest
+from vmsnap_nb.plans.repair.internal_snapshots import FinishInsideRequest
 from vmsnap_nb.plans.repair.request import RepairRequest
 from vmsnap_nb.plans.request import Reading, Request
 from vmsnap_nb.plans.revert.request import RevertRequest

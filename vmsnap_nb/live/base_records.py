@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from vmsnap_nb.errors import VmsnapError
-from vmsnap_nb.model.doubts import is_older, is_other
+from vmsnap_nb.model.base_mismatch import is_older, is_other
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans.plan import Plan

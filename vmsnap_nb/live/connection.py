@@ -14,18 +14,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vmsnap_nb.errors import VmsnapError
-from vmsnap_nb.live.held import with_real_uses
 from vmsnap_nb.live.image_actions import image_actions
-from vmsnap_nb.live.listed import is_other_disk
+from vmsnap_nb.live.libvirt_images import forest_elsewhere, is_absent, may_list, with_told
+from vmsnap_nb.live.listed_layers import is_other_disk
+from vmsnap_nb.live.open_images import with_real_uses
 from vmsnap_nb.live.place import Place
 from vmsnap_nb.live.reading import look_at_files, look_elsewhere, with_sizes
 from vmsnap_nb.live.saved import with_saved_memory
 from vmsnap_nb.live.step_action import Action, Undo
-from vmsnap_nb.live.told import forest_elsewhere, is_absent, may_list, with_told
 from vmsnap_nb.live.volumes import access_of, create_volume, remove_volume
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
-from vmsnap_nb.model.listed import of_other_chains
+from vmsnap_nb.model.listed_layers import of_other_chains
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.plans.checks.access import Access

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from vmsnap_nb.live.connection import Connection
+from vmsnap_nb.live.libvirt_images import absent
 from vmsnap_nb.live.reading import denied_by_apparmor
-from vmsnap_nb.live.told import absent
 from vmsnap_nb.model.drift import list_snapshots
 from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.plans.findings import Findings, find_all, findings_needs

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from vmsnap_nb.errors import ConcernWarning, VmsnapError
-from vmsnap_nb.live.alone import forest_of_one
 from vmsnap_nb.live.cards import guest_card, read_card
 from vmsnap_nb.live.chain import LiveChain
 from vmsnap_nb.live.check import check_image
@@ -25,6 +24,7 @@ from vmsnap_nb.live.place import Place
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.live.power import Power
 from vmsnap_nb.live.reading import look_at_guest, sources_of
+from vmsnap_nb.live.remote_chain import forest_of_one
 from vmsnap_nb.live.snapshot_lists import snapshot_list
 from vmsnap_nb.model.arguments import checked_methods
 from vmsnap_nb.model.blockmap import BlockMap

@@ -20,7 +20,7 @@ from vmsnap_nb.errors import (
     VmsnapError,
 )
 from vmsnap_nb.live.connection import Connection
-from vmsnap_nb.live.told import files_of
+from vmsnap_nb.live.libvirt_images import files_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import OFF, Domain, State
 from vmsnap_nb.model.kernel_paths import is_kernel_path

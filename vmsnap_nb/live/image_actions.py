@@ -19,7 +19,7 @@ from vmsnap_nb.errors import (
     StalePlanError,
     VmsnapError,
 )
-from vmsnap_nb.live.inside import settle
+from vmsnap_nb.live.internal_snapshots import settle
 from vmsnap_nb.live.job import StepStopped, stop_asked, tell_fraction
 from vmsnap_nb.live.journal import begun, drop_entry, read_entry, write_entry
 from vmsnap_nb.live.step_action import Action, Undo, no_way_back, undo_of

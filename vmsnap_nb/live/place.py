@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
-from vmsnap_nb.live.hands_off import check_verbs
+from vmsnap_nb.live.forbidden_folders import check_verbs
 from vmsnap_nb.live.step_action import Action
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image

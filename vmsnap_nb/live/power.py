@@ -25,7 +25,7 @@ from vmsnap_nb.live.phases import Phases
 from vmsnap_nb.live.reading import look_at_files
 from vmsnap_nb.model.arguments import checked_methods
 from vmsnap_nb.model.guest import State
-from vmsnap_nb.plans.checks.held import held_concerns, held_losses, switched
+from vmsnap_nb.plans.checks.open_images import held_concerns, held_losses, switched
 from vmsnap_nb.plans.checks.start import held_images, start_concerns, start_needs
 from vmsnap_nb.plans.concern import Concern
 from vmsnap_nb.system.files.locks import holders

@@ -13,7 +13,7 @@ from typing import Any
 
 from vmsnap_nb.errors import ImageError, VmsnapError
 from vmsnap_nb.live.journal import is_untouched, read_all
-from vmsnap_nb.live.told import Absent, absent
+from vmsnap_nb.live.libvirt_images import Absent, absent
 from vmsnap_nb.model.blockmap import BlockMap, LayerMap
 from vmsnap_nb.model.disk_xml import mirrored
 from vmsnap_nb.model.file_space import FileSpace

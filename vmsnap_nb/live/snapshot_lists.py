@@ -11,9 +11,9 @@ from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.live.connection import Connection
 from vmsnap_nb.live.handle import GuestHandle, folders_of
 from vmsnap_nb.live.journal import revert_entries
+from vmsnap_nb.live.libvirt_images import Absent, absent, files_of
 from vmsnap_nb.live.place import with_sizes_of_files
 from vmsnap_nb.live.reading import file_spaces, look_at_guest
-from vmsnap_nb.live.told import Absent, absent, files_of
 from vmsnap_nb.model.drift import list_snapshots
 from vmsnap_nb.model.file_space import FileSpace
 from vmsnap_nb.model.forest import Forest

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from vmsnap_nb.live.begun import Begun, begun
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Host
+from vmsnap_nb.live.journal_notices import Begun, begun
 from vmsnap_nb.live.plan import LivePlan
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain

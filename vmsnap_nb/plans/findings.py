@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from vmsnap_nb.model.doubts import DIRTY
+from vmsnap_nb.model.base_mismatch import DIRTY
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.shown import Carded, Tabled
 from vmsnap_nb.model.snapshot import SnapshotList
 from vmsnap_nb.plans.checks import host, layers, security, start
-from vmsnap_nb.plans.checks.held import held_concerns
 from vmsnap_nb.plans.checks.notes import strangers
+from vmsnap_nb.plans.checks.open_images import held_concerns
 from vmsnap_nb.plans.concern import Concern
 from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.plans.machine import Machine

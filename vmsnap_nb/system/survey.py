@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 
-from vmsnap_nb.model.doubts import DIRTY, smaller_ones
+from vmsnap_nb.model.base_mismatch import DIRTY, smaller_ones
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.identity import Identity
@@ -30,10 +30,10 @@ from vmsnap_nb.system.files.paths import real_path, tidy
 from vmsnap_nb.system.image_file import Stamp, as_raw, not_a_file, read_image, stamp, was_read, with_lock
 from vmsnap_nb.system.other_formats import read_other
 from vmsnap_nb.system.pace import Pace
+from vmsnap_nb.system.parent_references import Straight
 from vmsnap_nb.system.qcow2.directories import Room
 from vmsnap_nb.system.saved_memory import is_saved_memory
-from vmsnap_nb.system.straight import Straight
-from vmsnap_nb.system.unread import nowhere, outside, remote, too_much, unreachable, unread_folder, volume
+from vmsnap_nb.system.unread_image import nowhere, outside, remote, too_much, unreachable, unread_folder, volume
 from vmsnap_nb.words.language import one_language
 from vmsnap_nb.words.message import NOTHING, Message, clauses, t
 

@@ -18,7 +18,7 @@ import vmsnap_nb as vs
 from vmsnap_nb.errors import CommandError, VmsnapError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
-from vmsnap_nb.live.inside import changing_inside
+from vmsnap_nb.live.internal_snapshots import changing_inside
 from vmsnap_nb.live.journal import read_entries
 from vmsnap_nb.model.image_check import ImageCheck
 from vmsnap_nb.plans.journal import InsideEntry

@@ -11,7 +11,7 @@ from support.snapshots import RAW, VDA, domain, plan, record, refusals, step_of,
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.guest import Disk, State, Use
 from vmsnap_nb.model.image import InternalSnapshot
-from vmsnap_nb.model.inside import next_id, restored_by
+from vmsnap_nb.model.internal_snapshots import next_id, restored_by
 from vmsnap_nb.plans.facts import FolderFacts
 from vmsnap_nb.plans.plan import CONCERNS
 from vmsnap_nb.plans.save.request import saved_record

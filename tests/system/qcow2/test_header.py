@@ -14,7 +14,7 @@ from support.commands import qemu_img
 from support.images import KIB, MIB, create, extension, header, sparse
 from support.oracle import in_our_words, in_the_same_words
 
-from vmsnap_nb.model.doubts import MERGED
+from vmsnap_nb.model.base_mismatch import MERGED
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.disk.snapshot_table import read_table
 from vmsnap_nb.system.image_file import read_image

@@ -32,8 +32,8 @@ from vmsnap_nb.lab.exercises.states import STATES
 from vmsnap_nb.lab.exercises.without_package import HAND_MERGES, HAND_OVERLAYS, HAND_REPAIRS, HAND_SNAPSHOTS
 from vmsnap_nb.lab.workdir import is_working_in, leave_removed
 from vmsnap_nb.live.confined import files_of_chain
+from vmsnap_nb.live.forbidden_folders import allow_verbs, forbid_verbs
 from vmsnap_nb.live.forest import LiveForest
-from vmsnap_nb.live.hands_off import allow_verbs, forbid_verbs
 from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.system.confine import only

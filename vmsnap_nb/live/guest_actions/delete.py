@@ -14,7 +14,7 @@ from vmsnap_nb.live.guest_actions.flush import flush
 from vmsnap_nb.live.guest_actions.perform import guest_action
 from vmsnap_nb.live.guest_actions.repair import put_back, standing
 from vmsnap_nb.live.handle import GuestHandle, explained
-from vmsnap_nb.live.inside import changing_inside
+from vmsnap_nb.live.internal_snapshots import changing_inside
 from vmsnap_nb.live.job import tell_fraction
 from vmsnap_nb.live.journal import begun, drop_entry, drop_unless_begun, read_entry, write_entry
 from vmsnap_nb.live.step_action import Action, Undo, no_way_back

@@ -16,7 +16,7 @@ from vmsnap_nb.live.guest_actions.records import redefine, whole_record
 from vmsnap_nb.live.guest_actions.stale_chain import forget_old_chains
 from vmsnap_nb.live.handle import GuestHandle, ended_at_once, explained
 from vmsnap_nb.live.image_actions import write_overlay
-from vmsnap_nb.live.inside import changing_inside
+from vmsnap_nb.live.internal_snapshots import changing_inside
 from vmsnap_nb.live.journal import drop_entry, read_entry, revert_entries, write_entry
 from vmsnap_nb.live.step_action import Action, HalfDoneError, StaysError, Undo, no_way_back, undo_of
 from vmsnap_nb.model.guest import OFF

@@ -21,7 +21,7 @@ from vmsnap_nb.live.guest_actions.records import (
     whole_record,
 )
 from vmsnap_nb.live.handle import GuestHandle, explained
-from vmsnap_nb.live.inside import changing_inside
+from vmsnap_nb.live.internal_snapshots import changing_inside
 from vmsnap_nb.live.journal import drop_entry, read_entry, write_entry
 from vmsnap_nb.live.step_action import Action, StaysError, Undo, undo_of
 from vmsnap_nb.model.disk_xml import named_image

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from vmsnap_nb.live.guest_actions.records import redefine, whole_record
 from vmsnap_nb.live.handle import GuestHandle
-from vmsnap_nb.live.listed import is_other_disk
+from vmsnap_nb.live.listed_layers import is_other_disk
 from vmsnap_nb.model.disk_xml import forget_layers, layers_below, named_image
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.libvirt_xml import parse_xml

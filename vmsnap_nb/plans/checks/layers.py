@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from vmsnap_nb.model.doubts import is_older, is_other, is_smaller
+from vmsnap_nb.model.base_mismatch import is_older, is_other, is_smaller
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image, Status
 from vmsnap_nb.plans.by_hand import repair_commands

@@ -11,12 +11,12 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain, Use
 from vmsnap_nb.model.image import Image, Status
 from vmsnap_nb.plans.by_hand import rebase_argv, repair_commands
-from vmsnap_nb.plans.checks.held import interrupted_snapshots
 from vmsnap_nb.plans.checks.interrupted import finishing, may_lack, reads_otherwise
 from vmsnap_nb.plans.checks.known import inner_names
 from vmsnap_nb.plans.checks.layers import REBASED, doubts
 from vmsnap_nb.plans.checks.needed import other_chains, written_by
 from vmsnap_nb.plans.checks.notes import note_folders, strangers
+from vmsnap_nb.plans.checks.open_images import interrupted_snapshots
 from vmsnap_nb.plans.concern import Concern, ConcernName, either, refuse, warn
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.words.message import N_, Message, counted, listed, t

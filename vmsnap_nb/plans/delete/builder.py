@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.snapshot import Snapshot
-from vmsnap_nb.plans.checks.held import held_concerns
 from vmsnap_nb.plans.checks.needed import needed
 from vmsnap_nb.plans.checks.notes import pulling, strangers
+from vmsnap_nb.plans.checks.open_images import held_concerns
 from vmsnap_nb.plans.concern import Concern, sorted_concerns
 from vmsnap_nb.plans.delete import checks
 from vmsnap_nb.plans.delete.directions import Direction, directions

@@ -24,15 +24,15 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from vmsnap_nb.model.aliases import is_among
+from vmsnap_nb.model.base_mismatch import MERGED
 from vmsnap_nb.model.blockmap import Extent
-from vmsnap_nb.model.doubts import MERGED
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans.checks import bitmaps, layers, notes, readers
-from vmsnap_nb.plans.checks.held import held_concerns
 from vmsnap_nb.plans.checks.needed import needed
+from vmsnap_nb.plans.checks.open_images import held_concerns
 from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, warn
 from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.plans.merge import checks

@@ -11,7 +11,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.moment import time_text
 from vmsnap_nb.model.size import human_size
-from vmsnap_nb.plans.checks.held import missed_switches, set_aside, unrecorded_switches
+from vmsnap_nb.plans.checks.open_images import missed_switches, set_aside, unrecorded_switches
 from vmsnap_nb.plans.concern import Concern, either, refuse, sorted_concerns
 from vmsnap_nb.plans.journal import SnapshotEntry, Switch
 from vmsnap_nb.plans.merge.request import MergeRequest

@@ -9,7 +9,7 @@ from shlex import quote
 from vmsnap_nb.model.find import find_disk
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
-from vmsnap_nb.plans.checks.held import can_be_merged, copied_by, held_concerns, switched
+from vmsnap_nb.plans.checks.open_images import can_be_merged, copied_by, held_concerns, switched
 from vmsnap_nb.plans.concern import Concern, refuse, sorted_concerns
 from vmsnap_nb.plans.merge.builder import MergeBuilder
 from vmsnap_nb.plans.merge.engines import BlockJobs, engine_of

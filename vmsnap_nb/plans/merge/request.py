@@ -20,7 +20,7 @@ from vmsnap_nb.plans.merge.plan import plan_cleanup, plan_commit, plan_pull, pla
 from vmsnap_nb.plans.merge.resume import plan_finish, plan_finish_pull
 from vmsnap_nb.plans.merge.shorten import plan_shorten
 from vmsnap_nb.plans.plan import Plan
-from vmsnap_nb.plans.repair.inside import FinishInsideRequest
+from vmsnap_nb.plans.repair.internal_snapshots import FinishInsideRequest
 from vmsnap_nb.plans.request import Needs, Reading
 
 __all__ = [

@@ -9,15 +9,15 @@ from shlex import join, quote
 
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import Image
-from vmsnap_nb.model.inside import restored_by
+from vmsnap_nb.model.internal_snapshots import restored_by
 from vmsnap_nb.plans.checks.devices import parts_of_files
 from vmsnap_nb.plans.checks.folders import free_name, room
-from vmsnap_nb.plans.checks.held import held_concerns
 from vmsnap_nb.plans.checks.interrupted import finishing, reads_otherwise
 from vmsnap_nb.plans.checks.known import not_known
 from vmsnap_nb.plans.checks.layers import broken, lower_keys, missing, new_overlay_exposes
 from vmsnap_nb.plans.checks.needed import other_chains
 from vmsnap_nb.plans.checks.notes import pulling
+from vmsnap_nb.plans.checks.open_images import held_concerns
 from vmsnap_nb.plans.checks.users import active_jobs, idle_pools, in_use, managed_save
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.overlay.reference import NEW_OVERLAY_BYTES

@@ -16,8 +16,8 @@ from vmsnap_nb.model.guest import OFF, Domain, State
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotRecord
 from vmsnap_nb.plans.checks.devices import memory_stays
 from vmsnap_nb.plans.checks.folders import free_name, room
-from vmsnap_nb.plans.checks.held import held_concerns
 from vmsnap_nb.plans.checks.layers import missing, unreadable
+from vmsnap_nb.plans.checks.open_images import held_concerns
 from vmsnap_nb.plans.checks.users import active_jobs, has_managed_save, managed_save
 from vmsnap_nb.plans.concern import Concern, either, refuse, sorted_concerns, warn
 from vmsnap_nb.plans.facts import SavedState

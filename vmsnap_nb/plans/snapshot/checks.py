@@ -9,15 +9,15 @@ from collections.abc import Iterator
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image, InternalSnapshot
-from vmsnap_nb.model.inside import is_later_id, next_id, restored_by
+from vmsnap_nb.model.internal_snapshots import is_later_id, next_id, restored_by
 from vmsnap_nb.model.snapshot import SnapshotDisk
 from vmsnap_nb.plans.checks.devices import passed_through
 from vmsnap_nb.plans.checks.folders import free_name, room
-from vmsnap_nb.plans.checks.held import held_concerns
 from vmsnap_nb.plans.checks.host import too_deep
 from vmsnap_nb.plans.checks.layers import broken, lower_keys, missing, new_overlay_exposes
 from vmsnap_nb.plans.checks.needed import other_chains
 from vmsnap_nb.plans.checks.notes import merging, pulling, strangers
+from vmsnap_nb.plans.checks.open_images import held_concerns
 from vmsnap_nb.plans.checks.security import not_relabelled
 from vmsnap_nb.plans.checks.users import active_jobs, idle_pools, in_use, managed_save
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn

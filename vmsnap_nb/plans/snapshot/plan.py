@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import Image, InternalSnapshot
-from vmsnap_nb.model.inside import next_id
+from vmsnap_nb.model.internal_snapshots import next_id
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.model.snapshot import Held, SnapshotRecord
 from vmsnap_nb.plans.concern import sorted_concerns

@@ -9,7 +9,7 @@ import sys
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from vmsnap_nb.model.doubts import MERGED
+from vmsnap_nb.model.base_mismatch import MERGED
 from vmsnap_nb.model.image import MOST_BYTES
 from vmsnap_nb.model.reference import Reference, parse_reference
 from vmsnap_nb.system.qcow2 import format as f

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from support.forests import forest, image
 
-from vmsnap_nb.model.listed import beyond_headers, is_other_chain, of_other_chains
+from vmsnap_nb.model.listed_layers import beyond_headers, is_other_chain, of_other_chains
 from vmsnap_nb.model.need import Need
 
 CHAIN = forest(image("a"), image("b", "a"), image("c", "b"), image("top", "c"), image("x"), image("y", "x"))

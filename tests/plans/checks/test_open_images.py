@@ -13,7 +13,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain, State, Use
 from vmsnap_nb.model.image import Image, InternalSnapshot
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
-from vmsnap_nb.plans.checks.held import held_concerns, interrupted_snapshots
+from vmsnap_nb.plans.checks.open_images import held_concerns, interrupted_snapshots
 from vmsnap_nb.plans.journal import SnapshotEntry, Switch
 from vmsnap_nb.plans.merge.finish_snapshot import FinishSnapshotRequest
 from vmsnap_nb.plans.merge.held_layers import CorrectRequest, SaveDeletedRequest, held_requests

@@ -16,7 +16,7 @@ from support.images import MIB, create, write
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import VmsnapError
-from vmsnap_nb.live.inside import changing_inside
+from vmsnap_nb.live.internal_snapshots import changing_inside
 from vmsnap_nb.system.qemu import qemu_img as tool
 
 pytestmark = pytest.mark.system

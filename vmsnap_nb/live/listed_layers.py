@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.listed import beyond_headers, is_other_chain
+from vmsnap_nb.model.listed_layers import beyond_headers, is_other_chain
 from vmsnap_nb.system.maps import MapReader
 
 __all__ = ["is_other_disk"]

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 from vmsnap_nb.live.handle import GuestHandle
-from vmsnap_nb.live.told import image_elsewhere
+from vmsnap_nb.live.libvirt_images import image_elsewhere
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.image import Image
