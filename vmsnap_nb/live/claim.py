@@ -1,4 +1,4 @@
-"""Two plans never change the same image, or one guest's snapshots, at the same time."""
+"""Claims: two plans never change the same image, or the snapshots of one guest, at the same time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forests with what libvirt tells of images that this process may not open, or that are on another machine.
+"""Forests completed with what libvirt reports of images that this process may not open, or of another machine.
 
 There are three answers to the question of whether a file is there: yes, no, and not known. Before "no" is believed,
 libvirt is asked; where nobody knows, the reason is said, and a plan that needs the answer is refused.

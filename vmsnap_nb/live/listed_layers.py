@@ -1,4 +1,4 @@
-"""Lists of layers in definitions against the images: whether a disk reads alike by the list and by the headers."""
+"""Whether a disk reads alike by the layers that its definition lists and by the headers of the images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files a plan makes impossible to restore: those that only the states have that it makes unreadable."""
+"""The files that nobody can restore after a plan, because only states have them that it makes unreadable."""
 
 from __future__ import annotations
 

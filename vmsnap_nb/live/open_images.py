@@ -1,4 +1,4 @@
-"""What the QEMUs of running guests write to, where that is not what libvirt names: a fact of every survey.
+"""Which images the QEMU processes of running guests have open, where libvirt names others: part of every survey.
 
 libvirt learns of a switch to another image only after QEMU has made it. If it ends in between, as with a process that
 is killed, the next libvirt names the old image.

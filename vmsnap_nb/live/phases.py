@@ -1,4 +1,4 @@
-"""What goes on while a call waits: a line with the phase and its seconds, in a notebook as in a terminal."""
+"""What a call reports while it waits: a line with the phase and its seconds, in a notebook as in a terminal."""
 
 from __future__ import annotations
 

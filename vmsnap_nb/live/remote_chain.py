@@ -1,4 +1,4 @@
-"""The images of one guest of another machine, without anything about others: for a look at its chains.
+"""The images of one guest on another machine, read without those of other guests: for a look at its chains.
 
 Round trips are what takes time. So the layer below an image is asked for as soon as libvirt names it, while the first
 bytes of the image are on the way; these decide what it is based on.

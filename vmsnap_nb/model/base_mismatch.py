@@ -1,4 +1,4 @@
-"""What speaks against an overlay belonging to the image that it names: as far as sizes and times tell."""
+"""Signs that an overlay does not belong to the image that it names, from their sizes and times."""
 
 from __future__ import annotations
 

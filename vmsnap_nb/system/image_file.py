@@ -1,4 +1,4 @@
-"""One image file, opened for reading only and read once: what it is by its own content."""
+"""One image file, opened read-only and read once: its format and fields by its own content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where references lead that go back by ``..``: the system goes back from where a symbolic link before it leads."""
+"""References that contain ``..``: the kernel resolves it from where a symbolic link before it leads, not by letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in a forest for an image that could not be read, or must not be."""
+"""The placeholder in a forest for an image that could not be read, or must not be."""
 
 from __future__ import annotations
 

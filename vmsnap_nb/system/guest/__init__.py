@@ -1,1 +1,1 @@
-"""What talks to a running guest: command port, agent, console."""
+"""Communication with a running guest: command port, agent, console."""
