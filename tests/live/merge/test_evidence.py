@@ -184,6 +184,24 @@ def test_a_merge_of_a_guest_is_left_to_it_by_another_guest_on_the_same_base(host
 
 
 @pytest.mark.guest
+@pytest.mark.parametrize("step", [SetSource, MarkInvalid])
+def test_a_merge_is_finished_by_its_guest_that_names_the_top_by_a_link_now(host: Host, chain: Path, step: type) -> None:
+    top, link = chain / "leaf.qcow2", chain / "link.qcow2"
+    link.symlink_to(top.name)
+    guest = define(host, f"link-{step.__name__}", file_disk(top))
+    was = content(top)
+    plan = guest.commit(base=chain / "top.qcow2", remove=True)
+    with pytest.raises(VmsnapError, match="the machine"):
+        faulty(plan, step, ends).run(progress=False)
+    domain = guest.handle.domain
+    domain.connect().defineXML(domain.XMLDesc(2).replace(str(top), str(link)))
+    [plan] = guest.unfinished()
+    assert plan.run(progress=False).as_predicted
+    assert content(guest.chain().top) == was
+    assert vs.scan(chain).unfinished() == ()
+
+
+@pytest.mark.guest
 @pytest.mark.parametrize("change", ["renamed", "defined again"])
 def test_a_merge_is_finished_by_its_guest_under_another_name_or_uuid(host: Host, chain: Path, change: str) -> None:
     leaf = chain / "leaf.qcow2"

@@ -130,7 +130,7 @@ def _pull_instead(forest: Forest, top: str) -> Message:
 def readers(forest: Forest, top: str, base: str, own: Use | None = None) -> Iterator[Concern]:
     """Check for guests, beside the disk that is merged, whose disk is the very image that is merged away."""
     names = set(forest.same_file(top))
-    mine = None if own is None or own.path != top else (own.guest, own.target)
+    mine = None if own is None or own.path not in names else (own.guest, own.target)
     uses = [use for use in forest.uses if use.path in names and (use.guest, use.target) != mine]
     guests = tuple(dict.fromkeys(use.guest for use in uses))
     if guests:

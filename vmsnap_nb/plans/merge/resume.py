@@ -54,8 +54,8 @@ class _Resumption(MergeBuilder):
         if merged == entry.merged and not forest[entry.base].held and all(checks.sound(forest, one) for one in merged):
             self._carry(entry.base, merged_down(forest, entry.base, merged, forest[entry.base].virtual_size))
         self._after_copying(entry, children, merged)
-        if own is not None and owner is not None and own.path == entry.top and not pivoted:
-            self._switch(entry.top, entry.base)
+        if own is not None and owner is not None and own.path in forest.same_file(entry.top) and not pivoted:
+            self._switch(own.path, entry.base)
         else:
             self._correct_definition(entry, pivoted=pivoted)
         self._flush(entry)
@@ -257,7 +257,7 @@ def _plan_finish(reading: Reading, request: FinishRequest, entry: MergeEntry) ->
     if torn and not (engine.live and (entry.top, entry.base) in reading.alike):
         return _finished(reading, entry, alone)
     # Nothing is based on the base yet but what was merged, to which the guest may have written since: copy again.
-    again = entry.phase == "copying" or (entry.top == engine.source and not entry.children)
+    again = entry.phase == "copying" or (engine.source in forest.same_file(entry.top) and not entry.children)
     if torn or (not entry.children and engine.source in forest.same_file(entry.base)):
         entry = replace(entry, phase="copied")
     elif again and entry.top in forest.known_lineage(engine.source) and is_chain(forest, entry):
