@@ -14,7 +14,7 @@ from vmsnap_nb.model.guest import Disk, Domain, Use
 from vmsnap_nb.model.image import Image, InternalSnapshot
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.reference import Reference
-from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
+from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.checks.start import held_images, missing_formats, start_concerns
 from vmsnap_nb.plans.journal import (
     Entry,
@@ -208,6 +208,18 @@ def test_a_layer_of_its_saved_memory_that_is_gone(status: str) -> None:
     assert concern.images == ("/i/old",)
     for none in (replace(need, guest="other"), replace(need, kind="saved memory")):
         assert ("managed-save", "refuse") not in said(world(gone, needs=(none,)))
+
+
+def test_saved_memory_that_libvirt_cannot_read_and_would_delete() -> None:
+    saved = SnapshotRecord("demo", MANAGED_SAVE, "", memory="external")
+    tree = replace(world(), records=(saved,))
+    assert ("managed-save", "refuse") in said(tree)
+    assert ("managed-save", "refuse") in said(replace(tree, needs=(Need("managed save", "/i/top", "other"),)))
+    for fine in (
+        replace(tree, needs=(Need("managed save", "/i/top", "demo"),)),
+        replace(tree, records=(replace(saved, guest="other"),)),
+    ):
+        assert ("managed-save", "refuse") not in said(fine)
 
 
 def test_layers_that_its_definition_lists_otherwise_than_the_headers_do() -> None:

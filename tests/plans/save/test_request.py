@@ -9,9 +9,13 @@ from support.readings import reading
 from support.snapshots import UUID, domain, refusals, restore, save, world
 
 from vmsnap_nb.model.guest import Disk
+from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.snapshot import MANAGED_SAVE
 from vmsnap_nb.plans.facts import FolderFacts, SavedState
 from vmsnap_nb.plans.save.request import SaveRequest, saved_record
+
+READ = (Need("managed save", "/i/top.qcow2", "demo"),)
+"""What is known of a managed save that libvirt can read."""
 
 
 def test_memory_is_saved_by_a_guest_that_runs_and_restored_by_one_that_is_off() -> None:
@@ -22,7 +26,7 @@ def test_memory_is_saved_by_a_guest_that_runs_and_restored_by_one_that_is_off() 
     assert [use.state for use in made.after.uses] == ["saved"]
     off = domain()
     assert refusals(save(off)) == ["not-supported"]
-    back = restore(made.after, off)
+    back = restore(replace(made.after, needs=READ), off)
     assert (back.refused, back.after.records) == (False, ())
     assert refusals(restore(world(off), off)) == ["not-supported"]
     assert "in-use" in refusals(restore(world(guest), guest))
@@ -82,8 +86,13 @@ def test_the_file_of_saved_memory_must_be_new_and_have_room() -> None:
 
 def test_what_is_restored_from_a_file_makes_a_managed_save_stale() -> None:
     off = domain()
-    tree = world(off, saved_record("demo", None))
+    tree = replace(world(off, saved_record("demo", None)), needs=READ)
     told = [(one.name, one.level) for one in restore(tree, off, "/i/f").concerns]
     assert ("managed-save", "warn") in told
     assert [one.name for one in restore(tree, off, "/i/f").after.records] == [MANAGED_SAVE]
     assert "managed-save" not in [one.name for one in restore(tree, off).concerns]
+
+
+def test_memory_that_libvirt_cannot_read_is_not_restored() -> None:
+    off = domain()
+    assert refusals(restore(world(off, saved_record("demo", None)), off)) == ["managed-save"]

@@ -17,6 +17,7 @@ from vmsnap_nb.plans.checks.layers import REBASED, doubts
 from vmsnap_nb.plans.checks.needed import other_chains, written_by
 from vmsnap_nb.plans.checks.notes import note_folders, strangers
 from vmsnap_nb.plans.checks.open_images import interrupted_snapshots
+from vmsnap_nb.plans.checks.users import unreadable_save
 from vmsnap_nb.plans.concern import Concern, ConcernName, either, refuse, warn
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.words.message import N_, Message, counted, listed, t
@@ -77,6 +78,7 @@ def start_concerns(reading: Reading) -> tuple[Concern, ...]:
         *snapshots_of_others(forest, domain),
         *(concern for use in domain.uses if not use.readonly for concern in written_by(forest, domain.name, use.path)),
         *saved_layers(forest, domain),
+        *unreadable_save(forest, domain),
         *layers(forest, domain.uses),
         *other_chains(forest, domain.name, (disk.target for disk in domain.disks)),
         *backing_formats(forest, domain.uses),

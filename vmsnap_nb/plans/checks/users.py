@@ -6,12 +6,21 @@ import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.snapshot import MANAGED_SAVE
 from vmsnap_nb.plans.concern import Concern, either, refuse
 from vmsnap_nb.plans.facts import STARTING, GuestFacts
 from vmsnap_nb.words.message import Message, counted, listed, t
 
-__all__ = ["active_jobs", "has_managed_save", "idle_pools", "in_use", "managed_save", "merge_while_running"]
+__all__ = [
+    "active_jobs",
+    "has_managed_save",
+    "idle_pools",
+    "in_use",
+    "managed_save",
+    "merge_while_running",
+    "unreadable_save",
+]
 
 
 def in_use(
@@ -138,6 +147,29 @@ def idle_pools(owner: GuestFacts) -> Iterator[Concern]:
 def has_managed_save(forest: Forest, guest: str) -> bool:
     """Return whether libvirt keeps the memory of a guest that was saved."""
     return any(record.guest == guest and record.name == MANAGED_SAVE for record in forest.records)
+
+
+def unreadable_save(forest: Forest, domain: Domain) -> Iterator[Concern]:
+    """Check that libvirt can read what it keeps of a guest that was saved: one that is cut short it deletes at a start.
+
+    A managed save that can be read needs the disks of its guest.
+    """
+    read = any(need.kind == "managed save" and need.guest == domain.name for need in forest.needs)
+    if has_managed_save(forest, domain.name) and domain.uses and not read:
+        yield refuse(
+            "managed-save",
+            t(
+                "libvirt cannot read the managed save of {guest}. A start can delete it and boot the guest without "
+                "its saved memory",
+                guest=domain.name,
+            ),
+            either(
+                t("restore the file of the managed save from a backup"),
+                t("remove the managed save: {command}", command=f"virsh managedsave-remove {shlex.quote(domain.name)}"),
+            ),
+            holders=(domain.name,),
+            waivable=True,
+        )
 
 
 def managed_save(

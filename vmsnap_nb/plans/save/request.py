@@ -18,7 +18,7 @@ from vmsnap_nb.plans.checks.devices import memory_stays
 from vmsnap_nb.plans.checks.folders import free_name, room
 from vmsnap_nb.plans.checks.layers import missing, unreadable
 from vmsnap_nb.plans.checks.open_images import held_concerns
-from vmsnap_nb.plans.checks.users import active_jobs, has_managed_save, managed_save
+from vmsnap_nb.plans.checks.users import active_jobs, has_managed_save, managed_save, unreadable_save
 from vmsnap_nb.plans.concern import Concern, either, refuse, sorted_concerns, warn
 from vmsnap_nb.plans.facts import SavedState
 from vmsnap_nb.plans.plan import Plan
@@ -179,7 +179,9 @@ def _against_restoring(reading: Reading, path: str | None) -> Iterator[Concern]:
             t("pass the path of the file that save() wrote"),
             holders=me,
         )
-    if path is not None:
+    if path is None:
+        yield from unreadable_save(forest, domain)
+    else:
         yield from managed_save(forest, domain.name, t("by then the disks will have changed"), concern=warn)
     if saved is None:
         return
