@@ -43,9 +43,9 @@ def test_tables_have_a_column_for_the_host() -> None:
             assert "c" in found.problems
             with pytest.raises(vs.VmsnapError):
                 found["c"]
-        assert "a: 1 guest<br>b: 1 guest<br>c: no" in fleet.guests()._repr_mimebundle_()["text/html"]
+        assert "a: 1 guest<br>b: 1 guest<br>c did not respond" in fleet.guests()._repr_mimebundle_()["text/html"]
         no = "No unneeded files were found"
-        assert f"a: {no}<br>b: {no}<br>c: no response" in fleet.leftovers()._repr_mimebundle_()["text/html"]
+        assert f"a: {no}<br>b: {no}<br>c did not respond" in fleet.leftovers()._repr_mimebundle_()["text/html"]
         assert fleet.guests().to_frame()["guest"].dropna().to_list() == ["test", "test"]
 
 
@@ -80,7 +80,7 @@ def test_figures_are_grouped_by_host() -> None:
         found = fleet.survey()
         text = found.to_text()
         assert [line for line in text.split("\n") if line in ("a", "<b>")] == ["<b>", "a"]
-        assert "* c: no response" in text
+        assert "* c did not respond" in text
         assert "<b>" not in found._repr_mimebundle_()["text/html"]
 
 

@@ -316,7 +316,7 @@ def test_what_cannot_be_meant(off: Off) -> None:
         off.guest.delete_snapshot("b")
     with pytest.raises(InvalidRequestError, match="snapshot a has no children"):
         off.guest.delete_snapshot("a", children="only")
-    with pytest.raises(InvalidRequestError, match="children must be False, 'also', 'only'"):
+    with pytest.raises(InvalidRequestError, match="children must be False, 'also' or 'only'"):
         off.guest.delete_snapshot("a", children=True)  # type: ignore[arg-type]
 
 
