@@ -695,8 +695,9 @@ class Guest(GuestFiles):
         VmsnapError
             The file does not exist, or is not saved memory.
         """
-        file = None if path is None else absolute(path)
-        link = self.handle.link
+        if path is None:
+            return self._plan(RestoreRequest())
+        file, link = absolute(path), self.handle.link
         sources = sources_of(link.handle, file, here=link.files_are_here, xml=self.handle.xml())
         return self._plan(RestoreRequest(path=file), sources, saved=file)
 

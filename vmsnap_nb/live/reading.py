@@ -393,9 +393,9 @@ def jobs_of(handle: Any, domain: Domain, targets: Iterable[str]) -> dict[str, st
     return jobs
 
 
-def sources_of(connection: Any, path: str | None, *, here: bool, xml: str) -> tuple[str, ...]:
+def sources_of(connection: Any, path: str, *, here: bool, xml: str) -> tuple[str, ...]:
     """Return the images of the disks that a file of saved memory names; `xml` is what libvirt has of the guest."""
-    sources = {} if path is None else read_saved_state(connection, path, here=here, emulators=emulators(xml))[2]
+    sources = read_saved_state(connection, path, here=here, emulators=emulators(xml))[2]
     return tuple(source for source in sources.values() if source)
 
 

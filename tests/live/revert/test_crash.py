@@ -195,7 +195,7 @@ def test_a_killed_qemu_is_taken_back(short: Path, kind: str, while_: str) -> Non
             except errors.VmsnapError as error:
                 notes = [note for note in error.__notes__ if "could not" in note]
                 print(type(error).__name__, bool(error.next_step), notes, error.reason.splitlines(), file=sys.stderr)
-                print(type(error).__name__, bool(error.next_step), [note.partition(": ")[0] for note in notes])
+                print(type(error).__name__, bool(error.next_step), [note.partition(" the step")[0] for note in notes])
             print(len(killed), guest.state, guest.chain().top == top)
             kept = [name for name in guest.snapshots().names if name not in names]
             print(kept, guest.unfinished(), {row.status for row in guest.snapshots()})

@@ -222,6 +222,10 @@ def _begun(guest: GuestHandle, tried: Message, begin: Callable[[], object]) -> N
     guest.has_started()
 
 
+def _check_again() -> Message:
+    return t("check its disks with chain(), then revert to the snapshot again")
+
+
 def _explained(error: VmsnapError) -> VmsnapError:
     """Say what is known of libvirt's words, also where QEMU has ended before it could say anything."""
     named = explained(error)
@@ -230,8 +234,9 @@ def _explained(error: VmsnapError) -> VmsnapError:
             named.tried,
             why=clauses(filter(None, (t("its QEMU process exited immediately"), named.why))),
             said=named.quoted,
-            next_step=t("check its disks with chain(), then revert to the snapshot again"),
+            next_step=_check_again(),
         )
+    named.next_step = named.next_step or _check_again()
     return named
 
 
