@@ -169,7 +169,7 @@ def test_xfs_is_compared_as_well(tmp_path: Path) -> None:
     run("qemu-io", "-f", "qcow2", "-c", f"write -P 7 {place} 512", str(top))
     found = vs.chain(top).changes("Top")
     assert rows(found) == [("/etc/motd", "changed"), ("/etc/other", "metadata")]
-    assert "-rw-r--r-- -> -rw-------" in found.to_text()
+    assert "-rw-r--r-- → -rw-------" in found.to_text()
 
 
 def test_random_changes_are_found(tmp_path: Path) -> None:
