@@ -110,6 +110,8 @@ class Facts:
         read = world.content
         snapshots = {}
         for row in world.guest.snapshots():
+            if row.status == "untracked":
+                continue
             record, parts = row.record, list[str]()
             if row.status in ("stale", "missing-file"):  # as where it is deleted of one disk, and not yet of the other
                 snapshots[row.name] = row.status
