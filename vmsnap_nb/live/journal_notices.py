@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.journal import read_all
+from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.journal import InsideEntry, MergeEntry, PullEntry, SnapshotEntry, UnknownEntry
 from vmsnap_nb.plans.merge.request import unfinished_needs
@@ -33,7 +34,7 @@ def begun(forest: LiveForest, guest: str = "") -> Iterator[Begun]:
     if not forest.place.here:
         return
     tops = (use.path for use in forest.uses if use.guest == guest)
-    layers = {name for top in tops for layer in forest.known_lineage(top) for name in forest.same_file(layer)}
+    layers = names_of(forest, (layer for top in tops for layer in forest.known_lineage(top)))
     for entry in read_all(unfinished_needs(forest, guest).journal):
         if isinstance(entry, SnapshotEntry) and guest == entry.guest:
             what = t("snapshot {name} of {guest} is being taken, or was interrupted", name=entry.name, guest=guest)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
+from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain, Use
 from vmsnap_nb.model.image import Image
@@ -112,7 +113,7 @@ def _is_not_held(image: Image) -> bool:
 def _known_to_qemu(forest: Forest, use: Use, xml: str) -> tuple[str, ...]:
     """Return the layers of a disk without those that only a header names which was put in the place of another."""
     layers = forest.known_lineage(use.path)
-    named = {name for path, _ in named_below(xml).get(use.target, ()) for name in forest.same_file(path)}
+    named = names_of(forest, (path for path, _ in named_below(xml).get(use.target, ())))
     return tuple(path for path in layers if path == use.path or not named or path in named)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.snapshot import SnapshotRecord
@@ -30,7 +31,7 @@ def with_saved_memory(
     if not survey.saved:
         return forest
     known = {record.memory_file for record in records}
-    running = {name for use in forest.uses if use.running for name in forest.same_file(use.path)}
+    running = names_of(forest, (use.path for use in forest.uses if use.running))
     current: list[Need] = []
     stale: list[Need] = []
     for path, completed in survey.saved.items():

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.concern import Concern, either
 from vmsnap_nb.words.message import Message, joined, t
@@ -56,7 +57,7 @@ def _holders(forest: Forest, command: str) -> Iterator[str]:
         return
     if "-U" in words:
         return
-    named = {name for word in words for name in forest.same_file(word.rpartition("file.filename=")[2])}
+    named = names_of(forest, (word.rpartition("file.filename=")[2] for word in words))
     for use in forest.uses:
         if not use.running:
             continue

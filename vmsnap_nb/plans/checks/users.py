@@ -149,6 +149,10 @@ def has_managed_save(forest: Forest, guest: str) -> bool:
     return any(record.guest == guest and record.name == MANAGED_SAVE for record in forest.records)
 
 
+def _without_save(guest: str) -> Message:
+    return t("remove the managed save: {command}", command=f"virsh managedsave-remove {shlex.quote(guest)}")
+
+
 def unreadable_save(forest: Forest, domain: Domain) -> Iterator[Concern]:
     """Check that libvirt can read what it keeps of a guest that was saved: one that is cut short it deletes at a start.
 
@@ -165,7 +169,7 @@ def unreadable_save(forest: Forest, domain: Domain) -> Iterator[Concern]:
             ),
             either(
                 t("restore the file of the managed save from a backup"),
-                t("remove the managed save: {command}", command=f"virsh managedsave-remove {shlex.quote(domain.name)}"),
+                _without_save(domain.name),
             ),
             holders=(domain.name,),
             waivable=True,
@@ -197,7 +201,7 @@ def managed_save(
             ),
             either(
                 instead or t("start {guest} first, then shut it down", guest=guest),
-                t("remove the managed save: {command}", command=f"virsh managedsave-remove {shlex.quote(guest)}"),
+                _without_save(guest),
             ),
             images=images,
             holders=(guest,),
