@@ -22,6 +22,7 @@ from support.images import MIB, create, write
 from support.refusals import refused
 
 import vmsnap_nb as vs
+from vmsnap_nb.system.files import unmounted
 from vmsnap_nb.system.libvirt.domains import is_starting
 from vmsnap_nb.system.libvirt.library import library
 
@@ -203,6 +204,36 @@ def test_nothing_is_merged_on_which_a_disk_that_is_away_may_be_based(connection:
         (IMAGES / "mnt").mkdir()
         away.create()
         assert not host.survey(IMAGES).commit("top").refused  # now libvirt says that it is gone
+
+
+@pytest.mark.parametrize("with_pool", [False, True])
+def test_a_disk_below_a_mount_point_where_nothing_is_mounted_is_not_gone(
+    connection: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_pool: bool
+) -> None:
+    for layer, backing in (("base", ()), ("top", ("-b", "base", "-F", "qcow2"))):
+        qemu_img("create", "-q", "-f", "qcow2", *backing, layer, "8M")
+    place = IMAGES / "a share"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "disks", place], check=True)
+    qemu_img("create", "-q", "-f", "qcow2", "-b", IMAGES / "base", "-F", "qcow2", place / "d.qcow2")
+    define(connection, "d", file_disk(place / "d.qcow2"))
+    if with_pool:
+        pool(connection, "share", place)
+    table = tmp_path / "fstab"
+    table.write_text(f"# NFS\n\ntmpfs {IMAGES}/a\\040share/ tmpfs noauto 0 0\n/dev/none none swap sw\n")
+    monkeypatch.setattr(unmounted, "_TABLE", str(table))
+    with vs.connect("qemu:///system") as host:
+        assert host.guest("d").snapshot("s1", kind="external-disk").run(progress=False).as_predicted
+        assert refused(host.survey(IMAGES).commit("top")) == {"shared-base"}
+        subprocess.run(["umount", place], check=True)
+        plan = host.survey(IMAGES).commit("top")
+        assert refused(plan) == {"unknown-image"}
+        assert f"{place} is listed in /etc/fstab" in str(plan.concerns[0].what)
+        assert [row.status for row in host.guest("d").snapshots()] == ["unknown"]
+        assert host.guest("d").reconcile().steps == ()
+        table.write_text("")
+        assert not host.survey(IMAGES).commit("top").refused
+        assert [row.status for row in host.guest("d").snapshots()] == ["missing-file"]
 
 
 def in_no_pool(connection: Any, place: Path, *, between: bool) -> None:

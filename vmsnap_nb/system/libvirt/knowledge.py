@@ -21,6 +21,7 @@ from typing import Any
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.libvirt_xml import parse_xml
+from vmsnap_nb.system.files.unmounted import unmounted_above
 from vmsnap_nb.system.libvirt.each import ask_each
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.heads import Heads, VolumeXml
@@ -111,6 +112,8 @@ class Knowledge:
         `here` says that this process has seen no file there, though it may look.
         """
         pool = self._pool_of(path) or self._away(path)
+        if here and (away := unmounted_above(path)):  # a pool can be active though its folder is empty
+            return t("{folder} is listed in /etc/fstab, but nothing is mounted there", folder=away)
         if pool is None:
             return None if here else t(_NOWHERE)
         if not pool.active:
