@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -129,7 +130,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, monkeypatch: pyte
         LabFolder(file)
     empty = LabFolder(tmp_path / "new")
     (empty.root / ".vmsnap-lab.json").unlink()
-    with pytest.raises(LabError, match="and removes none"):
+    with pytest.raises(LabError, match="destroy\\(\\) removes none"):
         empty.remove()
 
 
@@ -220,12 +221,31 @@ def test_the_folder_of_a_scenario_that_is_a_link_is_not_read(elsewhere: Path, tm
     assert elsewhere.exists()
 
 
-@pytest.mark.parametrize("mark", ["[]", '{"made": []}', '{"made": {"x": 1}}', "[" * 100_000])
-def test_a_mark_of_another_form_is_an_error_of_the_lab(elsewhere: Path, tmp_path: Path, mark: str) -> None:
-    folder = handed_over(tmp_path / "lab")
-    (folder.root / ".vmsnap-lab.json").write_text(mark)
-    with pytest.raises(LabError, match="and removes none"):
-        folder.remove()
+@pytest.mark.parametrize("mark", ["", "\0" * 100, "[]", '{"made": []}', '{"made": {"x": 1}}', "[" * 100_000, None])
+def test_a_lab_whose_mark_is_lost_opens_by_what_is_advised(elsewhere: Path, tmp_path: Path, mark: str | None) -> None:
+    """Nobody has a copy of it, so without this every later Lab() there would be refused."""
+    root = tmp_path / "a lab"
+    folder = handed_over(root, "images/own.qcow2")
+    (root / "images" / "own.qcow2").write_text("x")
+    (root / "etc" / "qemu").mkdir(parents=True)
+    (root / "etc" / "qemu" / "vm1.xml").write_text("<domain/>")
+    file = root / ".vmsnap-lab.json"
+    file.unlink() if mark is None else file.write_text(mark)
+    with pytest.raises(LabError, match=r"images/own.qcow2 and .*etc/qemu/vm1.xml$") as caught:
+        folder.made()
+    assert caught.value.why == "the file is empty" or mark not in {"", "\0" * 100}
+    folder.release()
+    if mark is None:
+        with pytest.raises(LabError, match="not the folder of a lab") as caught:
+            LabFolder(root)
+    command = re.search(r"write an empty one: (.*?)\. The lab", str(caught.value.next_step))
+    assert command is not None
+    subprocess.run(command[1], shell=True, check=True)
+    assert [path.read_text() for path in tmp_path.glob("a lab-*")] == ([] if mark is None else [mark])
+    again = LabFolder(root)
+    assert again.made() == {}
+    again.add(root / "images" / "more.qcow2")
+    assert again.remove() == [str(root / "images" / "own.qcow2")]
 
 
 def test_others_lose_the_permission_to_write_to_it(elsewhere: Path, tmp_path: Path) -> None:

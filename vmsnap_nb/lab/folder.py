@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import stat
 import time
@@ -78,10 +79,13 @@ class LabFolder:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_owner(tried)
             if not os.path.lexists(self.root / _MARK) and any(map(_is_foreign, os.listdir(self.root))):
+                next_step = t("move these files away, or choose a new or empty folder: Lab(root=…)")
+                if os.path.lexists(self.root / _LOCK):
+                    next_step = self._without_mark()
                 raise LabError(
                     tried,
                     why=t("it is not the folder of a lab, and it contains {files}", files=_some(_files_in(self.root))),
-                    next_step=t("move these files away, or choose a new or empty folder: Lab(root=…)"),
+                    next_step=next_step,
                 )
             self._lock = self._take_lock(tried)
             self._skeleton: list[Path] = []
@@ -204,12 +208,38 @@ class LabFolder:
         except (OSError, ValueError, RecursionError) as error:
             raise LabError(
                 t("read the file {file} of the lab", file=self.root / _MARK),
-                why=(error.strerror if isinstance(error, OSError) else None) or str(error),
-                next_step=t(
-                    "restore the file. Without it, the lab cannot tell which files belong to it, and removes none"
-                ),
+                why=self._what_is_wrong(error),
+                next_step=self._without_mark(),
             ) from error
         return dict(content)
+
+    def _what_is_wrong(self, error: Exception) -> str:
+        """Return why the mark cannot be read; a file that a power failure has left has no content, or only zeros."""
+        if isinstance(error, OSError):
+            return error.strerror or str(error)
+        is_empty = not read_small(self.root / _MARK, _MOST).strip(b"\0 \n")
+        return t("the file is empty") if is_empty else str(error)
+
+    def _without_mark(self) -> Message:
+        """Return what to do where nothing says any more which files the lab made: with an empty list it removes none.
+
+        What is there instead of the mark is kept.
+        """
+        mark = shlex.quote(str(self.root / _MARK))
+        keep = f"mv -- {mark} {shlex.quote(f'{self.root}-mark.json')} && " if os.path.lexists(self.root / _MARK) else ""
+        return t(
+            "restore the file {file} from a backup. Without a backup, write an empty one: {command}. The lab then "
+            "opens with all of its guests, but it cannot tell which images it created, so destroy() removes none of "
+            "them. The folder contains {files}",
+            file=self.root / _MARK,
+            command=f"{keep}echo '{{}}' > {mark}",
+            files=_some(self._valued()) or t("no images and no guests"),
+        )
+
+    def _valued(self) -> list[Path]:
+        """Return the images and definitions in the folder, which are what a user would miss."""
+        own = (path for name in ("images", "scenarios") for path in _files_in(self.root / name))
+        return [*own, *sorted((self.root / "etc" / "qemu").glob("*.xml"))]
 
     def _write(self, content: dict[str, Any]) -> None:
         try:
