@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import struct
 from typing import Any
 
 import pytest
@@ -143,6 +144,22 @@ def test_an_overlay_is_made_as_a_volume_with_owner_and_mode_of_the_image_below(
     assert (stat.S_IMODE(has.st_mode), has.st_uid, has.st_gid) == (0o640, had.st_uid, had.st_gid)
     with vs.connect("qemu:///system") as host:
         assert [image.name for image in host.survey().chain(str(new))] == ["base", "new"]
+
+
+def test_a_volume_on_an_image_with_an_access_control_list_is_for_its_owner(
+    system: SystemLibvirt, connection: Any
+) -> None:
+    chain_of_two(connection, running=False)
+    pool(connection, "images", IMAGES)
+    base, new = IMAGES / "base.qcow2", IMAGES / "new.qcow2"
+    # A further user may read it, its group may not; the bits of the group say what the list permits at most.
+    rows = ((0x01, 6, -1), (0x02, 4, 64055), (0x04, 0, -1), (0x10, 4, -1), (0x20, 0, -1))
+    listed = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *row) for row in rows)
+    os.setxattr(base, "system.posix_acl_access", listed)
+    assert stat.S_IMODE(os.stat(base).st_mode) == 0o640
+    [made] = tried(system, f"host.survey({str(IMAGES)!r}).overlay({str(new)!r}, {str(base)!r})")
+    assert (made["performers"], made["as_predicted"]) == (["libvirt"], True), made
+    assert stat.S_IMODE(os.stat(new).st_mode) == 0o600
 
 
 def test_a_pool_that_may_not_be_listed_is_said(system: SystemLibvirt, connection: Any) -> None:

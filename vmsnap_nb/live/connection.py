@@ -321,7 +321,7 @@ class Connection:
         """Return how steps about images, and the definition of new guests, are performed here."""
         own: dict[type[Step], Action] = {
             DefineDomain: self._define,
-            CreateVolume: partial(create_volume, self.handle),
+            CreateVolume: partial(create_volume, self.handle, here=self.files_are_here),
             RemoveVolume: partial(remove_volume, self.handle),
         }
         return self.customs.actions({**image_actions(), **own})

@@ -131,11 +131,11 @@ def _removal(path: str, identity: Identity, tried: Message) -> Undo:
 def create_overlay(step: CreateOverlay) -> Undo:
     """Make the image under another name first, so that a half-made one never has the right name.
 
-    Owner and mode are those of the image below from the start: nobody reads its data here who may not read it there.
+    Until it has owner and mode of the image below only this user may open it: a descriptor from before stays open.
     """
     tried = t("create {image}", image=step.path)
     permission = permission_below(step.backing.path)
-    with os_errors(tried), temporary(os.path.dirname(step.path), permission.mode) as new:
+    with os_errors(tried), temporary(os.path.dirname(step.path)) as new:
         made = os.fstat(new.fd)
         identity = made.st_dev, made.st_ino
         write_overlay(new, step, tried)

@@ -23,6 +23,7 @@ from vmsnap_nb.system.files.copying import copy_content
 from vmsnap_nb.system.files.errors import os_errors
 from vmsnap_nb.system.files.identity import replace_same, same_file
 from vmsnap_nb.system.files.locks import held
+from vmsnap_nb.system.files.permission import permission_of
 from vmsnap_nb.system.files.temporary import Temporary, sync_folder, temporary
 from vmsnap_nb.system.image_file import read_image
 from vmsnap_nb.system.qemu import qemu_img
@@ -182,9 +183,7 @@ def _repair(entry: InsideEntry, path: str, found: os.stat_result, tried: Message
             raise StalePlanError(
                 tried, why=t("it was modified in the meantime"), next_step=t("call unfinished() again")
             )
-        if os.geteuid() == 0:
-            os.fchown(new.fd, found.st_uid, found.st_gid)
-        os.fchmod(new.fd, stat.S_IMODE(found.st_mode))
+        permission_of(old).give(new.fd, most=0o777, least=0)
         os.fsync(new.fd)
         replace_same(new.path, path, identity, tried)
         sync_folder(os.path.dirname(path))

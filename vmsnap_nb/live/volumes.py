@@ -12,6 +12,7 @@ from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.plans.checks.access import Access, opened
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.step import CreateVolume, RemoveVolume
+from vmsnap_nb.system.files.permission import has_list
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.knowledge import Knowledge
 from vmsnap_nb.system.libvirt.library import library
@@ -83,11 +84,16 @@ def _is_of_another(path: str) -> bool:
 # -- steps -----------------------------------------------------------------------------------------------
 
 
-def create_volume(connection: Any, step: CreateVolume) -> Undo:
-    """Let libvirt make an overlay, with owner and mode of the image below."""
+def create_volume(connection: Any, step: CreateVolume, *, here: bool = True) -> Undo:
+    """Let libvirt make an overlay, with owner and mode of the image below.
+
+    libvirt knows no access control lists: with one, the mode says what the list permits at most, to anybody in it.
+    """
+    closed = here and (has_list(step.backing) or has_list(os.path.dirname(step.path)))
     tried = t("create {image}", image=step.path)
     with libvirt_errors(tried):
-        volume = connection.storagePoolLookupByName(step.pool).createXML(_volume_xml(step, _below(connection, step)))
+        xml = _volume_xml(step, _below(connection, step), closed=closed)
+        volume = connection.storagePoolLookupByName(step.pool).createXML(xml)
 
     def undo() -> None:
         with libvirt_errors(undo_of(tried)):
@@ -104,7 +110,7 @@ def _below(connection: Any, step: CreateVolume) -> ET.Element:
         return ET.Element("volume")
 
 
-def _volume_xml(step: CreateVolume, below: ET.Element) -> str:
+def _volume_xml(step: CreateVolume, below: ET.Element, *, closed: bool) -> str:
     volume = ET.Element("volume")
     ET.SubElement(volume, "name").text = os.path.basename(step.path)
     ET.SubElement(volume, "capacity", unit="bytes").text = str(step.virtual_size or below.findtext("capacity") or 0)
@@ -117,7 +123,8 @@ def _volume_xml(step: CreateVolume, below: ET.Element) -> str:
     else:
         for name in ("owner", "group"):
             ET.SubElement(permissions, name).text = had.findtext(name) or "0"
-        mode = int(had.findtext("mode") or "0600", 8) & _MOST_MODE | 0o600
+        most = 0o600 if closed else _MOST_MODE
+        mode = int(had.findtext("mode") or "0600", 8) & most | 0o600
         ET.SubElement(permissions, "mode").text = f"0{mode:o}"
     backing = ET.SubElement(volume, "backingStore")
     ET.SubElement(backing, "path").text = step.backing

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -40,7 +39,7 @@ from vmsnap_nb.plans.step import CreateOverlay, Step
 from vmsnap_nb.system.files.devices import is_device
 from vmsnap_nb.system.files.errors import os_errors
 from vmsnap_nb.system.files.identity import check_same, replace_same, unlink_same
-from vmsnap_nb.system.files.permission import permission_below
+from vmsnap_nb.system.files.permission import permission_below, permission_of
 from vmsnap_nb.system.files.temporary import temporary
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
@@ -341,12 +340,8 @@ def _discard(step: DiscardOverlays) -> Undo:
 def _emptied(one: Discard, tried: Message) -> Iterator[str]:
     """Make an overlay without content that has owner and mode of the one it replaces, as far as those below have."""
     assert one.backing is not None
-    permission = permission_below(one.backing.path)
-    with temporary(os.path.dirname(one.path), permission.mode) as new:
+    with temporary(os.path.dirname(one.path)) as new:
         write_overlay(new, CreateOverlay(path=one.path, backing=one.backing), tried)
-        old = os.stat(one.path)
-        permission.give(new.fd, most=stat.S_IMODE(old.st_mode))
-        if os.geteuid() == 0:
-            os.fchown(new.fd, old.st_uid, old.st_gid)
+        permission_of(one.path).within(permission_below(one.backing.path)).give(new.fd)
         os.fsync(new.fd)
         yield new.path

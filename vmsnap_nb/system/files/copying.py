@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -14,6 +13,7 @@ from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.files.identity import SameFile
+from vmsnap_nb.system.files.permission import permission_of
 from vmsnap_nb.system.files.temporary import publish, publish_new, temporary
 from vmsnap_nb.words.message import t
 
@@ -39,7 +39,7 @@ def copy_file(source: Path, target: Path, *, sha256: str = "", check: Callable[[
                 with open(new.fd, "rb", closefd=False) as file:
                     file.seek(0)
                     found = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fchmod(new.fd, stat.S_IMODE(os.fstat(old.fileno()).st_mode) & 0o644 | 0o600)
+            permission_of(old.fileno()).give(new.fd, most=0o644, owner=False)
             if check is not None:
                 check(new.path)
             if found == sha256:
@@ -69,14 +69,11 @@ def copy_same(file: SameFile, target: str, *, whole: bool = False) -> Identity:
     with file.opened() as old, temporary(os.path.dirname(target)) as new:
         copy_content(old, new.fd)
         found = os.fstat(old)
-        mode = stat.S_IMODE(found.st_mode) & 0o777
         if whole:
-            with contextlib.suppress(PermissionError):
-                os.fchown(new.fd, found.st_uid, found.st_gid)
-            if os.fstat(new.fd).st_gid != found.st_gid:
-                mode &= ~0o070 | (mode & 0o007) << 3
+            permission_of(old).give(new.fd, most=0o777, least=0)
             os.utime(new.fd, ns=(found.st_atime_ns, found.st_mtime_ns))
-        os.fchmod(new.fd, mode if whole else mode & 0o644 | 0o600)
+        else:
+            permission_of(old).give(new.fd, most=0o644, owner=False)
         publish_new(new, target)
         made = os.fstat(new.fd)
     return made.st_dev, made.st_ino

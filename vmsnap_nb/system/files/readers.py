@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from vmsnap_nb.model.permit import Permit
 from vmsnap_nb.system.files.paths import real_path
+from vmsnap_nb.system.files.permission import has_list
 
 __all__ = ["permits"]
 
@@ -16,7 +17,6 @@ _QEMU = {"libvirt-qemu", "qemu"}
 """The accounts with which libvirt runs QEMU: it gives them the images of each guest that it starts."""
 _GROUPS = {"root", "disk", "kvm", *_QEMU}
 """Groups of the system: their members get at images and block devices anyway."""
-_ACL = ("system.posix_acl_access", "system.posix_acl_default")
 
 
 def permits(paths: Iterable[str]) -> dict[str, Permit]:
@@ -76,10 +76,10 @@ def _may(uid: int | None, path: str) -> bool:
     try:
         found = os.stat(real)
         bit = stat.S_IXOTH if stat.S_ISDIR(found.st_mode) else stat.S_IROTH
-        if not _has(found, uid, groups, bit) and (uid is None or not _is_listed(real)):
+        if not _has(found, uid, groups, bit) and (uid is None or not has_list(real)):
             return False
         while (real := os.path.dirname(real)) != "/":
-            if not _has(os.stat(real), uid, groups, stat.S_IXOTH) and (uid is None or not _is_listed(real)):
+            if not _has(os.stat(real), uid, groups, stat.S_IXOTH) and (uid is None or not has_list(real)):
                 return False
     except OSError:
         return False
@@ -92,13 +92,6 @@ def _has(status: os.stat_result, uid: int | None, groups: Iterable[int], bit: in
     if status.st_gid in groups:
         return bool(status.st_mode & bit << 3)
     return bool(status.st_mode & bit)
-
-
-def _is_listed(path: str) -> bool:
-    try:
-        return not set(_ACL).isdisjoint(os.listxattr(path))
-    except OSError:
-        return False
 
 
 def _groups(uid: int) -> Iterator[int]:
