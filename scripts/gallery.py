@@ -163,8 +163,9 @@ lab = vs.Lab()
 
 CHINESE_HEAD = """# 图库
 
-讲义“Snapshots, QCOW2 backing files & overlays”中的每一张图：本工具绘制的图、代码、文本形式，以及讲义中的原图。\
-所有图画的都是真实的镜像。在 notebook 中，只用这些代码就会显示图和文本；这里的 `details="none"` 省略格式、大小和\
+本页收录讲义“Snapshots, QCOW2 backing files & overlays”中的全部示意图，以及另外几张图。\
+每张图都给出本工具绘制的图、代码和文本形式；讲义中的图还附有原图。图中都是真实的镜像。\
+在 notebook 中，只用这些代码就会显示图和文本；这里的 `details="none"` 省略格式、大小和\
 使用者，`style="handout"` 按讲义的样式绘制计划，并标注“（活动层）”字样。
 
 ```python
