@@ -266,6 +266,7 @@ def test_jobs_saved_memory_other_hardware_and_a_full_disk() -> None:
     [warned] = [c for c in plan(world, other, name="a").concerns if c.level == "warn"]
     assert warned.name == "hardware-changed"
     assert warned.what.endswith("memory and disk vdb")
+    assert warned.what.in_language("zh").endswith("内存和磁盘 vdb")
     full = {"folders": FolderFacts(free={"/i": 1000})}
     assert set(named(plan(world, full, name="a"), "refuse")) == {"no-space"}
     closed = {"folders": FolderFacts(closed={"/i": "no permission to write there"})}

@@ -14,9 +14,33 @@ from vmsnap_nb.plans.revert.choice import RevertChoice
 from vmsnap_nb.plans.revert.definition import changed_hardware, definition_of, pending_sources
 from vmsnap_nb.plans.snapshot.backup_checkpoints import while_off
 from vmsnap_nb.plans.snapshot.choice import SnapshotChoice
-from vmsnap_nb.words.message import NOTHING, joined, listed, t
+from vmsnap_nb.words.message import N_, NOTHING, joined, listed, t
 
 __all__ = ["check_losses", "saved_memory"]
+
+_PARTS = {
+    "memory": N_("memory"),
+    "vcpu": N_("number of processors"),
+    "cpu": N_("processor model"),
+    "os": N_("firmware and boot options"),
+    "features": N_("platform features"),
+    "interface": N_("network interface"),
+    "controller": N_("controller"),
+    "graphics": N_("graphical console"),
+    "video": N_("graphics card"),
+    "sound": N_("sound card"),
+    "input": N_("input device"),
+    "serial": N_("serial port"),
+    "console": N_("text console"),
+    "channel": N_("channel to the host"),
+    "hostdev": N_("device of the host"),
+    "filesystem": N_("shared folder"),
+    "rng": N_("random number generator"),
+    "watchdog": N_("watchdog"),
+    "memballoon": N_("memory balloon"),
+    "redirdev": N_("redirected USB device"),
+}
+"""What the elements of a definition are called; others keep their names."""
 
 
 def check_losses(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
@@ -68,11 +92,20 @@ def _hardware(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
                 "{guest} had different hardware at the time of {name}, and the revert restores that hardware: {parts}",
                 guest=guest,
                 name=choice.record.name,
-                parts=listed(changed),
+                parts=listed(map(_part, changed)),
             ),
             t("if you want the current hardware, change the definition again afterwards"),
             holders=(guest,),
         )
+
+
+def _part(part: str) -> str:
+    """Return what a part of a definition is called, as `changed_hardware` names it."""
+    element, _, name = part.partition(" ")
+    if element == "disk":
+        return t("disk {disk}", disk=name)
+    words = t(_PARTS[element]) if element in _PARTS else element
+    return t("{device} ({model})", device=words, model=name) if name else words
 
 
 def _firmware(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
