@@ -95,5 +95,5 @@ def test_an_image_that_was_the_disk_again() -> None:
     # As after virsh blockcommit --active --pivot of the overlay of the first one.
     rows = list_snapshots(guest, tree.edited(records=(new, old)))
     assert (rows["new"].status, rows["old"].status) == ("ok", "stale")
-    assert "again before new was taken" in rows["old"].problem
+    assert "again before snapshot new was taken" in rows["old"].problem
     assert list_snapshots(guest, tree.edited(records=(old,)))["old"].status == "ok"

@@ -24,7 +24,7 @@ def test_a_snapshot_that_came_or_went_makes_a_plan_stale() -> None:
         "demo now has a snapshot named b",
     )
     moved = (before.records[0], replace(before.records[1], parent=None))
-    assert differences(before, before.edited(records=moved)) == ("snapshot b of demo: parent is none, not a",)
+    assert differences(before, before.edited(records=moved)) == ("the parent of snapshot b of demo is none, not a",)
     later = tuple(replace(one, created=None, memory_size=1) for one in before.records)
     assert differences(before, before.edited(records=later)) == ()
 
@@ -48,7 +48,7 @@ def test_differences_are_words() -> None:
     outside = replace(one, current=True, disks=(SnapshotDisk("vda", "external", "/i/base", "/i/top"),))
     assert differences(before, before.edited(records=(outside,))) == (
         "snapshot a of demo is now the current snapshot",
-        "snapshot a of demo: disk vda is in /i/base, below the overlay /i/top, not in /i/top.qcow2",
+        "disk vda of snapshot a of demo is in /i/base, below the overlay /i/top, not in /i/top.qcow2",
     )
     was = forest(image("a", identity=(1, 2)))
     assert differences(was, forest(image("a", identity=(1, 3)))) == ("/i/a is now a different file",)

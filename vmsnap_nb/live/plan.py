@@ -318,11 +318,11 @@ class LivePlan(Plan):
         # What has changed may make the request itself impossible; so that is said first.
         again: Plan = self if changed else self.place.plan(self.request, now)
         if again.steps != self.steps:
-            changed.append(t("the steps of the plan would now differ"))
+            changed.append(t("the steps of the plan would now be different"))
         if changed:
             raise StalePlanError(
                 self.title,
-                why=t("changed since the plan was created: {changes}", changes=clauses(changed)),
+                why=t("the plan is stale, because {changes}", changes=listed(changed)),
                 next_step=t("create the plan again, review it and run it"),
             )
         plan = self if request == self.request else self.bind(request, self.place, now)

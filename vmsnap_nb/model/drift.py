@@ -77,7 +77,7 @@ def _row(
         last = later.get((disk.target, forest.known(disk.source) or disk.source or ""))
         if last is not None and disk.held == "external" and _is_before(record, last):
             text = t(
-                "the guest wrote to {path} again before {later} was taken, so the image no longer holds "
+                "the guest wrote to {path} again before snapshot {later} was taken, so the image no longer holds "
                 "the state of disk {target}",
                 path=disk.source,
                 target=disk.target,

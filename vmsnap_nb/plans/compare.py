@@ -33,12 +33,12 @@ _HEARSAY = {"outside", "remote"}
 """What an image is that was not read, only others say; and not all of them are asked each time."""
 
 _OF_RECORDS = {
-    "state": N_("state"),
-    "parent": N_("parent"),
+    "state": N_("the state"),
+    "parent": N_("the parent"),
     "current": "",
-    "memory": N_("memory"),
-    "memory_file": N_("memory file"),
-    "description": N_("description"),
+    "memory": N_("the memory"),
+    "memory_file": N_("the memory file"),
+    "description": N_("the description"),
 }
 """The fields of a record that are compared, and what they are called; a change of ``current`` has its own words."""
 
@@ -181,7 +181,7 @@ def _made_current(record: SnapshotRecord, *, now: bool) -> Message:
 
 def _changed(record: SnapshotRecord, what: str, was: str, now: str) -> Message:
     return t(
-        "snapshot {name} of {guest}: {what} is {now}, not {was}",
+        "{what} of snapshot {name} of {guest} is {now}, not {was}",
         name=record.name,
         guest=record.guest,
         what=what,

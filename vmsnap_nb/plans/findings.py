@@ -170,7 +170,7 @@ def _of_list(listed: SnapshotList) -> Iterator[Finding]:
         yield _row(f"{row.status}: {row.name}", severity, what, listed.guest, _call(listed.guest, "reconcile()"))
     if listed.going_back_to is not None:
         what = t(
-            "a revert of {guest} to {snapshot} is running, or was interrupted",
+            "a revert of {guest} to snapshot {snapshot} is running, or was interrupted",
             guest=listed.guest,
             snapshot=listed.going_back_to,
         )

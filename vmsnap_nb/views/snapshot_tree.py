@@ -144,7 +144,8 @@ def _notes(snapshots: SnapshotList) -> list[str]:
         name = isolate(clip(shown(snapshots.going_back_to)))
         notes.append(
             t(
-                "a revert to {name} is running or was interrupted; unfinished() returns the plan that completes it",
+                "a revert to snapshot {name} is running or was interrupted; unfinished() returns the plan that "
+                "completes it",
                 name=name,
             )
         )

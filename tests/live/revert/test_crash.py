@@ -318,7 +318,7 @@ def test_killed_in_the_middle_and_the_next_read_finishes_it(short: Path, kind: s
         with vs.Lab(sys.argv[1]) as lab:
             guest = lab.guest("demo")
             [plan] = guest.unfinished()
-            print("a revert to a is running or was interrupted" in guest.snapshots().to_text())
+            print("a revert to snapshot a is running or was interrupted" in guest.snapshots().to_text())
             print(plan.title, plan.refused)
             print(plan.run(progress=False).differences)
             print(region(guest.chain().top))

@@ -141,6 +141,6 @@ def test_an_internal_parent_of_an_external_snapshot_is_told(parent: str, asked: 
     guest = domain("shut off", VDA)
     records = record("first"), record("current", parent, current=True)
     made = plan(guest, world(guest, *records), **asked)
-    assert of(made, "the parent will be current, an internal snapshot") == ([("note", False)] if told else [])
+    assert of(made, "the parent will be the internal snapshot current") == ([("note", False)] if told else [])
     another = replace(records[1], guest="another")
     assert of(plan(guest, world(guest, records[0], another), **asked), "the parent will be") == []

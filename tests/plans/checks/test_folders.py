@@ -30,10 +30,10 @@ def test_a_file_that_would_become_a_backing_file_is_refused_or_warned_of() -> No
 
 def test_room_that_is_an_estimate_may_be_waived() -> None:
     folders = FolderFacts(free={"/i": 10, "/j": 10}, closed={"/k": "it is not a folder"})
-    concerns = list(room(folders, {"/i": 11, "/j": 11, "/k": 1, "/l": 99, "/m": 0}, {"/j": t("most of it is for x")}))
+    concerns = list(room(folders, {"/i": 11, "/j": 11, "/k": 1, "/l": 99, "/m": 0}, {"/j": t("mostly for x")}))
     assert [(concern.name, concern.waivable) for concern in concerns] == [
         ("no-space", False),
         ("no-space", True),
         ("no-permission", False),
     ]
-    assert concerns[1].what == "/j has 10 bytes free, but up to 11 are needed; most of it is for x"
+    assert concerns[1].what == "/j has 10 bytes free, but up to 11 are needed, mostly for x"

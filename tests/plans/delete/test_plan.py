@@ -279,7 +279,7 @@ def test_an_overlay_that_nobody_reads_goes_without_a_merge_and_its_data_is_named
     assert (made.unlinks, made.writes, refused(made)) == (("/i/c",), (), set())
     assert levels(made, "state-lost") == ["warn"]
     inside = [replace(one, snapshots=(InternalSnapshot("1", "in"),)) if one.name == "c" else one for one in REVERTED]
-    assert any("internal snapshots (in)" in one.what for one in at("d", "c", inside).concerns)
+    assert any("or its internal snapshots (in)" in one.what for one in at("d", "c", inside).concerns)
     marked = [replace(one, status="invalid") if one.name == "c" else one for one in REVERTED]
     made = at("d", "c", marked)
     assert made.unlinks == ("/i/c",)

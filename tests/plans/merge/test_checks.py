@@ -139,7 +139,8 @@ def test_internal_snapshots_are_known_from_records_where_the_header_was_not_read
     recorded = SnapshotDisk("vda", "internal", source="/i/Snap-2")
     held = unread.edited(records=[SnapshotRecord("demo", "inside", "running", disks=(recorded,))])
     assert (
-        "internal snapshots (inside)" in next(c for c in pull(held, "/i/Snap-2").concerns if c.level == "refuse").what
+        "the internal snapshot inside of Snap-2 would read"
+        in next(c for c in pull(held, "/i/Snap-2").concerns if c.level == "refuse").what
     )
     plan = pull(unread, "/i/Snap-2")
     assert not plan.refused

@@ -104,7 +104,7 @@ def test_a_disk_that_is_no_image_is_not_an_empty_drive() -> None:
     guest = domain("shut off", VDA, Disk("vdb", None, "raw"))  # as NVMe devices and vhost-user disks
     assert plan(guest).concerns[0].level != "refuse"
     inside = [concern for concern in plan(guest, kind="internal-disk").concerns if concern.level == "refuse"]
-    assert ["vdb (it is raw" in concern.what for concern in inside] == [True]
+    assert ["vdb would be left out (it is raw" in concern.what for concern in inside] == [True]
     said = [(c.level, c.what) for c in plan(guest, kind="external-disk").concerns if "disk vdb" in c.what]
     assert [level for level, _ in said] == ["warn"]
 

@@ -98,7 +98,7 @@ QUIZ = (
         options={
             "count": N_("the number of layers"),
             "size": N_("the sizes of the files"),
-            "map": N_("the amount of data to move that is not hidden"),
+            "map": N_("how much data must move, not counting hidden data"),
         },
         answer="map",
     ),

@@ -201,7 +201,7 @@ def move_record(handle: GuestHandle, step: MoveRecord) -> Undo:
     def undo() -> None:
         if handle.link.files_are_here and os.path.lexists(step.now) and not os.path.lexists(step.path):
             raise VmsnapError(
-                t("make the record of {name} refer to {image} again", name=step.name, image=step.path),
+                t("make the record of snapshot {name} refer to {image} again", name=step.name, image=step.path),
                 why=t("the image no longer exists, and {image} holds its content", image=step.now),
             )
         redefine(handle, before, current=step.current, undoes=True)

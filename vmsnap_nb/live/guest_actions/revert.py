@@ -295,7 +295,7 @@ def _go_back(guest: GuestHandle, step: RevertInside) -> None:
         raise GuestError(
             tried,
             why=t("the previous state was not kept, and the current state may be a mixture of both"),
-            next_step=t("revert to {name} again, or to another snapshot", name=step.name),
+            next_step=t("revert to snapshot {name} again, or to another snapshot", name=step.name),
         )
     running = () if step.state in OFF else ("PAUSED",) if step.state == "paused" else ("RUNNING",)
     kept, flags = step.kept, (*running, "FORCE")

@@ -264,8 +264,8 @@ def unresolved(plan: Plan, *, here: bool = True) -> Iterator[Concern]:
             yield refuse(
                 "unknown-image",
                 t(
-                    "libvirt does not report the file of disk {disk} of {guest} ({volume}): it may be an image that "
-                    "this plan changes, or be based on one",
+                    "libvirt does not report the file of disk {disk} of {guest} ({volume}). The file may be, or be "
+                    "based on, an image that this plan changes",
                     disk=use.target,
                     guest=use.guest,
                     volume=use.volume,
@@ -347,7 +347,7 @@ def _of_lost_volumes(forest: Forest, changed: tuple[str, ...]) -> Iterator[Conce
                 guest=record.guest,
                 volume=volume,
             ),
-            t("define and start that storage pool; or waive this if the snapshot is no longer needed"),
+            t("define and start that storage pool. Alternatively, waive this if the snapshot is no longer needed"),
             images=changed,
             holders=(record.guest,),
             waivable=True,
@@ -377,7 +377,7 @@ def _uncertain(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
                 reference=reference.written,
                 base=base,
             ),
-            t("if it is not that image, waive this; otherwise write the absolute path into {path}", path=path),
+            t("if it is not that image, waive this. Otherwise, write the absolute path into {path}", path=path),
             images=(*changed, path),
             waivable=True,
         )
@@ -393,12 +393,15 @@ def on_other_machine(plan: Plan, theirs: str, own: str) -> Iterator[Concern]:
         yield refuse(
             "unknown-image",
             t(
-                "libvirt runs on {theirs}, but this process runs on {own}, for example in a container: the "
-                "same path may refer to different files",
+                "libvirt runs on {theirs} and this process on {own}, which may be a container: the same path may "
+                "refer to different files",
                 theirs=theirs,
                 own=own,
             ),
-            t("run this where libvirt runs, or connect with qemu+ssh; or waive this if both have the same files"),
+            t(
+                "run this where libvirt runs, or connect with qemu+ssh. Alternatively, waive this if both have the "
+                "same files"
+            ),
             images=tuple(changed),
             waivable=True,
         )
@@ -423,7 +426,7 @@ def _two_paths(forest: Forest, changed: tuple[str, ...]) -> Iterator[Concern]:
                         other=twin,
                         users=listed(dict.fromkeys(filter(None, (*guests, *overlays)))),
                     ),
-                    t("if they are different files, waive this; otherwise use only one path for their folder"),
+                    t("if they are different files, waive this. Otherwise, use only one path for their folder"),
                     images=(path, twin),
                     holders=tuple(dict.fromkeys(filter(None, guests))),
                     waivable=True,

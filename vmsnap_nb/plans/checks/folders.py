@@ -49,7 +49,7 @@ def room(
 ) -> Iterator[Concern]:
     """Check that each folder can take the bytes that a plan writes there; nothing is said of folders not looked at.
 
-    In the folders of `estimates` that is the most that it can be, perhaps with a sentence about it: such a want of room
+    In the folders of `estimates` that is the most that it can be, perhaps with a clause about it: such a want of room
     may be waived.
     """
     estimates = estimates or {}
@@ -69,5 +69,5 @@ def room(
             else:
                 what = t("{folder} has {free} bytes free, but {size} are needed", folder=folder, free=free, size=size)
             if (more := estimates.get(folder)) is not None:
-                what = t("{what}; {more}", what=what, more=more)
+                what = t("{what}, {more}", what=what, more=more)
             yield refuse("no-space", what, t("free some space first"), waivable=folder in estimates)

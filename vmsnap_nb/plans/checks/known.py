@@ -24,7 +24,7 @@ def why_not_known(reading: Reading, path: str) -> str:
 def how_to_read(image: Image) -> Message:
     """Return how an image is read that is outside of the folders that were read."""
     if image.device:  # nobody follows a header to one; the XML of a guest that runs lists its layers
-        return t("also read its folder; for the disk of a guest, do this while the guest is running")
+        return t("also read its folder. If it is the disk of a guest, do this while the guest is running")
     return t("also read its folder, or pass follow=True")
 
 

@@ -238,8 +238,8 @@ def other_chains(forest: Forest, guest: str, targets: Iterable[str]) -> Iterator
         own, *below = filter(None, layers)
         if target in targets and not below:
             what = t(
-                "the definition of {guest} lists no backing file for {path}, the image of disk {disk}, but "
-                "the headers name {others}: {guest} reads none of them",
+                "the definition of {guest} lists no backing file for {path}, the image of disk {disk}, but the "
+                "headers name {others}. Therefore, {guest} does not read {others}",
                 guest=guest,
                 path=own,
                 disk=target,

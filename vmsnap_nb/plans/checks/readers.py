@@ -103,7 +103,7 @@ def other_bases(forest: Forest, changed: Iterable[str]) -> Iterator[Concern]:
                     ),
                     either(
                         t(
-                            "copy what is read under the second name: {command}",
+                            "copy the content that is read under the second name: {command}",
                             command=shlex.join(("qemu-img", "convert", "-O", "qcow2", name, "NEW.qcow2")),
                         ),
                         t("waive this if nothing uses the file under its other name"),

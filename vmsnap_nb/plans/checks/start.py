@@ -126,7 +126,7 @@ def interrupted_reverts(reading: Reading) -> Iterator[Concern]:
             yield refuse(
                 "active-job",
                 t(
-                    "cannot start {guest}: a revert to {name} was interrupted, so the disks {disks} may hold "
+                    "cannot start {guest}: a revert to snapshot {name} was interrupted, so the disks {disks} may hold "
                     "different states",
                     guest=domain.name,
                     name=entry.name,

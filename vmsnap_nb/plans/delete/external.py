@@ -53,7 +53,7 @@ def _to_merge(deletion: Deletion, edge: Run) -> Run | None:
     there = edge.top in forest.images and edge.top not in deletion.now.gone
     if not there and edge.top not in deletion.gone:
         what = t(
-            "the format of {path} is unknown, so it cannot be determined what {name} left in it",
+            "the format of {path} is unknown, so it cannot be determined what snapshot {name} left in it",
             path=edge.top,
             name=name,
         )
@@ -138,7 +138,7 @@ def _discard(deletion: Deletion, path: str, name: str) -> None:
         )
         if inside := inner_names(deletion.forest, path):
             what = t(
-                "{path} will be removed. No other image contains the data written to it after {name}, or its "
+                "{path} will be removed. No other image contains the data written to it after snapshot {name}, or its "
                 "internal snapshots ({names})",
                 path=path,
                 name=name,
@@ -146,7 +146,7 @@ def _discard(deletion: Deletion, path: str, name: str) -> None:
             )
         else:
             what = t(
-                "{path} will be removed. No other image contains the data written to it after {name}",
+                "{path} will be removed. No other image contains the data written to it after snapshot {name}",
                 path=path,
                 name=name,
             )

@@ -62,7 +62,7 @@ def _delete_unseen(deletion: Deletion, row: Snapshot, paths: tuple[str, ...]) ->
         deletion.concerns += found or (
             refuse(
                 "unknown-image",
-                t("cannot tell whether {name} is in {images}", images=listed(paths), name=row.name),
+                t("cannot tell whether snapshot {name} is in {images}", images=listed(paths), name=row.name),
                 t("use an account that can read it, on the machine where it is stored"),
                 images=paths,
             ),

@@ -130,7 +130,7 @@ class MergeBuilder:
             *layers.plain_references(forest, (*merged, *children)),
             *layers.locked(forest, others),
             *checks.hidden_data(self.reading, base, top, children),
-            *checks.inner_snapshots(forest, () if keep else merged, t("they would no longer be valid")),
+            *checks.inner_snapshots(forest, () if keep else merged),
             *checks.other_names(forest, merged if remove and not keep else ()),
             *checks.searched(forest, base),
         ]
@@ -235,7 +235,7 @@ class MergeBuilder:
                 if isinstance(engine, BlockJobs) and base is not None
                 else ()
             ),
-            *checks.inner_snapshots(forest, (image,), t("they would read different content from the new backing file")),
+            *checks.inner_snapshots(forest, (image,), rebased=True),
         ]
         copied = self._copy(tuple(reversed(parts)), image, "stream data")
         relative = is_relative(forest, parts if engine.live else parts[:1])
@@ -279,7 +279,7 @@ class MergeBuilder:
                 continue
             if not self._is_removable(path):
                 continue
-            self.concerns += checks.inner_snapshots(self.before, (path,), t("they would be lost"))
+            self.concerns += checks.inner_snapshots(self.before, (path,))
             self.concerns += bitmaps.removed(self.before, path, self._carried)
             self.concerns += checks.other_names(self.before, (path,))
             self._removing.append(RemoveFile(path=path, identity=self.before[path].identity))

@@ -365,20 +365,33 @@ def _holds(reading: Reading, path: str, start: int, end: int) -> bool:
     return layer is not None and any(one.start <= start and one.end >= end for one in layer.extents)
 
 
-def inner_snapshots(forest: Forest, lost: Iterable[str], why: Message) -> Iterator[Concern]:
+def _fate(inside: Sequence[str], image: str, *, rebased: bool) -> Message:
+    """Return what becomes of the internal snapshots of an image."""
+    count, fields = len(inside), {"names": several(inside, 5), "image": image}
+    if rebased:
+        return counted(
+            "the internal snapshot {names} of {image} would read different content from the new backing file",
+            "the internal snapshots {names} of {image} would read different content from the new backing file",
+            count,
+            **fields,
+        )
+    return counted(
+        "the internal snapshot {names} of {image} would be lost",
+        "the internal snapshots {names} of {image} would be lost",
+        count,
+        **fields,
+    )
+
+
+def inner_snapshots(forest: Forest, lost: Iterable[str], *, rebased: bool = False) -> Iterator[Concern]:
     """Check for internal snapshots that the merge would lose or corrupt."""
     for path in lost:
         image = forest[path]
         if inside := inner_names(forest, path):
             yield refuse(
                 "state-lost",
-                t(
-                    "{image} has internal snapshots ({names}): {why}",
-                    image=image.name,
-                    names=several(list(inside), 5),
-                    why=why,
-                ),
-                t("to keep their content, first copy it out with qemu-img convert -l NAME; then delete them"),
+                _fate(list(inside), image.name, rebased=rebased),
+                t("export what you need from its internal snapshots (qemu-img convert -l NAME), then delete them"),
                 images=(path,),
                 waivable=True,
             )
@@ -386,10 +399,8 @@ def inner_snapshots(forest: Forest, lost: Iterable[str], why: Message) -> Iterat
             yield warn(
                 "unknown-image",
                 t(
-                    "the header of {image} cannot be read here, so the image may have internal snapshots that libvirt "
-                    "has not recorded: {why}",
+                    "the header of {image} cannot be read here. Internal snapshots unknown to libvirt would be lost",
                     image=image.name,
-                    why=why,
                 ),
                 t("have a user who can read the image check this: {command}", command=_list_snapshots(path)),
                 images=(path,),

@@ -19,7 +19,7 @@ from vmsnap_nb.plans.merge.steps import RemoveFile, SetSource
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.plans.snapshot.steps import EndSnapshot
-from vmsnap_nb.words.message import clauses, listed, t
+from vmsnap_nb.words.message import listed, t
 
 __all__ = ["FinishSnapshotRequest"]
 
@@ -191,15 +191,17 @@ def _started_without(reading: Reading, entry: SnapshotEntry) -> Iterator[Concern
                 **fields,
             )
         if disk in forest.same_file(one.source):
-            so = t(
-                "since then, {guest} has used {source} without that overlay. The last write to {source} was at {now}",
+            what = t(
+                "{what}. Since then, {guest} has used {source} without that overlay. The last write to {source} was "
+                "at {now}",
+                what=what,
                 **fields,
             )
         else:
-            so = t("no guest or snapshot uses that image", **fields)
+            what = t("{what}. No guest or snapshot uses that image", what=what)
         yield refuse(
             "disk-changed",
-            clauses([what, so]),
+            what,
             either(
                 t(
                     "restore {source} from a copy made before those writes, then copy the data that you need from "

@@ -15,7 +15,7 @@ from vmsnap_nb.plans.merge.checks import check_read, sound
 from vmsnap_nb.plans.merge.engines import Engine, QemuImg, check_verify, engine_of
 from vmsnap_nb.plans.plan import Alternative, Plan
 from vmsnap_nb.plans.request import Reading
-from vmsnap_nb.words.message import N_, Message, clauses, joined, listed, t
+from vmsnap_nb.words.message import N_, Message, joined, listed, t
 from vmsnap_nb.words.states import state_words
 
 if TYPE_CHECKING:
@@ -44,8 +44,10 @@ def plan_commit(reading: Reading, request: CommitRequest) -> Plan:
     builder.commit(base, merged, remove=request.remove, keep=request.keep_active)
     way = engine.commit_way
     if engine.live and top == engine.source:
-        end = t("the guest keeps its image") if request.keep_active else t("the guest then writes to the base (pivot)")
-        way = clauses((way, end))
+        if request.keep_active:
+            way = t("{way}, and keeps its image", way=way)
+        else:
+            way = t("{way}, and then writes to the base (pivot)", way=way)
     # Once QEMU was told to write to the base, or all was copied, the top may be older than the base.
     resumed = (entry for entry in reading.merges if entry.phase == "copying")
     return builder.plan(
@@ -144,7 +146,7 @@ def plan_remove(reading: Reading, request: RemoveRequest) -> Plan:
     way = {1: QemuImg.commit_way, 2: QemuImg.pull_way}[chosen]
     return builders[chosen].plan(
         tried,
-        clauses((t(_METHODS[chosen]), way)),
+        t("{method}. This runs {way}", method=t(_METHODS[chosen]), way=way),
         verify=request.verify,
         alternatives=alternatives,
     )

@@ -122,19 +122,19 @@ def _about_memory(plan: Plan, path: str, record: SnapshotRecord, *, removing: bo
     sources = tuple(disk.source for disk in record.held_disks if disk.source)
     if removing:
         what, remedy = (
-            t("the memory of {name} in {file} is removed, because it can no longer be restored", **fields),
+            t("the memory of snapshot {name} in {file} is removed, because it can no longer be restored", **fields),
             NOTHING,
         )
     elif {*sources} & {*plan.writes, *plan.invalid, *plan.unlinks}:
-        what = t("the memory of {name} in {file} is kept, but cannot be restored after this merge", **fields)
+        what = t("the memory of snapshot {name} in {file} is kept, but cannot be restored after this merge", **fields)
         remedy = t(
             "to remove the file, use report.cleanup(), run(remove=True), or: {command}",
             command=by_hand,
         )
     else:
         what = t(
-            "the memory of {name} in {file} is kept without a snapshot record. It belongs to {images}, which are "
-            "also kept",
+            "the memory of snapshot {name} in {file} is kept without a snapshot record. It belongs to images that "
+            "are also kept: {images}",
             images=listed(sources),
             **fields,
         )

@@ -382,7 +382,10 @@ def plan_finish_pull(reading: Reading, request: FinishPullRequest) -> Plan:
         return _missed_pull(reading, entry, why, "in-use", remedy)
     if entry.path in reading.owner.restarted:
         guest = reading.owner.domain.name
-        why = t("{guest} was restarted after the interruption, and does not use the data copied before it", guest=guest)
+        why = t(
+            "{guest} was restarted after the interruption, and does not use the data copied before the interruption",
+            guest=guest,
+        )
         remedy = t("shut {guest} down, then call unfinished() again", guest=guest)
         return _missed_pull(reading, entry, why, "in-use", remedy)
     if reading.owner.jobs.get(engine.own.target) == "pull":

@@ -87,9 +87,9 @@ def plan_shorten(reading: Reading, request: ShortenRequest) -> Plan:
     words = _words(forest, layers, groups)
     chosen = Alternative(words, costs.total(groups), True, builder.refused)
     if engine.live:
-        way = t("live, with QEMU block jobs: {merges}; no other way copies less data", merges=words)
+        way = t("live, with QEMU block jobs: {merges}. No other way copies less data", merges=words)
     else:
-        way = t("offline: {merges}; no other way copies less data", merges=words)
+        way = t("offline: {merges}. No other way copies less data", merges=words)
     return builder.plan(
         counted(
             "shorten the chain of {image} from {layers} to {count} image",

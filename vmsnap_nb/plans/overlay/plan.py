@@ -343,7 +343,7 @@ def _concerns_of_protecting(forest: Forest, base: Image) -> Iterator[Concern]:
             "not-supported",
             t("{path} is a block device, and file permissions do not protect a device", path=base.path),
             t(
-                "omit protect; {command} protects it until this machine restarts",
+                "omit protect. To protect it until this machine restarts, run {command}",
                 command=f"blockdev --setro {shlex.quote(base.path)}",
             ),
             images=(base.path,),

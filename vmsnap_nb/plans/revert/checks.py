@@ -63,7 +63,7 @@ def _record(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         yield refuse(
             "not-supported",
             t(
-                "the record of {name} does not contain the domain definition of {guest} at that time",
+                "the record of snapshot {name} does not contain the domain definition of {guest} at that time",
                 name=record.name,
                 guest=domain.name,
             ),
@@ -112,7 +112,8 @@ def _old_name(domain: Domain, choice: RevertChoice) -> Iterator[Concern]:
     yield refuse(
         "not-supported",
         t(
-            "the memory of {name} was saved when {guest} was named {then}, and libvirt can restore it only under "
+            "the memory of snapshot {name} was saved when {guest} was named {then}, and libvirt can restore it only "
+            "under "
             "that name",
             name=choice.record.name,
             guest=domain.name,
@@ -133,7 +134,7 @@ def _state_of(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         yield refuse(
             "state-lost",
             t(
-                "{name} may no longer hold the state that it recorded: {why}",
+                "snapshot {name} may no longer hold the state that it recorded: {why}",
                 name=record.name,
                 why=choice.snapshot.problem,
             ),
@@ -149,7 +150,8 @@ def _state_of(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         yield refuse(
             "mixed-kinds",
             t(
-                "{name} is partly internal and partly external, and neither libvirt nor vmsnap_nb can revert to it",
+                "snapshot {name} is partly internal and partly external, and neither libvirt nor vmsnap_nb can "
+                "revert to it",
                 name=record.name,
             ),
             t("shut the guest down, then revert its disks one by one with qemu-img"),
@@ -214,7 +216,8 @@ def _guest(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         yield remark(
             "memory-lost",
             t(
-                "the memory of {name} is not restored, because the guest will be off. Its disks will be in the same "
+                "the memory of snapshot {name} is not restored, because the guest will be off. Its disks will be in "
+                "the same "
                 "state as after a power failure",
                 name=record.name,
             ),
@@ -261,7 +264,8 @@ def _interrupted_merges(reading: Reading, choice: RevertChoice, path: str) -> It
             yield refuse(
                 "active-job",
                 t(
-                    "{path} may no longer hold its content at the time of {name}: the merge of {top} into {base} was "
+                    "{path} may no longer hold its content from the time of snapshot {name}: the merge of {top} into "
+                    "{base} was "
                     "interrupted",
                     path=path,
                     name=choice.record.name,
@@ -299,7 +303,8 @@ def _image_inside(reading: Reading, choice: RevertChoice, target: str, image: Im
         yield refuse(
             "not-supported",
             t(
-                "{path} is encrypted ({encryption}). libvirt would restore {name} with qemu-img, which has no key",
+                "{path} is encrypted ({encryption}). libvirt would restore snapshot {name} with qemu-img, which has "
+                "no key",
                 path=secret,
                 encryption=reading.forest[secret].encryption,
                 name=name,
@@ -312,7 +317,7 @@ def _image_inside(reading: Reading, choice: RevertChoice, target: str, image: Im
         yield refuse(
             "read-only",
             t(
-                "{path} is write-protected, and the revert would write the content of {name} into it",
+                "{path} is write-protected, and the revert would write the content of snapshot {name} into it",
                 path=path,
                 name=name,
             ),
@@ -340,7 +345,7 @@ def _another_inside(name: str, image: Image) -> Iterator[Concern]:
         ),
         either(
             t("delete snapshot {name} first", name=other.name),
-            t("copy the content of {name} into a new image: {command}", name=name, command=command),
+            t("copy the content of snapshot {name} into a new image: {command}", name=name, command=command),
         ),
         images=(image.path,),
     )
@@ -353,8 +358,8 @@ def _shared(reading: Reading, name: str, path: str) -> Iterator[Concern]:
         yield refuse(
             "shared-base",
             counted(
-                "{overlays} is based on {base}, and would be corrupted if {base} is reverted to {name}",
-                "{overlays} are based on {base}, and would be corrupted if {base} is reverted to {name}",
+                "{overlays} is based on {base}, and would be corrupted if {base} is reverted to snapshot {name}",
+                "{overlays} are based on {base}, and would be corrupted if {base} is reverted to snapshot {name}",
                 len(above),
                 overlays=listed(above),
                 base=path,
@@ -363,7 +368,7 @@ def _shared(reading: Reading, name: str, path: str) -> Iterator[Concern]:
             either(
                 t("first delete the external snapshots above it with delete_snapshot(), which merges their overlays"),
                 t(
-                    "copy the content of {name} into a new image: {command}",
+                    "copy the content of snapshot {name} into a new image: {command}",
                     name=name,
                     command=f"qemu-img convert -O qcow2 -l {quote(name)} {quote(path)} NEW.qcow2",
                 ),
@@ -406,7 +411,7 @@ def _image_of_then(reading: Reading, choice: RevertChoice, image: Image) -> Iter
         yield refuse(
             "disk-changed",
             t(
-                "{guest} now writes directly to {path}, so that image no longer holds the content of {name}",
+                "{guest} now writes directly to {path}, so that image no longer holds the content of snapshot {name}",
                 guest=guest,
                 path=image.path,
                 name=choice.record.name,
@@ -420,8 +425,8 @@ def _image_of_then(reading: Reading, choice: RevertChoice, image: Image) -> Iter
         yield refuse(
             "shared-base",
             counted(
-                "{guests} writes to {path}, so that image no longer holds the content of {name}",
-                "{guests} write to {path}, so that image no longer holds the content of {name}",
+                "{guests} writes to {path}, so that image no longer holds the content of snapshot {name}",
+                "{guests} write to {path}, so that image no longer holds the content of snapshot {name}",
                 len(others),
                 guests=listed(others),
                 path=image.path,
@@ -443,7 +448,7 @@ def _memory(reading: Reading, choice: RevertChoice, target: str, image: Image) -
         yield refuse(
             "disk-changed",
             t(
-                "{path} is not the content of disk {disk} when {name} was taken, and {name} includes only memory. "
+                "{path} is not the content of disk {disk} at the time of snapshot {name}, which includes only memory. "
                 "The guest's cached data would not match the disk and would corrupt its file systems",
                 path=image.path,
                 disk=target,

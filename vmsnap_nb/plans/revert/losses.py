@@ -89,7 +89,8 @@ def _hardware(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         yield warn(
             "hardware-changed",
             t(
-                "{guest} had different hardware at the time of {name}, and the revert restores that hardware: {parts}",
+                "{guest} had different hardware at the time of snapshot {name}, and the revert restores that "
+                "hardware: {parts}",
                 guest=guest,
                 name=choice.record.name,
                 parts=listed(map(_part, changed)),

@@ -33,7 +33,7 @@ from vmsnap_nb.plans.revert.steps import (
 )
 from vmsnap_nb.plans.snapshot.plan import plan_snapshot
 from vmsnap_nb.plans.step import CreateOverlay, Step
-from vmsnap_nb.words.message import Message, clauses, joined, t
+from vmsnap_nb.words.message import Message, joined, t
 
 if TYPE_CHECKING:
     from vmsnap_nb.plans.revert.request import RevertRequest
@@ -79,7 +79,7 @@ def _without_snapshot(reading: Reading, entry: RevertEntry) -> Plan:
     concern = _of_before(reading, entry) or refuse(
         "active-job",
         t(
-            "a revert of {guest} to {name} was interrupted, and libvirt no longer lists snapshot {name}",
+            "a revert of {guest} to snapshot {name} was interrupted, and libvirt no longer lists this snapshot",
             guest=guest,
             name=entry.name,
         ),
@@ -112,15 +112,15 @@ def _of_before(reading: Reading, entry: RevertEntry) -> Concern | None:
     images = tuple(use.path for use in domain.uses if use.path in forest.images)
     known = t("no image of the guest contains an internal snapshot with that name")
     if entry.kept is not None:
-        known = clauses((known, t("the previous state was to be kept in the snapshot {kept}", kept=entry.kept)))
+        known = t("{known}. The previous state was to be kept in the snapshot {kept}", known=known, kept=entry.kept)
     if entry.discards:
         files = joined(entry.discards)
-        known = clauses((known, t("the content of these overlays was to be discarded: {files}", files=files)))
+        known = t("{known}. The content of these overlays was to be discarded: {files}", known=known, files=files)
     return refuse(
         "active-job",
         t(
-            "a revert to {name} was interrupted when {guest} had the UUID {uuid}. {guest} was defined again and now "
-            "has the UUID {now}, without snapshot {name}. It is unknown how far the revert was: {known}",
+            "a revert to snapshot {name} was interrupted when {guest} had the UUID {uuid}. {guest} was defined again "
+            "and now has the UUID {now}, without this snapshot. It is unknown how far the revert was: {known}",
             known=known,
             **fields,
         ),
@@ -144,7 +144,8 @@ def _redefined(guest: Domain, entry: RevertEntry | None) -> Iterator[Concern]:
         yield refuse(
             "active-job",
             t(
-                "the revert to {name} was started for guest {guest} with the UUID {uuid}, but {guest} now has the UUID "
+                "the revert to snapshot {name} was started for guest {guest} with the UUID {uuid}, but {guest} now "
+                "has the UUID "
                 "{now}",
                 name=entry.name,
                 guest=guest.name,
@@ -171,20 +172,23 @@ def _of_keeping(kept: Plan) -> Iterator[Concern]:
 
 
 def _way(guest: str, choice: RevertChoice) -> Message:
-    parts = [_how(choice)]
+    way = _how(choice)
     if choice.kept is not None:
         name = choice.kept.name
         call = f"revert({name!r})"
-        parts.append(t("the current state is first kept as snapshot {name}: {call} restores it", name=name, call=call))
+        way = t(
+            "{way}. The current state is first kept as snapshot {name}: {call} restores it",
+            way=way,
+            name=name,
+            call=call,
+        )
     elif choice.way != "memory":
-        parts.append(t("the current state is not kept"))
+        way = t("{way}. The current state is not kept", way=way)
     if choice.state == "shut off":
-        parts.append(t("{guest} is then off", guest=guest))
-    elif choice.state == "paused":
-        parts.append(t("{guest} is then paused", guest=guest))
-    else:
-        parts.append(t("{guest} then runs", guest=guest))
-    return clauses(parts)
+        return t("{way}. {guest} is then off", way=way, guest=guest)
+    if choice.state == "paused":
+        return t("{way}. {guest} is then paused", way=way, guest=guest)
+    return t("{way}. {guest} then runs", way=way, guest=guest)
 
 
 def _how(choice: RevertChoice) -> Message:
@@ -196,7 +200,6 @@ def _how(choice: RevertChoice) -> Message:
         if choice.with_memory:
             return t("{kind}: the disks do not change, and QEMU loads the memory from {file}", **fields)
         return t("{kind}: the disks do not change", kind=record.kind)
-    end = t("libvirt itself would remove the current overlays")
     if choice.with_memory:
         how = t(
             "{kind}: each disk gets a new overlay on the image of the snapshot, and QEMU loads the memory from {file}",
@@ -204,7 +207,7 @@ def _how(choice: RevertChoice) -> Message:
         )
     else:
         how = t("{kind}: each disk gets a new overlay on the image of the snapshot", kind=record.kind)
-    return clauses((how, end))
+    return t("{how}. libvirt itself would remove the current overlays", how=how)
 
 
 # -- steps -----------------------------------------------------------------------------------------------

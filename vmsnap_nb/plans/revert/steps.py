@@ -128,11 +128,15 @@ class RestoreMemory(GuestStep):
     def what(self) -> Message:
         if self.paused:
             return t(
-                "{guest} is restored from the memory of {name} in the paused state; the file is kept",
+                "{guest} is restored from the memory of snapshot {name} in the paused state; the file is kept",
                 guest=self.guest.name,
                 name=self.name,
             )
-        return t("{guest} resumes from the memory of {name}; the file is kept", guest=self.guest.name, name=self.name)
+        return t(
+            "{guest} resumes from the memory of snapshot {name}; the file is kept",
+            guest=self.guest.name,
+            name=self.name,
+        )
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -179,10 +183,10 @@ class RevertInside(GuestStep):
         images = listed(self.sources)
         fields = {"images": images, "name": self.name, "guest": self.guest.name}
         if self.to == "off":
-            return t("restore the content of {images} from {name}; {guest} is then off", **fields)
+            return t("restore the content of {images} from snapshot {name}; {guest} is then off", **fields)
         if self.to == "paused":
-            return t("restore the content of {images} from {name}; {guest} is then paused", **fields)
-        return t("restore the content of {images} from {name}; {guest} then runs", **fields)
+            return t("restore the content of {images} from snapshot {name}; {guest} is then paused", **fields)
+        return t("restore the content of {images} from snapshot {name}; {guest} then runs", **fields)
 
     @property
     def flags(self) -> tuple[str, ...]:

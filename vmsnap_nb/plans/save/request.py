@@ -248,7 +248,7 @@ def _about_disk(forest: Forest, domain: Domain, target: str, source: str, saved:
         yield warn(
             "disk-changed",
             t(
-                "it is unknown whether {path} was written to after the memory was saved. In that case, the guest's "
+                "it is unknown whether {path} was written to after the memory was saved. If it was, the guest's "
                 "cached data would corrupt its file systems",
                 path=source,
             ),

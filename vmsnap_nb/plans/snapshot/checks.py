@@ -194,7 +194,7 @@ def _not_held(owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
         if out.writable and not out.asked and not choice.inside:
             yield warn(
                 "not-supported",
-                t("disk {disk} is left out: {why}; a revert will not change it", disk=out.target, why=out.why),
+                t("disk {disk} is left out ({why}). A revert will not change it", disk=out.target, why=out.why),
                 NOTHING if out.target in passed_through(owner) else _name_overlay(out.target),
                 holders=(guest,),
             )
@@ -404,7 +404,7 @@ def _room(reading: Reading, choice: SnapshotChoice) -> Iterator[Concern]:
     if choice.kind == "internal-checkpoint":  # QEMU writes it into the first image that it holds
         memory = next((disk.source for disk in choice.disks if disk.held == "internal" and disk.source), None)
     # Memory that the guest never wrote to takes no room.
-    most = {} if memory is None else {os.path.dirname(memory): t("most of this space is for the guest's memory")}
+    most = {} if memory is None else {os.path.dirname(memory): t("mostly for the guest's memory")}
     for folder in most:
         needed[folder] += reading.owner.memory
     yield from room(reading.folders, needed, most)

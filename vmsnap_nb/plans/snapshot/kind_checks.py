@@ -73,13 +73,16 @@ def _disks(owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
 
 def _inside(forest: Forest, owner: GuestFacts, choice: SnapshotChoice) -> Iterator[Concern]:
     """Check that an internal snapshot includes all disks, and that these can hold it."""
-    left_out = [t("{disk} ({why})", disk=out.target, why=out.why) for out in choice.left_out if out.writable]
+    left_out = [out for out in choice.left_out if out.writable]
     if choice.inside and left_out and any(disk.held != "no" for disk in choice.disks):
+        same = len({out.why for out in left_out}) == 1
+        reasons = [t("{disk}: {why}", disk=out.target, why=out.why) for out in left_out]
         yield refuse(
             "not-supported",
             t(
-                "an internal snapshot must include all disks, but {disks} would be left out",
-                disks=listed(left_out),
+                "an internal snapshot must include all disks, but {disks} would be left out ({reasons})",
+                disks=listed(out.target for out in left_out),
+                reasons=left_out[0].why if same else clauses(reasons),
             ),
             t(
                 "use {argument}, which supports disks of any format and can leave disks out",
@@ -198,7 +201,7 @@ def _parent(forest: Forest, guest: str) -> Iterator[Concern]:
         yield remark(
             "mixed-kinds",
             t(
-                "the parent will be {name}, an internal snapshot, and libvirt cannot delete an external snapshot "
+                "the parent will be the internal snapshot {name}, and libvirt cannot delete an external snapshot "
                 "with an internal parent",
                 name=current.name,
             ),

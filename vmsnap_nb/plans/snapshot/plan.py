@@ -18,7 +18,7 @@ from vmsnap_nb.plans.snapshot.backup_checkpoints import refused_while_off
 from vmsnap_nb.plans.snapshot.checks import check_snapshot
 from vmsnap_nb.plans.snapshot.choice import SnapshotChoice
 from vmsnap_nb.plans.snapshot.steps import TakeSnapshot
-from vmsnap_nb.words.message import Message, clauses, t
+from vmsnap_nb.words.message import Message, t
 
 __all__ = ["plan_snapshot"]
 
@@ -70,9 +70,9 @@ def _way(choice: SnapshotChoice, *, running: bool) -> Message:
     elif running:
         how = t("QEMU switches all disks to new overlays simultaneously, and the guest keeps running")
     else:
-        how = t("libvirt runs qemu-img, which creates new overlays; they become the guest's disks")
+        how = t("libvirt runs qemu-img, which creates new overlays, and these become the guest's disks")
     if not choice.inside:
-        how = clauses((how, t("the current images become read-only backing files")))
+        how = t("{how}. The current images become read-only backing files", how=how)
     if choice.why is None:
         return t("{kind}: {how}", kind=choice.kind, how=how)
     return t("{kind}, because {why}: {how}", kind=choice.kind, why=choice.why, how=how)

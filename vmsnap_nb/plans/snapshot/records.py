@@ -99,7 +99,7 @@ def _moving(domain: Domain, move: MoveRecord) -> Concern:
     return warn(
         "other-image",
         t(
-            "the record of {name} would name {now} instead of {path}, because its overlay is based on {now}",
+            "the record of snapshot {name} would name {now} instead of {path}, because its overlay is based on {now}",
             name=move.name,
             now=move.now,
             path=move.path,
@@ -113,7 +113,7 @@ def _moving(domain: Domain, move: MoveRecord) -> Concern:
 def _not_known(domain: Domain, snapshot: Snapshot) -> Concern:
     return remark(
         "unknown-image",
-        t("the record of {name} is kept: {why}", name=snapshot.name, why=snapshot.problem),
+        t("the record of snapshot {name} is kept: {why}", name=snapshot.name, why=snapshot.problem),
         t("use an account that can read its files, on the machine where they are stored"),
         images=snapshot.record.files,
         holders=(domain.name,),
@@ -123,7 +123,7 @@ def _not_known(domain: Domain, snapshot: Snapshot) -> Concern:
 def _forgetting(domain: Domain, snapshot: Snapshot) -> Concern:
     return warn(
         "missing-base",
-        t("the record of {name} would be removed, because {why}", name=snapshot.name, why=snapshot.problem),
+        t("the record of snapshot {name} would be removed, because {why}", name=snapshot.name, why=snapshot.problem),
         t("if its files were only moved, or their file system is not mounted, restore them to their old paths instead"),
         images=snapshot.record.files,
         holders=(domain.name,),
@@ -138,7 +138,7 @@ def _why_not_forget(reading: Reading, snapshot: Snapshot) -> Concern | None:
         return remark(
             "deleted-image",
             t(
-                "the record of {name} is kept: a running QEMU process still has {images} open after deletion",
+                "the record of snapshot {name} is kept: a running QEMU process still has {images} open after deletion",
                 name=snapshot.name,
                 images=listed(nameless),
             ),
@@ -150,7 +150,7 @@ def _why_not_forget(reading: Reading, snapshot: Snapshot) -> Concern | None:
             return remark(
                 "active-job",
                 t(
-                    "the record of {name} is kept: a merge of {top} into {base} is running or was interrupted",
+                    "the record of snapshot {name} is kept: a merge of {top} into {base} is running or was interrupted",
                     name=snapshot.name,
                     top=entry.top,
                     base=entry.base,
@@ -165,7 +165,8 @@ def _why_not_forget(reading: Reading, snapshot: Snapshot) -> Concern | None:
         return remark(
             "state-lost",
             t(
-                "the record of {name} is kept: the snapshot remains for these disks, so its deletion may have been "
+                "the record of snapshot {name} is kept: the snapshot remains for these disks, so its deletion may "
+                "have been "
                 "interrupted: {disks}",
                 name=snapshot.name,
                 disks=joined(left),

@@ -15,7 +15,7 @@ from vmsnap_nb.system.filesystems.tsk import TskFileSystem
 from vmsnap_nb.system.filesystems.volumes import Volume, find_volumes
 from vmsnap_nb.system.filesystems.xfs import XfsFileSystem
 from vmsnap_nb.system.sources.source import Source
-from vmsnap_nb.words.message import Message, clauses, t
+from vmsnap_nb.words.message import Message, clauses, joined, t
 
 __all__ = ["Place", "Tree"]
 
@@ -189,12 +189,7 @@ class Tree:
                 why=t(
                     "none of the file systems contains an operating system, so the file system mounted on / is unknown"
                 ),
-                next_step=clauses(
-                    [
-                        t("specify one of them: {volume}:/…", volume=next(iter(self.systems))),
-                        there_are(path, self.systems),
-                    ]
-                ),
+                next_step=t("specify one of them: {names}", names=joined(f"{name}:/…" for name in self.systems)),
             )
         if volume not in self.systems:
             found = next((_found(one) for one in self.volumes if one.name == volume), None)

@@ -160,8 +160,8 @@ def parse_l1(table: bytes, geometry: Geometry, room: int) -> tuple[array[int], a
         if len(numbers) > room:
             raise TableError(
                 t(
-                    "its L1 table refers to at least {tables} L2 tables, but the file has only {room} "
-                    "clusters, so several entries point to the same cluster",
+                    "its L1 table refers to at least {tables} L2 tables, but the file has only {room} clusters. "
+                    "Several entries must therefore point to the same cluster",
                     tables=len(numbers),
                     room=room,
                 )
