@@ -51,6 +51,8 @@ def name_image(disk: ET.Element, path: str, *, format: str, device: bool) -> Non
     """Give a disk, which has a ``<source>``, another file or block device of this format, without layers below."""
     source = disk.find("source")
     assert source is not None
+    if disk.get("type") == "network":  # hosts, passwords and the like
+        source.clear()
     for attribute in ("file", "dev", "pool", "volume", "mode"):
         source.attrib.pop(attribute, None)
     source.set("dev" if device else "file", path)

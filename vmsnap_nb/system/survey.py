@@ -47,6 +47,8 @@ MOST_ENTRIES = 200_000
 _FRESH = 20_000_000
 """Nanoseconds: the clocks of file systems go in steps of up to 10 ms, so what has just changed is read again."""
 _OWN_READER = frozenset({"qcow2", "raw", None})
+_TOLD = frozenset({"unreadable", "remote"})
+"""Images of which only others know the format: guests, and what is based on them."""
 _NO_MAGIC = frozenset({"vpc"})
 """Formats that have kinds without a mark at the beginning."""
 
@@ -273,7 +275,7 @@ class _Reading:
         else:
             image = remote(path) if ":" in path else volume(path)
         told = self.named[path]
-        if told is not None and image.status in {"unreadable", "remote"} and image.format is None:
+        if told is not None and image.status in _TOLD and image.format is None:
             image = replace(image, format=told)
         elif told == "raw" and was_read(image):
             image = as_raw(image)
@@ -419,6 +421,10 @@ class _Reading:
             # Nothing of a raw device has to be read to know what it is, and the kernel tells its size.
             raw = as_raw(image)
             self.found[path] = raw if self.follow else replace(raw, status="outside", problem=image.problem)
+            return
+        told = {claim for claim in claims if claim is not None}
+        if image.status in _TOLD and image.format is None and len(told) == 1:
+            self.found[path] = replace(image, format=told.pop())
             return
         if not was_read(image) or self.named.get(path) == "raw":
             return

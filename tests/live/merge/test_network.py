@@ -10,7 +10,7 @@ import pytest
 from support.commands import shell
 from support.content import content
 from support.defined import chain, define, disk, file_disk
-from support.images import create
+from support.images import create, write
 from support.labs import start_paused
 from support.nbd import Export, exported
 
@@ -163,3 +163,17 @@ def test_forms_of_an_address_are_one_image(tmp_path: Path) -> None:
     assert tcp.address in forest.images
     assert {Path(path).name for path in forest.children(tcp.json)} == {"t0.qcow2", "w0.qcow2"}
     assert forest.identity("nbd:///disk") is None
+
+
+def test_a_qcow2_image_on_the_network_is_no_raw_one_after_a_revert(host: Host, tmp_path: Path) -> None:
+    with exported(tmp_path / "far.raw", "unix") as export:
+        image = create(tmp_path / "image.qcow2", size="8M")
+        write(image, "write -q -P 7 0 1M")
+        with open(export.image, "r+b") as file:
+            file.write(image.read_bytes())
+        guest = define(host, "far", disk(export.xml, kind="network"))
+        start_paused(guest)
+        runs(guest.snapshot("s", kind="external-disk", disks={"vda": tmp_path / "over.qcow2"}))
+        assert guest.chain()[0].format == "qcow2"
+        runs(guest.revert("s", to="off", keep_current=False))
+        assert content(guest.chain().top) == content(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from support.forests import forest, image
 from support.readings import reading
 
 from vmsnap_nb.errors import InvalidRequestError, NotFoundError
+from vmsnap_nb.model.disk_xml import name_image
 from vmsnap_nb.model.drift import list_snapshots
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain, State, Use
@@ -21,7 +23,7 @@ from vmsnap_nb.plans.revert.definition import changed_hardware
 from vmsnap_nb.plans.revert.request import RevertRequest
 from vmsnap_nb.plans.revert.steps import TakeDefinition
 from vmsnap_nb.plans.save.request import saved_record
-from vmsnap_nb.plans.step import GuestRef
+from vmsnap_nb.plans.step import CreateOverlay, GuestRef
 
 UUID = "0c0c0c0c-1111-2222-3333-444444444444"
 
@@ -364,3 +366,25 @@ def test_the_state_of_a_tpm_goes_back_with_the_memory_alone(memory: str, restore
     [said] = [concern.what for concern in made.concerns if "TPM" in concern.what]
     assert said.endswith("is restored with the memory" if restored else "is not reverted")
     assert (f"/swtpm/{UUID}" in said) is not restored
+
+
+def test_an_overlay_on_an_image_that_was_not_read_takes_its_format_from_the_record() -> None:
+    """Taken for raw, a qcow2 image would show its own header as the disk."""
+    world, domain = external()
+    unread = replace(world["/i/one.qcow2"], format=None, status="unreadable")
+    made = plan((world.edited(put=[unread]), domain), name="a", keep_current=False)
+    [overlay] = [step for step in made.steps if isinstance(step, CreateOverlay)]
+    assert (overlay.backing.path, overlay.backing.format) == ("/i/one.qcow2", "qcow2")
+    [new] = [image for image in made.after if image.path == overlay.path]
+    assert new.backing == overlay.backing
+
+
+def test_a_network_disk_leaves_nothing_of_its_address_to_a_file() -> None:
+    disk = ET.fromstring(
+        "<disk type='network'><driver type='qcow2'/><source protocol='nbd' name='x' tls='yes'>"
+        "<host name='far' port='10809'/></source><target dev='vda'/></disk>"
+    )
+    name_image(disk, "/i/new.qcow2", format="qcow2", device=False)
+    source = disk.find("source")
+    assert source is not None
+    assert (disk.get("type"), source.attrib, list(source)) == ("file", {"file": "/i/new.qcow2"}, [])

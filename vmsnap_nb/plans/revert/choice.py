@@ -16,7 +16,7 @@ from vmsnap_nb.model.snapshot import Kind, Snapshot, SnapshotDisk, SnapshotList,
 from vmsnap_nb.plans.checks.needed import beyond
 from vmsnap_nb.plans.journal import RevertEntry
 from vmsnap_nb.plans.request import Reading
-from vmsnap_nb.plans.revert.definition import NewSource
+from vmsnap_nb.plans.revert.definition import NewSource, recorded_format
 from vmsnap_nb.plans.revert.steps import Discard
 from vmsnap_nb.plans.snapshot.choice import SnapshotChoice
 from vmsnap_nb.plans.snapshot.choice import choose as choose_snapshot
@@ -175,7 +175,7 @@ def _disks(
             names.add(path)
             yield RevertDisk(target=target, then=source, path=path, format="qcow2")
         elif way == "inside" and source is not None:
-            format = image_format(forest, source)
+            format = image_format(forest, source, recorded_format(record.xml, target))
             device = source in forest.known_devices(source)
             yield RevertDisk(target=target, then=source, path=source, format=format, readonly=readonly, device=device)
         elif target in moved:
@@ -186,10 +186,10 @@ def _disks(
             yield RevertDisk(target=target, then=None, path=current, format=format, readonly=readonly, device=device)
 
 
-def image_format(forest: Forest, path: str) -> str:
-    """Return the format of an image, raw where nothing is known of it."""
+def image_format(forest: Forest, path: str, recorded: str | None = None) -> str:
+    """Return the format of an image: of one that was not read what a record says, or raw, as libvirt takes it then."""
     image = forest.images.get(path)
-    return (image.format if image is not None else None) or "raw"
+    return (image.format if image is not None else None) or recorded or "raw"
 
 
 def _overlay(forest: Forest, disk: SnapshotDisk, names: Collection[str]) -> str:

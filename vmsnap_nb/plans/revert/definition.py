@@ -12,7 +12,7 @@ from vmsnap_nb.model.disk_xml import defined_source, name_image, named_image
 from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.plans.facts import GuestFacts
 
-__all__ = ["NewSource", "changed_hardware", "definition_of", "pending_sources", "recorded_name"]
+__all__ = ["NewSource", "changed_hardware", "definition_of", "pending_sources", "recorded_format", "recorded_name"]
 
 _HARDWARE = ("memory", "vcpu", "os", "features")
 
@@ -66,6 +66,20 @@ def definition_of(
 def recorded_name(record: str) -> str:
     """Return the name that the guest had as a snapshot was taken; empty if the record does not tell it."""
     return (parse_xml(record).findtext("domain/name") or "") if record else ""
+
+
+def recorded_format(record: str, target: str) -> str | None:
+    """Return the format that a disk had as a snapshot was taken; None if the record does not tell it.
+
+    >>> disk = "<disk><driver type='qcow2'/><target dev='vda'/></disk>"
+    >>> recorded_format(f"<domainsnapshot><domain><devices>{disk}</devices></domain></domainsnapshot>", "vda")
+    'qcow2'
+    """
+    for disk in parse_xml(record).iterfind("domain/devices/disk") if record else ():
+        driver, named = disk.find("driver"), disk.find("target")
+        if driver is not None and named is not None and named.get("dev") == target:
+            return driver.get("type")
+    return None
 
 
 def _point(disk: ET.Element, new: NewSource) -> None:

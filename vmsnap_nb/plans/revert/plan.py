@@ -10,6 +10,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain, Use
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.reference import Reference
+from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.plans.checks.notes import strangers
 from vmsnap_nb.plans.concern import Concern, either, refuse, sorted_concerns
 from vmsnap_nb.plans.facts import GuestFacts
@@ -19,7 +20,7 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.revert.checks import check_revert
 from vmsnap_nb.plans.revert.choice import RevertChoice, RevertDisk, choose, image_format, snapshots_of
-from vmsnap_nb.plans.revert.definition import NewSource, definition_of, pending_sources
+from vmsnap_nb.plans.revert.definition import NewSource, definition_of, pending_sources, recorded_format
 from vmsnap_nb.plans.revert.steps import (
     BeginRevert,
     DiscardOverlays,
@@ -243,7 +244,7 @@ def _inside(owner: GuestFacts, choice: RevertChoice) -> Iterator[Step]:
 def _outside(secured: Forest, owner: GuestFacts, choice: RevertChoice) -> Iterator[Step]:
     domain, guest, record = owner.domain, owner.ref, choice.record
     for disk in choice.overlays:
-        yield CreateOverlay(path=disk.path, backing=_backing(secured, disk))
+        yield CreateOverlay(path=disk.path, backing=_backing(secured, disk, record))
     if domain.running:
         yield EndGuest(guest=guest, state=domain.state, kept=choice.kept_name)
     sources = tuple(disk.source for disk in choice.disks)
@@ -269,8 +270,9 @@ def _outside(secured: Forest, owner: GuestFacts, choice: RevertChoice) -> Iterat
         yield DiscardOverlays(guest=guest, overlays=choice.discards)
 
 
-def _backing(forest: Forest, disk: RevertDisk) -> Reference:
-    return backing_reference(disk.path, disk.held, image_format(forest, disk.held))
+def _backing(forest: Forest, disk: RevertDisk, record: SnapshotRecord) -> Reference:
+    format = image_format(forest, disk.held, recorded_format(record.xml, disk.target))
+    return backing_reference(disk.path, disk.held, format)
 
 
 # -- what will be ----------------------------------------------------------------------------------------
@@ -284,7 +286,7 @@ def _after(secured: Forest, guest: str, choice: RevertChoice) -> Forest:
             images[use.path] = replace(images[use.path], held="")
     for disk in choice.disks:
         if disk.new:
-            images[disk.path] = _overlay(secured, disk)
+            images[disk.path] = _overlay(secured, disk, choice.record)
         if disk.path in images and not disk.readonly:
             images[disk.path] = replace(images[disk.path], held="write" if running else "")
     for discard in choice.discards:
@@ -304,13 +306,13 @@ def _after(secured: Forest, guest: str, choice: RevertChoice) -> Forest:
     return secured.edited(put=images.values(), drop=gone, uses=(*others, *own), records=records)
 
 
-def _overlay(forest: Forest, disk: RevertDisk) -> Image:
+def _overlay(forest: Forest, disk: RevertDisk, record: SnapshotRecord) -> Image:
     base = forest.images.get(disk.held)
     return Image(
         disk.path,
         "qcow2",
         virtual_size=None if base is None else base.virtual_size,
-        backing=_backing(forest, disk),
+        backing=_backing(forest, disk, record),
         cluster_size=65536,
         compat="1.1",
     )
