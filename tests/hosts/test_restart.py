@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.content import content
+from support.faulty import faulty
 from support.hosts import IMAGES, SystemLibvirt, define, file_disk
 from support.images import MIB, create, write
 
@@ -50,3 +56,46 @@ def test_in_the_middle_of_a_merge(system: SystemLibvirt, connection: Any, verb: 
         assert guest.concerns() == ()
         guest.destroy()
     assert content(top) == before
+
+
+@pytest.mark.parametrize("top", ["top", "middle"])
+def test_libvirt_that_is_killed_before_it_says_whether_a_commit_began(
+    system: SystemLibvirt, connection: Any, top: str
+) -> None:
+    """QEMU begins it all the same, when nobody of us or of libvirt knows; so the journal must."""
+    create(IMAGES / "base.qcow2", size=16 * MIB)
+    create(IMAGES / "middle.qcow2", "base.qcow2")
+    write(IMAGES / "middle.qcow2", "write -q -P 2 0 2M")
+    last = create(IMAGES / "top.qcow2", "middle.qcow2")
+    write(last, "write -q -P 3 1M 2M")
+    before = content(last)
+    define(connection, "demo", file_disk(last), running=True)
+    qemu, daemon = (
+        int(path.read_text()) for path in (Path("/run/libvirt/qemu/demo.pid"), system.folder / "libvirtd.pid")
+    )
+
+    def perform_and_kill(step: Any, perform: Callable[[Any], Any]) -> Any:
+        os.kill(qemu, signal.SIGSTOP)
+        threading.Timer(1.0, lambda: os.kill(daemon, signal.SIGKILL)).start()
+        try:
+            return perform(step)
+        finally:
+            os.kill(qemu, signal.SIGCONT)
+
+    with vs.connect("qemu:///system") as host:
+        with pytest.raises(LibvirtError):
+            faulty(host.guest("demo").commit(top=top, base="base"), "LiveCommit", perform_and_kill).run(progress=False)
+        system.restart()
+        assert [path.name for path in IMAGES.glob(".vmsnap-merge*")]
+    with vs.connect("qemu:///system") as host:
+        guest = host.guest("demo")
+        for force in (False, True):
+            if force:
+                guest.destroy()
+            deadline = time.monotonic() + 20
+            while (ready := [plan for plan in guest.unfinished() if not plan.refused]) and time.monotonic() < deadline:
+                with contextlib.suppress(LibvirtError):
+                    assert ready[0].run(progress=False).as_predicted
+        assert guest.unfinished() == ()
+        assert guest.concerns() == ()
+        assert content(guest.chain().top or "") == before

@@ -20,6 +20,7 @@ from vmsnap_nb.live.handle import explained
 from vmsnap_nb.live.journal import write_entry
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.journal import SnapshotEntry, Switch
+from vmsnap_nb.system.libvirt.library import library
 
 pytestmark = pytest.mark.system
 
@@ -198,3 +199,35 @@ def test_the_overlay_of_an_interrupted_snapshot_is_found_after_the_guest_was_def
     assert (guest.unfinished(), guest.concerns()) == ((), ())
     assert not Path(entry.path).exists()
     discard(guest)
+
+
+@pytest.mark.parametrize("verb", ["save", "snapshotCreateXML"])
+def test_memory_stays_if_libvirt_ends_before_it_says_that_it_saved_it(
+    lab: Lab, base: Image, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """libvirt starts again by itself where systemd listens for it; the guest of a save is off then."""
+    guest = lab.guest(f"cut-off-{verb}", backing=base, boot="disk")
+    start_paused(guest)
+    memory = lab.root / "images" / f"{verb}.mem"
+    libvirt = library()
+    done = getattr(libvirt.virDomain, verb)
+
+    def do_and_end(*arguments: object) -> None:
+        done(*arguments)
+        raise libvirt.libvirtError("End of file while reading data: Input/output error")
+
+    monkeypatch.setattr(libvirt.virDomain, verb, do_and_end)
+    plan = guest.save(memory) if verb == "save" else guest.snapshot("m", kind="external-checkpoint", memory_file=memory)
+    with pytest.raises(VmsnapError, match="unknown whether libvirt completed the step"):
+        plan.run(progress=False)
+    monkeypatch.undo()
+    assert memory.read_bytes().startswith(b"LibvirtQemudSave")
+    assert all(one.run(progress=False).as_predicted for one in guest.unfinished())
+    if verb == "save":
+        assert guest.restore(memory).run(progress=False).as_predicted
+    else:
+        assert [row.status for row in guest.snapshots()] == ["ok"]
+        guest.destroy()
+        assert guest.revert("m").run(progress=False).as_predicted
+    discard(guest)
+    memory.unlink()

@@ -21,6 +21,7 @@ from vmsnap_nb.live.step_action import Action, Undo, no_way_back
 from vmsnap_nb.plans.delete.steps import DeleteExternal, DeleteInternal, DropInside
 from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.plans.step import Step
+from vmsnap_nb.system.libvirt.connection import was_cut_off
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.snapshots import find_snapshot
@@ -63,6 +64,7 @@ def _delete_internal(guest: GuestHandle, step: DeleteInternal) -> Undo:
 def _delete_external(guest: GuestHandle, step: DeleteExternal) -> Undo:
     tried = t("delete the snapshot {name} of {guest}", name=step.name, guest=step.guest.name)
     before = standing(guest, step.targets, step.tops)
+    connection = guest.domain.connect()
     known = [entry for entry in step.entries if read_entry(entry.path, MergeEntry) is not None]
     written: list[MergeEntry] = []
     try:
@@ -74,7 +76,7 @@ def _delete_external(guest: GuestHandle, step: DeleteExternal) -> Undo:
     except VmsnapError as error:
         named = explained(error)
         put_back(guest, step.targets, before, named)
-        _keep(written, known, named)
+        _keep(written, written if was_cut_off(connection, error) else known, named)  # QEMU may go on without libvirt
         raise named from error
     # The guest may write to a base now. Until all of that is on the disk, the entries stay.
     flush(guest, {*step.bases, *before}, tried, written=guest.running)

@@ -163,7 +163,7 @@ def _commit(guest: GuestHandle, step: LiveCommit) -> Undo:
         if noted:
             write_entry(begun(entry))
         if not step.adopt:
-            _start_commit(guest, step, tried, known=known)
+            _start_commit(guest, job, step, tried, known=known)
         try:
             ended = job.follow(to_ready=step.active, tell=_tell(step), stop=stop_asked, timeout=step.timeout)
             if ended == "ready":
@@ -172,7 +172,7 @@ def _commit(guest: GuestHandle, step: LiveCommit) -> Undo:
         except VmsnapError as error:
             named = _explained(error, entry.base)
             put_back(guest, [step.target], before, named)
-            _drop_unless_begun(step, known=known)
+            _drop_unless_begun(step, known=known or job.was_cut_off(error))
             raise named from error
     if ended == "stopped":
         _drop_unless_begun(step, known=known)
@@ -209,7 +209,8 @@ def _check_written(entry: MergeEntry, tried: Message) -> None:
         time.sleep(_LOOK)
 
 
-def _start_commit(guest: GuestHandle, step: LiveCommit, tried: Message, *, known: bool) -> None:
+def _start_commit(guest: GuestHandle, job: BlockJob, step: LiveCommit, tried: Message, *, known: bool) -> None:
+    """Begin a commit; its entry goes if libvirt refuses, and stays if libvirt ends before it has answered."""
     try:
         start_commit(
             guest.domain,
@@ -221,8 +222,8 @@ def _start_commit(guest: GuestHandle, step: LiveCommit, tried: Message, *, known
             bandwidth=step.bandwidth,
             tried=tried,
         )
-    except VmsnapError:
-        if step.noted and not step.keep and not known:
+    except VmsnapError as error:
+        if step.noted and not step.keep and not known and not job.was_cut_off(error):
             drop_entry(step.entry)
         raise
 
@@ -289,7 +290,8 @@ def _pull(guest: GuestHandle, step: LivePull) -> Undo:
             write_out(guest.domain, tried=tried)
             _check_pulled(guest, step, tried)
         except VmsnapError as error:
-            _settle_pull(guest, step)
+            if not job.was_cut_off(error):
+                _settle_pull(guest, step)
             raise _explained(error, step.source) from error
     if step.noted:
         drop_entry(step.entry)

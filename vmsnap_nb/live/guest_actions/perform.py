@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from vmsnap_nb.errors import InUseError
+from vmsnap_nb.errors import InUseError, VmsnapError
 from vmsnap_nb.live.connection import Connection
 from vmsnap_nb.live.handle import GuestHandle, guard
-from vmsnap_nb.live.step_action import Action, Undo
+from vmsnap_nb.live.step_action import Action, HalfDoneError, Undo
 from vmsnap_nb.plans.step import GuestStep
+from vmsnap_nb.system.libvirt.connection import was_cut_off
 
 __all__ = ["guest_action", "once_free"]
 
@@ -19,11 +20,21 @@ _LOOK = 0.05
 
 
 def guest_action(link: Connection, act: Callable[[GuestHandle, Any], Undo], *, alone: bool = True) -> Action:
-    """Return the action that performs a step on its guest; `alone`: while no other plan changes its snapshots."""
+    """Return the action that performs a step on its guest; `alone`: while no other plan changes its snapshots.
+
+    If libvirt ends meanwhile, or the network is down, the step may have been done all the same: what is below it stays.
+    """
 
     def perform(step: GuestStep) -> Undo:
+        handle = GuestHandle.find(link, step.guest)
+        connection = handle.domain.connect()
         with guard(step.guest) if alone else contextlib.nullcontext():
-            return act(GuestHandle.find(link, step.guest), step)
+            try:
+                return act(handle, step)
+            except VmsnapError as error:
+                if was_cut_off(connection, error):
+                    raise HalfDoneError(error) from error
+                raise
 
     return perform
 

@@ -44,13 +44,14 @@ from vmsnap_nb.system.files.errors import os_errors
 from vmsnap_nb.system.files.identity import check_same, identity_at, unlink_same
 from vmsnap_nb.system.files.paths import absolute
 from vmsnap_nb.system.files.permission import restrict
+from vmsnap_nb.system.libvirt.connection import was_cut_off
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.snapshots import find_snapshot
 from vmsnap_nb.system.libvirt.written import written_paths
 from vmsnap_nb.system.qemu import qemu_img
 from vmsnap_nb.system.survey import Survey
-from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.words.message import Message, clauses, t
 
 __all__ = ["asked_of_disks", "snapshot_actions"]
 
@@ -94,7 +95,7 @@ def _take(handle: GuestHandle, step: TakeSnapshot) -> Undo:
     libvirt = library()
     tried = t("create the snapshot {name} of {guest}", name=step.name, guest=step.guest.name)
     _check_unchanged(handle, step, tried)
-    before = handle.definition()
+    before, connection = handle.definition(), handle.domain.connect()
     there = {path for path in step.creates if os.path.lexists(path)}
     flags = sum(getattr(libvirt, f"VIR_DOMAIN_SNAPSHOT_CREATE_{flag}") for flag in step.flags)
     entry, earlier = step.entry if handle.link.files_are_here else None, None
@@ -110,6 +111,8 @@ def _take(handle: GuestHandle, step: TakeSnapshot) -> Undo:
             handle.domain.snapshotCreateXML(step.xml, flags)
     except VmsnapError as error:
         named = explained(error, taking=True)
+        if was_cut_off(connection, error):
+            raise _unknown(named) from error
         _clean_up(handle, step, there, named)
         if entry is not None and not any(map(os.path.lexists, (*(one.file for one in entry.disks), *entry.made))):
             _end_entry(entry, earlier)
@@ -132,6 +135,16 @@ def _take(handle: GuestHandle, step: TakeSnapshot) -> Undo:
 
     _finish(finish, undo)
     return lambda: _take_back(handle, step, before, made)
+
+
+def _unknown(error: VmsnapError, memory: str | None = None) -> VmsnapError:
+    """Return an error of a libvirt that has ended: it may have done all of it before, so nothing is removed."""
+    error.why = clauses(filter(None, (error.why, t("it is unknown whether libvirt completed the step"))))
+    connect = t("connect again, and call unfinished() and snapshots()")
+    if memory is not None:
+        connect = t("connect again. If the guest is off, {path} may contain its memory: do not remove it", path=memory)
+    error.next_step = clauses(filter(None, (error.next_step, connect)))
+    return error
 
 
 def _earlier(entry: SnapshotEntry) -> SnapshotEntry | None:
@@ -292,7 +305,7 @@ def _take_back(handle: GuestHandle, step: TakeSnapshot, before: str, made: Mappi
 
 
 def _save(handle: GuestHandle, step: SaveState) -> Undo:
-    domain = handle.domain
+    domain, connection = handle.domain, handle.domain.connect()
     tried = t("save the memory of {guest}", guest=step.guest.name)
     there = {path for path in step.creates if os.path.lexists(path)}
     try:
@@ -302,6 +315,8 @@ def _save(handle: GuestHandle, step: SaveState) -> Undo:
             else:
                 domain.save(step.path)
     except VmsnapError as error:
+        if was_cut_off(connection, error):
+            raise _unknown(error, step.path) from error
         try:
             _remove(_made(handle, step.creates, there), tried)
         except VmsnapError as failure:

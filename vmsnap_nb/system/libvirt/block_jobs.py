@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, NoReturn
 from vmsnap_nb.errors import GuestError, LibvirtError, VmsnapError
 from vmsnap_nb.model.disk_xml import layers_below
 from vmsnap_nb.model.libvirt_xml import disk_at, parse_xml
+from vmsnap_nb.system.libvirt.connection import was_cut_off
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.words.message import N_, Message, t
@@ -164,6 +165,11 @@ class BlockJob:
         self._mirrors = False
         self._told = threading.Event()
         self._layers = 0
+        self._connection = domain.connect()  # that of the job, also if another one is made meanwhile
+
+    def was_cut_off(self, error: VmsnapError) -> bool:
+        """Return whether libvirt has ended, or the network went down: QEMU may begin the job all the same, or go on."""
+        return was_cut_off(self._connection, error)
 
     @contextmanager
     def listening(self) -> Iterator[BlockJob]:

@@ -12,13 +12,13 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from vmsnap_nb.errors import InvalidRequestError, LibvirtError, VmsnapError
-from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.errors import libvirt_errors, tells_of_loss
 from vmsnap_nb.system.libvirt.first_core import on_first_core
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.reaper import collect_orphans
 from vmsnap_nb.words.message import t
 
-__all__ = ["check_uri", "files_are_here", "is_lost", "open_connection"]
+__all__ = ["check_uri", "files_are_here", "is_lost", "open_connection", "was_cut_off"]
 
 _SECONDS = 15
 """How long the opening of a connection over a network may take."""
@@ -87,6 +87,14 @@ def _in_time(open_now: Callable[[], Any], uri: str) -> Any:
     if isinstance(answer, Exception):
         raise answer
     return answer
+
+
+def was_cut_off(connection: Any, error: VmsnapError) -> bool:
+    """Return whether libvirt ended, or the network went down, before a call of it was answered: it may do it yet.
+
+    Of a socket that was reset, the connection itself is told only a little later.
+    """
+    return tells_of_loss(error) or is_lost(connection)
 
 
 def is_lost(connection: Any) -> bool:

@@ -26,7 +26,7 @@ from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.packages import missing_part
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["from_libvirt", "libvirt_errors"]
+__all__ = ["from_libvirt", "libvirt_errors", "tells_of_loss"]
 
 # How QEMU says that another process has an image open (block.c and block/file-posix.c).
 _LOCKED = re.compile(r'Failed to get (shared )?"[a-z ]+" lock|Failed to lock byte')
@@ -69,7 +69,7 @@ def from_libvirt(tried: Message, said: str, code: int = 0, domain: int = 0) -> V
     if "storage pool" in said and "is not active" in said:
         then = t("start the storage pool with virsh pool-start, and try again")
         return LibvirtError(tried, said=said, code=code, domain=domain, next_step=then)
-    if any(words in said.lower() for words in _LOST):
+    if _is_of_loss(said):
         then = t("check the network, and make sure that libvirt is running there. Then try again: this reconnects")
         return LibvirtError(tried, said=said, code=code, domain=domain, next_step=then)
     if code == libvirt.VIR_ERR_OPERATION_TIMEOUT and "state change lock" in said:
@@ -85,6 +85,15 @@ def from_libvirt(tried: Message, said: str, code: int = 0, domain: int = 0) -> V
     if code in (libvirt.VIR_ERR_XML_ERROR, libvirt.VIR_ERR_XML_DETAIL, libvirt.VIR_ERR_INVALID_ARG):
         return InvalidRequestError(tried, said=said)
     return LibvirtError(tried, said=said, code=code, domain=domain)
+
+
+def tells_of_loss(error: VmsnapError) -> bool:
+    """Return whether an error is that of a connection which ended: nobody knows what libvirt has done by then."""
+    return _is_of_loss(error.quoted or "")
+
+
+def _is_of_loss(said: str) -> bool:
+    return any(words in said.lower() for words in _LOST)
 
 
 def _from_text(tried: Message, said: str) -> VmsnapError | None:
