@@ -135,8 +135,7 @@ class Lab(ExerciseLab):
         atexit.register(self._at_exit)
 
     def __repr__(self) -> str:
-        closed = ", closed" if self.closed else ""
-        return f"<Lab {self.root}, {self.driver}{closed}>"
+        return f"<Lab {self.root}, {self.driver}{', closed' if self.closed else ''}>"
 
     def _repr_html_(self) -> str:
         return read_card(lambda: lab_card(self, self._machine.known_acceleration), t("Lab {folder}", folder=self.root))
@@ -412,6 +411,7 @@ class Lab(ExerciseLab):
         return Customs(
             owns=lambda xml: lab_of(xml) == str(self.root),
             formats=self._known_formats,
+            start=self._machine.start,
             started=self._has_started,
             made=self._has_made,
             actions=self._with_list,

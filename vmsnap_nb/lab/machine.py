@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.lab.acceleration import Acceleration, choose_acceleration
@@ -13,6 +15,7 @@ from vmsnap_nb.lab.alpine import find_alpine
 from vmsnap_nb.lab.boot_files import make_boot_files
 from vmsnap_nb.lab.domain_xml import DomainSpec
 from vmsnap_nb.lab.driver import Driver
+from vmsnap_nb.lab.kernel_state import start_from_state
 
 __all__ = ["Machine"]
 
@@ -66,6 +69,10 @@ class Machine:
             agent=self._socket(f"{identity.hex[:12]}.a"),
             more=tuple(more),
         )
+
+    def start(self, domain: Any, booting: Callable[[], None] | None, timeout: float) -> bool:
+        """Start a guest without a boot of its kernel, where that is possible."""
+        return self.driver == "embed" and start_from_state(domain, booting, timeout)
 
     def _socket(self, name: str) -> str | None:
         # In its own folder libvirt would choose a longer path, and socket paths end at 107 bytes. A session's libvirt

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 from vmsnap_nb.errors import (
     GuestError,
@@ -102,7 +103,8 @@ class Power:
                     if not force:
                         self._raise_concerns()
                     phases.tell(t("starting QEMU"))
-                    self._create()
+                    booting = partial(phases.tell, t("booting its Linux"), self.commands.console_tail)
+                    self._create(booting if wait else None, timeout)
                 handle.has_started()
             if wait and self.commands.takes_commands:
                 phases.tell(t("booting its Linux"), self.commands.console_tail)
@@ -135,8 +137,10 @@ class Power:
         finally:
             claim.release()
 
-    def _create(self) -> None:
+    def _create(self, booting: Callable[[], None] | None, timeout: float) -> None:
         forget_old_chains(self.handle)
+        if self.handle.link.customs.start(self.handle.domain, booting, timeout):
+            return
         try:
             self._create_once()
         except LibvirtError as error:

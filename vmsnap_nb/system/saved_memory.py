@@ -13,7 +13,15 @@ from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.qemu.program import foreign_emulator, parse_definition
 from vmsnap_nb.words.message import N_, NOTHING, Message, t
 
-__all__ = ["SAVED", "SAVED_MEMORY", "is_other_file", "is_saved_memory", "read_definition", "why_not_to_restore"]
+__all__ = [
+    "SAVED",
+    "SAVED_MEMORY",
+    "copy_saved",
+    "is_other_file",
+    "is_saved_memory",
+    "read_definition",
+    "why_not_to_restore",
+]
 
 SAVED_MEMORY = N_("it is not an image, but a file in which libvirt saved the memory of a guest")
 """`Image.problem` of such a file."""
@@ -55,6 +63,32 @@ def read_definition(path: str) -> str | None:
     finally:
         os.close(fd)
     return text.partition(b"\0")[0].decode(errors="replace")
+
+
+def copy_saved(path: str, target: int, xml: str) -> None:
+    """Copy a file of saved memory into an open one, with another definition; ValueError if it is none."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        head = os.read(fd, _HEAD.size)
+        if len(head) < _HEAD.size or not head.startswith(SAVED):
+            raise ValueError
+        mark, version, length, ran, packed, cookie_at, *unused = _HEAD.unpack(head)
+        if version > _NEWEST or length > _MOST:
+            raise ValueError
+        texts = os.pread(fd, length, _HEAD.size)
+        definition = xml.encode() + b"\0"
+        cookie = texts[cookie_at:] if cookie_at else b""
+        at = len(definition) if cookie_at else 0
+        texts = definition + cookie
+        os.write(target, _HEAD.pack(mark, version, len(texts), ran, packed, at, *unused) + texts)
+        offset, end = _HEAD.size + length, os.fstat(fd).st_size
+        while offset < end:
+            sent = os.sendfile(target, fd, offset, end - offset)
+            if not sent:
+                raise ValueError
+            offset += sent
+    finally:
+        os.close(fd)
 
 
 def is_other_file(path: str) -> bool:
