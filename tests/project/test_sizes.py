@@ -185,4 +185,4 @@ def test_sections_are_found_where_the_reference_lists_nothing() -> None:
     assert list(sections(Module("m.py", text), {("vmsnap_nb.m", "f")})) == []
     assert list(sections(Module("m.py", text.replace("Returns", "Examples")), set())) == []
     assert ("vmsnap_nb.lab.lab", "Lab.guest") in listed()
-    assert ("vmsnap_nb.model.guest", "Use") not in listed()
+    assert ("vmsnap_nb.plans.step", "Step") not in listed()

@@ -112,7 +112,7 @@ class Outcome(Listed):
         return "open" if self.right is None else "right" if self.right else "wrong"
 
     def to_text(self) -> str:
-        """Return it as lines of text."""
+        """Return the outcome as lines of text."""
         from vmsnap_nb.course.shown import outcome_text
 
         return outcome_text(self)

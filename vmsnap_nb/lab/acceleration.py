@@ -37,9 +37,17 @@ Outcome = Literal["booted", "silent", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Acceleration(Carded):
-    """How guests are run, and the reason."""
+    """How guests are run, and the reason.
 
-    kind: Literal["kvm", "tcg"]  # ``kvm``, by the processor, or ``tcg``, emulated
+    Attributes
+    ----------
+    kind : str
+        ``kvm`` if the processor runs guests directly; ``tcg`` if QEMU emulates the processor.
+    reason : str
+        A sentence that gives the reason.
+    """
+
+    kind: Literal["kvm", "tcg"]
     reason: str
 
     def __repr__(self) -> str:

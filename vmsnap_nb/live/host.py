@@ -148,7 +148,7 @@ class Host(Listed):
 
     @property
     def link(self) -> Connection:
-        """What guests and plans of this host receive from it."""
+        """The connection that the guests and plans of this host share."""
         return self._link
 
     @property

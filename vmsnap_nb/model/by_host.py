@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, repr=False)
 class _Parts(Generic[T]):
-    """What was read of each host, by its name, and of those that gave no answer, why."""
+    """The data that was read of each host, by name, and the errors of the hosts that did not respond."""
 
     parts: Mapping[str, T] = field(default_factory=dict)
     problems: Mapping[str, VmsnapError] = field(default_factory=dict)

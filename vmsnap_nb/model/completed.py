@@ -50,7 +50,7 @@ class Completed(Carded):
 
     @classmethod
     def of(cls, exit_status: int, stdout: bytes, stderr: bytes, *, most: int | None = None) -> Completed:
-        """Make one from bytes; of each output `most` of them are kept."""
+        """Return a result from bytes; at most `most` bytes of each output stream are kept."""
         out, err = stdout[:most], stderr[:most]
         return cls(
             exit_status,

@@ -18,9 +18,9 @@ class FastBuild(Listed):
 
     @classmethod
     def build(cls, fields: dict[str, Any]) -> Self:
-        """Make a value of its fields in a sixth of the constructor's time; equal to what the constructor gives.
+        """Return an object with these fields; it equals the constructor's result, but takes a sixth of the time.
 
-        The fields must not be used any more afterwards; what is left out has its default.
+        Do not use the dictionary afterwards, because it becomes part of the object. Missing fields have their defaults.
         """
         value = _new(cls)
         # A frozen dataclass's own constructor has to go the same way, once for each field.

@@ -28,20 +28,39 @@ OFF: frozenset[State] = frozenset({"shut off", "saved", "crashed", "no state"})
 
 @dataclass(frozen=True, slots=True)
 class Use(Carded):
-    """One disk of one guest that has an image as its source."""
+    """One disk of one guest, whose source is an image.
+
+    Attributes
+    ----------
+    guest : str
+        The name of the guest.
+    target : str
+        The disk, such as ``vda``.
+    path : str
+        The absolute path of the image. If QEMU writes to an image other than the image that libvirt lists, this is the
+        image that QEMU writes to.
+    state : str
+        The state of the guest.
+    readonly : bool
+        Whether the guest can only read the disk.
+    named : str or None
+        The image that libvirt lists for the running guest, if QEMU writes to another image.
+    next : str or None
+        The image that the definition for the next start names, if that is a third image.
+    deleted : tuple of str
+        Layers that QEMU has open, although their files were deleted or moved.
+    volume : str
+        The volume and its storage pool, as a text, if libvirt does not report the volume's file.
+    """
 
     guest: str
-    target: str  # as ``vda``
-    path: str  # absolute path of the image that is the disk's source
+    target: str
+    path: str
     state: State = "shut off"
-    readonly: bool = False  # the guest may only read the disk
-    # Where QEMU writes to another image than libvirt names, `path` is that of QEMU, and these are libvirt's: of the
-    # guest that runs, and of its definition for the next start if that names another one, too.
+    readonly: bool = False
     named: str | None = None
     next: str | None = None
-    # Layers that QEMU has open, the image itself or what is below, of which there is no file any more.
     deleted: tuple[str, ...] = ()
-    # Of a volume of which libvirt does not say which file it is: that volume, and its pool, in words.
     volume: str = ""
 
     @property
@@ -51,7 +70,7 @@ class Use(Carded):
 
     @property
     def problem(self) -> Message:
-        """How the file that QEMU has open differs from what libvirt and the file system know, or empty."""
+        """How the file that QEMU has open differs from the file that libvirt lists; empty if both are the same."""
         fields = {"target": self.target, "guest": self.guest}
         if self.named is not None:
             return t(
@@ -82,23 +101,43 @@ class Use(Carded):
 
 @dataclass(frozen=True, slots=True)
 class Disk(Carded):
-    """One disk of a guest."""
+    """One disk of a guest.
 
-    target: str  # as ``vda``
-    source: str | None  # absolute path or address of the image; None for an empty drive
-    # As in the domain XML: ``qcow2``, ``virtio``, ``disk``.
+    Attributes
+    ----------
+    target : str
+        The name of the disk in the guest's definition, such as ``vda``.
+    source : str or None
+        The absolute path or the address of the image; None for an empty drive.
+    format : str or None
+        The format in the domain XML, such as ``qcow2``.
+    bus : str or None
+        The bus in the domain XML, such as ``virtio``.
+    device : str
+        The kind of device in the domain XML, such as ``disk`` or ``cdrom``.
+    readonly : bool
+        Whether the guest can only read the disk.
+    capacity : int or None
+        The size of the disk that the guest sees, in bytes.
+    allocated : int or None
+        The disk space that the image takes, in bytes.
+    volume : str
+        The volume and its storage pool, as a text, if libvirt does not report the volume's file.
+    """
+
+    target: str
+    source: str | None
     format: str | None = None
     bus: str | None = None
     device: str = "disk"
     readonly: bool = False
-    # Virtual size, and what the image takes on disk, in bytes.
     capacity: int | None = None
     allocated: int | None = None
-    volume: str = ""  # of which libvirt does not say which file it is, in words
+    volume: str = ""
 
     @property
     def is_image(self) -> bool:
-        """Whether it has an image: no empty drive has one, and none that QEMU makes up of the files in a folder."""
+        """Whether the disk has an image; an empty drive, or a folder that QEMU presents as a disk, has none."""
         return bool(self.source) and self.format != "fat"
 
 
@@ -107,11 +146,21 @@ class Disks(Shown):
     """The disks of one guest, as `virsh domblklist` lists them.
 
     `to_frame` returns a table with index ``target`` and columns ``source format bus device depth capacity allocated``.
+    ``depth`` is the number of images in the chain; ``capacity`` and ``allocated`` are in bytes.
+
+    Attributes
+    ----------
+    guest : str
+        The name of the guest.
+    disks : tuple of Disk
+        The disks, in the order of the domain XML.
+    depths : tuple of int or None
+        The number of images in the chain of each disk; None if not known.
     """
 
     guest: str
-    disks: tuple[Disk, ...] = ()  # in the order of the domain XML
-    depths: tuple[int | None, ...] = ()  # for each disk the number of images in its chain
+    disks: tuple[Disk, ...] = ()
+    depths: tuple[int | None, ...] = ()
 
     def __iter__(self) -> Iterator[Disk]:
         return iter(self.disks)
@@ -122,28 +171,45 @@ class Disks(Shown):
 
 @dataclass(frozen=True, slots=True)
 class Domain(Carded):
-    """One guest as libvirt records it."""
+    """One guest, as libvirt describes it.
+
+    Attributes
+    ----------
+    name : str
+        The name of the guest.
+    uuid : str
+        The UUID of the guest.
+    state : str
+        The state, such as ``running`` or ``shut off``.
+    persistent : bool
+        Whether the definition remains when the guest is shut off.
+    disks : tuple of Disk
+        The disks, in the order of the domain XML.
+    needs : tuple of Need
+        Other images that the guest needs: disks of its next start, the target of a block job, and firmware.
+    checkpoints : tuple of str
+        The names of libvirt's checkpoints; each is a dirty bitmap of that name in the images of the disks.
+    definition : str
+        The XML for the next start, without passwords; empty unless the guest is running and persistent.
+    """
 
     name: str
     uuid: str
     state: State = "shut off"
-    persistent: bool = True  # whether it stays defined when it is shut off
-    disks: tuple[Disk, ...] = ()  # in the order of the domain XML
-    # What it needs beside its disks: those of its next start that differ, the target of a block job, its firmware.
+    persistent: bool = True
+    disks: tuple[Disk, ...] = ()
     needs: tuple[Need, ...] = field(default=(), repr=False)
-    # libvirt's checkpoints, by name: each is a dirty bitmap of that name in the images of its disks.
     checkpoints: tuple[str, ...] = ()
-    # The XML of its definition for the next start, while it runs and has one; without passwords.
     definition: str = field(default="", repr=False, compare=False)
 
     @property
     def running(self) -> bool:
-        """Whether QEMU has its images open now."""
+        """Whether QEMU has the images of the guest open now."""
         return self.state not in OFF
 
     @property
     def uses(self) -> tuple[Use, ...]:
-        """Which images the disks have as their source."""
+        """The disks that have an image, each with that image."""
         return tuple(
             Use(self.name, d.target, d.source, self.state, readonly=d.readonly, volume=d.volume)
             for d in self.disks

@@ -73,15 +73,29 @@ NOT_READ: frozenset[Status] = frozenset({"unreadable", "outside", "remote"})
 
 @dataclass(frozen=True)
 class InternalSnapshot(FastBuild, Carded):
-    """One entry of a qcow2 image's snapshot table (QEMU, docs/interop/qcow2.rst, "Snapshots")."""
+    """One entry of a qcow2 image's snapshot table (QEMU, docs/interop/qcow2.rst, "Snapshots").
 
-    # `qemu-img info` shows them as ID and TAG.
+    Attributes
+    ----------
+    id : str
+        The ID, which `qemu-img info` shows in the column ID.
+    name : str
+        The name, which `qemu-img info` shows in the column TAG.
+    created : datetime.datetime or None
+        The time of the snapshot, in UTC.
+    vm_state_size : int
+        The size of the memory and device state, in bytes; 0 for a snapshot of the disk alone.
+    vm_clock : int
+        The time that the guest had run, in nanoseconds.
+    virtual_size : int or None
+        The size of the disk at that time, in bytes; None if the entry does not record it (qcow2 version 2).
+    """
+
     id: str
     name: str
-    created: datetime | None = None  # UTC
-    vm_state_size: int = 0  # bytes of RAM and device state; 0 for a disk-only snapshot
-    vm_clock: int = 0  # nanoseconds that the guest had run
-    # Size of the disk in bytes when it was taken; None where the entry does not tell (version 2).
+    created: datetime | None = None
+    vm_state_size: int = 0
+    vm_clock: int = 0
     virtual_size: int | None = None
 
 
@@ -92,14 +106,24 @@ class Bitmap(FastBuild, Carded):
 
     Incremental backups copy only the recorded parts. A libvirt checkpoint is a bitmap with the same name in each disk's
     images.
+
+    Attributes
+    ----------
+    name : str
+        The name of the bitmap.
+    granularity : int
+        The number of bytes of the disk for each bit.
+    flags : tuple of str
+        The flags, as `qemu-img info` shows them: ``auto`` if the bitmap records writes, and ``in-use`` if it was not
+        saved when QEMU exited, so that it misses writes.
+    size : int
+        The maximum number of bytes that the bitmap takes in the file, including its table.
     """
 
     name: str
-    granularity: int  # bytes of the disk for each bit
-    # As `qemu-img info` shows them: "auto" for one that records what is written, "in-use" for one that was not saved
-    # when its QEMU ended, so that it misses writes.
+    granularity: int
     flags: tuple[str, ...] = ()
-    size: int = 0  # bytes that it can take in the file, with its table
+    size: int = 0
 
     @property
     def recording(self) -> bool:

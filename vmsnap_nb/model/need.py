@@ -55,19 +55,33 @@ _TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class Need(Carded):
-    """A reason why an image must not change."""
+    """A reason why an image must not change.
+
+    Attributes
+    ----------
+    kind : str
+        ``disk``, ``next start``, ``snapshot``, ``managed save``, ``saved memory``, ``block job``, ``firmware``,
+        ``boot``, ``nvdimm``, ``named``, ``definition``, ``data`` or ``overlay``.
+    path : str
+        The path of the image.
+    guest : str
+        The name of the guest; empty for an overlay.
+    name : str
+        The disk, such as ``vda``, the name of the snapshot, or the path of the saved memory or of the overlay.
+    layers : tuple of str
+        The layers that saved memory or a definition lists, which are used whatever the headers name. For a definition,
+        the image of the disk comes first, and an empty name at the end means that the last layer has no backing file.
+    """
 
     kind: NeedKind
     path: str
-    guest: str = ""  # none for an overlay
-    name: str = ""  # of the disk, as ``vda``, of the snapshot, or the path of the saved memory or of the overlay
-    # Memory that was saved names all layers below its disk's image, and goes on with these, whatever the headers say.
-    # A definition that lists layers: the image of the disk, and all of them; an empty name if nothing is below these.
+    guest: str = ""
+    name: str = ""
     layers: tuple[str, ...] = ()
 
     @property
     def saved(self) -> bool:
-        """Whether it is saved memory that needs the current content of the image and of the layers below."""
+        """Whether saved memory needs the current content of the image and of the layers below."""
         return self.kind in {"managed save", "saved memory"}
 
     @property

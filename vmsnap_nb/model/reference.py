@@ -16,27 +16,36 @@ __all__ = ["Reference", "parse_reference"]
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What an image's header says of another file, and where that leads."""
+    """A reference in an image's header to another file.
 
-    # The reference as it stands in the header. Bytes that are not text are kept as `os.fsdecode` keeps them.
+    Attributes
+    ----------
+    written : str
+        The reference, as the header contains it. Bytes that are not valid UTF-8 become surrogate escapes, as in
+        `os.fsdecode`.
+    kind : str
+        ``relative``, ``absolute``, ``file:`` (with this prefix or a prefix for devices), ``json:`` or ``remote``.
+    path : str or None
+        The absolute local path to which the reference leads; None for a network address or an unknown form.
+    format : str or None
+        The format that the header records for the file; None if QEMU would have to guess the format.
+    """
+
     written: str
-    # ``relative``, ``absolute``, ``file:`` (with that prefix, or that of a device), ``json:`` or ``remote``.
     kind: Literal["relative", "absolute", "file:", "json:", "remote"]
-    # The absolute local path that it leads to, or None for a network address and for what cannot be understood.
     path: str | None
-    # The format that the header gives for the file, or None: then QEMU would have to guess it.
     format: str | None = None
 
     @property
     def key(self) -> str:
-        """The name under which a Forest holds the image: its path, or else the address as written."""
+        """The key of the image in a `Forest`: its path, or the address as written."""
         if self.path is not None:
             return self.path
         return plain_address(self.written) if self.kind == "remote" else self.written
 
     @property
     def name(self) -> str:
-        """The name of the file as it is written, without what comes before it; empty where there is none."""
+        """The file name as written, without a prefix; empty if the reference names no file, or several files."""
         if self.kind == "json:":
             names = _files_of(self.written)
             return names[0] if len(names) == 1 and isinstance(names[0], str) else ""
@@ -44,7 +53,7 @@ class Reference:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it says no more than which file and which format: then it can be written anew without a loss.
+        """Whether the reference contains only a file and a format, so that writing it again loses nothing.
 
         A ``json:`` reference can name a part of a file (``offset``, ``size``: a disk in a container, libvirt's
         ``<slices>``), a backing file of its own, a key or a filter (QEMU, qapi/block-core.json, BlockdevOptions).
@@ -56,7 +65,7 @@ class Reference:
 
     @property
     def part(self) -> tuple[str, str] | None:
-        """Offset and size of the only part of the file that it names, in digits, or None if it names all of it."""
+        """The offset and size, as digits, if the reference names only a part of the file; otherwise None."""
         options = options_of(self.written[5:]) if self.written.startswith("json:") else None
         ends = [
             str(value)
@@ -68,10 +77,10 @@ class Reference:
 
     @property
     def is_certain(self) -> bool:
-        """Whether it leads to `path`, or to a place on the network, and to no other file of this machine.
+        """Whether the reference leads to exactly `path`, or to a network address.
 
-        QEMU resolves some in the folder, or in the process, in which it is started. Others name several files, or go
-        through a driver for tests (``blkdebug:``).
+        QEMU resolves some references relative to the folder or the process in which it is started. Others name several
+        files, or use a driver for tests (``blkdebug:``).
         """
         if self.path is not None:
             names = set(map(_absolute, _files_of(self.written))) if self.kind == "json:" else {self.path}
@@ -82,7 +91,7 @@ class Reference:
         return scheme.partition("+")[0] in _NETWORK
 
     def mentions(self, names: Iterable[str]) -> bool:
-        """Return whether the last part of one of these paths is in it, wherever it leads."""
+        """Return whether the reference contains the last part of one of these paths, wherever it leads."""
         options = options_of(self.written[5:]) if self.written.startswith("json:") else None
         text = self.written if options is None else json.dumps(options, ensure_ascii=False)
         return any(posixpath.basename(name) in text for name in names)

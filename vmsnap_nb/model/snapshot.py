@@ -48,14 +48,25 @@ MANAGED_SAVE = "managed save"
 
 @dataclass(frozen=True)
 class SnapshotDisk(FastBuild, Carded):
-    """What a snapshot holds of one disk."""
+    """One disk in a snapshot.
 
-    target: str  # the disk, as ``vda``
+    Attributes
+    ----------
+    target : str
+        The disk, such as ``vda``.
+    held : str
+        ``internal``, ``external`` or ``no``.
+    source : str or None
+        The image that was the disk's source at that time, which holds the state of the snapshot. After an external
+        snapshot, nothing writes to this image.
+    file : str or None
+        For an external snapshot, the overlay that was created, which received all later writes.
+    """
+
+    target: str
     held: Held = "no"
-    # The image that was the disk's source when the snapshot was taken: the state of that moment is in it. Under an
-    # external snapshot nothing writes to it any more.
     source: str | None = None
-    file: str | None = None  # external: the overlay that was new then, to which everything was written afterwards
+    file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,30 +74,56 @@ class SnapshotRecord(FastBuild, Carded):
     """libvirt's record of one snapshot (https://libvirt.org/formatsnapshot.html).
 
     Two records are equal if they describe the same snapshot; times and sizes, which no plan can predict, are ignored.
+
+    Attributes
+    ----------
+    guest : str
+        The name of the guest.
+    name : str
+        The name of the snapshot.
+    state : str
+        The state of the guest at that time: ``shutoff``, ``running`` or ``paused``; ``disk-snapshot`` if the guest was
+        running and the snapshot does not include its memory.
+    parent : str or None
+        The name of the parent snapshot.
+    current : bool
+        Whether the current state of the guest is based on this snapshot.
+    memory : str
+        Where the memory and device state are: ``internal``, ``external`` or ``no``.
+    memory_file : str or None
+        The file with the memory, if it is external.
+    disks : tuple of SnapshotDisk
+        The disks, in the order of the domain XML.
+    description : str
+        The description that the user entered.
+    created : datetime.datetime or None
+        The time of the snapshot, in UTC, in whole seconds.
+    memory_size : int or None
+        The size of the memory file, in bytes; None if not known.
+    also : tuple of str
+        Other files that the definitions in the record name, such as disks of the next start; a revert restores them.
+    xml : str
+        libvirt's complete record, including the guest's definition at that time; empty if many records were read
+        together.
     """
 
     guest: str
     name: str
-    # What the guest did: ``shutoff``, ``running``, ``paused``; ``disk-snapshot`` where it ran and its memory is not
-    # held.
     state: str = "shutoff"
-    parent: str | None = None  # name of the snapshot on which it stands
-    current: bool = False  # whether what the guest does now goes on from this one
-    memory: Held = "no"  # where RAM and device state are
-    memory_file: str | None = None  # their file, if external
-    disks: tuple[SnapshotDisk, ...] = ()  # in the order of the domain XML
-    description: str = ""  # the user's words
-    created: datetime | None = field(default=None, compare=False)  # UTC, in whole seconds
-    # Of the memory file, in bytes, where that is known.
+    parent: str | None = None
+    current: bool = False
+    memory: Held = "no"
+    memory_file: str | None = None
+    disks: tuple[SnapshotDisk, ...] = ()
+    description: str = ""
+    created: datetime | None = field(default=None, compare=False)
     memory_size: int | None = field(default=None, compare=False, repr=False)
-    # What its definitions name beside these disks, as the disks of the next start: a revert gives that back, too.
     also: tuple[str, ...] = field(default=(), compare=False, repr=False)
-    # libvirt's whole record, with the guest's definition of that moment; empty where many are read at once.
     xml: str = field(default="", compare=False, repr=False)
 
     @property
     def kind(self) -> Kind:
-        """One of `Kind`, from where its parts are.
+        """A value of `Kind`, determined from the location of the memory and disks.
 
         Examples
         --------
@@ -104,17 +141,17 @@ class SnapshotRecord(FastBuild, Carded):
 
     @property
     def saved(self) -> bool:
-        """Whether it is memory that was saved apart from snapshots: libvirt has no record of it."""
+        """Whether this is memory that was saved without a snapshot; libvirt has no snapshot record of it."""
         return self.kind == "vm-state" and not self.state
 
     @cached_property
     def held_disks(self) -> tuple[SnapshotDisk, ...]:
-        """Those disks that it holds."""
+        """The disks that the snapshot includes."""
         return tuple(disk for disk in self.disks if disk.held != "no")
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that it names, but for the memory: its overlays, or the images that it is inside of."""
+        """The files of the snapshot, without the memory: its overlays, or the images that contain it."""
         return tuple(
             path for disk in self.held_disks if (path := disk.file if disk.held == "external" else disk.source)
         )
@@ -281,11 +318,11 @@ class SnapshotList(Shown):
 
 @dataclass(frozen=True)
 class SnapshotLists(Shown):
-    """The snapshots of several guests, from one reading.
+    """The snapshots of several guests, read together.
 
     `to_frame` returns a table with index ``guest`` and columns ``name kind state created parent current disks files
-    memory_file exclusive freed_if_deleted description status``, as a `SnapshotList` does for one. The images are read
-    when the table is first requested.
+    memory_file exclusive freed_if_deleted description status``, with the same meaning as in `SnapshotList`. The images
+    are read when the table is first requested.
     """
 
     lists: tuple[SnapshotList, ...] = ()  # one for each guest, by name, also where it has no snapshots

@@ -31,29 +31,64 @@ Parts = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class InternalSpace(Carded):
-    """The disk space that one internal snapshot takes."""
+    """The disk space that one internal snapshot takes.
+
+    Attributes
+    ----------
+    path : str
+        The path of the image.
+    id : str
+        The ID of the snapshot in the image.
+    name : str
+        The name of the snapshot.
+    exclusive : int
+        The number of bytes that deleting only this snapshot would free.
+    vm_state_size : int
+        The part of these bytes that holds the memory and device state.
+    """
 
     path: str
     id: str
     name: str
-    exclusive: int  # bytes that are free as soon as it alone is deleted
-    vm_state_size: int  # bytes of memory and state of devices among them
+    exclusive: int
+    vm_state_size: int
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSpace(Carded):
-    """The disk space that one image takes; all sizes are in bytes, and None if unknown."""
+    """The disk space that one image takes; all sizes are in bytes, and None if unknown.
+
+    Attributes
+    ----------
+    path : str
+        The path of the image.
+    name : str
+        The name of the image.
+    allocated : int or None
+        The disk space that the file takes.
+    exclusive : int or None
+        The space that removing the file would free, without data that other files share (reflinks). The value is 0 if
+        a hard link of the file would remain.
+    hidden : int or None
+        Data that no disk, snapshot or saved memory reads, because higher layers cover it.
+    internal : int or None
+        Data that only internal snapshots hold.
+    memory_files : int
+        The size of the files with saved memory that belongs to this image.
+    reclaim : str or None
+        A Python call that plans how to free space.
+    snapshots : tuple of InternalSpace
+        The internal snapshots of the image.
+    """
 
     path: str
     name: str
-    allocated: int | None = None  # what the file takes
-    # What would be free without it: not what other files share (reflinks), and nothing where a hard link of it stays.
+    allocated: int | None = None
     exclusive: int | None = None
-    # Data that is hidden from everything that reads the image: from each disk, each snapshot and all saved memory.
     hidden: int | None = None
-    internal: int | None = None  # what internal snapshots alone hold
-    memory_files: int = 0  # what files of saved memory take that go on with it
-    reclaim: str | None = None  # the call that plans how to free some of it
+    internal: int | None = None
+    memory_files: int = 0
+    reclaim: str | None = None
     snapshots: tuple[InternalSpace, ...] = ()
 
 

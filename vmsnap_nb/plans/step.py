@@ -72,31 +72,31 @@ class Says:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One action. What a kind of step leaves out here does not happen in it."""
+    """One action of a plan. A property that a kind of step does not override means that this does not happen."""
 
     @property
     def action(self) -> str:
-        """The kind, in two or three words."""
+        """The kind of step, in two or three words."""
         raise NotImplementedError
 
     @property
     def image(self) -> str:
-        """Path of the image that it is about: the first file that it changes, where it says nothing else."""
+        """The path of the image that the step affects; by default, the first file that it changes."""
         return next(iter((*self.creates, *self.writes, *self.unlinks, *self.invalidates)), "")
 
     @property
     def what(self) -> Message:
-        """One sentence for the table."""
+        """A sentence that describes the step."""
         raise NotImplementedError
 
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:
-        """The same by hand, as argument vectors."""
+        """The equivalent commands, as lists of arguments."""
         return ()
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The same by hand, as lines for a shell."""
+        """The equivalent commands, as lines for a shell."""
         return tuple(shlex.join(argv) for argv in self.argvs)
 
     @property
@@ -111,7 +111,7 @@ class Step:
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """Those of them that read otherwise afterwards, to whatever is based on them."""
+        """Written images whose overlays will read different data."""
         return self.writes
 
     @property
@@ -121,60 +121,60 @@ class Step:
 
     @property
     def invalidates(self) -> tuple[str, ...]:
-        """Images that stay on disk but must no longer be used."""
+        """Images that remain on disk but must no longer be used."""
         return ()
 
     @property
     def size(self) -> int | None:
-        """Bytes to copy; 0 where nothing is copied, None where it is not known."""
+        """The number of bytes to copy; 0 if nothing is copied, None if not known."""
         return 0
 
     @property
     def performer(self) -> Performer:
-        """Who does it."""
+        """The program that performs the step: ``libvirt``, ``qemu-img`` or ``this process``."""
         return "this process"
 
     @property
     def opens(self) -> tuple[str, ...]:
-        """Images that its performer opens for writing."""
+        """Images that are opened for writing."""
         return (*self.writes, *self.invalidates)
 
     @property
     def relies(self) -> tuple[str, ...]:
-        """Images that its performer reads, beside those, with all that they are based on."""
+        """Other images that are read, together with their backing files."""
         return ()
 
     @property
     def based_again(self) -> tuple[str, ...]:
-        """Images whose overlays are based on them again if it fails in the middle."""
+        """Images whose overlays are based on them again if the step is interrupted."""
         return ()
 
     @property
     def replaces(self) -> tuple[str, ...]:
-        """Existing images in whose place it puts another file."""
+        """Existing images that the step replaces with another file."""
         return ()
 
     @property
     def entry_path(self) -> str:
-        """Path of the entry of the journal that it writes, or takes away; empty if it has none."""
+        """The path of the journal entry that the step writes or removes; empty if there is none."""
         return ""
 
     @property
     def is_note(self) -> bool:
-        """Whether that entry is all that it is about."""
+        """Whether the step changes only that journal entry."""
         return False
 
     def unnoted(self) -> Self:
-        """Return the same step without an entry in the journal."""
+        """Return the same step without a journal entry."""
         return self
 
     @property
     def open_overlays(self) -> tuple[tuple[str, str], ...]:
-        """Overlays that libvirt would make so that everybody may read them, each with the image below."""
+        """Overlays that libvirt would create as world-readable files, each with its backing file."""
         return ()
 
     def reusing(self) -> Self:
-        """Return the same step on overlays that are there already."""
+        """Return the same step with overlays that already exist."""
         return self
 
 

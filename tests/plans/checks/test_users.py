@@ -61,7 +61,7 @@ def test_saved_memory_of_this_guest_alone_counts() -> None:
     assert list(managed_save(tree.edited(records=(saved_record("other", None),)), "demo", t("so"))) == []
     [concern] = managed_save(tree.edited(records=(saved_record("demo", None),)), "demo", t("and so on"), concern=warn)
     assert concern.level == "warn"
-    assert concern.what.endswith("at the time of the save: and so on")
+    assert concern.what.endswith("resumes from its managed save: and so on")
     assert "virsh managedsave-remove demo" in concern.remedy
 
 
