@@ -152,7 +152,7 @@ def remark(
 
 def either(first: Message, second: Message) -> Message:
     """Return a remedy that leaves a choice between two."""
-    return t("{first}; or {second}", first=first, second=second)
+    return t("{first}. Or {second}", first=first, second=second)
 
 
 def sorted_concerns(concerns: Iterable[Concern]) -> tuple[Concern, ...]:

@@ -43,4 +43,4 @@ def test_a_command_that_needs_a_guest_off_says_so(command: tuple[str, ...], *, n
         [running] = with_guests_off(world("running"), (concern,))
         assert ("shut down demo" in running.remedy) == named
         assert line in running.remedy
-    assert running.remedy.startswith("shut x down; or ")
+    assert running.remedy.startswith("shut x down. Or ")

@@ -21,7 +21,7 @@ def test_a_running_guest_counts_for_what_is_written_and_a_writer_for_what_is_rea
     [written] = in_use(tree, ("/i/base",), so=t("and so on"), instead=lambda guest: t("wait for {guest}", guest=guest))
     assert written.what == "alice is running and has base open: and so on"
     assert (written.remedy, written.holders, written.images) == (
-        "shut alice down; or wait for alice",
+        "shut alice down. Or wait for alice",
         ("alice",),
         ("/i/base",),
     )

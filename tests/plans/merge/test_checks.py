@@ -39,7 +39,7 @@ def test_a_base_that_somebody_else_reads_is_refused(stands_on: str) -> None:
 def test_a_pull_is_advised_into_what_is_there(top: str, into: str) -> None:
     plan = commit(handout(image("Other", "RootBase")), f"/i/{top}", "/i/RootBase")
     (concern,) = [c for c in plan.concerns if c.level == "refuse"]
-    assert str(concern.remedy).startswith(f"pull the layers {into} instead; or pull RootBase into Other first")
+    assert str(concern.remedy).startswith(f"pull the layers {into} instead. Or pull RootBase into Other first")
 
 
 def test_figure_2_is_refused_because_of_the_other_guests() -> None:

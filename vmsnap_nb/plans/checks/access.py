@@ -347,7 +347,7 @@ def _of_lost_volumes(forest: Forest, changed: tuple[str, ...]) -> Iterator[Conce
                 guest=record.guest,
                 volume=volume,
             ),
-            t("define and start that storage pool. Alternatively, waive this if the snapshot is no longer needed"),
+            t("define and start that storage pool. Or waive this if the snapshot is no longer needed"),
             images=changed,
             holders=(record.guest,),
             waivable=True,
@@ -398,10 +398,7 @@ def on_other_machine(plan: Plan, theirs: str, own: str) -> Iterator[Concern]:
                 theirs=theirs,
                 own=own,
             ),
-            t(
-                "run this where libvirt runs, or connect with qemu+ssh. Alternatively, waive this if both have the "
-                "same files"
-            ),
+            t("run this where libvirt runs, or connect with qemu+ssh. Or waive this if both have the same files"),
             images=tuple(changed),
             waivable=True,
         )

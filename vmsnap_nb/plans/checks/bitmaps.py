@@ -252,10 +252,10 @@ def lost(forest: Forest, merged: Merged, into: str, *, up: bool = False, live: b
             yield refuse(
                 "backup-chain",
                 counted(
-                    "the dirty bitmap {names} of {image} would be lost, and the next backup would have to be a full "
-                    "one: {why}",
-                    "the dirty bitmaps {names} of {image} would be lost, and the next backup would have to be a full "
-                    "one: {why}",
+                    "the dirty bitmap {names} of {image} would be lost: {why}. The next backup would have to be a "
+                    "full one",
+                    "the dirty bitmaps {names} of {image} would be lost: {why}. The next backup would have to be a "
+                    "full one",
                     len(names),
                     names=listed(names),
                     image=where,
@@ -303,10 +303,10 @@ def _missed(
     return refuse(
         "backup-chain",
         counted(
-            "the dirty bitmap {names} of {image} would miss what {layers} recorded, and backups would silently miss "
-            "those changes: {why}",
-            "the dirty bitmaps {names} of {image} would miss what {layers} recorded, and backups would silently miss "
-            "those changes: {why}",
+            "the dirty bitmap {names} of {image} would miss what {layers} recorded: {why}. Backups would silently "
+            "miss those changes",
+            "the dirty bitmaps {names} of {image} would miss what {layers} recorded: {why}. Backups would silently "
+            "miss those changes",
             len(names),
             names=listed(names),
             image=forest[into].name,

@@ -71,7 +71,7 @@ def memory_stays(forest: Forest, owner: GuestFacts, instead: Message) -> Iterato
                 guest=guest,
                 devices=listed(passed),
             ),
-            either(either(instead, detach), t("waive this if you know that it does")),
+            either(either(instead, detach), t("waive this if you know that it supports this")),
             holders=(guest,),
             waivable=True,
         )

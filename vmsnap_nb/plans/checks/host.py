@@ -60,7 +60,7 @@ def deep_chains(forest: Forest) -> Iterator[tuple[Concern, str]]:
             warn(
                 "not-supported",
                 t(
-                    "the chain of {path} has {depth} layers. QEMU opens all of them, but libvirt supports at most "
+                    "the chain of {path} has {depth} layers. QEMU opens each of them, and libvirt supports at most "
                     "{most}",
                     path=path,
                     depth=forest.depth(path),

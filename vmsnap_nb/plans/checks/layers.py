@@ -445,7 +445,7 @@ def exposure(forest: Forest, layers: Iterable[str], into: str) -> Iterator[Conce
         yield refuse(
             "not-supported",
             counted(
-                "{images} is encrypted but {target} is not: its data would be stored in plain text",
+                "{images} is encrypted, but {target} is not: its data would be stored in plain text",
                 "{images} are encrypted but {target} is not: their data would be stored in plain text",
                 len(secret),
                 images=listed(forest[path].name for path in secret),

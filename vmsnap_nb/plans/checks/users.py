@@ -194,8 +194,7 @@ def managed_save(
         yield concern(
             "managed-save",
             t(
-                "{guest} has a managed save, so its next start resumes from memory that matches the disks at the "
-                "time of the save: {so}",
+                "the next start of {guest} resumes from its managed save: {so}",
                 guest=guest,
                 so=so,
             ),

@@ -296,7 +296,7 @@ def damaged(reading: Reading, path: str) -> Iterator[Concern]:
 
 def _refused(entry: MergeEntry | PullEntry, path: str, what: Message) -> Concern:
     end = t(
-        "if no operation is pending, remove the journal entry {path}; this does not change the images", path=entry.path
+        "if no operation is pending, remove the journal entry {path}. This does not change the images", path=entry.path
     )
     if isinstance(entry, PullEntry):
         remedy = either(

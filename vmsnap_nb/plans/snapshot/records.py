@@ -165,9 +165,8 @@ def _why_not_forget(reading: Reading, snapshot: Snapshot) -> Concern | None:
         return remark(
             "state-lost",
             t(
-                "the record of snapshot {name} is kept: the snapshot remains for these disks, so its deletion may "
-                "have been "
-                "interrupted: {disks}",
+                "the record of snapshot {name} is kept, because the snapshot remains for these disks: {disks}. Its "
+                "deletion may have been interrupted",
                 name=snapshot.name,
                 disks=joined(left),
             ),
