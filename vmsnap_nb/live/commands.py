@@ -85,7 +85,7 @@ class Commands:
             time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))
         tail = self.console_tail()
         if tail:
-            why = t("{why}; the end of its console:\n{console}", why=why, console=tail)
+            why = t("{why}. The end of its console output:\n{console}", why=why, console=tail)
         raise GuestNotReadyError(tried, why=why, next_step=next_step)
 
     def _try_port(self, deadline: float) -> VmsnapError | None:

@@ -128,7 +128,7 @@ CAPSTONE = (
             "does not start: the format of a backing image was not specified. 2: web-1, web-2 and web-3 have lost "
             "their base, which was moved into the folder templates and must stay there. 3: db-3 cannot be opened "
             "because of a loop; its chain was db-0 <- db-1 <- db-2 <- db-3. 4: shop-guest has lost its base "
-            "shop-base; one of the three images in the folder backup is an exact copy, and SHA256SUMS has the "
+            "shop-base; one of the three images in the folder backup is an exact copy, and SHA256SUMS contains the "
             "checksum of the lost file. 5: the chain of wiki-8 has nine images; at most three are allowed, with "
             "wiki-8 at its top. 6: golden is the base of a whole class and can be written to. 7: libvirt lists a "
             "snapshot of crm whose file no longer exists. 8: the owners of old-1 and old-2 no longer need them: "

@@ -158,8 +158,8 @@ MERGING = (
         level="hard",
         task=N_(
             "The chain of Day-6.qcow2 has seven images. Shorten it to at most four, with Day-6 at its top and with "
-            "the same data. The disk is slow: the remaining images may grow by 4 MiB in total, and the chain must "
-            "not get new images."
+            "the same data. The disk is slow: the remaining images may grow by 4 MiB in total, and no image may be "
+            "added to the chain."
         ),
         build=_short_chain,
         aims=_short_chain_aims,

@@ -132,8 +132,8 @@ REPAIR = (
         level="hard",
         task=N_(
             "RootBase.qcow2, on which Orphan.qcow2 is based, was deleted. One of the three images in the folder "
-            "copies is an exact copy of it, and SHA256SUMS has the checksum of the lost file. Make Orphan read the "
-            "same data as before. The copies must not change."
+            "copies is an exact copy of it, and SHA256SUMS contains the checksum of the lost file. Make Orphan read "
+            "the same data as before. The copies must not change."
         ),
         build=_orphan,
         aims=_orphan_aims,
