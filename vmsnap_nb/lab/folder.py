@@ -181,7 +181,8 @@ class LabFolder:
                 raise LabError(
                     tried,
                     why=t(
-                        "{path} is a symbolic link or not a folder; the lab would remove files elsewhere", path=folder
+                        "{path} is a symbolic link or not a folder, so the lab could remove files elsewhere",
+                        path=folder,
                     ),
                     next_step=t("remove that link, or choose another folder: Lab(root=…)"),
                 )

@@ -60,7 +60,7 @@ PREDICTIONS = (
     ),
     Asked(
         name="backing-files/bob-sees",
-        text=N_("`alice` is shut off, and `bob` runs. Does `bob` see the file that `alice` wrote?"),
+        text=N_("`alice` is shut off, and `bob` is running. Does `bob` see the file that `alice` wrote?"),
         why=N_("This time the file is below: it is in `Overlay-1`, and `bob` reads through it."),
     ),
 )

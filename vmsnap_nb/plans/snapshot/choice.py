@@ -262,7 +262,7 @@ def _why_never(disk: Disk) -> Message | None:
     if not disk.source and disk.device in {"cdrom", "floppy"}:  # others are NVMe devices, vhost-user and the like
         return t("the drive is empty")
     if disk.device == "cdrom":
-        return t("it is a {device}", device=disk.device)
+        return t("its device type is {device}", device=disk.device)
     if disk.readonly:
         return t("the guest cannot write to it")
     return None
