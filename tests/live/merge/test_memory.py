@@ -47,7 +47,7 @@ def test_with_removal_it_goes_with_the_layers(guest: Guest, verb: str) -> None:
         "shorten": lambda: guest.shorten(keep=["RootBase"], remove=True),
     }[verb]()
     assert str(path) in plan.unlinks
-    assert any(f"the memory of cp in {path}" in what and "is removed" in what for what in remarks(plan))
+    assert any(f"the memory of snapshot cp in {path}" in what and "is removed" in what for what in remarks(plan))
     report = plan.run(progress=False)
     assert report.as_predicted, report.differences
     assert not path.exists()
