@@ -1,4 +1,4 @@
-"""libvirt is restarted in the middle of a plan, as by an update of its package: QEMU goes on."""
+"""libvirt is restarted in the middle of a plan, as by an update of its package, is killed, or hangs: QEMU goes on."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from support.images import MIB, create, write
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import LibvirtError
+from vmsnap_nb.system.libvirt import connection as connections
 
 pytestmark = pytest.mark.hosts
 
@@ -99,3 +100,32 @@ def test_libvirt_that_is_killed_before_it_says_whether_a_commit_began(
         assert guest.unfinished() == ()
         assert guest.concerns() == ()
         assert content(guest.chain().top or "") == before
+
+
+def test_limits_of_time_hold_while_libvirt_hangs(
+    system: SystemLibvirt, connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(IMAGES / "top.qcow2", size=MIB)
+    define(connection, "demo", file_disk(IMAGES / "top.qcow2"), running=True).resume()
+    daemon = int((system.folder / "libvirtd.pid").read_text())
+    with vs.connect("qemu:///system") as host:
+        guest = host.guest("demo")
+        monkeypatch.setattr(connections, "_SECONDS", 1)  # instead of 15
+        asks: list[Callable[[], object]] = [
+            lambda: guest.shutdown(timeout=1),
+            lambda: guest.execute("true", timeout=1),
+            lambda: guest.wait_ready(timeout=1),
+            lambda: vs.connect("qemu:///system"),
+        ]
+        os.kill(daemon, signal.SIGSTOP)
+        try:
+            for ask in asks:
+                began = time.monotonic()
+                with pytest.raises(LibvirtError, match="libvirt did not respond within 1") as raised:
+                    ask()
+                assert raised.value.next_step
+                assert time.monotonic() - began < 1.8
+        finally:
+            os.kill(daemon, signal.SIGCONT)
+        assert guest.state == "running"
+        guest.destroy()

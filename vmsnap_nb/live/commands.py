@@ -67,6 +67,7 @@ class Commands:
         deadline = time.monotonic() + timeout
         why, next_step = t("it did not become ready in time"), t("check the output of console()")
         while time.monotonic() < deadline:
+            handle.check_answers(tried, deadline)
             if not handle.still_running:
                 why, next_step = t("it is not running"), t("start it")
                 break
@@ -105,6 +106,7 @@ class Commands:
         tried = t("run a command in {guest}", guest=handle.name)
         end = time.monotonic() + timeout
         handle.check_writable(tried)
+        handle.check_answers(tried, end)
         if not handle.still_running:
             raise GuestNotReadyError(tried, why=t("it is not running"), next_step=t("start it first"))
         while is_starting(handle.domain) and time.monotonic() < end:

@@ -37,7 +37,7 @@ from vmsnap_nb.plans.step import CreateVolume, DefineDomain, GuestRef, RemoveVol
 from vmsnap_nb.system.files.identity import place_of
 from vmsnap_nb.system.files.paths import absolute
 from vmsnap_nb.system.image_file import as_raw
-from vmsnap_nb.system.libvirt.connection import files_are_here, is_lost, open_connection
+from vmsnap_nb.system.libvirt.connection import Probe, files_are_here, is_lost, open_connection
 from vmsnap_nb.system.libvirt.domains import Roll, read_roll
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.heads import Heads
@@ -91,6 +91,7 @@ class Connection:
         self._handle: Any = open_connection(uri, readonly=readonly)
         self._process = os.getpid()
         self._machine: Machine | None = None
+        self._probe = Probe()
         self.heads = Heads()  # of images on another machine, as they were read
 
     @property
@@ -111,6 +112,10 @@ class Connection:
         if is_lost(self._handle):
             self._handle = open_connection(self.uri, readonly=self.readonly)
         return self._handle
+
+    def check_answers(self, tried: Message, until: float) -> None:
+        """Raise unless libvirt answers by a time (of `time.monotonic`), so that a limit of time holds."""
+        self._probe.check(tried, lambda: self.handle.getLibVersion(), until)  # noqa: PLW0108 - it may connect first
 
     @property
     def is_open(self) -> bool:

@@ -101,6 +101,10 @@ class GuestHandle:
         except NotFoundError:
             return False
 
+    def check_answers(self, tried: Message, until: float) -> None:
+        """Raise unless libvirt answers by a time (of `time.monotonic`), so that a limit of time holds."""
+        self.link.check_answers(tried, until)
+
     def xml(self) -> str:
         """Return its domain XML: the live one while it runs."""
         with libvirt_errors(t("read the XML of {guest}", guest=self.name)):

@@ -176,6 +176,7 @@ class Power:
         tried = t("shut {guest} down", guest=handle.name)
         handle.check_writable(tried)
         deadline = time.monotonic() + timeout
+        handle.check_answers(tried, deadline)
         if not handle.running:
             return
         if handle.state == "paused":
@@ -202,6 +203,7 @@ class Power:
                     next_step=t("allow more time, or use destroy(), which stops the guest forcibly"),
                 )
             time.sleep(0.05)
+            handle.check_answers(tried, deadline)
 
     def ask_to_stop(self, seconds: float) -> None:
         """Ask it within these seconds to shut itself down, and do not wait for its end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -16,12 +17,16 @@ from vmsnap_nb.system.libvirt.errors import libvirt_errors, tells_of_loss
 from vmsnap_nb.system.libvirt.first_core import on_first_core
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.reaper import collect_orphans
-from vmsnap_nb.words.message import t
+from vmsnap_nb.words.message import Message, t
 
-__all__ = ["check_uri", "files_are_here", "is_lost", "open_connection", "was_cut_off"]
+__all__ = ["Probe", "check_uri", "files_are_here", "is_lost", "open_connection", "was_cut_off"]
 
 _SECONDS = 15
 """How long the opening of a connection over a network may take."""
+_SECONDS_HERE = 60
+"""How long it may take on this machine, where a user who is not root may be asked for a password."""
+_LEAST = 0.5
+"""Seconds in which libvirt may always answer."""
 _KEEPALIVE = (4, 2)
 """Seconds between libvirt's questions whether the other side is there, and how many may be unanswered."""
 _OWN_SOCKETS = ("/run/libvirt/", "/var/run/libvirt/")
@@ -44,10 +49,12 @@ def open_connection(uri: str, *, readonly: bool = False) -> Any:
             on_first_core() if embedded else contextlib.nullcontext(),
         ):
             open_now = partial(libvirt.openReadOnly if readonly else libvirt.open, uri)
-            if "+" not in urlsplit(uri).scheme:
+            if embedded:
                 return open_now()
-            connection = _in_time(open_now, uri)
-            connection.setKeepAlive(*_KEEPALIVE)
+            here = "+" not in urlsplit(uri).scheme
+            connection = _in_time(open_now, uri, here=here)
+            if not here:
+                connection.setKeepAlive(*_KEEPALIVE)
             return connection
     except VmsnapError as error:
         error.next_step = error.next_step or t("check the URI, and make sure that libvirt is running there")
@@ -65,8 +72,9 @@ def check_uri(uri: object) -> str:
     return uri
 
 
-def _in_time(open_now: Callable[[], Any], uri: str) -> Any:
-    """Return a connection that is opened within `_SECONDS`; a network that is down answers nothing at all."""
+def _in_time(open_now: Callable[[], Any], uri: str, *, here: bool) -> Any:
+    """Return a connection that is opened in time; a network that is down, or a daemon that hangs, answers nothing."""
+    seconds = _SECONDS_HERE if here and os.geteuid() else _SECONDS
     answers: SimpleQueue[Any] = SimpleQueue()
 
     def work() -> None:
@@ -77,16 +85,53 @@ def _in_time(open_now: Callable[[], Any], uri: str) -> Any:
 
     threading.Thread(target=work, name="vmsnap-connect", daemon=True).start()
     try:
-        answer = answers.get(timeout=_SECONDS)
+        answer = answers.get(timeout=seconds)
     except Empty:
+        if here:
+            raise _silent(t("connect to {uri}", uri=uri), seconds) from None
         raise LibvirtError(
             t("connect to {uri}", uri=uri),
-            why=t("the other machine did not respond within {seconds} s", seconds=_SECONDS),
+            why=t("the other machine did not respond within {seconds} s", seconds=seconds),
             next_step=t("check the host name and the network, and make sure that ssh does not ask for a password"),
         ) from None
     if isinstance(answer, Exception):
         raise answer
     return answer
+
+
+def _silent(tried: Message, seconds: float) -> LibvirtError:
+    return LibvirtError(
+        tried,
+        why=t("libvirt did not respond within {seconds:.1f} s", seconds=seconds),
+        next_step=t("check whether the libvirt daemon is stopped or overloaded, and restart it. Guests keep running"),
+    )
+
+
+class Probe:
+    """Asks libvirt for something small, to see that it answers: a daemon that hangs keeps every call of it waiting.
+
+    One question waits at a time. On this machine nothing gives up the connection: libvirt would wake only one of the
+    calls that wait, and the others would never return, also if the daemon goes on.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+
+    def check(self, tried: Message, ask: Callable[[], object], until: float) -> None:
+        """Raise unless libvirt answers by a time (of `time.monotonic`); what it answers is of no interest."""
+        libvirt, seconds = library(), max(_LEAST, until - time.monotonic())
+
+        def work() -> None:
+            with contextlib.suppress(libvirt.libvirtError, VmsnapError):
+                ask()
+
+        thread = self._thread
+        if thread is None or not thread.is_alive():
+            thread = self._thread = threading.Thread(target=work, name="vmsnap probe", daemon=True)
+            thread.start()
+        thread.join(seconds)
+        if thread.is_alive():
+            raise _silent(tried, seconds)
 
 
 def was_cut_off(connection: Any, error: VmsnapError) -> bool:
