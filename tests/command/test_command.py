@@ -85,6 +85,10 @@ def test_a_figure_that_is_too_wide_becomes_narrower(run: Run, images: Path, monk
     _, outline, _ = run("plan", "commit", images / "c.qcow2", "--base", images / "a.qcow2")
     assert "`-a" in outline
     assert "before\nbase" in outline
+    monkeypatch.setenv("VMSNAP_LANG", "zh")
+    _, outline, _ = run("plan", "commit", images / "c.qcow2", "--base", images / "a.qcow2")
+    assert "（内容改变）、(qcow2)" in outline
+    assert "), (" not in outline
 
 
 def test_a_plan_is_shown_and_changes_nothing(run: Run, images: Path) -> None:

@@ -121,6 +121,9 @@ def test_concerns_name_their_place_in_the_documentation_and_link_to_it_once_it_h
 ) -> None:
     for thing in (CONCERN, vs.Concerns([CONCERN, CONCERN])):
         assert thing._repr_html_().count("<p>Documentation: troubleshooting.html#in-use</p>") == 1
+    with monkeypatch.context() as patch:
+        patch.setenv("VMSNAP_LANG", "zh")
+        assert "<p>文档：troubleshooting.html#in-use</p>" in CONCERN._repr_html_()
     monkeypatch.setattr(cards, "DOCS", "https://docs.invalid/en/")
     assert 'href="https://docs.invalid/en/troubleshooting.html#in-use"' in CONCERN._repr_html_()
     assert "Documentation" not in vs.Concerns()._repr_html_()

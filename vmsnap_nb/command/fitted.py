@@ -11,7 +11,7 @@ from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Block, Figure
 from vmsnap_nb.views.shown_text import width
 from vmsnap_nb.views.text import figure_text, steps_of, text_options
-from vmsnap_nb.words.message import t
+from vmsnap_nb.words.message import joined, t
 
 __all__ = ["fitted_figure"]
 
@@ -62,5 +62,5 @@ def _lines(block: Block) -> Iterator[str]:
         place = stack.pop()
         name, *more = (line.text for line in block.boxes[place].lines)
         branch = "  " * (depth[place] - 1) + "`-" if depth[place] else ""
-        yield f"{branch}{name}  {', '.join(filter(None, more))}".rstrip()
+        yield f"{branch}{name}  {joined(filter(None, more))}".rstrip()
         stack.extend(reversed(below.get(place, [])))

@@ -49,8 +49,9 @@ def card_html(card: Card) -> str:
     for caption, text in card.texts:
         parts.append(f'<pre aria-label="{_safe(caption)}">{_lines(text)}</pre>')
     if card.pages:
-        caption = t("Documentation")
-        parts.append(f"<p>{_safe(caption)}: {', '.join(map(_page, card.pages))}</p>")
+        name, value = _safe(t("Documentation")), joined(map(_page, card.pages))
+        said = t("{name}: {value}", name=name, value=value)
+        parts.append(f"<p>{said}</p>")
     parts.append("</div>")
     return "\n".join(parts)
 
