@@ -91,7 +91,7 @@ WORDS = {
     "works, with a warning: the overlay is not encrypted": "可以，并警告：叠加层没有加密",
     "works, using libvirt": "可以，由 libvirt 执行",
     "works, using libvirt, if unknown-image is waived": "可以，由 libvirt 执行，需放行 unknown-image",
-    "finds nothing: the journal is in files that cannot be opened from there": "查不到任何内容：从那里无法打开日志文件",
+    "finds nothing: the journal is in files that cannot be opened from there": "查不到：以这种方式无法打开日志文件",
     "clean up after a merge": "合并后清理",
     "complete an interrupted operation": "完成被中断的操作",
     "reconcile the records": "使记录与实际一致",
