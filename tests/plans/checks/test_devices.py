@@ -100,6 +100,14 @@ def test_a_disk_that_can_have_no_overlay_is_refused_only_where_it_would_get_one(
     assert refusals(out) == []
 
 
+@pytest.mark.parametrize(("state", "refused"), [("shut off", ["not-supported"]), ("running", [])])
+def test_an_internal_snapshot_of_a_network_disk_needs_a_guest_that_runs(state: State, refused: list[str]) -> None:
+    kind = "internal-checkpoint" if state == "running" else "internal-disk"
+    made = plan(domain(state, VDA), facts={"xml": xml(disk("vda", type="network"))}, kind=kind)
+    assert refusals(made) == refused
+    assert of(made, "vda is on the network") == (REFUSED if refused else [])
+
+
 @pytest.mark.parametrize(
     ("state", "offset", "refused"), [("running", 4096, False), ("running", 0, True), ("shut off", 4096, True)]
 )

@@ -14,13 +14,15 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.blockmap import LayerMap
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain
-from vmsnap_nb.model.image import Bitmap, InternalSnapshot, Status
+from vmsnap_nb.model.image import Bitmap, Image, InternalSnapshot, Status
 from vmsnap_nb.model.permit import Permit
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans.journal import UnknownEntry
+from vmsnap_nb.plans.merge.checks import check_read
 from vmsnap_nb.plans.merge.request import CleanupRequest, CommitRequest
 from vmsnap_nb.plans.merge.steps import CarryBitmaps, Finish
 from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.words.message import t
 
 # -- commit ---------------------------------------------------------------------------------------------------------
 
@@ -377,3 +379,11 @@ def test_the_growth_of_an_image_with_snapshots_counts_what_they_keep() -> None:
     keeps = commit(with_fields("/i/Snap-2", snapshots=(inside,)), "/i/Snap-3", "/i/Snap-2", facts=FACTS)
     assert keeps.growth == {"/i/Snap-2": 2 * UNIT}
     assert keeps.space_needed > plain.space_needed
+
+
+def test_an_image_on_the_network_is_copied_as_the_next_step_says() -> None:
+    address = "nbd://far:10809/disk"
+    far = Image(address, "qcow2", status="remote", problem="it is at a network address")
+    with pytest.raises(InvalidRequestError) as caught:
+        check_read(forest(far), address, t("commit it"))
+    assert f"qemu-img convert -f qcow2 -O qcow2 {address} NEW.qcow2" in str(caught.value.next_step)

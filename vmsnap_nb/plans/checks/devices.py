@@ -205,6 +205,28 @@ def floppies(owner: GuestFacts, targets: Collection[str]) -> Iterator[Concern]:
             )
 
 
+def network_disks(owner: GuestFacts, targets: Collection[str]) -> Iterator[Concern]:
+    """Check that no such disk is on the network: without QEMU libvirt takes no internal snapshot of one."""
+    root = None if owner.running else _root(owner)
+    for disk in () if root is None else root.iterfind("devices/disk[@type='network']"):
+        if _target(disk) in targets:
+            yield refuse(
+                "not-supported",
+                t(
+                    "disk {disk} is on the network, and libvirt can take an internal snapshot of it only while {guest} "
+                    "is running",
+                    disk=_target(disk),
+                    guest=owner.domain.name,
+                ),
+                t(
+                    "start the guest first (the paused state is enough): {command}. Then use {argument}",
+                    command=_start_paused(owner.domain.name),
+                    argument="kind='internal-checkpoint'",
+                ),
+                holders=(owner.domain.name,),
+            )
+
+
 def _edit(owner: GuestFacts) -> str:
     return f"virsh edit {shlex.quote(owner.domain.name)}"
 

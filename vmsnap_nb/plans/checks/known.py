@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.plans.concern import Concern, refuse
 from vmsnap_nb.plans.request import Reading
-from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.words.message import NOTHING, Message, t
 
-__all__ = ["how_to_read", "inner_names", "not_known", "raw_overlays", "why_not_known"]
+__all__ = ["how_to_reach", "how_to_read", "inner_names", "not_known", "raw_overlays", "why_not_known"]
 
 
 def why_not_known(reading: Reading, path: str) -> str:
@@ -26,6 +27,20 @@ def how_to_read(image: Image) -> Message:
     if image.device:  # nobody follows a header to one; the XML of a guest that runs lists its layers
         return t("also read its folder. If it is the disk of a guest, do this while the guest is running")
     return t("also read its folder, or pass follow=True")
+
+
+def how_to_reach(image: Image) -> Message:
+    """Return how an image is read that is on another machine, or that only another user may read."""
+    return _to_copy(image) or t("run this on the machine where the file is stored, as a user who can read it")
+
+
+def _to_copy(image: Image) -> Message:
+    """Return how a file is made of an image at a network address, which no plan opens; empty of any other."""
+    if image.status != "remote" or ":" not in image.path:
+        return NOTHING
+    format = ("-f", image.format) if image.format else ()
+    command = shlex.join(("qemu-img", "convert", *format, "-O", "qcow2", image.path, "NEW.qcow2"))
+    return t("copy it to a file, with the guest shut off: {command}", command=command)
 
 
 def raw_overlays(forest: Forest, changed: Sequence[str]) -> Iterator[Concern]:
@@ -67,7 +82,9 @@ def not_known(reading: Reading, paths: Iterable[str]) -> Iterator[Concern]:
                 what = t("the content of {path} is unknown: {why}", path=path, why=why)
             else:
                 what = t("cannot tell whether {path} exists: {why}", path=path, why=why)
-            remedy = t(
+            image = reading.forest.images.get(path)
+            remedy = NOTHING if image is None else _to_copy(image)
+            remedy = remedy or t(
                 "use an account that can read the file, on the machine that has it. Or create and start a storage "
                 "pool for its folder, so that libvirt reads the file"
             )

@@ -13,7 +13,7 @@ from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.plans.checks import folders
 from vmsnap_nb.plans.checks.interrupted import finishing
-from vmsnap_nb.plans.checks.known import inner_names
+from vmsnap_nb.plans.checks.known import how_to_reach, inner_names
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.facts import FolderFacts, GuestFacts
 from vmsnap_nb.plans.journal import MergeEntry
@@ -45,7 +45,7 @@ def check_read(forest: Forest, path: str, tried: Message) -> None:
         raise InvalidRequestError(
             tried,
             why=t("{path} was not read: {why}", path=path, why=image.problem or image.status),
-            next_step=t("run this on the machine where the file is stored, as a user who can read it"),
+            next_step=how_to_reach(image),
         )
 
 

@@ -91,7 +91,9 @@ def _inside(forest: Forest, owner: GuestFacts, choice: SnapshotChoice) -> Iterat
             holders=(owner.domain.name,),
         )
     if choice.kind == "internal-disk":
-        yield from devices.floppies(owner, [disk.target for disk in choice.disks if disk.held == "internal"])
+        held = [disk.target for disk in choice.disks if disk.held == "internal"]
+        yield from devices.floppies(owner, held)
+        yield from devices.network_disks(owner, held)
     for disk in choice.disks:
         image = forest.images.get(disk.source or "")
         if disk.held == "internal" and image is not None and image.format not in (None, "qcow2"):
