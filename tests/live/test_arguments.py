@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ INTERNAL = {"bind", "bind_each", "edited", "only", "of"}
 
 class Thing:
     """What no function takes."""
+
+
+def _named(name: str) -> str:
+    return name
 
 
 def verbs() -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -115,6 +120,10 @@ def test_how_many_images_remain_is_a_number(tmp_path: Path, keep: Any) -> None:
         (lambda: vs.panel(5), "must be a lab, a host, a guest or a forest"),  # type: ignore[arg-type]
         (lambda: vs.set_language(5), "there is no message catalogue"),  # type: ignore[arg-type]
         (lambda: vs.scan("a\0b"), "must not contain a null character"),
+        (lambda: vs.scan(Path("a\0b")), "must not contain a null character"),
+        (lambda: vs.scan("\ud800"), "folders must not contain a lone surrogate"),
+        (lambda: vs.scan(Path("a\ud800")), "folders must not contain a lone surrogate"),
+        (lambda: checked(_named)("\udcff"), "name must not contain a lone surrogate"),
         (lambda: check_above_zero("x", "zoom"), "zoom must be a number greater than 0"),
         (lambda: check_above_zero(float("inf"), "zoom"), "zoom must be a number greater than 0"),
     ],
@@ -122,6 +131,13 @@ def test_how_many_images_remain_is_a_number(tmp_path: Path, keep: Any) -> None:
 def test_a_rule_is_named(call: Callable[[], object], rule: str) -> None:
     with pytest.raises(vs.InvalidRequestError, match=rule):
         call()
+
+
+def test_a_file_name_can_be_any_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    create(folder / "image.qcow2")
+    assert [image.name for image in vs.scan(folder)] == ["image"]
 
 
 def test_what_can_be_read_only_once_is_left_for_the_function() -> None:

@@ -133,8 +133,22 @@ class _Checker:
         if not any(kind.accepts(value) for kind in kinds):
             words = listed(list(dict.fromkeys(t(word) for kind in kinds for word in kind.words)), last="or")
             raise invalid(value, name, t("{name} must be {kinds}", name=name, kinds=words))
-        if isinstance(value, str) and "\0" in value:
+        text = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if not isinstance(text, str):
+            return
+        if "\0" in text:
             raise invalid(value, name, t("{name} must not contain a null character", name=name))
+        if not _has_bytes(text, is_file=_TEXT not in kinds):
+            raise invalid(value, name, t("{name} must not contain a lone surrogate", name=name))
+
+
+def _has_bytes(text: str, *, is_file: bool) -> bool:
+    """Return whether a text can be written: file names can be any bytes, which Python reads as certain surrogates."""
+    try:
+        text.encode("utf-8", "surrogateescape" if is_file else "strict")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _kinds(annotation: str) -> tuple[_Kind, ...]:
