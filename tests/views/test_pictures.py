@@ -9,7 +9,7 @@ import pytest
 from support.forests import figure_2
 from support.shown import things
 
-from vmsnap_nb.errors import MissingPartError
+from vmsnap_nb.errors import InvalidRequestError, MissingPartError
 from vmsnap_nb.views.pictures import png_of
 
 
@@ -39,3 +39,10 @@ def test_without_its_package_a_png_is_a_named_error(monkeypatch: pytest.MonkeyPa
     with pytest.raises(MissingPartError, match=r"vmsnap_nb\[png\]"):
         figure_2().to_png()
     assert figure_2().to_svg()
+
+
+@pytest.mark.parametrize("zoom", [1e-9, 1e4, 2**63, 1e300])
+def test_no_picture_takes_all_memory(zoom: float) -> None:
+    with pytest.raises(InvalidRequestError, match="zoom") as caught:
+        figure_2().to_png(zoom=zoom)
+    assert "536,870,912 pixels" in str(caught.value.why)
