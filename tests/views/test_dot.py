@@ -8,6 +8,7 @@ import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -132,3 +133,22 @@ def test_svg_and_graphviz_say_the_same_of_every_kind(kind: str) -> None:
     assert (boxes, arrows) == in_svg(figure_svg(figure_of(thing, Options())))
     assert arrows
     assert all(boxes.values())
+
+
+@pytest.mark.parametrize("kind", ["none", "folder", "not executable", "no program", "loop", "fails", "no text"])
+def test_a_graph_that_graphviz_does_not_draw_is_shown_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    dot, read = tmp_path / "dot", "#!/bin/sh\nwhile read -r line; do :; done\n"
+    if kind == "folder":
+        dot.mkdir()
+    elif kind == "loop":
+        dot.symlink_to("dot")
+    elif kind != "none":
+        dot.write_text({"fails": f"{read}exit 3\n", "no text": f"{read}printf '\\377'\n"}.get(kind, ""))
+        dot.chmod(0o644 if kind == "not executable" else 0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    graph = figure_2().to_graphviz()
+    shown = graph._repr_mimebundle_()["text/plain"]
+    assert shown.startswith("cannot draw this graph with Graphviz (")
+    assert shown.endswith(graph.source)

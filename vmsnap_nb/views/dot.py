@@ -6,8 +6,10 @@ and whoever edits the graph can choose another layout.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +66,25 @@ def graph_of(name: str, lines: Iterable[str]) -> graphviz.Digraph:
             said=str(error),
             next_step=t("pip install graphviz, or use .to_text()"),
         ) from error
-    graph = graphviz.Digraph(name)
+    graph = _class(graphviz.Digraph)(name)
     graph.body += [f"\t{line}\n" for line in lines]
     return graph
+
+
+@functools.cache
+def _class(base: type[graphviz.Digraph]) -> type[graphviz.Digraph]:
+    """Return the class of graphs, which say in a notebook why Graphviz does not draw them."""
+
+    class Digraph(base):  # type: ignore[misc]
+        def _repr_mimebundle_(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+            try:
+                return dict(super()._repr_mimebundle_(*arguments, **options))
+            except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+                said = str(error)
+                why = t("cannot draw this graph with Graphviz ({error}). Without Graphviz, use to_svg()", error=said)
+                return {"text/plain": f"{why}\n\n{self.source}"}
+
+    return Digraph
 
 
 def node_names(figure: Figure) -> dict[Key, str]:
