@@ -13,9 +13,11 @@ from vmsnap_nb.model.guest import Disk, Domain, Use
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.snapshot import Snapshot, SnapshotDisk, SnapshotList, SnapshotRecord
+from vmsnap_nb.plans.concern import refuse, sorted_concerns
 from vmsnap_nb.plans.facts import FolderFacts, GuestFacts
 from vmsnap_nb.plans.findings import Findings, find_all, findings_needs
 from vmsnap_nb.plans.journal import MergeEntry, PullEntry
+from vmsnap_nb.words.message import t
 
 GIB = 1 << 30
 
@@ -194,3 +196,31 @@ def test_what_is_read_for_it() -> None:
     needs = findings_needs(handout())
     assert needs.journal == ("/i",)
     assert set(needs.modes) == set(handout().images)
+
+
+def test_a_file_that_qemu_still_has_open_is_found_once() -> None:
+    gone = image("top", "base", status="missing")
+    use = Use("demo", "vda", "/i/top", "running", deleted=("/i/top",))
+    domain = Domain("demo", "u", "running", disks=(Disk("vda", "/i/top", "qcow2", "virtio"),))
+    tree = forest(image("base", **BASE), gone, uses=(use,))
+    every = find_all(reading(tree), [GuestFacts(domain=domain, uri="", xml="<domain/>")])
+    assert [one.name for one in every if one.where == "/i/top"] == ["deleted-image"]
+    assert [one.name for one in find_all(reading(tree.edited(uses=[]))) if one.where == "/i/top"] == ["missing-base"]
+
+
+def test_two_names_of_a_file_are_one_finding() -> None:
+    base, top = replace(image("base"), identity=(1, 1)), replace(image("top", "base"), identity=(1, 2))
+    other = (replace(base, path="/j/base"), replace(image("/j/top", "/j/base"), identity=(1, 2)))
+    tree = forest(base, top, *other)
+    [row] = [one for one in find_all(reading(tree)) if one.name == "writable-base"]
+    assert row.where == "/i/base"
+    assert "1 overlay is based on it" in row.what
+
+
+@pytest.mark.parametrize(("waivable", "left"), [(False, ["deleted-image"]), (True, ["deleted-image", "missing-base"])])
+def test_a_plan_does_not_say_to_restore_what_qemu_still_has_open(waivable: bool, left: list[str]) -> None:
+    deleted = refuse("deleted-image", t("a"), t("b"), images=("/i/top",), waivable=waivable)
+    missing = refuse("missing-base", t("c"), t("d"), images=("/i/top",))
+    other = refuse("missing-base", t("c"), t("d"), images=("/i/base",))
+    assert [one.name for one in sorted_concerns([deleted, missing])] == left
+    assert sorted_concerns([deleted, other]) == (deleted, other)

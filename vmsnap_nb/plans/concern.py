@@ -156,5 +156,12 @@ def either(first: Message, second: Message) -> Message:
 
 
 def sorted_concerns(concerns: Iterable[Concern]) -> tuple[Concern, ...]:
-    """Return each concern once, the most serious first."""
-    return tuple(sorted(dict.fromkeys(concerns), key=lambda concern: _LEVELS.index(concern.level)))
+    """Return each concern once, the most serious first; of a file that QEMU still has open none says to restore it."""
+    found = dict.fromkeys(concerns)
+    kept = {p for one in found if one.name == "deleted-image" and _is_final(one) for p in one.images}
+    said = (one for one in found if one.name != "missing-base" or not one.images or not kept.issuperset(one.images))
+    return tuple(sorted(said, key=lambda concern: _LEVELS.index(concern.level)))
+
+
+def _is_final(concern: Concern) -> bool:
+    return concern.level == "refuse" and not concern.waivable

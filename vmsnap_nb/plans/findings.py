@@ -200,10 +200,11 @@ def _of_journal(reading: Reading, name: str) -> Iterator[Finding]:
 
 def _of_images(reading: Reading, name: str) -> Iterator[Finding]:
     forest = reading.forest
+    kept = {path for use in forest.uses for path in use.deleted}  # the guest's own finding says what to do
     for path, image in forest.images.items():
-        if forest.same_file(path)[0] != path:
-            continue
         status = forest.status(path)
+        if not _is_first_name(forest, path) or (status == "missing" and path in kept):
+            continue
         if status == "invalid" and not forest.children(path):
             what = t("{image} was merged into another image, and QEMU refuses to open it", image=image.name)
             yield _row("invalid", "note", what, path, f"{name}.cleanup()")
@@ -235,6 +236,11 @@ def _of_images(reading: Reading, name: str) -> Iterator[Finding]:
         yield _row("stale-memory", "note", what, need.name, f"{name}.cleanup()")
 
 
+def _is_first_name(forest: Forest, path: str) -> bool:
+    """Return whether this is the name under which a file with several is listed."""
+    return forest.same_file(path)[0] == path
+
+
 def _formats(forest: Forest, path: str) -> Iterator[Concern]:
     image, parent = forest[path], forest.parent(path)
     if image.backing is not None and parent is not None and parent in forest.images:
@@ -256,14 +262,18 @@ def _of_host(reading: Reading, name: str, line: Callable[[str], str]) -> Iterato
         call = _call(guest, "shorten(keep=2)") if guest else f"{name}.shorten({top!r}, keep=2)"
         yield replace(_finding(concern), name="deep-chain", help=call)
     for image, overlays in host.writable_bases(forest):
+        if not _is_first_name(forest, image.path):
+            continue
         what = counted(
             "{image} is writable, and {count} overlay is based on it. A write to {image} would corrupt the overlay",
             "{image} is writable, and {count} overlays are based on it. A write to {image} would corrupt them",
-            len(overlays),
+            sum(_is_first_name(forest, overlay) for overlay in overlays),
             image=image.name,
         )
         yield _row("writable-base", "note", what, image.path, line(host.protect_by_hand(image.path)))
     for image, below in host.closed_bases(forest, reading.modes):
+        if not _is_first_name(forest, image.path):
+            continue
         what = t(
             "every user on this machine may read {image}, but not its backing file {base}",
             image=image.name,
@@ -272,6 +282,8 @@ def _of_host(reading: Reading, name: str, line: Callable[[str], str]) -> Iterato
         command = shlex.join(("chmod", "o-r", "--", image.path))
         yield _row("world-readable", "warning", what, image.path, line(command))
     for image, guest in host.unrecorded(forest):
+        if forest.status(image.path) == "missing":
+            continue
         what = t(
             "{image} looks like the overlay of a snapshot of {guest}, but no snapshot record names it",
             image=image.name,
