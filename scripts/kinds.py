@@ -98,7 +98,14 @@ DISKS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         "tests/hosts/test_disk_verbs.py",
         {
             "off": (_WHOLE, _INSIDE, _WHOLE, _WHOLE, _WHOLE, _WHOLE),
-            "running": (_WHOLE, _INSIDE, f"{_ABOVE}; {_FAR}", _OPTIONS, _WHOLE, _OPTIONS),
+            "running": (
+                f"{_NO}, as the snapshot could not be deleted",
+                _INSIDE,
+                f"{_ABOVE}; {_FAR}",
+                _OPTIONS,
+                _WHOLE,
+                _OPTIONS,
+            ),
         },
     ),
     "base in vmdk, vdi, vhdx, vpc, qed, qcow or parallels": (

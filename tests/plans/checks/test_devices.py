@@ -84,7 +84,8 @@ def test_memory_is_not_saved_above_an_image_of_these_formats(format: str) -> Non
         ("shut off", disk("vdb", device="lun", type="block"), "vdb is a SCSI device"),
         ("running", disk("vdb", type="vhostuser"), "vdb is a vhost-user device"),
         ("running", disk("vdb", "<readonly/><shareable/>"), ""),
-        ("shut off", disk("vdb", f"<source>{PART}</source>"), "vdb of demo uses only part of a file"),
+        ("shut off", disk("vdb", f"<source>{PART}</source>"), "vdb of demo uses only part of a file (<slices>). An"),
+        ("running", disk("vdb", f"<source>{PART}</source>"), "It would not be possible to revert to the snapshot or"),
         ("running", disk("vdb"), ""),
     ],
 )

@@ -247,17 +247,32 @@ def parts_of_files(
                 guest=owner.domain.name,
                 command=_copy_of(owner, target, sources.get(target, "")),
             )
+            live = forest is not None and owner.running and _own_part(owner, target) is not None
             yield refuse(
                 "not-supported",
-                t(
-                    "disk {disk} of {guest} uses only part of a file (<slices>). An overlay is always based on the "
-                    "whole file, so the guest would read different data",
-                    disk=target,
-                    guest=owner.domain.name,
-                ),
+                (_not_undone if live else _whole_file)(target, owner.domain.name),
                 either(remedy, copied) if remedy else copied,
                 holders=(owner.domain.name,),
             )
+
+
+def _whole_file(target: str, guest: str) -> Message:
+    return t(
+        "disk {disk} of {guest} uses only part of a file (<slices>). An overlay is always based on the whole file, so "
+        "the guest would read different data",
+        disk=target,
+        guest=guest,
+    )
+
+
+def _not_undone(target: str, guest: str) -> Message:
+    """Return what becomes of a snapshot that a running QEMU would take: only its header says which part it is."""
+    return t(
+        "disk {disk} of {guest} uses only part of a file (<slices>). It would not be possible to revert to the "
+        "snapshot or to delete it",
+        disk=target,
+        guest=guest,
+    )
 
 
 def _is_in_headers(forest: Forest, owner: GuestFacts, target: str) -> bool:
@@ -280,14 +295,19 @@ def _is_in_headers(forest: Forest, owner: GuestFacts, target: str) -> bool:
 
 def _copy_of(owner: GuestFacts, target: str, source: str) -> str:
     """Return what copies a disk; an overlay names in its header which part of a file it is based on."""
-    root = _root(owner)
-    disk = None if root is None else disk_at(root, target)
-    part = None if disk is None else disk.find("source/slices/slice")
+    part = _own_part(owner, target)
     if part is None:
         return shlex.join(("qemu-img", "convert", "-O", "qcow2", source, "NEW.qcow2"))
     name = source.replace(",", ",,")
     options = f"driver=raw,offset={part.get('offset')},size={part.get('size')},file.filename={name}"
     return shlex.join(("qemu-img", "convert", "--image-opts", options, "-O", "qcow2", "NEW.qcow2"))
+
+
+def _own_part(owner: GuestFacts, target: str) -> ET.Element | None:
+    """Return which part of a file a disk itself is, not a layer below it."""
+    root = _root(owner)
+    disk = None if root is None else disk_at(root, target)
+    return None if disk is None else disk.find("source/slices/slice")
 
 
 def no_jobs(owner: GuestFacts, target: str) -> Iterator[Concern]:
