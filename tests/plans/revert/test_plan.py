@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from support.forests import forest, image
 from support.readings import reading
 
 from vmsnap_nb.errors import InvalidRequestError, NotFoundError
+from vmsnap_nb.model.blockmap import Extent, LayerMap
 from vmsnap_nb.model.disk_xml import name_image
 from vmsnap_nb.model.drift import list_snapshots
 from vmsnap_nb.model.forest import Forest
@@ -17,11 +19,11 @@ from vmsnap_nb.model.guest import Disk, Domain, State, Use
 from vmsnap_nb.model.image import InternalSnapshot
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.facts import FolderFacts
-from vmsnap_nb.plans.journal import MergeEntry
+from vmsnap_nb.plans.journal import InsideEntry, MergeEntry, RevertEntry
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.revert.definition import changed_hardware
 from vmsnap_nb.plans.revert.request import RevertRequest
-from vmsnap_nb.plans.revert.steps import TakeDefinition
+from vmsnap_nb.plans.revert.steps import BeginRevert, TakeDefinition
 from vmsnap_nb.plans.save.request import saved_record
 from vmsnap_nb.plans.step import CreateOverlay, GuestRef
 
@@ -336,6 +338,39 @@ def test_an_image_that_is_being_written_is_no_state_to_go_back_to() -> None:
     running, domain = external(state="running")
     written = running.edited(put=[replace(running["/i/three.qcow2"], held="write")])
     assert named(plan((written, domain), name="a"), "refuse") == []
+
+
+@pytest.mark.parametrize(
+    ("state", "written", "kept"),
+    [
+        ("shut off", False, ()),
+        ("shut off", True, ("kept2",)),
+        ("running", False, ("kept2",)),
+        ("shut off", None, ("kept2",)),
+    ],
+)
+def test_what_was_written_since_an_interruption_is_kept_too(
+    state: State, written: bool | None, kept: tuple[str, ...]
+) -> None:
+    """The guest may go on after the snapshot that keeps its state, and nobody notices that a revert was cut short."""
+    before, domain = external(record("kept1", "external", "/i/two.qcow2", "/i/three.qcow2"), state=state)
+    entry = RevertEntry(folder="/i", guest="demo", uuid=UUID, name="a", to="as-taken", kept="kept1")
+    extents = (Extent(0, 65536),) if written else ()
+    maps = {} if written is None else {"/i/three.qcow2": LayerMap("/i/three.qcow2", 1 << 20, extents)}
+    made = RevertRequest.finishing(GuestRef("demo", UUID, ""), entry).plan(reading(before, domain, maps=maps))
+    assert {one.name for one in made.after.records} == {"a", "b", "kept1", *kept}
+    assert [step.entry.kept for step in made.steps if isinstance(step, BeginRevert)] == [*kept] or ["kept1"]
+    assert ("state-lost" in named(made, "warn")) != bool(kept)
+
+
+@pytest.mark.parametrize(("change", "kept"), [("revert", False), ("create", True)])
+def test_a_mixture_inside_an_image_is_not_kept(change: Literal["revert", "create"], kept: bool) -> None:
+    before, domain = internal()
+    world = before.edited(records=(*before.records, record("kept1", "internal", "/i/top.qcow2"))), domain
+    entry = RevertEntry(folder="/i", guest="demo", uuid=UUID, name="a", to="as-taken", kept="kept1")
+    inside = InsideEntry(image="/i/top.qcow2", name="a", change=change, table=0, names=("a",))
+    made = RevertRequest.finishing(GuestRef("demo", UUID, ""), entry).plan(reading(*world, entries=(inside,)))
+    assert ("kept2" in {one.name for one in made.after.records}) == kept
 
 
 def test_a_merge_into_the_image_that_was_interrupted_comes_first() -> None:

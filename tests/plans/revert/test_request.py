@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from support.forests import forest, image
 
 from vmsnap_nb.model.guest import Use
@@ -45,13 +47,13 @@ def test_a_snapshot_without_a_record_needs_the_images_of_the_guest() -> None:
 
 
 def test_an_interrupted_revert_needs_what_it_was_to_throw_away() -> None:
-    request = RevertRequest.finishing(DEMO, INTERRUPTED, [TAKEN])
+    request = RevertRequest.finishing(DEMO, INTERRUPTED)
     assert {"/e", "/d"} <= set(request.needs(READ).listed)
     assert "/d/left" in request.files
 
 
-def test_what_was_there_is_kept_once() -> None:
-    kept = SnapshotRecord("demo", "kept1")
-    assert RevertRequest.finishing(DEMO, INTERRUPTED, [TAKEN]).keep_current
-    again = RevertRequest.finishing(DEMO, INTERRUPTED, [TAKEN, kept])
-    assert (again.name, again.to, again.keep_current) == ("a", "paused", False)
+def test_how_an_interrupted_revert_is_finished() -> None:
+    again = RevertRequest.finishing(DEMO, INTERRUPTED)
+    assert (again.name, again.to, again.keep_current) == ("a", "paused", True)
+    assert not RevertRequest.finishing(DEMO, replace(INTERRUPTED, kept=None)).keep_current
+    assert again.needs(READ).maps == ("/n/now", "/i/one")

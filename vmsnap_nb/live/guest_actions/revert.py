@@ -68,7 +68,7 @@ def unfinished_reverts(guest: GuestHandle, now: Reading) -> list[RevertRequest]:
     before = [entry for entry in now.reverts if entry.guest == domain.name and entry.uuid != domain.uuid]
     known = {other.uuid for other, _ in guest.link.roll().guests} if before else set()
     entries += [entry for entry in before if entry.uuid not in known]
-    return [RevertRequest.finishing(now.owner.ref, entry, now.forest.records) for entry in entries]
+    return [RevertRequest.finishing(now.owner.ref, entry) for entry in entries]
 
 
 def revert_actions(link: Connection) -> Mapping[type[Step], Action]:

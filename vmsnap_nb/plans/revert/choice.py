@@ -14,7 +14,7 @@ from vmsnap_nb.model.image import OPENABLE, Image
 from vmsnap_nb.model.kernel_paths import is_kernel_path
 from vmsnap_nb.model.snapshot import Kind, Snapshot, SnapshotDisk, SnapshotList, SnapshotRecord
 from vmsnap_nb.plans.checks.needed import beyond
-from vmsnap_nb.plans.journal import RevertEntry
+from vmsnap_nb.plans.journal import InsideEntry, RevertEntry
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.revert.definition import NewSource, recorded_format
 from vmsnap_nb.plans.revert.steps import Discard
@@ -110,8 +110,8 @@ def choose(reading: Reading, request: RevertRequest) -> RevertChoice:
     record = snapshot.record
     way = _way(record.kind)
     state, with_memory = _end(record, request.to)
-    kept = None
-    if request.keep_current and way != "memory":
+    kept, keeps = None, request.keep_current and not _is_kept(reading, request, way)
+    if keeps and way != "memory":
         keep = SnapshotRequest(
             guest=request.guest,
             kind=_kept_kind(domain, way),
@@ -121,7 +121,7 @@ def choose(reading: Reading, request: RevertRequest) -> RevertChoice:
         kept = choose_snapshot(forest, reading.owner, keep)
     disks = tuple(_disks(forest, domain, record, way, kept))
     discards: tuple[Discard, ...] = ()
-    if way == "overlays" and not request.keep_current:
+    if way == "overlays" and not keeps:
         discards = tuple(_discards(forest, domain, request, {disk.path for disk in disks}))
     choice = RevertChoice(
         request=request,
@@ -134,6 +134,22 @@ def choose(reading: Reading, request: RevertRequest) -> RevertChoice:
         discards=discards,
     )
     return replace(choice, entry=_entry(domain, choice))
+
+
+def _is_kept(reading: Reading, request: RevertRequest, way: _Way) -> bool:
+    """Return whether an interrupted revert has kept all that is there; what is not known may be new.
+
+    The guest may have gone on after that, or have been started again: then what it wrote is nowhere else.
+    """
+    entry, domain = request.interrupted, reading.owner.domain
+    if entry is None or entry.kept is None or domain.running or entry.kept not in snapshots_of(reading).names:
+        return False
+    if way == "inside":
+        changes = (one for one in reading.entries if isinstance(one, InsideEntry) and one.change == "revert")
+        return any(reading.forest.same(one.image, use.path) for one in changes for use in domain.uses)
+    taken = {disk.target for disk in snapshots_of(reading)[request.name].record.held_disks}
+    tops = [use.path for use in domain.uses if use.target in taken and not use.readonly]
+    return all(path in reading.maps and not reading.maps[path].extents for path in tops)
 
 
 def _way(kind: Kind) -> _Way:
@@ -231,7 +247,7 @@ def _discard(forest: Forest, domain: Domain, path: str) -> Discard | None:
 def _entry(domain: Domain, choice: RevertChoice) -> RevertEntry | None:
     request, discards = choice.request, tuple(discard.path for discard in choice.discards)
     if request.interrupted is not None:
-        return replace(request.interrupted, discards=discards)
+        return replace(request.interrupted, kept=choice.kept_name or request.interrupted.kept, discards=discards)
     sources = (*(use.path for use in domain.uses if not use.readonly), *(disk.path for disk in choice.disks))
     folder = next(
         (os.path.dirname(path) for path in sources if path.startswith("/") and not is_kernel_path(path)), None

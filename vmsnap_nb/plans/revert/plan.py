@@ -62,7 +62,7 @@ def plan_revert(reading: Reading, request: RevertRequest) -> Plan:
                 *check_revert(reading, choice),
                 *_redefined(owner.domain, request.interrupted),
                 *strangers(reading),
-                *(() if kept is None else _of_keeping(kept)),
+                *(() if kept is None else _of_keeping(kept, request)),
             )
         ),
         way=_way(owner.domain.name, choice),
@@ -162,12 +162,15 @@ def _redefined(guest: Domain, entry: RevertEntry | None) -> Iterator[Concern]:
         )
 
 
-def _of_keeping(kept: Plan) -> Iterator[Concern]:
+def _of_keeping(kept: Plan, request: RevertRequest) -> Iterator[Concern]:
     """Return what speaks against the snapshot of the current state, but for what is said of the revert itself."""
     for concern in kept.concerns:
         if concern.level != "note" and concern.name not in ("active-job", "managed-save"):
             what = t("the current state cannot be kept: {why}", why=concern.what)
             discard = t("pass keep_current=False to discard it")
+            if request.interrupted is not None:
+                call = f"revert({request.name!r}, keep_current=False)"
+                discard = t("to discard it, use {call} instead", call=call)
             remedy = either(concern.remedy, discard) if concern.remedy else discard
             yield replace(concern, what=what, remedy=remedy) if concern.level == "refuse" else concern
 

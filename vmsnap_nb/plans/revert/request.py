@@ -9,7 +9,6 @@ from typing import Literal, Self
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.snapshot import SnapshotRecord
 from vmsnap_nb.plans.journal import RevertEntry
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading
@@ -46,11 +45,9 @@ class RevertRequest:
             )
 
     @classmethod
-    def finishing(cls, guest: GuestRef, entry: RevertEntry, records: Iterable[SnapshotRecord]) -> Self:
+    def finishing(cls, guest: GuestRef, entry: RevertEntry) -> Self:
         """Return the request that finishes a revert which was interrupted."""
-        # What was there before is kept already, or was not to be.
-        done = entry.kept is None or entry.kept in {record.name for record in records if record.guest == guest.name}
-        return cls(guest=guest, name=entry.name, to=entry.to, keep_current=not done, interrupted=entry)
+        return cls(guest=guest, name=entry.name, to=entry.to, keep_current=entry.kept is not None, interrupted=entry)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -67,7 +64,8 @@ class RevertRequest:
         layers = [layer for top in tops for layer in forest.known_lineage(top)]
         files = (*tops, *(disk.file for disk in disks if disk.file), *self.files)
         memory = () if record is None or record.memory_file is None else (record.memory_file,)
-        return Needs(listed=_folders(files), journal=_folders(layers), times=memory, restored=memory)
+        own_layers = () if self.interrupted is None else tuple(path for path in tops if path in forest.images)
+        return Needs(listed=_folders(files), journal=_folders(layers), times=memory, restored=memory, maps=own_layers)
 
     def plan(self, reading: Reading) -> Plan:
         """Return the plan."""
