@@ -84,7 +84,8 @@ def confirm(root: Locator, verb: str, *, lost: bool = True) -> None:
     expect(root.get_by_text(AS_PREDICTED)).to_be_in_viewport(timeout=LONG)
 
 
-def test_start_a_guest_and_run_commands_in_it(nb: Notebook) -> None:
+def test_start_a_guest_and_run_commands_in_it(nb: Notebook, tmp_path: Path) -> None:
+    nb.python(f"import os; os.environ['VMSNAP_CACHE'] = {str(tmp_path)!r}")  # so that its kernel boots
     root = nb.show("vs.panel(lab)")
     expect(root.get_by_role("radio", name="demo, shut off")).to_be_checked()  # the only one there is
     press(root, "Start: demo")
