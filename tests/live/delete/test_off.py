@@ -183,7 +183,7 @@ def test_internal_ones_in_an_overlay_stand_in_the_way_of_its_merge(off: Off) -> 
     off.take("c", kind="internal-disk")
     off.take("d", size="64k")
     refused = off.guest.delete_snapshot("b")
-    with pytest.raises(PlanRefusedError, match=r"internal snapshots \(c\)"):
+    with pytest.raises(PlanRefusedError, match=r"the internal snapshot c of .* would"):
         refused.run(progress=False)
     off.delete("d")
     off.delete("a")  # inside the image below
