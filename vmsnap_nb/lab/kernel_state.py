@@ -57,14 +57,17 @@ def start_from_state(domain: Any, booting: Callable[[], None] | None, timeout: f
     """
     libvirt = library()
     folder = _folder()
-    if folder is None or domain.hasManagedSaveImage() or not domain.isPersistent() or domain.isActive():
+    if folder is None:
         return False
-    xml = str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))
-    key = _key(xml)
-    if key is None:
-        return False
-    state = folder / key
+    state: Path | None = None
     try:
+        if domain.hasManagedSaveImage() or not domain.isPersistent() or domain.isActive():
+            return False
+        xml = str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))
+        key = _key(xml)
+        if key is None:
+            return False
+        state = folder / key
         if not _is_own(state):
             if booting is None or timeout < _LEAST:
                 return False
@@ -72,8 +75,9 @@ def start_from_state(domain: Any, booting: Callable[[], None] | None, timeout: f
             _save(domain, xml, state, time.monotonic() + timeout / 2)
         _restore(domain, xml, state, timeout)
     except (OSError, ValueError, VmsnapError, libvirt.libvirtError):
-        with contextlib.suppress(OSError):
-            state.unlink()
+        if state is not None:
+            with contextlib.suppress(OSError):
+                state.unlink()
         return False
     return True
 
