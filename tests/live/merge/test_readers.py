@@ -59,7 +59,7 @@ def test_a_pull_into_an_overlay_of_somebody_who_may_not_read_the_image_is_refuse
     assert as_nobody(lambda: {"read": b"\7" * 512 in top.read_bytes()}) == {"read": False}
     assert [one.level for one in about_readers(forest.shorten("top", keep=1))] == ["refuse"]
     assert about_readers(forest.commit("top", "base")) == [], "root may read both"
-    subprocess.run(concern.remedy.partition(": ")[2].partition(";")[0], shell=True, check=True)
+    subprocess.run(concern.remedy.partition(": ")[2].partition(". ")[0], shell=True, check=True)
     assert about_readers(vs.scan(planted).pull("top")) == []
     assert vs.scan(planted).pull("top").run(progress=False).as_predicted
 
