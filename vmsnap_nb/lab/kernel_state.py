@@ -202,7 +202,7 @@ def _restore(domain: Any, xml: str, state: Path, timeout: float) -> None:
         os.utime(state)
         name = _HOST_NAME.search(parse_xml(xml).findtext("os/cmdline", ""))
         news = f"{round(time.time())}\n{name[1] if name else ''}\n{secrets.token_hex(32)}\n"
-        word = secrets.token_hex(8)
+        word = f"greet{secrets.token_hex(8)}"
         deadline = time.monotonic() + min(timeout, _ANSWERS)
         with Port(connection, domain, COMMAND_PORT) as port:
             port.send(f"\n{word} 0 {base64.b64encode(news.encode()).decode()}\n".encode(), deadline)

@@ -6,7 +6,8 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,6 +33,9 @@ _BUSY_PORTS: dict[str, threading.Lock] = {}
 os.register_at_fork(after_in_child=_BUSY_PORTS.clear)
 _OPEN_PORTS: dict[str, Port] = {}
 """By the guest's UUID: where a command of this process runs."""
+_STARTING: set[str] = set()
+"""By the guest's UUID: which this process starts from saved memory now."""
+os.register_at_fork(after_in_child=_STARTING.clear)
 _SILENT: set[str] = set()
 """By the guest's UUID: where nothing came from the port when it was open last."""
 _AGENT_STARTS = 10.0
@@ -66,6 +70,7 @@ class Commands:
         tried = t("wait until {guest} accepts commands", guest=handle.name)
         deadline = time.monotonic() + timeout
         why, next_step = t("it did not become ready in time"), t("check the output of console()")
+        self._wait_start(deadline)
         while time.monotonic() < deadline:
             handle.check_answers(tried, deadline)
             if not handle.still_running:
@@ -89,6 +94,20 @@ class Commands:
             why = t("{why}. The end of its console output:\n{console}", why=why, console=tail)
         raise GuestNotReadyError(tried, why=why, next_step=next_step)
 
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Keep other threads of this process from the guest's port: the first line has to be the lab's."""
+        uuid = self.handle.ref.uuid
+        _STARTING.add(uuid)
+        try:
+            yield
+        finally:
+            _STARTING.discard(uuid)
+
+    def _wait_start(self, deadline: float) -> None:
+        while self.handle.ref.uuid in _STARTING and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     def _try_port(self, deadline: float) -> VmsnapError | None:
         """Ask a lab's guest by its port whether it takes commands, and return the reason if it does not."""
         try:
@@ -106,6 +125,7 @@ class Commands:
         tried = t("run a command in {guest}", guest=handle.name)
         end = time.monotonic() + timeout
         handle.check_writable(tried)
+        self._wait_start(end)
         handle.check_answers(tried, end)
         if not handle.still_running:
             raise GuestNotReadyError(tried, why=t("it is not running"), next_step=t("start it first"))
@@ -158,6 +178,7 @@ class Commands:
         """Do something with the port of a lab's guest, which one thread has at a time: until `end` it is waited for."""
         handle = self.handle
         tried = t("run a command in {guest}", guest=handle.name)
+        self._wait_start(min(end, deadline))
         lock = _BUSY_PORTS.setdefault(handle.ref.uuid, threading.Lock())
         if not lock.acquire(timeout=max(0.0, min(end, deadline) - time.monotonic())):
             raise GuestNotReadyError(

@@ -139,8 +139,9 @@ class Power:
 
     def _create(self, booting: Callable[[], None] | None, timeout: float) -> None:
         forget_old_chains(self.handle)
-        if self.handle.link.customs.start(self.handle.domain, booting, timeout):
-            return
+        with self.commands.starting():
+            if self.handle.link.customs.start(self.handle.domain, booting, timeout):
+                return
         try:
             self._create_once()
         except LibvirtError as error:

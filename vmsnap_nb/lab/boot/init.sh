@@ -17,8 +17,9 @@ for module in /modules/*.ko; do
 	esac
 done
 
-# The host may keep the memory as it is here, and start guests from it: so far the kernel knows no disk. Any line from
-# the host ends the wait; what has changed meanwhile is in the third word: the time, the host name, and random bytes.
+# The host may keep the memory as it is here, and start guests from it: so far the kernel knows no disk. What has changed
+# meanwhile is in the third word of its greeting: the time, the host name, and random bytes. Any other line ends the
+# wait as well, without an answer: then whoever should have sent the greeting has ended.
 greet() {
 	port=
 	until [ "$port" ]; do
@@ -35,16 +36,20 @@ greet() {
 	until [ "$id" ]; do
 		read -r id seconds text <&3 || $B sleep 0.1
 	done
-	echo "$text" | $B base64 -d >/run/vmsnap/news
-	{
-		read -r now
-		read -r name
-		read -r seed
-	} </run/vmsnap/news
-	[ -z "$now" ] || $B date -u -s "@$now" >/dev/null
-	[ -z "$name" ] || $B hostname "$name"
-	echo "$seed" >/dev/urandom
-	echo "@$id end 0 0" >&3
+	case $id in
+	greet*)
+		echo "$text" | $B base64 -d >/run/vmsnap/news
+		{
+			read -r now
+			read -r name
+			read -r seed
+		} </run/vmsnap/news
+		$B date -u -s "@$now" >/dev/null
+		[ -z "$name" ] || $B hostname "$name"
+		echo "$seed" >/dev/urandom
+		echo "@$id end 0 0" >&3
+		;;
+	esac
 	exec 3>&-
 }
 case " $($B cat /proc/cmdline) " in
