@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from vmsnap_nb.errors import GuestNotReadyError
 from vmsnap_nb.lab import kernel_state
 from vmsnap_nb.lab.kernel_state import start_from_state
 from vmsnap_nb.lab.lab import Lab
@@ -123,6 +124,23 @@ def test_an_interrupt_while_it_is_saved_ends_the_guest(
     monkeypatch.setattr(kernel_state, "read_console", interrupted)
     guest = lab.guest("state-4", backing=base)
     with pytest.raises(KeyboardInterrupt):
+        guest.start()
+    assert not guest.running
+    assert states(tmp_path / "new") == []
+
+
+def test_a_guest_that_is_ended_while_it_is_saved_stays_off(
+    lab: Lab, base: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VMSNAP_CACHE", str(tmp_path / "new"))
+    guest = lab.guest("state-4", backing=base)
+
+    def ended(path: str) -> str:
+        guest.destroy()
+        return ""
+
+    monkeypatch.setattr(kernel_state, "read_console", ended)
+    with pytest.raises(GuestNotReadyError, match="it is not running"):
         guest.start()
     assert not guest.running
     assert states(tmp_path / "new") == []

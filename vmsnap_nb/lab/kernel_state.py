@@ -74,6 +74,8 @@ def start_from_state(domain: Any, booting: Callable[[], None] | None, timeout: f
             booting()
             _save(domain, xml, state, time.monotonic() + timeout / 2)
         _restore(domain, xml, state, timeout)
+    except _EndedError:
+        return True  # it was started, and does not start again
     except (OSError, ValueError, VmsnapError, libvirt.libvirtError):
         if state is not None:
             with contextlib.suppress(OSError):
@@ -104,14 +106,22 @@ def _is_own(path: Path) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
+class _EndedError(Exception):
+    """Somebody has ended the guest meanwhile."""
+
+
 @contextlib.contextmanager
 def _or_end(domain: Any) -> Iterator[None]:
     """End the guest if something fails after it was started here."""
+    libvirt = library()
     try:
         yield
-    except BaseException:
-        with contextlib.suppress(library().libvirtError):
+    except BaseException as error:
+        try:
             domain.destroy()
+        except libvirt.libvirtError:
+            if isinstance(error, Exception):
+                raise _EndedError from error
         raise
 
 
