@@ -213,11 +213,12 @@ def _restore(domain: Any, xml: str, state: Path, timeout: float) -> None:
         name = _HOST_NAME.search(parse_xml(xml).findtext("os/cmdline", ""))
         news = f"{round(time.time())}\n{name[1] if name else ''}\n{secrets.token_hex(32)}\n"
         word = f"greet{secrets.token_hex(8)}"
+        answer = [f"@{word}".encode(), b"end"]
         deadline = time.monotonic() + min(timeout, _ANSWERS)
         with Port(connection, domain, COMMAND_PORT) as port:
             port.send(f"\n{word} 0 {base64.b64encode(news.encode()).decode()}\n".encode(), deadline)
             try:
-                next(line for line in port.lines(deadline) if line.startswith(f"@{word} end".encode()))
+                next(line for line in port.lines(deadline) if line.split()[:2] == answer)
             except GuestNotReadyError:
                 if timeout >= _ANSWERS:  # with less time it may only be slow
                     raise

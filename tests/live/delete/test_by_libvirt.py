@@ -32,7 +32,12 @@ def test_the_entry_stays_until_qemu_has_written_its_tables(
         if fails:
             raise library().libvirtError("no space")
 
-    libvirt = SimpleNamespace(state=lambda: (library().VIR_DOMAIN_RUNNING, 1), suspend=suspend, resume=lambda: None)
+    libvirt = SimpleNamespace(
+        connect=lambda: None,
+        state=lambda: (library().VIR_DOMAIN_RUNNING, 1),
+        suspend=suspend,
+        resume=lambda: None,
+    )
     link = SimpleNamespace(files_are_here=False)
     guest = cast("GuestHandle", SimpleNamespace(link=link, domain=libvirt, running=True))
     step = DeleteExternal(

@@ -106,7 +106,7 @@ def test_one_l2_table_for_a_whole_disk() -> None:
     count = 4 << 20
     start = image(dict.fromkeys(range(0, 512, 2), 1), size=count * 512 * CLUSTER, l1_offset=FREE)
     began = time.monotonic()
-    with pytest.raises(ImageError, match="several entries point to the same cluster"):
+    with pytest.raises(ImageError, match="everal entries must therefore point to the same cluster"):
         Qcow2Layer(BytesSource(start + struct.pack(">Q", L2 | COPIED) * count))
     # With as many clusters of the file as entries it may be, and takes as long as so many tables do.
     start = image(dict.fromkeys(range(0, 512, 2), 1), size=300 * 512 * CLUSTER, l1_offset=FREE)

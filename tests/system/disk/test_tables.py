@@ -116,7 +116,7 @@ def test_an_l1_table() -> None:
     content = struct.pack(">1000Q", *(0x5000 | COPIED if n in (0, 600, 999) else 0 for n in range(1000)))
     numbers, offsets = parse_l1(content, PLAIN, 3)
     assert (list(numbers), list(offsets)) == ([0, 600, 999], [0x5000] * 3)
-    with pytest.raises(TableError, match="several entries point to the same cluster"):
+    with pytest.raises(TableError, match="everal entries must therefore point to the same cluster"):
         parse_l1(content, PLAIN, 2)
     with pytest.raises(TableError, match="L2 table 1 is at byte 20992"):
         parse_l1(struct.pack(">2Q", 0, 0x5200), PLAIN, 2)

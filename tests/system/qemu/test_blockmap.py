@@ -58,7 +58,7 @@ def test_a_small_file_with_an_endless_map_is_an_error_that_names_it(tmp_path: Pa
     for act in (lambda: forest.blockmap("bomb"), lambda: forest.commit("top"), lambda: forest.pull("top")):
         with pytest.raises(ImageError, match=r"bomb\.qcow2") as refused:
             act()
-        assert "several entries point to the same cluster" in str(refused.value.reason)
+        assert "point to the same cluster" in str(refused.value.reason)
         assert "qemu-img check" in str(refused.value.next_step)
     assert time.monotonic() - began < 30
     assert peak() - before < 200 * MIB
