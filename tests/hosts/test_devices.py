@@ -225,7 +225,7 @@ def test_a_device_that_only_headers_name_is_read_as_the_remedy_says(
     scanned = create(tmp_path / "alone.qcow2", base)
     plan = vs.scan(tmp_path).commit("alone")
     [told] = [str(one.remedy) for one in plan.concerns if "only a header names" in one.what]
-    assert "also read its folder;" in told
+    assert "also read its folder." in told
     assert "untrusted-backing" not in refusals(vs.scan(tmp_path, base.parent).commit("alone"))
     scanned.unlink()
     define(connection, "demo", file_disk(overlay))
