@@ -20,6 +20,7 @@ from vmsnap_nb.words.message import t
 
 __all__ = ["build_initrd", "without_signature"]
 
+_SCRIPTS = ("second.sh", "port.sh", "listen.sh", "terminal.sh", "agent.sh")
 _MODULES = ("virtio_blk", "ext4")
 _SIGNED = b"~Module signature appended~\n"
 _ABOUT_SIGNATURE = 12
@@ -41,7 +42,7 @@ def build_initrd(distribution: bytes, agent: Agent | None = None) -> bytes:
         Entry.file("bin/busybox", _only(entries, "busybox"), executable=True),
         Entry.file("lib/ld-musl-x86_64.so.1", _only(entries, "ld-musl-x86_64.so.1"), executable=True),
         Entry.file("init", _script("init.sh"), executable=True),
-        *(Entry.file(f"boot/{name}", _script(name)) for name in ("second.sh", "listen.sh", "terminal.sh", "agent.sh")),
+        *(Entry.file(f"boot/{name}", _script(name)) for name in _SCRIPTS),
     ]
     if agent is not None:
         files += [

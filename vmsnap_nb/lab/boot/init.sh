@@ -21,15 +21,7 @@ done
 # meanwhile is in the third word of its greeting: the time, the host name, and random bytes. Any other line ends the
 # wait as well, without an answer: then whoever should have sent the greeting has ended.
 greet() {
-	port=
-	until [ "$port" ]; do
-		for name in /sys/class/virtio-ports/*/name; do
-			[ -r "$name" ] && read -r text <"$name" && [ "$text" = org.vmsnap_nb.0 ] || continue
-			port=${name%/name}
-			port=/dev/${port##*/}
-		done
-		[ "$port" ] || $B sleep 0.1
-	done
+	. /run/vmsnap/port.sh
 	exec 3<>"$port"
 	echo "vmsnap: waiting for the host" >/dev/console
 	id=

@@ -10,15 +10,7 @@
 B="/run/vmsnap/ld.so /run/vmsnap/busybox"
 cd /run/vmsnap || exit 1
 
-port=
-until [ "$port" ]; do
-	for name in /sys/class/virtio-ports/*/name; do
-		[ -r "$name" ] && read -r text <"$name" && [ "$text" = org.vmsnap_nb.0 ] || continue
-		port=${name%/name}
-		port=/dev/${port##*/}
-	done
-	[ "$port" ] || $B sleep 0.1
-done
+. ./port.sh
 
 # The first sync writes the journal, flushes the disk, and then writes what the journal has to its place. QEMU writes the
 # tables of an image at a flush: only the second one makes what was written last readable in the file.
