@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 
 from vmsnap_nb.system.files.small import read_small
+from vmsnap_nb.system.mount_table import mount_points, unescaped
 
 __all__ = ["unmounted_above"]
 
@@ -33,19 +33,13 @@ def _points() -> Iterator[str]:
         table = read_small(_TABLE, _MOST).decode(errors="surrogateescape")
     except OSError:
         return
-    for line in table.splitlines():
-        words = line.split()
-        if len(words) >= 2 and not words[0].startswith("#") and words[1].startswith("/"):
-            yield os.path.normpath(_unescaped(words[1]))
+    for _, folder in mount_points(table):
+        yield os.path.normpath(folder)
 
 
 def _mounted() -> frozenset[str]:
     try:
         with open(_MOUNTED, encoding="utf-8", errors="surrogateescape") as file:
-            return frozenset(_unescaped(line.split()[4]) for line in file)
+            return frozenset(unescaped(line.split()[4]) for line in file)
     except OSError:
         return frozenset()
-
-
-def _unescaped(word: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), word)

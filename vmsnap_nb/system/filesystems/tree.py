@@ -14,6 +14,7 @@ from vmsnap_nb.system.filesystems.node import FileSystem, Node
 from vmsnap_nb.system.filesystems.tsk import TskFileSystem
 from vmsnap_nb.system.filesystems.volumes import Volume, find_volumes
 from vmsnap_nb.system.filesystems.xfs import XfsFileSystem
+from vmsnap_nb.system.mount_table import mount_points
 from vmsnap_nb.system.sources.source import Source
 from vmsnap_nb.words.message import Message, clauses, joined, t
 
@@ -89,7 +90,7 @@ class Tree:
         self.mounts["/"] = root
         for device, folder in self._table():
             volume = self._named(device)
-            if volume in self.systems and volume not in self.mounts.values() and folder.startswith("/"):
+            if volume in self.systems and volume not in self.mounts.values():
                 self.mounts.setdefault(posixpath.normpath(folder), volume)
 
     def _root(self) -> str | None:
@@ -112,13 +113,8 @@ class Tree:
             text = place.files.read(place.node.number, 0, _FSTAB).decode(errors="surrogateescape")
         except (OSError, ValueError, NotFoundError):
             return
-        for line in text.splitlines():
-            words = line.partition("#")[0].split()
-            if len(words) >= 2:
-                device, folder = (
-                    re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), word) for word in words[:2]
-                )
-                yield device.replace('"', ""), folder
+        for device, folder in mount_points(text):
+            yield device.replace('"', ""), folder
 
     def _named(self, device: str) -> str | None:
         """Return the volume that a mount table means."""
