@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.labs import start_paused
@@ -16,6 +18,7 @@ from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.panels import SnapshotPanel
+from vmsnap_nb.system.libvirt.library import library
 
 pytestmark = pytest.mark.system
 
@@ -72,6 +75,30 @@ def test_the_history_has_the_newest_first_with_times_and_sizes(guest: Guest) -> 
     assert datetime.fromisoformat(one.when) <= datetime.now(UTC)
     assert "with <b>" in one.notes
     assert eventually(lambda: " B" in str(panel.table.shown_rows) or "KiB" in str(panel.table.shown_rows))
+    panel.close()
+
+
+def test_each_record_is_read_once_and_the_list_is_that_of_the_guest(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, kind in (("one", "internal-disk"), ("two", "external-disk"), ("three", "internal-disk")):
+        guest.snapshot(name, kind=kind).run(progress=False)
+    panel = SnapshotPanel(guest, every=0)
+    read = list[str]()
+    ask = library().virDomainSnapshot.getXMLDesc
+
+    def count(snapshot: Any, *given: Any) -> str:
+        read.append(snapshot.getName())
+        return str(ask(snapshot, *given))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(library().virDomainSnapshot, "getXMLDesc", count)
+        reading = panel.source.read()
+    assert sorted(read) == ["one", "three", "two"]
+    listed = guest.snapshots()
+    assert reading.snapshots is not None
+    assert replace(reading.snapshots, read_at=None) == replace(listed, read_at=None)
+    assert reading.snapshots.costs == listed.costs
     panel.close()
 
 

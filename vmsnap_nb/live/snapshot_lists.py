@@ -28,17 +28,23 @@ from vmsnap_nb.system.libvirt.snapshots import read_all_records
 from vmsnap_nb.system.survey import Survey
 from vmsnap_nb.words.language import one_language
 
-__all__ = ["snapshot_list", "snapshot_lists"]
+__all__ = ["snapshot_list", "snapshot_list_in", "snapshot_lists"]
 
 
 def snapshot_list(handle: GuestHandle) -> SnapshotList:
     """Read the snapshots of a guest, and whether they agree with the files."""
     with handle.link.one_pass():
-        return _snapshot_list(handle)
+        return _snapshot_list(handle, handle.survey(Survey(follow=True)))
 
 
-def _snapshot_list(handle: GuestHandle) -> SnapshotList:
-    now = handle.survey(Survey(follow=True))
+def snapshot_list_in(forest: Forest, handle: GuestHandle, domain: Domain) -> SnapshotList:
+    """Return the snapshots of a guest in a survey of its host, which has their records."""
+    with handle.link.one_pass():
+        guest = GuestFacts(domain=domain, uri=handle.link.uri, xml=handle.xml())
+        return _snapshot_list(handle, Reading(forest=forest, guest=guest))
+
+
+def _snapshot_list(handle: GuestHandle, now: Reading) -> SnapshotList:
     forest, domain = now.forest, now.owner.domain
     here = handle.link.files_are_here
     gone, unknown = absent(handle.link.knowledge(), forest.records, here=here)

@@ -24,6 +24,7 @@ from vmsnap_nb.panels.decision import brief_html
 from vmsnap_nb.panels.flow import Flow, Remedy
 from vmsnap_nb.panels.source import Reading, Source, Subject, own_images
 from vmsnap_nb.views.shown_text import distinct_names, natural
+from vmsnap_nb.words.language import one_language
 from vmsnap_nb.words.message import t
 
 __all__ = [
@@ -153,7 +154,7 @@ class Panel(widgets.VBox):
 
     def refresh(self) -> None:
         """Read the subject again now; if this fails, the error is shown in place of the time."""
-        with self._reading_lock:
+        with self._reading_lock, one_language():
             try:
                 reading = self.source.read()
                 if reading.differs(self.reading):

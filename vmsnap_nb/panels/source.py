@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from vmsnap_nb.live.forest import LiveForest
@@ -9,6 +10,7 @@ from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Host
 from vmsnap_nb.live.journal_notices import Begun, begun
 from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.live.snapshot_lists import snapshot_list_in
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.snapshot import SnapshotList
@@ -70,12 +72,16 @@ class Source:
 
     def read(self) -> Reading:
         """Read all of it; of images, only what has changed is opened."""
-        if self._forest is not None:
-            self._forest = self._forest.refresh()
-        else:
-            assert self.host is not None
-            self._forest = self.host.survey()
-        forest = self._forest
+        with nullcontext() if self.host is None else self.host.link.one_pass():
+            self._forest = self._survey() if self._forest is None else self._forest.refresh()
+            return self._about(self._forest)
+
+    def _survey(self) -> LiveForest:
+        assert self.host is not None
+        return self.host.survey()
+
+    def _about(self, forest: LiveForest) -> Reading:
+        """Return what is shown of the images, with what is known of the guests."""
         if self.guest is None:
             domains = self.host.domains() if self.host else ()
             return Reading(forest=forest, shown=forest, domains=domains, begun=tuple(begun(forest)))
@@ -84,7 +90,7 @@ class Source:
         return Reading(
             forest=forest,
             shown=forest.tree(*paths),
-            snapshots=self.guest.snapshots(),
+            snapshots=snapshot_list_in(forest, self.guest.handle, domain),
             domains=(domain,),
             begun=tuple(begun(forest, domain.name)),
         )

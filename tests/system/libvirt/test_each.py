@@ -31,14 +31,23 @@ def test_quick_answers_need_no_threads() -> None:
     assert ask_each(str, ()) == []
 
 
-def test_a_single_slow_answer_is_no_reason_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, *(0.01 + number / 10_000 for number in range(50))])
+@pytest.mark.parametrize("late", [0.01, 1.0])
+def test_a_single_slow_answer_is_no_reason_for_threads(monkeypatch: pytest.MonkeyPatch, late: float) -> None:
+    clock = iter([0.0, *(late + number / 10_000 for number in range(50))])
     monkeypatch.setattr("vmsnap_nb.system.libvirt.each.time", SimpleNamespace(monotonic=lambda: next(clock)))
 
     def question(number: int) -> str:
         return threading.current_thread().name
 
     assert set(ask_each(question, range(50))) == {threading.current_thread().name}
+
+
+def test_of_a_few_slow_answers_among_quick_ones_threads_come_when_they_are_slow_on_average() -> None:
+    def question(number: int) -> str:
+        time.sleep(0.01 if number % 2 else 0)
+        return threading.current_thread().name
+
+    assert len(set(ask_each(question, range(30)))) > 2
 
 
 def test_the_first_error_is_raised() -> None:

@@ -15,8 +15,8 @@ Answer = TypeVar("Answer")
 
 _NEAR = 0.003
 """Seconds that an answer of this machine's libvirt takes at most: then threads would only cost time."""
-_SAMPLE = 4
-"""Answers of which the average counts: on a busy machine, a single one can take long."""
+_SLOW = 4
+"""Answers that take longer than that, after which the average counts: on a busy machine, some can take long."""
 _THREADS = 64
 """Requests on the way at once. libvirt serves five of a client at a time; the others wait beside it, not here."""
 
@@ -29,9 +29,12 @@ def ask_each(question: Callable[[Item], Answer], items: Sequence[Item], *, far: 
     if far:
         return in_threads(question, items, _THREADS)
     answers: list[Answer] = []
-    began = time.monotonic()
+    slow = 0
+    began = last = time.monotonic()
     for number, item in enumerate(items, 1):
         answers.append(question(item))
-        if number >= _SAMPLE and len(items) > number + 1 and time.monotonic() - began > _NEAR * number:
+        before, last = last, time.monotonic()
+        slow += last - before > _NEAR
+        if slow >= _SLOW and len(items) > number + 1 and last - began > _NEAR * number:
             return answers + in_threads(question, items[number:], _THREADS)
     return answers
