@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from vmsnap_nb.errors import (
     GuestError,
@@ -29,6 +30,7 @@ from vmsnap_nb.model.guest import State
 from vmsnap_nb.plans.checks.open_images import held_concerns, held_losses, switched
 from vmsnap_nb.plans.checks.start import held_images, start_concerns, start_needs
 from vmsnap_nb.plans.concern import Concern
+from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.system.files.locks import holders
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
@@ -37,6 +39,8 @@ from vmsnap_nb.system.survey import Survey
 from vmsnap_nb.words.message import Message, counted, lines, listed, t
 
 __all__ = ["Power"]
+
+T = TypeVar("T")
 
 _HELD_IMAGE = re.compile(r"Is another process using the image \[(.*?)\]\?", re.DOTALL)
 _TRIED_AGAIN = 3.0
@@ -96,12 +100,13 @@ class Power:
         handle = self.handle
         tried = t("start {guest}", guest=handle.name)
         handle.check_writable(tried)
+        look = partial(self._seen, tried, time.monotonic() + timeout, timeout)
         with Phases(tried) as phases:
             if not handle.running:
                 phases.tell(t("checking its images"))
-                with self._no_plan() if self.handle.link.files_are_here and not force else nullcontext():
+                with self._no_plan(look) if self.handle.link.files_are_here and not force else nullcontext():
                     if not force:
-                        self._raise_concerns()
+                        self._raise_concerns(look(self.concerns))
                     phases.tell(t("starting QEMU"))
                     booting = partial(phases.tell, t("booting its Linux"), self.commands.console_tail)
                     self._create(booting if wait else None, timeout)
@@ -110,8 +115,8 @@ class Power:
                 phases.tell(t("booting its Linux"), self.commands.console_tail)
                 self.commands.wait_ready(timeout)
 
-    def _raise_concerns(self) -> None:
-        concerns = [concern for concern in self.concerns() if concern.level == "refuse"]
+    def _raise_concerns(self, found: Iterable[Concern]) -> None:
+        concerns = [concern for concern in found if concern.level == "refuse"]
         tried = t("start {guest}", guest=self.handle.name)
         why = lines(dict.fromkeys(concern.what for concern in concerns))
         next_step = lines(dict.fromkeys(concern.remedy for concern in concerns))
@@ -121,10 +126,10 @@ class Power:
             raise InUseError(tried, why=why, next_step=next_step, holders=_holders(concerns))
 
     @contextmanager
-    def _no_plan(self) -> Iterator[None]:
+    def _no_plan(self, look: Callable[[Callable[[], Reading]], Reading]) -> Iterator[None]:
         """Start it while no plan changes its images: what it wrote to one that is being merged would be lost."""
         tried = t("start {guest}", guest=self.handle.name)
-        forest = self.handle.survey(Survey(follow=True)).forest
+        forest = look(lambda: self.handle.survey(Survey(follow=True))).forest
         tops = (use.path for use in forest.uses if use.guest == self.handle.name)
         layers = [layer for top in tops for layer in forest.known_lineage(top) if layer.startswith("/")]
         try:
@@ -136,6 +141,17 @@ class Power:
             yield
         finally:
             claim.release()
+
+    def _seen(self, tried: Message, deadline: float, seconds: float, look: Callable[[], T]) -> T:
+        """Return what is seen of its images: storage that does not respond holds up whoever looks, without an end."""
+        try:
+            return within(deadline - time.monotonic(), tried, look)
+        except GuestNotReadyError as error:
+            raise GuestError(
+                tried,
+                why=t("its images could not be checked within {seconds:g} s", seconds=seconds),
+                next_step=t("check whether the storage of its images still responds, or allow more time"),
+            ) from error
 
     def _create(self, booting: Callable[[], None] | None, timeout: float) -> None:
         forget_old_chains(self.handle)
@@ -186,7 +202,7 @@ class Power:
                 why=t("it is paused, so it cannot respond"),
                 next_step=t("call resume() first, or use destroy(), which stops the guest forcibly"),
             )
-        if losses := self.losses():
+        if losses := self._seen(tried, deadline, timeout, self.losses):
             raise GuestError(
                 tried,
                 why=lines(concern.what for concern in losses),

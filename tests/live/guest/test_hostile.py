@@ -21,6 +21,7 @@ from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.guest.port import MAX_OUTPUT
+from vmsnap_nb.system.survey import Survey
 
 pytestmark = pytest.mark.guest
 
@@ -84,6 +85,22 @@ def test_a_guest_that_was_taken_over_keeps_nobody_waiting(lab: Lab, base: Image,
     with within(SOON), contextlib.suppress(GuestError):  # its power button may still be heard
         guest.shutdown(timeout=3)
     guest.destroy()
+
+
+def test_storage_that_does_not_respond_holds_up_no_limit(
+    lab: Lab, first: Guest, base: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a share whose server is gone, or a file system of another user (FUSE)."""
+    off = lab.guest("off", backing=base)
+    responds = threading.Event()
+    monkeypatch.setattr(Survey, "read", lambda *_, **__: responds.wait(60) and 1 / 0)
+    try:
+        for act, there in ((first.shutdown, True), (off.start, False)):
+            with within(SOON), pytest.raises(GuestError, match="could not be checked within 3 s"):
+                act(timeout=3)
+            assert (first if there else off).handle.still_running == there
+    finally:
+        responds.set()
 
 
 def test_a_command_of_another_thread_counts_as_time(first: Guest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import TypeVar
 
 from vmsnap_nb.errors import GuestNotReadyError
@@ -18,7 +19,7 @@ def within(seconds: float, tried: Message, call: Callable[[], T]) -> T:
     """Return what a call gives, or raise a `GuestNotReadyError` if it takes longer; it continues in a thread then.
 
     What asks an agent, or needs a guest with which something else is busy, waits in libvirt for up to a minute, and
-    nothing can end that.
+    what reads files waits for storage that does not respond: nothing can end that.
     """
     result: list[T] = []
     failed: list[BaseException] = []
@@ -29,7 +30,8 @@ def within(seconds: float, tried: Message, call: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits
             failed.append(error)
 
-    thread = threading.Thread(target=work, name=f"vmsnap: {tried}", daemon=True)
+    # With the language and the answers of libvirt that this thread uses.
+    thread = threading.Thread(target=copy_context().run, args=(work,), name=f"vmsnap: {tried}", daemon=True)
     thread.start()
     thread.join(max(0.0, seconds))
     if failed:
