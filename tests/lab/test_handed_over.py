@@ -214,6 +214,18 @@ def test_what_others_may_write_to_is_closed_to_them(root: Path) -> None:
     assert (file.stat().st_mode | file.parent.stat().st_mode) & 0o022 == 0
 
 
+def test_a_folder_that_others_can_replace_is_refused(root: Path) -> None:
+    """libvirt opens it by its name after it was checked, and would run what another one names as an emulator."""
+    LabFolder(root).release()
+    root.parent.chmod(0o777)
+    with pytest.raises(
+        PermissionDeniedError, match=f"another folder in its place, because they can change {root.parent}"
+    ):
+        LabFolder(root)
+    root.parent.chmod(0o1777)
+    LabFolder(root).release()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize(
     "place",

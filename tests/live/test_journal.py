@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.fuse import provided
 from support.images import create, filled
 from support.nobody import as_nobody
 
@@ -197,6 +198,17 @@ def test_what_somebody_else_may_have_planted_is_named_and_no_entry(
     assert isinstance(stranger, Stranger)
     assert stranger.path == entry.path
     assert PLANTED[plant] in stranger.why
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_an_entry_in_a_file_system_of_another_user_is_a_strangers_whatever_owner_it_tells(tmp_path: Path) -> None:
+    entry = merge(tmp_path)
+    with provided(Path(entry.path), text_of(entry).encode(), by=12345, uid=0, mode=0o1644):
+        assert os.stat(entry.path).st_uid == 0
+        assert read_entry(entry.path, MergeEntry) is None
+        [stranger] = read_all([str(tmp_path)])
+        assert isinstance(stranger, Stranger)
+        assert "another user (uid 12345)" in stranger.why
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])

@@ -82,6 +82,21 @@ def test_a_file_to_which_others_can_write_is_refused(file: Path) -> None:
     assert "can write" in why_not_to_restore(str(file))
 
 
+@pytest.mark.parametrize("place", ["folder", "link"])
+def test_a_file_that_others_can_replace_is_refused(tmp_path: Path, place: str) -> None:
+    """It is checked first, and then opened by libvirt, by its name."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    saved(folder / "saved", DEFINITION.format(emulator=QEMU))
+    path = str(tmp_path / place / "saved")
+    assert not why_not_to_restore(path)
+    folder.chmod(0o777)
+    assert f"can change {folder}" in why_not_to_restore(path)
+    folder.chmod(0o1777)
+    assert not why_not_to_restore(path)
+
+
 def test_the_users_as_whom_qemu_runs_are_those_that_libvirt_names() -> None:
     class Libvirt:
         def getCapabilities(self) -> str:  # noqa: N802 - as libvirt calls it

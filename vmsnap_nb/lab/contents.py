@@ -19,6 +19,7 @@ from pathlib import Path
 
 from vmsnap_nb.errors import LabError
 from vmsnap_nb.model.caller import warn_caller
+from vmsnap_nb.system.files.owner import owner_of
 from vmsnap_nb.system.files.small import read_small
 from vmsnap_nb.system.qemu.program import foreign_emulator, parse_definition
 from vmsnap_nb.system.saved_memory import read_definition
@@ -64,13 +65,13 @@ def check_files(root: Path) -> None:
                 raise _refused(
                     root, t("{path} is a hard link, so the lab would write to another file", path=path), path
                 )
-            if found.st_uid not in (own if _is_owned(path.relative_to(root)) else users):
+            if (owner := owner_of(found)) not in (own if _is_owned(path.relative_to(root)) else users):
                 raise LabError(
                     t("open the lab {folder}", folder=root),
                     why=t(
                         "{path} belongs to the user with uid {owner}, who can change the files that run in this lab",
                         path=path,
-                        owner=found.st_uid,
+                        owner=owner,
                     ),
                     next_step=t("check its content and take ownership with chown, or open another lab"),
                 )

@@ -24,6 +24,7 @@ from vmsnap_nb.system.files.atomic import write_whole
 from vmsnap_nb.system.files.devices import identity_of
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.files.locks import holders, keep, release
+from vmsnap_nb.system.files.owner import owner_of, replaceable
 from vmsnap_nb.system.files.small import read_small
 from vmsnap_nb.system.files.temporary import is_temporary, sync_folder
 from vmsnap_nb.words.message import Message, joined, listed, t
@@ -102,7 +103,7 @@ class LabFolder:
         found = os.stat(self.root)
         if not stat.S_ISDIR(found.st_mode):
             raise LabError(tried, why=t("it is not a folder"), next_step=t("choose another path"))
-        for owner in (os.lstat(self.root).st_uid, found.st_uid):
+        for owner in map(owner_of, (os.lstat(self.root), found)):
             if owner != os.getuid():
                 raise PermissionDeniedError(
                     tried,
@@ -110,6 +111,13 @@ class LabFolder:
                     next_step=t("choose a folder of your own: Lab(root=…)"),
                 )
         self._close_to_others(self.root, tried)
+        # libvirt finds the folder by its name again, and acts on the definitions that are there then.
+        if place := replaceable(str(self.root), {0, os.getuid()}):
+            raise PermissionDeniedError(
+                tried,
+                why=t("other users can put another folder in its place, because they can change {path}", path=place),
+                next_step=t("choose a folder within your home folder: Lab(root=…)"),
+            )
 
     def _close_to_others(self, folder: Path, tried: Message, *, quiet: bool = False) -> None:
         """Take from others the permission to write to a folder of this user, and say so."""

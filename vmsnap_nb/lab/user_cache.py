@@ -6,6 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+from vmsnap_nb.system.files.owner import owner_of
+
 __all__ = ["user_cache"]
 
 
@@ -34,7 +36,7 @@ def _is_own(folder: Path, links: int = 40) -> bool:
 
 def _is_kept(path: Path, links: int) -> bool:
     found = os.lstat(path)
-    if found.st_uid not in (0, os.geteuid()):
+    if owner_of(found) not in (0, os.geteuid()):
         return False
     if stat.S_ISLNK(found.st_mode):
         return _is_own(path.parent / os.readlink(path), links)

@@ -11,6 +11,7 @@ from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.step import Step
 from vmsnap_nb.system.confine import FileOf
+from vmsnap_nb.system.files.owner import owner_of
 from vmsnap_nb.system.other_formats import extents_of
 
 __all__ = ["files_of", "files_of_chain", "parts_of"]
@@ -71,7 +72,7 @@ def parts_of(image: Image, *, write: bool = False) -> Iterator[FileOf]:
 def _real(path: str) -> str:
     """Return where a path leads, if nobody else has put a link there."""
     try:
-        owner = os.lstat(path).st_uid
+        owner = owner_of(os.lstat(path))
     except OSError:
         return path
     return os.path.realpath(path) if owner in (0, os.geteuid()) else path

@@ -32,6 +32,7 @@ from vmsnap_nb.plans.journal import (
 )
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.files.identity import same_place
+from vmsnap_nb.system.files.owner import owner_of
 from vmsnap_nb.system.files.temporary import publish, sync_folder, temporary
 from vmsnap_nb.words.message import NOTHING, Message, t
 
@@ -129,7 +130,7 @@ def _is_open(folder: str) -> bool:
         found = os.stat(folder)
     except OSError:
         return True
-    return found.st_uid not in (0, os.geteuid()) or bool(found.st_mode & 0o022)
+    return owner_of(found) not in (0, os.geteuid()) or bool(found.st_mode & 0o022)
 
 
 def _unread(path: str, error: OSError) -> UnreadEntry | Stranger | None:
@@ -181,8 +182,8 @@ def _strange(status: os.stat_result) -> Message:
         return t("it is a symbolic link")
     if not stat.S_ISREG(status.st_mode):
         return t("it is not a regular file")
-    if status.st_uid not in (0, os.geteuid()):
-        return t("it belongs to another user (uid {uid})", uid=status.st_uid)
+    if (owner := owner_of(status)) not in (0, os.geteuid()):
+        return t("it belongs to another user (uid {uid})", uid=owner)
     if status.st_mode & 0o022:
         return t("other users can write to it")
     return t("the file is too large") if status.st_size > _MOST else NOTHING

@@ -11,6 +11,7 @@ from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.files.allowed import Places
 from vmsnap_nb.system.files.devices import identity_of
+from vmsnap_nb.system.files.owner import owner_of
 from vmsnap_nb.system.files.paths import real_path
 from vmsnap_nb.system.image_file import read_image, unopened_device
 
@@ -51,7 +52,7 @@ class Devices:
         if not self._given.near(path):
             return False
         found = os.lstat(path)
-        return not stat.S_ISLNK(found.st_mode) or found.st_uid in (0, os.geteuid())
+        return not stat.S_ISLNK(found.st_mode) or owner_of(found) in (0, os.geteuid())
 
 
 def _is_beside(path: str, above: Image | None) -> bool:

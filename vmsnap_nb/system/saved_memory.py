@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Collection
 
 from vmsnap_nb.model.image import Image
+from vmsnap_nb.system.files.owner import owner_of, replaceable
 from vmsnap_nb.system.qemu.program import foreign_emulator, parse_definition
 from vmsnap_nb.words.message import N_, NOTHING, Message, t
 
@@ -111,20 +112,24 @@ def why_not_to_restore(path: str, users: Collection[int] = (), emulators: Collec
     """Return why libvirt should not be given a file as saved memory; empty if nothing speaks against it.
 
     Its definition can name scripts and devices, too, so it must be a file of root, of this user, or of the `users` as
-    whom QEMU runs. `emulators` are programs that libvirt runs for the guest anyway.
+    whom QEMU runs. Nobody else may be able to give its name to another file: libvirt opens it by its name, after it was
+    checked. `emulators` are programs that libvirt runs for the guest anyway.
     """
-    real = os.path.realpath(path)
+    real, owners = os.path.realpath(path), {0, os.geteuid(), *users}
     try:
         found = os.stat(real)
+        place = replaceable(path, owners)
     except OSError:
         return NOTHING  # libvirt says so, or may see it
     if not stat.S_ISBLK(found.st_mode):
         if not stat.S_ISREG(found.st_mode):
             return t("it is neither a file nor a block device")
-        if found.st_uid not in (0, os.geteuid(), *users):
-            return t("it belongs to another user (uid {uid})", uid=found.st_uid)
+        if (owner := owner_of(found)) not in owners:
+            return t("it belongs to another user (uid {uid})", uid=owner)
         if found.st_mode & 0o022:
             return t("other users can write to it")
+    if place:
+        return t("other users can put another file in its place, because they can change {path}", path=place)
     try:
         emulator = foreign_emulator(parse_definition(read_definition(real) or "<nothing/>"), emulators)
     except (ValueError, ET.ParseError) as error:

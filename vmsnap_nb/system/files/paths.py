@@ -7,6 +7,7 @@ import re
 import stat
 
 from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.system.files.owner import owner_of
 from vmsnap_nb.words.message import Message, t
 
 __all__ = ["absolute", "check_link", "is_address", "real_path", "tidy"]
@@ -46,7 +47,7 @@ def check_link(path: str, tried: Message) -> None:
         found = os.lstat(path)
     except OSError:
         return
-    if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid()):
+    if stat.S_ISLNK(found.st_mode) and owner_of(found) not in (0, os.geteuid()):
         raise InvalidRequestError(
             tried, why=t("this is a symbolic link that belongs to another user"), next_step=t("choose another name")
         )

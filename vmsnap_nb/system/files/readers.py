@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from vmsnap_nb.model.permit import Permit
+from vmsnap_nb.system.files.owner import owner_of
 from vmsnap_nb.system.files.paths import real_path
 from vmsnap_nb.system.files.permission import has_list
 
@@ -25,16 +26,17 @@ def permits(paths: Iterable[str]) -> dict[str, Permit]:
     for path in dict.fromkeys(paths):
         with contextlib.suppress(OSError):
             found[path] = os.stat(path)
-    owners = {status.st_uid for status in found.values()}
+    owners = set(map(owner_of, found.values()))
     return {path: _permit(path, status, owners) for path, status in found.items()}
 
 
 def _permit(path: str, status: os.stat_result, owners: Iterable[int]) -> Permit:
-    mode, user, everyone = status.st_mode, _user(status.st_uid), _may(None, path)
+    mode, owner, everyone = status.st_mode, owner_of(status), _may(None, path)
+    user = _user(owner)
     return Permit(
-        owner=status.st_uid,
+        owner=owner,
         user=user,
-        is_system=status.st_uid == 0 or user in _QEMU,
+        is_system=owner == 0 or user in _QEMU,
         group=_group(status, user) if mode & stat.S_IRGRP else "",
         everyone=everyone,
         by_folder=bool(mode & stat.S_IROTH) and not everyone,
@@ -87,7 +89,7 @@ def _may(uid: int | None, path: str) -> bool:
 
 
 def _has(status: os.stat_result, uid: int | None, groups: Iterable[int], bit: int) -> bool:
-    if uid is not None and uid == status.st_uid:
+    if uid is not None and uid == owner_of(status):
         return True
     if status.st_gid in groups:
         return bool(status.st_mode & bit << 3)

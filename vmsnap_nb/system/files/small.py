@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from vmsnap_nb.system.files.owner import owner_of
 from vmsnap_nb.words.message import t
 
 __all__ = ["read_small"]
@@ -20,8 +21,8 @@ def read_small(path: str | os.PathLike[str], most: int, *, of_anyone: bool = Fal
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(None, t("{path} is not a regular file", path=os.fspath(path)))
-        if not of_anyone and found.st_uid not in (0, os.geteuid()):
-            raise OSError(None, t("{path} belongs to another user (uid {uid})", path=os.fspath(path), uid=found.st_uid))
+        if not of_anyone and (owner := owner_of(found)) not in (0, os.geteuid()):
+            raise OSError(None, t("{path} belongs to another user (uid {uid})", path=os.fspath(path), uid=owner))
         if found.st_size > most:
             raise OSError(None, t("{path} is larger than {most} bytes", path=os.fspath(path), most=most))
         with open(fd, "rb", closefd=False) as file:

@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Collection, Iterator
 
 from vmsnap_nb.model.libvirt_xml import parse_xml
+from vmsnap_nb.system.files.owner import owner_of
 from vmsnap_nb.words.message import t
 
 __all__ = ["emulators", "foreign_emulator", "parse_definition"]
@@ -59,11 +60,11 @@ def _is_qemu(program: str) -> bool:
 def _stays(folder: str, name: str) -> bool:
     """Return whether nobody else can have a name lead to another file by the time that libvirt uses it."""
     path, owners = os.path.join(folder, name), {0, os.geteuid()}
-    if os.path.realpath(folder) != folder or os.lstat(path).st_uid not in owners:
+    if os.path.realpath(folder) != folder or owner_of(os.lstat(path)) not in owners:
         return False
     while True:
         found = os.lstat(folder)
-        if found.st_uid not in owners or (found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX):
+        if owner_of(found) not in owners or (found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX):
             return False
         if folder == "/":
             return True

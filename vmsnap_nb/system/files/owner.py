@@ -1,0 +1,83 @@
+"""Whose a file is, and who else can give its name to another file."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import deque
+from collections.abc import Collection, Iterable
+
+from vmsnap_nb.system.files.permission import has_list
+
+__all__ = ["owner_of", "replaceable"]
+
+_MOUNTS = "/proc/self/mountinfo"
+_FUSE = re.compile(r"fuse\b")
+_PROVIDER = re.compile(r"(?:.*,)?user_id=([0-9]+)(?:,|$)")
+_MOST_LINKS = 40
+"""Links on the way to a file that Linux itself follows."""
+
+
+def owner_of(found: os.stat_result) -> int:
+    """Return the number of the user whose file it is.
+
+    In a file system that a user provides (FUSE) all is that user's: owner, permission bits and content of a file there
+    are whatever the program of that user says. One that root or this user has mounted is believed.
+    """
+    if os.major(found.st_dev):  # it has a device of its own, to which only root has access
+        return found.st_uid
+    try:
+        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as file:
+            providers = _providers(file, f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}")
+    except OSError:  # another system than Linux
+        return found.st_uid
+    return next(iter(providers - {0, os.geteuid()}), found.st_uid)
+
+
+def _providers(table: Iterable[str], device: str) -> set[int]:
+    """Return the users who have mounted the file system with a device number. Source: proc(5) and fuse(4)."""
+    found: set[int] = set()
+    for line in table:
+        words = line.split()
+        if words[2:3] == [device] and _FUSE.match(words[-3]) and (provider := _PROVIDER.match(words[-1])):
+            found.add(int(provider[1]))
+    return found
+
+
+def replaceable(path: str, owners: Collection[int]) -> str:
+    """Return the folder or link on the way to a file in which others can put another file in its place, or nothing.
+
+    Others are all users but these `owners`. In a folder with the sticky bit they cannot, while the file is one of the
+    owners'. OSError where the way cannot be seen.
+    """
+    here, rest, links = "/", deque(os.path.abspath(path).split("/")[1:]), 0
+    if not _is_kept(os.lstat(here), here, owners):
+        return here
+    while rest:
+        name = rest.popleft()
+        if name in ("", os.curdir):
+            continue
+        place = os.path.dirname(here) if name == os.pardir else os.path.join(here, name)
+        found = os.lstat(place)
+        if stat.S_ISLNK(found.st_mode):
+            links += 1
+            if owner_of(found) not in owners or links > _MOST_LINKS:
+                return place
+            target = os.readlink(place)
+            rest.extendleft(reversed(target.split("/")))
+            here = "/" if target.startswith("/") else here
+        elif rest and not _is_kept(found, place, owners):
+            return place
+        else:
+            here = place
+    return ""
+
+
+def _is_kept(found: os.stat_result, folder: str, owners: Collection[int]) -> bool:
+    if owner_of(found) not in owners:
+        return False
+    if found.st_mode & stat.S_ISVTX:
+        return True
+    of_group = found.st_gid not in (0, os.getegid()) or has_list(folder)
+    return not found.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if of_group else 0))
