@@ -127,7 +127,7 @@ def _firmware(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
     yield remark(
         "not-supported",
         what,
-        t("if you need these variables, copy that file first") if choice.with_memory else NOTHING,
+        t("if you need these variables, copy that file first") if choice.with_memory and firmware.nvram else NOTHING,
         images=(firmware.nvram,) if firmware.nvram else (),
         holders=(firmware.domain.name,),
     )
