@@ -11,9 +11,10 @@ from support.readings import identified, reading, recorded
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain, State, Use
+from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.facts import LOST_JOB
-from vmsnap_nb.plans.journal import FileFact, MergeEntry
+from vmsnap_nb.plans.journal import FileFact, MergeEntry, PullEntry
 from vmsnap_nb.plans.merge import evidence
 from vmsnap_nb.plans.request import Reading
 
@@ -226,6 +227,27 @@ def test_the_files_that_are_finished_are_those_that_were_merged() -> None:
     numbered = replace(entry, files=(*none.files, device))
     assert found(top(identity=("device", 3), file_size=7), numbered) == []
     assert found(top(identity=("device", 4)), numbered) == refused
+
+
+def test_other_files_can_be_accepted_once_it_is_known_what_they_hold() -> None:
+    tree = identified(world(TOP, "shut off"))
+    other = tree.edited(put=[replace(tree[TOP], identity=(1, 99))])
+
+    def remedy(entry: MergeEntry | PullEntry) -> str:
+        (found,) = evidence.originals(other, entry)
+        assert (found.name, found.level, found.waivable) == ("disk-changed", "refuse", True)
+        return found.remedy
+
+    merge = recorded(tree, ENTRY)
+    pull = PullEntry(image=TOP, written="/i/mid", files=merge.files)
+    assert "only if /i/base holds all of it" in remedy(replace(merge, phase="copied"))
+    assert len({remedy(replace(merge, phase="copying")), remedy(replace(merge, phase="ready")), remedy(pull)}) == 3
+
+
+def test_what_lies_on_a_network_is_not_compared_with_a_file() -> None:
+    tree = identified(world(TOP, "shut off")).edited(put=[Image("nbd://host/x", "qcow2", "remote")])
+    files = recorded(tree, ENTRY).files
+    assert list(evidence.originals(tree, PullEntry(image=TOP, written="nbd://host/x", files=files))) == []
 
 
 def test_a_merge_of_another_guest_is_left_to_that_guest() -> None:
