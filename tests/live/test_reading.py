@@ -99,6 +99,14 @@ def test_a_plan_for_a_guest_that_runs_reads_both_its_definitions_once(
     assert counts == dict.fromkeys({*ONCE, "next definition"}, 1)
 
 
+def test_of_a_folder_it_is_known_whether_others_can_replace_files_in_it(tmp_path: Path) -> None:
+    assert folder_facts([str(tmp_path / "new")]).shared == {}
+    tmp_path.chmod(0o777)
+    assert folder_facts([str(tmp_path / "new")]).shared == {str(tmp_path): str(tmp_path)}
+    tmp_path.chmod(0o1777)
+    assert folder_facts([str(tmp_path / "new")]).shared == {}
+
+
 def test_a_folder_that_may_not_be_listed_is_not_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "there").touch()
     assert folder_facts((), [str(tmp_path)]).taken == {str(tmp_path / "there")}

@@ -30,6 +30,7 @@ from vmsnap_nb.system.disk.file_space import qcow2_space, space_of_map
 from vmsnap_nb.system.disk.open import check_references
 from vmsnap_nb.system.files.devices import protocol_of
 from vmsnap_nb.system.files.errors import from_os_error
+from vmsnap_nb.system.files.owner import qemu_accounts, replaceable
 from vmsnap_nb.system.files.readers import permits
 from vmsnap_nb.system.files.temporary import incomplete, leftovers
 from vmsnap_nb.system.guest.agent import AGENT_PORT
@@ -115,6 +116,8 @@ def folder_facts(places: Iterable[str], listed: Iterable[str] = (), *, by_libvir
     places, listed = [path for path in places if path.startswith("/")], tuple(listed)
     free: dict[str, int] = {}
     closed: dict[str, str] = {}  # by folder, why
+    shared: dict[str, str] = {}
+    owners = {0, os.geteuid(), *qemu_accounts()}
     taken = {path for path in places if os.path.lexists(path)}
     for folder in dict.fromkeys((*map(os.path.dirname, places), *listed)):
         try:
@@ -123,6 +126,8 @@ def folder_facts(places: Iterable[str], listed: Iterable[str] = (), *, by_libvir
             elif not by_libvirt and not os.access(folder, os.W_OK | os.X_OK):
                 closed[folder] = t("the current user has no write permission for that location")
             free[folder] = shutil.disk_usage(folder).free
+            if place := replaceable(os.path.join(folder, "file"), owners):
+                shared[folder] = place
             if folder in listed:
                 with contextlib.suppress(PermissionError):  # one may make files in a folder, and not list it
                     taken.update(os.path.join(folder, name) for name in os.listdir(folder))
@@ -131,7 +136,7 @@ def folder_facts(places: Iterable[str], listed: Iterable[str] = (), *, by_libvir
         except OSError as error:
             if not (by_libvirt and isinstance(error, PermissionError)):
                 closed[folder] = error.strerror or str(error)
-    return FolderFacts(frozenset(taken), free, closed)
+    return FolderFacts(frozenset(taken), free, closed, shared)
 
 
 def _mode(path: str) -> int | None:

@@ -24,11 +24,15 @@ _OFF_WITH_UEFI = (9, 3, 0)
 
 @dataclass(frozen=True)
 class FolderFacts:
-    """Which names are taken, and for each folder the bytes free there, or why nothing can be made in it."""
+    """Which names are taken, and for each folder the bytes free there, or why nothing can be made in it.
+
+    `shared` says, of a folder in which other users can replace files, which folder or link they can change.
+    """
 
     taken: frozenset[str] = frozenset()
     free: Mapping[str, int] = field(default_factory=dict)
     closed: Mapping[str, str] = field(default_factory=dict)
+    shared: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, path: str) -> str:
         """Return why nothing can be made where this file would be, or an empty text."""

@@ -82,6 +82,11 @@ def test_the_file_of_saved_memory_must_be_new_and_have_room() -> None:
     assert refusals(save(guest, "/i/memory", folders=small, memory=1 << 30)) == ["no-space"]
     closed = FolderFacts(closed={"/i": "Read-only file system"})
     assert refusals(save(guest, "/i/memory", folders=closed)) == ["no-permission"]
+    shared = FolderFacts(shared={"/i": "/i"})
+    refused = save(guest, "/i/memory", folders=shared)
+    assert refusals(refused) == ["not-supported"]
+    assert "chmod +t -- /i" in refused.concerns[0].remedy
+    assert refusals(save(guest, folders=shared)) == []
 
 
 def test_what_is_restored_from_a_file_makes_a_managed_save_stale() -> None:

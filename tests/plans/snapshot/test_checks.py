@@ -96,6 +96,16 @@ def test_want_of_room_or_permission_is_refused() -> None:
     assert refusals(plan(domain(), facts=closed, kind="external-disk")) == ["no-permission"]
 
 
+def test_memory_is_not_written_where_others_could_have_another_file_overwritten() -> None:
+    """libvirt follows links, and overwrites what is there."""
+    shared = {"folders": FolderFacts(shared={"/i": "/i"})}
+    refused = plan(domain("running"), facts=shared, memory_file="/i/m")
+    assert refusals(refused) == ["not-supported"]
+    assert "other users can change /i" in refused.concerns[0].what
+    assert refusals(plan(domain("running"), facts=shared, memory_file="/own/m")) == []
+    assert refusals(plan(domain("running"), facts=shared, kind="external-disk")) == []
+
+
 def test_an_active_job_stands_in_the_way_of_its_disk() -> None:
     guest = domain("running", VDA, RAW)
     busy = {"jobs": {"vdb": "pull"}}

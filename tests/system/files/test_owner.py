@@ -54,6 +54,7 @@ def test_a_link_without_an_end_leads_nowhere(tmp_path: Path) -> None:
     assert replaceable(str(tmp_path / "link"), OWN) == str(tmp_path / "link")
     with pytest.raises(FileNotFoundError):
         replaceable(str(tmp_path / "none" / "file"), OWN)
+    assert replaceable(str(tmp_path / "none"), OWN) == ""
 
 
 @ROOT

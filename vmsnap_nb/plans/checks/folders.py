@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import posixpath
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.plans.concern import Concern, refuse
+from vmsnap_nb.plans.concern import Concern, either, refuse
 from vmsnap_nb.plans.facts import FolderFacts
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["free_name", "room"]
+__all__ = ["free_name", "kept_memory", "room"]
 
 
 def free_name(
@@ -41,6 +43,27 @@ def free_name(
             ),
             t("choose another name"),
             images=(path, *forest.children(path)),
+        )
+
+
+def kept_memory(folders: FolderFacts, path: str, remedy: Message) -> Iterator[Concern]:
+    """Check that nobody else can put another file where libvirt writes memory: it follows links, and overwrites."""
+    if place := folders.shared.get(posixpath.dirname(path)):
+        yield refuse(
+            "not-supported",
+            t(
+                "the memory cannot be written to {path}: other users can change {place}, so they could have another "
+                "file overwritten, or replace the memory before it is restored",
+                path=path,
+                place=place,
+            ),
+            either(
+                t(
+                    "let only the owners of files there rename them, if that folder is yours: {command}",
+                    command=shlex.join(("chmod", "+t", "--", place)),
+                ),
+                remedy,
+            ),
         )
 
 

@@ -15,7 +15,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import OFF, Domain, State
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotRecord
 from vmsnap_nb.plans.checks.devices import memory_stays
-from vmsnap_nb.plans.checks.folders import free_name, room
+from vmsnap_nb.plans.checks.folders import free_name, kept_memory, room
 from vmsnap_nb.plans.checks.layers import missing, unreadable
 from vmsnap_nb.plans.checks.open_images import held_concerns
 from vmsnap_nb.plans.checks.users import active_jobs, has_managed_save, managed_save, unreadable_save
@@ -111,6 +111,8 @@ def _against_saving(reading: Reading, path: str | None) -> Iterator[Concern]:
     if path is None:
         return
     yield from free_name(reading.forest, reading.folders, path)
+    own = t("name a file in a folder that only you can change: {call}", call="save('/path/of/file')")
+    yield from kept_memory(reading.folders, path, own)
     folder = os.path.dirname(path)
     yield from room(reading.folders, {folder: owner.memory}, {folder: None})
 

@@ -12,7 +12,7 @@ from vmsnap_nb.model.image import Image, InternalSnapshot
 from vmsnap_nb.model.internal_snapshots import is_later_id, next_id, restored_by
 from vmsnap_nb.model.snapshot import SnapshotDisk
 from vmsnap_nb.plans.checks.devices import passed_through
-from vmsnap_nb.plans.checks.folders import free_name, room
+from vmsnap_nb.plans.checks.folders import free_name, kept_memory, room
 from vmsnap_nb.plans.checks.host import too_deep
 from vmsnap_nb.plans.checks.layers import broken, lower_keys, missing, new_overlay_exposes
 from vmsnap_nb.plans.checks.needed import other_chains
@@ -322,6 +322,9 @@ def _file(reading: Reading, choice: SnapshotChoice, path: str) -> Iterator[Conce
         yield from _reused(reading, choice, path)
     else:
         yield from free_name(reading.forest, reading.folders, path, _what_is_there(reading.forest, choice, path))
+    if path == choice.memory_file:
+        own = t("name a file in a folder that only you can change: {call}", call="memory_file=…")
+        yield from kept_memory(reading.folders, path, own)
 
 
 def _what_is_there(forest: Forest, choice: SnapshotChoice, path: str) -> Message | None:

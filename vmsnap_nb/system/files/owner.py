@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -10,8 +11,10 @@ from collections.abc import Collection, Iterable
 
 from vmsnap_nb.system.files.permission import has_list
 
-__all__ = ["owner_of", "replaceable"]
+__all__ = ["QEMU", "owner_of", "qemu_accounts", "replaceable"]
 
+QEMU = ("libvirt-qemu", "qemu")
+"""The accounts with which libvirt runs QEMU: it gives them the images of each guest that it starts."""
 _MOUNTS = "/proc/self/mountinfo"
 _FUSE = re.compile(r"fuse\b")
 _PROVIDER = re.compile(r"(?:.*,)?user_id=([0-9]+)(?:,|$)")
@@ -49,7 +52,7 @@ def replaceable(path: str, owners: Collection[int]) -> str:
     """Return the folder or link on the way to a file in which others can put another file in its place, or nothing.
 
     Others are all users but these `owners`. In a folder with the sticky bit they cannot, while the file is one of the
-    owners'. OSError where the way cannot be seen.
+    owners'. The file itself may not be there; OSError where the way cannot be seen.
     """
     here, rest, links = "/", deque(os.path.abspath(path).split("/")[1:]), 0
     if not _is_kept(os.lstat(here), here, owners):
@@ -59,7 +62,12 @@ def replaceable(path: str, owners: Collection[int]) -> str:
         if name in ("", os.curdir):
             continue
         place = os.path.dirname(here) if name == os.pardir else os.path.join(here, name)
-        found = os.lstat(place)
+        try:
+            found = os.lstat(place)
+        except FileNotFoundError:
+            if rest:
+                raise
+            break
         if stat.S_ISLNK(found.st_mode):
             links += 1
             if owner_of(found) not in owners or links > _MOST_LINKS:
@@ -72,6 +80,19 @@ def replaceable(path: str, owners: Collection[int]) -> str:
         else:
             here = place
     return ""
+
+
+def qemu_accounts() -> set[int]:
+    """Return the numbers of the accounts under which libvirt usually runs QEMU, of those that there are."""
+    try:
+        import pwd  # Python for browsers has no accounts
+    except ImportError:
+        return set()
+    found: set[int] = set()
+    for name in QEMU:
+        with contextlib.suppress(KeyError):
+            found.add(pwd.getpwnam(name).pw_uid)
+    return found
 
 
 def _is_kept(found: os.stat_result, folder: str, owners: Collection[int]) -> bool:

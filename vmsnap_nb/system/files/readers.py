@@ -8,15 +8,13 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from vmsnap_nb.model.permit import Permit
-from vmsnap_nb.system.files.owner import owner_of
+from vmsnap_nb.system.files.owner import QEMU, owner_of
 from vmsnap_nb.system.files.paths import real_path
 from vmsnap_nb.system.files.permission import has_list
 
 __all__ = ["permits"]
 
-_QEMU = {"libvirt-qemu", "qemu"}
-"""The accounts with which libvirt runs QEMU: it gives them the images of each guest that it starts."""
-_GROUPS = {"root", "disk", "kvm", *_QEMU}
+_GROUPS = {"root", "disk", "kvm", *QEMU}
 """Groups of the system: their members get at images and block devices anyway."""
 
 
@@ -36,7 +34,7 @@ def _permit(path: str, status: os.stat_result, owners: Iterable[int]) -> Permit:
     return Permit(
         owner=owner,
         user=user,
-        is_system=owner == 0 or user in _QEMU,
+        is_system=owner == 0 or user in QEMU,
         group=_group(status, user) if mode & stat.S_IRGRP else "",
         everyone=everyone,
         by_folder=bool(mode & stat.S_IROTH) and not everyone,
