@@ -17,7 +17,7 @@ from vmsnap_nb.model.completed import Completed
 from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.plans.by_hand import domain_argument
 from vmsnap_nb.system.guest.agent import AGENT_PORT, agent_answers, run_by_agent
-from vmsnap_nb.system.guest.console import console_log, read_console
+from vmsnap_nb.system.guest.console import console_kind, console_log, read_console
 from vmsnap_nb.system.guest.port import COMMAND_PORT, Port, ask_port, grace, run_on_port
 from vmsnap_nb.system.guest.serial import SerialConsole
 from vmsnap_nb.system.libvirt.domains import channels, is_starting
@@ -219,6 +219,20 @@ class Commands:
         handle.check_writable(tried)
         if not handle.still_running:
             raise GuestNotReadyError(tried, why=t("it is not running"), next_step=t("start it first"))
+        kind = console_kind(parse_xml(handle.xml()))
+        if kind != "pty":  # libvirt connects to no other
+            why = t("its console is connected to {kind}, not to a pseudoterminal (pty)", kind=kind)
+            name = domain_argument(handle.ref.name, handle.ref.uuid)
+            raise GuestNotReadyError(
+                tried,
+                why=why if kind else t("it has no serial console"),
+                next_step=t(
+                    "in the definition, connect its console to a pty ({element}): {command}. Then shut the guest down "
+                    "and start it again",
+                    element="<console type='pty'/>",
+                    command=shlex.join(("virsh", "-c", handle.link.uri, "edit", name)),
+                ),
+            )
         return SerialConsole(handle.link.handle, handle.domain)
 
     def resize_terminal(self, rows: int, columns: int) -> bool:

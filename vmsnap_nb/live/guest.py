@@ -402,7 +402,7 @@ class Guest(GuestFiles):
         ConcernWarning
             Data is lost, as listed in `concerns`; `shutdown` would have been refused.
         """
-        for concern in self.power.losses():
+        for concern in self.power.losses_soon():
             warn_caller(ConcernWarning(t("stop {guest}", guest=self._name), concern))
         self.power.destroy()
 

@@ -47,6 +47,8 @@ _TRIED_AGAIN = 3.0
 """Seconds in which QEMU tries again what a disk could not do before."""
 _ASKED = 15.0
 """Seconds in which a lab's guest has to take the command that shuts it down; then its power button is pressed."""
+_LOOKS = 15.0
+"""Seconds in which it is looked at what the end of a guest would lose."""
 _OF_IMAGES = {"backing-format-missing", "missing-base", "loop", "shared-base", "other-image", "damaged-image"}
 """Concerns about the images themselves, whoever else has them open."""
 
@@ -77,6 +79,13 @@ class Power:
         except VmsnapError:
             return ()
         return tuple(held_losses(now, self.handle.name))
+
+    def losses_soon(self) -> tuple[Concern, ...]:
+        """Return the same; nothing if that takes too long, since a guest is ended so whose storage does not respond."""
+        try:
+            return within(_LOOKS, t("stop {guest}", guest=self.handle.name), self.losses)
+        except GuestNotReadyError:
+            return ()
 
     def _concerns(self) -> tuple[Concern, ...]:
         handle = self.handle

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from support.labs import start_paused
 from support.waiting import eventually
 
 import vmsnap_nb as vs
@@ -14,6 +17,7 @@ from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.guest.serial import SerialConsole
+from vmsnap_nb.words.message import t
 
 pytestmark = pytest.mark.guest
 
@@ -74,6 +78,27 @@ def test_keys_go_to_the_guest_and_ctrl_c_ends_what_runs_there(guest: Guest) -> N
     with pytest.raises(GuestNotReadyError, match="it is not running"):
         guest.commands.open_terminal()
     assert not guest.commands.resize_terminal(10, 10)
+
+
+def test_of_a_console_that_is_no_terminal_it_says_what_to_change(lab: Lab, base: Image, tmp_path: Path) -> None:
+    guest = lab.guest("logged", backing=base)
+    xml = ET.fromstring(guest.handle.definition())
+    devices = xml.find("devices")
+    assert devices is not None
+    for kind in ("serial", "console"):
+        for device in devices.findall(kind):
+            devices.remove(device)
+    log = ET.SubElement(devices, "serial", type="file")
+    ET.SubElement(log, "source", path=str(tmp_path / "log"))
+    guest.handle.define(ET.tostring(xml, encoding="unicode"), t("log the console"))
+    start_paused(guest)
+    try:
+        with pytest.raises(GuestNotReadyError, match="connected to file, not to a pseudoterminal") as refused:
+            guest.commands.open_terminal()
+        assert "virsh -c" in str(refused.value.next_step)
+        assert "edit logged" in str(refused.value.next_step)
+    finally:
+        guest.destroy()
 
 
 def test_a_guest_that_writes_without_an_end_waits_for_its_reader(guest: Guest) -> None:

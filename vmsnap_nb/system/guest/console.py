@@ -11,7 +11,7 @@ from vmsnap_nb.errors import GuestError
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.words.message import t
 
-__all__ = ["console_log", "plain", "read_console"]
+__all__ = ["console_kind", "console_log", "plain", "read_console"]
 
 _MOST = 4 << 20
 # ECMA-48: control sequences (ESC [ … letter), and other two-byte escapes.
@@ -30,6 +30,16 @@ def console_log(domain: ET.Element) -> str | None:
         log = serial.find("source")
         return None if log is None else log.get("path")
     return None if log is None else log.get("file")
+
+
+def console_kind(domain: ET.Element) -> str:
+    """Return to what a domain's XML connects the console that libvirt opens; empty if the guest has none.
+
+    libvirt takes the first console, or the first serial port where there is none (``qemuDomainOpenConsole``).
+    """
+    found = domain.find("devices/console")
+    found = domain.find("devices/serial") if found is None else found
+    return "" if found is None else found.get("type", "")
 
 
 def read_console(path: str) -> str:
