@@ -14,6 +14,7 @@ from vmsnap_nb.model.guest import Disk, Domain, State, Use
 from vmsnap_nb.model.image import Image, InternalSnapshot
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.checks.open_images import held_concerns, interrupted_snapshots
+from vmsnap_nb.plans.facts import FolderFacts
 from vmsnap_nb.plans.journal import SnapshotEntry, Switch
 from vmsnap_nb.plans.merge.finish_snapshot import FinishSnapshotRequest
 from vmsnap_nb.plans.merge.held_layers import CorrectRequest, SaveDeletedRequest, held_requests
@@ -173,6 +174,35 @@ def test_memory_goes_with_its_entry_only_where_it_is_not_complete() -> None:
     assert left(incomplete=incomplete, maps={}) == [("/i/s.mem", (1, 9))]
     saved = SnapshotRecord("demo", "t", memory="external", memory_file="/i/s.mem")
     assert left(incomplete=incomplete, maps={}, records=[saved]) == []
+
+
+@pytest.mark.parametrize(("state", "said"), [("running", "shut demo down"), ("shut off", "end that process")])
+def test_an_overlay_that_is_open_stays_until_it_is_closed(state: State, said: str) -> None:
+    """QEMU opens all overlays of a snapshot before it switches to any."""
+    entry = replace(ENTRY, made=("/i/new.qcow2", "/i/s.mem"))
+    at = now(
+        state, replace(OFF, state=state), entries=(entry,), maps={"/i/new.qcow2": LayerMap("/i/new.qcow2", 1 << 20)}
+    )
+    new = image("new.qcow2", "old.qcow2", identity=(1, 3), held="write")
+    at = replace(at, forest=at.forest.edited(put=[new]))
+    [concern] = FinishSnapshotRequest(guest="demo", entry=entry).plan(at).concerns
+    assert (concern.name, concern.level, concern.waivable) == ("in-use", "refuse", False)
+    assert said in concern.remedy
+
+
+def test_memory_that_stays_is_named() -> None:
+    entry = replace(ENTRY, made=("/i/new.qcow2", "/i/s.mem"))
+    there = FolderFacts(frozenset(entry.made))
+    empty = {"/i/new.qcow2": LayerMap("/i/new.qcow2", 1 << 20)}
+    at = now("shut off", OFF, entries=(entry,), maps=empty, folders=there)
+    request = FinishSnapshotRequest(guest="demo", entry=entry)
+    [concern] = request.plan(at).concerns
+    assert (concern.name, concern.level) == ("memory-lost", "note")
+    assert "/i/s.mem" in concern.what
+    assert "rm -- /i/s.mem" in concern.remedy
+    saved = SnapshotRecord("demo", "t", memory="external", memory_file="/i/s.mem")
+    assert request.plan(replace(at, forest=at.forest.edited(records=[saved]))).concerns == ()
+    assert request.plan(replace(at, incomplete={"/i/s.mem": (1, 9)})).concerns == ()
 
 
 def test_what_a_snapshot_of_a_guest_with_another_uuid_has_left_is_asked_about() -> None:

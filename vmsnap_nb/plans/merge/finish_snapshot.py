@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os.path
-from collections.abc import Collection, Iterator
+import shlex
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from vmsnap_nb.model.aliases import is_among
@@ -12,7 +13,7 @@ from vmsnap_nb.model.guest import Domain
 from vmsnap_nb.model.moment import time_text
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.plans.checks.open_images import missed_switches, set_aside, unrecorded_switches
-from vmsnap_nb.plans.concern import Concern, either, refuse, sorted_concerns
+from vmsnap_nb.plans.concern import Concern, either, refuse, remark, sorted_concerns
 from vmsnap_nb.plans.journal import SnapshotEntry, Switch
 from vmsnap_nb.plans.merge.request import MergeRequest
 from vmsnap_nb.plans.merge.steps import RemoveFile, SetSource
@@ -36,10 +37,10 @@ class FinishSnapshotRequest(MergeRequest):
         return tuple(one.file for one in self.entry.disks)
 
     def needs(self, forest: Forest) -> Needs:
-        """Return what must be read: whether anything is in the overlays."""
+        """Return what must be read: whether anything is in the overlays, and which files there are."""
         folder = (os.path.dirname(self.entry.path),)
         maps = tuple(path for path in self.files if path in forest.images)
-        return Needs(maps=maps, journal=folder, begun=self.entry.made)
+        return Needs(maps=maps, journal=folder, begun=self.entry.made, places=self.entry.made)
 
     def plan(self, reading: Reading) -> Plan:
         """Return the plan."""
@@ -78,6 +79,7 @@ class FinishSnapshotRequest(MergeRequest):
                 files=listed(now.values()),
             )
         doubts = (*_both_newest(forest, missed), *_started_without(reading, entry))
+        doubts = (*doubts, *_open(forest, guest.domain, left), *_kept_memory(reading, entry))
         if missed or behind or left:
             doubts = (*doubts, *_redefined(guest.domain, entry))
         return Plan(
@@ -115,6 +117,46 @@ def _leftovers(reading: Reading, entry: SnapshotEntry, missed: Collection[str]) 
         if identity is not None:
             steps.append(RemoveFile(path=path, identity=identity))
     return tuple(steps)
+
+
+def _open(forest: Forest, guest: Domain, left: Iterable[RemoveFile]) -> Iterator[Concern]:
+    """Check that nobody has an overlay open that is to be removed: QEMU opens it before it switches to it."""
+    for path in (step.path for step in left if step.path in forest.images and forest[step.path].held):
+        fields = {"path": path, "guest": guest.name}
+        what = t("a process has {path} open, which was left behind", **fields)
+        remedy = t("end that process, then call unfinished() again")
+        if guest.running:
+            what = t(
+                "QEMU opened {path} for the interrupted snapshot and still has it open, although it is not a disk of "
+                "{guest}",
+                **fields,
+            )
+            remedy = t(
+                "shut {guest} down, then call unfinished() again. Until then, {guest} can keep running: its disks are "
+                "the same as before the snapshot",
+                **fields,
+            )
+        yield refuse("in-use", what, remedy, images=(path,), holders=(guest.name,))
+
+
+def _kept_memory(reading: Reading, entry: SnapshotEntry) -> Iterator[Concern]:
+    """Remark which memory stays though no snapshot has it: it is complete, and nobody else names it."""
+    overlays = {one.file for one in entry.disks}
+    recorded = {record.memory_file for record in reading.forest.records}
+    for path in entry.made:
+        if path in overlays or path in recorded or path in reading.incomplete or path not in reading.folders.taken:
+            continue
+        yield remark(
+            "memory-lost",
+            t(
+                "{path} holds the memory of {guest} that was saved for snapshot {name}. No snapshot refers to the "
+                "file, and this plan keeps it",
+                path=path,
+                guest=entry.guest,
+                name=entry.name,
+            ),
+            t("if you do not need it, remove it: {command}", command=shlex.join(("rm", "--", path))),
+        )
 
 
 def _redefined(guest: Domain, entry: SnapshotEntry) -> Iterator[Concern]:
