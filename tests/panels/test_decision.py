@@ -80,6 +80,7 @@ def test_a_refused_plan_gives_its_reason_and_the_way_out() -> None:
     said = decision_html(plan)
     assert "Refused: " in said
     assert "Overlay-2" in said
+    assert "would be silently corrupted. Pull the layers into the overlays of Overlay-1A instead. Or pull" in said
     assert "Nothing has been changed" not in said
 
 

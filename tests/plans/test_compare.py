@@ -58,3 +58,17 @@ def test_differences_are_words() -> None:
     assert differences(was, forest(image("a", identity=(1, 2), virtual_size=64 * MIB + 512))) == (
         "/i/a has virtual size 67109376 B (expected 67108864 B)",
     )
+
+
+def test_states_are_said_in_words() -> None:
+    (said,) = differences(forest(image("a")), forest(image("a", status="invalid")))
+    assert (said, said.in_language("zh")) == (
+        "/i/a has status invalid (expected ok)",
+        "/i/a 的状况为已失效（预期为正常）",
+    )
+    before = world(domain(), record("a"), tags=("a",))
+    after = before.edited(records=[replace(before.records[0], state="running", memory="external")])
+    assert [one.in_language("zh") for one in differences(before, after)] == [
+        "demo 的快照 a：“状态”是运行中，而不是已关机",
+        "demo 的快照 a：“内存”是在单独的文件中，而不是未包含",
+    ]

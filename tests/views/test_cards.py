@@ -143,3 +143,10 @@ def test_of_a_long_output_the_end_is_shown_and_print_shows_all() -> None:
 def test_a_fact_of_several_lines_keeps_them() -> None:
     assert "one<br>two" in card_html(Card("x", (("a", "one\ntwo"), ("left out", ""))))
     assert "left out" not in card_html(Card("x", (("left out", ""),)))
+
+
+def test_a_status_is_not_said_twice() -> None:
+    gone = vs.Image("/i/a", status="missing", problem=t("the file does not exist"))
+    assert dict(cards.card_of(gone).facts)["status"] == "missing"
+    pool = vs.Image("/i/a", status="missing", problem=t("there is no such file in its storage pool"))
+    assert dict(cards.card_of(pool).facts)["status"] == "missing: there is no such file in its storage pool"

@@ -49,6 +49,7 @@ from vmsnap_nb.system.qemu.program import emulators
 from vmsnap_nb.system.qemu.started import started
 from vmsnap_nb.system.saved_memory import why_not_to_restore
 from vmsnap_nb.words.message import Message, clauses, t
+from vmsnap_nb.words.states import state_words
 
 __all__ = [
     "blockmap",
@@ -249,7 +250,11 @@ def blockmap(chain: Chain, inside: str | None = None) -> BlockMap:
         def reason(layer: Image) -> str:
             if layer.problem or layer.known_from != "file":
                 return layer.problem or elsewhere
-            return t("it is encrypted ({method})", method=layer.encryption) if layer.encryption else layer.status
+            return (
+                t("it is encrypted ({method})", method=layer.encryption)
+                if layer.encryption
+                else state_words(layer.status)
+            )
 
         raise ImageError(
             t("map the layers of {image}", image=chain.top),

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
-from vmsnap_nb.model.image import NOT_READ, InternalSnapshot
+from vmsnap_nb.model.image import NOT_READ, InternalSnapshot, reason
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, Drift, Snapshot, SnapshotDisk, SnapshotList, SnapshotRecord
 from vmsnap_nb.words.message import Message, clauses, listed, t
 
@@ -103,7 +103,7 @@ def _unknown(record: SnapshotRecord, forest: Forest, unknown: Mapping[str, str])
         if path in unknown and (image is None or image.status in NOT_READ):
             yield "unknown", t("cannot tell whether {path} exists: {why}", path=path, why=unknown[path])
         elif image is not None and image.status in NOT_READ - {"remote"}:  # what a network image holds is not asked
-            yield "unknown", t("the content of {path} is unknown: {why}", path=path, why=image.problem)
+            yield "unknown", t("the content of {path} is unknown: {why}", path=path, why=reason(image))
     for disk in record.held_disks:
         image = forest.images.get(disk.source or "")
         if disk.held == "internal" and image is not None and image.status in {"ok", "remote"} and not image.is_seen:
@@ -111,7 +111,7 @@ def _unknown(record: SnapshotRecord, forest: Forest, unknown: Mapping[str, str])
                 "cannot tell whether {path} contains the internal snapshot {name}: {why}",
                 path=image.path,
                 name=record.name,
-                why=image.problem,
+                why=reason(image),
             )
             yield "unknown", text
 

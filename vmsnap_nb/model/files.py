@@ -373,6 +373,7 @@ class FileChanges(FileRead):
         raise NotFoundError(
             t("find {path} in {files}", path=wanted, files=repr(self)),
             why=t("the file is the same in both states, or exists in neither"),
+            next_step=t("choose a path from the list"),
         )
 
     def _ipython_key_completions_(self) -> list[str]:

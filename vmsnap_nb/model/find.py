@@ -6,7 +6,7 @@ from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.names import there_are
-from vmsnap_nb.words.message import t
+from vmsnap_nb.words.message import Message, t
 
 __all__ = ["find_disk"]
 
@@ -18,9 +18,14 @@ def find_disk(forest: Forest, guest: str, target: str | None = None) -> Use:
         if target in (None, use.target):
             return use
     if target is None:
-        raise NotFoundError(t("find a disk of {guest}", guest=guest), why=t("the guest has no disk with an image"))
+        why = t("the guest has no disk with an image")
+        raise NotFoundError(t("find a disk of {guest}", guest=guest), why=why, next_step=_definition())
     raise NotFoundError(
         t("find the disk {target} of {guest}", target=target, guest=guest),
         why=t("the guest has no such disk, or the disk has no image"),
-        next_step=there_are(target, (use.target for use in uses)) if uses else None,
+        next_step=there_are(target, (use.target for use in uses)) if uses else _definition(),
     )
+
+
+def _definition() -> Message:
+    return t("see its definition: guest.xml()")

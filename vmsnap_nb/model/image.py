@@ -15,7 +15,8 @@ from vmsnap_nb.model.image_check import ImageCheck
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.model.shown import Carded
 from vmsnap_nb.model.size import human_size
-from vmsnap_nb.words.message import NOTHING, Message, t
+from vmsnap_nb.words.message import N_, NOTHING, Message, t
+from vmsnap_nb.words.states import state_words
 
 if TYPE_CHECKING:
     import os
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
 __all__ = [
     "MOST_BYTES",
     "NOT_READ",
+    "NO_FILE",
     "OPENABLE",
     "Bitmap",
     "Image",
     "InternalSnapshot",
     "KnownFrom",
     "Status",
+    "found_beyond",
+    "reason",
     "register_check",
     "register_files",
 ]
@@ -54,6 +58,9 @@ Status = Literal[
 
 OPENABLE: frozenset[Status] = frozenset({"ok", "in-use", "dirty"})
 """With these QEMU opens an image, if no other process keeps it from that."""
+
+NO_FILE = N_("the file does not exist")
+"""What was found where there is nothing."""
 
 MOST_BYTES = 2**63 - 1
 """The largest size that QEMU can deal with."""
@@ -397,6 +404,18 @@ def _not_read(tried: Message) -> InvalidRequestError:
         why=t("it was not read from a file"),
         next_step=t("read it with vmsnap_nb.chain(path) or vmsnap_nb.scan(folder)"),
     )
+
+
+def reason(image: Image, status: Status | None = None) -> str:
+    """Return in words why an image cannot be used, or was not read: what was found, or else its status."""
+    return image.problem or state_words(status or image.status)
+
+
+def found_beyond(image: Image) -> str:
+    """Return what was found about an image that its status does not say; empty where a file simply is not there."""
+    problem = image.problem
+    is_plain = NO_FILE in (problem, getattr(problem, "template", ""))
+    return "" if image.status == "missing" and is_plain else problem
 
 
 class FileVerbs(Protocol):

@@ -23,4 +23,4 @@ def moment(nanoseconds: int | None) -> datetime | None:
 def time_text(nanoseconds: int | None) -> str:
     """Return a time since 1970 as people read it."""
     time = moment(nanoseconds)
-    return t("an unknown time") if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"
+    return t("unknown") if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"

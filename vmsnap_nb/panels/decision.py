@@ -11,7 +11,7 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.moves import copied
 from vmsnap_nb.views.shown_text import capital, distinct_names, human_size, shown
-from vmsnap_nb.words.message import Message, clauses, counted, joined, listed, t
+from vmsnap_nb.words.message import Message, clauses, counted, joined, listed, sentences, t
 
 __all__ = [
     "brief",
@@ -39,9 +39,12 @@ def decision_html(plan: Plan, rate: float | None = None) -> str:
     """
     if plan.refused:
         first = next(concern for concern in plan.concerns if concern.level == "refuse")
-        reasons = clauses([first.what] if not first.remedy else [first.what, first.remedy])
+        reasons = [first.what] if not first.remedy else [first.what, first.remedy]
         return said_html(
-            t("Refused: {title}", title=shown(plan.title)), details=brief(reasons), tip=reasons, mark="vmsnap-refused"
+            t("Refused: {title}", title=shown(plan.title)),
+            details=sentences(capital(brief(one)) for one in reasons),
+            tip=sentences(map(capital, reasons)),
+            mark="vmsnap-refused",
         )
     return said_html(shown(plan.title), chips=_costs(plan, rate), details=t("Nothing has been changed yet."))
 

@@ -10,6 +10,7 @@ from vmsnap_nb.model.image import NOT_READ, Image
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.words.message import N_, Message, joined, t
+from vmsnap_nb.words.states import state_words
 
 __all__ = ["differences"]
 
@@ -99,7 +100,7 @@ class _Comparison:
             (N_("format"), image.format, image.format if image.status in _HEARSAY else other.format),
             (N_("backing format"), image.backing and image.backing.format, other.backing and other.backing.format),
             (N_("virtual size"), *_sizes(image.virtual_size, other.virtual_size)),
-            (N_("status"), image.status, other.status),
+            (N_("status"), state_words(image.status), state_words(other.status)),
             (N_("snapshots"), [s.name for s in image.snapshots if other.is_seen], [s.name for s in other.snapshots]),
         )
         if not image.held and not other.held:  # QEMU writes those of an image that it has open when it closes it
@@ -152,7 +153,7 @@ class _Comparison:
             if was != now and field == "current":
                 yield _made_current(record, now=now)
             elif was != now:
-                yield _changed(record, t(what), _words(was), _words(now))
+                yield _changed(record, t(what), _as_words(field, was), _as_words(field, now))
         had, has = ({disk.target: disk for disk in one.disks} for one in (record, other))
         for target in dict.fromkeys((*had, *has)):
             was, now = had.get(target), has.get(target)
@@ -207,9 +208,21 @@ def _sizes(was: int | None, now: int | None) -> tuple[str | None, str | None]:
     return (f"{was} B", f"{now} B") if was != now and texts[0] == texts[1] else texts
 
 
+_MEMORY = {"internal": N_("in the image"), "external": N_("in a separate file"), "no": N_("not included")}
+
+
+def _as_words(field: str, value: object) -> str:
+    """Return the value of a field of a record; texts of a user stay as they are."""
+    if field == "state":
+        return state_words(str(value))
+    return t(_MEMORY[str(value)]) if field == "memory" else _words(value)
+
+
 def _words(value: object) -> str:
     if value is None or value in ("", [], ()):
         return t("none")
     if isinstance(value, bool):
         return t("yes") if value else t("no")
+    if isinstance(value, Message):
+        return value
     return joined(map(str, value)) if isinstance(value, list | tuple) else str(value)

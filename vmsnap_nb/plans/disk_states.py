@@ -68,7 +68,7 @@ def snapshot_state(forest: Forest, record: SnapshotRecord, target: str, tried: M
     inside = next((one for one in forest[disk.source].snapshots if one.name == record.name), None)
     if inside is None:
         why = t("{path} does not contain the internal snapshot {name}", path=disk.source, name=record.name)
-        raise ImageError(tried, why=why)
+        raise ImageError(tried, why=why, next_step=t("guest.snapshots() shows which snapshots are complete"))
     return DiskPoint(image=disk.source, name=record.name, inside=inside.id)
 
 

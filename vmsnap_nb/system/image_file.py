@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from vmsnap_nb.model.identity import Identity
-from vmsnap_nb.model.image import Image, Status
+from vmsnap_nb.model.image import NO_FILE, Image, Status
 from vmsnap_nb.system.base_record import read_base_record
 from vmsnap_nb.system.files.devices import device_size, identity_of, is_writable_device
 from vmsnap_nb.system.files.locks import Held, held
@@ -227,7 +227,7 @@ def _failed(path: str, error: OSError) -> Image:
     said = error.strerror or str(error)
     state: Status = "unreadable"
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        state, problem = "missing", t("the file does not exist")
+        state, problem = "missing", t(NO_FILE)
     elif isinstance(error, PermissionError):
         problem = t(
             "the current user has no permission to read it: {error}. Check the owner and mode of the file and its "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vmsnap_nb.model.address import address_of
 from vmsnap_nb.model.identity import Identity
-from vmsnap_nb.model.image import Image, Status
+from vmsnap_nb.model.image import NO_FILE, Image, Status
 from vmsnap_nb.system.files.identity import place_of
 from vmsnap_nb.words.message import Message, t
 
@@ -51,7 +51,7 @@ def unreachable(path: str, error: OSError | ValueError) -> Image:
     """Return the image at a path that the system does not follow."""
     status: Status = "missing" if isinstance(error, FileNotFoundError | NotADirectoryError) else "unreadable"
     said = error.strerror if isinstance(error, OSError) else str(error)
-    problem = t("the file does not exist") if status == "missing" else t("it cannot be inspected: {error}", error=said)
+    problem = t(NO_FILE) if status == "missing" else t("it cannot be inspected: {error}", error=said)
     return Image(path, status=status, problem=problem, identity=place_of(path))
 
 

@@ -8,7 +8,7 @@ from functools import singledispatch
 from html import escape
 
 from vmsnap_nb.model.completed import Completed
-from vmsnap_nb.model.image import Bitmap, Image
+from vmsnap_nb.model.image import Bitmap, Image, found_beyond
 from vmsnap_nb.model.snapshot import Snapshot
 from vmsnap_nb.plans.concern import Concern, Concerns
 from vmsnap_nb.views.html import scrolling, table_html
@@ -99,7 +99,7 @@ def _(image: Image) -> Card:
         (t("path"), image.path),
         (
             t("status"),
-            t("{status}: {problem}", status=state, problem=image.problem) if image.problem else state,
+            t("{status}: {problem}", status=state, problem=image.problem) if found_beyond(image) else state,
         ),
         (
             t("format"),

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from vmsnap_nb.words.language import Language, language, translated
 
-__all__ = ["NOTHING", "N_", "Message", "clauses", "counted", "joined", "lines", "listed", "t"]
+__all__ = ["NOTHING", "N_", "Message", "clauses", "counted", "joined", "lines", "listed", "sentences", "t"]
 
 
 class Message(str):
@@ -163,6 +163,17 @@ def clauses(parts: Iterable[str]) -> Message:
     'a is missing; b is corrupt'
     """
     return _between(parts, t("; "))
+
+
+def sentences(parts: Iterable[str]) -> Message:
+    """Return texts as sentences, with the full stop of the current language between them.
+
+    Examples
+    --------
+    >>> sentences(["A is missing", "Restore it"])
+    'A is missing. Restore it'
+    """
+    return _between(parts, t(". "))
 
 
 def lines(parts: Iterable[str]) -> Message:

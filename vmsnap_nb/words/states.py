@@ -27,6 +27,7 @@ _STATES: Mapping[str, str] = {
     "undone": N_("undone"),
     "not run": N_("not run"),
     # Those of images.
+    "ok": N_("ok"),
     "missing": N_("missing"),
     "unreadable": N_("unreadable"),
     "not-a-file": N_("not a file"),

@@ -69,7 +69,7 @@ def test_the_remedy_of_a_base_that_cannot_be_opened_is_that_of_its_status(status
 
 def test_a_base_that_was_not_read_is_missing_in_the_language_of_the_reader() -> None:
     (concern,) = plan_overlays(forest(image("base")), ["/i/new"], "/i/nowhere").concerns
-    assert concern.what.in_language("zh") == "/i/nowhere 缺失：文件不存在"
+    assert concern.what.in_language("zh") == "/i/nowhere 不存在"
 
 
 def test_the_commands_survive_a_shell() -> None:

@@ -34,7 +34,7 @@ from vmsnap_nb.lab.workdir import is_working_in, leave_removed
 from vmsnap_nb.live.confined import files_of_chain
 from vmsnap_nb.live.forbidden_folders import allow_verbs, forbid_verbs
 from vmsnap_nb.live.forest import LiveForest
-from vmsnap_nb.model.image import NOT_READ, Image
+from vmsnap_nb.model.image import NOT_READ, Image, reason
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.system.confine import only
 from vmsnap_nb.system.disk.open import open_disk
@@ -209,8 +209,7 @@ def _content(forest: LiveForest, path: str, format: str) -> str:
     tried = t("read the content of {image}", image=path)
     for layer in map(forest.images.__getitem__, forest.known_lineage(path)):
         if layer.status in _NOT_READ:
-            why = layer.problem or t("its status is {status}", status=layer.status)
-            raise ImageError(tried, why=t("{image}: {why}", image=layer.path, why=why))
+            raise ImageError(tried, why=t("{image}: {why}", image=layer.path, why=reason(layer)))
     if format not in _FORMATS:
         raise ImageError(tried, why=t("its format is {format}", format=format))
     with only(files_of_chain(forest, path)):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.image import NOT_READ, Image
+from vmsnap_nb.model.image import NOT_READ, Image, reason
 from vmsnap_nb.model.need import lost_volumes, may_need, parts_of
 from vmsnap_nb.model.twins import twins
 from vmsnap_nb.plans.checks.known import raw_overlays
@@ -315,7 +315,7 @@ def _unseen_disks(forest: Forest, changed: tuple[str, ...], *, here: bool) -> It
             disk=first.target,
             guest=first.guest,
             path=first.path,
-            why=image.problem,
+            why=reason(image),
         )
     else:
         what = t(
@@ -323,7 +323,7 @@ def _unseen_disks(forest: Forest, changed: tuple[str, ...], *, here: bool) -> It
             "{why}",
             count=len(unseen),
             disks=joined([f"{use.guest} ({use.target})" for use in unseen], most=_MOST_NAMED),
-            why=image.problem,
+            why=reason(image),
         )
     remedy = t("create and start a storage pool for its folder, so that libvirt reads the image")
     if here and image.known_from == "file":
@@ -470,7 +470,7 @@ def _hidden(plan: Plan, changed: Collection[str], *, here: bool) -> Iterator[Con
                 "{paths} were not read and may be based on an image that this plan changes: {why}",
                 len(found),
                 paths=listed(found, most=_MOST_NAMED),
-                why=first.problem,
+                why=reason(first),
             ),
             remedy,
             images=(*changed, *found),

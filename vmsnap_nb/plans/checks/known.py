@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.image import NOT_READ, Image
+from vmsnap_nb.model.image import NOT_READ, Image, reason
 from vmsnap_nb.plans.concern import Concern, refuse
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.words.message import NOTHING, Message, t
@@ -18,7 +18,7 @@ def why_not_known(reading: Reading, path: str) -> str:
     """Return why nobody here knows whether an image is there, or what it holds; empty if that is known."""
     image = reading.forest.images.get(path)
     if image is not None and image.status in NOT_READ:
-        return image.problem or image.status
+        return reason(image)
     return reading.unknown.get(path, "") if image is None else ""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from vmsnap_nb.model.base_mismatch import is_older, is_other, is_smaller
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.image import NOT_READ, Image, Status
+from vmsnap_nb.model.image import NOT_READ, Image, Status, found_beyond, reason
 from vmsnap_nb.plans.by_hand import repair_commands
 from vmsnap_nb.plans.checks.known import how_to_read
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
@@ -91,7 +91,7 @@ def _not_needed(image: Image) -> Concern:
         t(
             "{path} was not read: {why}. QEMU has it open, but this plan reads and writes only other layers",
             path=image.path,
-            why=image.problem or image.status,
+            why=reason(image),
         ),
         images=(image.path,),
     )
@@ -172,7 +172,7 @@ def broken(
         elif by_libvirt and image.status == "unreadable" and image.known_from != "file":
             yield remark(
                 "unknown-image",
-                t("the backing file of {path} is not known: {why}", path=layer, why=image.problem),
+                t("the backing file of {path} is not known: {why}", path=layer, why=reason(image)),
                 t("create and start a storage pool for its folder, so that libvirt reads the image"),
                 images=(layer,),
             )
@@ -245,12 +245,12 @@ def foreign_data(image: Image, *, concern: Callable[..., Concern] = refuse) -> I
 
 def missing(path: str, remedy: Message | None = None, *, concern: Callable[..., Concern] = refuse) -> Concern:
     """Return that a file is not there."""
-    return concern("missing-base", t("{path} does not exist", path=path), remedy or _restore(), images=(path,))
+    return concern("missing-base", t("{path} does not exist", path=path), remedy or _restore(path), images=(path,))
 
 
-def _restore(damaged: str = "") -> Message:
-    if damaged:
-        commands = repair_commands(damaged)
+def _restore(path: str, status: Status = "missing") -> Message:
+    if status == "corrupt":
+        commands = repair_commands(path)
         return t("restore it, or repair a copy and use the copy: {commands}", commands=commands)
     return t("restore it, or correct the reference to it with qemu-img rebase -u")
 
@@ -274,22 +274,22 @@ def unreadable(
     elif status == "unreadable":
         yield refuse(
             "unknown-image",
-            t("cannot read {path}, so its content is unknown: {why}", path=image.path, why=image.problem or status),
+            t("cannot read {path}, so its content is unknown: {why}", path=image.path, why=reason(image, status)),
             t(
                 "use an account that can read it. Or create and start a storage pool for its folder, so that libvirt "
                 "reads it"
             ),
             images=(image.path,),
         )
+    elif status == "missing" and not found_beyond(image):
+        yield missing(image.path, remedy)
     elif status in _BROKEN:
-        state = state_words(status)
-        what = t("{path} is {status}: {why}", path=image.path, status=state, why=image.problem or state)
-        restore = _restore(image.path if status == "corrupt" else "")
-        yield refuse("missing-base", what, remedy or restore, images=(image.path,))
+        what = t("{path} is {status}: {why}", path=image.path, status=state_words(status), why=reason(image, status))
+        yield refuse("missing-base", what, remedy or _restore(image.path, status), images=(image.path,))
     elif status == "unsupported":
         yield refuse(
             "not-supported",
-            t("cannot open {path}: {why}", path=image.path, why=image.problem or status),
+            t("cannot open {path}: {why}", path=image.path, why=reason(image, status)),
             t("use the program that created it to copy it into an image without these features"),
             images=(image.path,),
         )
@@ -297,7 +297,7 @@ def unreadable(
         copy = f"qemu-img convert -O qcow2 {shlex.quote(image.path)} NEW.qcow2"
         yield refuse(
             "untrusted-backing",
-            t("{path} was not read: {why}", path=image.path, why=image.problem or status),
+            t("{path} was not read: {why}", path=image.path, why=reason(image, status)),
             how_to_read(image)
             if status == "outside"
             else t("copy it into a file on this machine first: {command}", command=copy),

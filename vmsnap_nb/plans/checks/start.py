@@ -9,7 +9,7 @@ from dataclasses import replace
 from vmsnap_nb.model.aliases import is_among
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain, Use
-from vmsnap_nb.model.image import Image, Status
+from vmsnap_nb.model.image import Image, Status, reason
 from vmsnap_nb.plans.by_hand import rebase_argv, repair_commands
 from vmsnap_nb.plans.checks.interrupted import finishing, may_lack, reads_otherwise
 from vmsnap_nb.plans.checks.known import inner_names
@@ -357,7 +357,7 @@ def layers(forest: Forest, uses: Iterable[Use]) -> Iterator[Concern]:
             # One that QEMU has marked it still opens for reading.
             is_read = status == "corrupt" and forest[path].corrupt and above is not None
             if status in _UNUSABLE and not is_read:
-                yield _unusable(use, path, status, above, forest[path].problem)
+                yield _unusable(use, path, status, above, reason(forest[path], status))
                 break
             above = forest[path]
 
@@ -375,7 +375,7 @@ def _unusable(use: Use, path: str, status: Status, above: Image | None, why: str
         "cannot start {guest} from disk {disk}: {problem}",
         guest=use.guest,
         disk=use.target,
-        problem=t(problem, path=path, why=why or status),
+        problem=t(problem, path=path, why=why),
     )
     return refuse(name, what, remedy, images=(path,))
 

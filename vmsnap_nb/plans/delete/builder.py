@@ -22,7 +22,7 @@ from vmsnap_nb.plans.snapshot.backup_checkpoints import refused_while_off
 from vmsnap_nb.plans.snapshot.records import forgotten, moved_record
 from vmsnap_nb.plans.snapshot.steps import MoveRecord
 from vmsnap_nb.plans.step import Step
-from vmsnap_nb.words.message import Message, clauses, joined, t
+from vmsnap_nb.words.message import Message, joined, sentences, t
 
 __all__ = ["Deletion", "Parts"]
 
@@ -127,7 +127,7 @@ class Deletion:
             for way in sorted(ways, key=lambda way: _cost(way.plan))
         ]
         self.merged.append((run, best))
-        self.ways.append(t("{names}: {what} ({way})", names=joined(run.names), what=best.what, way=best.plan.way))
+        self.ways.append(t("{names}: {what}, {way}", names=joined(run.names), what=best.what, way=best.plan.way))
         self.concerns += best.concerns
         for step in best.plan.steps:
             (self.parts.ending if isinstance(step, RemoveFile | Finish) else self.parts.copying).append(step)
@@ -157,7 +157,7 @@ class Deletion:
         self.concerns += pulling(self.before, (*self._touched, *removed, *named), lower=True)
         self.concerns += checks.left_behind(after, (row.record for row in self.rows))
         plans = [direction.plan for _, direction in self.merged]
-        way = clauses(dict.fromkeys(self.ways))
+        way = sentences(dict.fromkeys(self.ways))
         if not way and removed:
             way = t("only libvirt's records change, and saved memory is removed. No image is modified")
         self.concerns += refused_while_off(self.before.owner, (*parts.writing, *forgetting))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.model.image import Image
+from vmsnap_nb.model.image import NO_FILE, Image
 from vmsnap_nb.model.leftovers import Leftover
 from vmsnap_nb.model.reference import parse_reference
 from vmsnap_nb.plans.checks.folders import free_name
@@ -55,7 +55,7 @@ class LeftoversRequest:
         if not self.paths:
             raise InvalidRequestError(
                 t("move or remove unneeded files"),
-                why=t("the file does not exist"),
+                why=t(NO_FILE),
                 next_step=t("no action is needed"),
             )
         found = {one.path: one for one in find_leftovers(reading, self.uri).files}
@@ -85,7 +85,7 @@ class LeftoversRequest:
         after = after.edited(put=moved)
         named = (image.backing.path for image in moved if image.backing is not None)
         gone = (path for path in named if path is not None and path not in after.images)
-        return after.edited(put=[Image(path, status="missing", problem=t("the file does not exist")) for path in gone])
+        return after.edited(put=[Image(path, status="missing", problem=t(NO_FILE)) for path in gone])
 
     def _step(self, reading: Reading, path: str) -> Step:
         image = reading.forest.images.get(path)

@@ -10,7 +10,7 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
-from vmsnap_nb.model.image import NOT_READ, Image
+from vmsnap_nb.model.image import NOT_READ, Image, reason
 from vmsnap_nb.plans.checks import folders
 from vmsnap_nb.plans.checks.interrupted import finishing
 from vmsnap_nb.plans.checks.known import how_to_reach, inner_names
@@ -44,7 +44,7 @@ def check_read(forest: Forest, path: str, tried: Message) -> None:
     if image is not None and image.status in NOT_READ and image.backing is None:
         raise InvalidRequestError(
             tried,
-            why=t("{path} was not read: {why}", path=path, why=image.problem or image.status),
+            why=t("{path} was not read: {why}", path=path, why=reason(image)),
             next_step=how_to_reach(image),
         )
 
@@ -472,8 +472,8 @@ def other_names(forest: Forest, removed: Iterable[str]) -> Iterator[Concern]:
         if others:
             yield remark(
                 "shared-base",
-                t("{path} has other names: {names}", path=path, names=joined(others)),
-                t("if one of them is a hard link, the file is not freed until that link is removed, too"),
+                t("other names of {path}: {names}", path=path, names=joined(others)),
+                t("the file is freed only after all of its hard links are removed"),
                 images=(path, *others),
             )
 
@@ -483,7 +483,7 @@ def searched(forest: Forest, base: str) -> Iterator[Concern]:
     name = forest[base].name
     if forest.folders:
         what = t(
-            "the search for other overlays of {base} covered {folders}",
+            "the search for other overlays of {base} covered only {folders}",
             base=name,
             folders=listed(forest.folders),
         )

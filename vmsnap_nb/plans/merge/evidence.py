@@ -67,8 +67,8 @@ def originals(forest: Forest, entry: MergeEntry | PullEntry) -> Iterator[Concern
             yield _refused(entry, path, what)
         elif not _is_same(image, fact):
             what = t(
-                "{path} is not the file in the journal entry (inode {inode}, last written at {time}). The current "
-                "file is inode {found}, last written at {now}",
+                "{path} is not the file in the journal entry. Recorded: inode {inode}, last write {time}. Found: inode "
+                "{found}, last write {now}",
                 path=path,
                 inode=fact.inode,
                 time=time_text(fact.mtime_ns),
@@ -87,7 +87,8 @@ def originals(forest: Forest, entry: MergeEntry | PullEntry) -> Iterator[Concern
                 t("it is unknown whether device {path} was written to after its merge was recorded", path=path)
                 if image.device
                 else t(
-                    "{path} was last written at {now}, but the journal entry of its merge records {time}",
+                    "{path} was written to after its merge was recorded. Last write in the journal entry: {time}. "
+                    "Last write found: {now}",
                     path=path,
                     now=time_text(image.mtime_ns),
                     time=time_text(fact.mtime_ns),
@@ -153,8 +154,8 @@ def pivot(reading: Reading, entry: MergeEntry, *, live: bool) -> Literal["", "ba
 def unknown(forest: Forest, entry: MergeEntry) -> Message:
     """Return what is known where both images may hold what the guest has written last."""
     return t(
-        "either image may hold the guest's latest data. {base} was last written at {base_time} "
-        "and {top} at {top_time}, and they differ or could not be compared",
+        "either image may hold the guest's latest data: they differ, or could not be compared. Last write to {base}: "
+        "{base_time}. Last write to {top}: {top_time}",
         base=entry.base,
         base_time=time_text(forest[entry.base].mtime_ns),
         top=entry.top,
@@ -193,14 +194,14 @@ def content(reading: Reading, entry: MergeEntry) -> Iterator[Concern]:
             }
             if pair in reading.unlike:
                 what = t(
-                    "{base} and {top} differ, although according to the journal entry all data was copied. {base} "
-                    "was last written at {base_time}, and {top} at {top_time}",
+                    "{base} and {top} differ, although according to the journal entry all data was copied. Last "
+                    "write to {base}: {base_time}. Last write to {top}: {top_time}",
                     **fields,
                 )
             else:
                 what = t(
                     "{base} and {top} could not be compared. According to the journal entry, all data was copied. "
-                    "{base} was last written at {base_time}, and {top} at {top_time}",
+                    "Last write to {base}: {base_time}. Last write to {top}: {top_time}",
                     **fields,
                 )
             yield _refused(entry, top, what)
@@ -231,8 +232,7 @@ def defined(forest: Forest, entry: MergeEntry) -> Iterator[Concern]:
     """Check, where nothing is asked of libvirt, that no guest still names what is merged."""
     if entry.guest and _may_name(forest, entry):
         known = any(use.guest == entry.guest for use in forest.uses)
-        renamed = t("if it has another name or UUID now, use unfinished() of the guest that has its disks")
-        yield _of_guest(entry, _elsewhere(entry) if known else either(renamed, _elsewhere(entry)))
+        yield _of_guest(entry, _elsewhere(entry, known=known))
         return
     if not entry.active or is_gone(forest, entry.top) or forest[entry.top].status == "invalid":
         return
@@ -260,10 +260,12 @@ def _may_name(forest: Forest, entry: MergeEntry) -> bool:
     return not named or not merged.isdisjoint(named)
 
 
-def _elsewhere(entry: MergeEntry) -> Message:
-    """Return what can be done about a merge of a guest that is not the one which is asked."""
+def _elsewhere(entry: MergeEntry, *, known: bool = True) -> Message:
+    """Return what can be done about a merge of a guest that is not the one which is asked, and may not be known."""
+    use = t("use {call}", call=finishing(entry))
+    renamed = t("if that guest has another name or UUID now, use unfinished() of the guest that has its disks")
     return either(
-        t("use {call}", call=finishing(entry)),
+        use if known else either(use, renamed),
         t("waive this if no definition or snapshot names {top}", top=entry.top),
     )
 

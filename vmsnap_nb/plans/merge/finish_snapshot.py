@@ -189,8 +189,8 @@ def _both_newest(forest: Forest, missed: tuple[Switch, ...]) -> Iterator[Concern
             yield refuse(
                 "disk-changed",
                 t(
-                    "{base} was last written at {base_time}, and its overlay {overlay} at {overlay_time}. "
-                    "Either may hold the current content of disk {disk}",
+                    "either {base} or its overlay {overlay} may hold the current content of disk {disk}. Last write to "
+                    "{base}: {base_time}. Last write to {overlay}: {overlay_time}",
                     base=one.source,
                     base_time=time_text(below),
                     overlay=one.file,
@@ -229,13 +229,12 @@ def _started_without(reading: Reading, entry: SnapshotEntry) -> Iterator[Concern
         else:
             what = t(
                 "{overlay} holds {size} of data that {guest} wrote to disk {disk} after snapshot {name} "
-                "was started. The last write was at {time}",
+                "was started. Last write: {time}",
                 **fields,
             )
         if disk in forest.same_file(one.source):
             what = t(
-                "{what}. Since then, {guest} has used {source} without that overlay. The last write to {source} was "
-                "at {now}",
+                "{what}. Since then, {guest} has used {source} without that overlay. Last write to {source}: {now}",
                 what=what,
                 **fields,
             )

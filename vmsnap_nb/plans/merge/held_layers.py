@@ -49,10 +49,10 @@ class CorrectRequest(MergeRequest):
             after=forest.edited(uses=uses),
             concerns=sorted_concerns(_against(reading)),
             way=t(
-                "only the definition for the next start changes: QEMU writes to {path}, but libvirt has {named} in "
-                "the definition. Afterwards, shut {guest} down and start it again",
+                "only the definition for the next start changes: QEMU writes to {path}, but the definition names "
+                "{named}. Afterwards, shut {guest} down and start it again",
                 path=use.path,
-                named=use.named,
+                named=use.named or t("no image"),
                 guest=self.guest,
             ),
             subjects=(use.path, *((use.named,) if use.named in forest.images else ())),

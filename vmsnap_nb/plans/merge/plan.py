@@ -60,7 +60,8 @@ def plan_commit(reading: Reading, request: CommitRequest) -> Plan:
 
 def _check_keep(engine: Engine, top: str, tried: Message) -> None:
     if top != engine.source:
-        raise InvalidRequestError(tried, why=t("keep_active can be used only with the image that the guest writes to"))
+        why = t("keep_active can be used only with the image that the guest writes to")
+        raise InvalidRequestError(tried, why=why, next_step=t("omit keep_active"))
     if not engine.live:
         raise InvalidRequestError(
             tried, why=t("keep_active needs a running guest"), next_step=t("start it, or omit keep_active")
@@ -76,7 +77,8 @@ def plan_pull(reading: Reading, request: PullRequest) -> Plan:
     tried = t("pull into {image}", image=name)
     check_read(forest, image, tried)
     if forest.parent(image) is None:
-        raise InvalidRequestError(tried, why=t("{image} has no backing file", image=name))
+        why = t("{image} has no backing file", image=name)
+        raise InvalidRequestError(tried, why=why, next_step=t("choose an overlay"))
     if base is not None:
         base = _below(forest, lineage, base, tried)
         if base == lineage[1]:

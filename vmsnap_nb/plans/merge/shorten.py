@@ -112,7 +112,7 @@ def _limits(
     fixed, last = _fixed(forest, layers), len(layers) - 1
     if isinstance(keep, int):
         if keep < 1:
-            raise InvalidRequestError(tried, why=t("keep must be 1 or more"))
+            raise InvalidRequestError(tried, why=t("keep must be 1 or more"), next_step=t("pass a greater number"))
         ends, most = frozenset[int](), max(keep, len(fixed | {last}))
     else:
         fixed |= {_number(forest, layers, path, tried) for path in keep}
@@ -125,13 +125,15 @@ def _limits(
                 layers=len(layers),
                 count=most,
             )
+            step = t("first remove the overlays and users that are no longer needed")
         else:
             why = counted(
                 "the chain has only {count} image, and it would be kept",
                 "the chain has only {count} images, and all of them would be kept",
                 len(layers),
             )
-        raise InvalidRequestError(tried, why=why)
+            step = t("keep fewer images")
+        raise InvalidRequestError(tried, why=why, next_step=step)
     return fixed, ends, most
 
 

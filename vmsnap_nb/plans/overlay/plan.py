@@ -12,7 +12,7 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
-from vmsnap_nb.model.image import Image, Status
+from vmsnap_nb.model.image import NO_FILE, Image, Status, reason
 from vmsnap_nb.model.permit import Permit
 from vmsnap_nb.plans.checks.folders import free_name, room
 from vmsnap_nb.plans.checks.known import how_to_read
@@ -39,7 +39,7 @@ def plan_overlays(reading: Reading, request: OverlayRequest) -> Plan:
     """Return the plan of one or more new qcow2 images on one base."""
     forest, paths, backing, size = reading.forest, request.paths, request.backing, request.size
     _check_request(paths, size, request.cluster_size)
-    base = forest.images.get(backing) or Image(backing, status="missing", problem=t("the file does not exist"))
+    base = forest.images.get(backing) or Image(backing, status="missing", problem=t(NO_FILE))
     known = forest
     if base.status == "unknown" and request.backing_format:
         base = _taken_as(base, request.backing_format)
@@ -126,7 +126,9 @@ def _rounded(size: int | None) -> int | None:
 
 def _check_request(paths: Sequence[str], size: int | None, cluster_size: int | None) -> None:
     if not paths:
-        raise InvalidRequestError(t("create an overlay"), why=t("no path was given"))
+        raise InvalidRequestError(
+            t("create an overlay"), why=t("no path was given"), next_step=t("pass at least one path")
+        )
     twice = sorted({path for path in paths if list(paths).count(path) > 1}) if len(set(paths)) < len(paths) else []
     if twice:
         raise InvalidRequestError(
@@ -137,6 +139,7 @@ def _check_request(paths: Sequence[str], size: int | None, cluster_size: int | N
                 len(twice),
                 paths=joined(twice),
             ),
+            next_step=t("pass each path once"),
         )
     if size is not None and not 0 < size < 2**63:
         raise InvalidRequestError(
@@ -183,7 +186,7 @@ def _concerns_of_base(
                     "{base} is based on {path}, which was not read: {why}",
                     base=base.name,
                     path=below.path,
-                    why=below.problem or below.status,
+                    why=reason(below),
                 ),
                 how_to_read(below) if below.status == "outside" else NOTHING,
                 images=(below.path,),

@@ -128,7 +128,7 @@ class RestoreMemory(GuestStep):
     def what(self) -> Message:
         if self.paused:
             return t(
-                "{guest} is restored from the memory of snapshot {name} in the paused state; the file is kept",
+                "{guest} is restored from the memory of snapshot {name}, and is then paused; the file is kept",
                 guest=self.guest.name,
                 name=self.name,
             )
@@ -155,9 +155,7 @@ class StartGuest(GuestStep):
     @property
     def what(self) -> Message:
         if self.paused:
-            return t(
-                "{guest} starts from its disks in the paused state, before its first instruction", guest=self.guest.name
-            )
+            return t("{guest} starts from its disks, and is paused before its first instruction", guest=self.guest.name)
         return t("{guest} starts from its disks", guest=self.guest.name)
 
     @property

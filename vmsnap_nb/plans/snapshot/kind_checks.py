@@ -75,14 +75,13 @@ def _inside(forest: Forest, owner: GuestFacts, choice: SnapshotChoice) -> Iterat
     """Check that an internal snapshot includes all disks, and that these can hold it."""
     left_out = [out for out in choice.left_out if out.writable]
     if choice.inside and left_out and any(disk.held != "no" for disk in choice.disks):
-        same = len({out.why for out in left_out}) == 1
         reasons = [t("{disk}: {why}", disk=out.target, why=out.why) for out in left_out]
         yield refuse(
             "not-supported",
             t(
                 "an internal snapshot must include all disks, but {disks} would be left out ({reasons})",
                 disks=listed(out.target for out in left_out),
-                reasons=left_out[0].why if same else clauses(reasons),
+                reasons=left_out[0].why if len(left_out) == 1 else clauses(reasons),
             ),
             t(
                 "use {argument}, which supports disks of any format and can leave disks out",

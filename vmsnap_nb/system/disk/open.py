@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from vmsnap_nb.errors import ImageError
-from vmsnap_nb.model.image import OPENABLE, Image
+from vmsnap_nb.model.image import OPENABLE, Image, Status, reason
 from vmsnap_nb.system.disk.disk import Disk
 from vmsnap_nb.system.disk.layer import Layer, RawLayer
 from vmsnap_nb.system.disk.qcow2_layer import Qcow2Layer
 from vmsnap_nb.system.sources.file import FileSource
 from vmsnap_nb.system.sources.source import Source
 from vmsnap_nb.words.message import N_, Message, t
-from vmsnap_nb.words.states import state_words
 
 __all__ = ["can_open", "check_references", "open_disk", "open_layer", "open_sources"]
 
@@ -23,6 +22,13 @@ _STEPS = {
     "outside": N_("also read that folder: vmsnap_nb.chain(path, folders=[…]), or with follow=True"),
     "unreadable": N_("run this as a user who can read that file"),
 }
+_COPY_THERE = N_("have the image copied into one file on the machine where it was created")
+_DATA_STEPS: Mapping[Status | None, str] = {
+    "missing": N_("restore the data file"),
+    "outside": N_("when you read the image, also pass the folder of that file"),
+    "unreadable": N_("run this as a user who can read that file"),
+}
+"""What to do about a data file that was not opened, by its status; anything else has to be copied where it is."""
 
 
 def can_open(image: Image) -> bool:
@@ -72,13 +78,11 @@ def _closed(image: Image) -> ImageError:
         )
     if image.status not in OPENABLE:
         step = _STEPS.get(image.status)
-        why = image.problem or t("its status is {status}", status=state_words(image.status))
-        return ImageError(tried, why=why, next_step=None if step is None else t(step))
+        return ImageError(tried, why=reason(image), next_step=None if step is None else t(step))
     if image.data_status not in {None, "ok"}:
-        # To copy it with qemu-img is no way: that would open whatever file of this machine the header names.
-        is_outside = image.data_status == "outside"
-        step = t("when you read the image, also pass the folder of that file") if is_outside else None
-        return ImageError(tried, why=image.problem, next_step=step)
+        # To copy it here with qemu-img is no way: that would open whatever file of this machine the header names.
+        step = _DATA_STEPS.get(image.data_status, _COPY_THERE)
+        return ImageError(tried, why=image.problem, next_step=t(step))
     why = t("its format is {format}, but only unencrypted qcow2 and raw images can be read", format=image.format)
     if image.encryption:
         why = t("it is encrypted ({method}) and needs a key", method=image.encryption)

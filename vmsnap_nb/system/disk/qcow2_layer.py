@@ -99,8 +99,11 @@ class Qcow2Layer(Layer):
         if fields.get("status", "ok") != "ok":
             raise unreadable(self._tried, fields["problem"])
         if "encryption" in fields:
-            why = t("it is encrypted ({method}) and needs a key", method=fields["encryption"])
-            raise ImageError(self._tried, why=why)
+            raise ImageError(
+                self._tried,
+                why=t("it is encrypted ({method}) and needs a key", method=fields["encryption"]),
+                next_step=t("copy it to an unencrypted qcow2 image with qemu-img convert, and pass its key"),
+            )
         self.geometry = Geometry.of(parse_header(self._head))
         self._l1_place = (self.geometry.l1_offset, self.geometry.l1_size)
         self.size = self.geometry.size

@@ -31,6 +31,12 @@ def from_os_error(error: OSError, tried: Message) -> VmsnapError:
             return VmsnapError(
                 tried, said=said, next_step=t("choose another name, because existing files are not overwritten")
             )
+        case errno.ENOTDIR:
+            return VmsnapError(tried, said=said, next_step=t("check the path"))
+        case errno.ELOOP:
+            return VmsnapError(tried, said=said, next_step=t("use a path without symbolic links"))
+        case errno.EIO:
+            return VmsnapError(tried, said=said, next_step=t("check the storage device; dmesg shows its errors"))
         case errno.EISDIR:
             return VmsnapError(tried, said=said, next_step=t("move the folder with that name away, then try again"))
     return VmsnapError(tried, said=said, next_step=_raise_limits() if error.errno in _LIMITED else None)

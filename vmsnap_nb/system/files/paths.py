@@ -30,13 +30,16 @@ def absolute(path: str | os.PathLike[str]) -> str:
         )
     if not text or "\0" in text:
         raise InvalidRequestError(
-            t("use {path!r} as a path", path=text), why=t("the path is empty or contains a null byte")
+            t("use {path!r} as a path", path=text),
+            why=t("the path is empty or contains a null byte"),
+            next_step=t("pass another path"),
         )
     full = os.path.abspath(os.path.expanduser(text))
     if len(os.fsencode(os.path.basename(full))) > _NAME_MAX:
         raise InvalidRequestError(
             t("use {name}… as a name", name=os.path.basename(full)[:40]),
             why=t("the name is longer than {most} bytes", most=_NAME_MAX),
+            next_step=t("choose a shorter name"),
         )
     return full
 

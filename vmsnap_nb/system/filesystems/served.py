@@ -91,6 +91,7 @@ class ServedSource(Source):
         while len(found) < length:
             piece = os.read(self._fd, length - len(found))
             if not piece:
-                raise ImageError(t("read {path}", path=self.name), why=t("the process that was reading it has exited"))
+                why = t("the process that was reading it has exited")
+                raise ImageError(t("read {path}", path=self.name), why=why, next_step=t("try again"))
             found += piece
         return bytes(found)

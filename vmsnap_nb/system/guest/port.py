@@ -103,6 +103,7 @@ def check_command(command: str) -> bytes:
         raise InvalidRequestError(
             t("run a command of {size} bytes in the guest", size=len(data)),
             why=t("a shell accepts at most {most} bytes and no null bytes", most=MAX_COMMAND),
+            next_step=t("split the command into shorter ones, without null bytes"),
         )
     return data
 
