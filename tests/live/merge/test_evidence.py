@@ -230,7 +230,7 @@ def test_a_merge_is_finished_by_its_guest_under_another_name_or_uuid(host: Host,
         waived = ("other-image",)
     [plan] = vs.scan(chain).unfinished()
     [concern] = [one for one in plan.concerns if one.level == "refuse"]
-    assert "if it has another name or UUID now, use unfinished() of the guest that has its disks" in concern.remedy
+    assert "if that guest has another name or UUID now, use unfinished() of the guest that has" in concern.remedy
     [plan] = guest.unfinished()
     assert plan.run(progress=False, waive=waived).as_predicted
     assert content(guest.chain().top) == was
