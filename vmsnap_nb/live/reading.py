@@ -42,7 +42,7 @@ from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.security import denied_among, not_relabelled, qemu_users, secmodels, unconfined
 from vmsnap_nb.system.libvirt.snapshots import read_saved_state
 from vmsnap_nb.system.libvirt.volumes import idle_pools, with_volume_paths
-from vmsnap_nb.system.libvirt.written import written_paths
+from vmsnap_nb.system.libvirt.written import has_given_up_images, written_paths
 from vmsnap_nb.system.maps import MapReader, map_inside
 from vmsnap_nb.system.qemu.check import damage
 from vmsnap_nb.system.qemu.program import emulators
@@ -341,6 +341,7 @@ def look_at_guest(
         agent=known.running and channels(known.xml).get(AGENT_PORT, False),
         jobs=jobs,
         written=written_paths(handle) if needs.written and known.running else frozenset(),
+        given_up=known.domain.state == "paused" and "" not in jobs and has_given_up_images(handle),
         memory=memory,
         pflash=loader is not None and loader.get("type") == "pflash",
         nvram="" if nvram is None else (nvram.text or ""),

@@ -11,7 +11,7 @@ from support.images import create
 from support.kinds import record
 from support.paused import Paused
 
-from vmsnap_nb.errors import GuestError, PlanRefusedError
+from vmsnap_nb.errors import PlanRefusedError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.libvirt.library import library
@@ -73,7 +73,7 @@ def test_the_memory_file_goes_with_its_snapshot(paused: Paused) -> None:
     memory = paused.guest.snapshots()["a"].record.memory_file
     assert memory is not None
     # After its memory was written QEMU lets nothing be written until it goes on.
-    with pytest.raises(GuestError, match="resume it"):
+    with pytest.raises(PlanRefusedError, match=f"resume {paused.guest.name} for a moment"):
         paused.guest.snapshot("again", kind="external-checkpoint").run(progress=False)
     assert paused.statuses == {"a": "ok"}
     paused.guest.handle.domain.resume()

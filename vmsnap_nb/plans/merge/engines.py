@@ -17,7 +17,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.layer_name import layer_name
 from vmsnap_nb.model.reference import Reference
-from vmsnap_nb.plans.checks import devices, security, users
+from vmsnap_nb.plans.checks import devices, given_up, security, users
 from vmsnap_nb.plans.checks.needed import other_chains
 from vmsnap_nb.plans.concern import Concern, either, refuse
 from vmsnap_nb.plans.facts import GuestFacts
@@ -159,10 +159,13 @@ class BlockJobs:
         below = tuple(path for path in written if path != self.source)
         yield from security.denied_writes(self.owner, forest, below)
         yield from security.not_relabelled(self.owner, below)
+        yield from given_up.no_writes(self.owner, () if self.adopt else below)
 
     def about_pull(self, forest: Forest, image: str) -> Iterator[Concern]:
         """Check that data is pulled only into the image that the guest writes to."""
         guest = self.own.guest
+        if forest[image].held == "read" and not self.adopt:
+            yield from given_up.no_writes(self.owner, (image,))
         if image != self.source:
             yield refuse(
                 "not-supported",

@@ -16,6 +16,7 @@ from vmsnap_nb.model.guest import OFF, Domain, State
 from vmsnap_nb.model.snapshot import MANAGED_SAVE, SnapshotRecord
 from vmsnap_nb.plans.checks.devices import memory_stays
 from vmsnap_nb.plans.checks.folders import free_name, kept_memory, room
+from vmsnap_nb.plans.checks.given_up import no_second_memory
 from vmsnap_nb.plans.checks.layers import missing, unreadable
 from vmsnap_nb.plans.checks.open_images import held_concerns
 from vmsnap_nb.plans.checks.users import active_jobs, has_managed_save, managed_save, unreadable_save
@@ -108,6 +109,7 @@ def _against_saving(reading: Reading, path: str | None) -> Iterator[Concern]:
     yield from held_concerns(reading.forest, domain.name)
     yield from memory_stays(reading.forest, owner, t("shut {guest} down instead", guest=domain.name))
     yield from active_jobs(owner)
+    yield from no_second_memory(owner, t("shut {guest} down instead", guest=domain.name))
     if path is None:
         return
     yield from free_name(reading.forest, reading.folders, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vmsnap_nb.model.forest import Forest
-from vmsnap_nb.plans.checks import devices
+from vmsnap_nb.plans.checks import devices, given_up
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark
 from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.plans.snapshot.choice import SnapshotChoice
@@ -19,6 +19,8 @@ def check_kind(forest: Forest, owner: GuestFacts, choice: SnapshotChoice) -> Ite
     """Check whether this kind goes with the guest's state and disks."""
     yield from _disks(owner, choice)
     yield from _state(owner, choice)
+    if choice.kind == "external-checkpoint":
+        yield from given_up.no_second_memory(owner, t("use {argument}", argument="kind='external-disk'"))
     if choice.with_memory:
         yield from devices.memory_stays(forest, owner, t("use {argument}", argument="kind='external-disk'"))
     external = [disk.target for disk in choice.disks if disk.held == "external"]

@@ -1,4 +1,4 @@
-"""Which images the QEMU of a guest writes to, asked of QEMU itself (its ``query-block``, qapi/block.json)."""
+"""To which images the QEMU of a guest writes, if to any: asked of QEMU itself (``query-block``, qapi/block.json)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vmsnap_nb.system.libvirt.domains import is_starting
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.volumes import with_volume_paths
 
-__all__ = ["Written", "named_below", "next_sources", "written_images", "written_paths"]
+__all__ = ["Written", "has_given_up_images", "named_below", "next_sources", "written_images", "written_paths"]
 
 
 class Written(NamedTuple):
@@ -52,14 +52,30 @@ def written_paths(domain: Any) -> frozenset[str]:
         return frozenset()
 
 
+def has_given_up_images(domain: Any) -> bool:
+    """Return whether QEMU has written the memory of a guest that is paused, and has not run it since.
+
+    libvirt has no such state: for it the guest is paused by its user. QEMU keeps the images as it would for another
+    QEMU, to which the guest migrates (its run state ``postmigrate``, qapi/run-state.json). False where it does not say.
+    """
+    try:
+        return bool(_ask(domain, "query-status")["status"] == "postmigrate")
+    except (ImportError, library().libvirtError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _query(domain: Any) -> list[Any]:
     """Return what QEMU says of its block devices that have a medium."""
+    return [device for device in _ask(domain, "query-block") if device.get("inserted")]
+
+
+def _ask(domain: Any, command: str) -> Any:
+    """Return the answer of QEMU itself to a command that only asks."""
     import libvirt_qemu
 
     if is_starting(domain):
         raise ValueError("it cannot say anything yet")
-    answer = json.loads(libvirt_qemu.qemuMonitorCommand(domain, '{"execute": "query-block"}', 0))
-    return [device for device in answer["return"] if device.get("inserted")]
+    return json.loads(libvirt_qemu.qemuMonitorCommand(domain, json.dumps({"execute": command}), 0))["return"]
 
 
 def _alias(qdev: str) -> str:
