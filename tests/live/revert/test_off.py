@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import threading
 import xml.etree.ElementTree as ET
@@ -236,12 +237,18 @@ def test_resetting_again_and_again_leaves_no_files(guest: Guest) -> None:
 
 def test_the_definition_of_then_comes_back(guest: Guest) -> None:
     guest.snapshot("a", kind="external-disk").run(progress=False)
-    guest.host.connection.defineXML(guest.xml().replace(">262144<", ">524288<"))
+    assert [c.level for c in guest.revert("a").concerns if c.name == "hardware-changed"] == []
+    then, changed = guest.xml(), guest.xml().replace(">262144<", ">524288<")
+    changed = re.sub("<clock offset='utc'(/>|>)", r"<clock offset='localtime'\1", changed)
+    changed = changed.replace("</uuid>", "</uuid><description>mine</description>")
+    guest.host.connection.defineXML(changed)
     plan = guest.revert("a")
     [warned] = [c for c in plan.concerns if c.level == "warn"]
-    assert (warned.name, "memory" in warned.what) == ("hardware-changed", True)
+    assert warned.name == "hardware-changed"
+    assert warned.what.endswith(": memory, current memory, clock and description")
     assert plan.run(progress=False).differences == ()
     assert ">262144<" in guest.xml()
+    assert ("<clock offset='utc'" in then, "<clock offset='utc'" in guest.xml()) == (True, True)
 
 
 def test_passwords_of_the_definition_stay_and_are_not_shown(guest: Guest) -> None:

@@ -21,7 +21,7 @@ from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.facts import FolderFacts
 from vmsnap_nb.plans.journal import InsideEntry, MergeEntry, RevertEntry
 from vmsnap_nb.plans.plan import Plan
-from vmsnap_nb.plans.revert.definition import changed_hardware
+from vmsnap_nb.plans.revert.definition import changed_parts
 from vmsnap_nb.plans.revert.request import RevertRequest
 from vmsnap_nb.plans.revert.steps import BeginRevert, TakeDefinition
 from vmsnap_nb.plans.save.request import saved_record
@@ -295,7 +295,7 @@ def test_a_definition_that_was_changed_while_the_guest_runs_is_expected_and_name
 
 def test_hardware_is_what_a_guest_sees() -> None:
     same = definition("/i/a"), definition("/i/b")
-    assert changed_hardware(*same) == ()
+    assert changed_parts(*same) == ()
 
 
 # -- memory alone ----------------------------------------------------------------------------------------

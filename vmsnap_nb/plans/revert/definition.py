@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import xml.etree.ElementTree as ET
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -12,9 +12,18 @@ from vmsnap_nb.model.disk_xml import defined_source, name_image, named_image
 from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.plans.facts import GuestFacts
 
-__all__ = ["NewSource", "changed_hardware", "definition_of", "pending_sources", "recorded_format", "recorded_name"]
+__all__ = [
+    "NewSource",
+    "changed_parts",
+    "definition_of",
+    "is_for_next_start",
+    "pending_sources",
+    "recorded_format",
+    "recorded_name",
+]
 
 _HARDWARE = ("memory", "vcpu", "os", "features")
+_NOT_COMPARED = frozenset({"name", "uuid", "devices"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,40 +101,67 @@ def _point(disk: ET.Element, new: NewSource) -> None:
     name_image(disk, new.path, format=new.format, device=new.device)
 
 
-def changed_hardware(then: str, now: str) -> tuple[str, ...]:
-    """Return what differs between two definitions: memory, processors, firmware, devices, but not images of disks.
+def is_for_next_start(record: str) -> bool:
+    """Return whether the definition that `definition_of` finds in a record is one for a start, not the live one."""
+    root = parse_xml(record)
+    return root.find("inactiveDomain") is not None or root.findtext("state") == "shutoff"
 
-    >>> changed_hardware("<domain><vcpu>1</vcpu></domain>", "<domain><vcpu>2</vcpu><devices><tpm/></devices></domain>")
+
+def changed_parts(then: str, now: str, *, exact: bool = True) -> tuple[str, ...]:
+    """Return what differs between two definitions: hardware, clock, texts and all else, but not images of disks.
+
+    Without `exact` one of them is the live one, to which libvirt has added much: then only the main hardware counts.
+
+    >>> changed_parts("<domain><vcpu>1</vcpu></domain>", "<domain><vcpu>2</vcpu><devices><tpm/></devices></domain>")
     ('vcpu', 'tpm')
+    >>> changed_parts("<domain><clock offset='utc'/></domain>", "<domain><clock offset='localtime'/></domain>")
+    ('clock',)
     """
-    had, has = _hardware(then), _hardware(now)
+    had, has = _parts(then, exact=exact), _parts(now, exact=exact)
     return tuple(part for part in dict.fromkeys((*had, *has)) if had.get(part) != has.get(part))
 
 
-def _hardware(xml: str) -> dict[str, object]:
+def _parts(xml: str, *, exact: bool) -> dict[str, object]:
     root = parse_xml(xml)
     parts: dict[str, object] = {}
-    for tag in _HARDWARE:
-        element = root.find(tag)
-        if element is not None:
-            element.tail = None
-            parts[tag] = ET.canonicalize(ET.tostring(element, encoding="unicode"), strip_text=True)
-    cpu = root.find("cpu")
-    if cpu is not None:
-        features = sorted((one.get("name", ""), one.get("policy", "")) for one in cpu.iterfind("feature"))
-        parts["cpu"] = (cpu.get("mode"), (cpu.findtext("model") or "").strip(), features)
-    devices: Counter[tuple[str, str]] = Counter()
+    for element in root:
+        name = element.tag.rpartition("}")[2]
+        if name == "cpu" and not exact:
+            features = sorted((one.get("name", ""), one.get("policy", "")) for one in element.iterfind("feature"))
+            parts["cpu"] = (element.get("mode"), (element.findtext("model") or "").strip(), features)
+        elif name in _HARDWARE or (exact and name not in _NOT_COMPARED):
+            parts[name] = _text(element)
+    devices: dict[str, list[object]] = {}
     for device in root.iterfind("devices/*"):
         target = device.find("target")
         if device.tag == "disk" and target is not None:
-            parts[f"disk {target.get('dev')}"] = (device.get("device"), target.get("bus"))
-        elif device.tag not in ("emulator", "alias"):
+            about: object = (device.get("device"), target.get("bus"))
+            part = f"disk {target.get('dev')}"
+        else:
             model = device.find("model")
             kind = device.get("model") or (model.get("type") if model is not None else None)
-            devices[device.tag, kind or ""] += 1
-    for tag, model_name in sorted(devices):
-        parts[f"{tag} {model_name}".rstrip()] = devices[tag, model_name]
-    return parts
+            about, part = "", f"{device.tag} {kind or ''}".rstrip()
+        if device.tag not in ("emulator", "alias"):
+            devices.setdefault(part, []).append(_text(_own(device)) if exact else about)
+    return parts | {part: sorted(devices[part], key=str) for part in sorted(devices)}
+
+
+def _own(device: ET.Element) -> ET.Element:
+    """Return a device without what is not the user's, and without the image of a disk: snapshots change that."""
+    device = copy.deepcopy(device)
+    device.attrib.pop("passwd", None)  # libvirt tells it of records alone
+    left_out = {"alias", *(("source", "backingStore", "mirror") if device.tag == "disk" else ())}
+    for child in list(device):
+        if child.tag in left_out:
+            device.remove(child)
+        elif child.tag == "driver" and device.tag == "disk":
+            child.attrib.pop("type", None)
+    return device
+
+
+def _text(element: ET.Element) -> str:
+    element.tail = None
+    return ET.canonicalize(ET.tostring(element, encoding="unicode"), strip_text=True)
 
 
 def pending_sources(guest: GuestFacts) -> dict[str, str]:

@@ -11,7 +11,7 @@ from vmsnap_nb.plans.checks.layers import missing
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.revert.choice import RevertChoice
-from vmsnap_nb.plans.revert.definition import changed_hardware, definition_of, pending_sources
+from vmsnap_nb.plans.revert.definition import changed_parts, definition_of, is_for_next_start, pending_sources
 from vmsnap_nb.plans.snapshot.backup_checkpoints import while_off
 from vmsnap_nb.plans.snapshot.choice import SnapshotChoice
 from vmsnap_nb.words.message import N_, NOTHING, joined, listed, t
@@ -20,10 +20,16 @@ __all__ = ["check_losses", "saved_memory"]
 
 _PARTS = {
     "memory": N_("memory"),
+    "currentMemory": N_("current memory"),
     "vcpu": N_("number of processors"),
     "cpu": N_("processor model"),
     "os": N_("firmware and boot options"),
     "features": N_("platform features"),
+    "clock": N_("clock"),
+    "title": N_("title"),
+    "description": N_("description"),
+    "metadata": N_("metadata"),
+    "seclabel": N_("security label"),
     "interface": N_("network interface"),
     "controller": N_("controller"),
     "graphics": N_("graphical console"),
@@ -84,24 +90,25 @@ def _hardware(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
             images=(path,) if path in reading.forest.images else (),
             holders=(guest,),
         )
-    changed = changed_hardware(then, reading.owner.definition)
+    exact = is_for_next_start(choice.record.xml)
+    changed = changed_parts(then, reading.owner.definition, exact=exact)
     if changed:
         yield warn(
             "hardware-changed",
             t(
-                "{guest} had different hardware at the time of snapshot {name}, and the revert restores that "
-                "hardware: {parts}",
+                "the definition of {guest} was different at the time of snapshot {name}, and the revert restores "
+                "these parts of it: {parts}",
                 guest=guest,
                 name=choice.record.name,
                 parts=listed(map(_part, changed)),
             ),
-            t("if you want the current hardware, change the definition again afterwards"),
+            t("if you want the current parts, change the definition again afterwards"),
             holders=(guest,),
         )
 
 
 def _part(part: str) -> str:
-    """Return what a part of a definition is called, as `changed_hardware` names it."""
+    """Return what a part of a definition is called, as `changed_parts` names it."""
     element, _, name = part.partition(" ")
     if element == "disk":
         return t("disk {disk}", disk=name)
