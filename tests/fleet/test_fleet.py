@@ -44,7 +44,7 @@ def test_tables_have_a_column_for_the_host() -> None:
             with pytest.raises(vs.VmsnapError):
                 found["c"]
         assert "a: 1 guest<br>b: 1 guest<br>c did not respond" in fleet.guests()._repr_mimebundle_()["text/html"]
-        no = "No unneeded files were found"
+        no = "No unneeded files were found in /default-pool. 1 image or folder could not be read"
         assert f"a: {no}<br>b: {no}<br>c did not respond" in fleet.leftovers()._repr_mimebundle_()["text/html"]
         assert fleet.guests().to_frame()["guest"].dropna().to_list() == ["test", "test"]
 

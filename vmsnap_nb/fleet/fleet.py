@@ -18,7 +18,7 @@ from vmsnap_nb.fleet.work import MOST_HOSTS, ROUND, Work
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.html_page import write_page
-from vmsnap_nb.live.leftovers import LiveLeftovers
+from vmsnap_nb.live.leftovers import LiveLeftovers, live_leftovers
 from vmsnap_nb.live.place import Place
 from vmsnap_nb.model.arguments import checked, checked_methods
 from vmsnap_nb.model.by_host import ByHost, TablesByHost
@@ -274,9 +274,7 @@ class Fleet(Listed):
         """
         parts, problems = self._each_knowing("leftovers", folders)
         places = self._work.places(folders, parts, problems)
-        live = {
-            name: LiveLeftovers(parts[name].files, parts[name].unseen, place=place) for name, place in places.items()
-        }
+        live = {name: live_leftovers(parts[name], place) for name, place in places.items()}
         return TablesByHost(live, problems, Leftovers())
 
     def to_html(self, path: PathLike, *folders: PathLike, overwrite: bool = False) -> str:

@@ -312,7 +312,7 @@ class Host(Listed):
         --------
         >>> import vmsnap_nb as vs
         >>> vs.connect("test:///default", readonly=True).leftovers()
-        <Leftovers: none, as far as was checked>
+        <Leftovers: none in 1 folder, as far as was checked; 1 could not be read>
         """
         return read_leftovers(self.place(*folders))
 

@@ -21,7 +21,7 @@ from vmsnap_nb.system.files.paths import absolute
 from vmsnap_nb.system.files.taken import taken
 from vmsnap_nb.words.message import t
 
-__all__ = ["LiveLeftovers", "found_leftovers", "read_leftovers"]
+__all__ = ["LiveLeftovers", "found_leftovers", "live_leftovers", "read_leftovers"]
 
 PathLike = str | os.PathLike[str]
 
@@ -116,7 +116,12 @@ def found_leftovers(place: Place, now: Reading) -> LiveLeftovers:
     """Return what nothing needs of all that was read there."""
     found = find_leftovers(place.look(now, leftovers_needs(now.forest)), place.uri)
     files = map(_sized, found.files) if place.here else found.files
-    return LiveLeftovers(tuple(files), found.unseen, place=place)
+    return live_leftovers(replace(found, files=tuple(files)), place)
+
+
+def live_leftovers(found: Leftovers, place: Place) -> LiveLeftovers:
+    """Return files that nothing needs with the place in which plans about them run."""
+    return LiveLeftovers(found.files, found.unseen, found.folders, place=place)
 
 
 def _sized(one: Leftover) -> Leftover:

@@ -97,6 +97,7 @@ def look_at_files(now: Reading, needs: Needs, *, by_libvirt: bool = False) -> Re
         space=file_spaces(forest, needs.space),
         permits=permits(needs.permits),
         modes={path: mode for path in needs.modes if (mode := _mode(path)) is not None},
+        listed=forest.folders,
     )
 
 
@@ -109,7 +110,11 @@ def look_elsewhere(knowledge: Knowledge, now: Reading, needs: Needs) -> Reading:
     listed = frozenset().union(*(paths for paths, _ in content.values()))
     taken = {path for path in listed if path in needs.places or os.path.dirname(path) in needs.listed}
     free = {folder: bytes_free for folder, (_, bytes_free) in content.items()}
-    return replace(now, folders=FolderFacts(frozenset(taken), free))
+    named, images = now.forest.folders, now.forest.images
+    pools = (pool.folder for pool in knowledge.pools if pool.active and pool.folder is not None)
+    # A folder that is no pool is an image of its own there, of which nothing is known.
+    known = tuple(folder for folder in named if folder not in images) if named else tuple(dict.fromkeys(pools))
+    return replace(now, folders=FolderFacts(frozenset(taken), free), listed=known)
 
 
 def folder_facts(places: Iterable[str], listed: Iterable[str] = (), *, by_libvirt: bool = False) -> FolderFacts:

@@ -60,10 +60,13 @@ class Leftovers(Tabled):
         The rows.
     unseen : tuple of str
         Images and folders that could not be read, so they may need any of the files.
+    folders : tuple of str
+        The folders that were searched: the storage pools of the host, and the folders that were passed.
     """
 
     files: tuple[Leftover, ...] = ()
     unseen: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -72,8 +75,10 @@ class Leftovers(Tabled):
         return iter(self.files)
 
     def __repr__(self) -> str:
-        if not self.files:
-            return "<Leftovers: none, as far as was checked>"
-        size = human_size(sum(one.allocated or 0 for one in self.files))
         unseen = f"; {len(self.unseen)} could not be read" if self.unseen else ""
+        if not self.files and not self.folders:
+            return f"<Leftovers: no folder was searched{unseen}>"
+        if not self.files:
+            return f"<Leftovers: none in {plural(len(self.folders), 'folder')}, as far as was checked{unseen}>"
+        size = human_size(sum(one.allocated or 0 for one in self.files))
         return f"<Leftovers: {plural(len(self), 'unneeded file')}, as far as was checked, {size}{unseen}>"

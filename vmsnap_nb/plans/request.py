@@ -78,7 +78,8 @@ class Reading:
     not there, `unknown` those of which that is not known, with the reason, `leftovers` files of ours that were never
     completed, `incomplete` such of libvirt and QEMU, `processes` those that hold an image, as ``qemu-img (123)``, and
     `space` what images take in their files. `modes` has the bits of permission of files, `permits` who may read
-    them, `distrusted` which saved memory libvirt should not be given, each with the reason.
+    them, `distrusted` which saved memory libvirt should not be given, each with the reason. Of `listed` folders all
+    files are known, on another machine as volumes.
     """
 
     forest: Forest
@@ -102,6 +103,7 @@ class Reading:
     modes: Mapping[str, int] = field(default_factory=dict)
     permits: Mapping[str, Permit] = field(default_factory=dict)
     distrusted: Mapping[str, Message] = field(default_factory=dict)
+    listed: tuple[str, ...] = ()
 
     def block_map(self, layers: Sequence[str]) -> BlockMap | None:
         """Return the maps of some layers laid over each other, base first; None where one of them is not known."""

@@ -23,6 +23,7 @@ __all__ = ["caption_of", "listing_bundle", "listing_text", "table_text"]
 
 _WIDEST = 60
 """Columns that a cell of a text may take; what is longer has lines of its own below the row."""
+_MOST_FOLDERS = 4
 _RIGHT = {"bytes", "count", "seconds"}
 
 
@@ -78,13 +79,24 @@ def _(domains: Domains) -> str:
 
 @caption_of.register
 def _(leftovers: Leftovers) -> str:
-    if not leftovers:
-        return t("No unneeded files were found")
+    if leftovers:
+        return counted(
+            "{count} unneeded file, as far as was checked: {size}",
+            "{count} unneeded files, as far as was checked: {size}",
+            len(leftovers),
+            size=human_size(sum(one.allocated or 0 for one in leftovers)),
+        )
+    if leftovers.folders:
+        found = t("No unneeded files were found in {folders}", folders=joined(leftovers.folders, most=_MOST_FOLDERS))
+    else:
+        found = t("No folder was searched for unneeded files. Pass folders, or define and start a storage pool")
+    if not leftovers.unseen:
+        return found
     return counted(
-        "{count} unneeded file, as far as was checked: {size}",
-        "{count} unneeded files, as far as was checked: {size}",
-        len(leftovers),
-        size=human_size(sum(one.allocated or 0 for one in leftovers)),
+        "{found}. {count} image or folder could not be read",
+        "{found}. {count} images or folders could not be read",
+        len(leftovers.unseen),
+        found=found,
     )
 
 

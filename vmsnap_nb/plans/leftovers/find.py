@@ -44,7 +44,7 @@ def find_leftovers(reading: Reading, uri: str = "") -> Leftovers:
         Leftover(path, "incomplete file", evidence=t("the process that was writing it has ended"))
         for path in reading.leftovers
     ]
-    return Leftovers(tuple(files), unseen(forest))
+    return Leftovers(tuple(files), unseen(forest), reading.listed)
 
 
 def unseen(forest: Forest) -> tuple[str, ...]:
