@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool, qemu_img, volume_disk
+from support.images import MIB, create
 from support.refusals import refused
 
 import vmsnap_nb as vs
@@ -156,3 +157,39 @@ def test_a_volume_is_its_file(connection: Any, host: Host, way: str) -> None:
     runs(one.delete_snapshot("s"))
     without_link(way, one)
     runs(one.commit(base="a"))
+
+
+# -- one disk of several guests -------------------------------------------------------------------------
+
+
+def shared(host: Host) -> list[tuple[str, str]]:
+    return [(str(one.severity), one.where) for one in host.findings() if one.name == "shared-disk"]
+
+
+def test_a_disk_of_two_guests_is_found_under_all_its_names(connection: Any, host: Host) -> None:
+    create(IMAGES / "d.qcow2", size=4 * MIB)
+    (IMAGES / "link.qcow2").symlink_to("d.qcow2")
+    os.link(IMAGES / "d.qcow2", IMAGES / "hard.qcow2")
+    (IMAGES / "sub").mkdir()
+    (IMAGES / "folder").symlink_to(".")
+    pool(connection, "images", IMAGES)
+    define(connection, "one", file_disk(IMAGES / "d.qcow2"))
+    other = define(connection, "two")
+    assert shared(host) == []
+    names = ("d.qcow2", "link.qcow2", "hard.qcow2", "folder/d.qcow2", "sub/../d.qcow2")
+    for disk in (volume_disk("images", "d.qcow2"), *(file_disk(f"{IMAGES}/{name}") for name in names)):
+        other.undefine()
+        other = define(connection, "two", disk)
+        assert shared(host) == [("warning", str(IMAGES / "d.qcow2"))], disk
+    other.undefine()
+    define(connection, "two", file_disk(IMAGES / "d.qcow2").replace("<target", "<readonly/><target"))
+    assert shared(host) == []
+
+
+def test_a_disk_that_is_meant_to_be_shared_is_none_and_keeps_no_guest_from_a_start(connection: Any, host: Host) -> None:
+    (IMAGES / "d.raw").write_bytes(bytes(MIB))
+    disk = file_disk(IMAGES / "d.raw", format="raw").replace("<target", "<shareable/><target")
+    define(connection, "one", disk, running=True)
+    define(connection, "two", disk)
+    assert [str(one.name) for one in host.findings()] == []
+    assert host.guest("two").start().state == "running"

@@ -208,6 +208,18 @@ def test_a_file_that_qemu_still_has_open_is_found_once() -> None:
     assert [one.name for one in find_all(reading(tree.edited(uses=[]))) if one.where == "/i/top"] == ["missing-base"]
 
 
+def test_a_disk_of_two_guests_is_found_once() -> None:
+    one = replace(image("a"), identity=(1, 1))
+    uses = (Use("x", "vda", "/i/a"), Use("y", "vda", "/j/a"), Use("z", "vda", "/i/a", readonly=True))
+    tree = forest(one, replace(one, path="/j/a"), uses=uses)
+    [row] = find_all(reading(tree))
+    assert (row.name, row.severity, row.where) == ("shared-disk", "warning", "/i/a")
+    assert "the disk of x (vda) and y (vda), also under the name /j/a" in row.what
+    raw = "<domain><devices><disk><shareable/><target dev='vda'/></disk></devices></domain>"
+    guests = [GuestFacts(domain=Domain(name, name), xml=raw) for name in "xy"]
+    assert "shared-disk" not in {one.name for one in find_all(reading(tree), guests)}
+
+
 def test_two_names_of_a_file_are_one_finding() -> None:
     base, top = replace(image("base"), identity=(1, 1)), replace(image("top", "base"), identity=(1, 2))
     other = (replace(base, path="/j/base"), replace(image("/j/top", "/j/base"), identity=(1, 2)))

@@ -11,7 +11,7 @@ from vmsnap_nb.model.base_mismatch import DIRTY
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.shown import Carded, Tabled
 from vmsnap_nb.model.snapshot import SnapshotList
-from vmsnap_nb.plans.checks import host, layers, security, start
+from vmsnap_nb.plans.checks import devices, host, layers, security, start
 from vmsnap_nb.plans.checks.notes import strangers
 from vmsnap_nb.plans.checks.open_images import held_concerns
 from vmsnap_nb.plans.concern import Concern
@@ -20,7 +20,7 @@ from vmsnap_nb.plans.machine import Machine
 from vmsnap_nb.plans.merge.checks import interrupted
 from vmsnap_nb.plans.merge.request import unfinished_needs
 from vmsnap_nb.plans.request import Needs, Reading
-from vmsnap_nb.words.message import Message, counted, t
+from vmsnap_nb.words.message import Message, counted, listed, t
 
 __all__ = ["Finding", "Findings", "find_all", "findings_needs"]
 
@@ -106,12 +106,13 @@ def find_all(
 
     `machine` is where the images are, if command lines must name it.
     """
-    found: dict[tuple[str, str], Finding] = {}
+    guests, found = tuple(guests), dict[tuple[str, str], Finding]()
     for finding in (
         *(one for guest in guests for one in _of_guest(replace(reading, guest=guest))),
-        *(one for listed in lists for one in _of_list(listed)),
+        *(one for each in lists for one in _of_list(each)),
         *_of_journal(reading, name),
         *_of_images(reading, name),
+        *_of_shared_disks(reading.forest, guests),
         *_of_host(reading, name, str if machine is None else machine.line),
     ):
         found.setdefault((finding.name, finding.where), finding)
@@ -250,6 +251,20 @@ def _formats(forest: Forest, path: str) -> Iterator[Concern]:
 
 
 # -- the host ---------------------------------------------------------------------------------------------------
+
+
+def _of_shared_disks(forest: Forest, guests: Iterable[GuestFacts]) -> Iterator[Finding]:
+    meant = {(guest.domain.name, target) for guest in guests for target in devices.shared_on_purpose(guest)}
+    for path, uses in host.shared_disks(forest, meant):
+        others = dict.fromkeys(use.path for use in uses if use.path != path)
+        fields = {"image": path, "disks": listed(f"{use.guest} ({use.target})" for use in uses)}
+        what = (
+            t("{image} is the disk of {disks}, also under the name {names}", names=listed(others), **fields)
+            if others
+            else t("{image} is the disk of {disks}", **fields)
+        )
+        what = t("{what}. Any change of it, also by a snapshot or a merge, is a change of all these disks", what=what)
+        yield _row("shared-disk", "warning", what, path, t("give each guest a disk of its own, for example a copy"))
 
 
 def _of_host(reading: Reading, name: str, line: Callable[[str], str]) -> Iterator[Finding]:

@@ -16,7 +16,16 @@ from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
 from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.words.message import NOTHING, Message, listed, t
 
-__all__ = ["memory_stays", "no_jobs", "parts_of_files", "passed_through", "special_disks", "tpm"]
+__all__ = [
+    "memory_stays",
+    "no_jobs",
+    "parts_of_files",
+    "passed_through",
+    "shareable",
+    "shared_on_purpose",
+    "special_disks",
+    "tpm",
+]
 
 _STAYS = frozenset({"parallels", "qcow", "vdi", "vhdx", "vmdk", "vpc"})
 """Formats of images with which QEMU does not write out a guest's memory: it does that as if the guest migrated."""
@@ -166,6 +175,22 @@ def special_disks(owner: GuestFacts, external: Collection[str]) -> Iterator[Conc
                 out,
                 holders=(guest,),
             )
+
+
+def shared_on_purpose(owner: GuestFacts) -> frozenset[str]:
+    """Return the targets of disks whose image others may have as well: shareable, transient, or a part of a file."""
+    return frozenset((*_disks_with("shareable", owner), *_disks_with("transient", owner), *sliced_disks(owner.xml)))
+
+
+def shareable(owner: GuestFacts) -> frozenset[str]:
+    """Return the targets of raw disks to which several guests may write while they run."""
+    return frozenset(_disks_with("shareable", owner))
+
+
+def _disks_with(element: str, owner: GuestFacts) -> Iterator[str]:
+    root = _root(owner)
+    disks = () if root is None else root.iterfind("devices/disk")
+    return (_target(disk) for disk in disks if disk.find(element) is not None)
 
 
 def passed_through(owner: GuestFacts) -> frozenset[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import posixpath
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from vmsnap_nb.model.aliases import names_of
 from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import OPENABLE, Image
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.plans.concern import Concern, refuse, warn
@@ -22,6 +23,7 @@ __all__ = [
     "growth_by_file_system",
     "overcommitted",
     "protect_by_hand",
+    "shared_disks",
     "too_deep",
     "unrecorded",
     "writable_bases",
@@ -111,6 +113,20 @@ def overcommitted(growth: Growth) -> Message | None:
         folder=growth.folder,
         free=human_size(growth.free),
     )
+
+
+def shared_disks(forest: Forest, meant: Collection[tuple[str, str]]) -> Iterator[tuple[str, tuple[Use, ...]]]:
+    """Yield the images that are disks of several guests, or several of one, which may write to them, with these.
+
+    An image counts once, whatever its names. `meant` are guests and disks that are to be shared by their definition.
+    """
+    disks: dict[str, list[Use]] = {}
+    for use in forest.uses:
+        if not use.readonly and not use.volume:
+            disks.setdefault(forest.same_file(use.path)[0], []).append(use)
+    for path, uses in disks.items():
+        if len(uses) > 1 and any((use.guest, use.target) not in meant for use in uses):
+            yield path, tuple(uses)
 
 
 def writable_bases(forest: Forest) -> Iterator[tuple[Image, tuple[str, ...]]]:

@@ -11,6 +11,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain, Use
 from vmsnap_nb.model.image import Image, Status, reason
 from vmsnap_nb.plans.by_hand import rebase_argv, repair_commands
+from vmsnap_nb.plans.checks import devices
 from vmsnap_nb.plans.checks.interrupted import finishing, may_lack, reads_otherwise
 from vmsnap_nb.plans.checks.known import inner_names
 from vmsnap_nb.plans.checks.layers import REBASED, doubts
@@ -202,8 +203,9 @@ def interrupted_commits(reading: Reading) -> Iterator[Concern]:
 def holders(reading: Reading) -> Iterator[Concern]:
     """Check that nobody else holds the guest's images: QEMU shares an image among readers, who writes must be alone."""
     forest, domain = reading.forest, reading.owner.domain
+    shareable = devices.shareable(reading.owner)
     for use in domain.uses:
-        if use.path not in forest.images:
+        if use.path not in forest.images or use.target in shareable:
             continue
         for layer in forest.known_lineage(use.path):
             top = layer == use.path and not use.readonly
