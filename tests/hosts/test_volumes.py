@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.devices import MakeDevice
 from support.disks import OPTIONS, Made, change, converted, mapped, merged_parts
-from support.hosts import IMAGES, SystemLibvirt
+from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool
 from support.images import MIB, create, write
 
 import vmsnap_nb as vs
@@ -88,3 +88,31 @@ def test_a_chain_on_block_devices_is_read_as_qemu_reads_it(device: MakeDevice, t
         assert parts == mapped(Path(image.path), image.format or "")
     with open_disk(chain) as disk:
         assert disk.pread(0, disk.size) == converted(top, "qcow2", tmp_path)
+
+
+def test_an_overlay_in_a_pool_of_devices_is_seen_from_anywhere(
+    connection: Any, system: SystemLibvirt, device: MakeDevice
+) -> None:
+    """libvirt does not say what a partition or a logical volume holds, so its first bytes are read."""
+    disk = device(partition=True)
+    pool(connection, "images", IMAGES)
+    connection.storagePoolDefineXML(
+        f"<pool type='disk'><name>disk</name><source><device path='{disk}'/><format type='dos'/></source>"
+        "<target><path>/dev</path></target></pool>"
+    ).create()
+    part = Path(f"{disk}p1")
+    assert [one.path() for one in connection.storagePoolLookupByName("disk").listAllVolumes()] == [str(part)]
+    base, top = create(IMAGES / "base.qcow2", size=4 * MIB), IMAGES / "top.qcow2"
+    create(top, backing=base)
+    define(connection, "g", file_disk(top), running=True)
+    for uri in ("qemu:///system", system.uri):
+        with vs.connect(uri) as host:
+            assert not host.guest("g").commit().refused
+            assert str(part) not in {one.path for one in host.leftovers()}  # a partition is nobody's to remove
+    create(part, backing=base)
+    for uri in ("qemu:///system", system.uri):
+        with vs.connect(uri) as host:
+            assert sorted(host.survey().children(base)) == sorted((str(part), str(top)))
+            refusals = [one.name for one in host.guest("g").commit().concerns if one.level == "refuse"]
+            assert refusals == ["shared-base"]
+            assert str(part) not in {one.path for one in host.leftovers()}

@@ -34,6 +34,7 @@ from vmsnap_nb.plans.machine import Machine
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.plans.step import CreateVolume, DefineDomain, GuestRef, RemoveVolume, Step
+from vmsnap_nb.system.device_image import with_header
 from vmsnap_nb.system.files.identity import place_of
 from vmsnap_nb.system.files.paths import absolute
 from vmsnap_nb.system.image_file import as_raw
@@ -260,8 +261,9 @@ class Connection:
         }
         chains = (read_domain_chains(xml) for _, xml in domains if "<backingStore" in xml)
         survey.devices.update(image.path for chain in chains for image in chain)
-        survey.devices.update(named)
-        survey.images = dict.fromkeys(named) | survey.images
+        overlays = with_header(path for pool in knowledge.pools if pool.devices for path in knowledge.volumes(pool))
+        survey.devices.update((*named, *overlays))
+        survey.images = dict.fromkeys((*named, *overlays)) | survey.images
         around = tuple(around)
         forest = survey.read([use for domain, _ in domains for use in domain.uses], around=around)
         forest = with_real_uses(self.handle, forest, domains, survey, around, readonly=self.readonly)

@@ -189,6 +189,7 @@ def forest_elsewhere(
         # Of what is only named somewhere, the list of snapshots says that it is missing.
         images |= {path: image for path, image in found.items() if image.status != "missing" or path not in named}
         row = [path for path in dict.fromkeys(below) if path not in images]
+    devices: list[str] = []
     for pool in knowledge.pools:
         queue = [path for path in knowledge.volumes(pool) if not wanted or path.startswith(wanted)]
         for path in queue:
@@ -197,13 +198,24 @@ def forest_elsewhere(
             told = knowledge.image(path)
             if told is not None:
                 images[path] = told
-                if told.backing is not None and told.backing.key not in images:
-                    images[told.backing.key] = image_elsewhere(told.backing.key, knowledge)
+                devices += [path] if told.device else []
+    question = partial(image_elsewhere, knowledge=knowledge, whole=True)  # libvirt itself looks into no device
+    images |= zip(devices, map(_unread_device, ask_each(question, devices, far=True)), strict=True)
+    for image in tuple(images.values()):
+        if image.backing is not None and image.backing.key not in images:
+            images[image.backing.key] = image_elsewhere(image.backing.key, knowledge)
     active = [f"{pool.folder}/" for pool in knowledge.pools if pool.active and pool.folder is not None]
     for folder, start in zip(folders, wanted, strict=True):
         if folder not in images and not any(path.startswith(start) for path in active):
             images[folder] = _no_pool(folder)
     return Forest(images, uses, folders, datetime.now(UTC))
+
+
+def _unread_device(image: Image) -> Image:
+    """Return a device as what is not known where its first bytes were not read: it may be an overlay."""
+    if image.known_from == "volume data" or image.format is not None or image.status != "ok":
+        return image
+    return replace(image, status="outside", problem=t("libvirt does not report what kind of file it is"))
 
 
 def _no_pool(folder: str) -> Image:

@@ -10,12 +10,12 @@ from dataclasses import replace
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.system.files.allowed import Places
-from vmsnap_nb.system.files.devices import identity_of
+from vmsnap_nb.system.files.devices import identity_of, is_device
 from vmsnap_nb.system.files.owner import owner_of
 from vmsnap_nb.system.files.paths import real_path
 from vmsnap_nb.system.image_file import read_image, unopened_device
 
-__all__ = ["Devices"]
+__all__ = ["Devices", "with_header"]
 
 
 class Devices:
@@ -59,3 +59,10 @@ def _is_beside(path: str, above: Image | None) -> bool:
     if above is None or not above.device:
         return False
     return os.path.dirname(path) in map(os.path.dirname, (above.path, real_path(above.path)))
+
+
+def with_header(paths: Iterable[str]) -> list[str]:
+    """Return those of some block devices that hold more than raw data, such as an overlay, or that cannot be read."""
+    devices = [path for path in paths if is_device(path)]
+    images = (read_image(path, os.path.dirname(path), real_path(path), device=True)[0] for path in devices)
+    return [path for path, image in zip(devices, images, strict=True) if image.status != "unknown"]

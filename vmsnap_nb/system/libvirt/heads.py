@@ -68,8 +68,11 @@ class Heads:
 
 def _fields(image: Image, source: VolumeSource) -> dict[str, Any]:
     head, size = source.pread(0, _HEAD), source.size
-    if guess_format(head) != "qcow2" or image.format != "qcow2":
-        return {"known_from": "volume data"} if head else {}
+    guess = guess_format(head)
+    if image.device and image.format is None and head:
+        image = replace(image, format="qcow2" if guess == "qcow2" else "raw")
+    if guess != "qcow2" or image.format != "qcow2":
+        return {"format": image.format, "known_from": "volume data"} if head else {}
     fields = read_qcow2(source.pread, head, size, os.path.dirname(image.path))
     told = {name: value for name, value in fields.items() if value is not None}
-    return {"backing": None, "file_size": size, **told, "known_from": "volume data"}
+    return {"backing": None, "file_size": size, "format": "qcow2", **told, "known_from": "volume data"}

@@ -93,6 +93,8 @@ class Knowledge:
         told = None if xml is None else read_volume(xml.text)
         if xml is not None and told is not None:
             told = replace(told, path=path, known_from="volume")
+            if told.device and found is not None:  # of which libvirt knows only what the definition says
+                told = replace(told, format=found.format, backing=found.backing, virtual_size=found.virtual_size)
             early(told)
             found = self._with_head(told, volume, xml) if whole else told
         if found is None:

@@ -37,6 +37,7 @@ class Pool:
     folder: str | None
     handle: Any = field(compare=False, repr=False)
     xml: str = field(default="", compare=False, repr=False)
+    devices: bool = False  # its volumes are block devices
 
 
 def read_pools(connection: Any, *, far: bool = False) -> tuple[Pool, ...]:
@@ -62,14 +63,22 @@ def read_pools(connection: Any, *, far: bool = False) -> tuple[Pool, ...]:
 def _pool(handle: Any, text: str, *, active: bool) -> Pool:
     xml = parse_xml(text)
     path = xml.findtext("target/path") if xml.get("type") in {"dir", "fs", "netfs"} else None
-    return Pool(name=str(handle.name()), active=active, folder=path and path.rstrip("/"), handle=handle, xml=text)
+    return Pool(
+        name=str(handle.name()),
+        active=active,
+        folder=path and path.rstrip("/"),
+        handle=handle,
+        xml=text,
+        devices=xml.get("type") in {"disk", "logical", "iscsi", "scsi", "mpath", "zfs"},
+    )
 
 
 def read_volume(xml: str) -> Image | None:
     """Return the image of a volume's XML; None for what is no image, as a folder or an ISO file."""
     volume = parse_xml(xml)
-    path = volume.findtext("target/path")
-    format = _format(volume.find("target"))
+    path, device = volume.findtext("target/path"), volume.get("type") == "block"
+    # libvirt looks into no device: what it calls the format is the kind of a partition.
+    format = None if device else _format(volume.find("target"))
     if path is None or format in {"dir", "iso"} or volume.get("type") in {"dir", "network", "netdir"}:
         return None
     backing = volume.find("backingStore")
@@ -82,6 +91,7 @@ def read_volume(xml: str) -> Image | None:
         file_size=_number(volume.findtext("physical")),
         mtime_ns=_time(volume.findtext("target/timestamps/mtime")) if volume.get("type") == "file" else None,
         writable=_is_writable(volume.findtext("target/permissions/mode")),
+        device=device,
     )
 
 
