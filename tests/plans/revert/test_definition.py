@@ -25,6 +25,7 @@ def test_all_parts_of_a_definition_count_and_the_images_of_disks_do_not() -> Non
     then = had.format(disk.format("raw", "none", "/a"))
     assert changed_parts(then, then.replace("/a", "/b").replace("raw", "qcow2").replace(" passwd='a'", "")) == ()
     assert changed_parts(then, then.replace("utc", "localtime").replace("<pm/>", "")) == ("clock", "pm")
+    assert changed_parts(then, then.replace("<disk ", "<disk type='network' ")) == ()  # as an overlay on it changes it
     assert changed_parts(then, then.replace("utc", "localtime"), exact=False) == ()
     assert changed_parts(then, then.replace("none", "unsafe")) == ("disk vda",)
     assert changed_parts(then, then.replace("vnc", "spice")) == ("graphics",)

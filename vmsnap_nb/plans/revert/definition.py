@@ -150,6 +150,8 @@ def _own(device: ET.Element) -> ET.Element:
     """Return a device without what is not the user's, and without the image of a disk: snapshots change that."""
     device = copy.deepcopy(device)
     device.attrib.pop("passwd", None)  # libvirt tells it of records alone
+    if device.tag == "disk":
+        device.attrib.pop("type", None)  # of the image: file, block, network
     left_out = {"alias", *(("source", "backingStore", "mirror") if device.tag == "disk" else ())}
     for child in list(device):
         if child.tag in left_out:
