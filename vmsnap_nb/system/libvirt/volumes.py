@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,6 +13,9 @@ from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.system.libvirt.library import library
 
 __all__ = ["idle_pools", "with_volume_paths"]
+
+_UNIT = re.compile(r"unit:\d+:\d+:(\d+)")
+"""How libvirt calls the logical units of an iSCSI target."""
 
 
 def with_volume_paths(connection: Callable[[], Any], xml: str) -> str:
@@ -27,11 +31,19 @@ def with_volume_paths(connection: Callable[[], Any], xml: str) -> str:
         source = disk.find("source")
         if source is None or not (source.get("pool") and source.get("volume")):
             continue
-        path, is_device = _volume(connection(), source.get("pool", ""), source.get("volume", ""))
-        if path is not None:
-            for attribute in ("pool", "volume", "mode"):
-                source.attrib.pop(attribute, None)
-            source.set("dev" if is_device else "file", path)
+        named = source.get("pool", ""), source.get("volume", "")
+        path, is_device = _volume(connection(), *named)
+        network = _network(connection(), *named) if path is None else None
+        if path is None and network is None:
+            continue
+        for attribute in ("pool", "volume", "mode"):
+            source.attrib.pop(attribute, None)
+        if network is not None:
+            source.attrib.update(network.attrib)
+            source.extend(network)
+            disk.set("type", "network")
+        else:
+            source.set("dev" if is_device else "file", path or "")
             disk.set("type", "block" if is_device else "file")
     return ET.tostring(root, encoding="unicode")
 
@@ -67,6 +79,24 @@ def _volume(connection: Any, pool: str, volume: str) -> tuple[str | None, bool]:
     return (os.path.join(folder or "", volume), False) if is_folder else (None, False)
 
 
-def _found(pool: Any, volume: str) -> tuple[str, bool]:
+def _found(pool: Any, volume: str) -> tuple[str | None, bool]:
     handle = pool.storageVolLookupByName(volume)
-    return str(handle.path()), handle.info()[0] == library().VIR_STORAGE_VOL_BLOCK
+    path = str(handle.path())  # of a volume on the network it is a name
+    return path if path.startswith("/") else None, handle.info()[0] == library().VIR_STORAGE_VOL_BLOCK
+
+
+def _network(connection: Any, pool: str, volume: str) -> ET.Element | None:
+    """Return the source of a disk that is a volume of a pool on the network, as libvirt translates it for QEMU.
+
+    Of such pools libvirt gives QEMU only logical units of iSCSI, which it opens itself ("iscsi-direct").
+    """
+    with contextlib.suppress(library().libvirtError):
+        root = parse_xml(connection.storagePoolLookupByName(pool).XMLDesc())
+        target = root.find("source/device")
+        unit = _UNIT.fullmatch(volume)
+        if root.get("type") == "iscsi-direct" and target is not None and unit is not None:
+            source = ET.Element("source", protocol="iscsi", name=f"{target.get('path')}/{unit[1]}")
+            source.extend(root.iterfind("source/host"))
+            source.extend(root.iterfind("source/initiator"))
+            return source
+    return None
