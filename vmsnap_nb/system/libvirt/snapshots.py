@@ -50,7 +50,9 @@ def read_records(domain: Any, *, xml: bool = True, far: bool = False) -> tuple[S
     listed = _list(domain)
     with libvirt_errors(t("list the snapshots of {guest}", guest=domain.name())):
         saved = bool(domain.hasManagedSaveImage())
-    found = ask_each(_record, [(domain, snapshot, listed.current, xml) for snapshot in listed.snapshots], far=far)
+    guest = str(domain.name())
+    wanted = [(domain, guest, snapshot, listed.current, xml) for snapshot in listed.snapshots]
+    found = ask_each(_record, wanted, far=far)
     return _in_order(domain, found, saved=saved)
 
 
@@ -67,8 +69,11 @@ def read_all_records(roll: Roll, whole: str = "") -> dict[str, tuple[SnapshotRec
     try:
         listed = ask_each(partial(unless_gone, _list), list(domains.values()), far=roll.far)
         every = {uuid: one for uuid, one in zip(domains, listed, strict=True) if one is not None}
+        names = {uuid: str(domains[uuid].name()) for uuid in every}
         wanted = [
-            (domains[uuid], snap, one.current, uuid == whole) for uuid, one in every.items() for snap in one.snapshots
+            (domains[uuid], names[uuid], snapshot, one.current, uuid == whole)
+            for uuid, one in every.items()
+            for snapshot in one.snapshots
         ]
         found = iter(ask_each(partial(unless_gone, _record), wanted, far=roll.far))
         return {
@@ -93,18 +98,23 @@ def _list(domain: Any) -> _Listed:
         return _Listed(snapshots, _current_name(domain) if snapshots else None)
 
 
-def _record(wanted: tuple[Any, Any, str | None, bool]) -> SnapshotRecord | None:
+def _record(wanted: tuple[Any, str, Any, str | None, bool]) -> SnapshotRecord | None:
     """Return a record, with its XML if that is wanted; None if it is gone."""
-    domain, snapshot, current, keep = wanted
-    libvirt, guest = library(), str(domain.name())
-    with libvirt_errors(t("list the snapshots of {guest}", guest=guest)):
-        try:
-            text = with_volume_paths(domain.connect, str(snapshot.getXMLDesc()))
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT:
-                return None
-            raise
+    domain, guest, snapshot, current, keep = wanted
+    try:
+        text = with_volume_paths(domain.connect, str(snapshot.getXMLDesc()))
+    except (library().libvirtError, SystemError) as error:
+        _check_gone(error, guest)
+        return None
     return parse_record(guest, text, current, keep=keep)
+
+
+def _check_gone(error: Exception, guest: str) -> None:
+    """Raise an error of libvirt as ours, unless it says that the snapshot is gone."""
+    libvirt = library()
+    with libvirt_errors(t("list the snapshots of {guest}", guest=guest)):
+        if isinstance(error, SystemError) or error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT:  # type: ignore[attr-defined]
+            raise error
 
 
 def _in_order(domain: Any, found: Iterable[SnapshotRecord | None], *, saved: bool) -> tuple[SnapshotRecord, ...]:
