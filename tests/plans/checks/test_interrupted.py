@@ -64,6 +64,8 @@ def test_a_deletion_of_libvirt_is_done_when_the_layer_and_its_record_are_gone() 
     assert is_done(done, entry)
     assert not is_done(done, MERGE)
     assert not is_done(CHAIN, entry)
+    assert not is_done(tree(image("over", "base")), entry)
+    assert not reads_otherwise(done, entry, "/i/over")
     assert not is_done(tree(without=("/i/top",)), entry), "an overlay still needs it"
     for disk in (SnapshotDisk("vda", "external", "/i/top"), SnapshotDisk("vda", "external", "/i/mid", "/i/top")):
         assert is_done(done.edited(records=[SnapshotRecord("demo", "a", disks=(disk,))]), entry)
