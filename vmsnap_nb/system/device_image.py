@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.image import Image
@@ -25,8 +26,8 @@ class Devices:
     named by the header of a file, which can name any device of this machine: it is not opened.
     """
 
-    def __init__(self, folders: Iterable[str], vouched: frozenset[str]) -> None:
-        self._given = Places(folders)
+    def __init__(self, folders: tuple[str, ...], vouched: frozenset[str]) -> None:
+        self._folders = folders
         self._vouched = vouched
         self._opened: dict[Identity, Image] = {}
 
@@ -46,6 +47,11 @@ class Devices:
             return image
         known = self._opened.get(identity)
         return unopened_device(path, status) if known is None else replace(known, path=path)
+
+    @cached_property
+    def _given(self) -> Places:
+        """The folders; where there is no device, nobody asks where they lead."""
+        return Places(self._folders)
 
     def _is_given(self, path: str) -> bool:
         """Return whether a name is in a folder that was given; a link counts if nobody else can have put it there."""
