@@ -15,7 +15,7 @@ CHILD = PACKAGE / "system" / "filesystems"
 """What its process says crosses a border as text; the other side of it is `reader.py`."""
 FILES = [
     path
-    for part in ("errors.py", "model", "system", "live")
+    for part in ("errors.py", "model", "plans", "system", "live", "fleet", "lab", "panels", "command", "playground")
     for path in ([PACKAGE / part] if part.endswith(".py") else (PACKAGE / part).rglob("*.py"))
     if path.parent != CHILD or path.name == "reader.py"
 ]

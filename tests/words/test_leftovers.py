@@ -17,7 +17,7 @@ from vmsnap_nb.words.language import LANGUAGES
 
 catalogues = script("catalogues")
 PACKAGE = Path(vmsnap_nb.__file__).parent
-PARTS = ("views", "panels", "lab")
+PARTS = ("views", "panels", "lab", "fleet", "command", "course", "playground")
 MAKERS = {"t", "counted", "N_"}
 NO_WORDS = {
     "add_class",  # classes of style sheets
@@ -45,13 +45,14 @@ NAMES = {
     ),  # of nodes
     "scenario §",  # of what a file was made from
     *("saved memory", "managed save", "yes or no", "to be cancelled", "shut off"),  # of kinds and states
+    *("plan §", "run §"),  # of commands
 }
 """Texts by which things are known, and which no user reads."""
 SENTENCE = re.compile(r"(?:[A-Za-z]{2,}|§)[,;:.)]? [a-z]{2,}|[a-z]{2,} §")
 CODE = re.compile(
     r"<\w|</|%H:|=\"|var\(|position: absolute|white-space: |overflow-wrap: |"
-    r"^\.?vmsnap|^graph |^node |fontsize=|shape=plain|stroke:|display: none|max-width: |@media |word-break|"
-    r"^pip |^(?:qemu-img|virsh|chmod|cp|rm) |^row wrap$|^%%|console=|"
+    r"^\.?vmsnap|^graph |^node |fontsize=|shape=plain|stroke:|display: none|max-width: ?|@media |word-break|"
+    r"^pip |^eval |^--connect |^forest\.|^(?:qemu-img|virsh|chmod|cp|rm) |^row wrap$|^%%|console=|"
     r"^(?:domblkinfo|domstate|domblklist|snapshot-list) |^; echo "
 )
 """HTML, DOT, style sheets, times, commands."""

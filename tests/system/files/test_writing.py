@@ -12,6 +12,7 @@ import pytest
 
 from vmsnap_nb.system.files.copying import copy_content
 from vmsnap_nb.system.files.writing import write_all
+from vmsnap_nb.words.message import Message
 
 DATA = random.Random(1).randbytes(300_000)
 
@@ -56,5 +57,6 @@ def test_a_copy_of_a_file_that_becomes_shorter_is_an_error(files: list[int], mon
         return read(fd, min(size, 4096), at) if at < 8192 else b""
 
     monkeypatch.setattr(os, "pread", shorter)
-    with pytest.raises(OSError, match="became shorter"):
+    with pytest.raises(OSError, match="became shorter") as caught:
         copy_content(*files)
+    assert isinstance(caught.value.strerror, Message)

@@ -88,7 +88,7 @@ def copy_content(old: int, new: int) -> None:
         while at < end:
             count = _range(old, new, at, min(end - at, _AT_ONCE))
             if not count:
-                raise OSError(errno.EIO, "the file became shorter while it was copied")
+                raise OSError(None, t("the file became shorter while it was copied"))
             at += count
 
 
