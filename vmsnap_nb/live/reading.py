@@ -28,6 +28,7 @@ from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.system import process
 from vmsnap_nb.system.disk.file_space import qcow2_space, space_of_map
 from vmsnap_nb.system.disk.open import check_references
+from vmsnap_nb.system.disk.snapshot_table import is_as_taken
 from vmsnap_nb.system.files.devices import protocol_of
 from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.files.owner import qemu_accounts, replaceable
@@ -96,6 +97,7 @@ def look_at_files(now: Reading, needs: Needs, *, by_libvirt: bool = False) -> Re
         incomplete={path: identity for path in needs.begun if (identity := incomplete(path)) is not None},
         space=file_spaces(forest, needs.space),
         permits=permits(needs.permits),
+        as_taken=frozenset(pair for pair in needs.as_taken if _is_as_taken(forest, *pair)),
         modes={path: mode for path in needs.modes if (mode := _mode(path)) is not None},
         listed=forest.folders,
     )
@@ -198,6 +200,15 @@ def reads_alike(forest: Forest, top: str, below: str) -> bool | None:
             del _COMPARED[next(iter(_COMPARED))]
         _COMPARED[stamps] = done.exit_status == 0
     return _COMPARED[stamps]
+
+
+def _is_as_taken(forest: Forest, path: str, name: str) -> bool:
+    image = forest.images.get(path)
+    if image is None or image.format != "qcow2" or image.held or image.known_from != "file":
+        return False
+    with contextlib.suppress(VmsnapError, OSError):
+        return is_as_taken(path, name)
+    return False
 
 
 def _damage(forest: Forest, path: str) -> Message | None:

@@ -44,7 +44,8 @@ class Needs:
     it matters that the guest's agent answers, `written` whether QEMU is asked which images it has as the guest's disks,
     and `disk` is the one disk of a guest whose layers are looked at: only its jobs keep others from looking. Of `space`
     it is wanted what they take in their files, internal snapshots included, of `modes` the bits of permission, and of
-    `permits` who may read them. `restored` are files of saved memory that libvirt would be given.
+    `permits` who may read them. `restored` are files of saved memory that libvirt would be given, and `as_taken`
+    images and internal snapshots in them, of which it is asked whether anything was written since.
     """
 
     maps: tuple[str, ...] = ()
@@ -65,6 +66,7 @@ class Needs:
     modes: tuple[str, ...] = ()
     permits: tuple[str, ...] = ()
     restored: tuple[str, ...] = ()
+    as_taken: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +80,9 @@ class Reading:
     not there, `unknown` those of which that is not known, with the reason, `leftovers` files of ours that were never
     completed, `incomplete` such of libvirt and QEMU, `processes` those that hold an image, as ``qemu-img (123)``, and
     `space` what images take in their files. `modes` has the bits of permission of files, `permits` who may read
-    them, `distrusted` which saved memory libvirt should not be given, each with the reason. Of `listed` folders all
-    files are known, on another machine as volumes.
+    them, `distrusted` which saved memory libvirt should not be given, each with the reason, and `as_taken` the images
+    that have just what an internal snapshot in them has. Of `listed` folders all files are known, on another machine as
+    volumes.
     """
 
     forest: Forest
@@ -104,6 +107,7 @@ class Reading:
     permits: Mapping[str, Permit] = field(default_factory=dict)
     distrusted: Mapping[str, Message] = field(default_factory=dict)
     listed: tuple[str, ...] = ()
+    as_taken: frozenset[tuple[str, str]] = frozenset()
 
     def block_map(self, layers: Sequence[str]) -> BlockMap | None:
         """Return the maps of some layers laid over each other, base first; None where one of them is not known."""

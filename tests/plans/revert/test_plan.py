@@ -373,6 +373,22 @@ def test_a_mixture_inside_an_image_is_not_kept(change: Literal["revert", "create
     assert ("kept2" in {one.name for one in made.after.records}) == kept
 
 
+@pytest.mark.parametrize(
+    ("there", "state", "kept"), [(True, "shut off", False), (False, "shut off", True), (True, "running", True)]
+)
+def test_a_state_inside_an_image_that_the_revert_has_restored_is_not_kept_again(
+    state: State, *, there: bool, kept: bool
+) -> None:
+    before, domain = internal(state=state)
+    world = before.edited(records=(*before.records, record("kept1", "internal", "/i/top.qcow2"))), domain
+    entry = RevertEntry(folder="/i", guest="demo", uuid=UUID, name="a", to="as-taken", kept="kept1")
+    request = RevertRequest.finishing(GuestRef("demo", UUID, ""), entry)
+    assert request.needs(world[0]).as_taken == (("/i/top.qcow2", "a"),)
+    same = frozenset({("/i/top.qcow2", "a")} if there else ())
+    made = request.plan(reading(*world, as_taken=same))
+    assert ("kept2" in {one.name for one in made.after.records}) == kept
+
+
 def test_a_merge_into_the_image_that_was_interrupted_comes_first() -> None:
     before, domain = external()
     tree = before.edited(put=[image("mid.qcow2", "base.qcow2"), image("base.qcow2"), image("one.qcow2", "base.qcow2")])

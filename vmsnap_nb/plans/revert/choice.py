@@ -144,12 +144,22 @@ def _is_kept(reading: Reading, request: RevertRequest, way: _Way) -> bool:
     entry, domain = request.interrupted, reading.owner.domain
     if entry is None or entry.kept is None or domain.running or entry.kept not in snapshots_of(reading).names:
         return False
+    snapshot = snapshots_of(reading)[request.name]
+    if way == "inside" and _is_there(reading, snapshot.record):
+        return True
     if way == "inside":
         changes = (one for one in reading.entries if isinstance(one, InsideEntry) and one.change == "revert")
         return any(reading.forest.same(one.image, use.path) for one in changes for use in domain.uses)
-    taken = {disk.target for disk in snapshots_of(reading)[request.name].record.held_disks}
+    taken = {disk.target for disk in snapshot.record.held_disks}
     tops = [use.path for use in domain.uses if use.target in taken and not use.readonly]
     return all(path in reading.maps and not reading.maps[path].extents for path in tops)
+
+
+def _is_there(reading: Reading, record: SnapshotRecord) -> bool:
+    """Return whether a revert to an internal snapshot was complete, and nothing was written since."""
+    held = {disk.target for disk in record.held_disks}
+    tops = [use.path for use in reading.owner.domain.uses if use.target in held]
+    return bool(tops) and all((path, record.name) in reading.as_taken for path in tops)
 
 
 def _way(kind: Kind) -> _Way:

@@ -65,7 +65,14 @@ class RevertRequest:
         files = (*tops, *(disk.file for disk in disks if disk.file), *self.files)
         memory = () if record is None or record.memory_file is None else (record.memory_file,)
         own_layers = () if self.interrupted is None else tuple(path for path in tops if path in forest.images)
-        return Needs(listed=_folders(files), journal=_folders(layers), times=memory, restored=memory, maps=own_layers)
+        return Needs(
+            listed=_folders(files),
+            journal=_folders(layers),
+            times=memory,
+            restored=memory,
+            maps=own_layers,
+            as_taken=tuple((path, self.name) for path in dict.fromkeys(own_layers)),
+        )
 
     def plan(self, reading: Reading) -> Plan:
         """Return the plan."""

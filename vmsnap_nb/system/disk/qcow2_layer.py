@@ -82,6 +82,13 @@ class Qcow2Layer(Layer):
         self._clusters: OrderedDict[int, bytes] = OrderedDict()
         self.reload()
 
+    def shares_tables(self, other: Qcow2Layer) -> bool:
+        """Return whether it is the disk and the other a snapshot of the same file, or the reverse, and nothing differs.
+
+        QEMU writes to no table that both use: what is written to the disk gets tables of its own.
+        """
+        return (self.size, self._numbers, self._offsets) == (other.size, other._numbers, other._offsets)
+
     # -- header and L1 table ------------------------------------------------------------------------------
 
     def reload(self) -> None:

@@ -13,7 +13,7 @@ from vmsnap_nb.system.qcow2.format import HEADER
 from vmsnap_nb.system.qcow2.header import parse_header
 from vmsnap_nb.system.sources.file import FileSource
 
-__all__ = ["SnapshotTable", "data_places", "point_to_table", "read_table"]
+__all__ = ["SnapshotTable", "data_places", "is_as_taken", "point_to_table", "read_table"]
 
 _AT = 60
 """Bytes before the number of snapshots and the offset of their table in the header."""
@@ -43,6 +43,12 @@ def read_table(path: str) -> SnapshotTable:
 def point_to_table(fd: int, offset: int, count: int) -> None:
     """Let a header name the table at an offset; no other part of it is changed."""
     write_all(fd, struct.pack(">IQ", count, offset), _AT)
+
+
+def is_as_taken(path: str, name: str) -> bool:
+    """Return whether a qcow2 image has what an internal snapshot in it has: nothing was written to it since."""
+    with Qcow2Layer(FileSource(path)) as now, Qcow2Layer(FileSource(path), snapshot=name) as then:
+        return now.shares_tables(then)
 
 
 def data_places(path: str) -> str:
