@@ -39,6 +39,7 @@ from vmsnap_nb.plans.journal import (
     InsideEntry,
     MergeEntry,
     PullEntry,
+    RecordEntry,
     RevertEntry,
     SnapshotEntry,
     Stranger,
@@ -543,3 +544,28 @@ def test_device_numbers_hold_only_until_the_machine_is_started_again(
     assert entry.began is not None
     write_entry(replace(entry, files=elsewhere, began=replace(entry.began, at="once")))
     assert read_entries([str(tmp_path)], MergeEntry)[0].files == elsewhere
+
+
+@pytest.mark.parametrize("kind", ["revert", "snapshot", "record"])
+def test_an_entry_of_a_guest_that_is_not_known_is_named_and_can_be_forgotten(tmp_path: Path, kind: str) -> None:
+    """As of one that was undefined: no other plan and no list says why its images are kept."""
+    top, over = str(create(tmp_path / "top.qcow2")), str(tmp_path / "over.qcow2")
+    entry = {
+        "revert": RevertEntry(folder=str(tmp_path), guest="gone", uuid="u", name="s", to="off"),
+        "snapshot": SnapshotEntry(
+            guest="gone", uuid="u", name="s", disks=(Switch(target="vda", source=top, file=over),)
+        ),
+        "record": RecordEntry(folder=str(tmp_path), guest="gone", uuid="u", name="s", xml="<domainsnapshot/>"),
+    }[kind]
+    write_entry(entry)
+    folder = vs.scan(tmp_path)
+    assert [(one.where, "(UUID u)" in one.what) for one in folder.findings() if one.name == "active-job"] == [
+        (entry.path, True)
+    ]
+    [plan] = folder.unfinished()
+    [concern] = plan.concerns
+    assert (concern.level, concern.waivable) == ("refuse", True)
+    assert "host.guest('gone').unfinished()" in concern.remedy
+    assert plan.run(waive=["active-job"], progress=False).as_predicted
+    assert folder.refresh().unfinished() == ()
+    assert os.listdir(tmp_path) == ["top.qcow2"]

@@ -22,7 +22,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.delete.request import DeleteRequest
-from vmsnap_nb.plans.journal import InsideEntry, MergeEntry, PullEntry, RecordEntry, SnapshotEntry, Switch
+from vmsnap_nb.plans.journal import InsideEntry, MergeEntry, PullEntry, RecordEntry, RevertEntry, SnapshotEntry, Switch
 from vmsnap_nb.plans.leftovers.request import LeftoversRequest
 from vmsnap_nb.plans.merge.finish_snapshot import FinishSnapshotRequest
 from vmsnap_nb.plans.merge.held_layers import CorrectRequest, SaveDeletedRequest
@@ -37,6 +37,7 @@ from vmsnap_nb.plans.merge.request import (
 )
 from vmsnap_nb.plans.overlay.request import GuestsRequest, OverlayRequest
 from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.repair.guestless import ForgetEntryRequest
 from vmsnap_nb.plans.repair.internal_snapshots import FinishInsideRequest
 from vmsnap_nb.plans.repair.request import RepairRequest
 from vmsnap_nb.plans.request import Reading, Request
@@ -94,6 +95,9 @@ REQUESTS: dict[str, Request] = {
     "repair": RepairRequest(image="top", path="/i/copy.qcow2"),
     "finish a change inside": FinishInsideRequest(
         entry=InsideEntry(image="/i/top", name="s", change="create", table=65536)
+    ),
+    "forget an entry": ForgetEntryRequest(
+        entry=RevertEntry(folder="/i", guest="gone", uuid="0c0c", name="first", to="off")
     ),
     "restore a record": RestoreRecordRequest(
         guest=REF,

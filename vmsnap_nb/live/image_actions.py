@@ -42,7 +42,7 @@ from vmsnap_nb.plans.merge.steps import (
     TakeContent,
     Unprotect,
 )
-from vmsnap_nb.plans.repair.steps import CopyImage, RepairCopy, SettleInside
+from vmsnap_nb.plans.repair.steps import CopyImage, ForgetEntry, RepairCopy, SettleInside
 from vmsnap_nb.plans.step import CreateOverlay, Protect, Step
 from vmsnap_nb.system.base_record import write_base_record
 from vmsnap_nb.system.files.copying import copy_same
@@ -106,6 +106,7 @@ def image_actions() -> Mapping[type[Step], Action]:
         CopyImage: copy_image,
         RepairCopy: repair_copy,
         SettleInside: settle_inside,
+        ForgetEntry: forget,
         TakeContent: take,
         CheckContent: check,
     }
@@ -465,6 +466,15 @@ def settle_inside(step: SettleInside) -> Undo:
     """Check that an image is whole; there is no way back to a damaged one."""
     settle(step.entry)
     return no_way_back(t("check {image}", image=step.image), t("the tables of the image were repaired"))
+
+
+def forget(step: ForgetEntry) -> Undo:
+    """Take an entry away that nobody can finish, if it is still the one that was seen."""
+    tried = t("remove the journal entry {path}", path=step.entry.path)
+    if read_entry(step.entry.path, type(step.entry)) != step.entry:
+        raise StalePlanError(tried, why=t("it has changed"), next_step=t("call unfinished() again"))
+    drop_entry(step.entry)
+    return lambda: write_entry(step.entry)
 
 
 def finish(step: Finish) -> Undo:

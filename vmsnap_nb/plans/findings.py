@@ -19,6 +19,7 @@ from vmsnap_nb.plans.facts import GuestFacts
 from vmsnap_nb.plans.machine import Machine
 from vmsnap_nb.plans.merge.checks import interrupted
 from vmsnap_nb.plans.merge.request import unfinished_needs
+from vmsnap_nb.plans.repair.guestless import guestless, what_was_begun
 from vmsnap_nb.plans.request import Needs, Reading
 from vmsnap_nb.words.message import Message, counted, listed, t
 
@@ -190,6 +191,8 @@ def _of_journal(reading: Reading, name: str) -> Iterator[Finding]:
         guest = next((use.guest for use in reading.forest.known_users(pull.image)), "")
         what = t("a pull into {path} is running, or was interrupted", path=pull.image)
         yield _row("active-job", "warning", what, pull.image, _call(guest, "unfinished()[0].run()", name))
+    for lost in guestless(reading):
+        yield _row("active-job", "warning", what_was_begun(lost), lost.path, f"{name}.unfinished()")
     yield from map(_finding, strangers(reading))
     for path in reading.leftovers:
         what = t("a process started to write this file but ended before the file was complete")

@@ -20,6 +20,7 @@ from vmsnap_nb.plans.merge.plan import plan_cleanup, plan_commit, plan_pull, pla
 from vmsnap_nb.plans.merge.resume import plan_finish, plan_finish_pull
 from vmsnap_nb.plans.merge.shorten import plan_shorten
 from vmsnap_nb.plans.plan import Plan
+from vmsnap_nb.plans.repair.guestless import ForgetEntryRequest, guestless
 from vmsnap_nb.plans.repair.internal_snapshots import FinishInsideRequest
 from vmsnap_nb.plans.request import Needs, Reading
 
@@ -361,7 +362,7 @@ def unfinished_needs(forest: Forest, guest: str = "") -> Needs:
 
 def unfinished(
     reading: Reading, guest: str = ""
-) -> tuple[FinishInsideRequest | FinishRequest | FinishPullRequest, ...]:
+) -> tuple[FinishInsideRequest | FinishRequest | FinishPullRequest | ForgetEntryRequest, ...]:
     """Return the requests that finish what was cut short, in a guest's chains or of all images.
 
     What lies inside images comes first, since it may have left them damaged, then commits.
@@ -369,7 +370,8 @@ def unfinished(
     forest = reading.forest
     if not guest:
         inside = (FinishInsideRequest(entry=entry) for entry in reading.insides)
-        return (*inside, *(FinishRequest(entry=entry) for entry in reading.merges))
+        merges = (FinishRequest(entry=entry) for entry in reading.merges)
+        return (*inside, *merges, *(ForgetEntryRequest(entry=entry) for entry in guestless(reading)))
     layers = {layer for _, top in _tops(forest, guest) for layer in forest.known_lineage(top) or (top,)}
     inside = (FinishInsideRequest(entry=entry) for entry in reading.insides if is_among(forest, entry.image, layers))
     found = [

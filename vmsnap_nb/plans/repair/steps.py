@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.plans.by_hand import repair_argv, repair_commands
-from vmsnap_nb.plans.journal import InsideEntry
+from vmsnap_nb.plans.journal import Entry, InsideEntry
 from vmsnap_nb.plans.step import PathOf, PathsOf, Says, Step
 from vmsnap_nb.words.message import N_, Message, t
 
-__all__ = ["CopyImage", "RepairCopy", "SettleInside"]
+__all__ = ["CopyImage", "ForgetEntry", "RepairCopy", "SettleInside"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,22 @@ class RepairCopy(Step):
     @property
     def argvs(self) -> tuple[tuple[str, ...], ...]:
         return (repair_argv(self.path),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetEntry(Step):
+    """Remove an entry whose guest is gone."""
+
+    entry: Entry
+
+    action = N_("forget")
+    image = PathOf("entry.path")
+    entry_path = PathOf("entry.path")
+    what = Says(N_("remove the journal entry; no image is modified"))
+
+    @property
+    def argvs(self) -> tuple[tuple[str, ...], ...]:
+        return (("rm", "--", self.entry.path),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
