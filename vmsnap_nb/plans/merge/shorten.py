@@ -214,10 +214,12 @@ def cheapest(
     are neither merged away nor pulled into (their overlays may go down into them). With `down` every group but the
     last one must be in the file of its first layer.
     """
-    # best[n]: for the layers before n, by the number of groups, the bytes and the last group
-    best: list[dict[int, tuple[int, Group | None]]] = [{} for _ in range(count + 1)]
-    best[0][0] = (0, None)
-    group: Group | None
+    # Few groups are counted, or else the layers that go: what is left to be counted is less.
+    surplus = max(0, count - most)
+    counts_groups = most < surplus
+    # best[n]: for the layers before n, by that number, the bytes and groups, the last group, and the number before it
+    best: list[dict[int, tuple[tuple[int, int], Group | None, int]]] = [{} for _ in range(count + 1)]
+    best[0][0] = ((0, 0), None, 0)
     for last in range(count):
         if ends and last not in ends:
             continue
@@ -236,22 +238,33 @@ def cheapest(
                 best_file = file
             passed = passed or first in whole
             group = Group(first, last, file)
-            for number, (size, _) in best[first].items():
-                if number < most:
-                    offer = size + total - row[file]
-                    known = best[last + 1].get(number + 1)
-                    if known is None or offer < known[0]:
-                        best[last + 1][number + 1] = (offer, group)
-    if not best[count]:
+            size = total - row[file]
+            for number, (known, _, _) in best[first].items():
+                counted_now = number + 1 if counts_groups else min(number + last - first, surplus)
+                if counted_now > most and counts_groups:
+                    continue
+                offer = known[0] + size, known[1] + 1
+                found = best[last + 1].get(counted_now)
+                if found is None or offer < found[0]:
+                    best[last + 1][counted_now] = (offer, group, number)
+    return _row_of(best, None if counts_groups else surplus)
+
+
+def _row_of(
+    best: Sequence[Mapping[int, tuple[tuple[int, int], Group | None, int]]], wanted: int | None
+) -> tuple[Group, ...]:
+    """Return the cheapest groups for all layers, with the number that is wanted; none if there are no such groups."""
+    place = len(best) - 1
+    ends = [number for number in best[place] if wanted in (None, number)]
+    if not ends:
         return ()
-    number = min(best[count], key=lambda n: (best[count][n][0], n))
+    number = min(ends, key=lambda n: best[place][n][0])
     groups: list[Group] = []
-    place = count
     while place:
-        group = best[place][number][1]
+        _, group, number = best[place][number]
         assert group is not None
         groups.append(group)
-        place, number = group.first, number - 1
+        place = group.first
     return tuple(reversed(groups))
 
 
