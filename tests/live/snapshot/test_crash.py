@@ -14,7 +14,7 @@ from support.labs import run_python, start_paused
 from support.refusals import refused
 from support.small_disk import small_disk
 
-from vmsnap_nb.errors import GuestError, LibvirtError, VmsnapError
+from vmsnap_nb.errors import GuestError, LibvirtError, StalePlanError, VmsnapError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.handle import explained
 from vmsnap_nb.live.journal import write_entry
@@ -149,6 +149,25 @@ def test_where_the_lab_cannot_note_its_overlay_the_snapshot_is_taken_back(
     assert len(guest.snapshots()) == 0
     assert guest.unfinished() == ()
     assert sorted(path.name for path in Path(before).parent.glob("*unnoted*")) == ["unnoted.qcow2"]
+    discard(guest)
+
+
+def test_an_overlay_that_was_written_through_a_link_is_not_used(
+    lab: Lab, base: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvirt creates it by its name, and who may write to the folder sees from the entry when."""
+    guest = lab.guest("linked", backing=base)
+    before, overlay = guest.chain().top, tmp_path / "over.qcow2"
+
+    def plant(entry: SnapshotEntry) -> None:
+        write_entry(entry)
+        overlay.symlink_to(tmp_path / "elsewhere")
+
+    plan = guest.snapshot("s", kind="external-disk", disks={"vda": overlay})
+    monkeypatch.setattr("vmsnap_nb.live.guest_actions.snapshot.write_entry", plant)
+    with pytest.raises(StalePlanError, match=f"wrote to {tmp_path}/elsewhere"):
+        plan.run(progress=False)
+    assert (guest.chain().top, guest.snapshots().names) == (before, ())
     discard(guest)
 
 

@@ -121,6 +121,7 @@ def _take(handle: GuestHandle, step: TakeSnapshot) -> Undo:
     made = _made(handle, step.creates, there)
 
     def finish() -> None:
+        _check_made(handle, step.creates, there, tried)
         if step.state in OFF and handle.link.files_are_here:
             _restrict_overlays(step, there)
         for path in step.creates:
@@ -187,6 +188,21 @@ def _made(handle: GuestHandle, paths: Iterable[str], there: Container[str]) -> d
         return {}
     found = {path: identity_at(path) for path in paths if path not in there}
     return {path: identity for path, identity in found.items() if identity is not None}
+
+
+def _check_made(handle: GuestHandle, paths: Iterable[str], there: Container[str], tried: Message) -> None:
+    """Check that libvirt has made the files themselves: it follows a link that somebody puts there at that moment."""
+    for path in paths:
+        if handle.link.files_are_here and path not in there and os.path.islink(path):
+            raise StalePlanError(
+                tried,
+                why=t(
+                    "someone created a symbolic link at {path} in the meantime, so libvirt wrote to {target}",
+                    path=path,
+                    target=os.path.realpath(path),
+                ),
+                next_step=t("find out who created the link, and choose a folder that only you can change"),
+            )
 
 
 def _remove(made: Mapping[str, Identity], tried: Message) -> None:
