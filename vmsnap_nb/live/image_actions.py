@@ -50,7 +50,7 @@ from vmsnap_nb.system.files.errors import os_errors
 from vmsnap_nb.system.files.identity import SameFile, check_same, own_file, same_file, unlink_same
 from vmsnap_nb.system.files.locks import held
 from vmsnap_nb.system.files.permission import permission_below
-from vmsnap_nb.system.files.temporary import Temporary, leftovers, sync_folder, temporary
+from vmsnap_nb.system.files.temporary import Temporary, leftovers, publish_new, sync_folder, temporary
 from vmsnap_nb.system.image_file import read_image
 from vmsnap_nb.system.process import Limits
 from vmsnap_nb.system.qcow2 import mark as qcow2_mark
@@ -142,7 +142,7 @@ def create_overlay(step: CreateOverlay) -> Undo:
         write_overlay(new, step, tried)
         check_same(new.path, identity, tried)
         permission.give(new.fd)
-        _settle(new, step.path)
+        publish_new(new, step.path)
         check_same(step.path, identity, tried)
     return _removal(step.path, identity, tried)
 
@@ -160,23 +160,6 @@ def write_overlay(new: Temporary, step: CreateOverlay, tried: Message) -> None:
     if backing is not step.backing:
         qemu_img.run(rebase_argv(name, step.backing, "-u"), tried=tried)
     write_base_record(new.fd, step.backing)
-
-
-def _settle(new: Temporary, path: str) -> None:
-    os.fsync(new.fd)
-    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # Unlike a rename, a link never replaces a file; and it is this file, whatever has its temporary name by now.
-        # Only with a descriptor of a folder, which is not used here, Python follows a link (linkat(2)).
-        os.link(f"/proc/self/fd/{new.fd}", path, src_dir_fd=folder, follow_symlinks=True)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        os.replace(new.path, path)
-    finally:
-        os.close(folder)
-    sync_folder(os.path.dirname(path))
 
 
 # -- permission ------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     create(tmp_path / "top.qcow2", "base.qcow2")
     child = os.fork()
     if child == 0:
-        monkeypatch.setattr(image_actions, "_settle", lambda *_: os._exit(9))
+        monkeypatch.setattr(image_actions, "publish_new", lambda *_: os._exit(9))
         vs.scan(tmp_path).overlay("new", backing="base").run(progress=False)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9

@@ -12,7 +12,7 @@ from support.images import create
 
 from vmsnap_nb.system.files import temporary as files
 from vmsnap_nb.system.files.atomic import write_whole
-from vmsnap_nb.system.files.temporary import incomplete, is_temporary, leftovers, temporary
+from vmsnap_nb.system.files.temporary import incomplete, is_temporary, leftovers, publish_new, temporary
 
 NAME = "." + 32 * "a" + ".partial"
 
@@ -53,6 +53,18 @@ def test_file_and_folder_are_on_the_disk_before_it_counts(tmp_path: Path, monkey
     write_whole(tmp_path / "x", b"1")
     assert order == ["file", "rename", "folder"]
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o600
+
+
+def test_a_file_gets_its_name_whatever_has_its_temporary_one_by_then(tmp_path: Path) -> None:
+    """A move to another file system would remove the original for somebody else's file."""
+    with temporary(str(tmp_path)) as new:
+        os.write(new.fd, b"mine")
+        os.rename(new.path, tmp_path / "taken")
+        Path(new.path).write_text("theirs")
+        publish_new(new, str(tmp_path / "x"))
+        assert (tmp_path / "x").read_text() == "mine"
+        with pytest.raises(FileExistsError):
+            publish_new(new, str(tmp_path / "x"))
 
 
 @pytest.mark.parametrize("name", ["x" + NAME, NAME + "x", ".abc.partial", "." + 32 * "g" + ".partial", NAME[1:]])

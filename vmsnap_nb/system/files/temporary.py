@@ -71,12 +71,18 @@ def publish(new: Temporary, path: str) -> None:
 def publish_new(new: Temporary, path: str) -> None:
     """Give a file that is complete its name, unless another has it by now: FileExistsError."""
     os.fsync(new.fd)
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.link(new.path, path, follow_symlinks=False)
+        # Unlike a rename, a link never replaces a file; and it is this file, whatever has its temporary name by now.
+        # Only with a descriptor of a folder, which is not used here, Python follows a link (linkat(2)).
+        os.link(f"/proc/self/fd/{new.fd}", path, src_dir_fd=folder, follow_symlinks=True)
     except OSError as error:
         if error.errno not in _NO_LINKS or os.path.lexists(path):
             raise
-        os.rename(new.path, path)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        os.replace(new.path, path)
+    finally:
+        os.close(folder)
     sync_folder(os.path.dirname(path))
 
 
