@@ -363,6 +363,36 @@ def test_what_was_written_since_an_interruption_is_kept_too(
     assert ("state-lost" in named(made, "warn")) != bool(kept)
 
 
+@pytest.mark.parametrize(("written", "extents", "refused"), [(99, True, True), (10, True, False), (99, False, False)])
+def test_what_was_written_since_a_revert_began_is_not_discarded_by_finishing_it(
+    *, written: int, extents: bool, refused: bool
+) -> None:
+    """The entry may be of a revert that has ended long ago, as after a restore from a backup."""
+    before, domain = external()
+    tree = before.edited(put=[replace(before["/i/three.qcow2"], mtime_ns=written * 10**9)])
+    entry = RevertEntry(folder="/i", guest="demo", uuid=UUID, name="a", to="off")
+    request = RevertRequest.finishing(GuestRef("demo", UUID, ""), entry)
+    assert entry.path in request.needs(tree).times
+    maps = {"/i/three.qcow2": LayerMap("/i/three.qcow2", 1 << 20, (Extent(0, 65536),) if extents else ())}
+    made = request.plan(reading(tree, domain, maps=maps, times={entry.path: 9 * 10**9}))
+    assert named(made, "refuse") == ["disk-changed"] * refused
+    assert all(one.waivable for one in made.concerns if one.level == "refuse")
+
+
+@pytest.mark.parametrize(("written", "same", "refused"), [(99, False, True), (99, True, False), (10, False, False)])
+def test_nor_what_was_written_inside_an_image(*, written: int, same: bool, refused: bool) -> None:
+    before, domain = internal()
+    tree = before.edited(put=[replace(before["/i/top.qcow2"], mtime_ns=written * 10**9)])
+    entry = RevertEntry(folder="/i", guest="demo", uuid=UUID, name="a", to="off")
+    taken = frozenset({("/i/top.qcow2", "a")} if same else ())
+    facts = {"times": {entry.path: 9 * 10**9}, "as_taken": taken}
+    request = RevertRequest.finishing(GuestRef("demo", UUID, ""), entry)
+    assert named(request.plan(reading(tree, domain, **facts)), "refuse") == ["disk-changed"] * refused
+    change = InsideEntry(image="/i/top.qcow2", name="a", change="revert", table=0)
+    mixed = request.plan(reading(tree, domain, entries=(change,), **facts))
+    assert "disk-changed" not in named(mixed, "refuse")
+
+
 @pytest.mark.parametrize(("change", "kept"), [("revert", False), ("create", True)])
 def test_a_mixture_inside_an_image_is_not_kept(change: Literal["revert", "create"], kept: bool) -> None:
     before, domain = internal()

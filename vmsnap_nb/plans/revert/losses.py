@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from shlex import join
 
+from vmsnap_nb.model.moment import time_text
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.plans.checks import devices
 from vmsnap_nb.plans.checks.layers import missing
@@ -49,11 +50,16 @@ _PARTS = {
 """What the elements of a definition are called; others keep their names."""
 
 
+_BEGINS = 10_000_000_000
+"""Nanoseconds in which a guest that runs is stopped after its revert was recorded."""
+
+
 def check_losses(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
     """Return what is lost or changed."""
     yield from _hardware(reading, choice)
     yield from _firmware(reading, choice)
     yield from _loss(reading, choice)
+    yield from _written_since(reading, choice)
     yield from _bitmaps(reading, choice)
 
 
@@ -163,6 +169,50 @@ def _loss(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
             t("pass keep_current=True to take a snapshot first"),
             images=(path,),
             holders=(reading.owner.domain.name,),
+        )
+
+
+def _written_since(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
+    """Check that an interrupted revert discards nothing that was written since it began.
+
+    The guest may have gone on, or the entry is an old one: from a backup, or one that others have kept.
+    """
+    entry, forest = choice.request.interrupted, reading.forest
+    began = None if entry is None else reading.times.get(entry.path)
+    if began is None or choice.kept is not None:
+        return
+    if choice.way == "inside":
+        mixed = {one.image for one in reading.insides if one.change == "revert"}
+        paths = [
+            disk.path
+            for disk in choice.disks
+            if not disk.readonly
+            and (disk.path, choice.record.name) not in reading.as_taken
+            and not any(forest.same(disk.path, one) for one in mixed)
+        ]
+    else:
+        paths = [one.path for one in choice.discards]
+    for path in paths:
+        image, is_empty = forest.images.get(path), path in reading.maps and not reading.maps[path].extents
+        if image is None or is_empty or (image.mtime_ns or 0) <= began + _BEGINS:
+            continue
+        yield refuse(
+            "disk-changed",
+            t(
+                "the revert to snapshot {name} was started at {began}, but {path} was last written at {time}: that "
+                "data would be discarded",
+                name=choice.record.name,
+                began=time_text(began),
+                path=path,
+                time=time_text(image.mtime_ns),
+            ),
+            either(
+                t("keep the current state: {call}", call=f"guest.revert({choice.record.name!r})"),
+                t("waive this if you do not need that data"),
+            ),
+            images=(path,),
+            holders=(reading.owner.domain.name,),
+            waivable=True,
         )
 
 

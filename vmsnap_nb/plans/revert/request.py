@@ -68,7 +68,7 @@ class RevertRequest:
         return Needs(
             listed=_folders(files),
             journal=_folders(layers),
-            times=memory,
+            times=(*memory, *(() if self.interrupted is None else (self.interrupted.path,))),
             restored=memory,
             maps=own_layers,
             as_taken=tuple((path, self.name) for path in dict.fromkeys(own_layers)),
