@@ -225,9 +225,9 @@ def test_a_backing_file_that_was_not_read_is_named() -> None:
 
 
 def test_nothing_at_all_is_said_too() -> None:
-    assert forest().to_text() == "* no images"
-    assert Chain(forest(), "/i/x").to_text() == "* /i/x was not read"
-    assert Disks("demo").to_text() == "* guest demo has no disks"
+    assert forest().to_text() == "No images"
+    assert Chain(forest(), "/i/x").to_text() == "/i/x was not read"
+    assert Disks("demo").to_text() == "Guest demo has no disks"
 
 
 # -- folding ---------------------------------------------------------------------------------------------

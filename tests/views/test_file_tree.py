@@ -191,7 +191,7 @@ def test_the_layers_are_at_the_left_of_what_changed_the_newest_at_the_top() -> N
         "> Mid   1 GiB, 3 MiB on disk",
         "> Top   1 GiB, 3 MiB on disk  now  2 changes",
     ]
-    assert texts(replace(STACK, notes=("its journal is in use",)).to_svg())[-1] == "* its journal is in use"
+    assert texts(replace(STACK, notes=("its journal is in use",)).to_svg())[-1] == "Its journal is in use"
     alone = replace(STACK, before="Old", after="Top")
     assert ["Top", size, "2 changes"] in boxes_of(alone)  # the heading names the state
 

@@ -12,9 +12,11 @@ from support.merges import FACTS, commit, pull
 from vmsnap_nb.views.content import text_width
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
+from vmsnap_nb.views.note_lines import note_lines
 from vmsnap_nb.views.positions import place_figure
 from vmsnap_nb.views.svg import figure_svg
 from vmsnap_nb.views.text import figure_text
+from vmsnap_nb.words.message import t
 
 HEAD = 4.5  # half of the width of an arrow's head
 
@@ -47,3 +49,16 @@ def test_what_is_still_read_stays_on_the_row_of_its_base() -> None:
     left = (image("a", "base", status="invalid"), image("b", "a", status="invalid"))
     figure = figure_of(forest(image("base"), *left, image("c", "base")), Options())
     assert {box.path: box.row for box in figure.blocks[0].boxes} == {"/i/base": 0, "/i/c": 0, "/i/a": 1, "/i/b": 1}
+
+
+def test_notes_below_a_picture_are_sentences_without_stray_signs() -> None:
+    one = note_lines(["merged into another image, and the images below have changed; QEMU refuses to open it"], 60)
+    assert len(one) == 2
+    assert one[0].startswith("Merged into")
+    assert min(map(len, one)) > max(map(len, one)) / 2  # no last line of one word
+    two = note_lines([t("{image}: the file does not exist", image="x"), t("no images")], 60)
+    assert two == ["• x: the file does not exist", "• No images"]
+    assert note_lines(["a b c d e f"], 3)[1:] == ["c d", "e f"]  # with a bullet only if there are several
+    svg, text = figure_svg(figure_of(forest(), Options())), forest().to_text()
+    assert ">No images<" in svg
+    assert text == "No images"

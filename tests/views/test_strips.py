@@ -131,7 +131,7 @@ def test_a_hostile_name_is_shown_as_it_is(name: str) -> None:
 
 
 def test_an_empty_disk_is_said_to_be_one() -> None:
-    assert BlockMap(()).to_text() == "* an empty disk"
+    assert BlockMap(()).to_text() == "An empty disk"
     assert list(BlockMap(()).to_frame().columns) == list(blockmap("d").to_frame().columns)
     ET.fromstring(BlockMap(()).to_svg())
 
@@ -174,7 +174,7 @@ def test_hostile_names_in_strips_for_graphviz() -> None:
     blocks = BlockMap((LayerMap(name, 4 * UNIT, (Extent(0, UNIT),)),))
     drawn = ET.fromstring(blocks.to_graphviz().pipe(format="svg"))
     assert any('<x> & "quoted" \\N 虚' in (element.text or "") for element in drawn.iter(f"{SVG}text"))
-    assert b"an empty disk" in BlockMap(()).to_graphviz().pipe(format="svg")
+    assert b"An empty disk" in BlockMap(()).to_graphviz().pipe(format="svg")
 
 
 MIB = 1 << 20

@@ -17,8 +17,9 @@ from vmsnap_nb.views.content import CHIP_SIZE, NAME_SIZE, PAD, arrange, text_wid
 from vmsnap_nb.views.disk_layers import LayerRow, fold_text, layer_rows
 from vmsnap_nb.views.figure import Box, Line, Tone, fold_name
 from vmsnap_nb.views.file_rows import Row, change_mark, changes_heading, row_of, tree_rows
+from vmsnap_nb.views.note_lines import note_lines
 from vmsnap_nb.views.placed import Placed, Point, Route
-from vmsnap_nb.views.shown_text import clip, isolate, shown, wrap
+from vmsnap_nb.views.shown_text import clip, isolate, shown
 from vmsnap_nb.words.message import counted, t
 
 __all__ = ["ChangesPicture", "Chip", "Rung", "place_changes"]
@@ -137,7 +138,7 @@ def place_changes(changes: FileChanges, *, narrow: bool = False) -> ChangesPictu
 def _place_notes(picture: ChangesPicture, changes: FileChanges, y: float) -> float:
     """Place what is to be noted below it all; return where that ends."""
     columns = int((picture.wide - 2 * _MARGIN) / _COLUMN)
-    for line in (line for note in changes.notes for line in wrap(shown(note), columns, "* ", "  ")):
+    for line in note_lines(changes.notes, columns):
         y += _LEAD if picture.notes else _LEAD + _GAP
         picture.notes.append((line, y))
     return y + (6.0 if picture.notes else 0.0)

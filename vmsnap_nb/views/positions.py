@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from vmsnap_nb.views.content import LINE_SIZE, PAD, arrange, narrow_width, natural_width, text_width
 from vmsnap_nb.views.figure import NEW_EDGE, Arrow, Block, Figure, Move
 from vmsnap_nb.views.lanes import LANE, Strand, lane_heights, rows_top, strand_corners
+from vmsnap_nb.views.note_lines import note_lines
 from vmsnap_nb.views.placed import Key, Kind, Picture, Placed, Point, Route, Words
 from vmsnap_nb.views.shown_text import wrap
 from vmsnap_nb.words.message import t
@@ -65,8 +66,7 @@ class _Placer:
             lines = wrap(figure.heading, columns)
             self.words.append(Words("heading", tuple(lines), 0.0, -LEAD * len(lines) - 12.0))
         if figure.notes:
-            lines = [part for note in figure.notes for part in wrap(note, columns, "* ", "  ")]
-            self.words.append(Words("notes", tuple(lines), 0.0, y))
+            self.words.append(Words("notes", tuple(note_lines(figure.notes, columns)), 0.0, y))
 
     def _block(self, number: int, block: Block, widths: Mapping[int, float], y: float) -> None:
         beside = [arrow for arrow in block.arrows if arrow.beside]

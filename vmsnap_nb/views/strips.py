@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.views.frames import frame_of_table
-from vmsnap_nb.views.shown_text import clip, distinct_names, human_size, isolate, shown, width
+from vmsnap_nb.views.shown_text import capital, clip, distinct_names, human_size, isolate, shown, width
 from vmsnap_nb.views.tables import Column, Table
 from vmsnap_nb.words.message import N_, Message, counted, joined, t
 
@@ -86,7 +86,7 @@ def strips_frame(blocks: BlockMap) -> pd.DataFrame:
 def strips_text(blocks: BlockMap, *, cells: int = 64) -> str:
     """Draw the strips in ASCII, with `cells` characters for the whole disk."""
     if not blocks.size:
-        return t("* an empty disk")
+        return capital(t("an empty disk"))
     strips = Strips.of(blocks, cells)
     names = [clip(name, 24) for name in layer_names(blocks)]
     reads = t(READS)

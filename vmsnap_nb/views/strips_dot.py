@@ -9,7 +9,7 @@ from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.views.content import text_width
 from vmsnap_nb.views.dot import graph_of, html, quote
 from vmsnap_nb.views.looks import FONTS
-from vmsnap_nb.views.shown_text import clip, human_size
+from vmsnap_nb.views.shown_text import capital, clip, human_size
 from vmsnap_nb.views.strips import KIND_WORDS, NEW, READS, Strips, colours_of, layer_names, part_title, said_of
 from vmsnap_nb.views.strips_svg import LEGEND_KINDS
 from vmsnap_nb.words.message import t
@@ -33,7 +33,7 @@ def _lines(blocks: BlockMap) -> Iterator[str]:
     yield f"graph [layout=nop2 bgcolor=transparent pad=0.1 fontname={quote(FONTS)}]"
     yield f'node [shape=box margin=0 label="" fontsize=10 fontname={quote(FONTS)} color="{_GREY}" fontcolor="{_GREY}"]'
     if not blocks.size:
-        yield _text("empty", t("an empty disk"), 0, 0)
+        yield _text("empty", capital(t("an empty disk")), 0, 0)
         return
     strips = Strips.of(blocks, _CELLS, cut=True)
     names = [clip(name, 24) for name in layer_names(blocks)]

@@ -10,7 +10,7 @@ from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.views.content import text_width
 from vmsnap_nb.views.html import UNWRAPPED
 from vmsnap_nb.views.looks import GREY, INK, PAPER
-from vmsnap_nb.views.shown_text import clip, human_size
+from vmsnap_nb.views.shown_text import capital, clip, human_size
 from vmsnap_nb.views.strips import (
     KIND_WORDS,
     NEW,
@@ -43,7 +43,7 @@ def strips_svg(blocks: BlockMap, *, narrow: bool = False) -> str:
     A `narrow` one has names and sizes above the strips instead of beside them.
     """
     if not blocks.size:
-        empty = t("an empty disk")
+        empty = capital(t("an empty disk"))
         return _svg(blocks, tag("text", {"x": 4.0, "y": 18.0, "fill": INK.light}, escape(empty)), 200.0, 26.0)
     names = [clip(name, 24) for name in layer_names(blocks)]
     strips = Strips.of(blocks, _NARROW_CELLS if narrow else _CELLS, cut=True)

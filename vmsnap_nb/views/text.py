@@ -15,7 +15,7 @@ from vmsnap_nb.views.channel import draw_channel, least_width, sides
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import NEW_EDGE, Block, Box, Figure, Move, Options, Shape
 from vmsnap_nb.views.labels import state_text
-from vmsnap_nb.views.shown_text import LONG_COMMAND, human_size, shown, width, wrap
+from vmsnap_nb.views.shown_text import LONG_COMMAND, capital, human_size, shown, width, wrap
 from vmsnap_nb.words.message import Message, counted, t
 
 __all__ = ["figure_text", "steps_of", "text_options", "to_text"]
@@ -79,7 +79,9 @@ def figure_text(figure: Figure, steps: Sequence[str] = (), *, columns: int = _WI
         arrows = [(move.label, f"{names[move.source]} ---> {names[move.target]}") for move in listed]
         parts.append([t("{label}: {arrow}", label=label, arrow=arrow) for label, arrow in arrows])
     if figure.notes:
-        parts.append([line for note in figure.notes for line in wrap(note, columns, "* ", "  ")])
+        sign, room = ("* ", "  ") if figure.blocks else ("", "")  # where nothing is drawn, it says why
+        notes = figure.notes if figure.blocks else map(capital, figure.notes)
+        parts.append([line for note in notes for line in wrap(note, columns, sign, room)])
     parts += ([section.heading, *_items(section.items, "  * ", columns)] for section in figure.sections)
     if steps:
         parts.append([t("Steps"), *steps])
