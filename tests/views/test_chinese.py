@@ -26,9 +26,10 @@ from vmsnap_nb.plans.save.request import saved_record
 from vmsnap_nb.plans.step import Protect
 from vmsnap_nb.views import tables
 from vmsnap_nb.views.cards import card_of
-from vmsnap_nb.views.content import text_width
+from vmsnap_nb.views.content import arrange, text_width
 from vmsnap_nb.views.draw import figure_of
-from vmsnap_nb.views.figure import Options
+from vmsnap_nb.views.figure import Box, Line, Options
+from vmsnap_nb.views.html import table_html
 from vmsnap_nb.views.labels import head_text
 from vmsnap_nb.views.positions import place_figure
 from vmsnap_nb.views.shown_text import width, wrap
@@ -207,3 +208,20 @@ def test_a_caption_lies_beside_the_arrows_that_come_down_through_it() -> None:
 def test_every_column_has_a_chinese_head(table: object) -> None:
     names = [one.name for one in table if isinstance(one, tables.Column)] if isinstance(table, tuple) else []
     assert [name for name in [*names, "host"] if english(head_text(name)) not in ([], ["inode"])] == []
+
+
+@pytest.mark.parametrize("text", ["独立镜像（无后备镜像）", "demo：vda（运行中）", "后备镜像，共 1 GiB；已失效。"])
+@pytest.mark.parametrize("wide", [50, 72, 84])
+def test_in_a_box_no_line_begins_with_a_closing_sign_or_ends_with_an_opening_one(text: str, wide: int) -> None:
+    items, _ = arrange(Box("x", (Line("x", "name"), Line(text)), "x"), wide)
+    (chip,) = [item for item in items if item.kind == "chip"]
+    assert "".join(chip.texts) == text
+    assert all(line[0] not in "，；）。" and line[-1] != "（" for line in chip.texts)
+
+
+def test_a_column_of_chinese_is_not_one_character_wide() -> None:
+    columns = (tables.Column("name"), tables.Column("description"))
+    html = table_html(tables.Table(columns, (("a", "恢复到 one 之前的状态"),)), "x")
+    assert '<td class="vmsnap-words"' in html
+    html = table_html(tables.Table(columns, (("a", "课前 one"),)), "x")
+    assert re.search(r"<td[^>]* white-space: nowrap", html)

@@ -10,6 +10,7 @@ from typing import Literal
 
 from vmsnap_nb.views.figure import Box, Fate, Line, Tone
 from vmsnap_nb.views.looks import look_of
+from vmsnap_nb.views.shown_text import NOT_FIRST, NOT_LAST
 
 __all__ = [
     "CHIP_SIZE",
@@ -187,16 +188,28 @@ def _wrapped(text: str, wide: float, size: float, bold: bool) -> Iterator[str]:
                         break
                     word += more
                 cut = cut if cut and text_width(word, size, bold=bold) <= wide else len(line)
+            cut = _beside_signs(line, char, cut)
             yield line[:cut]
             line = line[cut:]
         line += char
     yield line
 
 
+def _beside_signs(line: str, char: str, cut: int) -> int:
+    """Return where a line ends instead: a closing sign stays with what is before it, an opening one with what follows.
+
+    Where that would leave nothing, it ends as it was.
+    """
+    end = cut
+    while end > 1 and ((line + char)[end] in NOT_FIRST or line[end - 1] in NOT_LAST):
+        end -= 1
+    return cut if (line + char)[end] in NOT_FIRST else end
+
+
 def _best_end(line: str, rest: str) -> int:
     """Return where a line ends best that is too long: after a sign, but not before a short end as of Overlay-2."""
     ends = [n + 1 for n in range(len(line)) if _may_end(line + rest[:1], n)]
-    after_sign = [end for end in ends if line[end - 1] in _BREAKS]
+    after_sign = [end for end in ends if line[end - 1] in _BREAKS or (line + rest)[end] == "（"]
     best = [end for end in after_sign if not _is_short((line + rest)[end:])]
     return max(best or after_sign or ends, default=0)
 
@@ -213,7 +226,7 @@ def _may_end(text: str, place: int) -> bool:
     """
     char, after = text[place], text[place + 1 : place + 2]
     if char not in _BREAKS:
-        return char.islower() and after.isupper()
+        return (char.islower() and after.isupper()) or after == "（"
     if char == "/" and text[max(place - 1, 0) : place] in {"", " "}:  # a path begins
         return False
     if not text[place - 1 : place].isdigit():

@@ -241,15 +241,21 @@ def _is_long(text: object) -> bool:
 
 
 def _room(text: object) -> str:
-    words = isinstance(text, str) and len(text) > _LONG_TEXT and not _is_long(text)
-    return ' class="vmsnap-words"' if words else ""
+    if not isinstance(text, str) or _is_long(text):
+        return ""
+    return ' class="vmsnap-words"' if width(text) > (_LONG_WORD if _is_chinese(text) else _LONG_TEXT) else ""
+
+
+def _is_chinese(text: str) -> bool:
+    """Return whether a line may end within the words of a text: a column would become one character wide."""
+    return width(text) > len(text)
 
 
 def _align(column: Column, value: Cell = None) -> str:
     style = _RIGHT if column.kind in {"bytes", "count", "seconds"} else _LEFT
     if _is_long(value):  # here, and not in a style sheet: cards and listings have none
         return _more(style, "; min-width: 9em; overflow-wrap: anywhere")
-    name = isinstance(value, str) and " " not in value and width(value) <= _LONG_WORD
+    name = isinstance(value, str) and (" " not in value or _is_chinese(value)) and width(value) <= _LONG_WORD
     return _more(style, "; white-space: nowrap") if name or (value is not None and column.kind in _WHOLE) else style
 
 

@@ -16,6 +16,8 @@ from vmsnap_nb.words.printable import JOINERS, printable
 __all__ = [
     "LONG_COMMAND",
     "MOST",
+    "NOT_FIRST",
+    "NOT_LAST",
     "capital",
     "clip",
     "distinct_names",
@@ -96,7 +98,7 @@ def wrap(text: str, columns: int, first: str = "", other: str = "") -> list[str]
     return lines
 
 
-_NOT_FIRST, _NOT_LAST = "，。：；！？、）」』》】…%", "（「『《【"
+NOT_FIRST, NOT_LAST = "，。：；！？、）」』》】…%", "（「『《【"
 """Signs that stay with what is before them, or after them."""
 
 
@@ -107,12 +109,7 @@ def _pieces(text: str) -> Iterator[tuple[str, str]]:
         piece = ""
         for char in word:
             wide = piece and (_is_wide(piece[-1]) or _is_wide(char))
-            if (
-                wide
-                and char not in _NOT_FIRST
-                and piece[-1] not in _NOT_LAST
-                and unicodedata.category(char)[0] in "LNPS"
-            ):
+            if wide and char not in NOT_FIRST and piece[-1] not in NOT_LAST and unicodedata.category(char)[0] in "LNPS":
                 yield gap, piece
                 gap, piece = "", ""
             piece += char
