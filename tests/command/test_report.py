@@ -134,6 +134,8 @@ def test_a_report_of_a_host_in_both_themes_and_on_paper(lab: Lab, base: Image, t
             page.emulate_media(media="print")
             white = page.evaluate("getComputedStyle(document.body).backgroundColor")
             assert white == "rgb(255, 255, 255)"
+            page.set_viewport_size({"width": 1032, "height": 700})  # A4, landscape, without its margins
+            assert page.evaluate("document.documentElement.scrollWidth") <= 1032, "a table is cut off on paper"
             rules = page.evaluate("[...document.styleSheets[0].cssRules].map(rule => rule.cssText)")
             assert any("landscape" in rule for rule in rules if rule.startswith("@page"))  # tables are wide
             page.close()

@@ -49,6 +49,7 @@ thead th { background: var(--head); font-weight: 600; } pre, code { font-size: .
 @page { size: landscape; margin: 12mm; }
 @media print { body { padding: 0; max-width: none; font-size: 10pt; } nav { display: none; }
   .wide { overflow: visible; } svg { max-width: 100%; } table { font-size: 8pt; } thead { display: table-header-group; }
+  td, th { padding: .15rem .3rem; white-space: normal !important; } /* a page of paper cannot be scrolled */
   tr, figure, h2, h3 { break-inside: avoid; } h2, h3 { break-after: avoid; } }
 """
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
