@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.waiting import eventually
 
+from vmsnap_nb.lab.exercises.hand_help import HELP
+from vmsnap_nb.lab.exercises.hint import hint_of
 from vmsnap_nb.lab.exercises.place import ExercisePlace
 from vmsnap_nb.lab.exercises.practice import clear
 from vmsnap_nb.lab.exercises.progress import write_progress
@@ -14,6 +17,7 @@ from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.panels import LabPanel
 from vmsnap_nb.panels.practice import PracticeList, PracticePage
+from vmsnap_nb.words.language import set_language
 
 pytestmark = pytest.mark.system
 
@@ -52,9 +56,11 @@ def test_an_exercise_from_its_start_to_done(panel: LabPanel, lab: Lab) -> None:
     assert page.layers is not None
     assert signs(practice, "first-overlay") == "◔"
     page.hint_button.click()
-    assert "Hint 1 of 3" in page.result.value
+    assert "Hint 1 of 3" in page.hints.value
     page.check_button.click()
     assert eventually(lambda: "0 of 3" in page.result.value)
+    page.hint_button.click()
+    assert "0 of 3" in page.result.value  # a hint leaves what was found
     form = page.layers.overlay
     assert page.layers.new_overlay.unfolded  # nothing can be merged
     assert page.layers.choices.layout.display == "none"
@@ -111,3 +117,33 @@ def test_with_a_guest_its_images_can_go_but_not_what_others_need(panel: LabPanel
     assert panel.last_error is None
     assert {image.path for image in lab.survey()}.isdisjoint({top, below})
     other.undefine()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_an_answer_is_asked_for_only_where_there_is_one(panel: LabPanel, lab: Lab, language: str) -> None:
+    set_language(language)
+    try:
+        for key, wanted in (("first-overlay", False), ("read-needed", True), ("order-middle-layer", False)):
+            lab.exercise(key)
+            _, page = opened(panel, key)
+            shown = page.children[2].children
+            assert (page.answer in shown, page.check_button in shown) == (wanted, page.order is None)
+    finally:
+        set_language(None)
+
+
+def test_commands_are_put_in_order_in_a_page(panel: LabPanel, lab: Lab) -> None:
+    lab.reset_exercise("order-middle-layer")
+    practice, page = opened(panel, "order-middle-layer")
+    assert page.order is not None
+    assert page.children[4].children == (page.order,)
+    buttons = page.order.children[2].children
+    buttons[-1].click()  # an order in which nothing was moved yet
+    assert "of " in page.order.children[-1].value
+    assert signs(practice, "order-middle-layer") in "◔◑"
+
+
+def test_a_hint_ends_with_one_sign() -> None:
+    for exercise in HELP:
+        for number in (1, 2, 3):
+            assert not hint_of(exercise, number, Path("/x")).text.endswith(("….", "..")), exercise

@@ -9,7 +9,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from vmsnap_nb.errors import VmsnapError
+from vmsnap_nb.errors import NotFoundError, VmsnapError
 from vmsnap_nb.live.forest import LiveForest
 from vmsnap_nb.panels.flow import Flow
 from vmsnap_nb.panels.layers import LayersPanel
@@ -69,21 +69,27 @@ class PracticePage(widgets.VBox):
         self.name = key.removeprefix(_SCENARIO)
         self.layers: LayersPanel | None = None
         self.task = widgets.HTML()
-        self.result = widgets.HTML()
-        self.answer = widgets.Text(description=t("Answer"), placeholder=t("if the task requires one"))
+        self.hints = widgets.HTML()
+        self.result = widgets.HTML().add_class("vmsnap-aims")
+        self.answer = widgets.Text(description=t("Answer"), layout=widgets.Layout(width="auto"))
+        self.answer.add_class("vmsnap-answer")
         self.set_up_button = self._button(t("Set up"), self.set_up, style="primary")
         self.check_button = self._button(t("Check"), self.check, style="primary")
         self.hint_button = self._button(t("Hint"), self.hint)
         self.reset_button = self._button(t("Start over…"), self.reset)
         self._buttons = widgets.HBox().add_class("vmsnap-row")
+        self._to_order = widgets.VBox()
         self._images = widgets.VBox().add_class("vmsnap-tab")
-        title, begun = self.name, True
+        title, begun, self._asks = self.name, True, False
+        self.order = None if self.is_scenario else self._lines()  # of commands, where that is the task
         if not self.is_scenario:
             about = lab.exercises().loc[self.name]
             title, begun = about["title"], bool(about["begun"])
+            self._asks = "lab.answer" in about["task"]  # so do its words say it
             lines = "".join(f"<p>{escape(line)}</p>" for line in about["task"].split("\n\n"))
             self.task.value = lines
-        super().__init__([heading(shown(title)), self.task, self._buttons, self.result, self._images])
+        parts = [self.task, self._buttons, self.hints, self._to_order, self.result, self._images]
+        super().__init__([heading(shown(title)), *parts])
         self.add_class("vmsnap-page")
         self._offer(begun=begun)
         if begun:
@@ -98,9 +104,22 @@ class PracticePage(widgets.VBox):
         if self.is_scenario:
             self._buttons.children = (self.reset_button,)
         elif begun:
-            self._buttons.children = (self.answer, self.check_button, self.hint_button, self.reset_button)
+            checks: tuple[Any, ...] = (self.answer, self.check_button) if self._asks else (self.check_button,)
+            if self.order is not None:  # it has a button of its own
+                checks = ()
+            self._buttons.children = (*checks, self.hint_button, self.reset_button)
+            self._to_order.children = () if self.order is None else (self.order,)
         else:
             self._buttons.children = (self.set_up_button, self.hint_button)
+
+    def _lines(self) -> Any:
+        """Return the commands to put in order as a list to work with; None for any other task."""
+        try:
+            made = self._lab.lines(self.name).to_widget()
+        except NotFoundError:
+            return None
+        made.children[-1].observe(lambda _: self._changed(), "value")  # what a check found
+        return made
 
     def _in_thread(self, act: Callable[[], None]) -> None:
         threading.Thread(target=lambda: self._flow.guarded(act), name="vmsnap exercise", daemon=True).start()
@@ -130,12 +149,12 @@ class PracticePage(widgets.VBox):
 
     def _reset(self) -> None:
         again = self._lab.reset_scenario if self.is_scenario else self._lab.reset_exercise
-        self.result.value = ""
+        self.result.value = self.hints.value = ""
         self._show(again(self.name))
 
     def check(self) -> None:
         """Check it in a thread; an answer that was entered is given first."""
-        self._say(t("Checking …"))
+        self.result.value = _status(t("Checking …"))
         self._in_thread(self._check)
 
     def _check(self) -> None:
@@ -150,14 +169,15 @@ class PracticePage(widgets.VBox):
         self._changed()
 
     def hint(self) -> None:
-        """Show the next hint."""
-        self._say(self._lab.hint(self.name).to_text())
-
-    def _say(self, text: Message) -> None:
-        self.result.value = f'<p role="status">{escape(shown(text))}</p>'
+        """Show the next hint, beside what the last check found."""
+        self.hints.value = _status(self._lab.hint(self.name).to_text())
 
     def close(self) -> None:
         """Close it with the panel of its images."""
         if self.layers is not None:
             self.layers.close()
         super().close()
+
+
+def _status(text: Message) -> str:
+    return f'<p role="status">{escape(shown(text))}</p>'

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vmsnap_nb.lab.exercises.exercise import Aim
 from vmsnap_nb.model.shown import Listed
 from vmsnap_nb.views.frames import frame_of_table
-from vmsnap_nb.views.shown_text import shown, width
+from vmsnap_nb.views.shown_text import capital, shown, width
 from vmsnap_nb.views.tables import Column, Table
 from vmsnap_nb.words.message import Message, t
 
@@ -174,7 +174,7 @@ def _row(aim: Aim) -> str:
         word, tint = (t("✓ done"), _GREEN)
     elif aim.kept:
         word, tint = (t("✗ broken"), _RED)
-    seen = "" if aim.met else shown(aim.seen or "")
+    seen = "" if aim.met else capital(aim.seen or "")
     mark = f'<td style="text-align: left; white-space: nowrap">{escape(word)}</td>'
-    cells = f'{mark}<th scope="row" {_LEFT}>{escape(shown(aim.what))}</th>'
+    cells = f'{mark}<th scope="row" {_LEFT}>{escape(capital(aim.what))}</th>'
     return f'<tr style="background: {tint}">{cells}<td {_LEFT}>{escape(seen)}</td></tr>'

@@ -54,7 +54,8 @@ def hint_of(exercise: str, number: int, folder: Path) -> Hint:
     if number == 1:
         text = t(help_.idea)
     elif number == 2:
-        text = t("Use {verb}.", verb=joined(re.split(r", (?![^(]*\))", help_.verb)))
+        verbs = joined(re.split(r", (?![^(]*\))", help_.verb))
+        text = t("Use {verb}", verb=verbs) if verbs.endswith("…") else t("Use {verb}.", verb=verbs)
     else:
         text = t("Begin with: {line}", line=help_.first.replace("{folder}", str(folder)))
     return Hint(exercise, number, text)

@@ -64,13 +64,27 @@ class Lines(Listed):
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         static = {"text/plain": self.to_text(), "text/html": self._html()}
+        try:
+            return {**self._made().bundle(**options), **static}
+        except ModuleNotFoundError:  # without ipywidgets
+            return static
+
+    def to_widget(self) -> Any:
+        """Return the list as a widget, for a page of your own widgets.
+
+        Returns
+        -------
+        ipywidgets.VBox
+            The list and its buttons. All widgets of one object show the same order.
+        """
+        return self._made().root
+
+    def _made(self) -> Any:
         if self._box is None:
-            try:
-                from vmsnap_nb.lab.exercises.lines_widget import LinesBox
-            except ModuleNotFoundError:  # without ipywidgets
-                return static
+            from vmsnap_nb.lab.exercises.lines_widget import LinesBox
+
             self._box = LinesBox(self.lines, self._keep, self._code)
-        return {**self._box.bundle(**options), **static}
+        return self._box
 
     def _html(self) -> str:
         """Return the lines for a page without a kernel; a right order is folded."""

@@ -43,7 +43,7 @@ class LinesBox:
         self.use = self._button(t("Include or exclude"), t("Exclude or include the selected line"), self._across)
         self.done = self._button(t("Check this order"), t("Save this order as the answer, and check it"), self._check)
         self.done.button_style = "primary"
-        self.said, self.result = widgets.HTML(), widgets.HTML()
+        self.said, self.result = widgets.HTML(), widgets.HTML().add_class("vmsnap-aims")
         buttons = widgets.HBox([self.up, self.down, self.use, self.done], layout=widgets.Layout(flex_flow="row wrap"))
         self.root = widgets.VBox([widgets.HTML(_STYLE), self.list, buttons, self.said, self.result])
         self._show(self.used[0])
