@@ -12,6 +12,7 @@ from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.journal import begun, drop_entry, write_entry
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.panels import LabPanel
+from vmsnap_nb.panels.guest_page import count_snapshots
 from vmsnap_nb.plans.journal import MergeEntry
 
 pytestmark = pytest.mark.system
@@ -128,6 +129,9 @@ def test_a_guest_is_paused_resumed_forced_off_and_saved(lab: Lab, guest: Guest) 
         guest.suspend()
         guest.save().run(progress=False)
         assert eventually(lambda: state(panel, guest) == ("saved", "saved", ["start"]))
+        assert panel.reading is not None
+        assert guest.name in [record.guest for record in panel.reading.forest.records]  # the managed save
+        assert count_snapshots(panel.reading.forest, guest.name) == 0  # whatever the state is meanwhile
         guest.restore().run(progress=False)
     finally:
         panel.close()

@@ -116,7 +116,8 @@ class Power:
                 with self._no_plan(look) if self.handle.link.files_are_here and not force else nullcontext():
                     if not force:
                         self._raise_concerns(look(self.concerns))
-                    phases.tell(t("starting QEMU"))
+                    saved = handle.state == "saved"
+                    phases.tell(t("restoring its saved memory") if saved else t("starting QEMU"))
                     booting = partial(phases.tell, t("booting its Linux"), self.commands.console_tail)
                     self._create(booting if wait else None, timeout)
                 handle.has_started()

@@ -67,6 +67,8 @@ function render({ model, el }) {
     stop.hidden = !entries.some((one) => one.state === "running") && pending.length === 0;
     hint.textContent = model.get("hint");
     hint.hidden = !hint.textContent;
+    run.disabled = model.get("closed"); // the line stays, for when it can be run
+    run.title = run.disabled ? hint.textContent : "";
     booting.textContent = model.get("booting");
     booting.hidden = !booting.textContent;
   }
@@ -74,7 +76,7 @@ function render({ model, el }) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const line = input.value;
-    if (!line.trim()) return;
+    if (!line.trim() || run.disabled) return;
     count += 1;
     const token = `${Date.now()}-${count}`;
     pending.push({ token, prompt: model.get("prompt"), line, text: "", state: "running" });
@@ -103,10 +105,10 @@ function render({ model, el }) {
     input.addEventListener(kind, (event) => event.stopPropagation()); // a key means something else to a notebook
   }
 
-  for (const what of ["entries", "hint", "prompt", "booting"]) model.on(`change:${what}`, draw);
+  for (const what of ["entries", "hint", "prompt", "booting", "closed"]) model.on(`change:${what}`, draw);
   draw();
   return () => {
-    for (const what of ["entries", "hint", "prompt", "booting"]) model.off(`change:${what}`, draw);
+    for (const what of ["entries", "hint", "prompt", "booting", "closed"]) model.off(`change:${what}`, draw);
   };
 }
 

@@ -30,6 +30,7 @@ class Console(anywidget.AnyWidget):
     prompt = traitlets.Unicode("").tag(sync=True)
     booting = traitlets.Unicode("").tag(sync=True)  # the last lines of the guest's own console while it boots
     hint = traitlets.Unicode("").tag(sync=True)  # why nothing can be run now
+    closed = traitlets.Bool(False).tag(sync=True)  # whether that is so until somebody starts the guest
     words: Any = traitlets.Dict({}).tag(sync=True)  # what the JavaScript says
 
     def __init__(self, guest: Guest, ended: Callable[[str, str], None] = lambda *_: None) -> None:

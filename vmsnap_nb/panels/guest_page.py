@@ -9,7 +9,9 @@ from typing import Any
 import ipywidgets as widgets
 
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
+from vmsnap_nb.model.snapshot import MANAGED_SAVE
 from vmsnap_nb.panels.activity import Activity
 from vmsnap_nb.panels.block_map import BlockMapPanel
 from vmsnap_nb.panels.console import Console
@@ -23,7 +25,7 @@ from vmsnap_nb.views.labels import state_text
 from vmsnap_nb.views.shown_text import capital, shown
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["GuestPage"]
+__all__ = ["GuestPage", "count_snapshots"]
 
 _CONSOLE, _SNAPSHOTS, _LAYERS, _FILES, _MAP = range(5)
 
@@ -117,6 +119,7 @@ class GuestPage(widgets.VBox):
             why = t("The console accepts commands while the guest is running.")
             hint = "" if domain.state == "running" else why
         self.console.hint = hint
+        self.console.closed = doing is None and domain.state != "running"  # one that starts takes lines already
         paused = domain.state == "paused"
         self.power_button.disabled = doing is not None
         if doing is None:  # a guest that is started is paused for a moment
@@ -126,11 +129,10 @@ class GuestPage(widgets.VBox):
             self.power_button.description = resume if paused else start
         self.power_button.layout.display = None if paused or not domain.running else "none"
 
-    def update(self, reading: Reading, domain: Domain, state: str) -> None:
+    def update(self, reading: Reading, domain: Domain) -> None:
         """Show how many snapshots there are, and read again what the open tab shows."""
         self.switch.update(domain.running)
-        number = sum(record.guest == domain.name for record in reading.forest.records)
-        number -= state == "saved"  # a managed save is no snapshot
+        number = count_snapshots(reading.forest, domain.name)
         title = t("Snapshots {count}", count=number) if number else t("Snapshots")
         titles = (*self.tabs.titles[:_SNAPSHOTS], title, *self.tabs.titles[_SNAPSHOTS + 1 :])
         if titles != tuple(self.tabs.titles):
@@ -146,3 +148,8 @@ class GuestPage(widgets.VBox):
         for part in self._parts.values():
             part.close()
         super().close()
+
+
+def count_snapshots(forest: Forest, guest: str) -> int:
+    """Return how many snapshots a guest has; saved memory is none."""
+    return sum(record.guest == guest and record.name != MANAGED_SAVE for record in forest.records)

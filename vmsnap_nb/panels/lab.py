@@ -20,7 +20,7 @@ from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import OFF, Domain
 from vmsnap_nb.panels.console import Console
 from vmsnap_nb.panels.flow import Remedy
-from vmsnap_nb.panels.guest_page import GuestPage
+from vmsnap_nb.panels.guest_page import GuestPage, count_snapshots
 from vmsnap_nb.panels.new_guests import NewGuests
 from vmsnap_nb.panels.panel import Fold, Panel, heading, in_thread, row
 from vmsnap_nb.panels.practice import PracticeList, PracticePage
@@ -119,7 +119,7 @@ class LabPanel(Panel):
         page, reading = self.guest_page, self.reading
         domain = self._domains.get(page.guest.name) if page else None
         if page is not None and reading is not None and domain is not None:
-            page.update(reading, domain, _state(domain))
+            page.update(reading, domain)
             self._tell_begun(reading)
             self._tell(domain)  # the first reading had no page yet
 
@@ -161,7 +161,7 @@ class LabPanel(Panel):
         pause = "" if domain.state == "running" else t("it is not running")
         yield Action("pause", t("Pause"), why_not=pause, in_menu=True)
         yield Action("off", t("Force off…"), why_not="" if domain.running else t("it is off"), in_menu=True)
-        snapshots = sum(record.guest == domain.name for record in forest.records) - (state == "saved")
+        snapshots = count_snapshots(forest, domain.name)
         why = t("it is running: shut it down first") if domain.running else ""
         if state == "saved":
             why = t("its saved memory would be lost: start the guest and shut it down first")
@@ -217,7 +217,7 @@ class LabPanel(Panel):
             old.close()
         if self.guest_page is not None and self.reading is not None:
             domain = self._domains[guest.name]
-            self.guest_page.update(self.reading, domain, _state(domain))
+            self.guest_page.update(self.reading, domain)
             self._tell(domain)
 
     def _leave_practice(self) -> None:
