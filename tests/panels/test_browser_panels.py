@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, expect
-from support.browser import Notebook, chromium, notebook, violations
+from support.browser import Notebook, chromium, cut_frames, notebook, violations
 
 pytestmark = pytest.mark.browser
 
@@ -88,6 +88,11 @@ def test_start_a_guest_and_run_commands_in_it(nb: Notebook, tmp_path: Path) -> N
     nb.python(f"import os; os.environ['VMSNAP_CACHE'] = {str(tmp_path)!r}")  # so that its kernel boots
     root = nb.show("vs.panel(lab)")
     expect(root.get_by_role("radio", name="demo, shut off")).to_be_checked()  # the only one there is
+    run = root.get_by_role("button", name="Run in guest")
+    expect(run).to_be_disabled()
+    root.get_by_label("Command").fill("true")
+    root.get_by_label("Command").press("Enter")
+    expect(root.get_by_label("Command")).to_have_value("true")  # it is there when it can be run
     press(root, "Start: demo")
     expect(root.locator(".vmsnap-item", has_text="starting …")).to_be_visible()
     expect(root.locator(".vmsnap-chip", has_text="starting …")).to_be_visible()  # not running: nothing answers yet
@@ -97,6 +102,7 @@ def test_start_a_guest_and_run_commands_in_it(nb: Notebook, tmp_path: Path) -> N
     assert nb.python("print(6 * 7)") == "42"  # the kernel answers meanwhile
     expect(root.get_by_role("radio", name="demo, running")).to_be_checked(timeout=120_000)
     expect(booting).to_be_hidden()
+    expect(run).to_be_enabled()
     command, log = root.get_by_label("Command"), root.get_by_role("log")
     command.fill("echo '<b>快照' > /made-by-panel; cat /made-by-panel; false")
     command.press("Enter")
@@ -118,7 +124,7 @@ def test_start_a_guest_and_run_commands_in_it(nb: Notebook, tmp_path: Path) -> N
     expect(root.get_by_text("interrupted", exact=True).last).to_be_visible()
 
 
-def test_what_is_entered_is_what_is_run(nb: Notebook) -> None:
+def test_what_is_entered_is_what_is_run(nb: Notebook, running: None) -> None:
     root = nb.show("vs.panel(lab)")
     nb.python("lines = []; panel.guest_page.console.execute = lambda line, token: lines.append(line)")
     command = root.get_by_label("Command")
@@ -351,6 +357,7 @@ def test_an_exercise_is_set_up_and_checked(nb: Notebook) -> None:
     root = nb.show("vs.panel(lab)")
     root.get_by_role("button", name="Exercises and scenarios").click()
     root.get_by_role("radio", name="An overlay, ").check(force=True)
+    expect(root.get_by_label("Answer")).to_have_count(0)  # it asks for none
     press(root, "Set up")
     press(root, "Check", timeout=LONG)
     expect(root.get_by_text("0 of 3 done")).to_be_visible(timeout=LONG)
@@ -417,6 +424,11 @@ def test_a_refusal_is_waived_by_keyboard(nb: Notebook) -> None:
     label = root.locator("label", has_text="Override shared-base")
     expect(label).to_contain_text("silently corrupted")
     assert label.evaluate("label => label.scrollWidth <= label.clientWidth + 1"), "what is risked is cut off"
+    box, text = waiver.bounding_box(), label.locator("span").bounding_box()
+    assert box is not None
+    assert text is not None
+    assert text["x"] > box["x"] + box["width"]  # no line of it lies below its box
+    assert text["y"] <= box["y"] <= text["y"] + 8
     assert violations(nb.page, ".jp-OutputArea-output .vmsnap-panel") == []
     waiver.focus()
     nb.page.keyboard.press("Space")
@@ -575,6 +587,7 @@ def test_axe_finds_nothing_serious_and_narrow_cells_fit(nb: Notebook, dark: bool
             expect(root.get_by_text(seen[tab]).first).to_be_visible(timeout=LONG)  # what is read is there
         assert violations(nb.page, ".jp-OutputArea-output .vmsnap-panel") == []
         assert root.evaluate("root => root.scrollWidth <= root.clientWidth + 1"), tab
+        assert cut_frames(root) == [], tab
     press(root, "+ New")
     expect(root.get_by_label("New guest")).to_be_focused()
     expect(root.get_by_label("New guest")).to_have_css("outline", re.compile("solid 2px"))

@@ -63,6 +63,35 @@ def violations(page: Page, inside: str) -> list[str]:
     ]
 
 
+_CUT = """(panel) => {
+    const cut = [];
+    for (const one of panel.querySelectorAll("button, input, select, textarea, summary, [tabindex='0']")) {
+        if (!one.checkVisibility() || one.closest("svg, .vmsnap-item, details:not([open]) > :not(summary)")) continue;
+        const at = one.getBoundingClientRect();
+        for (let box = one.parentElement; box !== panel.parentElement; box = box.parentElement) {
+            const { overflowX, overflowY } = getComputedStyle(box);
+            const scrolls = box.scrollHeight > box.clientHeight + 1 || box.scrollWidth > box.clientWidth + 1;
+            if (scrolls || (overflowX === "visible" && overflowY === "visible")) continue;
+            const by = box.getBoundingClientRect();
+            const room = Math.min(at.left - by.left, by.right - at.right, at.top - by.top, by.bottom - at.bottom);
+            const text = JSON.stringify([room, at, by]);
+            if (room < 1.9) cut.push(`${one.outerHTML.slice(0, 150)} in ${box.className}: ${text}`);
+        }
+    }
+    return cut;
+}"""
+
+
+def cut_frames(panel: Locator) -> list[str]:
+    """Which elements of a panel have no room for the frame of two pixels that shows the focus."""
+    until = time.monotonic() + 5  # what was opened just now may still be laid out
+    while True:
+        found: list[str] = panel.evaluate(_CUT)
+        if not found or time.monotonic() > until:
+            return found
+        panel.page.wait_for_timeout(200)
+
+
 class JupyterError(Exception):
     """Code in the notebook's kernel failed."""
 

@@ -19,7 +19,7 @@ from vmsnap_nb.panels.file_rows import change_row, entry_row, filtered
 from vmsnap_nb.panels.panel import heading
 from vmsnap_nb.panels.row_list import Row, RowList
 from vmsnap_nb.views.file_rows import changes_heading
-from vmsnap_nb.views.shown_text import human_size, shown
+from vmsnap_nb.views.shown_text import capital, human_size, shown
 from vmsnap_nb.words.message import counted, t
 
 __all__ = ["FilesView"]
@@ -62,6 +62,7 @@ class FilesView(widgets.VBox):
         self.list.observe(self._chosen, "value")
         states = [] if moment else [self.at, self.since]
         head = widgets.HBox([*states, self.filter, self.up_button, self.again_button]).add_class("vmsnap-row")
+        self.content.add_class("vmsnap-said")
         tree = widgets.VBox([self.where, self.said, self.list, self.content]).add_class("vmsnap-tree")
         hint = escape(t("Select a layer to see what it changed."))
         layers = widgets.VBox([heading(t("Layers")), widgets.HTML(f"<small>{hint}</small>"), self.layers]).add_class(
@@ -195,7 +196,7 @@ class FilesView(widgets.VBox):
         self.list.show(rows[:_MOST_ROWS])
         more = len(rows) - _MOST_ROWS
         notes = [*notes, *([t("{count} more files", count=more)] if more > 0 else [])]
-        self.content.value = "".join(f"<p>{escape(shown(note))}</p>" for note in notes)
+        self.content.value = "".join(f"<p>{escape(capital(note))}</p>" for note in notes)
 
     def _reader(self, *, later: bool = True) -> Callable[[str], bytes]:
         """Return what reads a file in the state that is shown; of two that are compared, in the later or earlier."""

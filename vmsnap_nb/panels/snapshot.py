@@ -75,7 +75,8 @@ class SnapshotPanel(Panel):
         traitlets.link((self.table, "value"), (self.slider, "value"))
         self.chain.observe(self._clicked, "selected")
         self._costs: Mapping[str, SnapshotCost] = {}
-        groups = row(self._new_group(), self._options_group(), self._memory_group(), self._records_group())
+        folded = widgets.VBox([self._options_group(), self._memory_group(), self._records_group()])
+        groups = row(self._new_group(), folded.add_class("vmsnap-beside"))
         self.flow.home = self.create_button
         guest = self.source.guest
         self.moment = (

@@ -216,6 +216,7 @@ class TerminalSwitch(widgets.VBox):
         self.choice.add_class("vmsnap-switch")
         self.choice.observe(lambda _: self._show(), "value")
         super().__init__([self.choice, console])
+        self.add_class("vmsnap-console")
 
     def _show(self) -> None:
         old, self.terminal = self.terminal, Terminal(self._guest) if self.choice.value else None

@@ -18,6 +18,7 @@ from vmsnap_nb.playground.scenes import SCENES
 from vmsnap_nb.playground.texts import texts
 from vmsnap_nb.views.bundle import mimebundle
 from vmsnap_nb.views.clickable import clickable, spoken
+from vmsnap_nb.views.shown_text import capital
 from vmsnap_nb.words.language import set_language
 from vmsnap_nb.words.message import t
 
@@ -119,7 +120,7 @@ class Session:
     def _plan(self, verb: str, image: str, base: str = "", keep: int = 2, name: str = "new") -> dict[str, Any]:
         plan, code = self._planned(verb, image, base, keep, name.strip() or "new")
         return {
-            "title": plan.title,
+            "title": capital(plan.title),
             "refused": plan.refused,
             "html": mimebundle(plan, include={"text/html"})["text/html"],
             "commands": "" if plan.refused else "\n".join(plan.commands),
