@@ -10,6 +10,7 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.journal import begun, drop_entry, write_entry
+from vmsnap_nb.live.phases import listener
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.panels import LabPanel
 from vmsnap_nb.panels.guest_page import count_snapshots
@@ -132,7 +133,11 @@ def test_a_guest_is_paused_resumed_forced_off_and_saved(lab: Lab, guest: Guest) 
         assert panel.reading is not None
         assert guest.name in [record.guest for record in panel.reading.forest.records]  # the managed save
         assert count_snapshots(panel.reading.forest, guest.name) == 0  # whatever the state is meanwhile
-        guest.restore().run(progress=False)
+        phases: list[str] = []
+        told = listener.set(lambda phase, _: phases.append(str(phase)))
+        guest.start(wait=False)
+        listener.reset(told)
+        assert phases == ["checking its images", "restoring its saved memory"]
     finally:
         panel.close()
         guest.destroy()
