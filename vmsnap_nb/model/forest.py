@@ -45,7 +45,7 @@ class Forest(Shown):
     records : tuple of SnapshotRecord
         libvirt's snapshots of all guests of the host.
     places : mapping of str to tuple
-        The `Image.identity` of names that records, definitions and headers use, although no image was read under them.
+        The `Image.identity` of names that records, definitions and headers use, but under which no image was read.
     needs : tuple of Need
         Other uses of images: by differing definitions of running guests, saved memory, block jobs and firmware.
     stale_memory : tuple of Need

@@ -95,7 +95,8 @@ def _(chain: Chain, options: Options) -> Figure:
         top=top,
     )
     if chain.forest.alone:
-        notes = [*notes, t("other guests that use these images were not read; to read all guests, use host.survey()")]
+        note = t("other guests were not read, and may also use these images; to read all guests, use host.survey()")
+        notes = [*notes, note]
     return Figure(summary, tuple(blocks), notes=tuple(notes))
 
 

@@ -333,7 +333,7 @@ def locked(forest: Forest, paths: Iterable[str]) -> Iterator[Concern]:
 
 def _mergeable(image: Image, *, layer: bool, written: bool) -> Iterator[Concern]:
     """Check that data can be merged into an image, or as a layer into another."""
-    format = image.format or t("of unknown format")
+    format = image.format or t("an image of unknown format")
     if image.data_file is not None:
         yield refuse(
             "not-supported",
