@@ -146,6 +146,10 @@ def test_a_host_that_gives_no_answer_is_a_row_and_refuses_what_it_may_need(conne
         ):
             frame = found.to_frame()
             assert str(frame.loc["b", "status"]).startswith("unreachable: cannot connect to qemu+tcp://")
+        (shared / "old.qcow2").write_bytes((shared / "web.qcow2").read_bytes())
+        doubts = {one.path: one.doubt for one in fleet.leftovers(shared)["a"]}
+        assert doubts[str(shared / "old.qcow2")].startswith("host b did not respond, and may need this file: ")
+        (shared / "old.qcow2").unlink()
         plan = fleet.guest("a/web").commit()
         assert "host b did not respond" in refusals(plan)["unknown-image"]
         assert plan.run(waive=["unknown-image"], progress=False).as_predicted

@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 
-from vmsnap_nb.fleet.shared import Around, Seen, concerns_of, joined_forest
+from vmsnap_nb.fleet.shared import Around, Seen, concerns_of, in_doubt, joined_forest
 from vmsnap_nb.live.connection import Customs
 from vmsnap_nb.live.host import Host
+from vmsnap_nb.live.leftovers import LiveLeftovers, live_leftovers
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.libvirt_xml import parse_xml
 from vmsnap_nb.plans.concern import Concern
@@ -55,6 +56,11 @@ class Member(Host):
                 return Seen(forest=self.place(*folders).forest(), pools=self.pools())
         finally:
             ALONE.reset(token)
+
+    def leftovers(self, *folders: str | os.PathLike[str]) -> LiveLeftovers:
+        """Find files that nothing needs; of those that a host without an answer may need it is said."""
+        found = super().leftovers(*folders)
+        return live_leftovers(in_doubt(found, self.pools(), self._last), found.place)
 
     def _others(self, forest: Forest) -> Forest:
         if ALONE.get():

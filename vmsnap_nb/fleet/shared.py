@@ -9,14 +9,15 @@ from functools import cached_property
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import NOT_READ, Image
+from vmsnap_nb.model.leftovers import Leftovers
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans.concern import Concern, refuse
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.system.libvirt.shared_pools import PoolKey
-from vmsnap_nb.words.message import listed, t
+from vmsnap_nb.words.message import clauses, listed, t
 
-__all__ = ["Around", "Seen", "concerns_of", "joined_forest"]
+__all__ = ["Around", "Seen", "concerns_of", "in_doubt", "joined_forest"]
 
 Pairs = tuple[tuple[str, str], ...]
 _NAMED = 3
@@ -202,26 +203,43 @@ def concerns_of(plan: Plan, pools: tuple[PoolKey, ...], around: Around) -> Itera
                 t("change the image on that host first"),
                 images=(path,),
             )
-    for host, why in around.problems.items():
-        known = (mine for mine, _ in pairs_of(pools, around.known.get(host, ()), around.folders))
-        folders = (*known, *(pool.folder for pool in pools if pool.network and pool.folder))
-        at_risk = tuple(path for path in changed if any(is_in(path, folder) for folder in folders))
-        if at_risk:
-            yield refuse(
-                "unknown-image",
-                t(
-                    "host {host} did not respond, and may need {images}, which may be shared with it: {why}",
-                    host=host,
-                    images=listed(at_risk[:_NAMED]),
-                    why=why,
-                ),
-                t("make the host reachable, or waive this if nothing on it needs these images"),
-                images=at_risk,
-                holders=(host,),
-                waivable=True,
-            )
+    for host, at_risk in _silent(changed, pools, around):
+        yield refuse(
+            "unknown-image",
+            t(
+                "host {host} did not respond, and may need {images}, which may be shared with it: {why}",
+                host=host,
+                images=listed(at_risk[:_NAMED]),
+                why=around.problems[host],
+            ),
+            t("make the host reachable, or waive this if nothing on it needs these images"),
+            images=at_risk,
+            holders=(host,),
+            waivable=True,
+        )
     for host, seen in around.seen.items():
         yield from _unread(plan, changed, pools, (host, seen, around.folders))
+
+
+def _silent(paths: Iterable[str], pools: tuple[PoolKey, ...], around: Around) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the hosts without an answer that may share some of these files, each with these."""
+    paths = tuple(paths)
+    for host in around.problems:
+        known = (mine for mine, _ in pairs_of(pools, around.known.get(host, ()), around.folders))
+        folders = (*known, *(pool.folder for pool in pools if pool.network and pool.folder))
+        at_risk = tuple(path for path in paths if any(is_in(path, folder) for folder in folders))
+        if at_risk:
+            yield host, at_risk
+
+
+def in_doubt(found: Leftovers, pools: tuple[PoolKey, ...], around: Around) -> Leftovers:
+    """Return files that nothing needs with a doubt of those that a host without an answer may need."""
+    doubts = {one.path: [one.doubt] if one.doubt else [] for one in found}
+    for host, paths in _silent(doubts, pools, around):
+        doubt = t("host {host} did not respond, and may need this file: {why}", host=host, why=around.problems[host])
+        for path in paths:
+            doubts[path].insert(0, doubt)
+    return replace(found, files=tuple(replace(one, doubt=clauses(doubts[one.path])) for one in found))
 
 
 def _unread(
