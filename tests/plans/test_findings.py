@@ -215,6 +215,8 @@ def test_a_disk_of_two_guests_is_found_once() -> None:
     [row] = find_all(reading(tree))
     assert (row.name, row.severity, row.where) == ("shared-disk", "warning", "/i/a")
     assert "the disk of x (vda) and y (vda), also under the name /j/a" in row.what
+    migrated = tree.edited(uses=(Use("x", "vda", "/i/a"), Use("b/x", "vda", "/i/a")))
+    assert "shared-disk" not in found(migrated)
     raw = "<domain><devices><disk><shareable/><target dev='vda'/></disk></devices></domain>"
     guests = [GuestFacts(domain=Domain(name, name), xml=raw) for name in "xy"]
     assert "shared-disk" not in {one.name for one in find_all(reading(tree), guests)}

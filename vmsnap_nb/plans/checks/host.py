@@ -119,13 +119,15 @@ def shared_disks(forest: Forest, meant: Collection[tuple[str, str]]) -> Iterator
     """Yield the images that are disks of several guests, or several of one, which may write to them, with these.
 
     An image counts once, whatever its names. `meant` are guests and disks that are to be shared by their definition.
+    One guest that several hosts know, between which it migrates, is one.
     """
     disks: dict[str, list[Use]] = {}
     for use in forest.uses:
         if not use.readonly and not use.volume:
             disks.setdefault(forest.same_file(use.path)[0], []).append(use)
     for path, uses in disks.items():
-        if len(uses) > 1 and any((use.guest, use.target) not in meant for use in uses):
+        several = len({(use.guest.rpartition("/")[2], use.target) for use in uses}) > 1
+        if several and any((use.guest, use.target) not in meant for use in uses):
             yield path, tuple(uses)
 
 
