@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool, qemu_i
 from support.slow_proxy import SlowProxy, slow_proxy
 
 import vmsnap_nb as vs
+from vmsnap_nb.command.main import main
 from vmsnap_nb.errors import ImageError, LibvirtError, PlanRefusedError
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Host
@@ -187,3 +189,24 @@ def test_a_named_folder_that_is_no_pool_is_not_known(host: Host) -> None:
     assert "virsh pool-define-as NAME dir --target /srv/none" in str(host.survey("/srv/none")["/srv/none"].problem)
     for known in (IMAGES, IMAGES.parent):
         assert not [one for one in host.findings(known) if one.where == str(known)]
+
+
+def test_a_named_folder_hides_no_overlay_in_another_pool(far: Any, host: Host, other: SystemLibvirt) -> None:
+    with other.entered():
+        (IMAGES / "more").mkdir()
+        qemu_img("create", "-q", "-f", "qcow2", "-b", IMAGES / "base.qcow2", "-F", "qcow2", "more/over.qcow2")
+        qemu_img("create", "-q", "-f", "qcow2", "more/old.qcow2", "1M")
+    pool(far, "more", IMAGES / "more")
+    for folders in ((), (IMAGES,)):
+        assert "over" in [host.survey(*folders)[path].name for path in host.survey(*folders).children("base")]
+        assert str(IMAGES / "more" / "old.qcow2") in [one.path for one in host.leftovers(*folders)]
+
+
+def test_names_on_a_command_line_are_not_those_of_files_here(
+    far: Any, other: SystemLibvirt, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").write_bytes(DECOY)  # a file of that name in the current folder
+    assert main(["run", "overlay", "new", "--backing", "base", "--connect", other.uri, "--yes"]) == 0
+    with other.entered():
+        assert (IMAGES / "new.qcow2").exists()

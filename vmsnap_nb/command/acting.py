@@ -218,18 +218,20 @@ def _of_images(verb: Verb, where: Where, values: dict[str, Any], arguments: dict
 
     if verb.name == "overlay":
         if not where.has_libvirt and len(arguments["path"]) == 1:
-            return create_overlay(arguments.pop("path")[0], **arguments)
-        arguments["backing"] = _absolute(arguments["backing"])
-        return where.forest(_folders(values, arguments["backing"])).overlay(**arguments)
+            return create_overlay(os.path.abspath(arguments.pop("path")[0]), **arguments)
+        if where.files_are_here:
+            arguments["backing"] = _absolute(arguments["backing"])
+            arguments["path"] = [os.path.abspath(path) for path in arguments["path"]]
+        return where.forest(_folders(where.files_are_here, values, arguments["backing"])).overlay(**arguments)
     for name in ("top", "image", "base"):
-        if name in arguments:
+        if name in arguments and where.files_are_here:
             arguments[name] = _absolute(arguments[name])
     image = arguments[verb.main.name] if verb.main else None
     if where.is_fleet and verb.main and image is not None:
         host, arguments[verb.main.name] = where.of_image(image)
-        forest = host.survey(*_folders(values, arguments[verb.main.name]))
+        forest = host.survey(*_folders(host.files_are_here, values, arguments[verb.main.name]))
     else:
-        forest = where.forest(_folders(values, image))
+        forest = where.forest(_folders(where.files_are_here, values, image))
     return getattr(forest, verb.images)(**arguments)
 
 
@@ -238,9 +240,9 @@ def _absolute(image: str) -> str:
     return os.path.abspath(image) if os.path.lexists(image) else image
 
 
-def _folders(values: dict[str, Any], image: str | None) -> tuple[str, ...]:
-    """Return the folders to read: that of the image, and those that are named."""
-    beside = (os.path.dirname(image),) if image and os.path.lexists(image) and "/" in image else ()
+def _folders(here: bool, values: dict[str, Any], image: str | None) -> tuple[str, ...]:
+    """Return the folders to read: that of the image if it is of this machine, and those that are named."""
+    beside = (os.path.dirname(image),) if here and image and os.path.lexists(image) and "/" in image else ()
     return tuple(dict.fromkeys((*beside, *(values.get("folder") or ()))))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -86,8 +85,8 @@ def _method(value: str) -> int:
     return int(value)
 
 
-def _here(values: tuple[str, ...]) -> list[str]:
-    return [os.path.abspath(value) for value in values]
+def _paths(values: tuple[str, ...]) -> list[str]:
+    return list(values)
 
 
 def _image(what: str, name: str, guest_name: str = "", *, only: Any = "") -> Given:
@@ -227,7 +226,7 @@ VERBS = (
                 many=True,
                 required=True,
                 kind="file",
-                convert=_here,
+                convert=_paths,
             ),
             Given(name="backing", value="IMAGE", what=N_("the backing file"), required=True, kind="file"),
             Given(name="backing_format", what=N_("the format of the backing file, if it is not recorded anywhere")),

@@ -64,6 +64,11 @@ class Where:
                 self._host = connect(self.uris[0] if self.uris else DEFAULT, readonly=self.readonly)
         return self._host
 
+    @property
+    def files_are_here(self) -> bool:
+        """Whether paths are those of this machine; of a fleet each image is named with its host."""
+        return not self.has_libvirt or (not self.is_fleet and cast("Host", self.host()).files_are_here)
+
     def take_local(self) -> Message | None:
         """Use the system libvirt of this machine if none was named, so that its guests are known; return why not."""
         from vmsnap_nb.live.host import Host

@@ -171,10 +171,10 @@ def forest_elsewhere(
 ) -> Forest:
     """Read a forest without opening a file: from volumes, and the definitions of guests.
 
-    Of the volumes that no guest uses, only those in or below `folders` are in it, or all if none is given.
+    All volumes of all pools are in it, as they are on the host itself: each may be an overlay of another. Of `folders`
+    that are no pools nothing is known.
     """
     folders = tuple(folders)
-    wanted = tuple(folder.rstrip("/") + "/" for folder in folders)
     uses = tuple(use for domain, _ in domains for use in domain.uses)
     images: dict[str, Image] = {}
     sources = [use.path for use in uses]
@@ -191,8 +191,7 @@ def forest_elsewhere(
         row = [path for path in dict.fromkeys(below) if path not in images]
     devices: list[str] = []
     for pool in knowledge.pools:
-        queue = [path for path in knowledge.volumes(pool) if not wanted or path.startswith(wanted)]
-        for path in queue:
+        for path in knowledge.volumes(pool):
             if path in images:
                 continue
             told = knowledge.image(path)
@@ -205,8 +204,8 @@ def forest_elsewhere(
         if image.backing is not None and image.backing.key not in images:
             images[image.backing.key] = image_elsewhere(image.backing.key, knowledge)
     active = [f"{pool.folder}/" for pool in knowledge.pools if pool.active and pool.folder is not None]
-    for folder, start in zip(folders, wanted, strict=True):
-        if folder not in images and not any(path.startswith(start) for path in active):
+    for folder in folders:
+        if folder not in images and not any(path.startswith(f"{folder.rstrip('/')}/") for path in active):
             images[folder] = _no_pool(folder)
     return Forest(images, uses, folders, datetime.now(UTC))
 

@@ -115,7 +115,7 @@ def look_elsewhere(knowledge: Knowledge, now: Reading, needs: Needs) -> Reading:
     named, images = now.forest.folders, now.forest.images
     pools = (pool.folder for pool in knowledge.pools if pool.active and pool.folder is not None)
     # A folder that is no pool is an image of its own there, of which nothing is known.
-    known = tuple(folder for folder in named if folder not in images) if named else tuple(dict.fromkeys(pools))
+    known = tuple(dict.fromkeys((*(folder for folder in named if folder not in images), *pools)))
     return replace(now, folders=FolderFacts(frozenset(taken), free), listed=known)
 
 
