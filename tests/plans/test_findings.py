@@ -208,6 +208,15 @@ def test_a_file_that_qemu_still_has_open_is_found_once() -> None:
     assert [one.name for one in find_all(reading(tree.edited(uses=[]))) if one.where == "/i/top"] == ["missing-base"]
 
 
+def test_what_helps_a_guest_that_runs_is_no_start() -> None:
+    use = Use("g", "vda", "/i/base", "running")
+    tree = forest(image("base"), image("top", "base"), uses=(use,))
+    domain = Domain("g", "u", "running", disks=(Disk("vda", "/i/base", "qcow2"),))
+    [row] = [one for one in find_all(reading(tree), [GuestFacts(domain=domain)]) if one.name == "shared-base"]
+    assert "start" not in row.help
+    assert "host.leftovers()" in row.help
+
+
 def test_a_disk_of_two_guests_is_found_once() -> None:
     one = replace(image("a"), identity=(1, 1))
     uses = (Use("x", "vda", "/i/a"), Use("y", "vda", "/j/a"), Use("z", "vda", "/i/a", readonly=True))

@@ -155,7 +155,13 @@ def _of_guest(reading: Reading) -> Iterator[Finding]:
         what = t(
             "{guest} writes to {image}, its disk {disk}, but other images are based on {image}", **_fields(concern)
         )
-        yield replace(_finding(concern), what=what)
+        how = t(
+            "if these overlays are still needed, pull the data of {image} into them; if not, remove them. {call} lists "
+            "the files that nothing needs",
+            call="host.leftovers()",
+            **_fields(concern),
+        )
+        yield replace(_finding(concern), what=what, help=how)
     below = [path for use in owner.domain.uses for path in forest.known_lineage(use.path)[1:]]
     for concern in security.denied_writes(owner, forest, below):
         yield _finding(concern, where=owner.domain.name, severity="note")
