@@ -68,6 +68,18 @@ def test_no_file_of_this_machine_is_opened(far: Any, guest: Guest) -> None:
         guest.chain().blockmap()
 
 
+def test_saved_memory_is_no_image_though_libvirt_lists_every_file(far: Any, guest: Guest, host: Host) -> None:
+    far.lookupByName("demo").createWithFlags(library().VIR_DOMAIN_START_PAUSED)
+    runs(guest.snapshot("c", kind="external-checkpoint"))
+    memory = guest.snapshots()["c"].record.memory_file
+    assert memory is not None
+    assert memory not in host.survey().images
+    far.lookupByName("demo").resume()
+    plan = guest.delete_snapshot("c")
+    assert memory in plan.unlinks
+    runs(plan)
+
+
 def test_what_needs_the_files_is_refused(guest: Guest) -> None:
     runs(guest.snapshot("s1", kind="external-disk"))
     with pytest.raises(PlanRefusedError, match="only libvirt can change it from here"):

@@ -218,6 +218,8 @@ class Connection:
         forest = forest.edited(records=records, needs=of_other_chains(forest, needs, is_other=is_other_disk))
         if self.files_are_here:
             forest = with_saved_memory(forest, survey, records, self.handle)
+        else:  # where libvirt lists every file as a volume
+            forest = forest.edited(drop=[one.memory_file for one in records if one.memory_file])
         return self.customs.others(forest)
 
     def _with_names(self, forest: Forest, paths: Iterable[str]) -> Forest:
