@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.hosts import IMAGES, SystemLibvirt, define, file_disk, pool, qemu_img
+from support.images import MIB, write
 from support.slow_proxy import SlowProxy, slow_proxy
 
 import vmsnap_nb as vs
@@ -222,3 +223,25 @@ def test_names_on_a_command_line_are_not_those_of_files_here(
     assert main(["run", "overlay", "new", "--backing", "base", "--connect", other.uri, "--yes"]) == 0
     with other.entered():
         assert (IMAGES / "new.qcow2").exists()
+
+
+def test_a_network_that_dies_in_a_merge_is_waited_for_once(
+    far: Any, other: SystemLibvirt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What happens there after that is said; that it is not seen takes no second time limit."""
+    monkeypatch.setattr(connection, "_KEEPALIVE", (1, 1))
+    monkeypatch.setattr(connection, "_SECONDS_AGAIN", 1)
+    with other.entered():
+        write(IMAGES / "base.qcow2", "write -q -P 1 0 4M")
+    far.lookupByName("demo").createWithFlags(library().VIR_DOMAIN_START_PAUSED)
+    with slow_proxy(other.port) as network, vs.connect(f"qemu+tcp://127.0.0.1:{network.port}/system") as host:
+        job = host.guest("demo").pull(bandwidth=MIB // 8).start()
+        time.sleep(0.5)
+        network.silence(True)
+        began = time.monotonic()
+        with pytest.raises(LibvirtError, match="keepalive timeout") as raised:
+            job.wait(30)
+        assert time.monotonic() - began < 8  # not 15 s for another connection
+        assert "may still be completed there" in "".join(raised.value.__notes__)
+        network.silence(False)
+    far.lookupByName("demo").blockJobAbort("vda")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from threading import Event
@@ -35,6 +36,8 @@ from vmsnap_nb.plans.request import Reading, Request
 from vmsnap_nb.plans.step import Protect, Step
 from vmsnap_nb.system.confine import only
 from vmsnap_nb.system.files.errors import named_error
+from vmsnap_nb.system.libvirt.connection import connecting_soon
+from vmsnap_nb.system.libvirt.errors import tells_of_loss
 from vmsnap_nb.system.process import hearing
 from vmsnap_nb.system.survey import Survey
 from vmsnap_nb.words.message import Message, clauses, counted, joined, listed, t
@@ -389,8 +392,10 @@ class LivePlan(Plan):
 
     def _read_after(self, done: list[StepDone], error: Exception | None) -> Forest:
         """Read what is there after the steps; if that fails, an error still says what became of them."""
+        lost = not self.place.here and isinstance(error, VmsnapError) and tells_of_loss(error)
         try:
-            return self._with_made(self.place.forest())
+            with connecting_soon() if lost else nullcontext():
+                return self._with_made(self.place.forest())
         except Exception as raw:  # noqa: BLE001 - raised again, with what was done
             failure = named_error(raw, t("read the images again"))
             if error is not None:

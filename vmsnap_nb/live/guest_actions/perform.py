@@ -13,6 +13,7 @@ from vmsnap_nb.live.handle import GuestHandle, guard
 from vmsnap_nb.live.step_action import Action, HalfDoneError, Undo
 from vmsnap_nb.plans.step import GuestStep
 from vmsnap_nb.system.libvirt.connection import was_cut_off
+from vmsnap_nb.words.message import t
 
 __all__ = ["guest_action", "once_free"]
 
@@ -33,6 +34,7 @@ def guest_action(link: Connection, act: Callable[[GuestHandle, Any], Undo], *, a
                 return act(handle, step)
             except VmsnapError as error:
                 if was_cut_off(connection, error):
+                    error.add_note(t("the step may still be completed there. Before you plan again, look at chain()"))
                     raise HalfDoneError(error) from error
                 raise
 

@@ -6,7 +6,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -19,7 +20,7 @@ from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.reaper import collect_orphans
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["Probe", "check_uri", "files_are_here", "is_lost", "open_connection", "was_cut_off"]
+__all__ = ["Probe", "check_uri", "connecting_soon", "files_are_here", "is_lost", "open_connection", "was_cut_off"]
 
 _SECONDS = 15
 """How long the opening of a connection over a network may take."""
@@ -29,6 +30,9 @@ _LEAST = 0.5
 """Seconds in which libvirt may always answer."""
 _KEEPALIVE = (4, 2)
 """Seconds between libvirt's questions whether the other side is there, and how many may be unanswered."""
+_SECONDS_AGAIN = 3
+"""With the 12 s after which libvirt gives up a silent connection these are `_SECONDS`."""
+_AGAIN: ContextVar[bool] = ContextVar("again", default=False)
 _OWN_SOCKETS = ("/run/libvirt/", "/var/run/libvirt/")
 """Where the daemons of this machine listen; a socket elsewhere may be forwarded from another machine."""
 
@@ -72,9 +76,19 @@ def check_uri(uri: object) -> str:
     return uri
 
 
+@contextlib.contextmanager
+def connecting_soon() -> Iterator[None]:
+    """Give a new connection to another machine only a moment: it was lost just now, and that took its time already."""
+    token = _AGAIN.set(True)
+    try:
+        yield
+    finally:
+        _AGAIN.reset(token)
+
+
 def _in_time(open_now: Callable[[], Any], uri: str, *, here: bool) -> Any:
     """Return a connection that is opened in time; a network that is down, or a daemon that hangs, answers nothing."""
-    seconds = _SECONDS_HERE if here and os.geteuid() else _SECONDS
+    seconds = _SECONDS_HERE if here and os.geteuid() else _SECONDS_AGAIN if _AGAIN.get() and not here else _SECONDS
     answers: SimpleQueue[Any] = SimpleQueue()
 
     def work() -> None:
