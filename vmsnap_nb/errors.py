@@ -104,6 +104,12 @@ class VmsnapError(Exception):
         return t("cannot {tried}", tried=joined([self.tried]))  # a text, even if it came from another process
 
     @property
+    def docs(self) -> str:
+        """The address of the section on this kind of error, relative to the documentation's first page."""
+        kinds = (kind.__name__ for kind in type(self).__mro__ if kind.__module__ == __name__)
+        return f"troubleshooting.html#{next(kinds)}"
+
+    @property
     def reason(self) -> str:
         """The reason for the failure, as diagnosed by vmsnap_nb or as reported by the program that failed."""
         return self.why or self.quoted or ""

@@ -9,6 +9,7 @@ import pytest
 from support import ROOT
 
 from vmsnap_nb import errors
+from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.plans.concern import CONCERNS, Concern
 from vmsnap_nb.words.message import t
 
@@ -43,6 +44,20 @@ def test_every_concern_leads_to_its_explanation() -> None:
         for folder in (DOCS, DOCS / "zh"):
             text = (folder / page).with_suffix(".md").read_text()
             assert text.count(f'| `{name}` | <a id="{anchor}"></a>') == 1, name
+
+
+def test_every_error_leads_to_its_explanation() -> None:
+    class Own(errors.GuestNotReadyError):
+        """What somebody else makes of an error is explained where that error is."""
+
+    for kind in (*(getattr(errors, name) for name in errors.__all__), Own):
+        if issubclass(kind, VmsnapError):
+            name = "GuestNotReadyError" if kind is Own else kind.__name__
+            page, _, anchor = kind.__new__(kind).docs.partition("#")
+            assert anchor == name
+            for folder in (DOCS, DOCS / "zh"):
+                text = (folder / page).with_suffix(".md").read_text()
+                assert text.count(f'| `{name}` | <a id="{anchor}"></a>') == 1, name
 
 
 def test_what_is_refused_is_what_there_is() -> None:
