@@ -31,8 +31,8 @@ def list_snapshots(
     """
     own = [record for record in forest.records if record.guest == domain.name]
     records = [record for record in own if not record.saved]
-    later = _last_taken(records, forest)
-    rows = [_row(record, forest, gone, unknown, later) for record in records]
+    later, inside = _last_taken(records, forest), _Inside(forest)
+    rows = [_row(record, forest, gone, unknown, later, inside) for record in records]
     rows += _untracked(domain, records, forest)
     return SnapshotList(
         domain.name,
@@ -42,6 +42,18 @@ def list_snapshots(
         read_at=forest.read_at,
         problems=tuple(use.problem for use in forest.uses if use.guest == domain.name and use.problem),
     )
+
+
+class _Inside(dict[str, frozenset[str]]):
+    """The names of the internal snapshots of each image, by path: for each record of them it is asked again."""
+
+    def __init__(self, forest: Forest) -> None:
+        super().__init__()
+        self._forest = forest
+
+    def __missing__(self, path: str) -> frozenset[str]:
+        names = self[path] = frozenset(one.name for one in self._forest.images[path].snapshots)
+        return names
 
 
 def _last_taken(records: Iterable[SnapshotRecord], forest: Forest) -> dict[tuple[str, str], SnapshotRecord]:
@@ -63,6 +75,7 @@ def _row(
     gone: Collection[str],
     unknown: Mapping[str, str],
     later: Mapping[tuple[str, str], SnapshotRecord],
+    inside: _Inside,
 ) -> Snapshot:
     problems: list[tuple[Drift, Message]] = []
     if record.memory_file is not None and record.memory_file in gone:
@@ -73,7 +86,7 @@ def _row(
             )
         )
     for disk in record.held_disks:
-        problems += _of_disk(record, disk, forest, gone)
+        problems += _of_disk(record, disk, forest, gone, inside)
         last = later.get((disk.target, forest.known(disk.source) or disk.source or ""))
         if last is not None and disk.held == "external" and _is_before(record, last):
             text = t(
@@ -117,7 +130,7 @@ def _unknown(record: SnapshotRecord, forest: Forest, unknown: Mapping[str, str])
 
 
 def _of_disk(
-    record: SnapshotRecord, disk: SnapshotDisk, forest: Forest, gone: Collection[str]
+    record: SnapshotRecord, disk: SnapshotDisk, forest: Forest, gone: Collection[str], inside: _Inside
 ) -> Iterator[tuple[Drift, Message]]:
     source = disk.source
     if source is not None:
@@ -128,12 +141,7 @@ def _of_disk(
         elif image is not None and image.status == "invalid":
             text = t("{path} no longer holds the state of disk {target}: {why}", **_named(source, disk, image.problem))
             yield "stale", text
-        elif (
-            disk.held == "internal"
-            and image is not None
-            and image.is_seen
-            and record.name not in (inside.name for inside in image.snapshots)
-        ):
+        elif disk.held == "internal" and image is not None and image.is_seen and record.name not in inside[source]:
             yield "stale", t("{path} does not contain the internal snapshot {name}", path=source, name=record.name)
     if disk.held == "external" and disk.file is not None:
         image = forest.images.get(disk.file)

@@ -307,12 +307,16 @@ class SnapshotList(Shown):
 
     def descendants(self, name: str) -> tuple[Snapshot, ...]:
         """Return all descendants of a snapshot, parents first."""
+        children: dict[str | None, list[Snapshot]] = {}
+        for snapshot in self.snapshots:
+            if snapshot.status != "untracked":
+                children.setdefault(snapshot.record.parent, []).append(snapshot)
         found: dict[str, Snapshot] = {}
-        queue = list(self.children(name))
+        queue = list(children.get(name, ()))
         for snapshot in queue:
             if snapshot.name not in found and snapshot.name != name:
                 found[snapshot.name] = snapshot
-                queue.extend(self.children(snapshot.name))
+                queue.extend(children.get(snapshot.name, ()))
         return tuple(found.values())
 
 

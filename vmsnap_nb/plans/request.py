@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, Self
 
 from vmsnap_nb.model.blockmap import BlockMap, LayerMap
+from vmsnap_nb.model.drift import list_snapshots
 from vmsnap_nb.model.file_space import FileSpace
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.model.permit import Permit
+from vmsnap_nb.model.snapshot import SnapshotList
 from vmsnap_nb.plans.facts import FolderFacts, GuestFacts, SavedState
 from vmsnap_nb.plans.journal import (
     Entry,
@@ -114,6 +117,16 @@ class Reading:
         if not all(path in self.maps for path in layers):
             return None
         return BlockMap(tuple(self.maps[path] for path in layers))
+
+    @cached_property
+    def snapshots(self) -> SnapshotList:
+        """The snapshots of the guest, and whether they agree with the files."""
+        return list_snapshots(self.owner.domain, self.forest, gone=self.gone, unknown=self.unknown)
+
+    @cached_property
+    def in_order(self) -> frozenset[str]:
+        """The snapshots of the guest of which the images say nothing else."""
+        return frozenset(row.name for row in list_snapshots(self.owner.domain, self.forest) if row.status == "ok")
 
     @property
     def merges(self) -> tuple[MergeEntry, ...]:

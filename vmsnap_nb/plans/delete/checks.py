@@ -48,7 +48,9 @@ def left_behind(after: Forest, records: Iterable[SnapshotRecord]) -> Iterator[Co
     named = (path for record in records for disk in record.held_disks for path in (disk.source, disk.file) if path)
     for path in dict.fromkeys(named):
         image = after.images.get(path)
-        if image is not None and image.status == "ok" and not after.needed_by(path):
+        if image is None or image.status != "ok" or after.known_users(path) or after.known_children(path):
+            continue  # of most images that is all that must be found out
+        if not after.needed_by(path):
             yield remark(
                 "file-exists",
                 t(
@@ -65,9 +67,8 @@ def lost_snapshots(reading: Reading, after: Forest, steps: Iterable[Step]) -> It
     """Check the snapshots that stay once more: none may be lost with those that go."""
     domain = reading.owner.domain
     removed = [step.path for step in steps if isinstance(step, RemoveFile)]
-    was = {row.name for row in list_snapshots(domain, reading.forest) if row.status == "ok"}
     for row in list_snapshots(domain, after, gone=removed):
-        if row.status in ("stale", "missing-file") and row.name in was:
+        if row.status in ("stale", "missing-file") and row.name in reading.in_order:
             yield refuse(
                 "shared-base",
                 t("snapshot {name}, which must be kept, would be lost: {why}", name=row.name, why=row.problem),

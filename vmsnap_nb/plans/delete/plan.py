@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmsnap_nb.errors import InvalidRequestError
-from vmsnap_nb.model.drift import list_snapshots
 from vmsnap_nb.model.snapshot import Snapshot, SnapshotList
 from vmsnap_nb.plans.delete.builder import Deletion
 from vmsnap_nb.plans.delete.external import delete_external
@@ -30,10 +29,8 @@ def plan_delete(reading: Reading, request: DeleteRequest) -> Plan:
 
     A NotFoundError says which snapshots there are, an InvalidRequestError what is not possible.
     """
-    domain = reading.owner.domain
-    listed = list_snapshots(domain, reading.forest, gone=reading.gone, unknown=reading.unknown)
-    rows = _chosen(listed, request)
-    if request.metadata_only and listed[request.name].status == "untracked":
+    rows = _chosen(reading.snapshots, request)
+    if request.metadata_only and reading.snapshots[request.name].status == "untracked":
         raise InvalidRequestError(
             request.tried,
             why=t("libvirt has no record of it"),
@@ -43,7 +40,7 @@ def plan_delete(reading: Reading, request: DeleteRequest) -> Plan:
     if not request.metadata_only:
         delete_internal(deletion)
         delete_external(deletion)
-    return deletion.plan(_title(request, domain.name))
+    return deletion.plan(_title(request, reading.owner.domain.name))
 
 
 def _title(request: DeleteRequest, guest: str) -> Message:

@@ -7,12 +7,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from vmsnap_nb.model.drift import list_snapshots
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain, State
 from vmsnap_nb.model.image import OPENABLE, Image
 from vmsnap_nb.model.kernel_paths import is_kernel_path
-from vmsnap_nb.model.snapshot import Kind, Snapshot, SnapshotDisk, SnapshotList, SnapshotRecord
+from vmsnap_nb.model.snapshot import Kind, Snapshot, SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.checks.needed import beyond
 from vmsnap_nb.plans.journal import InsideEntry, RevertEntry
 from vmsnap_nb.plans.request import Reading
@@ -26,7 +25,7 @@ from vmsnap_nb.words.message import t
 if TYPE_CHECKING:
     from vmsnap_nb.plans.revert.request import RevertRequest, To
 
-__all__ = ["RevertChoice", "RevertDisk", "choose", "image_format", "snapshots_of"]
+__all__ = ["RevertChoice", "RevertDisk", "choose", "image_format"]
 
 _Way = Literal["inside", "overlays", "memory"]
 _STEM = "kept"
@@ -98,15 +97,10 @@ class RevertChoice:
         return None if self.kept is None else self.kept.name
 
 
-def snapshots_of(reading: Reading) -> SnapshotList:
-    """Return the snapshots of the guest."""
-    return list_snapshots(reading.owner.domain, reading.forest, gone=reading.gone, unknown=reading.unknown)
-
-
 def choose(reading: Reading, request: RevertRequest) -> RevertChoice:
     """Choose what a request leaves open; a NotFoundError lists the snapshots that there are."""
     forest, domain = reading.forest, reading.owner.domain
-    snapshot = snapshots_of(reading)[request.name]
+    snapshot = reading.snapshots[request.name]
     record = snapshot.record
     way = _way(record.kind)
     state, with_memory = _end(record, request.to)
@@ -142,9 +136,9 @@ def _is_kept(reading: Reading, request: RevertRequest, way: _Way) -> bool:
     The guest may have gone on after that, or have been started again: then what it wrote is nowhere else.
     """
     entry, domain = request.interrupted, reading.owner.domain
-    if entry is None or entry.kept is None or domain.running or entry.kept not in snapshots_of(reading).names:
+    if entry is None or entry.kept is None or domain.running or entry.kept not in reading.snapshots.names:
         return False
-    snapshot = snapshots_of(reading)[request.name]
+    snapshot = reading.snapshots[request.name]
     if way == "inside" and _is_there(reading, snapshot.record):
         return True
     if way == "inside":

@@ -19,7 +19,7 @@ from vmsnap_nb.plans.overlay.reference import NEW_OVERLAY_BYTES, backing_referen
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.revert.checks import check_revert
-from vmsnap_nb.plans.revert.choice import RevertChoice, RevertDisk, choose, image_format, snapshots_of
+from vmsnap_nb.plans.revert.choice import RevertChoice, RevertDisk, choose, image_format
 from vmsnap_nb.plans.revert.definition import NewSource, definition_of, pending_sources, recorded_format
 from vmsnap_nb.plans.revert.steps import (
     BeginRevert,
@@ -45,7 +45,7 @@ __all__ = ["plan_revert"]
 def plan_revert(reading: Reading, request: RevertRequest) -> Plan:
     """Plan to revert a guest to a snapshot."""
     forest, owner = reading.forest, reading.owner
-    if request.interrupted is not None and request.name not in snapshots_of(reading).names:
+    if request.interrupted is not None and request.name not in reading.snapshots.names:
         return _without_snapshot(reading, request.interrupted)
     choice = choose(reading, request)
     kept = None if choice.kept is None else plan_snapshot(reading, choice.kept)
@@ -75,7 +75,7 @@ def _without_snapshot(reading: Reading, entry: RevertEntry) -> Plan:
     """Plan to forget an interrupted revert to a snapshot that is not there any more; nobody knows how far it was."""
     forest, guest = reading.forest, reading.owner.domain.name
     other = t("revert to another snapshot")
-    if entry.kept is not None and entry.kept in snapshots_of(reading).names:
+    if entry.kept is not None and entry.kept in reading.snapshots.names:
         other = t("revert to {kept}, which holds the previous state", kept=entry.kept)
     concern = _of_before(reading, entry) or refuse(
         "active-job",
