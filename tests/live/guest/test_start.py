@@ -55,7 +55,7 @@ def guest(lab: Lab, short: Path) -> Iterator[Guest]:
 
 def start(guest: Guest) -> None:
     """Start it paused: its disk is empty."""
-    guest.power._raise_concerns()
+    guest.power._raise_concerns(guest.concerns())
     start_paused(guest)
 
 
