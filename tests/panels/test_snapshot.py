@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -88,7 +89,8 @@ def test_each_record_is_read_once_and_the_list_is_that_of_the_guest(
     ask = library().virDomainSnapshot.getXMLDesc
 
     def count(snapshot: Any, *given: Any) -> str:
-        read.append(snapshot.getName())
+        if threading.current_thread() is threading.main_thread():  # what measures the snapshots reads them as well
+            read.append(snapshot.getName())
         return str(ask(snapshot, *given))
 
     with monkeypatch.context() as patch:
