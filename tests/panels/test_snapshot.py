@@ -85,18 +85,19 @@ def test_each_record_is_read_once_and_the_list_is_that_of_the_guest(
     for name, kind in (("one", "internal-disk"), ("two", "external-disk"), ("three", "internal-disk")):
         guest.snapshot(name, kind=kind).run(progress=False)
     panel = SnapshotPanel(guest, every=0)
-    read = list[str]()
+    read = list[tuple[str, str]]()
     ask = library().virDomainSnapshot.getXMLDesc
 
     def count(snapshot: Any, *given: Any) -> str:
         if threading.current_thread() is threading.main_thread():  # what measures the snapshots reads them as well
-            read.append(snapshot.getName())
+            read.append((snapshot.getDomain().name(), snapshot.getName()))
         return str(ask(snapshot, *given))
 
     with monkeypatch.context() as patch:
         patch.setattr(library().virDomainSnapshot, "getXMLDesc", count)
         reading = panel.source.read()
-    assert sorted(read) == ["one", "three", "two"]
+    assert len(read) == len(set(read)), "each of every guest, and once"
+    assert {name for of_guest, name in read if of_guest == guest.name} == {"one", "two", "three"}
     listed = guest.snapshots()
     assert reading.snapshots is not None
     assert replace(reading.snapshots, read_at=None) == replace(listed, read_at=None)

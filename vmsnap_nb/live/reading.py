@@ -31,7 +31,7 @@ from vmsnap_nb.system.disk.open import check_references
 from vmsnap_nb.system.disk.snapshot_table import is_as_taken
 from vmsnap_nb.system.files.devices import protocol_of
 from vmsnap_nb.system.files.errors import from_os_error
-from vmsnap_nb.system.files.owner import qemu_accounts, replaceable
+from vmsnap_nb.system.files.owner import own_accounts, replaceable
 from vmsnap_nb.system.files.readers import permits
 from vmsnap_nb.system.files.temporary import incomplete, leftovers
 from vmsnap_nb.system.guest.agent import AGENT_PORT
@@ -125,7 +125,7 @@ def folder_facts(places: Iterable[str], listed: Iterable[str] = (), *, by_libvir
     free: dict[str, int] = {}
     closed: dict[str, str] = {}  # by folder, why
     shared: dict[str, str] = {}
-    owners = {0, os.geteuid(), *qemu_accounts()}
+    owners = own_accounts()
     taken = {path for path in places if os.path.lexists(path)}
     for folder in dict.fromkeys((*map(os.path.dirname, places), *listed)):
         try:
@@ -134,7 +134,7 @@ def folder_facts(places: Iterable[str], listed: Iterable[str] = (), *, by_libvir
             elif not by_libvirt and not os.access(folder, os.W_OK | os.X_OK):
                 closed[folder] = t("the current user has no write permission for that location")
             free[folder] = shutil.disk_usage(folder).free
-            if place := replaceable(os.path.join(folder, "file"), owners):
+            if owners and (place := replaceable(os.path.join(folder, "file"), owners)):
                 shared[folder] = place
             if folder in listed:
                 with contextlib.suppress(PermissionError):  # one may make files in a folder, and not list it

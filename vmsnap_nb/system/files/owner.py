@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 
 from vmsnap_nb.system.files.permission import has_list
 
-__all__ = ["QEMU", "owner_of", "qemu_accounts", "replaceable"]
+__all__ = ["QEMU", "own_accounts", "owner_of", "replaceable"]
 
 QEMU = ("libvirt-qemu", "qemu")
 """The accounts with which libvirt runs QEMU: it gives them the images of each guest that it starts."""
@@ -82,13 +82,16 @@ def replaceable(path: str, owners: Collection[int]) -> str:
     return ""
 
 
-def qemu_accounts() -> set[int]:
-    """Return the numbers of the accounts under which libvirt usually runs QEMU, of those that there are."""
+def own_accounts() -> set[int]:
+    """Return whose files are trusted: root's, this user's, and those of the accounts under which libvirt runs QEMU.
+
+    Python for browsers has no accounts.
+    """
     try:
-        import pwd  # Python for browsers has no accounts
+        import pwd
     except ImportError:
         return set()
-    found: set[int] = set()
+    found = {0, os.geteuid()}
     for name in QEMU:
         with contextlib.suppress(KeyError):
             found.add(pwd.getpwnam(name).pw_uid)
