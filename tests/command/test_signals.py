@@ -78,7 +78,7 @@ def test_a_pull_of_a_running_guest_is_cancelled(lab: Lab, tmp_path: Path, capsys
 
 
 SLOW = r"""#!/bin/sh
-case "$*" in commit*) printf '    (10.00/100%%)\r'; sleep 2 ;; esac
+case "$*" in commit*) printf '    (10.00/100%%)\r'; sleep 5 ;; esac
 exec QEMU_IMG "$@"
 """
 

@@ -103,6 +103,11 @@ def test_what_was_interrupted_is_said_once(lab: Lab, guest: Guest) -> None:
         drop_entry(entry)
 
 
+def guests_of(panel: LabPanel) -> list[str]:
+    """Return of which guests there are records, as the panel has read them."""
+    return [] if panel.reading is None else [record.guest for record in panel.reading.forest.records]
+
+
 def test_a_guest_is_paused_resumed_forced_off_and_saved(lab: Lab, guest: Guest) -> None:
     panel = LabPanel(lab, every=0.3)
     try:
@@ -130,8 +135,8 @@ def test_a_guest_is_paused_resumed_forced_off_and_saved(lab: Lab, guest: Guest) 
         guest.suspend()
         guest.save().run(progress=False)
         assert eventually(lambda: state(panel, guest) == ("saved", "saved", ["start"]))
+        assert eventually(lambda: guest.name in guests_of(panel))  # the managed save
         assert panel.reading is not None
-        assert guest.name in [record.guest for record in panel.reading.forest.records]  # the managed save
         assert count_snapshots(panel.reading.forest, guest.name) == 0  # whatever the state is meanwhile
         phases: list[str] = []
         told = listener.set(lambda phase, _: phases.append(str(phase)))
