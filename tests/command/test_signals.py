@@ -78,7 +78,7 @@ def test_a_pull_of_a_running_guest_is_cancelled(lab: Lab, tmp_path: Path, capsys
 
 
 SLOW = r"""#!/bin/sh
-case "$*" in commit*) printf '    (10.00/100%%)\r'; sleep 5 ;; esac
+case "$*" in commit*) printf '    (10.00/100%%)\r'; sleep 2 ;; esac
 exec QEMU_IMG "$@"
 """
 
@@ -99,6 +99,8 @@ def test_a_terminal_that_is_closed(tmp_path: Path, *, ignored: bool) -> None:
     command = [sys.executable, "-m", "vmsnap_nb", "run", "commit", str(tmp_path / "middle.qcow2"), "--yes"]
     if ignored:
         command = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command]
+    else:  # also if these tests were started by nohup
+        command = ["env", "--default-signal=HUP", *command]
     terminal, own = pty.openpty()
     termios.tcsetwinsize(own, (24, 80))
     with subprocess.Popen(
