@@ -195,7 +195,8 @@ def folders_of(paths: Iterable[str]) -> list[str]:
 
 
 _ENDED_AT_ONCE = re.compile(
-    r"connect(ing)? to monitor|exited prior to exec|notify child process|Child process \(.* -name guest="
+    r"connect(ing)? to monitor|exited prior to exec|notify child process|Child process \(.* -name guest=|"
+    r"domain is no longer running"
 )
 """What libvirt says of a QEMU that has ended before, or as soon as, it was there."""
 

@@ -133,8 +133,8 @@ def test_what_stands_on_nothing_is_guessed_and_that_is_only_a_warning(guest: Gue
 class Deaf:
     """libvirt's handle of a guest, which does not hear some times why QEMU has ended."""
 
-    def __init__(self, domain: Any, times: int) -> None:
-        self._domain, self._times = domain, times
+    def __init__(self, domain: Any, times: int, said: str) -> None:
+        self._domain, self._times, self._said = domain, times, said
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._domain, name)
@@ -143,19 +143,23 @@ class Deaf:
         self._times -= 1
         if self._times >= 0:
             error = library().libvirtError("start")
-            said = "failed to connect to monitor socket: Connection refused"
-            error.err = (library().VIR_ERR_SYSTEM_ERROR, library().VIR_FROM_QEMU, said)
+            error.err = (library().VIR_ERR_OPERATION_FAILED, library().VIR_FROM_QEMU, self._said)
             raise error
         self._domain.createWithFlags(library().VIR_DOMAIN_START_PAUSED)
 
 
-def test_what_libvirt_was_too_late_to_hear_is_asked_once_more(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "said", ["failed to connect to monitor socket: Connection refused", "operation failed: domain is no longer running"]
+)
+def test_what_libvirt_was_too_late_to_hear_is_asked_once_more(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
     domain = guest.handle.domain
-    monkeypatch.setattr(guest, "power", Power(replace(guest.handle, found=Deaf(domain, 2)), guest.commands))
-    with pytest.raises(LibvirtError, match="monitor socket"):
+    monkeypatch.setattr(guest, "power", Power(replace(guest.handle, found=Deaf(domain, 2, said)), guest.commands))
+    with pytest.raises(LibvirtError, match=said):
         guest.start(wait=False)
     assert not guest.running
-    monkeypatch.setattr(guest, "power", Power(replace(guest.handle, found=Deaf(domain, 1)), guest.commands))
+    monkeypatch.setattr(guest, "power", Power(replace(guest.handle, found=Deaf(domain, 1, said)), guest.commands))
     assert guest.start(wait=False).state == "paused"
 
 
