@@ -46,7 +46,8 @@ class GuestFacts:
     `xml` is its domain XML, the live one while it runs; `definition` that for the next start, without passwords.
     `jobs` has by disk target the kind of the block job that is active, and under the empty name the guest's own job.
     `written` are the images that QEMU itself has as its disks, where that was asked. `given_up` says that QEMU has
-    written the memory while the guest was paused: until it runs it writes that no second time, and to no image of then.
+    written the memory while the guest was paused: until it runs again, QEMU neither writes the memory a second time nor
+    writes to the images that were open at that moment.
     `memory` is its RAM in bytes. `pflash` says whether its firmware keeps variables in a flash image (UEFI), `nvram`
     where: libvirt before 10.10 takes no internal snapshot of such a guest while it runs, later ones hold the variables
     in it where they are in qcow2. To the layers in `denied` AppArmor denies its QEMU writing; `denied_unknown` says why
