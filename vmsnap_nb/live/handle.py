@@ -30,7 +30,7 @@ from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.save.request import saved_record
 from vmsnap_nb.plans.step import GuestRef
 from vmsnap_nb.system.files.paths import real_path, tidy
-from vmsnap_nb.system.libvirt.domains import read_domain, state_of
+from vmsnap_nb.system.libvirt.domains import read_domain, read_domain_and_xml, state_of
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.security import qemu_users
@@ -129,6 +129,11 @@ class GuestHandle:
         """Read libvirt's records of its snapshots, each with its whole XML if that is wanted."""
         return self.link.sized(read_records(self.domain, xml=xml, far=not self.link.files_are_here))
 
+    def facts(self) -> GuestFacts:
+        """Read what libvirt records of it, and the XML from which that was read."""
+        domain, xml = read_domain_and_xml(self.domain)
+        return GuestFacts(domain=domain, uri=self.link.uri, xml=xml)
+
     def check_writable(self, tried: Message) -> None:
         """Raise if the connection is read-only."""
         if self.link.readonly:
@@ -166,7 +171,7 @@ class GuestHandle:
         uuid = self.domain.UUIDString()
         roll = self.link.roll()
         own = next((pair for pair in roll.guests if pair[0].uuid == uuid), None)
-        domain, xml = own if own is not None else (self.read(), self.xml())
+        domain, xml = own if own is not None else read_domain_and_xml(self.domain)
         here, read = self.link.files_are_here, read_all_records(roll, whole=uuid)
         records = self.link.sized(read.pop(uuid, ()))
         if here and saved is not None and os.path.lexists(saved):

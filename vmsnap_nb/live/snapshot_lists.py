@@ -37,10 +37,9 @@ def snapshot_list(handle: GuestHandle) -> SnapshotList:
         return _snapshot_list(handle, handle.survey(Survey(follow=True)))
 
 
-def snapshot_list_in(forest: Forest, handle: GuestHandle, domain: Domain) -> SnapshotList:
+def snapshot_list_in(forest: Forest, handle: GuestHandle, guest: GuestFacts) -> SnapshotList:
     """Return the snapshots of a guest in a survey of its host, which has their records."""
     with handle.link.one_pass():
-        guest = GuestFacts(domain=domain, uri=handle.link.uri, xml=handle.xml())
         return _snapshot_list(handle, Reading(forest=forest, guest=guest))
 
 

@@ -85,12 +85,13 @@ class Source:
         if self.guest is None:
             domains = self.host.domains() if self.host else ()
             return Reading(forest=forest, shown=forest, domains=domains, begun=tuple(begun(forest)))
-        domain = self.guest.domain()
+        facts = self.guest.handle.facts()
+        domain = facts.domain
         paths = [disk.source for disk in domain.disks if disk.source and disk.source in forest.images]
         return Reading(
             forest=forest,
             shown=forest.tree(*paths),
-            snapshots=snapshot_list_in(forest, self.guest.handle, domain),
+            snapshots=snapshot_list_in(forest, self.guest.handle, facts),
             domains=(domain,),
             begun=tuple(begun(forest, domain.name)),
         )
