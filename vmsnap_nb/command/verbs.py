@@ -85,10 +85,6 @@ def _method(value: str) -> int:
     return int(value)
 
 
-def _paths(values: tuple[str, ...]) -> list[str]:
-    return list(values)
-
-
 def _image(what: str, name: str, guest_name: str = "", *, only: Any = "") -> Given:
     return Given(name=name, what=what, place="IMAGE", guest_name=guest_name, only=only, kind="file")
 
@@ -226,7 +222,7 @@ VERBS = (
                 many=True,
                 required=True,
                 kind="file",
-                convert=_paths,
+                convert=list,
             ),
             Given(name="backing", value="IMAGE", what=N_("the backing file"), required=True, kind="file"),
             Given(name="backing_format", what=N_("the format of the backing file, if it is not recorded anywhere")),

@@ -50,7 +50,7 @@ from vmsnap_nb.system.files.errors import os_errors
 from vmsnap_nb.system.files.identity import SameFile, check_same, own_file, same_file, unlink_same
 from vmsnap_nb.system.files.locks import held
 from vmsnap_nb.system.files.permission import permission_below
-from vmsnap_nb.system.files.temporary import Temporary, leftovers, publish_new, sync_folder, temporary
+from vmsnap_nb.system.files.temporary import NO_LINKS, Temporary, leftovers, publish_new, sync_folder, temporary
 from vmsnap_nb.system.image_file import read_image
 from vmsnap_nb.system.process import Limits
 from vmsnap_nb.system.qcow2 import mark as qcow2_mark
@@ -67,8 +67,6 @@ __all__ = ["image_actions", "point_back", "write_overlay"]
 _CLOSES = 2.0
 """Seconds in which QEMU closes an image that it has merged."""
 _LOOK = 0.02
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""What link() says on file systems such as FAT that have no hard links."""
 _NOTHING_WRITTEN = (InUseError, MissingPartError, NotFoundError, PermissionDeniedError)
 """With these qemu-img ends before it writes anything."""
 
@@ -416,7 +414,7 @@ def _linked(path: str, to: str, file: SameFile, tried: Message) -> Identity | No
     try:
         os.link(path, to, follow_symlinks=False)  # a name that is taken is an error, and nothing is overwritten
     except OSError as error:
-        if error.errno != errno.EXDEV and error.errno not in _NO_LINKS:
+        if error.errno != errno.EXDEV and error.errno not in NO_LINKS:
             raise
         return None
     try:

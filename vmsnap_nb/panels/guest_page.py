@@ -11,7 +11,6 @@ import ipywidgets as widgets
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Domain
-from vmsnap_nb.model.snapshot import MANAGED_SAVE
 from vmsnap_nb.panels.activity import Activity
 from vmsnap_nb.panels.block_map import BlockMapPanel
 from vmsnap_nb.panels.console import Console
@@ -152,4 +151,4 @@ class GuestPage(widgets.VBox):
 
 def count_snapshots(forest: Forest, guest: str) -> int:
     """Return how many snapshots a guest has; saved memory is none."""
-    return sum(record.guest == guest and record.name != MANAGED_SAVE for record in forest.records)
+    return sum(record.guest == guest and not record.saved for record in forest.records)

@@ -78,8 +78,12 @@ class FinishSnapshotRequest(MergeRequest):
                 "only the definition changes, because QEMU was apparently writing to {files} when it exited",
                 files=listed(now.values()),
             )
-        doubts = (*_both_newest(forest, missed), *_started_without(reading, entry))
-        doubts = (*doubts, *_open(forest, guest.domain, left), *_kept_memory(reading, entry))
+        doubts = (
+            *_both_newest(forest, missed),
+            *_started_without(reading, entry),
+            *_open(forest, guest.domain, left),
+            *_kept_memory(reading, entry),
+        )
         if missed or behind or left:
             doubts = (*doubts, *_redefined(guest.domain, entry))
         return Plan(

@@ -30,7 +30,7 @@ def plan_reconcile(reading: Reading) -> Plan:
     """
     forest, domain = reading.forest, reading.owner.domain
     guest = reading.owner.ref
-    found = list_snapshots(domain, forest, gone=reading.gone, unknown=reading.unknown)
+    found = reading.snapshots
     concerns: list[Concern] = [_not_known(domain, row) for row in found if row.status == "unknown"]
     steps: list[GuestStep] = []
     records = forest.records

@@ -16,11 +16,21 @@ from dataclasses import dataclass
 from vmsnap_nb.model.identity import Identity
 from vmsnap_nb.system.files.locks import claim_open, held, is_claimed, is_open, keep, release
 
-__all__ = ["Temporary", "incomplete", "is_temporary", "leftovers", "publish", "publish_new", "sync_folder", "temporary"]
+__all__ = [
+    "NO_LINKS",
+    "Temporary",
+    "incomplete",
+    "is_temporary",
+    "leftovers",
+    "publish",
+    "publish_new",
+    "sync_folder",
+    "temporary",
+]
 
 _NAME = re.compile(r"\.[0-9a-f]{32}\.partial")
 _DAY = 86_400
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What file systems say that have no hard links, such as FAT."""
 _PART = b"LibvirtQemudPart"
 _HEADER = struct.Struct(">4s20xQ28xI")
@@ -77,7 +87,7 @@ def publish_new(new: Temporary, path: str) -> None:
         # Only with a descriptor of a folder, which is not used here, Python follows a link (linkat(2)).
         os.link(f"/proc/self/fd/{new.fd}", path, src_dir_fd=folder, follow_symlinks=True)
     except OSError as error:
-        if error.errno not in _NO_LINKS or os.path.lexists(path):
+        if error.errno not in NO_LINKS or os.path.lexists(path):
             raise
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         os.replace(new.path, path)

@@ -48,9 +48,9 @@ def read_records(domain: Any, *, xml: bool = True, far: bool = False) -> tuple[S
     That of its managed save is the last, if it has one. A snapshot that goes away meanwhile is left out.
     """
     listed = _list(domain)
-    with libvirt_errors(t("list the snapshots of {guest}", guest=domain.name())):
-        saved = bool(domain.hasManagedSaveImage())
     guest = str(domain.name())
+    with libvirt_errors(t("list the snapshots of {guest}", guest=guest)):
+        saved = bool(domain.hasManagedSaveImage())
     wanted = [(domain, guest, snapshot, listed.current, xml) for snapshot in listed.snapshots]
     found = ask_each(_record, wanted, far=far)
     return _in_order(domain, found, saved=saved)
