@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 from support.forests import MIB, forest, image
-from support.snapshots import domain, record, world
+from support.snapshots import WHEN, domain, record, world
 
-from vmsnap_nb.model.image import Bitmap
+from vmsnap_nb.model.forest import Forest
+from vmsnap_nb.model.image import Bitmap, InternalSnapshot
 from vmsnap_nb.model.snapshot import SnapshotDisk
 from vmsnap_nb.plans.compare import differences
 
@@ -27,6 +29,23 @@ def test_a_snapshot_that_came_or_went_makes_a_plan_stale() -> None:
     assert differences(before, before.edited(records=moved)) == ("the parent of snapshot b of demo is none, not a",)
     later = tuple(replace(one, created=None, memory_size=1) for one in before.records)
     assert differences(before, before.edited(records=later)) == ()
+
+
+def test_another_snapshot_of_the_same_name_makes_a_plan_stale() -> None:
+    guest, later = domain(), WHEN + timedelta(seconds=1)
+    before = world(guest, record("a"), tags=("a",))
+    assert differences(before, before.edited(records=[record("a", created=later)])) == (
+        "snapshot a of demo was deleted and created again",
+    )
+    # libvirt records whole seconds.
+    assert differences(before, before.edited(records=[record("a", created=WHEN + timedelta(microseconds=9))])) == ()
+
+    def tree(created: datetime | None) -> Forest:
+        return forest(image("top", snapshots=(InternalSnapshot("1", "a", created),)))
+
+    (one,) = differences(tree(WHEN), tree(WHEN + timedelta(microseconds=9)))
+    assert one == "snapshot a in /i/top was deleted and created again"
+    assert differences(tree(None), tree(WHEN)) == ()  # one that is only planned has no time
 
 
 def test_what_is_missing_before_and_after_is_no_difference() -> None:

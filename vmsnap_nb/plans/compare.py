@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.identity import Identity
@@ -12,7 +13,7 @@ from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.words.message import N_, Message, joined, t
 from vmsnap_nb.words.states import state_words
 
-__all__ = ["differences"]
+__all__ = ["differences", "is_another"]
 
 
 def differences(
@@ -91,6 +92,7 @@ class _Comparison:
                 yield _of_image(path, t(what), was, now)
             if image.identity is not None and image.identity != other.identity:
                 yield t("{path} is now a different file", path=path)
+            yield from _replaced_inside(image, other)
 
     def _fields(self, image: Image, other: Image) -> Iterator[tuple[str, object, object]]:
         if other.status in NOT_READ and "definition" in (image.known_from, other.known_from):
@@ -148,6 +150,8 @@ class _Comparison:
                 yield t("{guest} now has a snapshot named {name}", guest=guest, name=name)
 
     def _record(self, record: SnapshotRecord, other: SnapshotRecord) -> Iterator[Message]:
+        if is_another(record.created, other.created):
+            yield t("snapshot {name} of {guest} was deleted and created again", name=record.name, guest=record.guest)
         for field, what in _OF_RECORDS.items():
             was, now = getattr(record, field), getattr(other, field)
             if was != now and field == "current":
@@ -165,6 +169,22 @@ class _Comparison:
 
     def _disk(self, disk: SnapshotDisk) -> tuple[object, ...]:
         return disk.target, disk.held, self._placed(disk.source), self._placed(disk.file)
+
+
+def is_another(was: datetime | None, now: datetime | None) -> bool:
+    """Return whether these are the times of two snapshots; of one that is only planned, none is known.
+
+    libvirt records whole seconds.
+    """
+    return was is not None and now is not None and was.replace(microsecond=0) != now.replace(microsecond=0)
+
+
+def _replaced_inside(image: Image, other: Image) -> Iterator[Message]:
+    """Yield the internal snapshots in whose place others of the same names are: these have another content."""
+    if [inside.name for inside in image.snapshots] == [inside.name for inside in other.snapshots]:
+        for was, now in zip(image.snapshots, other.snapshots, strict=True):
+            if was.created and now.created and was.created != now.created:
+                yield t("snapshot {name} in {image} was deleted and created again", name=was.name, image=image.path)
 
 
 def _of_image(path: str, what: str, was: object, now: object) -> Message:

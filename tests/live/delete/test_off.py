@@ -6,6 +6,8 @@ import itertools
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ from support.kinds import record
 from vmsnap_nb.errors import InvalidRequestError, NotFoundError, PlanRefusedError, StalePlanError
 from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.plan import LivePlan
+from vmsnap_nb.plans.delete.steps import DeleteInternal, DropInside
+from vmsnap_nb.plans.revert.steps import RevertInside
 from vmsnap_nb.system.libvirt.library import library
 
 pytestmark = pytest.mark.system
@@ -106,6 +110,26 @@ def test_an_internal_one_goes_and_its_child_gets_its_parent(off: Off) -> None:
     assert [inside.name for inside in off.guest.chain()[-1].snapshots] == []
     assert os.stat(off.top).st_size >= size > 0  # qcow2 keeps its length, and uses the room again
     record("internal-disk", "off", "delete", "works, in single steps")
+
+
+def test_another_one_of_the_same_name_is_neither_deleted_nor_reverted_to(off: Off) -> None:
+    """Another client can have replaced it, before the run or while it goes on."""
+    off.take("a", kind="internal-disk")
+    plans = off.guest.delete_snapshot("a"), off.guest.revert("a")
+    off.guest.handle.domain.snapshotLookupByName("a").delete()
+    off.write(30)
+    off.guest.handle.domain.snapshotCreateXML("<domainsnapshot><name>a</name></domainsnapshot>", 0)
+    for plan in plans:
+        with pytest.raises(StalePlanError, match="was deleted and created again"):
+            plan.run(progress=False)
+    run("qemu-img", "snapshot", "-c", "u", off.top)
+    guest = off.guest
+    for plan in (guest.delete_snapshot("a"), guest.revert("a", keep_current=False), guest.delete_snapshot("u")):
+        (step,) = (one for one in plan.steps if isinstance(one, DeleteInternal | RevertInside | DropInside))
+        assert step.created is not None
+        with pytest.raises(StalePlanError, match="was deleted and created again"):
+            plan.place.actions[type(step)](replace(step, created=step.created - timedelta(seconds=1)))
+    assert {row.name for row in off.guest.snapshots()} == {"a", "u"}
 
 
 def test_an_internal_one_that_libvirt_does_not_know(off: Off) -> None:

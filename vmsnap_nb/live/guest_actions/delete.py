@@ -12,6 +12,7 @@ from vmsnap_nb.errors import PermissionDeniedError, VmsnapError
 from vmsnap_nb.live.connection import Connection
 from vmsnap_nb.live.guest_actions.flush import flush
 from vmsnap_nb.live.guest_actions.perform import guest_action
+from vmsnap_nb.live.guest_actions.records import check_created, planned_snapshot
 from vmsnap_nb.live.guest_actions.repair import put_back, standing
 from vmsnap_nb.live.handle import GuestHandle, explained
 from vmsnap_nb.live.internal_snapshots import changing_inside
@@ -21,10 +22,10 @@ from vmsnap_nb.live.step_action import Action, Undo, no_way_back
 from vmsnap_nb.plans.delete.steps import DeleteExternal, DeleteInternal, DropInside
 from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.plans.step import Step
+from vmsnap_nb.system.image_file import read_image
 from vmsnap_nb.system.libvirt.connection import was_cut_off
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
-from vmsnap_nb.system.libvirt.snapshots import find_snapshot
 from vmsnap_nb.system.libvirt.written import written_paths
 from vmsnap_nb.system.qemu import qemu_img
 from vmsnap_nb.words.message import N_, Message, t
@@ -48,7 +49,7 @@ def delete_actions(link: Connection) -> Mapping[type[Step], Action]:
 
 def _delete_internal(guest: GuestHandle, step: DeleteInternal) -> Undo:
     tried = t("delete the snapshot {name} of {guest}", name=step.name, guest=step.guest.name)
-    snapshot = find_snapshot(guest.domain, step.name)
+    snapshot = planned_snapshot(guest.domain, step.name, step.created, tried)
     paths = step.paths if guest.link.files_are_here else ()
     try:
         with (
@@ -103,7 +104,7 @@ def _keep(entries: Iterable[MergeEntry], known: Collection[MergeEntry], error: V
 
 def _watched(domain: Any, step: DeleteExternal, tried: Message) -> None:
     """Let libvirt do it in a thread, and say meanwhile how far its block jobs are."""
-    snapshot = find_snapshot(domain, step.name)
+    snapshot = planned_snapshot(domain, step.name, step.created, tried)
     with ThreadPoolExecutor(1) as pool:
         work = pool.submit(snapshot.delete)
         while not work.done():
@@ -125,6 +126,9 @@ def _job(domain: Any, target: str) -> dict[str, int]:
 def drop(step: DropInside) -> Undo:
     """Remove a snapshot from inside an image; there is no way back."""
     tried = t("remove the snapshot {name} from {image}", name=step.name, image=step.path)
+    image, _ = read_image(step.path, os.path.dirname(step.path), os.path.realpath(step.path))
+    now = next((inside.created for inside in image.snapshots if inside.name == step.name), None)
+    check_created(step.name, step.created, now, tried)
     with changing_inside((step.path,), step.name, "delete"):
         for argv in step.argvs:
             qemu_img.run(argv, tried=tried)

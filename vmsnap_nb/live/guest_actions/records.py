@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import xml.etree.ElementTree as ET
+from datetime import datetime
 from typing import Any
 
-from vmsnap_nb.errors import LibvirtError, NotFoundError, PermissionDeniedError, VmsnapError
+from vmsnap_nb.errors import LibvirtError, NotFoundError, PermissionDeniedError, StalePlanError, VmsnapError
 from vmsnap_nb.live.handle import GuestHandle
 from vmsnap_nb.live.journal import drop_entry, write_entry
 from vmsnap_nb.live.step_action import Undo
 from vmsnap_nb.model.libvirt_xml import parse_xml
+from vmsnap_nb.plans.compare import is_another
 from vmsnap_nb.plans.journal import RecordEntry
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.snapshot.lost_record import RestoreRecordRequest
@@ -22,13 +24,15 @@ from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.snapshots import find_snapshot, parse_record
 from vmsnap_nb.system.libvirt.volumes import with_volume_paths
-from vmsnap_nb.words.message import t
+from vmsnap_nb.words.message import Message, t
 
 __all__ = [
+    "check_created",
     "define_record",
     "forget_record",
     "lost_records",
     "move_record",
+    "planned_snapshot",
     "redefine",
     "restore_record",
     "whole_record",
@@ -122,6 +126,25 @@ def _write(domain: Any, xml: str, *, current: bool) -> None:
         flags |= libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT
     with libvirt_errors(t("write the record of a snapshot of {guest}", guest=domain.name())):
         domain.snapshotCreateXML(xml, flags)
+
+
+def planned_snapshot(domain: Any, name: str, created: datetime | None, tried: Message) -> Any:
+    """Return libvirt's handle of a snapshot that was created then; another one that has its name by now stays."""
+    snapshot = find_snapshot(domain, name)
+    with libvirt_errors(tried):
+        now = parse_record(str(domain.name()), str(snapshot.getXMLDesc())).created
+    check_created(name, created, now, tried)
+    return snapshot
+
+
+def check_created(name: str, created: datetime | None, now: datetime | None, tried: Message) -> None:
+    """Raise if a snapshot was created at another time than the one that was planned with."""
+    if is_another(created, now):
+        raise StalePlanError(
+            tried,
+            why=t("snapshot {name} was deleted and created again", name=name),
+            next_step=t("create the plan again, review it and run it"),
+        )
 
 
 def whole_record(domain: Any, name: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from vmsnap_nb.errors import GuestError, InUseError, StalePlanError, VmsnapError
 from vmsnap_nb.live.connection import Connection
 from vmsnap_nb.live.guest_actions.perform import guest_action, once_free
-from vmsnap_nb.live.guest_actions.records import redefine, whole_record
+from vmsnap_nb.live.guest_actions.records import planned_snapshot, redefine, whole_record
 from vmsnap_nb.live.guest_actions.stale_chain import forget_old_chains
 from vmsnap_nb.live.handle import GuestHandle, ended_at_once, explained
 from vmsnap_nb.live.image_actions import write_overlay
@@ -261,6 +261,7 @@ def _inside(guest: GuestHandle, step: RevertInside) -> Undo:
     state = guest.state
     if state != step.state:
         raise _stale(tried, t("it was {before}, but is now {now}", before=step.state, now=state))
+    planned_snapshot(guest.domain, step.name, step.created, tried)
     forget_old_chains(guest, step.name)
     try:
         _revert(guest, step, step.name, step.flags, tried)

@@ -50,7 +50,7 @@ def _delete_unseen(deletion: Deletion, row: Snapshot, paths: tuple[str, ...]) ->
     if {use.path for use in owner.domain.uses if not use.readonly}.issuperset(paths):
         deletion.concerns += active_jobs(owner)
         deletion.concerns += checks.other_guests(reading, (path for path in paths if path in reading.forest.images))
-        deletion.parts.inside.append(DeleteInternal(guest=owner.ref, name=row.name, paths=paths))
+        deletion.parts.inside.append(_by_libvirt(deletion, row, paths))
         deletion.deletes_inside(paths, row.name)
         deletion.forgets(row.name)
         deletion.ways.append(
@@ -67,6 +67,10 @@ def _delete_unseen(deletion: Deletion, row: Snapshot, paths: tuple[str, ...]) ->
                 images=paths,
             ),
         )
+
+
+def _by_libvirt(deletion: Deletion, row: Snapshot, paths: tuple[str, ...]) -> DeleteInternal:
+    return DeleteInternal(guest=deletion.now.owner.ref, name=row.name, paths=paths, created=row.record.created)
 
 
 def _images_with(forest: Forest, record: SnapshotRecord) -> Iterator[str]:
@@ -98,7 +102,7 @@ def _delete(deletion: Deletion, row: Snapshot, paths: tuple[str, ...]) -> None:
         )
     if row.status != "untracked" and written.issuperset(paths):
         deletion.concerns += active_jobs(owner)
-        deletion.parts.inside.append(DeleteInternal(guest=owner.ref, name=name, paths=paths))
+        deletion.parts.inside.append(_by_libvirt(deletion, row, paths))
         deletion.forgets(name)
         running = any(use.running for use in owner.domain.uses)
         deletion.ways.append(
@@ -109,7 +113,8 @@ def _delete(deletion: Deletion, row: Snapshot, paths: tuple[str, ...]) -> None:
     else:
         for path in paths:
             deletion.concerns += in_use(forest, (path,))
-            step = DropInside(path=path, name=name)
+            inside = next((one for one in forest[path].snapshots if one.name == name), None)
+            step = DropInside(path=path, name=name, created=None if inside is None else inside.created)
             protected = not forest[path].writable
             same = forest[path].identity
             opening, closing = Unprotect(path=path, identity=same), Protect(path=path, identity=same)

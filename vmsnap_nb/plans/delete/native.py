@@ -44,6 +44,7 @@ def leave_to_libvirt(deletion: Deletion) -> None:
         bases=tuple(run.base for run in runs),
         tops=tuple(run.top for run in runs),
         entries=tuple(replace(commit.entry, by_libvirt=True) for commit in commits),
+        created=deletion.rows[0].record.created,
         size=None if None in sizes else sum(size for size in sizes if size is not None),
     )
     deletion.parts = replace(deletion.parts, copying=[step], writing=[], ending=[])

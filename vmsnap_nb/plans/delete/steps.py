@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Self
 
 from vmsnap_nb.plans.journal import MergeEntry
@@ -18,6 +19,7 @@ class DropInside(Step):
 
     path: str
     name: str
+    created: datetime | None = field(default=None, repr=False)  # another one may have its name by then
 
     action = N_("drop snapshot")
     performer = "qemu-img"
@@ -41,6 +43,7 @@ class DeleteInternal(GuestStep):
 
     name: str
     paths: tuple[str, ...]  # the images that it is inside of
+    created: datetime | None = field(default=None, repr=False)  # another one may have its name by then
 
     action = N_("delete snapshot")
     writes = PathsOf("paths")
@@ -71,6 +74,7 @@ class DeleteExternal(GuestStep):
     bases: tuple[str, ...]  # by disk the image that takes the data
     tops: tuple[str, ...]  # by disk the overlay that goes
     entries: tuple[MergeEntry, ...] = ()  # lie beside the images meanwhile
+    created: datetime | None = field(default=None, repr=False)  # another one may have its name by then
     size: int | None = field(default=None, compare=False)  # changes while the guest writes
 
     action = N_("delete snapshot")

@@ -239,6 +239,7 @@ def _inside(owner: GuestFacts, choice: RevertChoice) -> Iterator[Step]:
         sources=tuple(disk.path for disk in choice.disks if disk.target in held),
         to="paused" if memory_too else {"shut off": "off"}.get(choice.state, choice.state),
         kept=choice.kept_name,
+        created=record.created,
     )
     if memory_too:
         yield EndGuest(guest=owner.ref, state="paused")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from vmsnap_nb.model.guest import State
 from vmsnap_nb.model.identity import Identity
@@ -172,6 +173,7 @@ class RevertInside(GuestStep):
     sources: tuple[str, ...]  # the images that are written
     to: str  # running, paused, or off for one without memory
     kept: str | None = None  # the snapshot of what is there before, to go back to if this fails
+    created: datetime | None = field(default=None, repr=False)  # another one may have its name by then
 
     action = N_("revert in place")
     writes = PathsOf("sources")
