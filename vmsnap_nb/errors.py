@@ -30,6 +30,7 @@ __all__ = [
     "MissingPartError",
     "NoSpaceError",
     "NotFoundError",
+    "NothingToDoError",
     "PermissionDeniedError",
     "PlanRefusedError",
     "ReadOnlyError",
@@ -131,6 +132,10 @@ class MissingPartError(VmsnapError):
 
 class InvalidRequestError(VmsnapError, ValueError):
     """An argument is invalid, such as a name, a size or an option that is out of range."""
+
+
+class NothingToDoError(InvalidRequestError):
+    """The requested result exists already, so there is nothing to plan; the command line treats this as success."""
 
 
 class NotFoundError(VmsnapError, LookupError):

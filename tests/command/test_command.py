@@ -148,7 +148,43 @@ def test_what_is_finished_is_one_document_of_json(run: Run, tmp_path: Path) -> N
     assert (status, [report["as_predicted"] for report in whole["reports"]]) == (0, [True, True])
     assert {row["plan"] for row in whole["records"]} == {1, 2}
     status, text, _ = run("finish", *folders, "--yes", "--json")
-    assert (status, json.loads(text)["records"]) == (0, [])
+    nothing = json.loads(text)
+    assert (status, nothing["records"], nothing["reports"]) == (0, [], [])
+    assert nothing["nothing_to_do"] == "there are no unfinished operations"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("finish .", "there are no unfinished operations"),
+        ("cleanup .", "no image is marked as invalid"),
+        ("shorten c.qcow2 --keep 3", "the chain has only 3 images, and all of them would be kept"),
+        ("pull c.qcow2 --base b.qcow2", "b is already the direct backing file of c"),
+        ("pull a.qcow2", "a has no backing file"),
+    ],
+)
+def test_nothing_to_do_is_success(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, why: str
+) -> None:
+    below = None
+    for name in "abc":
+        below = create(tmp_path / f"{name}.qcow2", below)
+    monkeypatch.chdir(tmp_path)
+    for group in ("plan", "run"):
+        more = ("--yes",) if group == "run" else ()
+        status, text, _ = run(group, *words.split(), *more)
+        assert (status, text) == (0, f"Nothing to do: {why}.\n")
+        status, text, _ = run(group, *words.split(), *more, "--json")
+        assert (status, json.loads(text)["nothing_to_do"], json.loads(text)["records"]) == (0, why, [])
+    status, text, error = run("plan", *words.split(), "--script")
+    assert (status, text) == (0, "")
+    assert f"Nothing to do: {why}." in error
+
+
+def test_what_was_not_reached_is_an_error(run: Run, tmp_path: Path) -> None:
+    create(tmp_path / "a.qcow2")
+    status, _, error = run("run", "pull", tmp_path / "a.qcow2", "--base", tmp_path / "a.qcow2", "--yes")
+    assert (status, "choose an overlay" in error) == (2, True)
 
 
 def test_an_error_after_something_was_finished_is_in_the_same_document(run: Run, tmp_path: Path) -> None:
@@ -262,7 +298,10 @@ def test_verbs_of_a_guest(run: Run, lab: Lab, base: Image) -> None:
     assert len(guest.chain()) == 2
     status, text, _ = run("chain", "--guest", "commanded", *place)
     assert (status, text.strip()) == (0, guest.chain().to_text())
-    assert run("finish", "--guest", "commanded", "--yes", *place)[:2] == (0, "there are no unfinished operations\n")
+    assert run("finish", "--guest", "commanded", "--yes", *place)[:2] == (
+        0,
+        "Nothing to do: there are no unfinished operations.\n",
+    )
     assert not lab.closed
 
 
@@ -330,6 +369,9 @@ def test_a_shell_is_offered_verbs_and_guests(
     monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///default")
     assert offered("vmsnap-nb snapshots ") == ["test"]
     monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///no/such/file")
+    monkeypatch.setenv("COMP_AFTER", " --connect test:///default")
+    assert offered("vmsnap-nb snapshots ") == ["test"]
+    monkeypatch.delenv("COMP_AFTER")
     assert offered("vmsnap-nb snapshots ") == []
 
 
@@ -341,9 +383,12 @@ def test_a_shell_is_offered_verbs_and_guests(
         ("vmsnap-nb chain --connect test:///default --guest=", ["test"]),
         ("vmsnap-nb chain --connect test:///default --js", ["--json"]),
         ("vmsnap-nb run revert --connect test:///default test ", []),
+        ("vmsnap-nb snapshots t| --connect test:///default", ["test"]),
+        ("vmsnap-nb snapshots | --json --connect=test:///default", ["test"]),
+        ("vmsnap-nb chain --guest a/| --connect a=test:///default --connect b=test:///default", ["a/test"]),
     ],
 )
-def test_bash_is_offered_what_comes_after_a_uri(line: str, offers: list[str], tmp_path: Path) -> None:
+def test_bash_is_offered_what_a_connection_has_wherever_it_is(line: str, offers: list[str], tmp_path: Path) -> None:
     """bash cuts words at ``:`` and ``=``."""
     assert completed(line, tmp_path, "printf '%s\\n' \"${COMPREPLY[@]}\"").split() == offers
 
@@ -387,14 +432,15 @@ def test_a_name_is_completed_within_the_quotes_that_were_begun(word: str, replac
 
 
 def completed(line: str, tmp_path: Path, then: str) -> str:
-    """Return what a bash says that has completed a line in a folder, and does something then."""
+    """Return what a bash says that has completed a line in a folder, with the cursor at ``|`` or at the end."""
     program = tmp_path / "vmsnap-nb"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m vmsnap_nb "$@"\n')
     program.chmod(0o755)
     script = f"""
         eval "$(vmsnap-nb completion bash)"
         compopt() {{ :; }}
-        COMP_LINE=$1 COMP_POINT=${{#1}}
+        COMP_LINE=${{1/|/}} before=${{1%%|*}}
+        COMP_POINT=${{#before}}
         _vmsnap_nb_completion vmsnap-nb
         {then}
     """

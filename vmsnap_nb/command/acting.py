@@ -15,8 +15,8 @@ from vmsnap_nb.command.grammar import COMMON, READONLY, Command, Group
 from vmsnap_nb.command.output import Output, facts_of_plan, facts_of_report
 from vmsnap_nb.command.verbs import VERBS, Verb
 from vmsnap_nb.command.where import Where, opened
-from vmsnap_nb.errors import InvalidRequestError, VmsnapError
-from vmsnap_nb.words.message import N_, clauses, listed, t
+from vmsnap_nb.errors import InvalidRequestError, NothingToDoError, VmsnapError
+from vmsnap_nb.words.message import N_, Message, clauses, listed, t
 
 if TYPE_CHECKING:
     from vmsnap_nb.live.plan import LivePlan
@@ -64,10 +64,12 @@ def run_group() -> Group:
     return group
 
 
-_PLAN_STATUS = N_("The exit status is 0 if the plan can run, 1 if it is refused, and 2 after an error.")
+_PLAN_STATUS = N_(
+    "The exit status is 0 if the plan can run or there is nothing to do, 1 if it is refused, and 2 after an error."
+)
 _RUN_STATUS = N_(
-    "The exit status is 0 if the plan runs as predicted, 1 if it is refused, is not confirmed or does not run as "
-    "predicted, and 2 after an error."
+    "The exit status is 0 if the plan runs as predicted or there is nothing to do, 1 if it is refused, is not "
+    "confirmed or does not run as predicted, and 2 after an error."
 )
 
 
@@ -84,19 +86,43 @@ def _command(verb: Verb, call: Any, more: tuple[Given, ...]) -> Command:
 def _plan(verb: Verb, values: dict[str, Any]) -> int:
     output = Output(f"plan {verb.name}", as_json=values["json"])
     with opened(values) as where:
-        plans = list(_plans(verb, where, values, output))
+        plans, nothing = _planned(verb, where, values, output)
     if values["script"] or values["ansible"]:
         for plan in plans:
             made = plan.script if values["script"] else plan.to_ansible
             output.text_only(made(waive=values["waive"]))
+        if nothing:
+            output.remark(_nothing_to_do(nothing))
+        return 0
+    if nothing:
+        _say_nothing(output, nothing, {"plans": []} if verb.several else {})
         return 0
     if output.as_json:
         _records_of(output, verb, plans)
     for plan in plans:
         _show(output, plan)
-    if not plans:
-        output.line(t("there are no unfinished operations"))
     return REFUSED if any(plan.refused for plan in plans) else 0
+
+
+def _planned(
+    verb: Verb, where: Where, values: dict[str, Any], output: Output
+) -> tuple[list[LivePlan], Message | str | None]:
+    """Return the plans, or none and why there is nothing to do: then the verb has succeeded."""
+    try:
+        plans = list(_plans(verb, where, values, output))
+    except NothingToDoError as error:
+        return [], error.reason
+    return plans, None if plans else t("there are no unfinished operations")
+
+
+def _nothing_to_do(why: Message | str) -> Message:
+    return t("Nothing to do: {why}.", why=why)
+
+
+def _say_nothing(output: Output, why: Message | str, facts: dict[str, Any]) -> None:
+    if output.as_json:
+        output.records((), {**facts, "nothing_to_do": str(why)})
+    output.line(_nothing_to_do(why))
 
 
 def _records_of(output: Output, verb: Verb, plans: list[LivePlan]) -> None:
@@ -129,29 +155,32 @@ def _run(verb: Verb, values: dict[str, Any]) -> int:
         )
     reports: list[LiveReport] = []
     try:
-        status = _run_all(verb, values, output, reports)
+        status, nothing = _run_all(verb, values, output, reports)
     except KeyboardInterrupt:
         _records_of_reports(output, verb, reports)
         raise
     except VmsnapError as error:  # what was done before it belongs to the same JSON
         error.reports = tuple(reports)
         raise
-    _records_of_reports(output, verb, reports)
+    if nothing:
+        _say_nothing(output, nothing, {"reports": []} if verb.several else {})
+    else:
+        _records_of_reports(output, verb, reports)
     return status
 
 
-def _run_all(verb: Verb, values: dict[str, Any], output: Output, reports: list[LiveReport]) -> int:
+def _run_all(
+    verb: Verb, values: dict[str, Any], output: Output, reports: list[LiveReport]
+) -> tuple[int, Message | str | None]:
     status = 0
     with opened(values) as where:
-        plans = list(_plans(verb, where, values, output))
-        if not plans:
-            output.line(t("there are no unfinished operations"))
+        plans, nothing = _planned(verb, where, values, output)
         while plans:
             status = max(status, _run_one(output, plans[0], values, reports))
             # What is left is planned again: one that was finished may have been what the others waited for.
             again = list(_plans(verb, where, values, output)) if verb.several and not status else []
             plans = again if len(again) < len(plans) else []
-    return status
+    return status, nothing
 
 
 def _records_of_reports(output: Output, verb: Verb, reports: list[LiveReport]) -> None:

@@ -1,13 +1,14 @@
-"""Completion in bash of words that it cuts at ``:`` and ``=``, as in a URI or in NAME=URI."""
+"""Completion in shells: of words that bash cuts at ``:`` and ``=``, and with options that follow the cursor."""
 
 from __future__ import annotations
 
 import os
 import re
 
+import click
 from click.shell_completion import BashComplete, CompletionItem, split_arg_string
 
-__all__ = ["BashLine"]
+__all__ = ["BashLine", "connections"]
 
 _SPECIAL = re.compile(r"[^\w%+,./:=@-]")
 _SPECIAL_IN_QUOTES = re.compile(r"[$`\"\\]")
@@ -24,7 +25,7 @@ class BashLine(BashComplete):
 %(complete_func)s() {
     local response completion type value
     local line=${COMP_LINE:0:COMP_POINT}
-    response=$(env COMP_LINE="$line" %(complete_var)s=bash_complete "$1")
+    response=$(env COMP_LINE="$line" COMP_AFTER="${COMP_LINE:COMP_POINT}" %(complete_var)s=bash_complete "$1")
     COMPREPLY=()
     while IFS= read -r completion; do
         type=${completion%%%%,*} value=${completion#*,}
@@ -62,6 +63,28 @@ class BashLine(BashComplete):
         else:
             value = (_SPECIAL_IN_QUOTES if quote else _SPECIAL).sub(r"\\\g<0>", value)
         return f"{item.type},{value}"
+
+
+def connections(ctx: click.Context) -> tuple[str, ...]:
+    """Return the values of ``--connect``, wherever it is on the line: click knows only what precedes the cursor.
+
+    fish passes no more than that.
+    """
+    found = list(ctx.params.get("connect") or ())
+    after = iter(_after())
+    for word in after:
+        option, equals, value = word.partition("=")
+        if option == "--connect" and (uri := value if equals else next(after, "")):
+            found.append(uri)
+    return tuple(found)
+
+
+def _after() -> list[str]:
+    """Return the words that follow the cursor; the first one may be the rest of the word at the cursor."""
+    if "COMP_AFTER" in os.environ:
+        return split_arg_string(os.environ["COMP_AFTER"])
+    number = os.environ.get("COMP_CWORD", "")  # zsh passes the whole line, and the number of the word
+    return split_arg_string(os.environ.get("COMP_WORDS", ""))[int(number) + 1 :] if number.isdecimal() else []
 
 
 def _end(line: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from vmsnap_nb.command.completion import connections
 from vmsnap_nb.command.given import Given
 from vmsnap_nb.words.message import N_
 
@@ -47,7 +48,7 @@ def guests(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
     from vmsnap_nb.errors import VmsnapError
 
     try:
-        with opened({"connect": ctx.params.get("connect") or (), "readonly": True}) as where:
+        with opened({"connect": connections(ctx), "readonly": True}) as where:
             return [name for name in where.guest_names() if name.startswith(begun) and name.isprintable()]
     except VmsnapError:
         return []
@@ -59,7 +60,7 @@ def snapshots(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
     from vmsnap_nb.errors import VmsnapError
 
     try:
-        with opened({"connect": ctx.params.get("connect") or (), "readonly": True}) as where:
+        with opened({"connect": connections(ctx), "readonly": True}) as where:
             listed = where.guest(ctx.params.get("guest") or "").snapshots()
             return [row.name for row in listed if row.name.startswith(begun) and row.name.isprintable()]
     except VmsnapError:

@@ -213,7 +213,7 @@ class LiveForest(Forest):
 
         Raises
         ------
-        InvalidRequestError
+        NothingToDoError
             There is no layer between `base` and `image`.
         NotFoundError
             The forest does not contain the image.
@@ -294,8 +294,10 @@ class LiveForest(Forest):
 
         Raises
         ------
+        NothingToDoError
+            The chain is already as short as requested.
         InvalidRequestError
-            The chain is already as short as requested, or does not contain an image that must be kept.
+            The chain does not contain an image that must be kept.
         NotFoundError
             The forest does not contain the image.
 
@@ -342,7 +344,7 @@ class LiveForest(Forest):
 
         Raises
         ------
-        InvalidRequestError
+        NothingToDoError
             No file is marked as invalid.
         """
         return LivePlan.bind(CleanupRequest(), self.place)

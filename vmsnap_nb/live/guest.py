@@ -885,7 +885,7 @@ class Guest(GuestFiles):
 
         Raises
         ------
-        InvalidRequestError
+        NothingToDoError
             No layer is marked as invalid.
         """
         return self._merge(CleanupRequest(guest=self._name))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.errors import InvalidRequestError, NothingToDoError
 from vmsnap_nb.model.snapshot import Snapshot, SnapshotList
 from vmsnap_nb.plans.delete.builder import Deletion
 from vmsnap_nb.plans.delete.external import delete_external
@@ -63,7 +63,7 @@ def _chosen(listed: SnapshotList, request: DeleteRequest) -> tuple[Snapshot, ...
     first = listed[request.name]
     above = listed.descendants(request.name) if first.status != "untracked" else ()
     if request.children == "only" and not above:
-        raise InvalidRequestError(
+        raise NothingToDoError(
             request.tried, why=t("snapshot {name} has no children", name=request.name), next_step=t("omit children")
         )
     return {False: (first,), "also": (first, *above), "only": above}[request.children]

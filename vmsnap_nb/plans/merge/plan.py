@@ -6,7 +6,7 @@ import os.path
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.errors import InvalidRequestError, NothingToDoError
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.need import Need
 from vmsnap_nb.plans.checks import layers
@@ -78,11 +78,12 @@ def plan_pull(reading: Reading, request: PullRequest) -> Plan:
     check_read(forest, image, tried)
     if forest.parent(image) is None:
         why = t("{image} has no backing file", image=name)
-        raise InvalidRequestError(tried, why=why, next_step=t("choose an overlay"))
+        kind = NothingToDoError if base is None else InvalidRequestError
+        raise kind(tried, why=why, next_step=t("choose an overlay"))
     if base is not None:
         base = _below(forest, lineage, base, tried)
         if base == lineage[1]:
-            raise InvalidRequestError(
+            raise NothingToDoError(
                 tried,
                 why=t(
                     "{base} is already the direct backing file of {image}",
@@ -170,7 +171,7 @@ def plan_cleanup(reading: Reading, request: CleanupRequest) -> Plan:
     builder = MergeBuilder(reading, QemuImg())
     left, memory = builder.remove_leftovers(), builder.remove_memory(_stale_memory(forest, request))
     if not left and not memory and not invalid:
-        raise InvalidRequestError(
+        raise NothingToDoError(
             t("remove invalid files"),
             why=t("no image is marked as invalid") if among is None else t("none of these images is marked as invalid"),
             next_step=t("no action is needed; a pull leaves the lower layers valid"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from vmsnap_nb.errors import InvalidRequestError
+from vmsnap_nb.errors import InvalidRequestError, NothingToDoError
 from vmsnap_nb.model.blockmap import BlockMap
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.merge.builder import MergeBuilder
@@ -126,14 +126,15 @@ def _limits(
                 count=most,
             )
             step = t("first remove the overlays and users that are no longer needed")
+            kind = InvalidRequestError
         else:
             why = counted(
                 "the chain has only {count} image, and it would be kept",
                 "the chain has only {count} images, and all of them would be kept",
                 len(layers),
             )
-            step = t("keep fewer images")
-        raise InvalidRequestError(tried, why=why, next_step=step)
+            step, kind = t("keep fewer images"), NothingToDoError
+        raise kind(tried, why=why, next_step=step)
     return fixed, ends, most
 
 
