@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
-from vmsnap_nb.system.files.owner import owner_of
+from vmsnap_nb.system.files.owner import replaceable
 
 __all__ = ["user_cache"]
 
@@ -24,21 +23,9 @@ def user_cache() -> Path | None:
     return folder if _is_own(folder) else None
 
 
-def _is_own(folder: Path, links: int = 40) -> bool:
+def _is_own(folder: Path) -> bool:
     """Return whether nobody else can create, rename or replace files in a folder, or put another in its place."""
-    path = Path(os.path.abspath(folder))
     try:
-        places = (path / "capabilities", path, *path.parents)
-        return links > 0 and all(_is_kept(one, links - 1) for one in places if os.path.lexists(one))
+        return not replaceable(str(folder / "capabilities" / "file"), {0, os.geteuid()}, may_be_made=True)
     except OSError:
         return False
-
-
-def _is_kept(path: Path, links: int) -> bool:
-    found = os.lstat(path)
-    if owner_of(found) not in (0, os.geteuid()):
-        return False
-    if stat.S_ISLNK(found.st_mode):
-        return _is_own(path.parent / os.readlink(path), links)
-    others = found.st_mode & (stat.S_IWOTH if found.st_gid == os.getegid() else stat.S_IWOTH | stat.S_IWGRP)
-    return not others or bool(found.st_mode & stat.S_ISVTX)

@@ -8,6 +8,7 @@ import re
 import stat
 from collections import deque
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 from vmsnap_nb.system.files.permission import has_list
 
@@ -48,13 +49,15 @@ def _providers(table: Iterable[str], device: str) -> set[int]:
     return found
 
 
-def replaceable(path: str, owners: Collection[int]) -> str:
+def replaceable(path: str, owners: Collection[int], *, may_be_made: bool = False) -> str:
     """Return the folder or link on the way to a file in which others can put another file in its place, or nothing.
 
     Others are all users but these `owners`. In a folder with the sticky bit they cannot, while the file is one of the
-    owners'. The file itself may not be there; OSError where the way cannot be seen.
+    owners'. The file itself may not be there; OSError where the way cannot be seen, also where a folder is missing,
+    unless it `may_be_made`.
     """
-    here, rest, links = "/", deque(os.path.abspath(path).split("/")[1:]), 0
+    # ".." is behind a link what the kernel finds there, and not what is before it in the text.
+    here, rest, links = "/", deque(os.path.join(os.getcwd(), path).split("/")[1:]), 0
     if not _is_kept(os.lstat(here), here, owners):
         return here
     while rest:
@@ -65,7 +68,7 @@ def replaceable(path: str, owners: Collection[int]) -> str:
         try:
             found = os.lstat(place)
         except FileNotFoundError:
-            if rest:
+            if rest and not may_be_made:
                 raise
             break
         if stat.S_ISLNK(found.st_mode):
@@ -99,9 +102,34 @@ def own_accounts() -> set[int]:
 
 
 def _is_kept(found: os.stat_result, folder: str, owners: Collection[int]) -> bool:
+    """Return whether others can neither rename what the owners have in a folder, nor replace the folder's list."""
     if owner_of(found) not in owners:
         return False
     if found.st_mode & stat.S_ISVTX:
         return True
-    of_group = found.st_gid not in (0, os.getegid()) or has_list(folder)
+    # With a list, the bits of the group are the most that anybody in it may do.
+    of_group = has_list(folder) or not _is_private(found.st_gid, os.geteuid())
     return not found.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if of_group else 0))
+
+
+@lru_cache(maxsize=64)
+def _is_private(group: int, user: int) -> bool:
+    """Return whether nobody but a user, and root, is in a group: a primary group can be that of all users.
+
+    Not every directory of accounts lists all of them. One that does not list the user lists no others either: then only
+    a group with the user's name is believed, as distributions make them.
+    """
+    if group == 0:
+        return True
+    try:
+        import grp
+        import pwd
+
+        found = grp.getgrgid(group)
+        own = pwd.getpwuid(user).pw_name
+    except (ImportError, KeyError):
+        return group == os.getegid()  # in a container without accounts, where nobody else is
+    every = pwd.getpwall()
+    if set(found.gr_mem) - {own, "root"} or any(one.pw_gid == group and one.pw_uid not in (0, user) for one in every):
+        return False
+    return found.gr_name == own or any(one.pw_name == own for one in every)

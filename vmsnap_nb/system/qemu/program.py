@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import xml.etree.ElementTree as ET
 from collections.abc import Collection, Iterator
 
 from vmsnap_nb.model.libvirt_xml import parse_xml
-from vmsnap_nb.system.files.owner import owner_of
+from vmsnap_nb.system.files.owner import owner_of, replaceable
 from vmsnap_nb.words.message import t
 
 __all__ = ["emulators", "foreign_emulator", "parse_definition"]
@@ -48,24 +47,16 @@ def _named(xml: ET.Element) -> Iterator[str]:
 
 
 def _is_qemu(program: str) -> bool:
-    folder, name = os.path.split(program)
+    name = os.path.basename(program)
     if not os.path.isabs(program) or _NAME.fullmatch(name) is None:
         return False
     known = {os.path.join(own, name) for own in (*filter(os.path.isabs, os.get_exec_path()), *_FOLDERS)}
     if program in known:
         return True
-    return os.path.realpath(program) in set(map(os.path.realpath, known)) and _stays(folder, name)
+    return os.path.realpath(program) in set(map(os.path.realpath, known)) and _stays(program)
 
 
-def _stays(folder: str, name: str) -> bool:
+def _stays(program: str) -> bool:
     """Return whether nobody else can have a name lead to another file by the time that libvirt uses it."""
-    path, owners = os.path.join(folder, name), {0, os.geteuid()}
-    if os.path.realpath(folder) != folder or owner_of(os.lstat(path)) not in owners:
-        return False
-    while True:
-        found = os.lstat(folder)
-        if owner_of(found) not in owners or (found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX):
-            return False
-        if folder == "/":
-            return True
-        folder = os.path.dirname(folder)
+    owners = {0, os.geteuid()}
+    return owner_of(os.stat(program)) in owners and not replaceable(program, owners)
