@@ -131,6 +131,22 @@ def test_it_runs_on_its_machine_alone(images: Path) -> None:
     assert (images / "new.qcow2").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a namespace another host name")
+def test_on_a_machine_with_another_name_it_ends_before_anything_is_done(images: Path) -> None:
+    plan = vs.scan(images).commit("b c")
+    made = images.parent / "made.sh"
+    made.write_text(plan.script())
+    before = {path.name: path.read_bytes() for path in images.iterdir()}
+    there = ["unshare", "--uts", "sh", "-c", 'hostname elsewhere; exec sh "$1"', "sh", str(made)]
+    done = subprocess.run(there, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "not for elsewhere" in done.stderr
+    assert {path.name: path.read_bytes() for path in images.iterdir()} == before
+    there[4] = 'hostname "$(hostname).example.org"; exec sh "$1"'  # the same machine, with its domain
+    done = subprocess.run(there, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_machine_that_calls_itself_a_command_runs_none(images: Path) -> None:
     name = "box\nid >ran\r\n-x"
     plan = replace(vs.scan(images).overlay("new", "top"), machine=Machine(name=name, uri="qemu:///system"))

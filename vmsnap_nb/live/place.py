@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from socket import gethostname
 
 from vmsnap_nb.live.forbidden_folders import check_verbs
 from vmsnap_nb.live.step_action import Action
@@ -107,6 +108,11 @@ class Place:
         if found:
             plan = replace(plan, concerns=sorted_concerns((*plan.concerns, *found)))
         plan = with_sizes_of_files(plan) if self.here else plan
-        plan = replace(plan, machine=machine)
+        plan = replace(plan, machine=machine or _this_machine())  # without a machine of libvirt, images are files here
         plan = plan if self.access is None else with_access(plan, self.access(plan))
         return replace(plan, concerns=tuple(with_guests_off(plan.before, plan.concerns)))
+
+
+def _this_machine() -> Machine | None:
+    name = gethostname()
+    return Machine(name=name, uri="") if name else None

@@ -104,7 +104,7 @@ class Plan(Shown):
         For each image that is removed, the number of bytes that other files share with it (reflinks); these bytes are
         not freed.
     machine : Machine or None
-        The machine on which the images are stored, if libvirt is a system instance or runs on another machine.
+        The machine on which the images are stored; None if the plan was computed from a forest alone.
     """
 
     title: Message
@@ -198,9 +198,8 @@ class Plan(Shown):
     def script(self, *, waive: str | Iterable[str] = ()) -> str:
         """Return the commands as a script for ``/bin/sh``, to be run on the machine on which the images are stored.
 
-        The script first checks that new files do not exist yet, and that images have not been modified since the plan
-        was created. If libvirt is a system instance or runs on another machine, it also checks the host name. The
-        script stops at the first error, and does not undo the commands before it.
+        The script first checks the host name, that new files do not exist yet, and that images have not been modified
+        since the plan was created. It stops at the first error, and does not undo the commands before it.
 
         Parameters
         ----------
