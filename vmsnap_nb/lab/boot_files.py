@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vmsnap_nb.errors import ImageError
 from vmsnap_nb.lab.agent import Agent
-from vmsnap_nb.lab.alpine import Alpine, read_checked
+from vmsnap_nb.lab.alpine import Alpine, read_checked, reinstall_step
 from vmsnap_nb.lab.initrd import build_initrd
 from vmsnap_nb.lab.kernel import unpack_kernel
 from vmsnap_nb.system.files.atomic import write_whole
@@ -24,6 +25,9 @@ def make_boot_files(folder: Path, alpine: Alpine, agent: Agent | None) -> tuple[
         small = build_initrd(read_checked(alpine.initrd), agent)
         if not initrd.exists() or initrd.read_bytes() != small:
             write_whole(initrd, small)
+    except ImageError as error:
+        error.next_step = error.next_step or reinstall_step()
+        raise
     except OSError as error:
         raise from_os_error(error, t("write the kernel and the initramfs to {folder}", folder=folder)) from error
     return kernel, initrd

@@ -31,7 +31,7 @@ from vmsnap_nb.plans.save.request import saved_record
 from vmsnap_nb.plans.step import GuestRef
 from vmsnap_nb.system.files.paths import real_path, tidy
 from vmsnap_nb.system.libvirt.domains import read_domain, read_domain_and_xml, state_of
-from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.errors import has_own_step, libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.security import qemu_users
 from vmsnap_nb.system.libvirt.snapshots import read_all_records, read_records
@@ -231,13 +231,15 @@ def explained(error: VmsnapError, *, taking: bool = False) -> VmsnapError:
             error.tried,
             why=clauses(filter(None, (t("its QEMU process has exited"), error.why))),
             said=said,
-            next_step=error.next_step or t("check its disks with chain(), then start it again"),
+            next_step=error.next_step
+            if has_own_step(error)
+            else t("check its disks with chain(), then start it again"),
         )
         for note in getattr(error, "__notes__", ()):
             ended.add_note(note)
         return ended
-    if "writing VM state" in said and error.next_step is None:
+    if "writing VM state" in said and not has_own_step(error):
         error.next_step = t("free space on the file system of the image that stores the memory, and try again")
-    if error.next_step is None and taking:
+    if taking and not has_own_step(error):
         error.next_step = t("call the guest's snapshots() again: this snapshot was removed completely")
     return error

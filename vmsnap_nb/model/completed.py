@@ -74,6 +74,7 @@ class Completed(Carded):
                 t("run a command in the guest"),
                 why=t("the command ended with exit status {status}", status=self.exit_status),
                 said=(self.stderr or self.stdout)[-_EXCERPT:] or None,
+                next_step=t("correct the command, and run it again"),
             )
         return self
 

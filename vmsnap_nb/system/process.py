@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import selectors
+import shlex
 import signal
 import subprocess
 import time
@@ -145,6 +146,7 @@ def command_error(done: ProcessResult, tried: Message) -> CommandError:
         tried,
         said=words or None,
         why=clauses(why) or None,
+        next_step=t("to examine the failure, run the command in a shell: {command}", command=shlex.join(done.argv)),
         argv=done.argv,
         exit_status=done.exit_status,
         stderr=done.stderr,

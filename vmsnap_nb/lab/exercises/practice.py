@@ -43,7 +43,7 @@ from vmsnap_nb.system.files.errors import from_os_error
 from vmsnap_nb.system.qemu.content import content_digest
 from vmsnap_nb.views.frames import frame_of_table
 from vmsnap_nb.views.tables import Column, Table
-from vmsnap_nb.words.message import Message, joined, t
+from vmsnap_nb.words.message import N_, Message, joined, t
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +87,7 @@ _COLUMNS = (
     Column("task"),
 )
 
+_AGAIN = N_("restore the image, or set up the exercise again")
 _FORMATS = frozenset({"qcow2", "raw"})
 """Formats of the images in exercises."""
 _NOT_READ = NOT_READ | {"not-a-file"}
@@ -209,9 +210,9 @@ def _content(forest: LiveForest, path: str, format: str) -> str:
     tried = t("read the content of {image}", image=path)
     for layer in map(forest.images.__getitem__, forest.known_lineage(path)):
         if layer.status in _NOT_READ:
-            raise ImageError(tried, why=t("{image}: {why}", image=layer.path, why=reason(layer)))
+            raise ImageError(tried, why=t("{image}: {why}", image=layer.path, why=reason(layer)), next_step=t(_AGAIN))
     if format not in _FORMATS:
-        raise ImageError(tried, why=t("its format is {format}", format=format))
+        raise ImageError(tried, why=t("its format is {format}", format=format), next_step=t(_AGAIN))
     with only(files_of_chain(forest, path)):
         return content_digest(path, format)
 

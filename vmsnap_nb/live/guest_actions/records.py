@@ -226,6 +226,7 @@ def move_record(handle: GuestHandle, step: MoveRecord) -> Undo:
             raise VmsnapError(
                 t("make the record of snapshot {name} refer to {image} again", name=step.name, image=step.path),
                 why=t("the image no longer exists, and {image} holds its content", image=step.now),
+                next_step=t("check the records with snapshots(), and correct them with reconcile()"),
             )
         redefine(handle, before, current=step.current, undoes=True)
 

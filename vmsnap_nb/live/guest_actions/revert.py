@@ -41,7 +41,7 @@ from vmsnap_nb.system.files.errors import os_errors
 from vmsnap_nb.system.files.identity import check_same, replace_same, unlink_same
 from vmsnap_nb.system.files.permission import permission_below, permission_of
 from vmsnap_nb.system.files.temporary import temporary
-from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.errors import has_own_step, libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.snapshots import find_snapshot, parse_record
 from vmsnap_nb.system.libvirt.written import written_paths
@@ -235,7 +235,8 @@ def _explained(error: VmsnapError) -> VmsnapError:
             said=named.quoted,
             next_step=_check_again(),
         )
-    named.next_step = named.next_step or _check_again()
+    if not has_own_step(named):
+        named.next_step = _check_again()
     return named
 
 

@@ -45,7 +45,7 @@ from vmsnap_nb.system.files.identity import check_same, identity_at, unlink_same
 from vmsnap_nb.system.files.paths import absolute
 from vmsnap_nb.system.files.permission import restrict
 from vmsnap_nb.system.libvirt.connection import was_cut_off
-from vmsnap_nb.system.libvirt.errors import libvirt_errors
+from vmsnap_nb.system.libvirt.errors import has_own_step, libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.snapshots import find_snapshot
 from vmsnap_nb.system.libvirt.written import written_paths
@@ -144,7 +144,7 @@ def _unknown(error: VmsnapError, memory: str | None = None) -> VmsnapError:
     connect = t("connect again, and call unfinished() and snapshots()")
     if memory is not None:
         connect = t("connect again. If the guest is off, {path} may contain its memory: do not remove it", path=memory)
-    error.next_step = clauses(filter(None, (error.next_step, connect)))
+    error.next_step = clauses((error.next_step, connect)) if error.next_step and has_own_step(error) else connect
     return error
 
 

@@ -346,7 +346,11 @@ class Qcow2Layer(Layer):
         elif not self.geometry.data_file:
             read_or_zeros(self._source, part.place, buffer)
         elif self._data is None:
-            raise ImageError(self._tried, why=t("its data is in another file, which was not opened"))
+            raise ImageError(
+                self._tried,
+                why=t("its data is in another file, which was not opened"),
+                next_step=t("check that its data file exists: qemu-img info shows the path"),
+            )
         else:
             read_or_zeros(self._data, part.place, buffer)
 

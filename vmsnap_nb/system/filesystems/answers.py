@@ -13,7 +13,7 @@ from vmsnap_nb.model.size import human_size
 from vmsnap_nb.system.disk.disk import Disk
 from vmsnap_nb.system.filesystems.differing import Differing
 from vmsnap_nb.system.filesystems.journals import is_dirty
-from vmsnap_nb.system.filesystems.messages import MOST_DATA, encode, encode_entry
+from vmsnap_nb.system.filesystems.messages import DAMAGED, MOST_DATA, encode, encode_entry
 from vmsnap_nb.system.filesystems.node import Span
 from vmsnap_nb.system.filesystems.region import Cache
 from vmsnap_nb.system.filesystems.tree import Place, Tree
@@ -163,7 +163,11 @@ def _read(request: dict[str, Any], _disks: list[Disk], trees: list[Tree], say: S
     while done < size:
         data = place.files.read(place.node.number, done, min(MOST_DATA, size - done))
         if not data:
-            raise ImageError(tried, why=t("its content ends after {done} of {size} bytes", done=done, size=size))
+            raise ImageError(
+                tried,
+                why=t("its content ends after {done} of {size} bytes", done=done, size=size),
+                next_step=t(DAMAGED),
+            )
         say(encode("data", len(data)))
         say(data)
         done += len(data)

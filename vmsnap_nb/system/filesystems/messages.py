@@ -19,9 +19,14 @@ from vmsnap_nb.errors import (
     VmsnapError,
 )
 from vmsnap_nb.model.files import Change, FileEntry, FileKind, FilePart
+from vmsnap_nb.words.message import N_
 
-__all__ = ["MOST_DATA", "Answers", "Row", "decode_entry", "encode", "encode_entry", "error_line"]
+__all__ = ["DAMAGED", "MOST_DATA", "Answers", "Row", "decode_entry", "encode", "encode_entry", "error_line"]
 
+DAMAGED = N_(
+    "the file system may be damaged, or was written to while it was read. Shut the guest down and try again, or check "
+    "the file system in the guest"
+)
 MOST_DATA = 1 << 20
 """Bytes of content that follow one line."""
 _MOST_LINE = 1 << 20

@@ -13,6 +13,7 @@ import threading
 from struct import Struct
 
 from vmsnap_nb.errors import ImageError, VmsnapError
+from vmsnap_nb.system.filesystems.messages import DAMAGED
 from vmsnap_nb.system.sources.source import Source
 from vmsnap_nb.words.message import t
 
@@ -80,7 +81,7 @@ class ServedSource(Source):
             os.write(self._fd, _QUESTION.pack(offset + len(found), length - len(found)))
             (count,) = _ANSWER.unpack(self._received(_ANSWER.size))
             if count < 0:
-                raise ImageError(t("read {path}", path=self.name))
+                raise ImageError(t("read {path}", path=self.name), next_step=t(DAMAGED))
             if not count:
                 break
             found += self._received(count)

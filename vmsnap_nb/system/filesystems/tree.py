@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vmsnap_nb.errors import ImageError, NotFoundError
 from vmsnap_nb.model.names import there_are
+from vmsnap_nb.system.filesystems.messages import DAMAGED
 from vmsnap_nb.system.filesystems.node import FileSystem, Node
 from vmsnap_nb.system.filesystems.tsk import TskFileSystem
 from vmsnap_nb.system.filesystems.volumes import Volume, find_volumes
@@ -197,7 +198,8 @@ class Tree:
         try:
             return Place(volume, files, files.root(), path)
         except (OSError, ValueError) as error:
-            raise ImageError(t("read the first folder of {volume}", volume=volume), said=_words(error)) from error
+            tried = t("read the first folder of {volume}", volume=volume)
+            raise ImageError(tried, said=_words(error), next_step=t(DAMAGED)) from error
 
     def _child(self, here: Place, name: str, wanted: str) -> Place:
         path = here.path.rstrip("/") + "/" + name
@@ -213,7 +215,7 @@ class Tree:
                     return Place(here.volume, here.files, node, here.path.rstrip("/") + "/" + text)
                 close.append(text)
         except (OSError, ValueError) as error:
-            raise ImageError(t("read {path}", path=here.path), said=_words(error)) from error
+            raise ImageError(t("read {path}", path=here.path), said=_words(error), next_step=t(DAMAGED)) from error
         raise NotFoundError(
             t("find {path}", path=wanted),
             why=t("{folder} does not contain {name!r}", name=name, folder=here.path),

@@ -10,11 +10,12 @@ from typing import Any, Self
 from vmsnap_nb.errors import GuestNotReadyError, VmsnapError
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
-from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.words.message import N_, Message, t
 
 __all__ = ["GuestStream"]
 
 _PIECE = 1 << 16
+_CONNECT_AGAIN = N_("make sure that the guest is running, and try again")
 _MOST_WAITING = 1 << 18
 """Bytes that wait to be read; as long as there are so many, the guest has to wait."""
 _TAKEN = ("stream exists", "session exists")
@@ -135,8 +136,8 @@ class GuestStream:
     def _over(self, ended: str) -> GuestNotReadyError:
         """Return the error of a stream that gives no more: for a reason of our own, or in libvirt's words."""
         if isinstance(ended, Message):
-            return GuestNotReadyError(self._what, why=ended)
-        return GuestNotReadyError(self._what, said=ended)
+            return GuestNotReadyError(self._what, why=ended, next_step=t(_CONNECT_AGAIN))
+        return GuestNotReadyError(self._what, said=ended, next_step=t(_CONNECT_AGAIN))
 
     def stop_waiting(self) -> None:
         """Have the thread that waits for the guest give up; that one closes the stream, since it has one owner."""

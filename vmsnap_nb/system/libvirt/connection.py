@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from vmsnap_nb.errors import InvalidRequestError, LibvirtError, VmsnapError
-from vmsnap_nb.system.libvirt.errors import libvirt_errors, tells_of_loss
+from vmsnap_nb.system.libvirt.errors import has_own_step, libvirt_errors, tells_of_loss
 from vmsnap_nb.system.libvirt.first_core import on_first_core
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.reaper import collect_orphans
@@ -61,7 +61,8 @@ def open_connection(uri: str, *, readonly: bool = False) -> Any:
                 connection.setKeepAlive(*_KEEPALIVE)
             return connection
     except VmsnapError as error:
-        error.next_step = error.next_step or t("check the URI, and make sure that libvirt is running there")
+        if not has_own_step(error):
+            error.next_step = t("check the URI, and make sure that libvirt is running there")
         raise
 
 

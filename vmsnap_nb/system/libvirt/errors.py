@@ -24,9 +24,9 @@ from vmsnap_nb.errors import (
 )
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.packages import missing_part
-from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.words.message import N_, Message, t
 
-__all__ = ["from_libvirt", "libvirt_errors", "tells_of_loss"]
+__all__ = ["from_libvirt", "has_own_step", "libvirt_errors", "tells_of_loss"]
 
 # How QEMU says that another process has an image open (block.c and block/file-posix.c).
 _LOCKED = re.compile(r'Failed to get (shared )?"[a-z ]+" lock|Failed to lock byte')
@@ -54,7 +54,9 @@ def libvirt_errors(tried: Message) -> Iterator[None]:
         ) from error
     except SystemError as error:  # the library raises it, whatever the result was, where a message is no UTF-8
         raise LibvirtError(
-            tried, why=t("libvirt reported something that is not text: {error}", error=str(error.__cause__ or error))
+            tried,
+            why=t("libvirt reported something that is not text: {error}", error=str(error.__cause__ or error)),
+            next_step=t(_LOG),
         ) from error
 
 
@@ -64,8 +66,9 @@ def from_libvirt(tried: Message, said: str, code: int = 0, domain: int = 0) -> V
     by_text = _from_text(tried, said)
     if by_text is not None:
         return by_text
+    usual = t(_usual_step(code))
     if code in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_STORAGE_VOL):
-        return NotFoundError(tried, said=said)
+        return NotFoundError(tried, said=said, next_step=usual)
     if "storage pool" in said and "is not active" in said:
         then = t("start the storage pool with virsh pool-start, and try again")
         return LibvirtError(tried, said=said, code=code, domain=domain, next_step=then)
@@ -83,8 +86,48 @@ def from_libvirt(tried: Message, said: str, code: int = 0, domain: int = 0) -> V
         how = t("ask the administrator for this permission, or use another account")
         return PermissionDeniedError(tried, said=said, next_step=how)
     if code in (libvirt.VIR_ERR_XML_ERROR, libvirt.VIR_ERR_XML_DETAIL, libvirt.VIR_ERR_INVALID_ARG):
-        return InvalidRequestError(tried, said=said)
-    return LibvirtError(tried, said=said, code=code, domain=domain)
+        return InvalidRequestError(tried, said=said, next_step=usual)
+    return LibvirtError(tried, said=said, code=code, domain=domain, next_step=usual)
+
+
+_LOG = N_(
+    "read the logs: journalctl -u libvirtd -u virtqemud shows those of libvirt. That of a guest's QEMU is in "
+    "/var/log/libvirt/qemu, or in ~/.cache/libvirt/qemu/log for a user session"
+)
+_USUAL = {
+    "NO_DOMAIN": N_("choose one of the existing guests: virsh list --all shows them"),
+    "NO_STORAGE_POOL": N_("choose one of the existing storage pools: virsh pool-list --all shows them"),
+    "NO_STORAGE_VOL": N_("refresh the storage pool with virsh pool-refresh, and list its volumes with virsh vol-list"),
+    "NO_DOMAIN_SNAPSHOT": N_("choose one of the existing snapshots: virsh snapshot-list shows them"),
+    "NO_CONNECT": N_("check the URI, and make sure that libvirt is running there"),
+    "RPC": N_("check the network, and make sure that libvirt is running there. Then try again: this reconnects"),
+    "NO_SUPPORT": N_("check the versions with virsh version: libvirt or this kind of connection cannot do this"),
+    "OPERATION_INVALID": N_("check the state of the guest with virsh domstate, and create the plan again"),
+    "BLOCK_COPY_ACTIVE": N_("wait until the guest's block job has ended, or cancel it. Then try again"),
+    "OPERATION_TIMEOUT": N_("try again. If it fails again, check whether the host is overloaded or its storage hangs"),
+    "OPERATION_ABORTED": N_("try again, if the operation should be completed"),
+    "AGENT_UNRESPONSIVE": N_("start qemu-guest-agent in the guest, and try again"),
+    "XML_ERROR": N_("correct the value that libvirt names"),
+}
+"""What helps where no more is known than libvirt's error number (the names are those of ``virErrorNumber``)."""
+_SAME = {
+    "NO_SUPPORT": ("OPERATION_UNSUPPORTED", "CONFIG_UNSUPPORTED", "ARGUMENT_UNSUPPORTED"),
+    "OPERATION_INVALID": ("RESOURCE_BUSY",),
+    "XML_ERROR": ("XML_DETAIL", "INVALID_ARG"),
+    "RPC": ("GNUTLS_ERROR",),
+}
+_STEPS = {**_USUAL, **{other: _USUAL[name] for name, others in _SAME.items() for other in others}}
+
+
+def _usual_step(code: int) -> str:
+    libvirt = library()
+    return next((step for name, step in _STEPS.items() if getattr(libvirt, f"VIR_ERR_{name}", None) == code), _LOG)
+
+
+def has_own_step(error: VmsnapError) -> bool:
+    """Return whether the next step of an error is for its cause, and not only for its error number."""
+    step = error.next_step
+    return step is not None and getattr(step, "template", step) not in (_LOG, *_USUAL.values())
 
 
 def tells_of_loss(error: VmsnapError) -> bool:

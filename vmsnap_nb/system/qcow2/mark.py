@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from struct import Struct
 
 from vmsnap_nb.errors import ImageError
@@ -85,13 +86,22 @@ def mark_invalid(path: str, identity: Identity | None = None) -> bytes | None:
     with os_errors(tried), same_file(path, identity, tried) as file, file.opened(write=True) as fd:
         start = os.pread(fd, f.HEADER.size, 0)
         if len(start) < f.HEADER.size or start[:4] != f.MAGIC or start[4:8] != b"\0\0\0\3":
-            raise ImageError(tried, why=t("it is not a qcow2 image of version 3"))
+            raise ImageError(
+                tried,
+                why=t("it is not a qcow2 image of version 3"),
+                next_step=t(
+                    "convert its header with {command}",
+                    command=shlex.join(["qemu-img", "amend", "-f", "qcow2", "-o", "compat=1.1", path]),
+                ),
+            )
         if start[_FEATURES_AT] & 0x80:
             return None
         bits = int.from_bytes(start[20:24])
         if bits not in f.CLUSTER_BITS:
             raise ImageError(
-                tried, why=t("its cluster size of 2^{bits} bytes is invalid; 2^9 to 2^21 are valid", bits=bits)
+                tried,
+                why=t("its cluster size of 2^{bits} bytes is invalid; 2^9 to 2^21 are valid", bits=bits),
+                next_step=t("inspect the image with vmsnap_nb.chain(path); to find damage, run qemu-img check"),
             )
         head = os.pread(fd, 1 << bits, 0)
         try:
