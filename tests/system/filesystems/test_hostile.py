@@ -149,7 +149,7 @@ def test_a_child_that_takes_too_much_is_ended(tmp_path: Path) -> None:
     disk = ext4(tmp_path / "disk.img", size=4 * MIB)
     state = DiskState("x", vs.chain(disk, format="raw").layers)
     request = {"do": "list", "path": "/", "recursive": True}
-    for limits in (Limits(seconds=0.001), Limits(memory=64 * MIB)):
+    for limits in (Limits(seconds=0.001), Limits(memory=32 * MIB)):
         with pytest.raises(ImageError, match=r"did not complete|MemoryError"):
             ask([state], "list /", request, limits=limits)
 

@@ -11,7 +11,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from vmsnap_nb.errors import MissingPartError, VmsnapError
@@ -29,6 +29,8 @@ from vmsnap_nb.words.message import t
 
 _OUT = 1
 _PIECE = 256 << 10
+_FEW_TABLES = 8
+"""L2 tables that are full and of usual size: parsed without numpy in the time that loading it takes."""
 
 
 class _Out:
@@ -66,11 +68,18 @@ def _layer(described: dict[str, Any]) -> Layer:
     return Qcow2Layer(source, data=data_source, snapshot=described["snapshot"])
 
 
+def _prepare_tables(layers: Iterable[Layer]) -> None:
+    """Load numpy for many tables; a few are parsed before it would be loaded, and then it must not be looked for."""
+    if sum(len(layer.tables) for layer in layers if isinstance(layer, Qcow2Layer)) > _FEW_TABLES:
+        importlib.import_module("numpy")
+    else:
+        sys.modules["numpy"] = None  # type: ignore[assignment]
+
+
 def _work(request: dict[str, Any], say: Callable[[bytes], None]) -> None:
-    # Nothing can be loaded afterwards: what is loaded by the first large table, a compressed cluster, or a message.
+    # Nothing can be loaded afterwards: what is loaded by a compressed cluster or a message.
     translated("", "", 1, language())
-    for name in ("numpy", "zstandard"):
-        importlib.import_module(name)
+    importlib.import_module("zstandard")
 
     try:
         from vmsnap_nb.system.filesystems import answers
@@ -80,7 +89,9 @@ def _work(request: dict[str, Any], say: Callable[[bytes], None]) -> None:
             said=str(error),
             next_step=t("install it: {commands}", commands="pip install pytsk3 libfsxfs-python"),
         ) from error
-    disks = [Disk([_layer(layer) for layer in layers]) for layers in request["disks"]]
+    layers = [[_layer(layer) for layer in disk] for disk in request["disks"]]
+    _prepare_tables(layer for disk in layers for layer in disk)
+    disks = [Disk(disk) for disk in layers]
     if not lock_down():
         say(
             encode(

@@ -200,7 +200,7 @@ def _has_numpy() -> bool:
 
 def _used(table: bytes, size: int) -> list[int]:
     """Return the numbers of the entries that are not zero."""
-    if "numpy" not in sys.modules:  # to load it takes longer than the maps of most chains
+    if sys.modules.get("numpy") is None:  # to load it takes longer than the maps of most chains
         blocks = [
             at
             for large in range(0, len(table), len(_ZEROS))
