@@ -47,6 +47,14 @@ def _paced(wait: Callable[[float], None], seconds: float) -> tuple[bool, bool]:
     return pace.slow, most > 8
 
 
+def test_a_few_files_of_small_folders_are_counted_together() -> None:
+    pace = Pace()
+    for number in range(16):
+        assert not pace.slow
+        assert pace.each(time.sleep, [0.002]) == [None], number
+    assert pace.slow
+
+
 @pytest.mark.system
 @pytest.mark.skipif(not is_possible(), reason="only root may mount a file system of FUSE, where there is /dev/fuse")
 def test_a_folder_that_is_slow_to_open_files_is_read_faster_than_one_after_the_other(tmp_path: Path) -> None:

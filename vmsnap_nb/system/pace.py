@@ -30,6 +30,7 @@ class Pace:
 
     def __init__(self) -> None:
         self.slow = False
+        self._read, self._took, self._waited = 0, 0.0, 0
 
     @property
     def folders(self) -> int:
@@ -40,11 +41,15 @@ class Pace:
         """Return the result for each item, in order."""
         answers: list[Answer] = []
         while len(answers) < len(items) and not self.slow:
-            some = items[len(answers) : len(answers) + _FEW]
+            some = items[len(answers) : len(answers) + _FEW - self._read]
             began, waits = time.perf_counter(), _waits()
             answers += map(work, some)
-            took = (time.perf_counter() - began) / len(some)
-            self.slow = took > _SLOW and _waits() - waits >= len(some) / 2
+            self._read += len(some)
+            self._took += time.perf_counter() - began
+            self._waited += _waits() - waits
+            if self._read == _FEW:  # of one or two, in a small folder, chance says too much
+                self.slow = self._took > _FEW * _SLOW and self._waited >= _FEW / 2
+                self._read, self._took, self._waited = 0, 0.0, 0
         return answers + in_threads(work, items[len(answers) :], _THREADS)
 
 
