@@ -36,7 +36,9 @@ def _no_default_connection(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)  # what is given no folder reads the current one, and the checkout is large
+
     def call(*words: object) -> tuple[int, str, str]:
         status = main([str(word) for word in words])
         out, err = capsys.readouterr()
@@ -529,9 +531,9 @@ def test_names_do_not_act_on_the_terminal(run: Run, tmp_path: Path) -> None:
     create(tmp_path / "base.qcow2").rename(tmp_path / f"{name}.qcow2")
     create(tmp_path / "over.qcow2", tmp_path / f"{name}.qcow2")
     shown = r"\x1b[2J\u202e"
-    for words in (("plan", "commit"), ("plan", "pull"), ("plan", "overlay", "--backing")):
+    for words, last in ((("commit",), tmp_path), (("pull",), tmp_path), (("overlay", "--backing"), tmp_path / "new")):
         for image in (f"{name}.qcow2", "over", f"{name}x", f"{tmp_path}/{name}.qcow2"):
-            _, out, err = run(*words, image, tmp_path)
+            _, out, err = run("plan", *words, image, last)
             assert {"\x1b", "\u202e"}.isdisjoint(out + err)
     for words in (("scan",), ("scan", "--table"), ("check",), ("leftovers",), ("findings",)):
         _, out, err = run(*words, tmp_path)

@@ -53,7 +53,10 @@ def test_a_forest_plans_for_an_image(guest: vs.Guest, short: Path) -> None:
         guest.shorten(keep=1.5)  # type: ignore[arg-type]
 
 
-def test_a_guest_stands_for_the_image_that_it_writes_to(guest: vs.Guest, lab: Lab) -> None:
+def test_a_guest_stands_for_the_image_that_it_writes_to(
+    guest: vs.Guest, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     top = guest.chain().top
     assert vs.chain(guest).top == top
     assert vs.chain(guest.chain()[-1]).top == top
