@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.forests import MIB, UNIT, figure_2, forest, handout, image
+from support.forests import UNIT, figure_2, forest, handout, image
 from support.merges import FACTS, commit, pull, remove
-from support.readings import reading
 from support.refusals import refused
 
 from vmsnap_nb.errors import InvalidRequestError, PlanRefusedError
-from vmsnap_nb.model.blockmap import Extent, LayerMap
 from vmsnap_nb.model.guest import Use
 from vmsnap_nb.model.image import InternalSnapshot
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.facts import FolderFacts
-from vmsnap_nb.plans.request import Reading
 
 
 @pytest.mark.parametrize("stands_on", ["RootBase", "Snap-1"])
@@ -101,24 +98,6 @@ def test_a_base_that_is_only_read_may_be_open_for_reading() -> None:
     assert not commit(reading, "/i/Snap-2", "/i/Snap-1").refused
     writing = one.edited(put=[replace(one["/i/RootBase"], held="write")])
     assert refused(commit(writing, "/i/Snap-2", "/i/Snap-1")) == {"in-use"}
-
-
-def test_a_short_layer_would_bring_to_light_what_it_hid() -> None:
-    short = forest(image("base"), image("top", "base", virtual_size=32 * MIB), image("leaf", "top"))
-    assert refused(commit(short, "/i/top")) == {"smaller-size"}
-
-    def facts(place: int, own: int) -> Reading:
-        def one(path: str, size: int, start: int) -> LayerMap:
-            return LayerMap(path, size * MIB, (Extent(start * MIB, MIB),))
-
-        layers = (one("/i/base", 64, place), one("/i/top", 32, 0), one("/i/leaf", 64, own))
-        return reading(short, maps={layer.path: layer for layer in layers})
-
-    assert refused(commit(short, "/i/top", facts=facts(40, 50))) == {"smaller-size"}
-    assert not commit(short, "/i/top", facts=facts(40, 40)).refused, "the leaf covers it"
-    assert not commit(short, "/i/top", facts=facts(4, 40)).refused, "there is nothing"
-    leaf = commit(short.only(["/i/base", "/i/top"]), "/i/top")
-    assert {c.level for c in leaf.concerns if c.name == "smaller-size"} == {"warn"}
 
 
 def test_internal_snapshots_would_be_lost_or_spoilt() -> None:

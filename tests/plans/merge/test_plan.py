@@ -72,15 +72,6 @@ def test_several_overlays_of_the_top_are_all_repointed() -> None:
     assert parents(plan) == {"RootBase": None, "Snap-3": "RootBase", "Snap-4": "Snap-3", "Other": "RootBase"}
 
 
-def test_a_bigger_overlay_grows_the_base() -> None:
-    big = forest(image("base"), image("top", "base", virtual_size=80 * MIB), image("leaf", "top"))
-    plan = commit(big, "/i/top")
-    assert plan.after["/i/base"].virtual_size == 80 * MIB
-    assert [c.level for c in plan.concerns if c.name == "grows-base"] == ["warn"]
-    old = replace(big["/i/base"], compat="0.10", snapshots=(InternalSnapshot("1", "s"),))
-    assert refused(commit(big.edited(put=[old]), "/i/top")) == {"grows-base"}
-
-
 def test_a_protected_base_is_opened_and_closed_again() -> None:
     one = handout()
     plan = commit(one.edited(put=[replace(one["/i/RootBase"], writable=False)]), "/i/Snap-1")

@@ -35,7 +35,7 @@ from vmsnap_nb.plans.checks.needed import needed
 from vmsnap_nb.plans.checks.open_images import held_concerns
 from vmsnap_nb.plans.concern import Concern, refuse, remark, sorted_concerns, warn
 from vmsnap_nb.plans.journal import MergeEntry
-from vmsnap_nb.plans.merge import checks
+from vmsnap_nb.plans.merge import checks, sizes
 from vmsnap_nb.plans.merge.engines import BlockJobs, Copied, Engine, is_relative
 from vmsnap_nb.plans.merge.records import with_records
 from vmsnap_nb.plans.merge.steps import (
@@ -129,7 +129,7 @@ class MergeBuilder:
             *engine.about_commit(forest, (base, *own)),
             *layers.plain_references(forest, (*merged, *children)),
             *layers.locked(forest, others),
-            *checks.hidden_data(self.reading, base, top, children),
+            *sizes.hidden_data(self.reading, base, top, children),
             *checks.inner_snapshots(forest, () if keep else merged),
             *checks.other_names(forest, merged if remove and not keep else ()),
             *checks.searched(forest, base),
@@ -229,9 +229,9 @@ class MergeBuilder:
             *engine.about_users(forest, (image,), lineage[1:]),
             *self._about_layers(image, parts, into=image, merged=(image,)),
             *layers.plain_references(forest, parts[:-1] if base is not None and _is_remote(forest, base) else parts),
-            *checks.stale_end(self.reading, lineage, parts),
+            *sizes.stale_end(self.reading, lineage, parts),
             *(
-                checks.short_layers(self.reading, base, engine.own.guest, parts)
+                sizes.short_layers(self.reading, base, engine.own.guest, parts)
                 if isinstance(engine, BlockJobs) and base is not None
                 else ()
             ),
