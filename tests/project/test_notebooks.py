@@ -148,3 +148,40 @@ def test_the_saved_file_reads_without_a_kernel(path: Path) -> None:
     forms = ("'---", "guest reads", "Layers, base first")  # boxes, the strips of a block map, or changed files
     assert all(any(form in text for form in forms) for text in drawn), "a figure without its text form"
     assert path.stat().st_size < 1 << 20
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_duration_is_that_of_its_words_cells_and_tasks(path: Path) -> None:
+    """As `docs/teaching.md` says how it is computed; the Chinese edition and that page state the same."""
+    minutes = computed_minutes(nbformat.read(path, as_version=4))
+    chinese = nbformat.read(path.parent / "zh" / path.name, as_version=4).cells[0].source
+    english = nbformat.read(path, as_version=4).cells[0].source
+    teaching = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    stated = [
+        int(match[1])
+        for pattern, text in (
+            (r"\| Duration \| (\d+) minutes", english),
+            (r"\| 时间 \| (\d+) 分钟", chinese),
+            (rf"\| {path.stem.replace('-', ' ')} \| (\d+) \|", teaching),
+        )
+        if (match := re.search(pattern, text))
+    ]
+    assert len(stated) == 3
+    assert len(set(stated)) == 1
+    assert abs(stated[0] - minutes) <= minutes / 4
+
+
+def computed_minutes(notebook: Any) -> float:
+    """Return how long a student needs: to read, to run, to predict, to type, and to wait for the guests."""
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    asked = [
+        output["data"]["text/plain"] for output in outputs(notebook) if output.get("data", {}).get(DATA) is not None
+    ]
+    read = [re.sub(r"(?s)```.*?```", "", text) for text in prose] + asked
+    words = sum(len(re.findall(r"[A-Za-z][\w'.-]*", text)) for text in read)
+    typed = sum(
+        len(re.findall(r"(?m)^#+ .*[Bb]y hand|^\*\*By mouse|^### (?:In your own|Try it)", text)) for text in prose
+    )
+    predicted = sum(cell.source.count("vs.predict(") for cell in code)
+    return words / 180 + len(code) / 3 + predicted + 3 * typed + 1
