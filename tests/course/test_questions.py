@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from vmsnap_nb.course.ask import shown_again
 from vmsnap_nb.course.index import LESSONS, TESTS
 from vmsnap_nb.course.question import NONE, Asked, options_of
 from vmsnap_nb.course.shown import DATA
+from vmsnap_nb.words.po import entries
 
+PO = Path(vs.__file__).parent / "words" / "zh"
 ROWS = [row for both in LESSONS.values() for rows in both for row in rows]
 TESTED = [row for rows in TESTS.values() for row in rows]
 
@@ -193,3 +196,16 @@ def test_a_saved_notebook_is_shown_again_in_chinese() -> None:
     assert "向下合并写入哪个文件" in quiz["text/html"]
     assert [bundle[DATA] for bundle in (question, outcome, quiz)] == [bundle[DATA] for bundle in saved]
     assert shown_again(saved[1]) == saved[1]
+
+
+def test_an_option_is_translated_as_an_answer_and_not_as_the_label_of_something_else() -> None:
+    """Two texts that are the same in English share one translation, so each text in this list was read as an answer."""
+    catalogues = {
+        path.stem: {text for text, _ in entries(path.read_text(encoding="utf-8"))} for path in PO.glob("*.po")
+    }
+    elsewhere = set().union(*(texts for name, texts in catalogues.items() if name != "course"))
+    used = {str(text) for row in (*ROWS, *TESTED) if isinstance(row.options, dict) for text in row.options.values()}
+    assert used & elsewhere == {
+        *("external disk snapshot", "internal disk snapshot"),
+        *("no", "none", "paused", "running"),
+    }

@@ -11,7 +11,7 @@ PREDICTIONS = (
     Asked(
         name="external-snapshots/copied",
         text=N_("How much data is copied when the external snapshot is created?"),
-        why=N_("The old file stays as it is and becomes the snapshot. Only an empty overlay is created."),
+        why=N_("The old file stays where it is, and a new, empty overlay is created."),
         options={"none": N_("none"), "written": N_("what the guest has written so far"), "disk": N_("the whole disk")},
     ),
     Asked(

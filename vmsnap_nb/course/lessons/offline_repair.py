@@ -92,7 +92,7 @@ QUIZ = (
         name="offline-repair/quiz/reconcile",
         text=N_("What does `reconcile` change?"),
         why=N_("No image is written to."),
-        options={"records": N_("libvirt's records"), "images": N_("images")},
+        options={"records": N_("libvirt's records"), "images": N_("the content of images")},
         answer="records",
     ),
 )

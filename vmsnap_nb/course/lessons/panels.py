@@ -49,7 +49,7 @@ QUIZ = (
         name="panels/quiz/same",
         text=N_("What does a click do that code cannot?"),
         why=N_("Panels make the same plans. The log shows the code."),
-        options={"safe": N_("it skips checks"), "none": N_("nothing")},
+        options={"safe": N_("it skips checks"), "none": N_("nothing at all")},
         answer="none",
     ),
     Asked(
