@@ -362,7 +362,7 @@ HELP: dict[str, Help] = {
             "identifies that copy."
         ),
         verb="sha256sum, qemu-img rebase -u",
-        first="!cat {folder}/SHA256SUMS; sha256sum {folder}/copies/*",
+        first="cat {folder}/SHA256SUMS; sha256sum {folder}/copies/*",
         why=N_("All three copies would have opened without an error. Only one gives the right data."),
         other="qemu-img rebase -u -f qcow2 -F qcow2 -b copies/copy-2.qcow2 {folder}/Orphan.qcow2",
     ),
