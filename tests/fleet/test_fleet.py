@@ -103,7 +103,7 @@ def test_hosts_of_a_list_are_named_after_their_machines() -> None:
     for wrong in ({}, {"a/b": TEST}, {"": TEST}):
         with pytest.raises(vs.InvalidRequestError):
             vs.connect(wrong)
-    with pytest.raises(vs.InvalidRequestError, match="these options apply only to several hosts"):
+    with pytest.raises(vs.InvalidRequestError, match="these options require several hosts"):
         vs.connect(TEST, shared=["/srv"])  # type: ignore[call-overload]
 
 

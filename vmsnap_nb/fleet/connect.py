@@ -79,7 +79,7 @@ def connect(
     if tuple(shared) or executor is not None:
         raise InvalidRequestError(
             t("connect to {uri}, with shared= or executor=", uri=uri),
-            why=t("these options apply only to several hosts"),
+            why=t("these options require several hosts"),
             next_step=t("omit them, or pass several URIs"),
         )
     return Host(uri, readonly=readonly)

@@ -60,7 +60,7 @@ def test_the_mark_is_put_once_and_taken_back(folder: Path) -> None:
     assert path.read_bytes() == old
     plain = folder / "plain"
     plain.write_bytes(b"no image" * 100)
-    with pytest.raises(ImageError, match="not a qcow2 image"):
+    with pytest.raises(ImageError, match="not a version 3 qcow2 image"):
         mark_invalid(str(plain))
     with pytest.raises(ValueError, match="version 3"):
         marked(bytes(512))

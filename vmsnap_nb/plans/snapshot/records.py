@@ -104,7 +104,11 @@ def _moving(domain: Domain, move: MoveRecord) -> Concern:
             now=move.now,
             path=move.path,
         ),
-        t("if {now} was later inserted between the two, rebase the overlay onto {path}", now=move.now, path=move.path),
+        t(
+            "if {now} was later inserted between the two, use qemu-img rebase to base the overlay on {path} again",
+            now=move.now,
+            path=move.path,
+        ),
         images=(move.path, move.now),
         holders=(domain.name,),
     )

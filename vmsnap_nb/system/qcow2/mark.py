@@ -88,7 +88,7 @@ def mark_invalid(path: str, identity: Identity | None = None) -> bytes | None:
         if len(start) < f.HEADER.size or start[:4] != f.MAGIC or start[4:8] != b"\0\0\0\3":
             raise ImageError(
                 tried,
-                why=t("it is not a qcow2 image of version 3"),
+                why=t("it is not a version 3 qcow2 image"),
                 next_step=t(
                     "convert its header with {command}",
                     command=shlex.join(["qemu-img", "amend", "-f", "qcow2", "-o", "compat=1.1", path]),
