@@ -189,3 +189,18 @@ def test_who_writes_is_seen_without_locks(tmp_path: Path) -> None:
         assert deleted_and_open(map(str, (read, written, gone))) == {str(gone)}
     assert open_for_writing(identities.values()) == set()
     assert deleted_and_open([str(gone)]) == set()
+
+
+@pytest.mark.system
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount another file system over a folder")
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_deleted_file_of_a_container_is_not_one_of_that_name_here(tmp_path: Path, *, elsewhere: bool) -> None:
+    gone = tmp_path / "images" / "gone"
+    gone.parent.mkdir()
+    mount = f"mount -t tmpfs none {gone.parent} && " if elsewhere else ""
+    script = f"{mount}exec 3<>{gone} && rm {gone} && echo open && exec sleep 60"
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        assert deleted_and_open([str(gone)]) == (set() if elsewhere else {str(gone)})
+        process.kill()

@@ -170,7 +170,10 @@ def open_for_writing(identities: Iterable[Identity]) -> set[Identity]:
 
 
 def deleted_and_open(paths: Iterable[str]) -> set[str]:
-    """Return those names under which a process has a file open for writing that is deleted, as `open_for_writing`."""
+    """Return those names under which a process has a file open for writing that is deleted, as `open_for_writing`.
+
+    In another mount namespace, as in a container, the same name may be one of another file system.
+    """
     wanted = {f"{path} (deleted)": path for path in paths}
     found: set[str] = set()
     for pid, fd in _open_files():
@@ -178,9 +181,31 @@ def deleted_and_open(paths: Iterable[str]) -> set[str]:
             target = os.readlink(f"/proc/{pid}/fd/{fd}")
         except OSError:
             continue
-        if target in wanted and _writes(pid, fd):
+        if target in wanted and _writes(pid, fd) and _may_be_at(wanted[target], pid, fd):
             found.add(wanted[target])
     return found
+
+
+def _may_be_at(path: str, pid: str, fd: str) -> bool:
+    """Return whether what a process has open may have been at a path here: on the same file system, or on none."""
+    try:
+        folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)
+    except OSError:
+        return True
+    try:
+        here = _file_system("self", str(folder))
+    finally:
+        os.close(folder)
+    there = _file_system(pid, fd)
+    return here is None or there is None or here == there
+
+
+def _file_system(pid: str, fd: str) -> str | None:
+    """Return the device of the file system of an open file: that of its mount, which a file need not have itself."""
+    told = _read(f"/proc/{pid}/fdinfo/{fd}").splitlines()
+    mount = next((line.split()[1] for line in told if line.startswith("mnt_id:")), None)
+    mounts = (line.split() for line in _read(f"/proc/{pid}/mountinfo").splitlines())
+    return next((fields[2] for fields in mounts if fields[0] == mount), None)
 
 
 def open_in_guest(guest: str) -> frozenset[Identity] | None:
