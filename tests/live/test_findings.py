@@ -43,6 +43,18 @@ def test_a_folder_with_faults(tmp_path: Path) -> None:
             assert one.help.split()[-1].strip("'") in map(str, (base, top, vague))
 
 
+def test_an_image_that_its_overlay_takes_for_raw(tmp_path: Path) -> None:
+    base = create(tmp_path / "Base.qcow2")
+    base.chmod(0o440)
+    top = create(tmp_path / "Top.qcow2", base, size=64 * MIB, backing_format="raw")
+    top.chmod(0o640)
+    (found,) = vs.scan(tmp_path).findings()
+    assert (found.name, found.severity, found.where) == ("backing-format-wrong", "warning", str(base))
+    assert "looks like qcow2" in found.what
+    qemu_img("rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", base, top)
+    assert about(vs.scan(tmp_path).findings(), base, top) == set()
+
+
 def test_what_the_help_says_helps(tmp_path: Path) -> None:
     base, top = create(tmp_path / "Base.qcow2"), tmp_path / "Top.qcow2"
     create(top, base)

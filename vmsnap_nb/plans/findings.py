@@ -233,6 +233,9 @@ def _of_images(reading: Reading, name: str) -> Iterator[Finding]:
                 "QEMU has marked the tables of {image} as damaged, so it opens the image read-only", image=image.name
             )
             yield _row("damaged-image", "error", what, path, f"{name}.repair({path!r}, 'repaired')")
+        if status == "ok" and image.format == "raw" and image.problem:  # or it is a disk that begins like that
+            what = Message("{problem}", problem=image.problem)
+            yield _row("backing-format-wrong", "warning", what, path, t("correct the format that the overlay records"))
         yield from map(_finding, layers.foreign_data(image))
         yield from map(_finding, layers.doubt(forest, path))
         yield from map(_finding, _formats(forest, path))
