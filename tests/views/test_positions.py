@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from typing import Literal
 
 import pytest
 from support.forests import forest, handout, image
@@ -13,7 +14,7 @@ from vmsnap_nb.views.content import text_width
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
 from vmsnap_nb.views.note_lines import note_lines
-from vmsnap_nb.views.positions import place_figure
+from vmsnap_nb.views.positions import Room, place_figure
 from vmsnap_nb.views.svg import figure_svg
 from vmsnap_nb.views.text import figure_text
 from vmsnap_nb.words.message import t
@@ -21,20 +22,22 @@ from vmsnap_nb.words.message import t
 HEAD = 4.5  # half of the width of an arrow's head
 
 
-@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
-@pytest.mark.parametrize("merge", ["commit", "pull"])
-def test_no_head_of_an_arrow_is_on_a_label(merge: str, narrow: bool) -> None:
+@pytest.mark.parametrize("room", ["wide", "narrow", "tight"])
+@pytest.mark.parametrize("style", ["change", "handout"])
+@pytest.mark.parametrize("merge", ["commit", "one", "pull"])
+def test_no_arrow_crosses_a_label(merge: str, style: Literal["change", "handout"], room: Room) -> None:
     tree = handout()
-    plan = commit(tree, "/i/Snap-3", "/i/RootBase", facts=FACTS) if merge == "commit" else pull(tree, "/i/Snap-4")
-    moves = [route for route in place_figure(figure_of(plan, Options()), narrow=narrow).routes if route.kind == "move"]
-    assert len(moves) >= 3
+    below = "RootBase" if merge == "commit" else "Snap-2"
+    plan = pull(tree, "/i/Snap-4") if merge == "pull" else commit(tree, "/i/Snap-3", f"/i/{below}", facts=FACTS)
+    picture = place_figure(figure_of(plan, Options(style=style)), room)
+    moves = [route for route in picture.routes if route.kind == "move"]
+    assert len(moves) >= (1 if merge == "one" else 3)
     for move, other in itertools.product(moves, moves):
         (x, y), half = move.label_at, text_width(move.label) / 2
-        (at, top), (_, end) = other.corners[-2:]
-        assert not (min(end, top) < y < max(end, top) + 1 and x - half - HEAD < at < x + half + HEAD), (
-            move.label,
-            other.label,
-        )
+        for (at, top), (_, end) in (other.corners[:2], other.corners[-2:]):
+            crosses = min(end, top) < y < max(end, top) + 1 and x - half - HEAD < at < x + half + HEAD
+            assert not crosses, (move.label, other.label)
+        assert move.whole
 
 
 def test_a_fold_in_a_picture_needs_no_dots() -> None:

@@ -5,7 +5,7 @@ const DRAG = 6; // pixels that a pointer may move and still be a click
 const ZOOM = 1.25;
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }; // from box to box
 const WIDEST_MAP = 1.35; // as large as a block map for narrow columns is drawn, so that it takes the whole width
-const SMALLEST = 0.48; // as small as a figure is drawn unasked, so that it fits into its cell
+const SMALLEST = 0.7; // as small as a figure is drawn unasked, so that it fits into its cell
 
 function boxesOf(root) {
   return [...root.querySelectorAll("[data-box]")].filter((box) => box.dataset.path);

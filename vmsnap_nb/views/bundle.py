@@ -18,7 +18,8 @@ from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Figure, Options
 from vmsnap_nb.views.html import page
-from vmsnap_nb.views.svg import MOST_NARROW, figure_svg, least_width
+from vmsnap_nb.views.narrow import narrowed
+from vmsnap_nb.views.svg import figure_svg
 from vmsnap_nb.views.tables import table_of
 from vmsnap_nb.views.text import to_text
 
@@ -58,8 +59,6 @@ def narrow_svg(thing: Shown, figure: Figure) -> str:
     """
     if all(box.column < _FEW for block in figure.blocks for box in block.boxes):
         return ""
-    if isinstance(thing, Plan | Report):
-        svg = figure_svg(figure, narrow=True)
-        if least_width(svg) <= MOST_NARROW:
-            return svg
-    return figure_svg(figure_of(thing, Options(columns=_FEW + 1)), narrow=True)
+    if not isinstance(thing, Plan | Report):
+        figure = figure_of(thing, Options(columns=_FEW + 1))
+    return narrowed(figure, lambda columns: figure_of(thing, Options(columns=columns)))[1]

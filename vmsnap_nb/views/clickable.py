@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from vmsnap_nb.model.shown import Shown
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Options
+from vmsnap_nb.views.narrow import narrowed
 from vmsnap_nb.views.states import has_change, switch, switch_style
-from vmsnap_nb.views.svg import MOST_NARROW, figure_svg, least_width
+from vmsnap_nb.views.svg import figure_svg, least_width
 from vmsnap_nb.views.text import to_text
 from vmsnap_nb.words.message import Message, t
 
 __all__ = ["Clickable", "clickable", "spoken"]
-
-_NARROW_COLUMNS = 4
-"""`Options.columns` of a figure that would take more than `MOST_NARROW`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +39,9 @@ def clickable(
     figure = figure_of(thing, Options(first=first, only=only))
     svg = wide = figure_svg(figure)
     if narrow:
-        svg = figure_svg(figure, narrow=True)
-        if least_width(svg) > MOST_NARROW:
-            figure = figure_of(thing, Options(first=first, only=only, columns=_NARROW_COLUMNS))
-            svg = figure_svg(figure, narrow=True)
+        figure, svg = narrowed(
+            figure, lambda columns: figure_of(thing, Options(first=first, only=only, columns=columns))
+        )
     boxes = {
         f"{number}-{place}": meant
         for number, block in enumerate(figure.blocks)

@@ -17,26 +17,32 @@ __all__ = [
     "LINE_SIZE",
     "MOST_WIDE",
     "NAME_SIZE",
+    "NARROW_PAD",
     "NARROW_WIDE",
     "PAD",
+    "TIGHT_WIDE",
     "Item",
     "arrange",
     "narrow_width",
     "natural_width",
     "picture_text",
     "text_width",
+    "tight_width",
 ]
 
 Kind = Literal["name", "status", "size", "bar", "line", "chip"]
 
 NAME_SIZE, LINE_SIZE, CHIP_SIZE = 14.0, 12.0, 11.0  # pixels
-PAD = 12.0
+PAD, NARROW_PAD = 12.0, 8.0
+"""Pixels between the edge of a box and what is in it, and the same in a narrow column."""
 MOST_WIDE, _FOLD_WIDE, _LEAST_WIDE = 136.0, 100.0, 84.0
 """Pixels inside a box. Five of the widest boxes fit, at 70 %, into a cell of JupyterLab on a page of 800 px."""
 NARROW_WIDE = 84.0
-"""The same in a narrow column: six of the widest fit, at 55 %, into a tab of a page of 600 px."""
+"""The same in a narrow column: five of the widest fit, at 70 %, into a tab of a page of 600 px."""
 _WORD_WIDE = 112.0
-"""Pixels inside a box of a narrow column of which a name has a long word: then five fit."""
+"""Pixels inside a box of a narrow column of which a name has a long word: then four fit."""
+TIGHT_WIDE, _TIGHT_FOLD = 70.0, 52.0
+"""The same where a plan needs six boxes side by side, of which two are folds."""
 _LEADS = {"name": 18.0, "status": 15.0, "size": 16.0, "line": 15.0}
 _BAR, _CHIP, _CHIP_GAP, _CHIP_PAD = 6.0, 18.0, 4.0, 6.0
 _SHORT = 2  # characters after a sign that stay with what is before it
@@ -83,6 +89,11 @@ def natural_width(box: Box) -> float:
     return min(wide, MOST_WIDE if box.shape != "fold" else _FOLD_WIDE)
 
 
+def tight_width(box: Box, most: float) -> float:
+    """Return how wide the inside of a box is in a narrow column in which no box has more than this."""
+    return min(narrow_width(box), most if most > TIGHT_WIDE or box.shape != "fold" else _TIGHT_FOLD)
+
+
 def narrow_width(box: Box) -> float:
     """Return how wide the inside of a box is in a narrow column: longer words of its name are not broken there."""
     names = (picture_text(line) for line in box.lines if line.role == "name")
@@ -107,8 +118,8 @@ def _sign(box: Box) -> float:
     return 10.0 if look_of(box).extra in {"cross", "corner"} else 0.0
 
 
-def arrange(box: Box, wide: float) -> tuple[tuple[Item, ...], float]:
-    """Return what is in a box whose inside is so wide, and the height of the box."""
+def arrange(box: Box, wide: float, pad: float = PAD) -> tuple[tuple[Item, ...], float]:
+    """Return what is in a box whose inside is so wide, and the height of the box; `pad` is between edge and content."""
     items: list[Item] = []
     y = PAD - 2.0
     for line in sorted(box.lines, key=_order):
@@ -119,18 +130,18 @@ def arrange(box: Box, wide: float) -> tuple[tuple[Item, ...], float]:
         texts = tuple(_wrapped(text, wide - (_sign(box) if kind == "name" else 0.0), size, bold))
         high = _LEADS[kind] * len(texts)
         items.append(
-            Item(kind, texts, left=PAD, top=y, wide=wide, high=high, tone=line.tone, role=line.role, fate=line.fate)
+            Item(kind, texts, left=pad, top=y, wide=wide, high=high, tone=line.tone, role=line.role, fate=line.fate)
         )
         y += high
         if kind == "size" and box.fill is not None:
-            bar = Item("bar", (), left=PAD, top=y + 3.0, wide=wide, high=_BAR, fill=box.fill, grown=box.grown)
+            bar = Item("bar", (), left=pad, top=y + 3.0, wide=wide, high=_BAR, fill=box.fill, grown=box.grown)
             items.append(bar)
             y += _BAR + 5.0
-    chips, y = _chips(box, wide, y)
+    chips, y = _chips(box, wide, y, pad)
     return (*items, *chips), y + PAD - 2.0
 
 
-def _chips(box: Box, wide: float, y: float) -> tuple[list[Item], float]:
+def _chips(box: Box, wide: float, y: float, pad: float) -> tuple[list[Item], float]:
     """Return the chips in rows from a height on, and where they end; what is too long for a chip becomes a line."""
     items: list[Item] = []
     x, row = 0.0, 0.0
@@ -146,7 +157,7 @@ def _chips(box: Box, wide: float, y: float) -> tuple[list[Item], float]:
             x, y, row = 0.0, y + row + _CHIP_GAP, 0.0
         items.append(
             Item(
-                "chip", texts, left=PAD + x, top=y, wide=room, high=high, tone=line.tone, role=line.role, fate=line.fate
+                "chip", texts, left=pad + x, top=y, wide=room, high=high, tone=line.tone, role=line.role, fate=line.fate
             )
         )
         x, row = x + room + _CHIP_GAP, max(row, high)

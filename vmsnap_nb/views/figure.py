@@ -225,6 +225,7 @@ class Move:
     source: tuple[int, int]
     target: tuple[int, int]
     label: str
+    brief: str = ""  # how much alone: for a short arrow
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,9 @@ _LEAST_RUN = 3  # boxes that a stretch of layers keeps: its ends, and what is fo
 _LEAST_NARROW_RUN, _NARROW = 2, 4  # in a figure with so few columns it keeps only its upper end
 _FORCED = 3  # important layers of a stretch that are drawn even where this makes the figure wider
 
+_FORKS = 2
+"""Columns more than asked for that a tree may take before layers with branches of their own are folded, too."""
+
 MOST_BOXES = 100
 """More boxes than this are too many to read: then deep layers are folded as well."""
 
@@ -50,11 +53,13 @@ def grow(
     important: AbstractSet[str] = frozenset(),
     changed: AbstractSet[str] = frozenset(),
     apart: AbstractSet[str] = frozenset(),
+    ends: AbstractSet[str] = frozenset(),
 ) -> list[Node]:
     """Decide what is drawn: a tree for each root, in which the images of `important` are drawn if there is room.
 
     Of `changed`, three in each stretch are drawn even without room. `children` are for each image its overlays, without
-    loops; `fold`, `keep` and `columns` are as in `Options`. Of a row, those of `apart` are one box.
+    loops; `fold`, `keep` and `columns` are as in `Options`. Of a row, those of `apart` are one box. A branch
+    that leads to one of `ends` is not folded with the layer that it is based on.
     """
     narrow = columns <= _NARROW
     grower = _Grower(
@@ -67,12 +72,19 @@ def grow(
         important=important,
         changed=changed,
         apart=apart,
+        ends=ends,
     )
     trees, boxes, deepest = grower.grow(None)
     least = _LEAST_NARROW_RUN if narrow else _LEAST_RUN
     while fold is not None and deepest > columns and grower.run > least:
         grower.run -= 1  # several stretches one behind the other: each gets less room
         trees, boxes, deepest = grower.grow(None)
+    while fold is not None and deepest > columns + _FORKS and grower.join(_deepest(trees)):
+        grower.run = columns
+        trees, boxes, deepest = grower.grow(None)
+        while deepest > columns + _FORKS and grower.run > least:
+            grower.run -= 1
+            trees, boxes, deepest = grower.grow(None)
     if fold is None or boxes <= MOST_BOXES:
         return trees
     low, high = 1, deepest  # the deepest cut that is small enough
@@ -96,15 +108,31 @@ class _Grower:
     important: AbstractSet[str]
     changed: AbstractSet[str]
     apart: AbstractSet[str]
+    ends: AbstractSet[str]
     above_important: set[str] = field(default_factory=set)
+    above_ends: set[str] = field(default_factory=set)
+    joins: dict[str, str] = field(default_factory=dict)  # layers that are folded with their branches, but not this one
 
     def __post_init__(self) -> None:
         parents = {child: path for path, overlays in self.children.items() for child in overlays}
-        for path in self.important:
-            step: str | None = path
-            while step is not None and step not in self.above_important:
-                self.above_important.add(step)
-                step = parents.get(step)
+        for paths, above in ((self.important, self.above_important), (self.changed | self.ends, self.above_ends)):
+            for path in paths:
+                step: str | None = path
+                while step is not None and step not in above:
+                    above.add(step)
+                    step = parents.get(step)
+
+    def join(self, way: Sequence[str | Fold]) -> bool:
+        """Let the forks along a way up be folded like layers without branches; return whether there were any."""
+        before = len(self.joins)
+        for here, after in itertools.pairwise(way):
+            if isinstance(here, str):
+                following = after if isinstance(after, str) else after.members[0]
+                overlays = self.children.get(here, ())
+                beside = [path for path in overlays if path != following]
+                if following in overlays and beside and self.above_ends.isdisjoint(beside):
+                    self.joins.setdefault(here, following)
+        return len(self.joins) > before
 
     def grow(self, most_columns: int | None) -> tuple[list[Node], int, int]:
         """Return the trees, the number of their boxes and of their columns, cut at so many columns."""
@@ -140,6 +168,9 @@ class _Grower:
                     break
                 node = put(node, piece, column)
                 column += 1
+                if isinstance(piece, str) and piece in self.joins and piece != run[-1]:
+                    beside = [path for path in self.children[piece] if path != self.joins[piece]]
+                    push(node, self._row(beside, "overlays"), column)
             else:
                 overlays = self.children.get(run[-1], ())
                 if most_columns is not None and column > most_columns:
@@ -157,8 +188,8 @@ class _Grower:
 
     def _run(self, start: str) -> list[str]:
         run = [start]
-        while len(overlays := self.children.get(run[-1], ())) == 1:
-            run.append(overlays[0])
+        while len(overlays := self.children.get(run[-1], ())) == 1 or run[-1] in self.joins:
+            run.append(self.joins.get(run[-1], overlays[0]))
         return run
 
     def _row(self, row: Sequence[str], kind: Literal["layers", "overlays", "bases"]) -> list[str | Fold]:
@@ -186,7 +217,7 @@ class _Grower:
             if len(stretch) == 1:
                 items.append(stretch[0])
             elif stretch:
-                members = stretch if kind == "layers" else self._members(stretch)
+                members = self._members_of_layers(stretch) if kind == "layers" else self._members(stretch)
                 items.append(Fold(kind, len(stretch), tuple(members)))
             stretch.clear()
 
@@ -220,6 +251,15 @@ class _Grower:
                 break
         return set(kept)
 
+    def _members_of_layers(self, stretch: Sequence[str]) -> list[str]:
+        """Return layers with the branches that are folded with them."""
+        found: list[str] = []
+        for path in stretch:
+            found.append(path)
+            if path in self.joins:
+                found += self._members([other for other in self.children[path] if other != self.joins[path]])
+        return found
+
     def _members(self, paths: Sequence[str]) -> list[str]:
         found: list[str] = []
         stack = list(reversed(paths))
@@ -228,6 +268,22 @@ class _Grower:
             found.append(path)
             stack.extend(reversed(self.children.get(path, ())))
         return found
+
+
+def _deepest(trees: Sequence[Node]) -> list[str | Fold]:
+    """Return what is drawn from a root up to what is farthest from it."""
+    above: dict[int, Node] = {}
+    row = list(trees)
+    last = row[0]
+    while row:
+        last = row[0]
+        above.update({id(child): node for node in row for child in node.children})
+        row = [child for node in row for child in node.children]
+    way = [last.what]
+    while (node := above.get(id(last))) is not None:
+        last = node
+        way.append(node.what)
+    return way[::-1]
 
 
 def _from_both_ends(places: Sequence[int]) -> list[int]:

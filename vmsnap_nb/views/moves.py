@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from vmsnap_nb.views.figure import Move
 from vmsnap_nb.views.shown_text import human_size
 from vmsnap_nb.words.message import Message, t
 
-__all__ = ["copied", "move_label"]
+__all__ = ["copied", "move_between", "move_label"]
 
 
 def copied(size: int | None) -> Message:
@@ -13,6 +14,12 @@ def copied(size: int | None) -> Message:
     if size is None:
         return t("copies an unknown amount of data")
     return t("copies {size}", size=human_size(size)) if size else t("copies no data")
+
+
+def move_between(source: tuple[int, int], target: tuple[int, int], kind: str, size: int | None) -> Move:
+    """Return the arrow from box to box, for all the data that takes this way."""
+    brief = "" if size is None else human_size(size)
+    return Move(source, target, move_label(kind, size), brief)
 
 
 def move_label(kind: str, size: int | None) -> Message:

@@ -59,6 +59,7 @@ class Route:
     label: str = ""
     label_at: Point = (0.0, 0.0)  # the middle of its text's base line
     fate: Fate = ""
+    whole: str = ""  # what the label would be with more room
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.views.box_lines import fill_of
 from vmsnap_nb.views.figure import Arrow, Block, Box, Fate, Line, Move, Options
-from vmsnap_nb.views.moves import move_label
+from vmsnap_nb.views.moves import move_between
 from vmsnap_nb.views.plan_sides import Sides, lineages
 from vmsnap_nb.views.shown_text import human_size
 from vmsnap_nb.views.trees import Graph, Mark, cut_loops, image_box, tree_blocks
@@ -213,6 +213,6 @@ def _moves(sides: Sides, blocks: tuple[Block, ...]) -> tuple[Move, ...]:
         if source is not None and target is not None and source != target:
             sums.setdefault((source, target, move.label), []).append(move.size)
     return tuple(
-        Move(source, target, move_label(kind, None if None in sizes else sum(size or 0 for size in sizes)))
+        move_between(source, target, kind, None if None in sizes else sum(size or 0 for size in sizes))
         for (source, target, kind), sizes in sums.items()
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vmsnap_nb.views.figure import Block, Move, Options
-from vmsnap_nb.views.moves import move_label
+from vmsnap_nb.views.moves import move_between
 from vmsnap_nb.views.plan_sides import Sides, lineages
 from vmsnap_nb.views.trees import chain_paths, tree_blocks
 from vmsnap_nb.words.message import t
@@ -55,5 +55,5 @@ def _moves(sides: Sides, blocks: tuple[Block, ...], first_after: int) -> tuple[M
     for move in sides.plan.moves:
         source, target = places.get((False, move.source)), places.get((True, move.target))
         if source is not None and target is not None:
-            moves.append(Move(source, target, move_label(move.label, move.size)))
+            moves.append(move_between(source, target, move.label, move.size))
     return tuple(moves)

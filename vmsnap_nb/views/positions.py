@@ -7,31 +7,49 @@ searched for, so that a thousand images are placed as fast as ten.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Literal
 
-from vmsnap_nb.views.content import LINE_SIZE, PAD, arrange, narrow_width, natural_width, text_width
-from vmsnap_nb.views.figure import NEW_EDGE, Arrow, Block, Figure, Move
+from vmsnap_nb.views.content import (
+    LINE_SIZE,
+    NARROW_PAD,
+    NARROW_WIDE,
+    PAD,
+    TIGHT_WIDE,
+    arrange,
+    narrow_width,
+    natural_width,
+    text_width,
+    tight_width,
+)
+from vmsnap_nb.views.figure import NEW_EDGE, Arrow, Block, Box, Figure, Move
 from vmsnap_nb.views.lanes import LANE, Strand, lane_heights, rows_top, strand_corners
 from vmsnap_nb.views.note_lines import note_lines
 from vmsnap_nb.views.placed import Key, Kind, Picture, Placed, Point, Route, Words
 from vmsnap_nb.views.shown_text import wrap
 from vmsnap_nb.words.message import t
 
-__all__ = ["LEAD", "place_figure"]
+__all__ = ["LEAD", "Room", "place_figure"]
+
+Room = Literal["wide", "narrow", "tight"]
+"""How much room there is in a line: in a narrow column boxes are narrower, and higher."""
 
 LEAD = 16.0
 """From line to line of a caption."""
-_GAP, _NARROW_GAP, _ROW_GAP, _BLOCK_GAP = 30.0, 18.0, 24.0, 30.0
+_GAPS = {"wide": 30.0, "narrow": 14.0, "tight": 12.0}
+_ROW_GAP, _BLOCK_GAP = 24.0, 30.0
 _MARGIN = 8.0
+_MOST_NARROW = 415 / 0.7  # pixels of a figure whose boxes become as narrow as this takes; see `svg.MOST_NARROW`
 _SLIM = 125.0  # a box with less is narrow
 _BESIDE = 8.0  # from an arrow to the caption beside it
 _LEAST_COLUMNS, _MOST_COLUMNS = 60, 110  # of sentences above and below the boxes
 
 
-def place_figure(figure: Figure, *, narrow: bool = False) -> Picture:
-    """Place all that a figure shows; for a narrow column, boxes are narrower, and higher."""
-    placer = _Placer(figure, narrow)
+def place_figure(figure: Figure, room: Room = "wide") -> Picture:
+    """Place all that a figure shows."""
+    placer = _Placer(figure, room)
     placer.place()
     return placer.picture()
 
@@ -39,7 +57,7 @@ def place_figure(figure: Figure, *, narrow: bool = False) -> Picture:
 @dataclass(slots=True)
 class _Placer:
     figure: Figure
-    narrow: bool
+    room: Room
     placed: dict[Key, Placed] = field(default_factory=dict)
     floors: dict[int, float] = field(default_factory=dict)  # where each block ends
     routes: list[Route] = field(default_factory=list)
@@ -73,8 +91,7 @@ class _Placer:
         inside = [move for move in self.figure.moves if move.source[0] == move.target[0] == number]
         strands = [Strand(arrow.tail, arrow.head, below=False) for arrow in beside]
         strands += [Strand(move.source[1], move.target[1], below=True) for move in inside]
-        gap = _NARROW_GAP if self.narrow else _GAP
-        boxes, self.floors[number] = _place(block, number, widths, strands=strands, y=y, gap=gap)
+        boxes, self.floors[number] = _place(block, number, widths, strands=strands, y=y, room=self.room)
         self.placed.update({at.key: at for at in boxes})
         for arrow in block.arrows:
             if not arrow.beside:
@@ -85,15 +102,23 @@ class _Placer:
             label = t(NEW_EDGE) if arrow.changed else t("loop") if arrow.wrong else ""
             self._arrow(number, arrow, route, label, _above_lane(route))
         for move, route in zip(inside, corners[len(beside) :], strict=True):
-            at = _clear_of_heads(route, move.label)
-            self.routes.append(Route(move.source, move.target, "move", route, label=move.label, label_at=at))
+            label = _fitting(move, route)
+            at = _clear_of_heads(route, label)
+            self.routes.append(
+                Route(move.source, move.target, "move", route, label=label, label_at=at, whole=move.label)
+            )
 
     def _column_widths(self, blocks: Sequence[Block]) -> dict[int, float]:
-        wanted = narrow_width if self.narrow else natural_width
-        widths: dict[int, float] = {}
-        for block in blocks:
-            for box in block.boxes:
-                widths[box.column] = max(widths.get(box.column, 0.0), wanted(box))
+        if self.room == "wide":
+            return _widest(blocks, natural_width)
+        # As wide as fits into a narrow page: so no word is broken that need not be.
+        gap, least = _GAPS[self.room], NARROW_WIDE if self.room == "narrow" else TIGHT_WIDE
+        widths = _widest(blocks, narrow_width)
+        most = max(widths.values(), default=least)
+        edges = (2 * NARROW_PAD + gap) * len(widths) - gap + 2 * _MARGIN
+        while most > least and sum(widths.values()) + edges > _MOST_NARROW:
+            most = max(most - 2.0, least)
+            widths = _widest(blocks, partial(tight_width, most=most))
         return widths
 
     def _arrow(self, number: int, arrow: Arrow, corners: tuple[Point, ...], label: str, at: Point) -> None:
@@ -129,16 +154,26 @@ class _Placer:
         )
 
 
+def _widest(blocks: Sequence[Block], wanted: Callable[[Box], float]) -> dict[int, float]:
+    """Return for each column the width of its widest box."""
+    widths: dict[int, float] = {}
+    for block in blocks:
+        for box in block.boxes:
+            widths[box.column] = max(widths.get(box.column, 0.0), wanted(box))
+    return widths
+
+
 def _place(
-    block: Block, number: int, widths: Mapping[int, float], *, strands: Sequence[Strand], y: float, gap: float
+    block: Block, number: int, widths: Mapping[int, float], *, strands: Sequence[Strand], y: float, room: Room
 ) -> tuple[list[Placed], float]:
     """Return the boxes of a block with their places, and where the block ends."""
+    pad = PAD if room == "wide" else NARROW_PAD
     left: dict[int, float] = {}
     x = 0.0
     for column in range(max((box.column for box in block.boxes), default=-1) + 1):
         left[column] = x
-        x += widths[column] + 2 * PAD + gap if column in widths else 0.0
-    contents = [arrange(box, widths[box.column]) for box in block.boxes]
+        x += widths[column] + 2 * pad + _GAPS[room] if column in widths else 0.0
+    contents = [arrange(box, widths[box.column], pad) for box in block.boxes]
     heights: dict[int, float] = {}
     for box, (_, high) in zip(block.boxes, contents, strict=True):
         heights[box.row] = max(heights.get(box.row, 0.0), high)
@@ -149,7 +184,7 @@ def _place(
             (number, place),
             left=left[box.column],
             top=top[box.row],
-            wide=widths[box.column] + 2 * PAD,
+            wide=widths[box.column] + 2 * pad,
             high=heights[box.row],
             items=items,
         )
@@ -195,6 +230,13 @@ def _above_lane(corners: Sequence[Point]) -> Point:
     return (ax + bx) / 2, lane - 5.0
 
 
+def _fitting(move: Move, corners: Sequence[Point]) -> str:
+    """Return what stands above the lane of an arrow: the bytes alone where all would cross its ends."""
+    (ax, _), (bx, _) = corners[1:3]
+    fits = text_width(move.label) + _BESIDE <= abs(ax - bx)
+    return move.label if fits or not move.brief else move.brief
+
+
 def _clear_of_heads(corners: Sequence[Point], label: str) -> Point:
     """Return where the label of an arrow is that may be shorter: it begins beside the heads."""
     (ax, lane), (bx, _) = corners[1:3]
@@ -232,5 +274,6 @@ def _between(moves: Sequence[Move], placed: Mapping[Key, Placed], floors: Mappin
             start = end = source.across
         corners = ((start, source.bottom), (start, lane), (end, lane), (end, target.top))
         at = _above_lane(corners)
-        routes.append(Route(move.source, move.target, "move", corners, label=move.label, label_at=at))
+        label = _fitting(move, corners)
+        routes.append(Route(move.source, move.target, "move", corners, label=label, label_at=at, whole=move.label))
     return routes

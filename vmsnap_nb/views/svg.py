@@ -15,7 +15,7 @@ from vmsnap_nb.views.content import CHIP_SIZE, LINE_SIZE, NAME_SIZE, Item
 from vmsnap_nb.views.figure import Figure
 from vmsnap_nb.views.looks import ACCENT, BAD, FONTS, GOOD, GREY, INK, PAPER, TONES, WARN, Look, look_of
 from vmsnap_nb.views.placed import Picture, Placed, Point, Route, Words
-from vmsnap_nb.views.positions import LEAD, place_figure
+from vmsnap_nb.views.positions import LEAD, Room, place_figure
 
 __all__ = [
     "FIGURE_RULES",
@@ -37,9 +37,8 @@ __all__ = [
 _SVG = "http://www.w3.org/2000/svg"
 SMALLEST = 0.7
 """As small a part of its size as a page may make a picture."""
-_SMALLEST_NARROW = 0.6
-MOST_NARROW = 465
-"""Pixels that a figure for a narrow column takes at most: a cell of JupyterLab in a window of 600."""
+MOST_NARROW = 415
+"""Pixels that a figure for a narrow column takes at most: a tab of a panel in a window of 600."""
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TURN = 7.0  # the radius of an arrow's corners
 _SIZES = {"name": NAME_SIZE, "status": LINE_SIZE, "size": LINE_SIZE, "line": LINE_SIZE, "chip": CHIP_SIZE}
@@ -83,18 +82,17 @@ def theme_style(scope: str, rules: str) -> str:
     return f"{light}@media (prefers-color-scheme: dark) {{\n{coloured}}}\n"
 
 
-def figure_svg(figure: Figure, *, narrow: bool = False) -> str:
+def figure_svg(figure: Figure, room: Room = "wide") -> str:
     """Draw a figure, which may be for a narrow column; return an ``<svg>`` element.
 
     Each box is a ``<g>`` of the class ``box``. Its ``data-box="0-3"`` numbers its block and itself, its ``<title>`` is
     the full path and what is wrong with it. Nothing has an ``id``, so that a figure may stand twice on a page.
     """
-    picture = place_figure(figure, narrow=narrow)
+    picture = place_figure(figure, room)
     drawn = "\n".join(_parts(picture))
     scope = scope_of(drawn)
-    smallest = _SMALLEST_NARROW if narrow else SMALLEST
     at = picture.left, picture.top
-    root = root_of(scope, figure.summary, picture.wide, picture.high, at=at, smallest=smallest)
+    root = root_of(scope, figure.summary, picture.wide, picture.high, at=at)
     return tag("svg", root, tag("style", {}, theme_style(scope, FIGURE_RULES)), "\n", drawn, "\n")
 
 
@@ -110,12 +108,11 @@ def root_of(
     high: float,
     *,
     at: tuple[float, float] = (0.0, 0.0),
-    smallest: float = SMALLEST,
     font_size: int | None = None,
 ) -> dict[str, object]:
     """Return the attributes of an ``<svg>`` element of some size (pixels), and where its upper left corner is.
 
-    A page makes it as narrow as its column, but not below the part `smallest`: smaller text cannot be read.
+    A page makes it as narrow as its column, but not below the part `SMALLEST`: smaller text cannot be read.
     """
     return {
         "xmlns": _SVG,
@@ -127,7 +124,7 @@ def root_of(
         "viewBox": f"{at[0]:.0f} {at[1]:.0f} {wide:.0f} {high:.0f}",
         "font-family": FONTS,
         "font-size": font_size,
-        "style": f"max-width: 100%; min-width: {wide * smallest:.0f}px; height: auto",
+        "style": f"max-width: 100%; min-width: {wide * SMALLEST:.0f}px; height: auto",
     }
 
 
@@ -302,7 +299,8 @@ def arrow_svg(route: Route) -> str:
     line = {"d": _path((*route.corners[:-1], stop)), "fill": "none", "stroke": colour, "stroke-width": thick}
     head = f"{x1:.1f},{y1:.1f} {x1 - 9 * ux - 4.5 * uy:.1f},{y1 - 9 * uy + 4.5 * ux:.1f} "
     head += f"{x1 - 9 * ux + 4.5 * uy:.1f},{y1 - 9 * uy - 4.5 * ux:.1f}"
-    parts = [tag("path", {**line, "stroke-dasharray": dashes}), tag("polygon", {"points": head, "fill": colour})]
+    parts = [tag("title", {}, safe(route.whole))] if route.whole not in {"", route.label} else []
+    parts += [tag("path", {**line, "stroke-dasharray": dashes}), tag("polygon", {"points": head, "fill": colour})]
     if route.label:
         x, y = route.label_at
         face = {"x": x, "y": y, "font-size": LINE_SIZE, "text-anchor": "middle", "fill": INK.light}

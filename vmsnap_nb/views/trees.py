@@ -41,6 +41,7 @@ _TONES: Mapping[Shape, Tone] = {"new": "good", "gone": "warn", "broken": "bad"}
 _MOST_NOTES = 8
 _MOST_BROKEN = 10  # more broken images than this are folded with the others, and counted in the fold
 _MOST_USERS = 3
+_MOST_ENDS = 3  # more branches that guests write to cannot all be drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,7 @@ class _Trees:
         if len(broken) <= _MOST_BROKEN:
             important.update(broken)
         apart = self._apart(children) if fold is not None and self.only is None else frozenset()
+        active = frozenset(path for path in graph.paths if graph.active(path))
         trees = grow(
             roots,
             children,
@@ -240,6 +242,7 @@ class _Trees:
             important=important,
             changed=changed,
             apart=apart,
+            ends=active if len(active) <= _MOST_ENDS else frozenset(),
         )
         blocks = [self._block(tree) for tree in trees]
         notes: list[str] = [
