@@ -331,6 +331,8 @@ def test_six_images_fit_into_a_tab_of_a_narrow_page(page: Page) -> None:
     stage = page.locator(".vmsnap-stage")
     assert len(page.locator("[data-path^='/i/a-server']").all()) == 6
     assert stage.evaluate("stage => stage.scrollWidth <= stage.clientWidth")
+    drawn = stage.locator("svg")
+    assert drawn.evaluate("svg => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width") >= 0.69
 
 
 def test_its_own_scrollbar_does_not_make_it_flicker(page: Page) -> None:

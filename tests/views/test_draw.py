@@ -19,10 +19,11 @@ from vmsnap_nb.plans.plan import Move, Plan
 from vmsnap_nb.plans.report import Report, StepDone
 from vmsnap_nb.plans.snapshot.steps import ForgetRecord
 from vmsnap_nb.plans.step import CreateOverlay, GuestRef
+from vmsnap_nb.views.clickable import clickable
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Figure, Options
 from vmsnap_nb.views.folding import MOST_BOXES
-from vmsnap_nb.views.svg import figure_svg
+from vmsnap_nb.views.svg import MOST_NARROW, figure_svg, least_width
 from vmsnap_nb.words.message import t
 
 
@@ -252,6 +253,29 @@ def test_a_guests_chain_folds_where_the_whole_tree_would_be_too_wide() -> None:
     figure = figure_of(tree, Options())
     assert max(box.column for block in figure.blocks for box in block.boxes) + 1 <= Options().columns
     assert {"Base", "mail", "web", "web.7", "web.8"} <= set(names(figure))
+
+
+@pytest.mark.parametrize("branch", [1, 3])
+def test_a_long_chain_with_branches_folds_with_them(branch: int) -> None:
+    beside = [(f"side-{n}-{m}", f"L{n}" if m == 0 else f"side-{n}-{m - 1}") for n in range(10) for m in range(branch)]
+    layers = [(f"L{n}", f"L{n - 1}" if n else None) for n in range(11)]
+    tree = forest(*(image(name, backing) for name, backing in (*layers, *beside)), uses=(Use("web", "vda", "/i/L10"),))
+    (block,) = figure_of(tree, Options()).blocks
+    assert max(box.column for box in block.boxes) < 7
+    drawn = {box.path for box in block.boxes if box.path is not None}
+    assert {"/i/L0", "/i/L10"} <= drawn
+    folded = [path for box in block.boxes for path in box.members]
+    assert len(folded) + len(drawn) == len({*folded, *drawn}) == len(tree)
+    assert len(figure_of(tree, Options(fold=None)).blocks[0].boxes) == len(tree)
+    assert least_width(clickable(tree, "scope", narrow=True).svg) <= MOST_NARROW
+
+
+def test_a_change_in_a_branch_of_a_long_chain_is_drawn() -> None:
+    layers = [image(f"L{n}", f"L{n - 1}" if n else None) for n in range(11)]
+    tree = forest(*layers, *(image(f"side-{n}", f"L{n}") for n in range(10)))
+    after = tree.edited(put=[image("new", "side-5")])
+    drawn = names(figure_of(Plan("overlay", tree, (), after, subjects=("/i/side-5",)), Options()))
+    assert {"L0", "side-5", "new"} <= set(drawn)
 
 
 def test_what_is_wrong_in_a_folded_stretch_is_drawn_and_what_has_no_room_is_counted() -> None:

@@ -152,6 +152,9 @@ def test_a_deletion_in_a_long_chain_fits_into_a_narrow_cell(gone: int, up: bool)
     narrow = clickable(plan, "scope", narrow=True)
     assert {here, above, "/i/layer-13"} <= set(narrow.boxes.values())
     assert least_width(narrow.svg) <= MOST_NARROW
+    found = re.search(r'viewBox="\S+ \S+ (\d+)', narrow.svg)
+    assert found is not None
+    assert int(found[1]) * 0.7 <= MOST_NARROW + 1  # smaller text cannot be read
     assert least_width(narrow_svg(plan, figure_of(plan, Options()))) <= MOST_NARROW
 
 
