@@ -154,7 +154,7 @@ def test_a_plan_made_in_english_is_drawn_in_chinese() -> None:
     plan = replace(merge(), concerns=(concern,))
     assert "already in use" in plan.to_text()
     set_language("zh")
-    assert "拒绝，in-use：名称已被使用" in plan.to_text()
+    assert "! in-use：名称已被使用" in plan.to_text()
     assert "处理方法：删除该链接" in plan.to_text()
 
 

@@ -216,7 +216,7 @@ def test_a_refused_merge_is_drawn_and_names_who_stands_in_its_way(tmp_path: Path
     text = plan.to_text(details="none", style="handout")
     assert plan.refused
     assert text.splitlines()[0].endswith(", refused")
-    (why,) = [line for line in re.sub(r"\n {4}", " ", text).splitlines() if "REFUSED, shared-base" in line]
+    (why,) = [line for line in re.sub(r"\n {4}", " ", text).splitlines() if line.startswith("! shared-base: ")]
     assert "Overlay-2 and Overlay-3 also depend on RootBase" in why
     *_, after = figure_of(plan, Options(details="none", style="handout")).blocks
     corrupted = {box.lines[0].text for box in after.boxes if box.lines[1].text.startswith("CORRUPTED")}

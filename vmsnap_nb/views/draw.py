@@ -34,10 +34,11 @@ from vmsnap_nb.words.options import option
 __all__ = ["figure_of"]
 
 _LEVELS = {
-    "refuse": N_("REFUSED, {name}: {what}"),
+    "refuse": N_("{name}: {what}"),
     "warn": N_("Warning, {name}: {what}"),
-    "note": N_("Note, {name}: {what}"),
+    "note": N_("{name}: {what}"),
 }
+"""What is said of a concern: the banner above the figure says that a plan is refused, and a heading what are notes."""
 
 
 @singledispatch
