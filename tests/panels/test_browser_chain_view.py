@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from support.merges import FACTS, commit
 
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.shown import Shown
+from vmsnap_nb.model.snapshot import Snapshot, SnapshotList, SnapshotRecord
 from vmsnap_nb.panels import ChainView
+from vmsnap_nb.panels.local_time import time_html
 
 pytestmark = pytest.mark.browser
 
@@ -498,3 +501,32 @@ def test_a_figure_knows_whether_it_is_narrow_and_shows_progress(page: Page) -> N
     expect(lines.first).to_have_attribute("stroke-dasharray", "0.25 1")
     page.evaluate("window.model.set('progress', null)")
     expect(lines).to_have_count(0)
+
+
+def test_times_are_those_of_the_readers_clock(page: Page) -> None:
+    page.context.new_cdp_session(page).send("Emulation.setTimezoneOverride", {"timezoneId": "Asia/Shanghai"})
+    at = datetime(2026, 11, 30, 20, 15, 7, tzinfo=UTC)
+    record = SnapshotRecord("demo", "monday", "running", created=at)
+    start(page, SnapshotList("demo", (Snapshot(record),)))
+    monday = page.locator("[data-path=monday]")
+    expect(monday).to_contain_text("04:15")
+    said = str(monday.get_attribute("aria-label"))
+    assert "2026-12-01 04:15" in said.replace("\n", " ").replace("  ", " ")
+    assert "UTC" not in said
+
+    module = (Path(str(ChainView._esm._path)).parent / "local_time.js").read_text()  # type: ignore[union-attr]
+    for value, shown in (
+        (f"<small>Read at {time_html(at, zone=True)}</small>", "Read at 4:15:07 AM GMT+8"),
+        (f"<small>Read at {time_html(at)}</small>", "Read at 4:15:07 AM"),
+    ):
+        line = page.evaluate(
+            """async ([module, value]) => {
+                const { default: widget } = await import(`data:text/javascript,${encodeURIComponent(module)}`);
+                const el = document.createElement("p");
+                const model = { get: (name) => ({ value, language: "en" })[name], on() {}, off() {} };
+                widget.render({ model, el });
+                return [el.textContent, el.querySelector("time").title];
+            }""",
+            [module, value],
+        )
+        assert [text.replace("\u202f", " ") for text in line] == [shown, "20:15:07 UTC"]

@@ -21,11 +21,13 @@ function copyable(words, [label, title, text]) {
   return part;
 }
 
-function entry(words, { head, state, parts }) {
+function entry(words, { at, head, state, parts }) {
   const line = document.createElement(parts.length ? "summary" : "p");
   const ended = document.createElement("strong");
   ended.textContent = state;
-  line.append(`${head} `, ended);
+  const clock = new Date(at).toLocaleTimeString(words.language, { timeStyle: "medium" }); // as the reader's has it
+  line.append(`${head.replace("{time}", () => clock)} `, ended);
+  line.title = `${at.slice(11, 19)} UTC`;
   if (!parts.length) return line;
   const details = document.createElement("details");
   details.append(line, ...parts.map((part) => copyable(words, part)));

@@ -11,6 +11,7 @@ from typing import Any
 import anywidget
 import traitlets
 
+from vmsnap_nb.words.language import language
 from vmsnap_nb.words.message import t
 
 __all__ = ["Activity", "Entry"]
@@ -47,7 +48,7 @@ class Activity(anywidget.AnyWidget):
             "copied": t("Copied"),
             "press": t("Press Ctrl-C"),
         }
-        super().__init__(words=words, **options)
+        super().__init__(words={**words, "language": language()}, **options)
 
     def add(self, what: str, state: str, code: str = "", commands: Sequence[str] = ()) -> None:
         """Note what was done."""
@@ -64,7 +65,8 @@ def _told(entry: Entry) -> dict[str, Any]:
         (t("In a terminal"), t("Copy: In a terminal"), commands),
     ]
     return {
-        "head": t("{time} UTC, {what}:", time=f"{entry.at:%H:%M:%S}", what=entry.what),
+        "at": entry.at.isoformat(),
+        "head": t("{time}, {what}:", time="{time}", what=entry.what),
         "state": entry.state,
         "parts": [part for part in parts if part[-1]],
     }

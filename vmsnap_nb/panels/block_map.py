@@ -15,7 +15,8 @@ from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.blockmap import BlockMap, LayerMap
 from vmsnap_nb.model.number import check_seconds
 from vmsnap_nb.panels.chain_view import ChainView, with_static
-from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.panels.local_time import LocalTimes, time_html
+from vmsnap_nb.words.message import t
 
 __all__ = ["BlockMapPanel"]
 
@@ -57,7 +58,7 @@ class BlockMapPanel(widgets.VBox):
         )
         self.again_button = _button(t("Read again"))
         self.mark_button = _button(t("Highlight data written from now on"))
-        self.said = widgets.HTML()
+        self.said = LocalTimes()
         self.view = ChainView(can_propose=False)
         self.again_button.on_click(lambda _: self._in_thread())
         self.mark_button.on_click(lambda _: self.begin())
@@ -94,7 +95,7 @@ class BlockMapPanel(widgets.VBox):
         if found != self.map:
             self.map = found
             self.view.show_map(found)
-        self.said.value = f"<small>{escape(_said(since, now))}</small>"
+        self.said.value = f"<small>{_said_html(since, now)}</small>"
 
     def _in_thread(self) -> None:
         threading.Thread(target=self.read, name="vmsnap block map", daemon=True).start()
@@ -117,13 +118,14 @@ class BlockMapPanel(widgets.VBox):
         return with_static(super()._repr_mimebundle_(**kwargs), self.map)
 
 
-def _said(since: datetime, now: datetime) -> Message:
-    return t(
-        "Read at {time} UTC; new data was written to the files after {since} UTC. Data of a running guest is written "
-        "when the guest flushes its disk.",
-        time=f"{now:%H:%M:%S}",
-        since=f"{since:%H:%M:%S}",
+def _said_html(since: datetime, now: datetime) -> str:
+    said = t(
+        "Read at {time}; new data was written to the files after {since}. Data of a running guest is written when the "
+        "guest flushes its disk.",
+        time="{time}",
+        since="{since}",
     )
+    return escape(said).format(time=time_html(now), since=time_html(since))
 
 
 def _button(text: str) -> Any:

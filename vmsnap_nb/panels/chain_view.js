@@ -32,6 +32,23 @@ function animate(root, before) {
   }
 }
 
+// Times in UTC become what the reader's clock has. Where a line of the picture ends, it ends as before: the date and the
+// hours are as long.
+function localTimes(root) {
+  for (const text of root.querySelectorAll("text")) {
+    const found = /^(\d{4}-\d\d-\d\d) +(\d\d:\d\d) UTC$/.exec(text.textContent.trim());
+    if (!found) continue;
+    const at = new Date(`${found[1]}T${found[2]}Z`);
+    const local = new Date(at - at.getTimezoneOffset() * 60_000).toISOString();
+    let rest = `${local.slice(0, 10)} ${local.slice(11, 16)}`;
+    for (const part of text.childElementCount ? text.children : [text]) {
+      const long = part.textContent.length;
+      part.textContent = rest.slice(0, long);
+      rest = rest.slice(long);
+    }
+  }
+}
+
 function button(text, label, act) {
   const made = document.createElement("button");
   made.type = "button";
@@ -145,6 +162,7 @@ function render({ model, el }) {
       text.textContent = model.get("text");
       stage.replaceChildren(text);
     }
+    localTimes(stage);
     stage.setAttribute("aria-label", model.get("summary"));
     const drawn = stage.querySelector("svg");
     drawn?.setAttribute("role", "none"); // the stage is the group, and says what it shows

@@ -22,6 +22,7 @@ from vmsnap_nb.panels.activity import Activity
 from vmsnap_nb.panels.chain_view import ChainView, with_static
 from vmsnap_nb.panels.decision import brief_html
 from vmsnap_nb.panels.flow import Flow, Remedy
+from vmsnap_nb.panels.local_time import LocalTimes, time_html
 from vmsnap_nb.panels.source import Reading, Source, Subject, own_images
 from vmsnap_nb.views.shown_text import distinct_names, natural
 from vmsnap_nb.words.language import one_language
@@ -78,7 +79,7 @@ class Panel(widgets.VBox):
         self.chain = ChainView(can_propose=False)
         self._drawn: Shown = Forest()
         self.reading: Reading | None = None
-        self.time_line = widgets.HTML().add_class("vmsnap-time")
+        self.time_line = LocalTimes().add_class("vmsnap-time")
         self._reading_lock = threading.Lock()
         self._closed = threading.Event()
         super().__init__()
@@ -167,8 +168,8 @@ class Panel(widgets.VBox):
                     self.activity.add(t("read the images"), str(error))
                 self.time_line.value = f'<pre role="alert">{escape(str(error))}</pre>'
                 return
-            now = t("Read at {time} UTC", time=f"{datetime.now(UTC):%H:%M:%S}")
-            self.time_line.value = f"<small>{escape(now)}</small>"
+            now = escape(t("Read at {time}", time="{time}")).format(time=time_html(datetime.now(UTC), zone=True))
+            self.time_line.value = f"<small>{now}</small>"
 
     def _tell_begun(self, reading: Reading) -> None:
         """Say what an earlier process may have left half done; while this panel runs a plan, that is its own."""
