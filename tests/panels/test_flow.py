@@ -27,6 +27,9 @@ def test_a_merge_runs_only_after_its_losses_were_read(
     assert panel.flow.confirm_button.tooltip == "tick the box first"
     assert str(images["first"]) in panel.flow.danger.value
     assert str(images["second"]) in panel.flow.lost.value
+    assert 'class="box ' in panel.chain.svg
+    assert "qemu-img commit" in panel.flow.view.value
+    assert 'class="box ' not in panel.flow.view.value  # one figure is drawn, once
     panel.flow.confirm()  # as a second front end could call it
     assert panel.flow.report is None
     panel.flow.understood.value = True

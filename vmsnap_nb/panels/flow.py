@@ -27,7 +27,7 @@ from vmsnap_nb.panels.decision import (
 )
 from vmsnap_nb.panels.plan_files import PlanFiles
 from vmsnap_nb.plans.report import Report
-from vmsnap_nb.views.bundle import mimebundle
+from vmsnap_nb.views.bundle import details_html
 from vmsnap_nb.views.shown_text import capital, human_size, shown
 from vmsnap_nb.words.message import Message, clauses, joined, t
 
@@ -258,9 +258,9 @@ class Flow(widgets.VBox):
         self.danger.value = f'<div class="vmsnap-danger">{lists}</div>' if lists else ""
         self.confirm_button.description = self._verb
         self.confirm_button.button_style = "danger" if self._asks else "primary"
-        self.view.value = mimebundle(plan)["text/html"]
+        self.draw(plan)  # first, as it is what the user looks at
         self.message.value = decision_html(plan, Flow.rate)
-        self.draw(plan)
+        self.view.value = details_html(plan)
         self.files.show(plan)
 
     @property
@@ -405,7 +405,7 @@ class Flow(widgets.VBox):
             self.files.show(None)
             self.danger.value = self.lost.value = self.bar.value = self.view.value = ""
             if self.report is not None and (not self.report.cancelled or changed_anything(self.report)):
-                html, details = mimebundle(self.report)["text/html"], escape(t("Details"))
+                html, details = details_html(self.report), escape(t("Details"))
                 self.view.value = f"<details><summary>{details}</summary>{html}</details>"
             self.draw(None)
             self._done()

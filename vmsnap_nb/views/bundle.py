@@ -17,13 +17,13 @@ from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.report import Report
 from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Figure, Options
-from vmsnap_nb.views.html import page
+from vmsnap_nb.views.html import details, page
 from vmsnap_nb.views.narrow import narrowed
 from vmsnap_nb.views.svg import figure_svg
 from vmsnap_nb.views.tables import table_of
 from vmsnap_nb.views.text import to_text
 
-__all__ = ["mimebundle", "narrow_svg"]
+__all__ = ["details_html", "mimebundle", "narrow_svg"]
 
 _FEW = 3  # boxes side by side that have room in every column
 
@@ -49,6 +49,11 @@ def mimebundle(
     if wanted("text/plain"):
         bundle["text/plain"] = text
     return bundle
+
+
+def details_html(thing: Plan | Report) -> str:
+    """Return what the HTML says beside the picture: concerns, steps and the like."""
+    return details(thing, figure_of(thing, Options()), table_of(thing))
 
 
 def narrow_svg(thing: Shown, figure: Figure) -> str:

@@ -24,6 +24,7 @@ from vmsnap_nb.words.message import counted, t
 
 __all__ = [
     "UNWRAPPED",
+    "details",
     "idle_columns",
     "lines_html",
     "page",
@@ -78,18 +79,31 @@ def page(thing: Shown, figure: Figure, text: str, table: Table, *, svg: str, nar
     scope = scope_of(text)
     changes = has_change(figure)
     style = picture_style(scope, svg, narrow) + (switch_style(scope) if changes else "")
-    parts = [f'<div class="vmsnap {scope}">', f"<style>{style}</style>"]
-    if figure.refusals:
-        refused = escape(t("Refused"))
-        parts += [f'<div class="vmsnap-refused"><strong>{refused}</strong>', *_list(figure.refusals), "</div>"]
+    parts = [f'<div class="vmsnap {scope}">', f"<style>{style}</style>", *_refusals(figure)]
     parts.append(picture_html(svg, narrow, switch(scope) if changes else ""))
     parts.append(f'<pre class="vmsnap-text" aria-label="{escape(figure.summary)}">{escape(text)}</pre>')
+    return "\n".join([*parts, *_below(thing, figure, table), "</div>"])
+
+
+def details(thing: Shown, figure: Figure, table: Table) -> str:
+    """Return the same without a picture: for a panel, which has that already."""
+    below = "\n".join([*_refusals(figure), *_below(thing, figure, table)])
+    scope = scope_of(below)
+    return f'<div class="vmsnap {scope}">\n<style>{_STYLE.format(scope)}</style>\n{below}\n</div>'
+
+
+def _refusals(figure: Figure) -> list[str]:
+    if not figure.refusals:
+        return []
+    refused = escape(t("Refused"))
+    return [f'<div class="vmsnap-refused"><strong>{refused}</strong>', *_list(figure.refusals), "</div>"]
+
+
+def _below(thing: Shown, figure: Figure, table: Table) -> list[str]:
+    parts: list[str] = []
     for section in figure.sections:
         parts += [f"<p><strong>{escape(section.heading)}</strong></p>", *_list(section.items)]
-    if table.rows:
-        parts.append(_table_below(thing, table))
-    parts.append("</div>")
-    return "\n".join(parts)
+    return [*parts, _table_below(thing, table)] if table.rows else parts
 
 
 def picture_style(scope: str, svg: str, narrow: str) -> str:
