@@ -3,6 +3,7 @@
 
 const DRAG = 6; // pixels that a pointer may move and still be a click
 const ZOOM = 1.25;
+const HELD = 0.75; // as large as a box is while it is dragged, so that its target stays readable
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }; // from box to box
 const WIDEST_MAP = 1.35; // as large as a block map for narrow columns is drawn, so that it takes the whole width
 const SMALLEST = 0.7; // as small as a figure is drawn unasked, so that it fits into its cell
@@ -321,7 +322,7 @@ function render({ model, el }) {
         ask(held.box.dataset.path);
       }
       const scale = held.box.ownerSVGElement.getScreenCTM()?.a || 1;
-      held.box.style.transform = `translate(${dx / scale}px, ${dy / scale}px)`; // it follows the pointer
+      held.box.style.transform = `translate(${dx / scale}px, ${dy / scale}px) scale(${HELD})`; // it follows the pointer
       held.over = boxAt(document.elementFromPoint(event.clientX, event.clientY)); // what lies below it
       if (held.over === held.box) held.over = null;
       for (const box of boxesOf(stage)) box.classList.toggle("vmsnap-target", box === held.over);
