@@ -154,6 +154,7 @@ def test_drift_can_be_put_right(panel: SnapshotPanel, guest: Guest) -> None:
     guest.snapshot("lost", kind="internal-disk").run(progress=False)
     guest.handle.domain.snapshotLookupByName("lost").delete(2)
     assert eventually(lambda: not panel.reconcile_button.disabled)
+    assert panel._records.unfolded
     panel.reconcile_button.click()
     panel.flow.wait()
     panel.flow.understood.value = True
@@ -161,6 +162,7 @@ def test_drift_can_be_put_right(panel: SnapshotPanel, guest: Guest) -> None:
     panel.flow.wait()
     assert panel.last_error is None
     assert [snapshot.status for snapshot in guest.snapshots()] == ["ok"]
+    assert eventually(lambda: not panel._records.unfolded)
 
 
 def test_a_snapshot_is_selected_in_the_tree_reverted_to_and_deleted(panel: SnapshotPanel, guest: Guest) -> None:

@@ -16,6 +16,8 @@ from vmsnap_nb.words.message import Message, t
 __all__ = ["NewGuests"]
 
 _BASE, _GUEST = "RootBase", "demo"
+_NO_BASES = frozenset({"missing", "unreadable", "not-a-file", "corrupt", "invalid"})
+"""Statuses of images that nothing can be based on."""
 
 
 class NewGuests(widgets.VBox):
@@ -45,7 +47,7 @@ class NewGuests(widgets.VBox):
     def show(self, reading: Reading) -> None:
         """Offer what was read; for the first time, the base that is meant if nothing is chosen."""
         first = not self.base.options
-        choose(self.base, names_of(image for image in reading.forest if image.status != "missing"))
+        choose(self.base, names_of(image for image in reading.forest if image.status not in _NO_BASES))
         if first:
             self.base.value = self._usual_base(reading)
         self._first.layout.display = "none" if reading.domains else None

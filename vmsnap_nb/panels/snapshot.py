@@ -62,6 +62,7 @@ class SnapshotPanel(Panel):
     """The snapshots of one guest."""
 
     _measured: tuple[str, ...] = ()
+    _drifted = False  # whether the controls for records were opened for that
 
     def build(self) -> None:
         """Make the controls."""
@@ -168,8 +169,8 @@ class SnapshotPanel(Panel):
         self.reconcile_button.disabled = not drifted
         problems = [t("{snapshot}: {problem}", snapshot=shown(one.name), problem=one.problem) for one in drifted]
         items = "".join(f"<li>{brief_html(problem)}</li>" for problem in problems)
-        if drifted:
-            self._records.unfolded = True
+        if bool(drifted) != self._drifted:  # folded again when all is in order, unless the user has opened it
+            self._drifted = self._records.unfolded = bool(drifted)
         agree = escape(t("libvirt's records match the files."))
         self.agreement.value = f"<ul>{items}</ul>" if items else f"<p>{agree}</p>"
 
