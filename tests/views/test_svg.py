@@ -164,6 +164,12 @@ def test_a_picture_needs_no_program(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert set(figure_2()._repr_mimebundle_()) == {"image/svg+xml", "text/html", "text/plain"}
 
 
+def test_marimos_style_sheet_neither_hides_the_picture_nor_frames_its_boxes() -> None:
+    html = figure_2()._repr_mimebundle_()["text/html"]
+    assert not re.search(r"<div[^>]* hidden", html)
+    assert "outline: none" in html
+
+
 def test_a_forest_of_1000_images_is_drawn_in_less_than_a_second() -> None:
     tree = thousand(3)
     for options in (Options(), Options(fold=None)):

@@ -49,9 +49,10 @@ _LEFT, _RIGHT = ' style="text-align: left"', ' style="text-align: right"'  # Jup
 _LEFT_OUT = frozenset({"path", "backing_path"})  # the row's tooltip has the path; `to_frame` has all
 
 # The text figure is hidden only by a style sheet, and the picture shown only by one: a viewer that strips styles
-# (GitHub, a notebook that JupyterLab does not trust) strips SVG as well, and shows the text figure instead. A picture
-# that is wider than its column starts scrolled to its right end, where the active images are. In a narrow column the
-# command of a step is below what it does.
+# (GitHub, a notebook that JupyterLab does not trust) strips SVG as well, and shows the text figure instead. The picture
+# has no attribute `hidden`: marimo's style sheet lets nothing show what has that. A picture that is wider than its
+# column starts scrolled to its right end, where the active images are. In a narrow column the command of a step is
+# below what it does.
 _STYLE = """
 .{0} .vmsnap-text {{ display: none; }}
 .{0} .vmsnap-picture {{ display: block !important; }}
@@ -113,10 +114,10 @@ def picture_style(scope: str, svg: str, narrow: str) -> str:
 
 def picture_html(svg: str, narrow: str, above: str = "") -> str:
     """Return a picture, and that for narrow columns if there is one, with what is above them."""
-    parts = [f'<div class="vmsnap-picture" hidden style="display:none">{above}']
+    parts = [f'<div class="vmsnap-picture" style="display:none">{above}']
     parts.append(f'<div class="vmsnap-scroll" tabindex="0">{svg}</div>')
     if narrow:
-        parts.append(f'<div class="vmsnap-scroll vmsnap-narrow" tabindex="0" hidden>{narrow}</div>')
+        parts.append(f'<div class="vmsnap-scroll vmsnap-narrow" tabindex="0" style="display:none">{narrow}</div>')
     return "\n".join([*parts, "</div>"])
 
 

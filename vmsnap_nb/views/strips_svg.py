@@ -211,7 +211,7 @@ def strips_bundle(
     scope = scope_of(svg)
     style = narrow_style(scope, least_width(svg))
     picture = f'<div class="vmsnap-scroll" tabindex="0" style="overflow-x: auto">{svg}</div>'
-    narrow = f'<div class="vmsnap-narrow" tabindex="0" hidden>{strips_svg(blocks, narrow=True)}</div>'
+    narrow = f'<div class="vmsnap-narrow" tabindex="0" style="display:none">{strips_svg(blocks, narrow=True)}</div>'
     html = (
         f'<div class="vmsnap {scope}"><style>{style}</style><div class="vmsnap-picture">{picture}{narrow}</div>'
         f"<details><summary>{summary}</summary><pre{UNWRAPPED}>{shown_text}</pre></details></div>"

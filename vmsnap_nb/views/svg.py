@@ -44,10 +44,11 @@ _TURN = 7.0  # the radius of an arrow's corners
 _SIZES = {"name": NAME_SIZE, "status": LINE_SIZE, "size": LINE_SIZE, "line": LINE_SIZE, "chip": CHIP_SIZE}
 _LEADS = {"name": 18.0, "status": 15.0, "size": 16.0, "line": 15.0, "chip": 13.0}
 
+# marimo has a class `outline` of its own, which draws a rectangle.
 FIGURE_RULES = """
 {0} text {{ fill: {ink}; }}
 {0} .faint, {0} .caption text {{ fill-opacity: .75; }}
-{0} .outline, {0} .sheet {{ fill: {paper}; }}
+{0} .outline, {0} .sheet {{ fill: {paper}; outline: none; }}
 {0} .label {{ stroke: {paper}; }}
 {0} .chip text, {0} .box text {{ stroke: none; }}
 """
@@ -57,7 +58,7 @@ _NARROW = """
 .{0} .vmsnap-picture {{ container-type: inline-size; }}
 @container (max-width: {least}px) {{
   .{0} .vmsnap-scroll {{ display: none; }}
-  .{0} .vmsnap-narrow {{ display: block; }}
+  .{0} .vmsnap-narrow {{ display: block !important; }}
 }}
 """
 
