@@ -115,6 +115,8 @@ def test_a_guest_is_paused_resumed_forced_off_and_saved(lab: Lab, guest: Guest) 
         assert eventually(lambda: state(panel, guest) == ("running", "running", ["stop", "pause", "off"]))
         panel.guests.act("pause", guest.name)
         assert eventually(lambda: state(panel, guest) == ("paused", "paused", ["resume", "off"]))
+        (remove,) = [action for action in panel.guests[guest.name].actions if action.name == "remove"]
+        assert remove.why_not == "it is paused: force it off first"
         assert panel.guest_page is not None
         power = panel.guest_page.power_button
         assert eventually(lambda: (power.description, power.layout.display) == (f"Resume {guest.name}", None))

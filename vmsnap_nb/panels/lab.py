@@ -163,7 +163,9 @@ class LabPanel(Panel):
         yield Action("off", t("Force off…"), why_not="" if domain.running else t("it is off"), in_menu=True)
         snapshots = count_snapshots(forest, domain.name)
         why = t("it is running: shut it down first") if domain.running else ""
-        if state == "saved":
+        if state == "paused":
+            why = t("it is paused: force it off first")
+        elif state == "saved":
             why = t("its saved memory would be lost: start the guest and shut it down first")
         elif snapshots:
             why = counted("delete its snapshot first", "delete its {count} snapshots first", snapshots)
