@@ -209,3 +209,16 @@ def test_an_option_is_translated_as_an_answer_and_not_as_the_label_of_something_
         *("external disk snapshot", "internal disk snapshot"),
         *("no", "none", "paused", "running"),
     }
+
+
+def test_the_test_before_the_course_gives_no_answer_away() -> None:
+    quiz = vs.quiz("before")
+    quiz.choose(*[1] * 8)
+    assert "<details>" not in shown(quiz)["text/html"]
+    result = quiz.check()
+    assert result.score == sum(one.value == one.question.options[0].value for one in result.outcomes) > 0
+    assert not [one for one in quiz.questions if one._box.result.value]
+    for text in (result.to_text(), shown(result)["text/html"]):
+        assert str(result.summary) in text
+        assert not [one for one in result.outcomes if one.question.why in text or one.verdict in text]
+    assert "<details>" in shown(vs.quiz("after"))["text/html"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from vmsnap_nb.course.index import find_question, find_quiz
+from vmsnap_nb.course.index import SCORE_ONLY, find_question, find_quiz
 from vmsnap_nb.course.question import NONE, Asked, Options, Outcome, Question, Quizzed, options_of
 from vmsnap_nb.course.shown import DATA, question_bundle, question_text, quiz_bundle, quiz_text, told_how
 from vmsnap_nb.errors import InvalidRequestError
@@ -67,6 +67,12 @@ class Prediction(Listed):
         InvalidRequestError
             No value was passed, and the question has no answer.
         """
+        outcome = self._compare(value)
+        if self._box is not None:
+            self._box.tell(outcome)
+        return outcome
+
+    def _compare(self, value: object = NONE) -> Outcome:
         found = self._answer if value is NONE else value
         found = found() if callable(found) else found
         if found is NONE:
@@ -75,10 +81,7 @@ class Prediction(Listed):
                 why=t("the actual result is not known"),
                 next_step=t("pass the actual result: check(value)"),
             )
-        outcome = Outcome(self.question, found, self.guess)
-        if self._box is not None:
-            self._box.tell(outcome)
-        return outcome
+        return Outcome(self.question, found, self.guess)
 
     def to_text(self) -> str:
         """Return the question and its options, numbered.
@@ -135,8 +138,11 @@ class Quiz(Listed):
         Returns
         -------
         Quizzed
-            The score, and each answer with its reason. The result is true if all answers are right.
+            The score, and each answer with its reason. The result is true if all answers are right. The test before
+            the course shows only the score.
         """
+        if self._name in SCORE_ONLY:
+            return Quizzed(tuple(question._compare() for question in self.questions), score_only=True)  # noqa: SLF001
         return Quizzed(tuple(question.check() for question in self.questions))
 
     def to_text(self) -> str:
@@ -152,13 +158,17 @@ class Quiz(Listed):
         return f"<Quiz of {len(self.questions)} questions>"
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        static = quiz_bundle((Outcome(one.question, one._answer) for one in self.questions), self._name)  # noqa: SLF001
+        static = self._static()
         if self._box is None:
             self._box = _widget("QuizBox", self)
         if self._box is None:
             how = t("Answer with `_.choose(number, number, …)`, one number for each question, then `_.check()`.")
             return told_how(static, how)
         return {**self._box.bundle(**options), **static}
+
+    def _static(self) -> dict[str, Any]:
+        outcomes = (Outcome(one.question, one._answer) for one in self.questions)  # noqa: SLF001
+        return quiz_bundle(outcomes, self._name, answers=self._name not in SCORE_ONLY)
 
 
 def _widget(kind: str, *arguments: object) -> Any:
@@ -264,8 +274,7 @@ def shown_again(bundle: dict[str, Any]) -> dict[str, Any]:
     if not data:
         return bundle
     if data["kind"] == "quiz":
-        made = quiz(data["name"])
-        return quiz_bundle((Outcome(one.question, one._answer) for one in made.questions), data["name"])  # noqa: SLF001
+        return quiz(data["name"])._static()  # noqa: SLF001
     question = predict(data["name"]).question
     if data["kind"] == "question":
         return question_bundle(question, data)

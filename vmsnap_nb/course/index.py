@@ -18,7 +18,7 @@ from vmsnap_nb.errors import NotFoundError
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.words.message import t
 
-__all__ = ["LESSONS", "TESTS", "find_question", "find_quiz"]
+__all__ = ["LESSONS", "SCORE_ONLY", "TESTS", "find_question", "find_quiz"]
 
 _HOMES = {
     "quickstart": quickstart,
@@ -36,6 +36,8 @@ LESSONS: dict[str, tuple[tuple[Asked, ...], tuple[Asked, ...]]] = {
 """By name, in the order of the course: what is predicted in a lesson, and its quiz."""
 TESTS: dict[str, tuple[Asked, ...]] = {"before": knowledge.BEFORE, "after": knowledge.AFTER}
 """The tests before and after the course."""
+SCORE_ONLY = frozenset({"before"})
+"""Tests that show no answers: the answers of this one are what the lessons ask students to predict."""
 
 
 def find_question(name: str) -> Asked | None:

@@ -134,9 +134,12 @@ class Quizzed(Listed):
     ----------
     outcomes : tuple of Outcome
         One outcome for each question.
+    score_only : bool
+        Whether only the score is shown, as in the test before the course.
     """
 
     outcomes: tuple[Outcome, ...]
+    score_only: bool = False
 
     @property
     def score(self) -> int:

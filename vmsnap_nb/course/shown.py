@@ -111,8 +111,8 @@ def quiz_text(questions: Sequence[Question]) -> str:
     return "\n".join(f"{number}. {question_text(question)}" for number, question in enumerate(questions, 1))
 
 
-def quiz_bundle(answered: Iterable[Outcome], name: str) -> dict[str, Any]:
-    """Return what a notebook shows of a quiz where there is no kernel: each answer is folded."""
+def quiz_bundle(answered: Iterable[Outcome], name: str, *, answers: bool = True) -> dict[str, Any]:
+    """Return what a notebook shows of a quiz where there is no kernel: each answer is folded, or left out."""
     outcomes = list(answered)
     rows, answer, quiz = [], t("Answer"), t("Quiz")
     for outcome in outcomes:
@@ -120,7 +120,8 @@ def quiz_bundle(answered: Iterable[Outcome], name: str) -> dict[str, Any]:
             f"<details><summary>{escape(answer)}</summary><p>{marked_up(outcome.verdict)}</p>"
             f"<p>{marked_up(outcome.question.why)}</p></details>"
         )
-        rows.append(f"<li>{marked_up(outcome.question.text)}{_options_html(outcome.question)}{folded}</li>")
+        asked = f"{marked_up(outcome.question.text)}{_options_html(outcome.question)}"
+        rows.append(f"<li>{asked}{folded if answers else ''}</li>")
     head = f"<p><strong>{escape(quiz)}</strong></p>"
     bundle: dict[str, Any] = {
         "text/plain": quiz_text([outcome.question for outcome in outcomes]),
@@ -131,6 +132,9 @@ def quiz_bundle(answered: Iterable[Outcome], name: str) -> dict[str, Any]:
 
 def quizzed_text(result: Quizzed) -> str:
     """Return the score, and each answer with its reason."""
+    if result.score_only:
+        later = t("The lessons give the answers.")
+        return f"{result.summary}\n{later}"
     rows = [f"{number}. {outcome_text(one)}" for number, one in enumerate(result.outcomes, 1)]
     return "\n".join([result.summary, *rows])
 
@@ -138,5 +142,7 @@ def quizzed_text(result: Quizzed) -> str:
 def quizzed_bundle(result: Quizzed) -> dict[str, Any]:
     """Return what a notebook shows of the result of a quiz."""
     rows = "".join(f"<li>{outcome_html(outcome)}</li>" for outcome in result.outcomes)
-    html = f"<p><strong>{escape(result.summary)}</strong></p><ol>{rows}</ol>"
+    later = t("The lessons give the answers.")
+    below = f"<p>{escape(later)}</p>" if result.score_only else f"<ol>{rows}</ol>"
+    html = f"<p><strong>{escape(result.summary)}</strong></p>{below}"
     return {"text/plain": quizzed_text(result), "text/html": html}
