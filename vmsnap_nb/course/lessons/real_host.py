@@ -13,7 +13,7 @@ PREDICTIONS = (
         text=N_("The image of `intranet` records no backing format. Does its guest start with this libvirt?"),
         why=N_(
             "libvirt 9.0 starts it, because its base itself has no backing file. libvirt refuses only if a backing "
-            "file without a recorded format is itself an overlay. Repair both images."
+            "file without a recorded format is itself an overlay. Record the format in either case."
         ),
     ),
     Asked(
