@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 import vmsnap_nb as vs
+from vmsnap_nb.errors import VmsnapError
 from vmsnap_nb.lab.closing import forget, give_up
 from vmsnap_nb.lab.folder import LabFolder
+from vmsnap_nb.lab.signals import _close_labs
 from vmsnap_nb.live.journal import write_entry
 from vmsnap_nb.plans.journal import MergeEntry
 from vmsnap_nb.system.libvirt.library import library
@@ -49,3 +51,16 @@ def test_a_merge_that_was_interrupted_leaves_nothing_behind_of_images_of_the_lab
         write_entry(entry)
     give_up(SimpleNamespace(survey=lambda *folders: vs.scan(folder.images)), folder, ())  # type: ignore[arg-type]
     assert folder.remove() == [other.path]
+
+
+def test_a_lab_that_cannot_be_closed_keeps_no_other_one_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    def fails() -> None:
+        closed.append("one")
+        raise VmsnapError("stop the guest demo")
+
+    labs = (SimpleNamespace(close=fails), SimpleNamespace(close=lambda: closed.append("two")))
+    monkeypatch.setattr("vmsnap_nb.lab.opened.open_labs", lambda: labs)
+    _close_labs()
+    assert closed == ["one", "two"]

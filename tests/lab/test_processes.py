@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,26 @@ def test_the_end_of_the_process_stops_what_it_started_unless_told_to_keep_it(sho
         "l/images/mine.img",
         "l/.vmsnap-lab.json",
     }
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize(("when", "ended"), [("at work", -signal.SIGTERM), ("at its end", 0)])
+def test_a_process_that_is_told_to_end_stops_its_guests_first(short: Path, when: str, ended: int) -> None:
+    """JupyterLab does it to a kernel that takes long to end, as here: the guest has no system that could shut down."""
+    code = """
+        import atexit, threading
+        lab = vs.Lab(sys.argv[1])
+        lab.guest("demo", backing=lab.base(), boot="disk").start(wait=False)
+        told = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+        told.daemon = True
+        if sys.argv[2] == "at its end":
+            atexit.register(told.start)
+        else:
+            told.start()
+            time.sleep(60)
+    """
+    done = run_python(code, short / "l", when)
+    assert (done.returncode, qemu_of(short)) == (ended, []), done.stderr
 
 
 @pytest.mark.system

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vmsnap_nb.errors import ConcernWarning, VmsnapError
 from vmsnap_nb.lab.folder import LabFolder
+from vmsnap_nb.lab.signals import told_to_end
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Host
 from vmsnap_nb.live.journal import drop_entry, read_all
@@ -26,13 +27,14 @@ from vmsnap_nb.words.message import t
 __all__ = ["add_snapshots", "forget", "give_up", "images_in_use", "stop"]
 
 _SECONDS_TO_GO = 4.0
-"""How long guests may take to shut down when a lab is closed: a notebook's kernel is killed after about five."""
+"""How long guests may take to shut down when a lab is closed, unless the process is told to end meanwhile."""
 _SECONDS_TO_END = 1.5
 """How long libvirt may take to end those that are still there."""
+_LOOK = 0.05
 
 
 def stop(guests: Iterable[Guest]) -> None:
-    """Shut guests down, all at the same time, and end those that take too long.
+    """Shut guests down, all at the same time, and end those that take too long, or all if there is no time.
 
     Where QEMU writes to an image other than the one libvirt names, the definition is corrected first. One whose image
     was deleted goes on: what QEMU holds of it would be lost.
@@ -42,11 +44,13 @@ def stop(guests: Iterable[Guest]) -> None:
     guests = tuple(guest for guest in guests if guest.name not in doubtful or _may_stop(guest))
     deadline = time.monotonic() + _SECONDS_TO_GO
     asked = [guest for guest in guests if guest.handle.still_running]
-    _each(asked, lambda guest: guest.power.ask_to_stop(_SECONDS_TO_GO / 2), deadline)
-    while any(guest.handle.still_running for guest in asked) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    if not told_to_end.is_set():
+        _each(asked, lambda guest: guest.power.ask_to_stop(_SECONDS_TO_GO / 2), deadline)
+    while time.monotonic() < deadline and any(guest.handle.still_running for guest in asked):
+        if told_to_end.wait(_LOOK):
+            break
     # What they would lose was looked at above; one that hangs would hold up the answer for all now.
-    failed = _each(asked, lambda guest: guest.power.destroy(), deadline + _SECONDS_TO_END)
+    failed = _each(asked, lambda guest: guest.power.destroy(), time.monotonic() + _SECONDS_TO_END, to_the_end=True)
     for error in failed:
         raise error
 
@@ -70,8 +74,13 @@ def _may_stop(guest: Guest) -> bool:
     return not guest.power.losses()
 
 
-def _each(guests: Iterable[Guest], act: Callable[[Guest], object], deadline: float) -> list[VmsnapError]:
-    """Do something with guests, with each in a thread, until it is done or the time is up; return what failed."""
+def _each(
+    guests: Iterable[Guest], act: Callable[[Guest], object], deadline: float, *, to_the_end: bool = False
+) -> list[VmsnapError]:
+    """Do something with guests, with each in a thread, until it is done or the time is up; return what failed.
+
+    The time is also up when this process is told to end, unless it is `to_the_end`.
+    """
     failed: list[VmsnapError] = []
 
     def work(guest: Guest) -> None:
@@ -84,7 +93,8 @@ def _each(guests: Iterable[Guest], act: Callable[[Guest], object], deadline: flo
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        while thread.is_alive() and time.monotonic() < deadline and (to_the_end or not told_to_end.is_set()):
+            thread.join(_LOOK)
     return failed
 
 

@@ -52,7 +52,7 @@ class Lab(ExerciseLab):
         ``session``: the lab uses the libvirt of ``qemu:///session``, so `virsh -c qemu:///session` sees the same
         guests.
     keep : bool
-        Whether guests keep running when the lab is closed or this process ends.
+        Whether guests keep running when the lab is closed or this process ends, also at SIGTERM or SIGHUP.
 
     Raises
     ------
@@ -131,8 +131,8 @@ class Lab(ExerciseLab):
             opened.unlock_folder(path)
             advise(error, driver)
             raise
-        opened.enter(self)
         atexit.register(self._at_exit)
+        opened.enter(self)
 
     def __repr__(self) -> str:
         return f"<Lab {self.root}, {self.driver}{', closed' if self.closed else ''}>"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vmsnap_nb.errors import LabError
 from vmsnap_nb.lab.folder import LabFolder, default_root
+from vmsnap_nb.lab.signals import stop_guests_first
 from vmsnap_nb.model.arguments import checked
 from vmsnap_nb.words.message import t
 
@@ -54,8 +55,9 @@ def open_lab(root: Path, driver: Driver) -> Lab | None:
 
 
 def enter(lab: Lab) -> None:
-    """Add a lab that was opened."""
+    """Add a lab that was opened, and that has registered already what it does at the exit."""
     _LABS[lab.root] = lab
+    stop_guests_first()
 
 
 def leave(lab: Lab) -> None:
