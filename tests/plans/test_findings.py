@@ -149,6 +149,8 @@ def test_what_was_interrupted() -> None:
 def test_memory_that_is_of_no_use() -> None:
     tree = protected(handout()).edited(stale_memory=(Need("saved memory", "/i/Snap-4", "g", "/i/g.save"),))
     assert found(tree) == {"stale-memory": ("note", "/i/g.save")}
+    helps = [[one.help for one in find_all(reading(tree), uri=uri)] for uri in ("", "qemu:///system")]
+    assert helps == [[""], ["forest.cleanup()"]], "a snapshot of a guest that is not known may need it"
 
 
 def guest(state: str = "shut off", source: str = "/i/Snap-3") -> GuestFacts:

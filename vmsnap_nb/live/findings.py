@@ -35,4 +35,4 @@ def _host_findings(link: Connection, folders: Iterable[str | os.PathLike[str]]) 
         denied, why = denied_by_apparmor(link.handle, guest, forest) if here else (frozenset[str](), "")
         guests.append(replace(guest, denied=denied, denied_unknown=why))
     lists = [list_snapshots(domain, forest, gone=gone, unknown=unknown) for domain, _ in roll.guests]
-    return find_all(reading, guests, lists, name="host.survey()", machine=place.far_machine())
+    return find_all(reading, guests, lists, name="host.survey()", uri=link.uri, machine=place.far_machine())

@@ -337,6 +337,7 @@ class LiveForest(Forest):
         """Plan to remove all files that earlier merges marked as invalid; nothing changes until you call `run`.
 
         Incomplete files that a killed process of this toolkit left behind (``.<32 digits>.partial``) are removed too.
+        If the guests are known, so is saved memory that can no longer be restored.
 
         Returns
         -------
@@ -347,7 +348,7 @@ class LiveForest(Forest):
         NothingToDoError
             No file is marked as invalid.
         """
-        return LivePlan.bind(CleanupRequest(), self.place)
+        return LivePlan.bind(CleanupRequest(uri=self.place.uri), self.place)
 
     def blockmap(self, image: ImageLike) -> BlockMap:
         """Map the parts of the disk that each layer of a chain holds, and the data that higher layers hide.
@@ -415,7 +416,9 @@ class LiveForest(Forest):
         [('writable-base', 'note')]
         """
         now = self.place.survey()
-        return find_all(self.place.look(now, findings_needs(now.forest)), machine=self.place.far_machine())
+        return find_all(
+            self.place.look(now, findings_needs(now.forest)), uri=self.place.uri, machine=self.place.far_machine()
+        )
 
     def leftovers(self) -> LiveLeftovers:
         """Find files that nothing needs, as far as is known: images, merged layers, memory and incomplete files.

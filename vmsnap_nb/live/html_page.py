@@ -90,7 +90,7 @@ def folder_chapter(place: Place) -> Chapter:
     """Return what is said of some folders, from one reading."""
     now = place.survey()
     forest = now.forest
-    findings = find_all(place.look(now, findings_needs(forest)), machine=place.far_machine())
+    findings = find_all(place.look(now, findings_needs(forest)), uri=place.uri, machine=place.far_machine())
     return Chapter(
         heading=t("Folders"),
         parts=(

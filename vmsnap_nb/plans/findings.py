@@ -101,10 +101,12 @@ def find_all(
     lists: Iterable[SnapshotList] = (),
     *,
     name: str = "forest",
+    uri: str = "",
     machine: Machine | None = None,
 ) -> Findings:
     """Return all that is found; `name` is what the calls are made on that are not those of a guest.
 
+    `uri` is the address of the libvirt that was asked for guests.
     `machine` is where the images are, if command lines must name it.
     """
     guests, found = tuple(guests), dict[tuple[str, str], Finding]()
@@ -112,7 +114,7 @@ def find_all(
         *(one for guest in guests for one in _of_guest(replace(reading, guest=guest))),
         *(one for each in lists for one in _of_list(each)),
         *_of_journal(reading, name),
-        *_of_images(reading, name),
+        *_of_images(reading, name, uri),
         *_of_shared_disks(reading.forest, guests),
         *_of_host(reading, name, str if machine is None else machine.line),
     ):
@@ -208,7 +210,7 @@ def _of_journal(reading: Reading, name: str) -> Iterator[Finding]:
 # -- images -----------------------------------------------------------------------------------------------------
 
 
-def _of_images(reading: Reading, name: str) -> Iterator[Finding]:
+def _of_images(reading: Reading, name: str, uri: str) -> Iterator[Finding]:
     forest = reading.forest
     kept = {path for use in forest.uses for path in use.deleted}  # the guest's own finding says what to do
     for path, image in forest.images.items():
@@ -246,7 +248,7 @@ def _of_images(reading: Reading, name: str) -> Iterator[Finding]:
             guest=need.guest,
             path=need.path,
         )
-        yield _row("stale-memory", "note", what, need.name, f"{name}.cleanup()")
+        yield _row("stale-memory", "note", what, need.name, f"{name}.cleanup()" if uri else "")
 
 
 def _is_first_name(forest: Forest, path: str) -> bool:

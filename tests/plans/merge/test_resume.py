@@ -14,10 +14,11 @@ from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.model.guest import Disk, Domain, State, Use
 from vmsnap_nb.model.image import Bitmap, Image
+from vmsnap_nb.model.need import Need
 from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.journal import Began, MergeEntry, PullEntry
-from vmsnap_nb.plans.merge.request import FinishPullRequest, FinishRequest
+from vmsnap_nb.plans.merge.request import CleanupRequest, FinishPullRequest, FinishRequest
 from vmsnap_nb.plans.merge.steps import CarryBitmaps, LiveCommit, LivePull, Repoint, SetSource, WriteOut
 from vmsnap_nb.plans.plan import Plan
 
@@ -95,6 +96,14 @@ def test_cleanup_removes_what_is_invalid_and_nothing_else() -> None:
     assert cleanup(needed).refused
     with pytest.raises(InvalidRequestError, match="no image"):
         cleanup(handout())
+
+
+def test_memory_that_a_snapshot_may_need_stays_where_no_libvirt_was_asked() -> None:
+    """A clock that was set back, or a copy, makes an image look newer than the memory of a checkpoint."""
+    newer = handout().edited(stale_memory=(Need("saved memory", "/i/Snap-4", "g", "/i/g.cp.mem"),))
+    assert CleanupRequest(uri="qemu:///system").plan(reading(newer)).unlinks == ("/i/g.cp.mem",)
+    with pytest.raises(InvalidRequestError, match="no image"):
+        CleanupRequest().plan(reading(newer))
 
 
 def test_a_merge_of_a_guest_is_finished_without_it_where_it_no_longer_names_what_was_merged() -> None:

@@ -183,11 +183,14 @@ def plan_cleanup(reading: Reading, request: CleanupRequest) -> Plan:
 def _stale_memory(forest: Forest, request: CleanupRequest) -> tuple[Need, ...]:
     """Return files of memory that go: those that are named, or those of checkpoints that cannot be restored any more.
 
-    What was saved under another name is a user's own file.
+    What was saved under another name is a user's own file. That an image was modified later is no proof by itself, as
+    the clock may have been set back: where no libvirt was asked, a snapshot may still need the memory.
     """
     if request.among is not None:
         found = [need for need in (*forest.needs, *forest.stale_memory) if need.kind == "saved memory"]
         return tuple({need.name: need for need in found if need.name in request.among}.values())
+    if not request.guest and not request.uri:
+        return ()
     found = [need for need in forest.stale_memory if not request.guest or need.guest == request.guest]
     return tuple({need.name: need for need in found if need.name.endswith(".mem")}.values())
 

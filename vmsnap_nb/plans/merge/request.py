@@ -231,9 +231,13 @@ class ShortenRequest(MergeRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class CleanupRequest(MergeRequest):
-    """Remove what is invalid: `among` these, on layers of the guest's chains, or all."""
+    """Remove what is invalid: `among` these, on layers of the guest's chains, or all.
+
+    `uri` says which libvirt was asked for guests, if no guest is named.
+    """
 
     among: tuple[str, ...] | None = None
+    uri: str = ""
 
     def _needs(self, forest: Forest) -> Needs:
         if self.among is not None:
