@@ -193,11 +193,13 @@ MALFORMED: dict[str, dict[str, tuple[Any, ...]]] = {
         "to": (None, "", "asleep", 1, ["off"]),
         "kept": _NO_TEXT[1:],
         "discards": _NO_TEXTS,
+        "files": _NO_FILES,
     },
     "snapshot": {
         "guest": _NO_TEXT,
         "uuid": (*_NO_TEXT, "0d0d", "../0c0c"),
         "name": _NO_TEXT,
+        "files": _NO_FILES,
         "disks": (
             *(None, [], {}, "vda", [None], [{}], [["vda", "/i/top", "/j/new"]]),
             [{"target": "vda", "source": "/i/top"}],

@@ -40,6 +40,7 @@ __all__ = [
     "begun",
     "drop_entry",
     "drop_unless_begun",
+    "facts_of",
     "is_begun",
     "is_untouched",
     "read_all",
@@ -224,11 +225,16 @@ def begun(entry: _Begun) -> _Begun:
         user = pwd.getpwuid(uid).pw_name
     except KeyError:
         user = ""
-    files = tuple(fact for path in entry.images if (fact := _fact(path)) is not None)
+    files = facts_of(entry.images)
     at = datetime.now(UTC).isoformat(timespec="seconds")
     return replace(
         entry, files=files, began=Began(user=user, uid=uid, pid=os.getpid(), host=os.uname().nodename, at=at)
     )
+
+
+def facts_of(paths: Iterable[str]) -> tuple[FileFact, ...]:
+    """Return which files some images are at this moment, as far as they can be looked at."""
+    return tuple(fact for path in paths if path.startswith("/") and (fact := _fact(path)) is not None)
 
 
 def _fact(path: str) -> FileFact | None:

@@ -22,6 +22,7 @@ from vmsnap_nb.model.snapshot import SnapshotRecord
 
 __all__ = [
     "KINDS",
+    "MOMENT",
     "Began",
     "Entry",
     "FileFact",
@@ -40,8 +41,11 @@ __all__ = [
     "kind_of",
     "revert_places",
     "text_of",
+    "written_before_clock",
 ]
 
+MOMENT = 10_000_000_000
+"""Nanoseconds in which what an entry says has begun, such as that a guest that runs is stopped."""
 _VERSION = 3
 _SUFFIX = ".json"
 
@@ -202,6 +206,8 @@ class RevertEntry(Entry):
     kept: str | None = None
     # Overlays whose content was to be thrown away.
     discards: tuple[str, ...] = ()
+    # The files of the guest's disks, as this entry was written; empty where an older version has written it.
+    files: tuple[FileFact, ...] = ()
 
     @property
     def path(self) -> str:
@@ -257,6 +263,8 @@ class SnapshotEntry(Entry):
     disks: tuple[Switch, ...]
     # The files that it was about to create, overlays and memory: none of them was there before.
     made: tuple[_Path, ...] = ()
+    # The files on which the overlays are, as this entry was written; empty where an older version has written it.
+    files: tuple[FileFact, ...] = ()
 
     @property
     def path(self) -> str:
@@ -379,6 +387,15 @@ def entry_of(path: str, text: str, is_folder: Callable[[str], bool] = lambda _: 
         return UnknownEntry(path=path, version=version, folder=folder, is_elsewhere=not is_folder(folder))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def written_before_clock(files: Iterable[FileFact], path: str, written: int, began: int) -> bool:
+    """Return whether a file seems to be `written` before an entry `began`, but not at the time that this has recorded.
+
+    It was written later, and the clock was set back in between.
+    """
+    recorded = next((fact.mtime_ns for fact in files if fact.path == path), written)
+    return written != recorded and written < began - MOMENT
 
 
 def revert_places(domain: Domain, records: Iterable[SnapshotRecord]) -> tuple[str, ...]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from support.faulty import perform
 from support.guests import discard
+from support.images import write
 from support.labs import run_python
 from support.refusals import refused
 from support.small_disk import small_disk
@@ -19,6 +23,7 @@ from vmsnap_nb.live.guest_actions.revert import _explained
 from vmsnap_nb.live.journal import write_entry
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.plans.journal import RecordEntry, RevertEntry
+from vmsnap_nb.plans.revert.steps import BeginRevert
 from vmsnap_nb.system.libvirt.library import library
 from vmsnap_nb.system.libvirt.snapshots import find_snapshot
 
@@ -100,6 +105,22 @@ def test_an_interrupted_revert_to_a_snapshot_that_was_deleted_since_can_be_forgo
     assert plan.run(progress=False, waive="active-job").as_predicted
     assert guest.unfinished() == ()
     discard(guest)
+
+
+def test_what_was_written_since_is_not_discarded_though_the_clock_was_set_back(lab: Lab, base: Image) -> None:
+    guest = lab.guest("old-clock", backing=base, boot="disk")
+    guest.snapshot("a", kind="external-disk").run(progress=False)
+    top = Path(guest.chain()[-1].path)
+    write(top, "write -q -P 7 0 64k")
+    plan = guest.revert("a", keep_current=False)
+    undo = perform(plan, next(step for step in plan.steps if isinstance(step, BeginRevert)))
+    try:
+        assert refused(guest.unfinished()[0]) == set()
+        os.utime(top, (time.time() - 3600, time.time() - 3600))  # as a write does then
+        assert refused(guest.unfinished()[0]) == {"disk-changed"}
+    finally:
+        undo()
+        discard(guest)
 
 
 @pytest.mark.parametrize("kind", ["internal-disk", "external-disk"])

@@ -23,6 +23,7 @@ from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.model.image import Image
 from vmsnap_nb.model.snapshot import Kind
+from vmsnap_nb.plans.journal import SnapshotEntry
 from vmsnap_nb.system.libvirt import snapshots as libvirt_snapshots
 from vmsnap_nb.system.libvirt.library import library
 
@@ -71,6 +72,16 @@ def test_an_external_disk_snapshot_of_a_guest_that_is_off(guest: Guest) -> None:
     assert frame.loc["a", "kind"] == "external-disk"
     record("external-disk", "off", "create")
     record("external-disk", "off", "list")
+
+
+def test_an_entry_has_the_times_of_the_images_that_are_written_to_no_more(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[SnapshotEntry] = []
+    monkeypatch.setattr("vmsnap_nb.live.guest_actions.snapshot.write_entry", written.append)
+    source = guest.chain()[-1]
+    guest.snapshot("a", kind="external-disk").run(progress=False)
+    assert [(fact.path, fact.mtime_ns) for fact in written[0].files] == [(source.path, source.mtime_ns)]
 
 
 def test_an_overlay_that_libvirt_makes_is_no_more_open_than_the_image_below(guest: Guest) -> None:

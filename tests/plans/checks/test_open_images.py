@@ -15,7 +15,7 @@ from vmsnap_nb.model.image import Image, InternalSnapshot
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.checks.open_images import held_concerns, interrupted_snapshots
 from vmsnap_nb.plans.facts import FolderFacts
-from vmsnap_nb.plans.journal import SnapshotEntry, Switch
+from vmsnap_nb.plans.journal import FileFact, SnapshotEntry, Switch
 from vmsnap_nb.plans.merge.finish_snapshot import FinishSnapshotRequest
 from vmsnap_nb.plans.merge.held_layers import CorrectRequest, SaveDeletedRequest, held_requests
 from vmsnap_nb.plans.merge.steps import RemoveFile, SetSource
@@ -118,6 +118,20 @@ def test_both_may_be_the_newest(below: int | None, above: int, refused: bool) ->
     at = replace(at, forest=at.forest.edited(put=put))
     concerns = FinishSnapshotRequest(guest="demo", entry=ENTRY).plan(at).concerns
     assert [concern.name for concern in concerns] == (["disk-changed"] if refused else [])
+
+
+@pytest.mark.parametrize(("written", "refused"), [(5, False), (95, False), (50, True)])
+def test_a_clock_that_was_set_back_hides_no_start_on_the_image_below(written: int, *, refused: bool) -> None:
+    """The snapshot began at 100, and the image was last written at 5 then."""
+    fact = FileFact(path="/i/old.qcow2", device=1, inode=2, size=3, mtime_ns=5 * 10**9)
+    entry = replace(ENTRY, files=(fact,))
+    at = now("shut off", OFF, entries=(entry,), maps=DATA, times={entry.path: 100 * 10**9})
+    times = {"/i/old.qcow2": written * 10**9, "/i/new.qcow2": 200 * 10**9}
+    put = [replace(at.forest[path], mtime_ns=time) for path, time in times.items()]
+    request = FinishSnapshotRequest(guest="demo", entry=entry)
+    assert entry.path in request.needs(at.forest).times
+    concerns = request.plan(replace(at, forest=at.forest.edited(put=put))).concerns
+    assert [concern.name for concern in concerns] == ["disk-changed"] * refused
 
 
 @pytest.mark.parametrize(("later", "corrected"), [("/i/old.qcow2", True), ("/i/new.qcow2", False), ("/i/other", False)])

@@ -19,7 +19,7 @@ from vmsnap_nb.model.guest import Disk, Domain, State, Use
 from vmsnap_nb.model.image import InternalSnapshot
 from vmsnap_nb.model.snapshot import SnapshotDisk, SnapshotRecord
 from vmsnap_nb.plans.facts import FolderFacts
-from vmsnap_nb.plans.journal import InsideEntry, MergeEntry, RevertEntry
+from vmsnap_nb.plans.journal import FileFact, InsideEntry, MergeEntry, RevertEntry
 from vmsnap_nb.plans.plan import Plan
 from vmsnap_nb.plans.revert.definition import changed_parts
 from vmsnap_nb.plans.revert.request import RevertRequest
@@ -377,6 +377,19 @@ def test_what_was_written_since_a_revert_began_is_not_discarded_by_finishing_it(
     made = request.plan(reading(tree, domain, maps=maps, times={entry.path: 9 * 10**9}))
     assert named(made, "refuse") == ["disk-changed"] * refused
     assert all(one.waivable for one in made.concerns if one.level == "refuse")
+
+
+@pytest.mark.parametrize(("written", "refused"), [(5, False), (95, False), (50, True)])
+def test_nor_with_a_clock_that_was_set_back(written: int, *, refused: bool) -> None:
+    """The revert began at 100, and the overlay was last written at 5 then."""
+    before, domain = external()
+    tree = before.edited(put=[replace(before["/i/three.qcow2"], mtime_ns=written * 10**9)])
+    fact = FileFact(path="/i/three.qcow2", device=1, inode=2, size=3, mtime_ns=5 * 10**9)
+    entry = RevertEntry(folder="/i", guest="demo", uuid=UUID, name="a", to="off", files=(fact,))
+    request = RevertRequest.finishing(GuestRef("demo", UUID, ""), entry)
+    made = request.plan(reading(tree, domain, times={entry.path: 100 * 10**9}))
+    assert named(made, "refuse") == ["disk-changed"] * refused
+    assert any("clock was set back" in one.what for one in made.concerns) is refused
 
 
 @pytest.mark.parametrize(("written", "same", "refused"), [(99, False, True), (99, True, False), (10, False, False)])

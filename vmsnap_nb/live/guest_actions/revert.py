@@ -7,6 +7,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from vmsnap_nb.errors import GuestError, InUseError, StalePlanError, VmsnapError
 from vmsnap_nb.live.connection import Connection
@@ -16,7 +17,7 @@ from vmsnap_nb.live.guest_actions.stale_chain import forget_old_chains
 from vmsnap_nb.live.handle import GuestHandle, ended_at_once, explained
 from vmsnap_nb.live.image_actions import write_overlay
 from vmsnap_nb.live.internal_snapshots import changing_inside
-from vmsnap_nb.live.journal import drop_entry, read_entry, revert_entries, write_entry
+from vmsnap_nb.live.journal import drop_entry, facts_of, read_entry, revert_entries, write_entry
 from vmsnap_nb.live.step_action import Action, HalfDoneError, StaysError, Undo, no_way_back, undo_of
 from vmsnap_nb.model.guest import OFF
 from vmsnap_nb.plans.journal import RevertEntry
@@ -89,9 +90,10 @@ def revert_actions(link: Connection) -> Mapping[type[Step], Action]:
 # -- the journal -----------------------------------------------------------------------------------------
 
 
-def _begin(_: GuestHandle, step: BeginRevert) -> Undo:
+def _begin(guest: GuestHandle, step: BeginRevert) -> Undo:
     before = read_entry(step.entry.path, RevertEntry)
-    write_entry(step.entry)
+    paths = dict.fromkeys((*step.entry.discards, *(use.path for use in guest.read().uses)))
+    write_entry(replace(step.entry, files=facts_of(paths)))
     return lambda: drop_entry(step.entry) if before is None else write_entry(before)
 
 

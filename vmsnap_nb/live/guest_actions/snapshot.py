@@ -22,7 +22,7 @@ from vmsnap_nb.live.guest_actions.records import (
 )
 from vmsnap_nb.live.handle import GuestHandle, explained
 from vmsnap_nb.live.internal_snapshots import changing_inside
-from vmsnap_nb.live.journal import drop_entry, read_entry, write_entry
+from vmsnap_nb.live.journal import drop_entry, facts_of, read_entry, write_entry
 from vmsnap_nb.live.step_action import Action, StaysError, Undo, undo_of
 from vmsnap_nb.model.disk_xml import named_image
 from vmsnap_nb.model.guest import OFF
@@ -100,7 +100,8 @@ def _take(handle: GuestHandle, step: TakeSnapshot) -> Undo:
     flags = sum(getattr(libvirt, f"VIR_DOMAIN_SNAPSHOT_CREATE_{flag}") for flag in step.flags)
     entry, earlier = step.entry if handle.link.files_are_here else None, None
     if entry is not None:
-        entry = replace(entry, made=tuple(path for path in entry.made if path not in there))
+        new = tuple(path for path in entry.made if path not in there)
+        entry = replace(entry, made=new, files=facts_of(one.source for one in entry.disks))
         earlier = _earlier(entry)
         try:
             write_entry(entry if earlier is None else _joined(entry, earlier))
@@ -159,7 +160,10 @@ def _earlier(entry: SnapshotEntry) -> SnapshotEntry | None:
 def _joined(entry: SnapshotEntry, earlier: SnapshotEntry) -> SnapshotEntry:
     """Return an entry that also says what an earlier one does: a guest has one."""
     disks, made = (*entry.disks, *earlier.disks), (*entry.made, *earlier.made)
-    return replace(entry, disks=tuple(dict.fromkeys(disks)), made=tuple(dict.fromkeys(made)))
+    files = {fact.path: fact for fact in (*earlier.files, *entry.files)}
+    return replace(
+        entry, disks=tuple(dict.fromkeys(disks)), made=tuple(dict.fromkeys(made)), files=tuple(files.values())
+    )
 
 
 def _end_entry(entry: SnapshotEntry, earlier: SnapshotEntry | None) -> None:

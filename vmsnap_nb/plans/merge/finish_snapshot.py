@@ -14,7 +14,7 @@ from vmsnap_nb.model.moment import time_text
 from vmsnap_nb.model.size import human_size
 from vmsnap_nb.plans.checks.open_images import missed_switches, set_aside, unrecorded_switches
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, sorted_concerns
-from vmsnap_nb.plans.journal import SnapshotEntry, Switch
+from vmsnap_nb.plans.journal import SnapshotEntry, Switch, written_before_clock
 from vmsnap_nb.plans.merge.request import MergeRequest
 from vmsnap_nb.plans.merge.steps import RemoveFile, SetSource
 from vmsnap_nb.plans.plan import Plan
@@ -40,7 +40,8 @@ class FinishSnapshotRequest(MergeRequest):
         """Return what must be read: whether anything is in the overlays, and which files there are."""
         folder = (os.path.dirname(self.entry.path),)
         maps = tuple(path for path in self.files if path in forest.images)
-        return Needs(maps=maps, journal=folder, begun=self.entry.made, places=self.entry.made)
+        times = (self.entry.path,)
+        return Needs(maps=maps, journal=folder, begun=self.entry.made, places=self.entry.made, times=times)
 
     def plan(self, reading: Reading) -> Plan:
         """Return the plan."""
@@ -79,7 +80,7 @@ class FinishSnapshotRequest(MergeRequest):
                 files=listed(now.values()),
             )
         doubts = (
-            *_both_newest(forest, missed),
+            *_both_newest(reading, entry, missed),
             *_started_without(reading, entry),
             *_open(forest, guest.domain, left),
             *_kept_memory(reading, entry),
@@ -185,11 +186,13 @@ def _redefined(guest: Domain, entry: SnapshotEntry) -> Iterator[Concern]:
         )
 
 
-def _both_newest(forest: Forest, missed: tuple[Switch, ...]) -> Iterator[Concern]:
+def _both_newest(reading: Reading, entry: SnapshotEntry, missed: tuple[Switch, ...]) -> Iterator[Concern]:
     """Check that nobody has written to an image after QEMU had gone over to the overlay on it."""
+    forest, began = reading.forest, reading.times.get(entry.path)
     for one in missed:
         below, above = forest[one.source].mtime_ns, forest[one.file].mtime_ns
-        if below is None or above is None or below > above:
+        unknown = below is None or above is None or below > above
+        if unknown or (began is not None and written_before_clock(entry.files, one.source, below or 0, began)):
             yield refuse(
                 "disk-changed",
                 t(

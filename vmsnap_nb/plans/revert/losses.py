@@ -10,6 +10,7 @@ from vmsnap_nb.model.size import human_size
 from vmsnap_nb.plans.checks import devices
 from vmsnap_nb.plans.checks.layers import missing
 from vmsnap_nb.plans.concern import Concern, either, refuse, remark, warn
+from vmsnap_nb.plans.journal import MOMENT, written_before_clock
 from vmsnap_nb.plans.request import Reading
 from vmsnap_nb.plans.revert.choice import RevertChoice
 from vmsnap_nb.plans.revert.definition import changed_parts, definition_of, is_for_next_start, pending_sources
@@ -48,10 +49,6 @@ _PARTS = {
     "redirdev": N_("redirected USB device"),
 }
 """What the elements of a definition are called; others keep their names."""
-
-
-_BEGINS = 10_000_000_000
-"""Nanoseconds in which a guest that runs is stopped after its revert was recorded."""
 
 
 def check_losses(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
@@ -179,7 +176,7 @@ def _written_since(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
     """
     entry, forest = choice.request.interrupted, reading.forest
     began = None if entry is None else reading.times.get(entry.path)
-    if began is None or choice.kept is not None:
+    if entry is None or began is None or choice.kept is not None:
         return
     if choice.way == "inside":
         mixed = {one.image for one in reading.insides if one.change == "revert"}
@@ -194,7 +191,11 @@ def _written_since(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         paths = [one.path for one in choice.discards]
     for path in paths:
         image, is_empty = forest.images.get(path), path in reading.maps and not reading.maps[path].extents
-        if image is None or is_empty or (image.mtime_ns or 0) <= began + _BEGINS:
+        if image is None or is_empty:
+            continue
+        written = image.mtime_ns or 0
+        hidden = written_before_clock(entry.files, path, written, began)
+        if not hidden and written <= began + MOMENT:
             continue
         yield refuse(
             "disk-changed",
@@ -204,7 +205,16 @@ def _written_since(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
                 name=choice.record.name,
                 began=time_text(began),
                 path=path,
-                time=time_text(image.mtime_ns),
+                time=time_text(written),
+            )
+            if not hidden
+            else t(
+                "{path} was written to after the revert to snapshot {name} was started at {began}, and the clock was "
+                "set back in the meantime (last write: {time}): that data would be discarded",
+                name=choice.record.name,
+                began=time_text(began),
+                path=path,
+                time=time_text(written),
             ),
             either(
                 t("keep the current state: {call}", call=f"guest.revert({choice.record.name!r})"),
