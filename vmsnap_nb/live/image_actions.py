@@ -271,8 +271,20 @@ def pull(step: PullLayers) -> Undo:
         raise
     except VmsnapError as error:
         _note_damage(error, step.path)
+        _point_back_if_moved(step)
         raise
     return lambda: point_back(step.path, step.before)
+
+
+def _point_back_if_moved(step: PullLayers) -> None:
+    """Give an image its old backing file again if qemu-img has changed it and failed after that, as on a full disk.
+
+    A snapshot between the two would not be what its record says.
+    """
+    with contextlib.suppress(VmsnapError):  # with either of them it reads the same
+        backing = read_image(step.path, os.path.dirname(step.path))[0].backing
+        if backing is None or backing.key != step.before.key:
+            point_back(step.path, step.before)
 
 
 def _pull(step: PullLayers, tried: Message) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from support.content import backing, chain_of, content
@@ -17,6 +17,7 @@ from vmsnap_nb.live.job import Job
 from vmsnap_nb.live.journal import begun, write_entry
 from vmsnap_nb.live.step_action import Action, Undo
 from vmsnap_nb.plans.merge.steps import CheckContent, CommitLayers, RemoveFile, Repoint
+from vmsnap_nb.system.qemu import qemu_img
 
 pytestmark = pytest.mark.system
 
@@ -39,6 +40,29 @@ def test_what_fails_after_the_copying_can_be_finished(folder: Path) -> None:
     assert rest.run(progress=False).as_predicted
     assert content(paths[-1]) == was
     assert sorted(path.name for path in folder.iterdir()) == ["RootBase.qcow2", "Snap-1.qcow2", "Snap-4.qcow2"]
+
+
+def test_a_header_that_is_changed_by_a_program_that_fails_is_put_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As qemu-img does on a full disk: "No space left in the file header", though the header is written."""
+    paths = handout_chain(folder)
+    was, run = content(paths[-1]), qemu_img.run
+    rebased: list[object] = []
+
+    def fails(argv: tuple[str, ...], **options: Any) -> object:
+        done = run(argv, **options)
+        if argv[1] == "rebase" and not rebased:
+            rebased.append(argv)
+            raise VmsnapError(options["tried"], said="No space left in the file header")
+        return done
+
+    monkeypatch.setattr(qemu_img, "run", fails)
+    with pytest.raises(VmsnapError, match="No space left"):
+        vs.scan(folder).pull("Snap-4", "RootBase").run(progress=False)
+    assert rebased
+    assert chain_of(paths[-1]) == ["RootBase", "Snap-1", "Snap-2", "Snap-3", "Snap-4"]
+    assert content(paths[-1]) == was
 
 
 def test_nothing_is_repointed_back_to_what_is_gone(folder: Path) -> None:
