@@ -10,8 +10,9 @@ from support.snapshots import RAW, VDA, domain, plan, record, refusals, step_of,
 
 from vmsnap_nb.errors import InvalidRequestError
 from vmsnap_nb.model.guest import Disk, State, Use
-from vmsnap_nb.model.image import InternalSnapshot
+from vmsnap_nb.model.image import Bitmap, Image, InternalSnapshot
 from vmsnap_nb.model.internal_snapshots import next_id, restored_by
+from vmsnap_nb.model.reference import Reference
 from vmsnap_nb.plans.facts import FolderFacts
 from vmsnap_nb.plans.plan import CONCERNS
 from vmsnap_nb.plans.save.request import saved_record
@@ -205,3 +206,37 @@ def test_a_name_that_becomes_the_id_of_a_later_snapshot_is_warned_of(name: str, 
     assert [c.name for c in made.concerns if c.level == "warn" and "a later snapshot" in c.what] == [
         "name-taken" for _ in range(warned)
     ]
+
+
+def on(state: State, top: Image, **asked: object) -> list[tuple[str, str]]:
+    """Plan a snapshot of a guest with that image; return what speaks against it, and what helps."""
+    guest = domain(state)
+    made = plan(guest, forest(image("base.qcow2", writable=False), top, uses=guest.uses), **asked)
+    return [(concern.name, str(concern.remedy)) for concern in made.concerns]
+
+
+def test_what_helps_against_what_an_image_holds() -> None:
+    bitmaps = image("top.qcow2", "base.qcow2", bitmaps=(Bitmap("b", 65536, ("auto",)),))
+    remedies = dict(on("shut off", bitmaps, name="a", kind="external-disk"))
+    assert "take the snapshot while the guest is running" in remedies["backup-chain"]
+    assert "qemu-img bitmap --add" in remedies["backup-chain"]
+    assert "backup-chain" not in dict(on("running", bitmaps, name="a", kind="external-disk"))
+
+    apart = image("top.qcow2", "base.qcow2", data_file=Reference("/i/top.raw", "absolute", "/i/top.raw", "raw"))
+    remedy = dict(on("shut off", apart, name="a", kind="external-disk"))["not-supported"]
+    assert remedy == "copy it into one file first: qemu-img convert -O qcow2 /i/top.qcow2 NEW.qcow2"
+    assert "not-supported" not in dict(on("shut off", image("top.qcow2", "base.qcow2"), name="a", kind="external-disk"))
+
+    numbers = image("top.qcow2", "base.qcow2", snapshots=(InternalSnapshot("2", "b"),))
+    remedy = dict(on("shut off", numbers, name="2", kind="internal-disk"))["name-taken"]
+    assert remedy == "choose another name. Or use kind='external-disk'"
+    assert "name-taken" not in dict(on("shut off", numbers, name="c", kind="internal-disk"))
+    assert "name-taken" not in dict(on("shut off", numbers, name="2", kind="external-disk"))
+
+
+def test_what_helps_where_no_disk_would_be_included() -> None:
+    raw = domain("shut off", RAW)
+    made = plan(raw, name="a", kind="internal-disk", disks={"vdb": "no"})
+    remedies = [str(concern.remedy) for concern in made.concerns if concern.name == "not-supported"]
+    assert any("name the disks" in remedy for remedy in remedies)
+    assert "not-supported" not in refusals(plan(raw, name="a", kind="external-disk", disks={"vdb": "external"}))
