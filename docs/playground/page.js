@@ -108,13 +108,25 @@ function build({ language: spokenIn, words, figure: spoken, scope, scenes, exerc
   fill(scene, scenes.map(({ name, title }) => [name, title]));
   const figure = new Figure({
     words: spoken, scope, svg: "", text: "", summary: "", boxes: {}, switch: "", selected: null, proposed: [],
-    can_propose: true, views: 0, look: 0, progress: null,
+    can_propose: true, views: 0, look: 0, progress: null, least: 0, is_narrow: false,
   });
+  let drawn = null; // what the figure shows, for wide and for narrow pages
+
+  function draw() {
+    if (!drawn) return;
+    const { boxes, svg } = figure.get("is_narrow") ? drawn.narrow : drawn;
+    figure.set("least", drawn.least);
+    figure.set("boxes", boxes);
+    figure.set("svg", svg); // the last one: with it all is drawn
+  }
+
+  figure.on("change:is_narrow", draw);
 
   function show(found) {
     const kept = image.value;
-    for (const name of ["boxes", "text", "summary", "switch", "selected"]) figure.set(name, found[name] ?? null);
-    figure.set("svg", found.svg); // the last one: with it all is drawn
+    for (const name of ["text", "summary", "switch", "selected"]) figure.set(name, found[name] ?? null);
+    drawn = found;
+    draw();
     findings.replaceChildren(...(found.findings
       ? [el("details", {}, el("summary", { textContent: words.findings }), el("div", { innerHTML: found.findings }))]
       : []));

@@ -18,6 +18,7 @@ from vmsnap_nb.playground.questions import PREDICTIONS, TASKS
 from vmsnap_nb.playground.scenes import SCENES
 from vmsnap_nb.playground.session import Session
 from vmsnap_nb.playground.texts import texts
+from vmsnap_nb.views.svg import MOST_NARROW, least_width
 from vmsnap_nb.words.language import set_language
 
 pytestmark = pytest.mark.system
@@ -58,6 +59,8 @@ def test_every_scene_has_its_images(page: Page) -> None:
         shown = page.ask("scene", name=scene["name"])
         assert len(shown["images"]) >= 4
         assert shown["svg"].startswith("<svg")
+        assert least_width(shown["narrow"]["svg"]) <= MOST_NARROW
+        assert set(shown["narrow"]["boxes"].values()) <= set(shown["boxes"].values())
         assert set(shown["boxes"].values()) >= {image["path"] for image in shown["images"]}
     assert {path.name for path in page.root.iterdir()} == {one.name for one in (*SCENES, *TASKS)}
 

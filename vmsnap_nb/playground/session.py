@@ -83,7 +83,7 @@ class Session:
 
     def _open(self, folder: str) -> dict[str, Any]:
         self._forest = forest = read_folder(folder)
-        found = clickable(forest, _SCOPE)
+        found, narrow = clickable(forest, _SCOPE), clickable(forest, _SCOPE, narrow=True)
         images = [
             {"path": image.path, "name": image.name, "based": forest.parent(image.path) is not None}
             for image in forest
@@ -96,6 +96,8 @@ class Session:
             "text": found.text,
             "summary": found.summary,
             "boxes": found.boxes,
+            "least": found.least,
+            "narrow": {"svg": narrow.svg, "boxes": narrow.boxes},
             "switch": found.switch,
             "images": images,
             "findings": findings._repr_mimebundle_()["text/html"] if findings else "",
