@@ -215,8 +215,8 @@ _MONITOR_LOST = ("read from", "write to", "closed", "End of file")
 """What libvirt says, in the same sentence as "monitor", where a QEMU has ended in the middle of something."""
 
 
-def explained(error: VmsnapError, *, taking: bool = False) -> VmsnapError:
-    """Return an error of libvirt about snapshots with what is known of it; `taking` is of one that is undone then."""
+def explained(error: VmsnapError) -> VmsnapError:
+    """Return an error of libvirt about snapshots with what is known of it."""
     libvirt = library()
     if not isinstance(error, LibvirtError):
         return error
@@ -240,6 +240,4 @@ def explained(error: VmsnapError, *, taking: bool = False) -> VmsnapError:
         return ended
     if "writing VM state" in said and not has_own_step(error):
         error.next_step = t("free space on the file system of the image that stores the memory, and try again")
-    if taking and not has_own_step(error):
-        error.next_step = t("call the guest's snapshots() again: this snapshot was removed completely")
     return error

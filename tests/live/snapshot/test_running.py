@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.faulty import perform
+from support.guests import discard
 from support.kinds import record
-from support.labs import run_python
+from support.labs import run_python, start_paused
 from support.small_disk import small_disk
 
 from vmsnap_nb.errors import InvalidRequestError, NotFoundError, PlanRefusedError, StalePlanError, VmsnapError
+from vmsnap_nb.lab.lab import Lab
 from vmsnap_nb.live.guest import Guest
+from vmsnap_nb.model.image import Image
 
+libvirt = pytest.importorskip("libvirt")
 pytestmark = pytest.mark.guest
 
 
@@ -203,3 +208,33 @@ def test_a_full_disk_and_a_killed_qemu_while_the_memory_is_written(short: Path) 
         "False shut off True 0",
         "True",
     ], done.stderr
+
+
+def test_an_agent_that_does_not_thaw_fails_a_snapshot_that_was_taken(
+    lab: Lab, base: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvirt then has no record of it, and the guest writes to the overlay: that is said, and nothing is removed."""
+    guest = lab.guest("frozen", backing=base)
+    start_paused(guest)
+    create = libvirt.virDomain.snapshotCreateXML
+
+    def then_fail(domain: Any, xml: str, flags: int) -> None:
+        create(domain, xml, flags).delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
+        raise libvirt.libvirtError("unable to execute QEMU agent command 'guest-fsfreeze-thaw'")
+
+    try:
+        monkeypatch.setattr(libvirt.virDomain, "snapshotCreateXML", then_fail)
+        with pytest.raises(VmsnapError) as raised:
+            guest.snapshot("late", kind="external-disk").run(progress=False)
+        monkeypatch.undo()
+        top = guest.chain().top or ""
+        assert top.endswith(".late.qcow2")
+        assert f"frozen already uses {top}, but libvirt has no record of the snapshot" in str(raised.value)
+        assert "removed completely" not in str(raised.value)
+        (finish,) = guest.unfinished()
+        assert finish.run(progress=False).as_predicted
+        assert os.path.exists(top)
+        assert guest.commit(top=top).run(progress=False).as_predicted
+        assert len(guest.chain()) == 2
+    finally:
+        discard(guest)

@@ -51,7 +51,7 @@ from vmsnap_nb.system.libvirt.snapshots import find_snapshot
 from vmsnap_nb.system.libvirt.written import written_paths
 from vmsnap_nb.system.qemu import qemu_img
 from vmsnap_nb.system.survey import Survey
-from vmsnap_nb.words.message import Message, clauses, t
+from vmsnap_nb.words.message import Message, clauses, listed, t
 
 __all__ = ["asked_of_disks", "snapshot_actions"]
 
@@ -111,7 +111,7 @@ def _take(handle: GuestHandle, step: TakeSnapshot) -> Undo:
         with _inside(handle, step, "create"), libvirt_errors(tried):
             handle.domain.snapshotCreateXML(step.xml, flags)
     except VmsnapError as error:
-        named = explained(error, taking=True)
+        named = explained(error)
         if was_cut_off(connection, error):
             raise _unknown(named) from error
         _clean_up(handle, step, there, named)
@@ -250,11 +250,25 @@ def _clean_up(handle: GuestHandle, step: TakeSnapshot, there: set[str], error: V
         used = _all_sources(handle) | _held(handle, named=error)
         running = handle.running
         _remove({path: identity for path, identity in made.items() if path not in used}, t("remove incomplete files"))
+        if kept := [path for path in made if path in used]:
+            _say_kept(handle, kept, error)
         if step.kind == "internal-disk" and not running:
             for disk in step.disks:
                 _drop_inside(disk, step.name)
     except VmsnapError as failure:
         error.add_note(t("could not clean up after the snapshot: {error}", error=str(failure)))
+    else:
+        if not has_own_step(error):
+            error.next_step = t("call the guest's snapshots() again: this snapshot was removed completely")
+
+
+def _say_kept(handle: GuestHandle, kept: Iterable[str], error: VmsnapError) -> None:
+    """Say that a snapshot which failed was taken all the same: QEMU was done when the guest's agent did not thaw."""
+    fields = {"guest": handle.name, "files": listed(kept)}
+    why = t("{guest} already uses {files}, but libvirt has no record of the snapshot", **fields)
+    step = t("merge {files} with commit(), or keep it: guest.unfinished()[0].run() removes the journal entry", **fields)
+    error.why = clauses(filter(None, (error.why, why)))
+    error.next_step = clauses(filter(None, (error.next_step if has_own_step(error) else None, step)))
 
 
 def _all_sources(handle: GuestHandle) -> set[str]:
