@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 from support.filesystems import ext4, fat, lvm, ntfs, xfs
 from support.images import KIB, MIB
+from support.waiting import eventually
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import ImageError, MissingPartError, VmsnapError
@@ -152,6 +155,51 @@ def test_a_child_that_takes_too_much_is_ended(tmp_path: Path) -> None:
     for limits in (Limits(seconds=0.001), Limits(memory=32 * MIB)):
         with pytest.raises(ImageError, match=r"did not complete|MemoryError"):
             ask([state], "list /", request, limits=limits)
+
+
+ASKING = """
+import os, sys, threading
+import vmsnap_nb as vs
+from vmsnap_nb.system.filesystems import reader
+from vmsnap_nb.system.filesystems.served import Server
+
+class Never:
+    name, size = "far", 1 << 30
+    def pread(self, offset, length):
+        print(open(f"/proc/self/task/{os.getpid()}/children").read(), flush=True)
+        threading.Event().wait()
+    def close(self): pass
+
+image = vs.chain(sys.argv[1], format="raw").layers[0]
+image = image.__class__(**{**{f: getattr(image, f) for f in ("path", "format")}, "known_from": "pool"})
+state = reader.DiskState("x", (image,), volume=lambda _: Never())
+reader.ask([state], "list /", {"do": "list", "path": "/", "recursive": True})
+"""
+
+
+def test_the_child_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    """Nobody would hear its answer; a hostile file system can keep it busy for minutes."""
+    disk = ext4(tmp_path / "disk.img", size=4 * MIB)
+    asking = subprocess.Popen([sys.executable, "-c", ASKING, str(disk)], stdout=subprocess.PIPE, text=True)
+    assert asking.stdout is not None
+    child = int(asking.stdout.readline())
+    assert "filesystems.child" in Path(f"/proc/{child}/cmdline").read_text()
+    os.kill(child, signal.SIGSTOP)  # as one that is busy, it does not see that the other end of its streams is closed
+    asking.kill()
+    asking.wait()
+    asking.stdout.close()
+    try:
+        assert eventually(lambda: _has_ended(child), seconds=5)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
+def _has_ended(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def test_without_its_libraries_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from vmsnap_nb.system.disk.layer import Layer, RawLayer
 from vmsnap_nb.system.disk.qcow2_layer import Qcow2Layer
 from vmsnap_nb.system.filesystems.messages import encode, error_line
 from vmsnap_nb.system.filesystems.region import Cache
-from vmsnap_nb.system.filesystems.sandbox import lock_down
+from vmsnap_nb.system.filesystems.sandbox import end_with_parent, lock_down
 from vmsnap_nb.system.filesystems.served import ServedSource
 from vmsnap_nb.system.sources.file import FileSource
 from vmsnap_nb.system.sources.source import Source
@@ -110,6 +110,7 @@ def main() -> None:
     say = _Out()
     with open(int(sys.argv[1]), "rb") as file:
         request = json.load(file)
+    end_with_parent(request["parent"])
     try:
         _work(request, say)
     except (VmsnapError, OSError, ValueError, MemoryError, RecursionError) as error:

@@ -78,6 +78,7 @@ def ask(
             "names": [state.label for state in states],
             "identities": [state.identities for state in states],
             "disks": disks,
+            "parent": os.getpid(),
         }
         paper = os.memfd_create("request")
         stack.callback(os.close, paper)
