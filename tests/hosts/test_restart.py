@@ -19,6 +19,7 @@ from support.images import MIB, create, write
 
 import vmsnap_nb as vs
 from vmsnap_nb.errors import LibvirtError
+from vmsnap_nb.live import connection as live_connection
 from vmsnap_nb.system.libvirt import connection as connections
 
 pytestmark = pytest.mark.hosts
@@ -115,7 +116,16 @@ def test_limits_of_time_hold_while_libvirt_hangs(
             lambda: guest.shutdown(timeout=1),
             lambda: guest.execute("true", timeout=1),
             lambda: guest.wait_ready(timeout=1),
+            lambda: guest.start(timeout=1),
             lambda: vs.connect("qemu:///system"),
+        ]
+        # Those without a limit of their own have one all the same.
+        monkeypatch.setattr(live_connection, "_SECONDS_TO_ANSWER", 1.0)  # instead of 15
+        monkeypatch.setattr(live_connection, "_TRUSTED", 0.0)
+        asks += [
+            *(lambda: guest.state, guest.unfinished, guest.snapshots, guest.chain, guest.concerns, guest.xml),
+            *(guest.console, guest.destroy, guest.suspend, lambda: guest.snapshot("a"), lambda: guest.restore("/x")),
+            *(host.domains, host.survey, lambda: host.guest("demo")),
         ]
         os.kill(daemon, signal.SIGSTOP)
         try:
@@ -125,6 +135,7 @@ def test_limits_of_time_hold_while_libvirt_hangs(
                     ask()
                 assert raised.value.next_step
                 assert time.monotonic() - began < 1.8
+            assert repr(guest) == "<Guest demo: unknown>"
         finally:
             os.kill(daemon, signal.SIGCONT)
         assert guest.state == "running"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -59,6 +60,12 @@ _PASSES: ContextVar[Mapping[Connection, list[Knowledge]]] = ContextVar("passes",
 """Of which connections something is read in one pass, each with what libvirt tells of images there: the last counts."""
 
 
+_SECONDS_TO_ANSWER = 15.0
+"""How long a daemon of this machine may take to answer before its guests are read."""
+_TRUSTED = 1.0
+"""Seconds for which one that has answered counts as one that does."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Customs:
     """What a lab, or a host of a fleet, does otherwise than a plain host.
@@ -93,6 +100,8 @@ class Connection:
         self._process = os.getpid()
         self._machine: Machine | None = None
         self._probe = Probe()
+        self._may_hang = self.files_are_here and urlsplit(uri).path != "/embed"  # keepalive watches other machines
+        self._answered = -_TRUSTED
         self.heads = Heads()  # of images on another machine, as they were read
 
     @property
@@ -117,6 +126,12 @@ class Connection:
     def check_answers(self, tried: Message, until: float) -> None:
         """Raise unless libvirt answers by a time (of `time.monotonic`), so that a limit of time holds."""
         self._probe.check(tried, lambda: self.handle.getLibVersion(), until)  # noqa: PLW0108 - it may connect first
+
+    def check_soon(self, tried: Message) -> None:
+        """Raise unless a daemon of this machine answers soon; what it answered a moment ago is enough."""
+        if self._may_hang and time.monotonic() - self._answered > _TRUSTED:
+            self.check_answers(tried, time.monotonic() + _SECONDS_TO_ANSWER)
+            self._answered = time.monotonic()
 
     @property
     def is_open(self) -> bool:
@@ -154,6 +169,7 @@ class Connection:
 
     def roll(self) -> Roll:
         """Read what libvirt records of its guests, by name, each with its XML."""
+        self.check_soon(t("list the guests"))
         roll = read_roll(self.handle, far=not self.files_are_here)
         return replace(roll, guests=tuple(pair for pair in roll.guests if self.customs.owns(pair[1])))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from vmsnap_nb.errors import ConcernWarning, VmsnapError
+from vmsnap_nb.errors import ConcernWarning, LibvirtError, VmsnapError
 from vmsnap_nb.live.cards import guest_card, read_card
 from vmsnap_nb.live.chain import LiveChain
 from vmsnap_nb.live.check import check_image
@@ -133,6 +133,15 @@ class Guest(GuestFiles):
         return replace(link.place_of(read, look, actions), guest=handle.ref)
 
     @property
+    def _answering(self) -> GuestHandle:
+        """The same, once libvirt has shown that it answers: a call of one that hangs would never end."""
+        self._check_answers()
+        return self._handle
+
+    def _check_answers(self) -> None:
+        self._handle.link.check_soon(t("read the guest {name}", name=self._name))
+
+    @property
     def _domain(self) -> Any:
         """libvirt's own handle of it."""
         return self._handle.domain
@@ -156,16 +165,18 @@ class Guest(GuestFiles):
         NotFoundError
             The guest no longer exists.
         """
-        return self._handle.state
+        return self._answering.state
 
     @property
     def running(self) -> bool:
         """Whether a QEMU process has the guest's images open."""
-        return self._handle.running
+        return self._answering.running
 
     def __repr__(self) -> str:
         try:
             state: str = self.state
+        except LibvirtError:
+            state = "unknown"
         except VmsnapError:
             state = "gone"
         return f"<Guest {self._name}: {state}>"
@@ -182,11 +193,11 @@ class Guest(GuestFiles):
         -------
         str
         """
-        return self._handle.xml()
+        return self._answering.xml()
 
     def domain(self) -> Domain:
         """Read libvirt's information about the guest."""
-        return self._handle.read()
+        return self._answering.read()
 
     def disks(self) -> Disks:
         """List the guest's disks, as `virsh domblklist` does, with the depth of each chain and the sizes of the images.
@@ -325,6 +336,7 @@ class Guest(GuestFiles):
         -------
         tuple of Concern
         """
+        self._check_answers()
         return Concerns(self.power.concerns())
 
     def start(self, *, wait: bool = True, force: bool = False, timeout: float = 120.0) -> Guest:
@@ -402,6 +414,7 @@ class Guest(GuestFiles):
         ConcernWarning
             Data is lost, as listed in `concerns`; `shutdown` would have been refused.
         """
+        self._check_answers()
         for concern in self.power.losses_soon():
             warn_caller(ConcernWarning(t("stop {guest}", guest=self._name), concern))
         self.power.destroy()
@@ -697,6 +710,7 @@ class Guest(GuestFiles):
         """
         if path is None:
             return self._plan(RestoreRequest())
+        self._check_answers()
         file, link = absolute(path), self.handle.link
         sources = sources_of(link.handle, file, here=link.files_are_here, xml=self.handle.xml())
         return self._plan(RestoreRequest(path=file), sources, saved=file)
@@ -995,6 +1009,7 @@ class Guest(GuestFiles):
         GuestError
             The guest's console is not written to a file, or the file is on another machine.
         """
+        self._check_answers()
         return self.commands.console()
 
 

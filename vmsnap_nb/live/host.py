@@ -203,6 +203,7 @@ class Host(Listed):
         NotFoundError
             No guest has that name; the error lists the existing guests.
         """
+        self._link.check_soon(t("find the guest {name}", name=name))
         return Guest(self, find_domain(self.connection, name))
 
     def guests(self) -> Guests:

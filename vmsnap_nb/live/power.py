@@ -109,7 +109,9 @@ class Power:
         handle = self.handle
         tried = t("start {guest}", guest=handle.name)
         handle.check_writable(tried)
-        look = partial(self._seen, tried, time.monotonic() + timeout, timeout)
+        deadline = time.monotonic() + timeout
+        handle.check_answers(tried, deadline)
+        look = partial(self._seen, tried, deadline, timeout)
         with Phases(tried) as phases:
             if not handle.running:
                 phases.tell(t("checking its images"))
@@ -285,6 +287,7 @@ class Power:
         handle = self.handle
         tried = t("undefine {guest}", guest=handle.name)
         handle.check_writable(tried)
+        handle.link.check_soon(tried)
         if handle.running:
             raise GuestError(tried, why=t("it is running"), next_step=t("shut it down first"))
         try:
@@ -316,6 +319,7 @@ class Power:
     def _pace(self, tried: Message, wanted: State, change: Callable[[], object]) -> None:
         handle = self.handle
         handle.check_writable(tried)
+        handle.link.check_soon(tried)
         if not handle.running:
             raise GuestError(tried, why=t("it is off"), next_step=t("start it first"))
         if handle.state != wanted:
