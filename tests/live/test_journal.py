@@ -83,6 +83,46 @@ def test_what_is_written_is_read_until_it_is_dropped(tmp_path: Path) -> None:
     assert read_entry(entry.path, MergeEntry) is None
 
 
+@pytest.mark.parametrize("by", ["rename", "link"])
+@pytest.mark.parametrize("is_own", [True, False])
+def test_an_entry_that_has_ended_stays_ended_whoever_kept_it(tmp_path: Path, by: str, *, is_own: bool) -> None:
+    """Who may rename files in the folder can keep one, and put it back as soon as the plan has ended."""
+    entry, kept = merge(tmp_path), tmp_path / "kept"
+    write_entry(entry)
+    if not is_own:  # another process has written it
+        os.close(journal._WRITTEN.pop(entry.path))
+    getattr(os, by)(entry.path, kept)
+    drop_entry(entry)
+    assert not os.path.lexists(entry.path)
+    os.rename(kept, entry.path)
+    if is_own or by == "link":
+        assert read_all([str(tmp_path)]) == ()
+    write_entry(entry)
+    assert read_entry(entry.path, MergeEntry) == entry
+    drop_entry(entry)
+    assert entry.path not in journal._WRITTEN
+
+
+def test_an_earlier_phase_of_an_entry_has_ended_with_the_next(tmp_path: Path) -> None:
+    entry = merge(tmp_path)
+    write_entry(entry)
+    os.link(entry.path, tmp_path / "kept")
+    write_entry(replace(entry, phase="copied"))
+    os.replace(tmp_path / "kept", entry.path)
+    assert read_all([str(tmp_path)]) == ()
+    drop_entry(entry)
+
+
+def test_what_another_has_put_in_the_place_of_an_entry_stays(tmp_path: Path) -> None:
+    entry, other = merge(tmp_path), tmp_path / "other"
+    write_entry(entry)
+    other.write_text("important")
+    os.link(other, tmp_path / "second")
+    os.replace(tmp_path / "second", entry.path)
+    drop_entry(entry)
+    assert other.read_text() == "important"
+
+
 def test_names_that_are_no_text_survive(tmp_path: Path) -> None:
     entry = merge(tmp_path, "快照\udcff")
     write_entry(entry)

@@ -57,6 +57,9 @@ _MARK = stat.S_ISVTX
 It means nothing for files, and only their owner can set it. A user who may write to a folder can rename any file there.
 That of root can hold whatever another wants: it is the disk or the log of a guest, or the result of a merge.
 """
+_ENDED = "ended\n"
+_WRITTEN: dict[str, int] = {}
+"""Open files of entries that this process has written, by path."""
 _E = TypeVar("_E", bound=Entry | UnknownEntry)
 _Found = Entry | UnknownEntry | UnreadEntry | Stranger
 _Begun = TypeVar("_Begun", InsideEntry, MergeEntry, PullEntry)
@@ -119,6 +122,8 @@ def _read(path: str) -> _Found | None:
         return UnreadEntry(path=path, why=_why(error))
     finally:
         os.close(fd)
+    if text == _ENDED:
+        return None  # others have kept it
     entry = entry_of(path, text, lambda folder: same_place(folder, os.path.dirname(path)))
     if entry is None:
         return UnreadEntry(path=path, why=t("it is incomplete or damaged"), is_damaged=True)
@@ -212,6 +217,9 @@ def write_entry(entry: Entry) -> None:
             with contextlib.suppress(OSError):  # a file system without it also has no folders that are open to some
                 os.fchmod(new.fd, stat.S_IMODE(os.fstat(new.fd).st_mode) | _MARK)
             publish(new, entry.path)
+            _void(_WRITTEN.pop(entry.path, None))
+            with contextlib.suppress(OSError):
+                _WRITTEN[entry.path] = os.open(f"/proc/self/fd/{new.fd}", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise from_os_error(error, t("write the journal entry {path}", path=entry.path)) from error
 
@@ -251,16 +259,48 @@ def drop_entry(entry: Entry) -> None:
     """Remove an entry, if it is there.
 
     A folder that cannot be written to the disk then is no error, for which what was done would be taken back: after a
-    power failure the entry may be there again, and is finished once more.
+    power failure the entry may be there again, and is finished once more. The file itself says so, too: who may rename
+    files in the folder can have kept it under another name, and put it back later.
     """
+    found = _opened(entry)
     try:
         os.unlink(entry.path)
     except FileNotFoundError:
-        return
+        pass
     except OSError as error:
+        if found is not None:
+            os.close(found)
         raise from_os_error(error, t("remove the journal entry {path}", path=entry.path)) from error
+    _void(found)
+    _void(_WRITTEN.pop(entry.path, None))
     with contextlib.suppress(OSError):
         sync_folder(os.path.dirname(entry.path))
+
+
+def _opened(entry: Entry) -> int | None:
+    """Return a descriptor of the file of an entry; None if another file, or one of another entry, has its name."""
+    try:
+        fd = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    folder = os.path.dirname(entry.path)
+    with contextlib.suppress(OSError):
+        if not _strange(os.fstat(fd)):
+            text = os.pread(fd, _MOST, 0).decode(errors="surrogateescape")
+            one = entry_of(entry.path, text, lambda other: same_place(other, folder))
+            if isinstance(one, type(entry)):
+                return fd
+    os.close(fd)
+    return None
+
+
+def _void(fd: int | None) -> None:
+    """Write into the file of an entry that it has ended, whatever its name is by now, and close it."""
+    if fd is not None:
+        with contextlib.suppress(OSError):
+            os.pwrite(fd, _ENDED.encode(), 0)
+            os.ftruncate(fd, len(_ENDED))
+        os.close(fd)
 
 
 def drop_unless_begun(entry: MergeEntry, *, known: bool) -> bool:
