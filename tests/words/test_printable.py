@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import traceback
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from vmsnap_nb.errors import ConcernWarning, InUseError, PlanRefusedError, VmsnapError
+from vmsnap_nb.lab import magic
+from vmsnap_nb.model.completed import Completed
 from vmsnap_nb.model.shown import Listed
 from vmsnap_nb.plans.concern import Concern, refuse
 from vmsnap_nb.views.error_lines import error_lines
@@ -46,3 +52,21 @@ def test_what_objects_say_of_themselves() -> None:
         pass
 
     assert repr(Named()) == repr(More()) == f"<{SHOWN}>"
+
+
+def test_what_a_guest_wrote_has_colours_and_nothing_else_that_acts_on_a_terminal() -> None:
+    wrote = "\x1b[1;31mred\x1b[0m 50%\r100%\n" + NAME + "\x1b]52;c;cm0=\x07\x1b[6n"
+    shown = "\x1b[1;31mred\x1b[0m 50%\r100%\n" + SHOWN.replace("\\r", "\r") + r"\x1b]52;c;cm0=\x07\x1b[6n"
+    assert str(Completed(0, wrote, "")) == shown
+    assert wrote in Completed(0, wrote, "").stdout
+    printed = io.StringIO()
+    guest = SimpleNamespace(execute=lambda *_, **__: Completed(0, wrote, ""))
+    magics: dict[str, Any] = {}
+    shell = SimpleNamespace(
+        user_ns={}, register_magic_function=lambda function, *, magic_kind, magic_name: magics.update(it=function)
+    )
+    magic.register(shell)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(magic, "_find", lambda *_: guest)
+        magics["it"]("g", "true")
+    assert printed.getvalue() == f"{shown}\n[g: exit status 0]\n"

@@ -13,6 +13,7 @@ from vmsnap_nb.live.guest import Guest
 from vmsnap_nb.live.host import Host
 from vmsnap_nb.model.names import there_are
 from vmsnap_nb.words.message import Message, t
+from vmsnap_nb.words.printable import coloured
 
 __all__ = ["register"]
 
@@ -43,10 +44,10 @@ def register(shell: Any) -> None:
     def guest(line: str, cell: str) -> None:
         options = _parser().parse_args(shlex.split(line))
         done = _find(shell.user_ns, options.name, options.lab).execute(cell, timeout=options.timeout)
-        sys.stdout.write(done.stdout)
+        sys.stdout.write(coloured(done.stdout))
         sys.stdout.flush()
         if done.stderr:
-            sys.stderr.write(done.stderr)
+            sys.stderr.write(coloured(done.stderr))
             sys.stderr.flush()
         if done.stdout and not done.stdout.endswith("\n"):
             sys.stdout.write("\n")

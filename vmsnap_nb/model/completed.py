@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vmsnap_nb.errors import GuestError
 from vmsnap_nb.model.shown import Carded
 from vmsnap_nb.words.message import lines, t
+from vmsnap_nb.words.printable import coloured
 
 __all__ = ["Completed"]
 
@@ -79,8 +80,8 @@ class Completed(Carded):
         return self
 
     def __str__(self) -> str:
-        """Return what a terminal would show, and the exit status if the command failed."""
-        wrote = (self.stdout + self.stderr).removesuffix("\n")
+        """Return the output, escaped where it controls a terminal (but for colours), and the status of a failure."""
+        wrote = coloured((self.stdout + self.stderr).removesuffix("\n"))
         cut = [t("[the output is truncated]")] if self.cut else []
         failed = [t("[exit status {status}]", status=self.exit_status)] if self.exit_status else []
         return lines([*([wrote] if wrote or not (cut or failed) else []), *cut, *failed]) if cut or failed else wrote

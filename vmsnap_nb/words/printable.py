@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
-__all__ = ["JOINERS", "printable"]
+__all__ = ["JOINERS", "coloured", "printable"]
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 JOINERS = {"\u200c", "\u200d"}  # they shape emoji and Indic or Arabic letters
+
+
+_COLOURS = re.compile(r"(\x1b\[[0-9;:]{0,40}m)")
+"""ECMA-48, select graphic rendition."""
+
+
+def coloured(text: str) -> str:
+    r"""Return the output of a program as `printable`, but with its colours and returns: these act on nothing else.
+
+    Other sequences have terminals set their title, fill the clipboard, or answer as if somebody had typed.
+
+    Examples
+    --------
+    >>> coloured("\x1b[31mred\x1b[0m\r\n \x1b]52;c;eA==\x07")
+    '\x1b[31mred\x1b[0m\r\n \\x1b]52;c;eA==\\x07'
+    """
+    return "".join(
+        part if number % 2 else printable(part, keep="\n\t\r") for number, part in enumerate(_COLOURS.split(text))
+    )
 
 
 def printable(text: str, *, keep: str = "\n\t") -> str:
