@@ -295,12 +295,12 @@ def _text(text: str | None) -> str | None:
 
 
 def _sources_as_set(xml: str, start: int) -> dict[str, str | None] | None:
-    at = xml.find(_DISK, start)
+    end = xml.find(_END, start)
+    at = xml.find(_DISK, start, end)  # behind it can be the definition of the guest's next start
     if at >= 0 and xml.find("\n    <metadata", start, at) >= 0:
         # In the user's own metadata anything may stand, also what looks like an end; the devices come after it.
         if xml.count(_END) != 1:
             return None
-        end = xml.find(_END, start)
         at = xml.find(_DISK, xml.rfind("\n    <devices>\n", start, end), end)
     sources: dict[str, str | None] = {}
     # Disks follow each other; a second definition, of the guest's next start, may come later.
