@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from vmsnap_nb.errors import ConcernWarning, VmsnapError
+from vmsnap_nb.errors import ConcernWarning, GuestNotReadyError, LabError, VmsnapError
 from vmsnap_nb.lab.folder import LabFolder
 from vmsnap_nb.lab.signals import told_to_end
 from vmsnap_nb.live.guest import Guest
@@ -22,6 +22,7 @@ from vmsnap_nb.plans.journal import Entry, InsideEntry, MergeEntry, PullEntry, R
 from vmsnap_nb.plans.merge.held_layers import CorrectRequest
 from vmsnap_nb.system.libvirt.errors import libvirt_errors
 from vmsnap_nb.system.libvirt.library import library
+from vmsnap_nb.system.libvirt.within import within
 from vmsnap_nb.words.message import t
 
 __all__ = ["add_snapshots", "forget", "give_up", "images_in_use", "stop"]
@@ -31,6 +32,8 @@ _SECONDS_TO_GO = 4.0
 _SECONDS_TO_END = 1.5
 """How long libvirt may take to end those that are still there."""
 _LOOK = 0.05
+_LOOKS, _LOOKS_WHOLE = 15.0, 300.0
+"""How long it is looked at what the end of the guests would lose, and at all images of a lab that is removed."""
 
 
 def stop(guests: Iterable[Guest]) -> None:
@@ -59,14 +62,26 @@ def _doubtful(guests: Collection[Guest]) -> set[str]:
     """Return the names of guests that would lose something, of all at once since that takes one survey."""
     for guest in guests:
         with contextlib.suppress(VmsnapError):
-            return {use.guest for use in guest.host.survey().uses if use.next or use.deleted}
+            try:
+                uses = within(_LOOKS, t("stop the guest {guest}", guest=guest.name), guest.host.survey).uses
+            except GuestNotReadyError:
+                break  # nor would it respond to the next one
+            return {use.guest for use in uses if use.next or use.deleted}
     return set()
 
 
 def _may_stop(guest: Guest) -> bool:
     """Correct what can be corrected, tell what was wrong, and return whether nothing is lost by the end of a guest."""
-    for concern in guest.power.losses():
-        warn_caller(ConcernWarning(t("stop the guest {guest}", guest=guest.name), concern))
+    tried = t("stop the guest {guest}", guest=guest.name)
+    for concern in guest.power.losses_soon():
+        warn_caller(ConcernWarning(tried, concern))
+    try:
+        return within(_LOOKS, tried, lambda: _is_corrected(guest))
+    except GuestNotReadyError:
+        return False
+
+
+def _is_corrected(guest: Guest) -> bool:
     with contextlib.suppress(VmsnapError):
         for plan in guest.unfinished():
             if isinstance(plan.request, CorrectRequest):
@@ -106,12 +121,25 @@ def give_up(host: Host, folder: LabFolder, guests: Iterable[Guest], inside: Path
     gone = set()
     for guest in guests:
         guest.power.destroy()  # nothing is lost that was to stay
-        add_snapshots(folder, guest, host.survey(folder.images))
+        add_snapshots(folder, guest, _seen(host, folder, folder.images))
         forget(guest, inside)
         gone.add(guest.uuid)
-    for path in images_in_use(folder, host.survey(folder.images, folder.root)):
+    for path in images_in_use(folder, _seen(host, folder, folder.images, folder.root)):
         folder.drop(path)
     _drop_entries(folder, gone)
+
+
+def _seen(host: Host, folder: LabFolder, *folders: Path) -> Forest:
+    """Return the images of a lab that is to be removed; storage that does not respond would hold that up for ever."""
+    tried = t("remove the lab {folder}", folder=folder.root)
+    try:
+        return within(_LOOKS_WHOLE, tried, lambda: host.survey(*folders))
+    except GuestNotReadyError as error:
+        raise LabError(
+            tried,
+            why=t("its images could not be checked within {seconds:g} s", seconds=_LOOKS_WHOLE),
+            next_step=t("check whether the storage of its images still responds, and try again"),
+        ) from error
 
 
 def forget(guest: Guest, inside: Path | None = None) -> None:
