@@ -14,10 +14,20 @@ def test_the_bundle_has_three_types_and_obeys_include_and_exclude(kind: str) -> 
     assert set(thing._repr_mimebundle_()) == {"image/svg+xml", "text/html", "text/plain"}
     assert set(thing._repr_mimebundle_(include={"text/plain"})) == {"text/plain"}
     assert set(thing._repr_mimebundle_(exclude={"text/plain"})) == {"image/svg+xml", "text/html"}
-    assert set(thing._repr_mimebundle_(include=["image/svg+xml", "image/png"])) == {"image/svg+xml"}
+    assert set(thing._repr_mimebundle_(include=["image/svg+xml"])) == {"image/svg+xml"}
     assert thing._repr_mimebundle_(include={"text/plain", "text/html"}, exclude={"text/html"}) == {
         "text/plain": thing.to_text()
     }
+
+
+@pytest.mark.system
+def test_a_png_is_drawn_only_for_who_asks_for_it() -> None:
+    from IPython.core.formatters import DisplayFormatter
+
+    data, _ = DisplayFormatter().format(figure_2(), include=["image/png", "text/plain"])
+    assert set(data) == {"image/png", "text/plain"}
+    assert data["image/png"] == figure_2().to_png()
+    assert "image/png" not in figure_2()._repr_mimebundle_(include=["image/png"], exclude=["image/png"])
 
 
 @pytest.mark.system

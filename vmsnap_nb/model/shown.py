@@ -171,6 +171,8 @@ class Shown(Listed):
     def to_png(self, *, zoom: float = 2.0, **options: Any) -> bytes:
         """Return the diagram as PNG, for viewers and documents without SVG.
 
+        In a notebook, ``display(thing, include=["image/png", "text/plain"])`` stores the same picture as the output.
+
         Parameters
         ----------
         zoom : float
@@ -212,7 +214,7 @@ class Shown(Listed):
 
     def _repr_mimebundle_(
         self, include: Container[str] | None = None, exclude: Container[str] | None = None
-    ) -> dict[str, str]:
+    ) -> dict[str, str | bytes]:
         from vmsnap_nb.views.bundle import mimebundle
 
         return mimebundle(self, include, exclude)

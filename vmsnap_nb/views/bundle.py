@@ -4,8 +4,9 @@ Of several MIME types JupyterLab (``defaultRank`` 50 against 80), nbconvert (``d
 take ``text/html`` before ``image/svg+xml``, so the HTML holds the whole: picture, concerns and table. GitHub, and
 JupyterLab with a notebook that is not trusted, clean the HTML of ``<style>`` and ``<svg>``; the text figure in it,
 which only that style hides, then appears in the picture's place. ``image/svg+xml`` is the picture alone, for those
-that take no HTML (nbconvert to LaTeX), and ``text/plain`` the text figure, for terminals. There is no ``image/png``:
-drawing it takes a tenth of a second, so that only `to_png` does it.
+that take no HTML (nbconvert to LaTeX), and ``text/plain`` the text figure, for terminals. ``image/png``, for viewers
+that take no SVG at all, is drawn only when it is asked for by name, since that takes a tenth of a second:
+``display(thing, include=["image/png", "text/plain"])``.
 """
 
 from __future__ import annotations
@@ -19,30 +20,35 @@ from vmsnap_nb.views.draw import figure_of
 from vmsnap_nb.views.figure import Figure, Options
 from vmsnap_nb.views.html import details, page
 from vmsnap_nb.views.narrow import narrowed
+from vmsnap_nb.views.pictures import png_of
 from vmsnap_nb.views.svg import figure_svg
 from vmsnap_nb.views.tables import table_of
 from vmsnap_nb.views.text import to_text
 
 __all__ = ["details_html", "mimebundle", "narrow_svg"]
 
+_ZOOM = 2
 _FEW = 3  # boxes side by side that have room in every column
 
 
 def mimebundle(
     thing: Shown, include: Container[str] | None = None, exclude: Container[str] | None = None
-) -> dict[str, str]:
+) -> dict[str, str | bytes]:
     """Return what a notebook may show of an object, by MIME type."""
 
     def wanted(kind: str) -> bool:
         return (not include or kind in include) and (not exclude or kind not in exclude)
 
-    bundle: dict[str, str] = {}
+    bundle: dict[str, str | bytes] = {}
     text = to_text(thing) if wanted("text/plain") or wanted("text/html") else ""
-    if wanted("image/svg+xml") or wanted("text/html"):
+    png = include is not None and "image/png" in include and wanted("image/png")
+    if png or wanted("image/svg+xml") or wanted("text/html"):
         figure = figure_of(thing, Options())
         svg = figure_svg(figure)
         if wanted("image/svg+xml"):
             bundle["image/svg+xml"] = svg
+        if png:
+            bundle["image/png"] = png_of(svg, zoom=_ZOOM)
         if wanted("text/html"):
             narrow = narrow_svg(thing, figure)
             bundle["text/html"] = page(thing, figure, text, table_of(thing), svg=svg, narrow=narrow)
