@@ -46,6 +46,9 @@ def set_language(code: str | None) -> None:
     --------
     >>> import vmsnap_nb as vs
     >>> vs.set_language("en")
+    >>> vs.language()
+    'en'
+    >>> vs.set_language(None)
     """
     if code is None:
         _chosen[:] = []
