@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from vmsnap_nb.errors import InvalidRequestError, VmsnapError
+from vmsnap_nb.errors import NothingToDoError, VmsnapError
 from vmsnap_nb.model.forest import Forest
 from vmsnap_nb.plans.merge.request import CleanupRequest
 from vmsnap_nb.plans.request import Reading
 
 
 def test_without_ipython_there_are_no_colours_and_no_frames_of_this_package() -> None:
-    with pytest.raises(InvalidRequestError) as raised:
+    with pytest.raises(NothingToDoError) as raised:
         CleanupRequest().plan(Reading(forest=Forest({})))
     raised.value.add_note("a note")
     head, place = raised.value._render_traceback_()
-    assert head == f"InvalidRequestError: {raised.value}\na note"
+    assert head == f"NothingToDoError: {raised.value}\na note"
     assert place.startswith(f"  at {__file__}, line ")
     assert place.endswith("CleanupRequest().plan(Reading(forest=Forest({})))")
 
