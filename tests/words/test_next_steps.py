@@ -33,6 +33,23 @@ def without_step(path: Path) -> list[int]:
     return [call.lineno for call in raised if not {word.arg for word in call.keywords} & {"next_step", None}]
 
 
+def waivers_in_vain(path: Path) -> list[int]:
+    """Return the lines of refusals that tell a user to waive them, and cannot be waived."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+    told = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "refuse" and _waives(call)]
+    return [call.lineno for call in told if "waivable" not in {word.arg for word in call.keywords}]
+
+
+def _waives(call: ast.Call) -> bool:
+    words = (node.value for node in ast.walk(call) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return any("waive" in text for text in words)
+
+
+def test_what_a_user_is_told_to_waive_can_be_waived() -> None:
+    found = {path.relative_to(PACKAGE).as_posix(): waivers_in_vain(path) for path in PACKAGE.rglob("*.py")}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
 def test_every_error_says_what_to_do_next() -> None:
     found = {path.relative_to(PACKAGE).as_posix(): without_step(path) for path in PACKAGE.rglob("*.py")}
     assert {name: lines for name, lines in found.items() if lines and name not in BY_THE_CALLER} == {}
