@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Callable
@@ -101,6 +102,22 @@ def test_an_entry_that_has_ended_stays_ended_whoever_kept_it(tmp_path: Path, by:
     assert read_entry(entry.path, MergeEntry) == entry
     drop_entry(entry)
     assert entry.path not in journal._WRITTEN
+
+
+def test_an_entry_whose_removal_was_lost_in_a_power_failure_has_ended(tmp_path: Path) -> None:
+    """What was written over its beginning can have reached the disk before that its name is gone."""
+    entry = merge(tmp_path)
+    write_entry(entry)
+    os.link(entry.path, tmp_path / "kept")
+    drop_entry(entry)
+    os.rename(tmp_path / "kept", entry.path)
+    left = Path(entry.path)
+    left.write_text(left.read_text()[:6] + text_of(entry)[6:])  # a file system may keep its length, too
+    left.chmod(left.stat().st_mode | stat.S_ISVTX)
+    assert read_all([str(tmp_path)]) == ()
+    write_entry(entry)
+    assert read_all([str(tmp_path)]) == (entry,)
+    drop_entry(entry)
 
 
 def test_an_earlier_phase_of_an_entry_has_ended_with_the_next(tmp_path: Path) -> None:

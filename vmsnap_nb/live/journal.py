@@ -122,8 +122,8 @@ def _read(path: str) -> _Found | None:
         return UnreadEntry(path=path, why=_why(error))
     finally:
         os.close(fd)
-    if text == _ENDED:
-        return None  # others have kept it
+    if text.startswith(_ENDED):
+        return None  # others have kept it, or its removal was lost in a power failure
     entry = entry_of(path, text, lambda folder: same_place(folder, os.path.dirname(path)))
     if entry is None:
         return UnreadEntry(path=path, why=t("it is incomplete or damaged"), is_damaged=True)
@@ -298,8 +298,7 @@ def _void(fd: int | None) -> None:
     """Write into the file of an entry that it has ended, whatever its name is by now, and close it."""
     if fd is not None:
         with contextlib.suppress(OSError):
-            os.pwrite(fd, _ENDED.encode(), 0)
-            os.ftruncate(fd, len(_ENDED))
+            os.pwrite(fd, _ENDED.encode(), 0)  # in one sector, and so whole or not at all
         os.close(fd)
 
 
