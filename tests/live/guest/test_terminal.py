@@ -54,6 +54,7 @@ def test_keys_go_to_the_guest_and_ctrl_c_ends_what_runs_there(guest: Guest) -> N
         assert reader.shows(b"\nin-42\r\n")
         assert b"\n24 80\r\n" in reader.seen
         console.type(b"\x03")
+        assert reader.shows(b"^C")  # what is typed before is thrown away with the command
         console.type(b"echo status $?\r")
         assert reader.shows(b"\nstatus 130\r\n")
         assert guest.commands.resize_terminal(33, 101)
