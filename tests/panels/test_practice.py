@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +94,15 @@ def test_a_scenario_begins_again(panel: LabPanel, lab: Lab) -> None:
     panel.flow.wait()
     assert panel.last_error is None
     assert "Snap-2" in [image.name for image in lab.scenario("merge")]
+
+
+def test_a_page_that_is_left_while_its_images_are_made_reads_nothing_afterwards(panel: LabPanel, lab: Lab) -> None:
+    lab.scenario("merge")
+    opened(panel, "scenario merge")
+    panel.close()
+    assert eventually(
+        lambda: {"vmsnap exercise", "vmsnap panel watch"}.isdisjoint(t.name for t in threading.enumerate())
+    )
 
 
 def test_with_a_guest_its_images_can_go_but_not_what_others_need(panel: LabPanel, lab: Lab, base: Image) -> None:

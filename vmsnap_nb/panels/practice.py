@@ -68,6 +68,7 @@ class PracticePage(widgets.VBox):
         self.is_scenario = key.startswith(_SCENARIO)
         self.name = key.removeprefix(_SCENARIO)
         self.layers: LayersPanel | None = None
+        self._closed = threading.Event()
         self.task = widgets.HTML()
         self.hints = widgets.HTML()
         self.result = widgets.HTML().add_class("vmsnap-aims")
@@ -133,6 +134,8 @@ class PracticePage(widgets.VBox):
         self._images.children = (self.layers,)
         if old is not None:
             old.close()
+        if self._closed.is_set():  # it was left while its images were made
+            self.layers.close()
         self._offer(begun=True)
         self._changed()
 
@@ -173,7 +176,8 @@ class PracticePage(widgets.VBox):
         self.hints.value = _status(self._lab.hint(self.name).to_text())
 
     def close(self) -> None:
-        """Close it with the panel of its images."""
+        """Close it with the panel of its images, also if that is only being made."""
+        self._closed.set()
         if self.layers is not None:
             self.layers.close()
         super().close()
