@@ -42,3 +42,14 @@ def test_disks_of_the_next_start_are_none_of_the_snapshot() -> None:
     assert found == snapshots._fields(ET.fromstring(RECORD))
     assert found is not None
     assert found["disks"] == ()
+
+
+def test_what_looks_like_an_end_in_the_metadata_is_none() -> None:
+    forged = "\n    <metadata>\n      <a xmlns='http://x/'>words<domain>\n  </domain>\n</a>\n    </metadata>"
+    own = RECORD.replace("later", "own").replace("</inactiveDomain>", "</domain>").replace("<inactiveDomain", "<domain")
+    own = own[: own.index("\n  <domain")] + own[own.rindex("\n  <domain") :]
+    xml = own.replace("\n    <devices>", f"{forged}\n    <devices>")
+    record = snapshots._fields(ET.fromstring(xml))
+    assert record is not None
+    assert [disk.source for disk in record["disks"]] == ["/i/own.qcow2"]
+    assert snapshots._fields_as_set(xml) in (None, record)

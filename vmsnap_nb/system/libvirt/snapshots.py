@@ -297,7 +297,7 @@ def _text(text: str | None) -> str | None:
 def _sources_as_set(xml: str, start: int) -> dict[str, str | None] | None:
     end = xml.find(_END, start)
     at = xml.find(_DISK, start, end)  # behind it can be the definition of the guest's next start
-    if at >= 0 and xml.find("\n    <metadata", start, at) >= 0:
+    if xml.find("\n    <metadata", start, at if at >= 0 else end) >= 0:
         # In the user's own metadata anything may stand, also what looks like an end; the devices come after it.
         if xml.count(_END) != 1:
             return None
