@@ -197,24 +197,24 @@ def _written_since(reading: Reading, choice: RevertChoice) -> Iterator[Concern]:
         hidden = written_before_clock(entry.files, path, written, began)
         if not hidden and written <= began + MOMENT:
             continue
+        fields = {
+            "name": choice.record.name,
+            "began": time_text(began),
+            "path": path,
+            "time": time_text(written),
+        }
         yield refuse(
             "disk-changed",
             t(
                 "the revert to snapshot {name} was started at {began}, but {path} was last written at {time}: that "
                 "data would be discarded",
-                name=choice.record.name,
-                began=time_text(began),
-                path=path,
-                time=time_text(written),
+                **fields,
             )
             if not hidden
             else t(
                 "{path} was written to after the revert to snapshot {name} was started at {began}, and the clock was "
                 "set back in the meantime (last write: {time}): that data would be discarded",
-                name=choice.record.name,
-                began=time_text(began),
-                path=path,
-                time=time_text(written),
+                **fields,
             ),
             either(
                 t("keep the current state: {call}", call=f"guest.revert({choice.record.name!r})"),
